@@ -1,0 +1,1 @@
+"""Artifacts, documents, conversations, shards, packing, mixtures."""

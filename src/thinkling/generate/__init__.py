@@ -1,0 +1,1 @@
+"""Sampling from a model, with tools, and scoring what comes out."""

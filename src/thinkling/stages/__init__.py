@@ -1,0 +1,1 @@
+"""The stages of a recipe; they meet only in artifacts."""

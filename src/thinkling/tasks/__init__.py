@@ -1,0 +1,1 @@
+"""Problems that can be checked: puzzle families and their tools."""

@@ -1,0 +1,1 @@
+"""Trainer, optimizer, checkpoints, parallelism: knows only an objective."""
