@@ -1,0 +1,148 @@
+"""A dense decoder of Llama or Qwen3 shape whose parameters bear exactly Hugging Face's names.
+
+Shapes: B rows, T positions, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from thinkling.model.attention import DocumentLayout, packed_attention
+from thinkling.model.config import ModelConfig
+from thinkling.model.rotary import rotary_tables, rotate
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) × weight over the last dimension (arXiv 1910.07467); statistics in fp32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention; queries, keys and values come out of one product over three parameters."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, c = config.hidden_size, config.head_dim
+        self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, c
+        self.q_proj = nn.Linear(d, self.heads * c, bias=False)
+        self.k_proj = nn.Linear(d, self.kv_heads * c, bias=False)
+        self.v_proj = nn.Linear(d, self.kv_heads * c, bias=False)
+        self.o_proj = nn.Linear(self.heads * c, d, bias=False)
+        if config.architecture == "qwen3":
+            self.q_norm = RMSNorm(c, config.rms_norm_eps)
+            self.k_norm = RMSNorm(c, config.rms_norm_eps)
+        self.qk_norm = config.architecture == "qwen3"
+
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+        rows, length = x_BTD.shape[:2]
+        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
+        qkv = F.linear(x_BTD, weight).view(rows, length, self.heads + 2 * self.kv_heads, self.head_dim)
+        q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
+        if self.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        o = packed_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, layout)
+        return self.o_proj(o.flatten(2))
+
+
+class MLP(nn.Module):
+    """SwiGLU (arXiv 2002.05202); gate and up come out of one product over two parameters."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        weight = torch.cat((self.gate_proj.weight, self.up_proj.weight))
+        gate, up = F.linear(x_BTD, weight).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm attention and SwiGLU, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos, sin, layout)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class Backbone(nn.Module):
+    """Embedding, layers, final norm: Hugging Face's `model.` prefix. Its forward is `Decoder.forward`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.known_vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Decoder(nn.Module):
+    """The language model. Call it for hidden states; loss functions take those and `output_weight`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Weights are torch's own; call `init_weights`, or load. Raises UserError where `vocab_size` is unknown."""
+        super().__init__()
+        self.config = config
+        self.model = Backbone(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.known_vocab_size, bias=False)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The head's weight, (V, D): `lm_head.weight`, or the embedding's where tied."""
+        return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    def forward(self, tokens_BT: Tensor, layout: DocumentLayout | None = None) -> Tensor:
+        """Final-normed hidden states x_BTD of int64 tokens; without a layout each row is one document."""
+        if layout is None:
+            rows, length = tokens_BT.shape
+            layout = DocumentLayout.from_lengths([[length]] * rows, length, tokens_BT.device)
+        cos, sin = rotary_tables(layout.positions_BT, self.config.head_dim, self.config.rope_theta)
+        x_BTD = self.model.embed_tokens(tokens_BT)
+        for layer in self.model.layers:
+            x_BTD = layer(x_BTD, cos, sin, layout)
+        return self.model.norm(x_BTD)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (…, V) of hidden states (…, D), in their dtype."""
+        return F.linear(x, self.output_weight)
+
+    def set_rope_theta(self, theta: float) -> None:
+        """Changes the rotary base from the next forward on (ABF); `config` becomes a copy with it."""
+        self.config = self.config.model_copy(update={"rope_theta": float(theta)})
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Draws all weights afresh, in the order of `named_parameters`, after `config.init`; norms become 1."""
+        for name, weight in self.named_parameters():
+            if weight.ndim == 1:
+                weight.fill_(1.0)
+            else:
+                weight.normal_(0.0, self._init_std(name, weight), generator=generator)
+
+    def _init_std(self, name: str, weight: Tensor) -> float:
+        if self.config.init == "normal":
+            return self.config.initializer_range
+        if name.endswith("embed_tokens.weight"):
+            return 0.5 / math.sqrt(self.config.hidden_size)
+        scale = 0.3 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
+        return scale / math.sqrt(weight.shape[1])

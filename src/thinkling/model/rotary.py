@@ -1,0 +1,23 @@
+"""Rotary position embedding (arXiv 2104.09864) in Hugging Face's layout: channel i turns with channel i + C/2.
+
+Shapes: B rows, T positions, H heads, C head dim.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each position's angles: fp32, shape `positions.shape + (head_dim / 2,)`."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
+    angles = positions.unsqueeze(-1).float() * (1.0 / theta**exponents)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x_BTHC: Tensor, cos_BTC: Tensor, sin_BTC: Tensor) -> Tensor:
+    """Turns every head by its position's angles; tables as `rotary_tables` gives them (B may be 1). Keeps the dtype."""
+    cos, sin = cos_BTC.unsqueeze(-2), sin_BTC.unsqueeze(-2)
+    first, second = x_BTHC.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).type_as(x_BTHC)
