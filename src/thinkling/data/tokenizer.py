@@ -1,0 +1,270 @@
+"""Byte-level BPE that leaves digits and capital letters alone, and any Hugging Face tokenizer directory.
+
+Text from outside may spell a special token (`<|im_end|>`, `<think>`). With `markup=False`, the default, such a spelling
+is encoded as plain characters, so that no web page can close a turn; with `markup=True` it is the special token itself.
+The pre-split keeps every digit and every capital letter A-Z a token of its own, since plain BPE merges the letters of
+puzzle strings (feasibility §7).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from thinkling.errors import UserError
+
+END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+SPECIAL_TOKENS = [
+    END_OF_TEXT,
+    IM_START,
+    IM_END,
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+]
+ISOLATE = r"[0-9A-Z]| ?[a-z_]+|\n+|[ \t]+(?=\S)|[^\sA-Za-z0-9_]+|\s+"
+
+# Of these, as Qwen3 has it, transformers' decode(skip_special_tokens=True) drops nothing: a thought stays readable.
+_KEPT_IN_TEXT = frozenset(SPECIAL_TOKENS[3:])
+# The names under which model families end a document and a turn; the first found in the vocabulary counts.
+_END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "<｜end▁of▁sentence｜>")
+_END_OF_TURN_NAMES = (IM_END, "<|eot_id|>", "<end_of_turn>", "<|end|>")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+
+
+class Tokenizer:
+    """Text to token ids and back. `files`: the directory's files by name, as bytes; `save` writes them unchanged."""
+
+    def __init__(self, files: dict[str, bytes], origin: str = "tokenizer", eos_ids: Sequence[int] = ()) -> None:
+        self._files = dict(files)
+        self._origin = origin
+        self._eos_ids = tuple(eos_ids)
+        spec = _parse_json(files["tokenizer.json"], f"{origin}/tokenizer.json")
+        self._config = _parse_json(files.get("tokenizer_config.json", b"{}"), f"{origin}/tokenizer_config.json")
+        self._named = _parse_json(files.get("special_tokens_map.json", b"{}"), f"{origin}/special_tokens_map.json")
+        self._marked = _build(spec, f"{origin}/tokenizer.json")
+        # Qwen3 flags <think> as an ordinary added token, and encode_special_tokens looks at special ones only.
+        # Added runs of white space (GPT-NeoX) are no markup and stay.
+        for token in spec.get("added_tokens") or []:
+            token["special"] = token["special"] or not token["content"].isspace()
+        self._plain = _build(spec, f"{origin}/tokenizer.json")
+        self._plain.encode_special_tokens = True
+        self.vocab_size: int = max(self._marked.get_vocab(with_added_tokens=True).values()) + 1
+        self.end_of_text_id: int = self._find_end_of_text()
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Tokenizer:
+        """Any directory with a tokenizer.json. UserError where it, or its end-of-text token, is missing."""
+        directory = Path(directory)
+        files = {name: (directory / name).read_bytes() for name in _TOKENIZER_FILES if (directory / name).is_file()}
+        if "tokenizer.json" not in files:
+            raise UserError(
+                f"{directory}: no tokenizer.json; write one with transformers: "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            )
+        eos_ids: list[int] = []
+        for name in ("generation_config.json", "config.json"):
+            if (directory / name).is_file():
+                found = _parse_json((directory / name).read_bytes(), f"{directory}/{name}").get("eos_token_id")
+                eos_ids += found if isinstance(found, list) else [] if found is None else [found]
+        return cls(files, str(directory), list(dict.fromkeys(eos_ids)))
+
+    def save(self, directory: str | Path) -> None:
+        """Writes the files that transformers.AutoTokenizer and `load` read."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in self._files.items():
+            temporary = directory / f".{name}.tmp"
+            temporary.write_bytes(content)
+            os.replace(temporary, directory / name)
+
+    def encode(self, text: str, markup: bool = False) -> np.ndarray:
+        """Token ids, int32 (T,). No token is added at either end."""
+        encoder = self._marked if markup else self._plain
+        return np.array(encoder.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+
+    def encode_batch(self, texts: Sequence[str], markup: bool | Sequence[bool] = False) -> list[np.ndarray]:
+        """The same as `encode` of each, in parallel threads (TOKENIZERS_PARALLELISM=false turns that off)."""
+        flags = [markup] * len(texts) if isinstance(markup, bool) else list(markup)
+        ids: list[np.ndarray] = [np.empty(0, dtype=np.int32)] * len(texts)
+        for encoder, wanted in ((self._plain, False), (self._marked, True)):
+            chosen = [i for i, flag in enumerate(flags) if bool(flag) is wanted]
+            encoded = encoder.encode_batch_fast([texts[i] for i in chosen], add_special_tokens=False)
+            for i, encoding in zip(chosen, encoded, strict=True):
+                ids[i] = np.array(encoding.ids, dtype=np.int32)
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """Text of the ids. Bytes that are no UTF-8 become U+FFFD. Ids without a token (a padded vocabulary) vanish."""
+        return self._marked.decode([int(i) for i in ids], skip_special_tokens=skip_special)
+
+    def token_id(self, token: str) -> int:
+        """Id of a token by its spelling. UserError where the vocabulary lacks it."""
+        found = self._marked.token_to_id(token)
+        if found is None:
+            raise UserError(f"{self._origin}: the tokenizer has no token {token!r}")
+        return found
+
+    def has_token(self, token: str) -> bool:
+        """Whether the vocabulary holds this spelling as one token."""
+        return self._marked.token_to_id(token) is not None
+
+    @property
+    def im_start_id(self) -> int:
+        """`<|im_start|>`. UserError for a model family that opens its turns otherwise."""
+        return self.token_id(IM_START)
+
+    @cached_property
+    def im_end_id(self) -> int:
+        """The token that ends a turn: `<|im_end|>`, or what this model family uses for it."""
+        for name in _END_OF_TURN_NAMES:
+            if self.has_token(name):
+                return self.token_id(name)
+        eos = self._named_token("eos_token")
+        if eos is None:
+            raise UserError(f"{self._origin}: no token ends a turn; tokenizer_config.json needs an eos_token")
+        return self.token_id(eos)
+
+    @cached_property
+    def pad_id(self) -> int:
+        """Padding: pad_token of the configuration, else end of text."""
+        pad = self._named_token("pad_token")
+        return self.end_of_text_id if pad is None else self.token_id(pad)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids at which generation ends: end of text, end of turn, and the eos ids of the model's configuration."""
+        return frozenset((self.end_of_text_id, self.im_end_id, *self._eos_ids))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja chat template that came with the directory, or None."""
+        if "chat_template.jinja" in self._files:
+            return self._files["chat_template.jinja"].decode()
+        template = self._config.get("chat_template")
+        if isinstance(template, list):
+            template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
+        return template
+
+    def with_chat_template(self, template: str) -> Tokenizer:
+        """The same tokenizer with this chat template, which `save` writes as chat_template.jinja."""
+        return Tokenizer({**self._files, "chat_template.jinja": template.encode()}, self._origin, self._eos_ids)
+
+    def _named_token(self, role: str) -> str | None:
+        """`eos_token` and the like, from tokenizer_config.json or special_tokens_map.json; both may hold a dict."""
+        for source in (self._config, self._named):
+            token = source.get(role)
+            if token is not None:
+                return token["content"] if isinstance(token, dict) else token
+        return None
+
+    def _find_end_of_text(self) -> int:
+        for name in _END_OF_TEXT_NAMES:
+            if self.has_token(name):
+                return self.token_id(name)
+        eos = self._named_token("eos_token")
+        if eos is not None:
+            return self.token_id(eos)
+        if self._eos_ids:
+            return self._eos_ids[0]
+        raise UserError(f"{self._origin}: no end-of-text token; tokenizer_config.json needs an eos_token")
+
+
+def train_bpe(
+    texts: Iterable[str],
+    vocab_size: int,
+    special_tokens: Sequence[str] = SPECIAL_TOKENS,
+    isolate: str = ISOLATE,
+    chat_template: str | None = None,
+) -> Tokenizer:
+    """Byte-level BPE with all 256 bytes in the vocabulary, so any text encodes and round-trips.
+
+    `isolate`: a pattern whose every match is a piece of its own; no token crosses a piece's edge. The same texts in the
+    same order give the same bytes. UserError where `vocab_size` is too small for bytes and special tokens, or too large
+    for the text.
+    """
+    least = 256 + len(special_tokens)
+    if vocab_size < least:
+        raise UserError(f"tokenizer.vocab_size: {vocab_size} is below {least} (256 bytes and the special tokens)")
+    bpe = tokenizers.Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(tokenizers.Regex(isolate), behavior="isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(special_tokens),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    if bpe.get_vocab_size() != vocab_size:
+        raise UserError(
+            f"tokenizer.vocab_size: the text yields only {bpe.get_vocab_size()} tokens, {vocab_size} were asked for; "
+            "lower vocab_size or add text"
+        )
+    spec = json.loads(bpe.to_str())
+    for token in spec["added_tokens"]:
+        token["special"] = token["content"] not in _KEPT_IN_TEXT
+    files = {"tokenizer.json": _json_bytes(spec), "tokenizer_config.json": _json_bytes(_configuration(special_tokens))}
+    if chat_template is not None:
+        files["chat_template.jinja"] = chat_template.encode()
+    return Tokenizer(files, "trained tokenizer")
+
+
+def _configuration(special_tokens: Sequence[str]) -> dict:
+    """tokenizer_config.json: what AutoTokenizer needs to find class and special tokens."""
+    end_of_text = END_OF_TEXT if END_OF_TEXT in special_tokens else special_tokens[0]
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": None,
+        "eos_token": IM_END if IM_END in special_tokens else end_of_text,
+        "pad_token": end_of_text,
+        "unk_token": None,
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _build(spec: dict, origin: str) -> tokenizers.Tokenizer:
+    try:
+        built = tokenizers.Tokenizer.from_str(json.dumps(spec))
+    except Exception as error:  # the Rust side raises plain Exception
+        raise UserError(f"{origin}: not a tokenizer that the tokenizers library reads ({error})") from error
+    built.no_truncation()
+    built.no_padding()
+    return built
+
+
+def _parse_json(content: bytes, origin: str) -> dict:
+    try:
+        parsed = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{origin}: not readable JSON ({error})") from error
+    if not isinstance(parsed, dict):
+        raise UserError(f"{origin}: not a JSON object")
+    return parsed
+
+
+def _json_bytes(value: dict) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
