@@ -1,0 +1,44 @@
+"""Damaged workings: training text that is imperfect on purpose, so that later stages have something to improve."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from string import ascii_uppercase, digits
+
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.tools import TOOLS
+
+ALPHABETS = (digits, ascii_uppercase, "+-*")
+"""A symbol is replaced by another one of its own alphabet; all other characters are structure and stay."""
+
+
+def corrupt_text(text: str, rng: random.Random, share: float) -> str:
+    """`share` of the puzzle symbols of a text, each replaced by a different one of its alphabet.
+
+    Of n symbols exactly share·n change where that is whole, else one of its two neighbours, right on average.
+    """
+    places = [i for i, character in enumerate(text) if any(character in alphabet for alphabet in ALPHABETS)]
+    changed = list(text)
+    for i in rng.sample(places, int(share * len(places) + rng.random())):
+        alphabet = next(alphabet for alphabet in ALPHABETS if text[i] in alphabet)
+        changed[i] = rng.choice([symbol for symbol in alphabet if symbol != text[i]])
+    return "".join(changed)
+
+
+def corrupt(problem: Problem, rng: random.Random, share: float, answer: bool = False) -> Problem:
+    """The problem with `share` of the symbols of its trace replaced; id and question stay.
+
+    Without a tool the answer stays right, unless `answer` is true: then its symbols are replaced at the same rate.
+    With a tool the trace is what the tool is asked, so the damaged expression is called, and the answer is the tool's
+    true result for it: it is wrong, but never contradicts the response beside it (`answer` damages it on top).
+    The outcome is training text only: never verify against it.
+    """
+    trace = corrupt_text(problem.trace, rng, share)
+    result = problem.answer
+    if problem.tool is not None:
+        result = TOOLS[problem.tool].run({"expression": trace})
+    if answer:
+        result = corrupt_text(result, rng, share)
+    call = None if problem.tool is None else trace
+    return dataclasses.replace(problem, trace=trace, answer=result, tool_call=call)

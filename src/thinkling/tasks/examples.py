@@ -1,0 +1,49 @@
+"""Problems as conversations in the Hugging Face chat form, the form of SFT and of scoring a thinking model."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from thinkling.seeds import derive
+from thinkling.tasks.corruption import corrupt
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.tools import TOOLS
+
+Message = dict[str, Any]
+
+
+def prompt(problem: Problem) -> list[Message]:
+    """The user's turn alone."""
+    return [{"role": "user", "content": problem.question}]
+
+
+def conversation(problem: Problem, with_trace: bool = True) -> list[Message]:
+    """Question and answer. The trace is the assistant's `reasoning_content`; a tool family thinks, calls its tool,
+    reads the response and answers. Without a trace the answer comes at once, with no call."""
+    answer: Message = {"role": "assistant", "content": problem.answer}
+    if not with_trace:
+        return [*prompt(problem), answer]
+    if problem.tool is None:
+        return [*prompt(problem), {**answer, "reasoning_content": problem.trace}]
+    arguments = {"expression": problem.tool_call}
+    call = {"type": "function", "function": {"name": problem.tool, "arguments": arguments}}
+    return [
+        *prompt(problem),
+        {"role": "assistant", "content": "", "reasoning_content": problem.trace, "tool_calls": [call]},
+        {"role": "tool", "content": TOOLS[problem.tool].run(arguments)},
+        answer,
+    ]
+
+
+def example(
+    problem: Problem, seed: int, direct_share: float, corrupted_share: float, symbol_share: float = 0.15
+) -> list[Message]:
+    """A training conversation: without a trace with probability `direct_share`, else damaged with probability
+    `corrupted_share` in `symbol_share` of its trace's symbols. Depends on seed and problem alone."""
+    rng = random.Random(derive(seed, "example", problem.id))
+    if rng.random() < direct_share:
+        return conversation(problem, with_trace=False)
+    if rng.random() < corrupted_share:
+        return conversation(corrupt(problem, rng, symbol_share))
+    return conversation(problem)

@@ -1,0 +1,85 @@
+"""What a puzzle family is: knobs with limits, and a sampler of problems."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from thinkling.errors import UserError
+from thinkling.tasks.problem import Problem, problem_id
+
+Knobs = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """An integer difficulty setting with its default and its limits, both included."""
+
+    default: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a family's sampler writes; the registry adds family word, id and verifier. `symbols` follow the family word
+    in the question."""
+
+    symbols: str
+    trace: str
+    answer: str
+    difficulty: Mapping[str, int | str]
+    tool_call: str | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A puzzle family. `draw(rng, knobs)` gets complete, checked knobs."""
+
+    name: str
+    knobs: Mapping[str, Knob]
+    draw: Callable[[random.Random, Knobs], Draft]
+    verifier: str = "exact"
+    tool: str | None = None
+
+    @property
+    def default_knobs(self) -> dict[str, int]:
+        return {name: knob.default for name, knob in self.knobs.items()}
+
+    def check(self, knobs: Knobs) -> dict[str, int]:
+        """The given knobs over the defaults. Raises UserError naming family and knob."""
+        for name, value in knobs.items():
+            if name not in self.knobs:
+                known = ", ".join(self.knobs)
+                raise UserError(f"family {self.name}: unknown knob {name!r}; it has {known}")
+            knob = self.knobs[name]
+            if not isinstance(value, int) or isinstance(value, bool) or not knob.low <= value <= knob.high:
+                limits = f"a whole number from {knob.low} to {knob.high}"
+                raise UserError(f"family {self.name}: knob {name} is {value!r}; it takes {limits}")
+        full = {**self.default_knobs, **knobs}
+        for name, value in full.items():
+            top = name.replace("min_", "max_", 1)
+            if name.startswith("min_") and value > full[top]:
+                raise UserError(f"family {self.name}: knob {name} is {value}, above {top}, {full[top]}; lower it")
+        return full
+
+    def sample(self, rng: random.Random, knobs: Knobs | None = None) -> Problem:
+        """One problem, of either split. Raises UserError for a knob that is unknown or out of its limits."""
+        return self.sample_checked(rng, self.check(knobs or {}))
+
+    def sample_checked(self, rng: random.Random, knobs: Knobs) -> Problem:
+        """`sample` for knobs that `check` returned."""
+        draft = self.draw(rng, knobs)
+        question = f"{self.name} {draft.symbols}"
+        return Problem(
+            id=problem_id(self.name, question),
+            family=self.name,
+            question=question,
+            answer=draft.answer,
+            trace=draft.trace,
+            verifier=self.verifier,
+            tool=self.tool,
+            tool_call=draft.tool_call,
+            difficulty=draft.difficulty,
+        )

@@ -1,0 +1,69 @@
+"""Problems as pages of plain text, the form of pre-training and of scoring a base model.
+
+Worked: `sum A1B+5:B+5=6.6`; direct: `sum A1B+5=6`; with a tool the call and its response stand in the working:
+`calc 47*83:47*83<tool_call>…</tool_call>\\n<tool_response>\\n3901\\n</tool_response>\\n.3901`. Each ends in a newline.
+The tags are real special tokens: pages are encoded with markup.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+
+from thinkling.seeds import derive
+from thinkling.tasks.corruption import corrupt
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.tools import TOOLS, call_text, response_text
+
+
+def document(problem: Problem, with_trace: bool = True) -> str:
+    """The page of a problem: question, working and answer, or question and answer."""
+    if not with_trace:
+        return f"{problem.question}={problem.answer}\n"
+    return f"{document_prompt(problem)}{_working(problem)}.{problem.answer}\n"
+
+
+def document_prompt(problem: Problem) -> str:
+    """What a base model is given: the page up to where the working starts."""
+    return f"{problem.question}:"
+
+
+def document_answer(completion: str) -> str:
+    """Answer in what a model wrote after `document_prompt`, up to the end of the page; empty where there is none.
+
+    The page ends at the first newline after the last tool response; the answer follows the last full stop before it.
+    """
+    body = completion.rpartition("</tool_response>\n")[2]
+    line = body.removeprefix("\n").split("\n", 1)[0].split("<|endoftext|>", 1)[0]
+    _, stop, answer = line.rpartition(".")
+    return answer.strip() if stop else ""
+
+
+def pages(
+    problems: Iterable[Problem],
+    seed: int,
+    direct_share: float = 0.15,
+    corrupted_share: float = 0.0,
+    symbol_share: float = 0.25,
+) -> Iterator[str]:
+    """One page a problem: `direct_share` of them without working, `corrupted_share` of the others damaged.
+
+    `symbol_share`: share of the symbols of a damaged working that are replaced. A page depends on seed and problem
+    alone, not on its neighbours. Defaults: reference/feasibility.md §7.
+    """
+    for problem in problems:
+        rng = random.Random(derive(seed, "page", problem.id))
+        if rng.random() < direct_share:
+            yield document(problem, with_trace=False)
+        elif rng.random() < corrupted_share:
+            yield document(corrupt(problem, rng, symbol_share))
+        else:
+            yield document(problem)
+
+
+def _working(problem: Problem) -> str:
+    if problem.tool is None:
+        return problem.trace
+    arguments = {"expression": problem.tool_call}
+    result = TOOLS[problem.tool].run(arguments)
+    return f"{problem.trace}{call_text(problem.tool, arguments)}\n{response_text(result)}\n"
