@@ -1,0 +1,48 @@
+# Every target sets up .venv by itself: all it needs is Linux, make and Python 3.11 or newer with its venv module.
+
+PYTHON := $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+# One worker a core, one torch thread a worker: torch with more threads than idle cores is many times slower.
+WORKERS ?= $(shell nproc)
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+.PHONY: setup tiny test lint bench nightly clean
+.DEFAULT_GOAL := test
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "thinkling needs Python 3.11 or newer with its venv module (Debian: apt-get install python3.11-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[curate,report,dev]'
+	@touch $@
+
+# The whole pipeline, for real, on a laptop.
+tiny: .venv/.ready
+	$(BIN)/thinkling run recipes/tiny.yaml
+
+# pyright looks for a newer release of itself on the network unless told not to.
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+test: lint
+	@echo "pytest: $(WORKERS) workers, one torch thread each"
+	$(PYTEST) -m "not slow"
+
+nightly: .venv/.ready
+	@echo "pytest: $(WORKERS) workers, one torch thread each"
+	$(PYTEST) -m slow --timeout 3600
+
+# make bench NAME=A9 measures the claims A9a, A9b, … of benchmarks/claims.yaml; NAME=all measures every one.
+bench: .venv/.ready
+	@test -n "$(NAME)" || { echo "say which claims: make bench NAME=A9 (or NAME=all)" >&2; exit 1; }
+	$(BIN)/python -m benchmarks.harness $(NAME)
+
+# Leaves runs/ alone: those are the user's.
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
