@@ -1,0 +1,5 @@
+"""`python -m thinkling`."""
+
+from thinkling.cli import main
+
+main()

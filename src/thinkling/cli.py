@@ -1,0 +1,163 @@
+"""The verbs. Only configurations are imported here; a command loads torch and the rest inside its function."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thinkling import __version__
+from thinkling.errors import UserError
+
+if TYPE_CHECKING:
+    from thinkling.pipeline.recipe import Recipe
+
+app = typer.Typer(
+    help="Trains small thinking models: raw text → curate → pretrain → sft → evaluate, by one recipe file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="Recipe file, for instance recipes/tiny.yaml", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set stages.sft.epochs=2 (repeatable)")
+]
+Root = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs")]
+RUNS = Path("runs")
+
+
+@app.command()
+def run(recipe: RecipeFile, overrides: Overrides = None, runs: Root = RUNS) -> None:
+    """Run all stages of a recipe: what is done is skipped, what was cut off is resumed."""
+    _execute(recipe, overrides, runs, None)
+
+
+@app.command()
+def plan(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: Root = RUNS,
+    verify: Annotated[bool, typer.Option(help="Digest every file of the finished artifacts again")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
+) -> None:
+    """Show what a run would do: stages and their state; tokens, epochs, steps, FLOPs and GPU-hours of pre-training."""
+    from rich.console import Console
+
+    from thinkling.pipeline import plan as planning
+
+    loaded = _load(recipe, overrides)
+    console = Console(quiet=as_json)
+    plans = planning.show(loaded, runs, console, full_check=verify)
+    if as_json:
+        print(json.dumps([p.as_json(loaded.hardware) for p in plans], indent=1))
+
+
+@app.command()
+def doctor(recipe: Annotated[Path | None, typer.Argument(help="Also check what this recipe needs")] = None) -> None:
+    """Check the machine: Python, packages, cores, memory, disk, devices. Exit 2 if something needed is missing."""
+    from rich.console import Console
+
+    from thinkling.pipeline import doctor as checks
+
+    if not checks.show(checks.examine(_load(recipe, None) if recipe else None), Console()):
+        raise typer.Exit(2)
+
+
+@app.command()
+def chat(
+    model: Annotated[Path, typer.Argument(help="Model directory, for instance runs/tiny/model", show_default=False)],
+    prompt: Annotated[str | None, typer.Option(help="Answer this one message and end")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.6,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Talk to a model; its thinking and its tool calls are shown."""
+    from thinkling.generate import chat as talk
+
+    talk.converse(model, prompt, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
+
+
+def _stage_verb(kind: str) -> None:
+    def verb(
+        recipe: RecipeFile,
+        stage: Annotated[str | None, typer.Option(help=f"One stage of kind {kind}; all of them if not given")] = None,
+        overrides: Overrides = None,
+        runs: Root = RUNS,
+    ) -> None:
+        names = [n for n, s in _load(recipe, overrides).stages.items() if s.kind == kind]
+        if not names:
+            raise UserError(f"{recipe}: it has no stage of kind {kind}")
+        if stage is not None and stage not in names:
+            raise UserError(f"--stage {stage}: no stage of kind {kind} has this name; there are: {', '.join(names)}")
+        _execute(recipe, overrides, runs, [stage] if stage else names)
+
+    app.command(kind, help=f"Run the {kind} stages of a recipe, and the stages that they rest on.")(verb)
+
+
+for _kind in ("curate", "tokenize", "pretrain", "sft", "evaluate"):
+    _stage_verb(_kind)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and end")] = False) -> None:
+    if show:
+        print(f"thinkling {__version__}")
+        raise typer.Exit
+
+
+def _load(path: Path, overrides: list[str] | None) -> Recipe:
+    from thinkling.pipeline.recipe import load_recipe
+
+    return load_recipe(path, overrides)
+
+
+def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[str] | None) -> None:
+    began = time.monotonic()
+    recipe = _load(path, overrides)
+    _fix_environment(recipe.threads)
+    from thinkling.pipeline import runner, summary
+    from thinkling.pipeline.progress import make_console
+
+    console = make_console()
+    this = runner.Run(recipe, root)
+    console.print(
+        f"{recipe.name}: seed {recipe.seed}, {recipe.threads} of {os.cpu_count()} CPU threads, results in {this.directory}",
+        highlight=False,
+    )
+    runner.execute(this, console, targets)
+    if int(os.environ.get("RANK", "0")) == 0:
+        from rich.console import Console
+
+        summary.show(summary.write(this, time.monotonic() - began), Console(width=None if sys.stdout.isatty() else 160))
+
+
+def _fix_environment(threads: int) -> None:
+    """Starts this process again where the hash seed or the thread count is not what exact repetition needs.
+
+    Both are read once, when the interpreter and the numeric libraries load.
+    """
+    wanted = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.environ.update(wanted)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        os.execv(sys.executable, [sys.executable, "-m", "thinkling", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Entry point: a user's mistake is told in a line and ends with 2; anything else is our bug, with its traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"thinkling: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("thinkling: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,204 @@
+"""What a recipe would do: stages and their state, and for pre-training every figure, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from thinkling.data.artifact import Artifact, read_manifest, verify
+from thinkling.pipeline.progress import short
+from thinkling.pipeline.recipe import HardwareConfig, Recipe
+from thinkling.pipeline.runner import Run
+from thinkling.stages.pretrain.config import PretrainConfig
+from thinkling.stages.pretrain.phases import check_epochs, check_order, epochs, resolve
+from thinkling.stages.sources import TokensSource
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """A phase in figures. `tokens` are those of its whole steps; `tokens_asked` what the recipe says."""
+
+    name: str
+    tokens_asked: int
+    tokens: int
+    steps: int
+    row_length: int
+    batch_rows: int
+    lr_first: float
+    lr_last: float
+    rope_theta: float
+    shares: dict[str, float]
+    epochs: dict[str, float]
+    """Passes over each source of known size in this phase."""
+    flops: float
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """Pre-training in figures."""
+
+    stage: str
+    phases: list[PhasePlan]
+    parameters: int | None
+    non_embedding_parameters: int
+    epochs: dict[str, float] = field(default_factory=dict)
+    """Passes over each source in all."""
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def tokens(self) -> int:
+        return sum(phase.tokens for phase in self.phases)
+
+    @property
+    def flops(self) -> float:
+        return sum(phase.flops for phase in self.phases)
+
+    def gpu_hours(self, hardware: HardwareConfig) -> float:
+        """FLOPs divided by what one device does in an hour at the assumed MFU."""
+        return self.flops / (hardware.peak_flops * hardware.mfu * 3600)
+
+    def as_json(self, hardware: HardwareConfig) -> dict[str, Any]:
+        return asdict(self) | {
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "flops": self.flops,
+            "gpu_hours": self.gpu_hours(hardware),
+            "hardware": hardware.model_dump(),
+        }
+
+
+def plan_pretraining(recipe: Recipe, stage: str, sizes: dict[str, float], vocab_size: int | None = None) -> PretrainPlan:
+    """Figures of one pretrain stage; `sizes` are the known sizes of its sources in tokens.
+
+    Raises UserError where mixture and learning rate change together, or a source is repeated beyond its limit.
+    """
+    config, model = recipe.stages[stage], recipe.model
+    assert isinstance(config, PretrainConfig)
+    assert model is not None
+    if model.vocab_size is None and vocab_size is None and recipe.tokenizer is not None:
+        vocab_size = getattr(recipe.tokenizer, "vocab_size", None)
+    model = model if model.vocab_size else model.model_copy(update={"vocab_size": vocab_size})
+    check_order(config.phases)
+    phases = resolve(config, model.rope_theta)
+    if sizes:
+        check_epochs(config, phases, sizes)
+    passes = epochs(phases, sizes)
+    known = model.vocab_size is not None
+    return PretrainPlan(
+        stage=stage,
+        phases=[
+            PhasePlan(
+                name=phase.name,
+                tokens_asked=asked.tokens,
+                tokens=phase.tokens,
+                steps=phase.steps,
+                row_length=phase.row_length,
+                batch_rows=phase.batch_rows,
+                lr_first=phase.lr_first,
+                lr_last=phase.lr_last,
+                rope_theta=phase.rope_theta,
+                shares=phase.shares,
+                epochs=part,
+                flops=phase.tokens * model.flops_per_token(phase.row_length) if known else 0.0,
+            )
+            for phase, asked, part in zip(phases, config.phases, passes, strict=True)
+        ],
+        parameters=model.parameter_count() if known else None,
+        non_embedding_parameters=model.non_embedding_parameter_count(),
+        epochs={name: sum(part.get(name, 0.0) for part in passes) for name in sizes},
+    )
+
+
+def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[str, float]:
+    """Sizes in tokens of a pretrain stage's sources: measured where tokenize has run, else as the recipe declares them."""
+    giver = recipe.stages[stage].inputs.get("tokens", "")
+    if giver in done:
+        return {name: float(entry["tokens"]) for name, entry in done[giver].counts["sources"].items()}
+    return {name: s.tokens for name, s in recipe.sources.items() if isinstance(s, TokensSource)}
+
+
+def show(recipe: Recipe, root: Path, console: Console, full_check: bool = False) -> list[PretrainPlan]:
+    """Prints the plan and gives its figures back. `full_check` digests every finished artifact again.
+
+    Raises UserError as `plan_pretraining` and `verify` do.
+    """
+    done: dict[str, Artifact] = {}
+    if not recipe.plan_only:
+        run = Run(recipe, root)
+        done = run.finished()
+        console.print(_stage_table(run, full_check))
+        _print_stale(run, console)
+    plans = []
+    for name, stage in recipe.stages.items():
+        if isinstance(stage, PretrainConfig):
+            plan = plan_pretraining(recipe, name, source_sizes(recipe, name, done))
+            plans.append(plan)
+            _print_pretraining(plan, recipe.hardware, console)
+    return plans
+
+
+def _stage_table(run: Run, full_check: bool) -> Table:
+    table = Table(title=f"{run.recipe.name}: stages", title_justify="left")
+    for column in ("stage", "kind", "inputs", "state", "artifact"):
+        table.add_column(column, overflow="fold")
+    for name, state, path in run.states():
+        stage = run.recipe.stages[name]
+        if state == "done" and full_check and path:
+            verify(path, read_manifest(path))
+            shown = "done, verified"
+        else:
+            shown = state
+        inputs = ", ".join(stage.inputs.values()) or ", ".join(stage.source_names())
+        table.add_row(name, stage.kind, inputs, shown, path.name if path and state != "waiting" else "")
+    return table
+
+
+def _print_stale(run: Run, console: Console) -> None:
+    if not run.directory.is_dir():
+        return
+    current = {path.name for _, _, path in run.states() if path}
+    stale = sorted(
+        p.name for p in run.directory.iterdir()
+        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current
+    )
+    if stale:
+        console.print(f"Not part of this recipe any more, safe to delete: {', '.join(stale)}", style="dim")
+
+
+def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Console) -> None:
+    table = Table(title=f"{plan.stage}: phases", title_justify="left")
+    for column in ("phase", "tokens", "steps", "rows × length", "learning rate", "RoPE base", "mixture (epochs)"):
+        table.add_column(column, justify="right" if column in ("tokens", "steps") else "left")
+    for phase in plan.phases:
+        rate = f"{phase.lr_first:g}" if phase.lr_first == phase.lr_last else f"{phase.lr_first:g} → {phase.lr_last:g}"
+        mixture = "\n".join(
+            f"{name} {share:.1%}" + (f" ({phase.epochs[name]:.3f})" if name in phase.epochs else "")
+            for name, share in phase.shares.items()
+        )
+        table.add_row(
+            phase.name, f"{phase.tokens:,}", f"{phase.steps:,}", f"{phase.batch_rows:,} × {phase.row_length:,}", rate,
+            f"{phase.rope_theta:g}", mixture,
+        )
+    console.print(table)
+    console.print(f"  tokens {plan.tokens:,} in {plan.steps:,} steps", highlight=False)
+    if plan.parameters is not None:
+        console.print(
+            f"  parameters {plan.parameters:,} ({short(plan.parameters)}), without embeddings "
+            f"{plan.non_embedding_parameters:,} ({short(plan.non_embedding_parameters)})",
+            highlight=False,
+        )
+        console.print(
+            f"  training FLOPs {plan.flops:.4g}; {plan.gpu_hours(hardware):,.0f} GPU-hours on {hardware.name} at an assumed MFU of "
+            f"{hardware.mfu:.0%} of {hardware.peak_flops:.3g} FLOP/s",
+            highlight=False,
+        )
+    if plan.epochs:
+        console.print("  epochs in all: " + ", ".join(f"{n} {v:.3f}" for n, v in plan.epochs.items()), highlight=False)
+

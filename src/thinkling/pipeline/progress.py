@@ -1,0 +1,95 @@
+"""Bars with rates and time left in a terminal; a line now and then where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Task as RichTask
+from rich.text import Text
+
+LINE_EVERY_SECONDS = 20.0
+
+
+class _Amount(ProgressColumn):
+    """Done of total, with the rate since this process began to work on it."""
+
+    def render(self, task: RichTask) -> Text:
+        unit = task.fields["unit"]
+        return Text(f"{short(task.completed)}/{short(task.total or 0)} {unit}  {short(task.speed or 0)}/s", "progress.data.speed")
+
+
+class _RichTask:
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self.bars, self.task = bars, task
+
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        self.bars.advance(self.task, amount)
+        if fields:
+            self.bars.update(self.task, note=note(fields))
+
+
+class _LineTask:
+    def __init__(self, console: Console, label: str, total: float, unit: str, done: float) -> None:
+        self.console, self.label, self.total, self.unit, self.done = console, label, total, unit, done
+        self.start, self.start_done, self.last = time.monotonic(), done, time.monotonic()
+
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.last >= LINE_EVERY_SECONDS:
+            self.last = now
+            rate = (self.done - self.start_done) / (now - self.start)
+            left = (self.total - self.done) / rate if rate else float("inf")
+            self.console.print(
+                f"  {self.label}: {short(self.done)}/{short(self.total)} {self.unit}, {short(rate)}/s, "
+                f"{left:.0f} s left  {note(fields)}",
+                highlight=False,
+            )
+
+
+class TerminalProgress:
+    """The runner's progress. Rank 0 alone shows it."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def track(self, label: str, total: float, unit: str, done: float = 0) -> Iterator[_RichTask | _LineTask]:
+        if not self.console.is_terminal:
+            yield _LineTask(self.console, label, total, unit, done)
+            return
+        with Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=28),
+            _Amount(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=self.console,
+            transient=True,
+        ) as bars:
+            yield _RichTask(bars, bars.add_task(label, total=total, completed=done, unit=unit, note=""))
+
+
+def short(value: float) -> str:
+    """1234567 → 1.23M."""
+    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "K")):
+        if abs(value) >= scale:
+            return f"{value / (1e3 if letter == 'K' else scale):.3g}{letter}"
+    return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.3g}"
+
+
+def note(fields: dict[str, object]) -> str:
+    """`loss 2.314  lr 0.004`."""
+    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items())
+
+
+def make_console() -> Console:
+    """Standard error: standard output is left to results."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 120)

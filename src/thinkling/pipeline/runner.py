@@ -1,0 +1,252 @@
+"""Runs a recipe: one stage after another, each into an artifact; skips what is done, resumes what was cut off."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from thinkling.data.artifact import MANIFEST, Artifact, finish, hash_of, model_source, read_manifest, unchanged, verify
+from thinkling.errors import UserError
+from thinkling.pipeline.memory import PeakMemory
+from thinkling.pipeline.progress import TerminalProgress
+from thinkling.pipeline.raw import raw_digests
+from thinkling.pipeline.recipe import Recipe
+from thinkling.seeds import derive
+from thinkling.stages.base import Silent, StageConfig, StageContext
+
+State = Literal["done", "partial", "to do", "waiting"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage of a run; `skipped` where it had been finished before."""
+
+    name: str
+    artifact: Artifact
+    skipped: bool
+
+
+class Run:
+    """A recipe and its folder. Finding out what is done touches nothing."""
+
+    def __init__(self, recipe: Recipe, root: Path) -> None:
+        """`root` is the folder that holds all runs.
+
+        Raises UserError if the recipe can only be planned.
+        """
+        if recipe.plan_only:
+            raise UserError(f"{recipe.name}: a recipe with `plan_only: true` can be planned, not run: thinkling plan RECIPE")
+        self.recipe = recipe
+        self.directory = root / recipe.name
+        self._raw: dict[str, str] = {}
+
+    def resolved(self, name: str) -> dict[str, Any]:
+        """All that a stage's result depends on, but for its inputs: what is hashed, and shown in the manifest."""
+        stage = self.recipe.stages[name]
+        sources = self.recipe.sources_of(stage.source_names())
+        return {
+            "stage": stage.model_dump(mode="json"),
+            "code_version": stage.code_version,
+            "seed": derive(self.recipe.seed, name),
+            "threads": self.recipe.threads,
+            **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},
+            "sources": {n: s.model_dump(mode="json") for n, s in sources.items()},
+            "raw": {n: self._raw_digest(n) for n in sources},
+        }
+
+    def _raw_digest(self, source: str) -> str:
+        if source not in self._raw:
+            self._raw[source] = hash_of(raw_digests(self.recipe.sources[source]))
+        return self._raw[source]
+
+    def final(self, name: str, inputs: dict[str, Artifact]) -> tuple[Path, str]:
+        """Where a stage's artifact belongs, given its inputs, and the hash in full."""
+        digest = hash_of({**self.resolved(name), "inputs": {role: a.digest for role, a in inputs.items()}})
+        return self.directory / f"{name}-{digest[:8]}", digest
+
+    def inputs(self, name: str, done: dict[str, Artifact]) -> dict[str, Artifact] | None:
+        """The stage's inputs, or None where one is not made yet.
+
+        Raises UserError if a model directory of the user's is missing.
+        """
+        found: dict[str, Artifact] = {}
+        for role, giver in self.recipe.stages[name].inputs.items():
+            if giver in self.recipe.sources:
+                found[role] = model_source(Path(self.recipe.sources[giver].path))  # pyright: ignore[reportAttributeAccessIssue]
+            elif giver in done:
+                found[role] = done[giver]
+            else:
+                return None
+        return found
+
+    def states(self) -> Iterator[tuple[str, State, Path | None]]:
+        """Every stage with what a run would find."""
+        done: dict[str, Artifact] = {}
+        for name in self.recipe.stages:
+            inputs = self.inputs(name, done)
+            if inputs is None:
+                yield name, "waiting", None
+                continue
+            final, _ = self.final(name, inputs)
+            if (final / MANIFEST).exists():
+                done[name] = Artifact(final, read_manifest(final))
+                yield name, "done", final
+            else:
+                yield name, "partial" if partial_of(final).exists() else "to do", final
+
+    def finished(self) -> dict[str, Artifact]:
+        """The artifacts that are there, by stage."""
+        return {name: Artifact(path, read_manifest(path)) for name, state, path in self.states() if path and state == "done"}
+
+
+def partial_of(final: Path) -> Path:
+    """The directory's name while the stage works."""
+    return final.with_name(final.name + ".partial")
+
+
+def execute(run: Run, console: Console, targets: list[str] | None = None) -> list[Done]:
+    """Runs the targets (all stages where None) and what they rest on.
+
+    Raises UserError where the recipe, the data or an artifact is at fault, or another process works on this run.
+    """
+    recipe, rank = run.recipe, int(os.environ.get("RANK", "0"))
+    names = recipe.needed_by(targets or list(recipe.stages))
+    run.directory.mkdir(parents=True, exist_ok=True)
+    done: dict[str, Artifact] = {}
+    result: list[Done] = []
+    with locked(run.directory) if rank == 0 else _no_lock():
+        for position, name in enumerate(names, 1):
+            inputs = run.inputs(name, done)
+            assert inputs is not None, f"{name} comes before its inputs"
+            final, digest = run.final(name, inputs)
+            title = f"[{position}/{len(names)}] {name}"
+            skipped = (final / MANIFEST).exists()
+            if skipped:
+                done[name] = reuse(final)
+                if rank == 0:
+                    console.print(f"{title}: done before, skipped", style="dim", highlight=False)
+            elif rank == 0:
+                done[name] = work(run, name, inputs, final, digest, console, title)
+            else:
+                done[name] = follow(run, name, inputs, final)
+            result.append(Done(name, done[name], skipped))
+        if rank == 0:
+            link_models(run, done)
+    return result
+
+
+def reuse(final: Path) -> Artifact:
+    """A finished artifact, checked by size and time; in full where these do not fit (a copied folder)."""
+    manifest = read_manifest(final)
+    if not unchanged(final, manifest):
+        verify(final, manifest)
+    return Artifact(final, manifest)
+
+
+def work(
+    run: Run, name: str, inputs: dict[str, Artifact], final: Path, digest: str, console: Console, title: str
+) -> Artifact:
+    """Runs one stage on rank 0 and renames its directory at the end."""
+    partial = partial_of(final)
+    resumed = partial.exists()
+    console.print(f"{title}{': resumed' if resumed else ''}", style="bold", highlight=False)
+    for artifact in inputs.values():
+        if "recorded" in artifact.manifest:
+            verify(artifact.path, artifact.manifest)
+    partial.mkdir(exist_ok=True)
+    context = make_context(run, name, inputs, partial)
+    context.progress = TerminalProgress(console)
+    began = time.monotonic()
+    with PeakMemory() as memory:
+        stage_function(run.recipe.stages[name])(run.recipe.stages[name], context)
+    wall = time.monotonic() - began
+    manifest = {
+        "kind": run.recipe.stages[name].produces,
+        "stage": name,
+        "hash": digest,
+        "resolved": run.resolved(name),
+        "inputs": {role: {"artifact": a.path.name, "digest": a.digest} for role, a in inputs.items()},
+        "counts": context.counts,
+    }
+    recorded = {"wall_seconds": round(wall, 2), "peak_rss_mb": round(memory.peak_mb, 1), "resumed": resumed}
+    artifact = finish(partial, final, manifest, recorded)
+    console.print(f"  {wall:.1f} s, {memory.peak_mb:.0f} MB at most → {final}", style="dim", highlight=False, soft_wrap=True)
+    return artifact
+
+
+def follow(run: Run, name: str, inputs: dict[str, Artifact], final: Path) -> Artifact:
+    """What ranks above 0 do: take part in a distributed stage, and wait for rank 0 to finish every one.
+
+    A rank 0 that fails ends the others through torchrun.
+    """
+    stage = run.recipe.stages[name]
+    partial = partial_of(final)
+    while not partial.exists() and not (final / MANIFEST).exists():
+        time.sleep(0.1)
+    if stage.distributed and not (final / MANIFEST).exists():
+        stage_function(stage)(stage, make_context(run, name, inputs, partial))
+    while not (final / MANIFEST).exists():
+        time.sleep(0.1)
+    return Artifact(final, read_manifest(final))
+
+
+def make_context(run: Run, name: str, inputs: dict[str, Artifact], partial: Path) -> StageContext:
+    """The context that a stage gets."""
+    recipe, stage = run.recipe, run.recipe.stages[name]
+    return StageContext(
+        name=name,
+        directory=partial,
+        inputs=inputs,
+        seed=derive(recipe.seed, name),
+        threads=recipe.threads,
+        model=recipe.model if "model" in stage.uses else None,
+        tokenizer=recipe.tokenizer if "tokenizer" in stage.uses else None,
+        sources=recipe.sources_of(stage.source_names()),
+        progress=Silent(),
+    )
+
+
+def stage_function(stage: StageConfig) -> Any:
+    """`run` of the stage's package; this is where torch and the rest are loaded."""
+    return importlib.import_module(f"thinkling.stages.{stage.kind}.stage").run
+
+
+def link_models(run: Run, done: dict[str, Artifact]) -> None:
+    """Points `base` at the last pre-trained model and `model` at the last model of all, atomically."""
+    models = [(n, a) for n, a in done.items() if run.recipe.stages[n].produces == "model"]
+    bases = [(n, a) for n, a in models if run.recipe.stages[n].kind == "pretrain"]
+    for link, candidates in (("base", bases), ("model", models)):
+        if candidates:
+            target = os.path.relpath(candidates[-1][1].model_dir, run.directory)
+            temporary = run.directory / f".{link}.new"
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(target)
+            temporary.replace(run.directory / link)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """One process a run: a lock that the kernel lets go when the process ends, however it ends.
+
+    Raises UserError if another process holds it.
+    """
+    with (directory / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{directory}: another process is working on this run; wait for it, or give this one a `name`") from error
+        yield
+
+
+@contextmanager
+def _no_lock() -> Iterator[None]:
+    yield

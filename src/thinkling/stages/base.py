@@ -1,0 +1,90 @@
+"""What every stage has: a configuration without heavy imports, and the context that the runner hands to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from thinkling.model.config import ModelConfig
+from thinkling.stages.sources import Source
+
+if TYPE_CHECKING:
+    from thinkling.data.artifact import Artifact
+    from thinkling.data.tokenizer_config import TokenizerConfig
+
+
+class StageConfig(BaseModel):
+    """Fields that all stages share. An unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    kind: str
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """Role → name of an earlier stage, or of a source of type `model`."""
+
+    code_version: ClassVar[int] = 1
+    """Raised by hand when the same configuration comes to give other bytes."""
+    roles: ClassVar[Mapping[str, str]] = {}
+    """Role → what it must be: documents, tokens, model, scores. A role ending in `?` may be left out."""
+    produces: ClassVar[str] = ""
+    uses: ClassVar[frozenset[str]] = frozenset()
+    """Top-level parts of the recipe that the stage reads: `model`, `tokenizer`."""
+    distributed: ClassVar[bool] = False
+    """Whether every rank of a torchrun takes part; otherwise rank 0 works and the others wait."""
+
+    def source_names(self) -> list[str]:
+        """Sources of the recipe that the stage reads itself."""
+        return []
+
+
+class Task(Protocol):
+    """One progress bar."""
+
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        """Moves on by `amount`; `fields` (loss=…, lr=…) are shown beside the bar."""
+        ...
+
+
+class Progress(Protocol):
+    """Shows bars with rates and time left; the runner brings one, tests use `Silent`."""
+
+    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
+        """A bar of `total` units, `done` of which were there before (a resumed run)."""
+        ...
+
+
+class _SilentTask:
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        """Shows nothing."""
+
+
+class Silent:
+    """Progress that shows nothing."""
+
+    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
+        return nullcontext(_SilentTask())
+
+
+@dataclass
+class StageContext:
+    """What a stage may read and where it writes."""
+
+    name: str
+    directory: Path
+    """The `.partial` directory. What a killed run left in it is still there."""
+    inputs: Mapping[str, Artifact]
+    seed: int
+    """The stage's own seed: hash(recipe seed, stage name)."""
+    threads: int = 1
+    model: ModelConfig | None = None
+    tokenizer: TokenizerConfig | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """The sources that the stage named, and those that they name."""
+    progress: Progress = field(default_factory=Silent)
+    counts: dict[str, Any] = field(default_factory=dict)
+    """Numbers in and out, for the manifest. Data stages: in = kept + rejected by reason."""

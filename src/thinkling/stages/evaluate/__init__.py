@@ -1,0 +1,1 @@
+"""A model → avg@k on held-out problems, with intervals."""

@@ -1,0 +1,44 @@
+"""Configuration of the evaluate stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from thinkling.stages.base import StageConfig
+
+
+class TaskSetConfig(BaseModel):
+    """What a model is scored on, and how it is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    source: str
+    """A source of type `tasks`; its held-out problems are used, all families."""
+    form: Literal["chat", "document"] = "chat"
+    """`chat`: a user turn is answered; `document`: a page is continued, the only form that a base model has seen."""
+
+
+class EvaluateConfig(StageConfig):
+    """avg@k: the mean over k samples a problem, with a bootstrap interval over problems."""
+
+    kind: Literal["evaluate"]
+    task_sets: dict[str, TaskSetConfig] = Field(min_length=1)
+    k: int = Field(default=8, ge=1)
+    """Samples a problem (RECIPE.md §7: 8 on AIME, 3 elsewhere)."""
+    temperature: float = Field(default=0.6, ge=0)
+    """RECIPE.md §7."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """RECIPE.md §7."""
+    max_new_tokens: int = Field(default=96, ge=1)
+    """Tokens that the model may write an answer; what a tool writes does not count."""
+    batch_size: int = Field(default=128, ge=1)
+    """Sequences decoded at once."""
+
+    produces: ClassVar[str] = "scores"
+    roles: ClassVar[Mapping[str, str]] = {"model": "model"}
+
+    def source_names(self) -> list[str]:
+        return sorted({t.source for t in self.task_sets.values()})

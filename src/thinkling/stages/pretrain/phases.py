@@ -1,0 +1,138 @@
+"""Arithmetic of the phases: steps, rows, shares, epochs and the learning rate, without a model or data at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thinkling.errors import UserError
+from thinkling.stages.pretrain.config import PhaseConfig, PretrainConfig
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase with everything filled in. Steps `first_step … first_step + steps − 1` belong to it."""
+
+    name: str
+    first_step: int
+    steps: int
+    row_length: int
+    batch_rows: int
+    rope_theta: float
+    lr_first: float
+    lr_last: float
+    shape: str
+    shares: dict[str, float]
+    """Source → share of the rows, summing to 1."""
+    decay: bool
+
+    @property
+    def rows(self) -> int:
+        return self.steps * self.batch_rows
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole steps, padding included."""
+        return self.rows * self.row_length
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step of this phase, numbered from the start of training.
+
+        A constant phase has one value. A line reaches its last value at the phase's last step, and a rising one starts
+        one increment above its first value, so that no step is spent at rate 0.
+        """
+        if self.lr_first == self.lr_last:
+            return self.lr_first
+        done = (step - self.first_step + 1) / self.steps
+        if self.shape == "cosine":
+            done = (1 - math.cos(math.pi * done)) / 2
+        return self.lr_first + (self.lr_last - self.lr_first) * done
+
+
+def resolve(config: PretrainConfig, rope_theta: float) -> list[Phase]:
+    """Fills in what a phase takes over from the one before, and rounds tokens to whole steps (at least one)."""
+    phases: list[Phase] = []
+    length, theta, step = config.row_length, rope_theta, 0
+    for phase in config.phases:
+        length, theta = phase.row_length or length, phase.rope_theta or theta
+        steps = max(1, round(phase.tokens / config.batch_tokens))
+        total = math.fsum(phase.mixture.values())
+        phases.append(
+            Phase(
+                name=phase.name,
+                first_step=step,
+                steps=steps,
+                row_length=length,
+                batch_rows=config.batch_tokens // length,
+                rope_theta=theta,
+                lr_first=phase.lr_first,
+                lr_last=phase.lr_last,
+                shape=phase.shape,
+                shares={name: weight / total for name, weight in phase.mixture.items()},
+                decay=phase.decay,
+            )
+        )
+        step += steps
+    return phases
+
+
+def phase_of(phases: Sequence[Phase], step: int) -> Phase:
+    """The phase that a step belongs to."""
+    for phase in phases:
+        if step < phase.first_step + phase.steps:
+            return phase
+    raise IndexError(f"step {step} lies after the last phase")
+
+
+def check_order(phases: Sequence[PhaseConfig]) -> None:
+    """In FG-WSD a change of learning rate never falls together with a change of mixture, except where decay starts.
+
+    A change of learning rate is a jump between phases or a change from a constant to a line; the end of warm-up, where
+    the line arrives at the plateau's value, is one too.
+
+    Raises UserError that names the phase.
+    """
+    for before, after in zip(phases, phases[1:], strict=False):
+        mixture_moves = _normalised(before.mixture) != _normalised(after.mixture)
+        rate_moves = (
+            before.lr_last != after.lr_first or (before.lr_first == before.lr_last) != (after.lr_first == after.lr_last)
+        )
+        if mixture_moves and rate_moves and not after.decay:
+            raise UserError(
+                f"phases.{after.name}: mixture and learning rate change at the same step, which FG-WSD rules out; move one of "
+                "the two to a phase of its own, or set `decay: true` where decay begins"
+            )
+
+
+def _normalised(mixture: dict[str, float]) -> dict[str, float]:
+    total = math.fsum(mixture.values())
+    return {name: round(weight / total, 12) for name, weight in sorted(mixture.items())}
+
+
+def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, float]]:
+    """Passes over each source a phase: tokens taken from it divided by its size in tokens, padding left aside."""
+    return [
+        {name: phase.tokens * share / sizes[name] for name, share in phase.shares.items() if name in sizes}
+        for phase in phases
+    ]
+
+
+def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[str, float]) -> None:
+    """Raises UserError that names a source which a phase needs and nobody has, or which is repeated beyond its limit."""
+    for phase in phases:
+        for name in phase.shares:
+            if name not in sizes:
+                known = ", ".join(sorted(sizes)) or "none"
+                raise UserError(f"phases.{phase.name}.mixture: no source is called {name!r}; there are: {known}")
+    total: dict[str, float] = dict.fromkeys(sizes, 0.0)
+    for part in epochs(phases, sizes):
+        for name, value in part.items():
+            total[name] += value
+    for name, value in total.items():
+        limit = config.max_epochs.get(name, config.default_max_epochs)
+        if value > limit:
+            raise UserError(
+                f"max_epochs: source {name!r} would be seen {value:.2f} times, its limit is {limit:g}; give it more documents, a "
+                f"smaller weight in the mixtures, or raise max_epochs.{name}"
+            )

@@ -1,0 +1,1 @@
+"""Problems with worked traces → a model that answers in chat form and thinks first."""

@@ -1,0 +1,1 @@
+"""Documents → tokenizer and shards, a directory a source."""

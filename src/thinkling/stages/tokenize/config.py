@@ -1,0 +1,22 @@
+"""Configuration of the tokenize stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from thinkling.stages.base import StageConfig
+
+
+class TokenizeConfig(StageConfig):
+    """Trains the recipe's tokenizer (or takes a given one) and writes shards named `<quality>-<source>`."""
+
+    kind: Literal["tokenize"]
+    holdout_documents: float = Field(default=0.01, ge=0, lt=0.5)
+    """Share of each source's documents that are put aside, chosen by a hash of the id, to measure loss on unseen text."""
+
+    produces: ClassVar[str] = "tokens"
+    roles: ClassVar[Mapping[str, str]] = {"documents": "documents"}
+    uses: ClassVar[frozenset[str]] = frozenset({"tokenizer"})
