@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thinkling.stages.base import StageConfig
 
@@ -29,6 +29,18 @@ class CurateConfig(StageConfig):
 
     produces: ClassVar[str] = "documents"
     roles: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="after")
+    def _every_source_once(self) -> CurateConfig:
+        for name in self.sources:
+            if self.sources.count(name) > 1:
+                raise ValueError(f"sources: {name!r} stands there twice")
+            if name not in self.quality:
+                raise ValueError(f"quality.{name}: missing; say hq or mq")
+        for name in self.quality:
+            if name not in self.sources:
+                raise ValueError(f"quality.{name}: is none of the stage's sources")
+        return self
 
     def source_names(self) -> list[str]:
         return [*self.sources, *self.heldout]

@@ -1,0 +1,56 @@
+"""Numbers in and out, a source at a time: in = kept + rejected by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thinkling.data.documents import RejectedWriter
+
+
+class Ledger(RejectedWriter):
+    """rejected.parquet, and the count of what became of every record by source and reason."""
+
+    def __init__(self, path: Path, max_characters: int) -> None:
+        super().__init__(path, max_characters)
+        self.received: Counter[str] = Counter()
+        self.kept: Counter[str] = Counter()
+        self.characters: Counter[str] = Counter()
+        self.rejected: dict[str, Counter[str]] = {}
+
+    def write(self, document: Mapping[str, Any], reason: str, detail: str = "") -> None:
+        """Keeps one that was turned away, and counts it."""
+        super().write(document, reason, detail)
+        self.rejected.setdefault(document["source"], Counter())[reason] += 1
+
+    def keep(self, document: Mapping[str, Any]) -> None:
+        """Counts one that was kept."""
+        self.kept[document["source"]] += 1
+        self.characters[document["source"]] += len(document["text"])
+
+    def counts(self) -> dict[str, Any]:
+        """``{"in", "kept", "rejected": {reason: n}, "sources": {source: the same, and "characters" kept}}``.
+
+        Raises RuntimeError where a record got lost or was made on the way.
+        """
+        sources = {name: self._of(name) for name in sorted(self.received)}
+        total = sum((self.rejected.get(name, Counter()) for name in sources), Counter())
+        return {
+            "in": sum(entry["in"] for entry in sources.values()),
+            "kept": sum(entry["kept"] for entry in sources.values()),
+            "rejected": dict(sorted(total.items())),
+            "sources": sources,
+        }
+
+    def _of(self, source: str) -> dict[str, Any]:
+        received, kept, rejected = self.received[source], self.kept[source], self.rejected.get(source, Counter())
+        if received != kept + rejected.total():
+            raise RuntimeError(f"{source}: {received} in, but {kept} kept + {rejected.total()} rejected")
+        return {
+            "in": received,
+            "kept": kept,
+            "rejected": dict(sorted(rejected.items())),
+            "characters": self.characters[source],
+        }

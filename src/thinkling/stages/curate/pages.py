@@ -1,0 +1,55 @@
+"""Puzzle pages as a source: problems of the training split written out, some damaged, some repeated, as web text is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from thinkling.errors import UserError
+from thinkling.seeds import derive
+from thinkling.stages.sources import PagesSource, TasksSource
+from thinkling.tasks.corruption import corrupt
+from thinkling.tasks.pages import document
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.problemset import generate
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page and the problem on it. ``key`` is the problem's id, with ``-copy`` and a number for a repetition."""
+
+    key: str
+    text: str
+    damaged: bool
+
+
+def pages(name: str, source: PagesSource, tasks: TasksSource, seed: int) -> Iterator[Page]:
+    """``pages_per_family`` pages of each family, family after family, the repetitions of a family at its end.
+
+    Of n pages ``duplicated`` · n repeat another one; the rest each show a problem of their own: ``corrupted`` · n with
+    damaged working and answer, ``without_trace`` · n with the bare answer, all others with right working. The numbers are
+    exact up to rounding and the pages depend on seed, source name and problem alone. Raises UserError where the shares leave
+    no room, or the families have too few problems.
+    """
+    n = source.pages_per_family
+    copies, damaged, bare = (round(n * share) for share in (source.duplicated, source.corrupted, source.without_trace))
+    distinct = n - copies
+    if damaged + bare > distinct or distinct == 0:
+        raise UserError(f"sources.{name}: duplicated + corrupted + without_trace must leave pages over; lower one of them")
+    for family, knobs in tasks.families.items():
+        rng = random.Random(derive(seed, "pages", name, family))
+        problems = generate({family: knobs}, "train", distinct, derive(seed, "problems", name))
+        # The registry finds short problems first when their space is small, so which are damaged is drawn, not cut off.
+        kinds = ["damaged"] * damaged + ["bare"] * bare + ["worked"] * (distinct - damaged - bare)
+        rng.shuffle(kinds)
+        written = [_page(p, kind, rng, source.corrupted_characters) for p, kind in zip(problems, kinds, strict=True)]
+        yield from written
+        for number, page in enumerate(rng.choices(written, k=copies)):
+            yield Page(f"{page.key}-copy{number}", page.text, page.damaged)
+
+
+def _page(problem: Problem, kind: str, rng: random.Random, share: float) -> Page:
+    if kind == "damaged":
+        return Page(problem.id, document(corrupt(problem, rng, share, answer=True)), True)
+    return Page(problem.id, document(problem, with_trace=kind == "worked"), False)

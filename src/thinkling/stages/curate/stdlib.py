@@ -1,0 +1,120 @@
+"""The standard library as a source of real text: every Python brings it along, so nothing is downloaded.
+
+Three parts, each a stream of records ``{"id", "text"}``: the source code, the docstrings in it, and the language reference
+in ``pydoc_data.topics``. Tests, installed packages and what the build of this one interpreter wrote (``_sysconfigdata*``,
+``config-*``: paths of the machine) are left out, and so is ``pydoc_data/topics.py`` as code, since its text is the part
+``topics``. What the text was is recorded: version of Python, and SHA-256 of every file (`provenance`).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import platform
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from thinkling.errors import UserError
+
+Part = Literal["code", "docstrings", "topics"]
+TOPICS = "pydoc_data/topics.py"
+_SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+class Text(NamedTuple):
+    """A text of the standard library: ``key`` (file, and line for a docstring) and either ``text`` or why there is none."""
+
+    key: str
+    text: str
+    problem: str | None = None
+
+
+def root() -> Path:
+    """The standard library of the Python that runs."""
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def files(part: Part, stdlib: Path) -> list[str]:
+    """Names (POSIX, relative to ``stdlib``) of the files that a part is read from, sorted.
+
+    Raises UserError if there are none: some distributions ship no sources.
+    """
+    if part == "topics":
+        names = [TOPICS] if (stdlib / TOPICS).is_file() else []
+    else:
+        names = sorted(_code_files(stdlib))
+    if not names:
+        raise UserError(f"the standard library at {stdlib} has no files for part {part}: use a complete Python")
+    return names
+
+
+def _code_files(stdlib: Path) -> Iterator[str]:
+    for path in stdlib.rglob("*.py"):
+        relative = path.relative_to(stdlib)
+        folders = relative.parts[:-1]
+        if _SKIPPED_FOLDERS.intersection(folders) or any(f.startswith("config-") for f in folders):
+            continue
+        if relative.name.startswith("_sysconfigdata") or relative.as_posix() == TOPICS:
+            continue
+        yield relative.as_posix()
+
+
+def texts(part: Part, stdlib: Path, name: str) -> list[Text]:
+    """The texts of one file, in order.
+
+    Raises UserError if the file cannot be read. One that is no Python, or not in its declared encoding, gives a single
+    `Text` with a problem.
+    """
+    content = _bytes(stdlib / name)
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        source = io.StringIO(content.decode(encoding), newline=None).read()
+        if part == "code":
+            return [Text(name, source)]
+        tree = ast.parse(source)
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        return [Text(name, content.decode("utf-8", "replace"), f"not Python: {type(error).__name__}")]
+    return _topics(tree) if part == "topics" else _docstrings(name, tree)
+
+
+def _docstrings(name: str, tree: ast.Module) -> list[Text]:
+    found = []
+    queue: list[ast.AST] = [tree]
+    while queue:  # statements only: ast.walk would visit every expression as well
+        node = queue.pop()
+        if isinstance(node, _DOCUMENTED) and (text := ast.get_docstring(node)):
+            line = 0 if isinstance(node, ast.Module) else node.lineno
+            found.append((line, Text(f"{name}:{line}", text + "\n")))
+        for block in _BLOCKS:
+            queue += getattr(node, block, ())
+    return [text for _, text in sorted(found, key=lambda pair: pair[0])]
+
+
+def _topics(tree: ast.Module) -> list[Text]:
+    """The dictionary ``topics``, read as a literal: the file is data and is not run."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "topics" for t in node.targets):
+            return [Text(topic, text) for topic, text in sorted(ast.literal_eval(node.value).items())]
+    return [Text(TOPICS, "", "defines no topics")]
+
+
+def provenance(stdlib: Path, parts: list[Part]) -> dict:
+    """Which text it was: version of Python, and SHA-256 (hex) of each file that the parts are read from."""
+    names = sorted({name for part in parts for name in files(part, stdlib)})
+    return {
+        "python": platform.python_version(),
+        "files": {name: hashlib.sha256(_bytes(stdlib / name)).hexdigest() for name in names},
+    }
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
