@@ -48,13 +48,11 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
 ) -> None:
     """Show what a run would do: stages and their state; tokens, epochs, steps, FLOPs and GPU-hours of pre-training."""
-    from rich.console import Console
-
     from thinkling.pipeline import plan as planning
+    from thinkling.pipeline.progress import result_console
 
     loaded = _load(recipe, overrides)
-    console = Console(quiet=as_json)
-    plans = planning.show(loaded, runs, console, full_check=verify)
+    plans = planning.show(loaded, runs, result_console(quiet=as_json), full_check=verify)
     if as_json:
         print(json.dumps([p.as_json(loaded.hardware) for p in plans], indent=1))
 
@@ -62,11 +60,10 @@ def plan(
 @app.command()
 def doctor(recipe: Annotated[Path | None, typer.Argument(help="Also check what this recipe needs")] = None) -> None:
     """Check the machine: Python, packages, cores, memory, disk, devices. Exit 2 if something needed is missing."""
-    from rich.console import Console
-
     from thinkling.pipeline import doctor as checks
+    from thinkling.pipeline.progress import result_console
 
-    if not checks.show(checks.examine(_load(recipe, None) if recipe else None), Console()):
+    if not checks.show(checks.examine(_load(recipe, None) if recipe else None), result_console()):
         raise typer.Exit(2)
 
 
@@ -88,7 +85,7 @@ def chat(
 def _stage_verb(kind: str) -> None:
     def verb(
         recipe: RecipeFile,
-        stage: Annotated[str | None, typer.Option(help=f"One stage of kind {kind}; all of them if not given")] = None,
+        stage: Annotated[str | None, typer.Option(help="One stage of this kind; all of them if not given")] = None,
         overrides: Overrides = None,
         runs: Root = RUNS,
     ) -> None:
@@ -124,9 +121,9 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
     recipe = _load(path, overrides)
     _fix_environment(recipe.threads)
     from thinkling.pipeline import runner, summary
-    from thinkling.pipeline.progress import make_console
+    from thinkling.pipeline.progress import progress_console, result_console
 
-    console = make_console()
+    console = progress_console()
     this = runner.Run(recipe, root)
     console.print(
         f"{recipe.name}: seed {recipe.seed}, {recipe.threads} of {os.cpu_count()} CPU threads, results in {this.directory}",
@@ -134,9 +131,7 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
     )
     runner.execute(this, console, targets)
     if int(os.environ.get("RANK", "0")) == 0:
-        from rich.console import Console
-
-        summary.show(summary.write(this, time.monotonic() - began), Console(width=None if sys.stdout.isatty() else 160))
+        summary.show(summary.write(this, time.monotonic() - began), result_console())
 
 
 def _fix_environment(threads: int) -> None:

@@ -90,6 +90,11 @@ def note(fields: dict[str, object]) -> str:
     return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items())
 
 
-def make_console() -> Console:
-    """Standard error: standard output is left to results."""
+def progress_console() -> Console:
+    """Standard error, so that standard output is left to results."""
     return Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+
+
+def result_console(quiet: bool = False) -> Console:
+    """Standard output; wide where it is a file or a pipe."""
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else 160)

@@ -195,10 +195,10 @@ def explain(error: ValidationError) -> list[str]:
         elif item["type"] == "missing":
             lines.append(f"{field}: missing")
         elif item["type"] == "union_tag_invalid":
-            lines.append(f"{field}: {item['ctx']['discriminator']} {item['ctx']['tag']!r} is unknown; known are "
-                         f"{item['ctx']['expected_tags']}")
+            key = item["ctx"]["discriminator"].strip("'")
+            lines.append(f"{field}: {key} {item['ctx']['tag']!r} is unknown; known are {item['ctx']['expected_tags']}")
         elif item["type"] == "union_tag_not_found":
-            lines.append(f"{field}: {item['ctx']['discriminator']} is missing")
+            lines.append(f"{field}: {item['ctx']['discriminator'].strip(chr(39))} is missing")
         else:
             shown = "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
             lines.append(f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}")

@@ -37,7 +37,7 @@ class PhaseConfig(BaseModel):
     """Length of the phase, rounded to whole steps."""
     learning_rate: tuple[float, float] | float
     """Peak value, or [first, last]: a line (`shape`) between the two."""
-    shape: Literal["linear", "cosine"] = "linear"
+    shape: Literal["linear", "cosine", "sqrt"] = "linear"
     """Form of the line (RECIPE.md §3: the decay's shape is unknown)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     """Source → weight; shares are of rows, and so of tokens."""

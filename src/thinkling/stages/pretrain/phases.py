@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from thinkling.errors import UserError
 from thinkling.stages.pretrain.config import PhaseConfig, PretrainConfig
+from thinkling.train.schedule import Schedule, Segment, Shape
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Phase:
     rope_theta: float
     lr_first: float
     lr_last: float
-    shape: str
+    shape: Shape
     shares: dict[str, float]
     """Source → share of the rows, summing to 1."""
     decay: bool
@@ -36,18 +37,20 @@ class Phase:
         """Tokens of the whole steps, padding included."""
         return self.rows * self.row_length
 
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of a step of this phase, numbered from the start of training.
 
-        A constant phase has one value. A line reaches its last value at the phase's last step, and a rising one starts
-        one increment above its first value, so that no step is spent at rate 0.
-        """
-        if self.lr_first == self.lr_last:
-            return self.lr_first
-        done = (step - self.first_step + 1) / self.steps
-        if self.shape == "cosine":
-            done = (1 - math.cos(math.pi * done)) / 2
-        return self.lr_first + (self.lr_last - self.lr_first) * done
+def schedule(phases: Sequence[Phase]) -> Schedule:
+    """Learning rate of every step."""
+    return Schedule(
+        [
+            Segment(
+                steps=phase.steps,
+                lr_start=phase.lr_first,
+                lr_end=phase.lr_last,
+                shape="constant" if phase.lr_first == phase.lr_last else phase.shape,
+            )
+            for phase in phases
+        ]
+    )
 
 
 def resolve(config: PretrainConfig, rope_theta: float) -> list[Phase]:

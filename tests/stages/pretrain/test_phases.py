@@ -1,0 +1,67 @@
+"""Arithmetic of the phases."""
+
+import pytest
+
+from thinkling.errors import UserError
+from thinkling.stages.pretrain.config import PhaseConfig, PretrainConfig
+from thinkling.stages.pretrain.phases import check_order, epochs, phase_of, resolve, schedule
+
+
+def make(*phases: dict, row_length: int = 128, batch_tokens: int | str = 1024) -> PretrainConfig:
+    return PretrainConfig.model_validate({
+        "kind": "pretrain", "inputs": {"tokens": "t"}, "row_length": row_length, "batch_tokens": batch_tokens,
+        "optimizer": {"name": "adamw", "lr": 1e-3}, "phases": list(phases),
+    })
+
+
+WARM = {"name": "w", "tokens": 10 * 1024, "learning_rate": [0, 1.0], "mixture": {"a": 1}}
+FLAT = {"name": "f", "tokens": "20K", "learning_rate": 1.0, "mixture": {"a": 2, "b": 2}}
+DOWN = {"name": "d", "tokens": 10 * 1024, "learning_rate": [1.0, 0.1], "mixture": {"b": 1}, "row_length": 256,
+        "rope_theta": 5e4, "decay": True}
+
+
+def test_inheritance_and_rounding() -> None:
+    warm, flat, down = resolve(make(WARM, FLAT, DOWN), rope_theta=1e4)
+    assert (warm.first_step, warm.steps, flat.first_step, flat.steps, down.first_step) == (0, 10, 10, 20, 30)
+    assert (flat.row_length, flat.batch_rows, flat.rope_theta) == (128, 8, 1e4)
+    assert (down.row_length, down.batch_rows, down.rope_theta) == (256, 4, 5e4)
+    assert flat.shares == {"a": 0.5, "b": 0.5}
+    assert flat.tokens == 20 * 1024
+    assert phase_of((warm, flat, down), 9) is warm
+    assert phase_of((warm, flat, down), 10) is flat
+    with pytest.raises(IndexError):
+        phase_of((warm, flat, down), 40)
+
+
+def test_learning_rate() -> None:
+    rate = schedule(resolve(make(WARM, FLAT, DOWN), rope_theta=1e4))
+    assert rate.total_steps == 40
+    assert rate(0) == pytest.approx(0.05)  # the middle of the first of ten steps from 0 to 1
+    assert rate(9) == pytest.approx(0.95)
+    assert {rate(s) for s in range(10, 30)} == {1.0}
+    assert rate(39) == pytest.approx(0.1 + 0.9 * 0.05)
+    cosine = schedule(resolve(make({**DOWN, "shape": "cosine"}), 1e4))
+    assert cosine(0) > rate(30)
+    assert cosine(9) < rate(39)
+
+
+def test_epochs_count_tokens_against_sizes() -> None:
+    phases = resolve(make(FLAT), 1e4)
+    assert epochs(phases, {"a": 5120.0, "b": 20480.0}) == [{"a": 2.0, "b": 0.5}]
+
+
+def test_order() -> None:
+    as_configs = [PhaseConfig.model_validate(p) for p in (WARM, {**FLAT, "mixture": {"a": 7}}, FLAT, DOWN)]
+    check_order(as_configs)
+    with pytest.raises(UserError, match=r"phases\.f: mixture and learning rate change"):
+        check_order([as_configs[0], as_configs[2]])
+
+
+@pytest.mark.parametrize(("text", "tokens"), [("12.4T", 12_400_000_000_000), ("80K", 80_000), (2e6, 2_000_000), ("512", 512)])
+def test_numbers_of_tokens(text: str, tokens: int) -> None:
+    assert PhaseConfig.model_validate({**WARM, "tokens": text}).tokens == tokens
+
+
+def test_rows_must_fill_a_step() -> None:
+    with pytest.raises(ValueError, match=r"phases\.d: batch_tokens 1152 is not a multiple of its row length 256"):
+        make(WARM, DOWN, batch_tokens=1152)
