@@ -1,0 +1,250 @@
+"""Documents: Parquet files of `id, text, source, quality, markup`, and the ledger that every step of curation keeps.
+
+in = kept + rejected by reason, always: `Counts.check` raises where it does not add up. Rejected documents are kept in a
+Parquet file of their own, with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thinkling.data.atomic import replacing
+from thinkling.data.readers import RawRecord, readable
+from thinkling.errors import UserError
+
+Document = dict[str, Any]
+"""A row by column name; the five columns of `SCHEMA`, and grades where a stage added them."""
+
+QUALITIES = ("hq", "mq")
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("quality", pa.string(), nullable=False),
+        pa.field("markup", pa.bool_(), nullable=False),
+    ]
+)
+REJECTED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "reason", "detail", "text")])
+# A row group is held in memory as Python strings; 2**31 bytes is also what a column of Arrow strings may hold.
+_CHARACTERS_PER_GROUP = 64_000_000
+
+
+@dataclass
+class Counts:
+    """The ledger of one step. A step counts what it receives and what becomes of it, each where it happens."""
+
+    step: str
+    received: int = 0
+    kept: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    def reject(self, reason: str) -> None:
+        """One more document turned away for this reason."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    def check(self) -> None:
+        """RuntimeError where in ≠ kept + rejected: a step lost or made documents."""
+        turned_away = sum(self.rejected.values())
+        if self.received != self.kept + turned_away:
+            raise RuntimeError(f"{self.step}: {self.received} in, but {self.kept} kept + {turned_away} rejected")
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"in", "kept", "rejected": {reason: n}}`, checked, reasons in order."""
+        self.check()
+        return {"in": self.received, "kept": self.kept, "rejected": dict(sorted(self.rejected.items()))}
+
+
+class DocumentWriter:
+    """Writes rows to a Parquet file in groups; as a context manager, so that the file appears whole or not at all."""
+
+    def __init__(self, path: str | Path, schema: pa.Schema = SCHEMA, rows_per_group: int = 1024) -> None:
+        self.path = Path(path)
+        self.n_rows = 0
+        self._schema = schema
+        self._required = [f.name for f in schema if not f.nullable]
+        self._rows_per_group = rows_per_group
+        self._rows: list[Document] = []
+        self._characters = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> DocumentWriter:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path))
+            self._parquet = stack.enter_context(
+                pq.ParquetWriter(temporary, self._schema, compression="zstd", write_page_checksum=True)
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        if raised[0] is not None:
+            self._stack.__exit__(*raised)
+            return
+        with self._stack:
+            self._flush()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds a row. ValueError where its columns are not those of the schema or a required one is None."""
+        if set(row) != set(self._schema.names) or any(row[name] is None for name in self._required):
+            raise ValueError(f"{self.path}: row {row.get('id')!r} does not fit the columns {self._schema.names}")
+        self._rows.append(dict(row))
+        self._characters += len(row["text"] or "")
+        self.n_rows += 1
+        if len(self._rows) >= self._rows_per_group or self._characters >= _CHARACTERS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._parquet.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._characters = [], 0
+
+
+def write_documents(
+    path: str | Path, documents: Iterable[Mapping[str, Any]], rows_per_group: int = 1024, schema: pa.Schema = SCHEMA
+) -> int:
+    """Writes documents to one Parquet file and returns how many. `schema`: `SCHEMA`, with columns of grades if any."""
+    with DocumentWriter(path, schema, rows_per_group) as writer:
+        for document in documents:
+            writer.write(document)
+    return writer.n_rows
+
+
+def read_documents(path: str | Path) -> Iterator[Document]:
+    """Rows of a documents file in order. UserError that names the file where it is broken or is no documents file."""
+    path = Path(path)
+    with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        _check_schema(path, file.schema_arrow)
+        for batch in file.iter_batches(1024):
+            for document in _rows(path, batch):
+                if any(document[name] is None for name in SCHEMA.names) or document["quality"] not in QUALITIES:
+                    raise UserError(f"{path}: document {document['id']!r} has an empty column or an unknown quality")
+                yield document
+
+
+def count_documents(path: str | Path) -> int:
+    """Number of rows, read from the file's footer."""
+    with readable(Path(path)), pq.ParquetFile(path) as file:
+        return file.metadata.num_rows
+
+
+def _check_schema(path: Path, found: pa.Schema) -> None:
+    for column in SCHEMA:
+        if column.name not in found.names:
+            raise UserError(f"{path}: not a documents file, column {column.name!r} is missing")
+        type_ = found.field(column.name).type
+        if type_ != column.type and not (pa.types.is_large_string(type_) and pa.types.is_string(column.type)):
+            raise UserError(f"{path}: column {column.name!r} is {type_}, not {column.type}")
+
+
+def _rows(path: Path, batch: pa.RecordBatch) -> list[Document]:
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: holds text that is not UTF-8; mend or remove the file") from error
+
+
+class RejectedWriter:
+    """The documents that were turned away, for people to audit: `id, source, reason, detail, text` (cut short)."""
+
+    def __init__(self, path: str | Path, max_characters: int = 100_000) -> None:
+        self._writer = DocumentWriter(path, REJECTED_SCHEMA)
+        self._max_characters = max_characters
+
+    def __enter__(self) -> RejectedWriter:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._writer.__exit__(*raised)
+
+    @property
+    def n_rows(self) -> int:
+        return self._writer.n_rows
+
+    def write(self, document: Mapping[str, Any], reason: str, detail: str = "") -> None:
+        """Keeps one. `detail` is what the reason does not say, such as which problem was found."""
+        row = {name: _printable(document.get(name), self._max_characters) for name in ("id", "source", "text")}
+        self._writer.write(row | {"reason": reason, "detail": _printable(detail, self._max_characters)})
+
+
+def admit(
+    records: Iterable[RawRecord],
+    *,
+    source: str,
+    quality: str,
+    counts: Counts,
+    rejected: RejectedWriter,
+    markup: bool = False,
+    text_field: str = "text",
+    min_characters: int = 1,
+    max_characters: int = 2_000_000,
+) -> Iterator[Document]:
+    """Raw records → documents. A bad one is written to `rejected`: it never stops the run and never vanishes.
+
+    `id` is the record's own where it is a non-empty string, else a hash of source and text (16 hex digits). A document
+    whose white space and NULs aside has fewer than `min_characters` characters is rejected, as is one above
+    `max_characters`.
+    """
+    if quality not in QUALITIES:
+        raise UserError(f"quality of source {source!r}: {quality!r} is not one of {', '.join(QUALITIES)}")
+    for record in records:
+        counts.received += 1
+        text = record.fields.get(text_field)
+        reason = record.error or _fault(text, min_characters, max_characters)
+        if reason:
+            counts.reject(reason)
+            shown = {"id": record.origin, "source": source, "text": record.raw if record.error else text}
+            rejected.write(shown, reason)
+            continue
+        own = record.fields.get("id")
+        identity = own if isinstance(own, str) and own and _is_utf8(own) else document_id(source, str(text))
+        counts.kept += 1
+        yield {"id": identity, "text": text, "source": source, "quality": quality, "markup": markup}
+
+
+def document_id(source: str, text: str) -> str:
+    """Identity of a document that brought none: 16 hex digits of SHA-256 over source and text."""
+    return hashlib.sha256(f"{source}\x1f{text}".encode()).hexdigest()[:16]
+
+
+def _fault(text: object, min_characters: int, max_characters: int) -> str:
+    """Why this text is no document; empty where it is one."""
+    if text is None:
+        return "no text"
+    if not isinstance(text, str):
+        return "text is not a string"
+    if not _is_utf8(text):
+        return "not UTF-8"
+    if text and not text.strip("\0"):
+        return "only NUL characters"
+    n = len(text.strip("\0 \t\r\n"))
+    if n == 0:
+        return "empty"
+    if n < min_characters:
+        return "too short"
+    return "too long" if len(text) > max_characters else ""
+
+
+def _is_utf8(text: str) -> bool:
+    """JSON can spell lone surrogates ("\\ud800"), which no encoder takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _printable(value: object, max_characters: int) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else repr(value)
+    return text[:max_characters].encode(errors="replace").decode()

@@ -1,0 +1,167 @@
+"""Tokens on disk: one directory a source, memory-mapped.
+
+    <artifact>/<source>/tokens.bin   little-endian uint16 (vocabulary ≤ 65,536) or uint32, documents end to end
+    <artifact>/<source>/index.bin    little-endian int64, n + 1 offsets; document i is tokens[index[i]:index[i + 1]]
+    <artifact>/<source>/source.json  sizes, type and checksums
+
+Every document ends with the end-of-text token.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import zlib
+from array import array
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thinkling.errors import UserError
+
+SCHEMA = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class ShardWriter:
+    """Writes a source; as a context manager. The directory gets its name when the block ends well.
+
+    `end_of_text_id`: appended to every document if given; else documents are written as they come.
+    """
+
+    def __init__(self, directory: str | Path, source: str, vocab_size: int, end_of_text_id: int | None = None) -> None:
+        if not _NAME.fullmatch(source):
+            raise UserError(f"source {source!r}: a name may hold letters, digits, '.', '_' and '-' only")
+        self.n_tokens = 0
+        self._source = source
+        self._vocab_size = vocab_size
+        self._end = np.array([] if end_of_text_id is None else [end_of_text_id], dtype=np.int64)
+        self._dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+        self._final = Path(directory) / source
+        self._partial = Path(directory) / f"{source}.tmp"
+        self._offsets = array("q", [0])
+        self._crc = 0
+
+    @property
+    def n_documents(self) -> int:
+        return len(self._offsets) - 1
+
+    def __enter__(self) -> ShardWriter:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        self._stream = (self._partial / "tokens.bin").open("wb")
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stream.close()
+        if raised[0] is None:
+            self._finish()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def add(self, ids: np.ndarray) -> None:
+        """Appends a document, ids (T,) of any integer type. ValueError where it is empty or an id is out of range."""
+        ids = np.concatenate([np.asarray(ids, dtype=np.int64), self._end])
+        if ids.size == 0 or int(ids.min()) < 0 or int(ids.max()) >= self._vocab_size:
+            raise ValueError(f"{self._final}: document {self.n_documents} is empty or has ids beyond the vocabulary")
+        content = ids.astype(self._dtype).tobytes()
+        self._stream.write(content)
+        self._crc = zlib.crc32(content, self._crc)
+        self.n_tokens += len(ids)
+        self._offsets.append(self.n_tokens)
+
+    def _finish(self) -> None:
+        index = np.frombuffer(self._offsets, dtype=np.int64).astype("<i8").tobytes()
+        (self._partial / "index.bin").write_bytes(index)
+        description = {
+            "schema": SCHEMA,
+            "source": self._source,
+            "dtype": self._dtype.str,
+            "vocab_size": self._vocab_size,
+            "n_documents": self.n_documents,
+            "n_tokens": self.n_tokens,
+            "tokens_crc32": self._crc,
+            "index_crc32": zlib.crc32(index),
+        }
+        (self._partial / "source.json").write_text(json.dumps(description, indent=1) + "\n")
+        shutil.rmtree(self._final, ignore_errors=True)
+        self._partial.rename(self._final)
+
+
+class TokenSource:
+    """A source as it was written. Opening checks sizes and the index; `verify` reads everything."""
+
+    def __init__(self, directory: str | Path) -> None:
+        """UserError that names the file which is missing, cut short or damaged."""
+        self._directory = Path(directory)
+        meta = self._read_description()
+        self.name: str = meta["source"]
+        self.n_documents: int = meta["n_documents"]
+        self.n_tokens: int = meta["n_tokens"]
+        self.vocab_size: int = meta["vocab_size"]
+        self._crc: int = meta["tokens_crc32"]
+        self._tokens = self._map("tokens.bin", np.dtype(meta["dtype"]), self.n_tokens)
+        self._index = self._map("index.bin", np.dtype("<i8"), self.n_documents + 1)
+        if zlib.crc32(self._index.data) != meta["index_crc32"] or not self._index_is_sound():
+            raise self._damaged("index.bin", "its content is not what was written")
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens a document, int64 (n_documents,)."""
+        return np.diff(self._index)
+
+    def document(self, i: int) -> np.ndarray:
+        """Token ids of document i, a read-only view (T,) of uint16 or uint32."""
+        return self._tokens[self._index[i] : self._index[i + 1]]
+
+    def verify(self) -> None:
+        """Reads every token. UserError that names tokens.bin where it is not what was written."""
+        crc, step = 0, 1 << 24
+        for start in range(0, self.n_tokens, step):
+            crc = zlib.crc32(self._tokens[start : start + step].data, crc)
+        if crc != self._crc:
+            raise self._damaged("tokens.bin", "its content is not what was written")
+
+    def _index_is_sound(self) -> bool:
+        return bool(self._index[0] == 0 and self._index[-1] == self.n_tokens and (np.diff(self._index) > 0).all())
+
+    def _read_description(self) -> dict[str, Any]:
+        path = self._directory / "source.json"
+        try:
+            meta = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise self._damaged("source.json", str(getattr(error, "strerror", None) or error)) from error
+        numbers = ("n_documents", "n_tokens", "vocab_size", "tokens_crc32", "index_crc32")
+        if (
+            not isinstance(meta, dict)
+            or meta.get("schema") != SCHEMA
+            or meta.get("dtype") not in ("<u2", "<u4")
+            or not isinstance(meta.get("source"), str)
+            or not all(isinstance(meta.get(name), int) and meta[name] >= 0 for name in numbers)
+        ):
+            raise self._damaged("source.json", f"not a description of tokens of schema {SCHEMA}")
+        return meta
+
+    def _map(self, name: str, dtype: np.dtype, n: int) -> np.ndarray:
+        path = self._directory / name
+        try:
+            size = path.stat().st_size
+            if size != n * dtype.itemsize:
+                raise self._damaged(name, f"{size} bytes, {n * dtype.itemsize} expected")
+            # A plain ndarray over the map: slicing np.memmap itself costs several times as much.
+            return np.asarray(np.memmap(path, dtype=dtype, mode="r")) if n else np.empty(0, dtype=dtype)
+        except OSError as error:
+            raise self._damaged(name, error.strerror or str(error)) from error
+
+    def _damaged(self, name: str, what: str) -> UserError:
+        return UserError(f"{self._directory / name}: {what}; run the tokenize stage again")
+
+
+def open_sources(directory: str | Path) -> dict[str, TokenSource]:
+    """Every source of a tokens artifact by name, in order. UserError where there is none."""
+    found = sorted(path.parent for path in Path(directory).glob("*/source.json"))
+    if not found:
+        raise UserError(f"{directory}: no source of tokens; the tokenize stage writes one directory a source")
+    return {path.name: TokenSource(path) for path in found}
