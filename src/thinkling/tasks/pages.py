@@ -33,8 +33,9 @@ def document_answer(completion: str) -> str:
 
     The page ends at the first newline after the last tool response; the answer follows the last full stop before it.
     """
-    body = completion.rpartition("</tool_response>\n")[2]
-    line = body.removeprefix("\n").split("\n", 1)[0].split("<|endoftext|>", 1)[0]
+    _, response, body = completion.rpartition("</tool_response>")
+    body = body.removeprefix("\n") if response else body
+    line = body.split("\n", 1)[0].split("<|endoftext|>", 1)[0]
     _, stop, answer = line.rpartition(".")
     return answer.strip() if stop else ""
 

@@ -1,0 +1,45 @@
+"""Resolves the verifier that a problem names: built in, or an entry point of the group `thinkling.verifiers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import entry_points
+
+from thinkling.errors import UserError
+from thinkling.tasks.problem import Problem
+from thinkling.verify import calculator, exact
+from thinkling.verify.verdict import Outcome, Verdict
+
+Verifier = Callable[[Problem, str], Verdict]
+GROUP = "thinkling.verifiers"
+BUILT_IN: dict[str, Verifier] = {"exact": exact.verify, "calculator": calculator.verify}
+
+
+def verify(problem: Problem, completion: str) -> Verdict:
+    """Judges a completion in chat form: what the model wrote, tool turns included, or a bare answer.
+
+    A verifier that raises gives an `error` verdict, which withholds the score. UserError: unknown verifier."""
+    verifier = resolve(problem.verifier)
+    try:
+        return verifier(problem, completion)
+    except Exception as error:  # a verifier may be the user's own code, and one sample must not end a run
+        return Verdict(Outcome.ERROR, problem.verifier, f"{type(error).__name__}: {error}")
+
+
+@lru_cache(maxsize=64)
+def resolve(name: str) -> Verifier:
+    """The verifier of that name. Raises UserError where there is none, or where an entry point takes a name twice."""
+    found = entry_points(group=GROUP)
+    added = [point for point in found if point.name == name]
+    if len(added) + (name in BUILT_IN) > 1:
+        raise UserError(f"verifier {name!r} is defined more than once; rename the entry point {added[0].value}")
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if not added:
+        known = ", ".join([*BUILT_IN, *sorted({point.name for point in found})])
+        raise UserError(f"unknown verifier {name!r}; there are {known}; add one by an entry point of group {GROUP}")
+    try:
+        return added[0].load()
+    except Exception as error:  # an installed package of the user's may fail to import in any way
+        raise UserError(f"verifier {name!r}: {added[0].value} cannot be loaded ({error})") from error

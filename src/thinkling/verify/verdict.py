@@ -1,0 +1,49 @@
+"""What a verifier says of a completion, and where in a completion the answer stands.
+
+A verdict is not a reward. Only right and wrong become rewards; unverifiable, timeout and error leave the group.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """`wrong` includes a completion without a readable answer and judged code past its own limits; `unverifiable`: the
+    verifier or the reference cannot decide; `timeout`: the verifier's own deadline; `error`: the verifier failed."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNVERIFIABLE = "unverifiable"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`tier`: the name of what decided; `detail`: one line for a person who audits it."""
+
+    outcome: Outcome
+    tier: str
+    detail: str = ""
+
+
+_TURN_START = "<|im_start|>assistant\n"
+_ENDINGS = re.compile(r"(<\|im_end\|>|<\|endoftext\|>)\s*$")
+
+
+def read_answer(completion: str) -> str | None:
+    """The answer in what a model wrote in chat form, with or without the turns in which a tool replied.
+
+    It is what follows the last `</think>` or `</tool_response>`, white space made single spaces. None where there is
+    no readable answer: nothing follows, a thought was opened and not ended, or a tool call is left without response.
+    """
+    text = completion
+    for tag in ("</think>", "</tool_response>", _TURN_START):
+        text = text.rpartition(tag)[2]
+    text = " ".join(_ENDINGS.sub("", text).split())
+    if not text or "<think>" in text or "<tool_call>" in text or "<|im_start|>" in text:
+        return None
+    return text

@@ -1,0 +1,57 @@
+"""Corruption changes the stated share of symbols, within their alphabets, and nothing else."""
+
+import random
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkling.tasks.calculator import evaluate
+from thinkling.tasks.corruption import ALPHABETS, corrupt, corrupt_text
+from thinkling.tasks.families import FAMILIES
+from thinkling.tasks.pages import document
+
+
+def alphabet_of(character: str) -> str:
+    return next((alphabet for alphabet in ALPHABETS if character in alphabet), character)
+
+
+@given(st.text(alphabet='ABZ019+-*=<.: az{}"\n', max_size=80), st.floats(0, 1), st.integers(0, 1000))
+def test_share_and_alphabet(text: str, share: float, seed: int) -> None:
+    out = corrupt_text(text, random.Random(seed), share)
+    assert len(out) == len(text)
+    changed = [(a, b) for a, b in zip(text, out, strict=True) if a != b]
+    symbols = sum(alphabet_of(c) != c for c in text)
+    assert abs(len(changed) - share * symbols) < 1
+    assert all(alphabet_of(a) == alphabet_of(b) != a for a, b in changed)
+
+
+def test_share_is_met_on_average() -> None:
+    rng = random.Random(0)
+    text = "B+5=6C+9=15"
+    changed = sum(a != b for _ in range(4_000) for a, b in zip(text, corrupt_text(text, rng, 0.15), strict=True))
+    assert changed / (4_000 * 9) == pytest.approx(0.15, abs=0.01)
+
+
+@pytest.mark.parametrize("name", [n for n, f in FAMILIES.items() if f.tool is None])
+def test_answer_stays_unless_asked(name: str) -> None:
+    rng = random.Random(3)
+    problem = FAMILIES[name].sample(rng)
+    damaged = corrupt(problem, rng, 1.0)
+    assert (damaged.id, damaged.question, damaged.answer) == (problem.id, problem.question, problem.answer)
+    assert damaged.trace != problem.trace
+    assert corrupt(problem, rng, 1.0, answer=True).answer != problem.answer
+
+
+def test_tool_answers_the_damaged_call() -> None:
+    rng = random.Random(4)
+    for _ in range(100):
+        problem = FAMILIES["calc"].sample(rng)
+        damaged = corrupt(problem, rng, 0.4)
+        assert sum(a != b for a, b in zip(problem.trace, damaged.trace, strict=True)) == 2
+        assert damaged.tool_call == damaged.trace
+        assert damaged.answer == str(evaluate(damaged.trace))
+        page = document(damaged)
+        assert f'{{"name": "calculator", "arguments": {{"expression": "{damaged.trace}"}}}}' in page
+        assert re.search(rf"<tool_response>\n{damaged.answer}\n</tool_response>\n\.{damaged.answer}\n$", page)

@@ -1,0 +1,56 @@
+"""Pages: the forms as stated, and the answer read back from each."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkling.tasks.families import FAMILIES
+from thinkling.tasks.pages import document, document_answer, document_prompt, pages
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.problemset import generate
+from thinkling.verify.registry import verify
+from thinkling.verify.verdict import Outcome
+
+SUM = Problem("0", "sum", "sum A1B+5C+9D-8", "7", "B+5=6C+9=15D-8=7", "exact")
+CALC = Problem("1", "calc", "calc 47*83", "3901", "47*83", "calculator", "calculator", "47*83")
+
+
+def test_stated_forms() -> None:
+    assert document(SUM) == "sum A1B+5C+9D-8:B+5=6C+9=15D-8=7.7\n"
+    assert document(SUM, with_trace=False) == "sum A1B+5C+9D-8=7\n"
+    assert document(CALC) == (
+        'calc 47*83:47*83<tool_call>\n{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call>\n'
+        "<tool_response>\n3901\n</tool_response>\n.3901\n"
+    )
+    assert document(CALC, with_trace=False) == "calc 47*83=3901\n"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@given(seed=st.integers(0, 2**63 - 1))
+def test_the_pages_answer_is_verified_right(name: str, seed: int) -> None:
+    problem = FAMILIES[name].sample(random.Random(seed))
+    completion = document(problem).removeprefix(document_prompt(problem))
+    assert document_answer(completion) == problem.answer
+    assert verify(problem, document_answer(completion)).outcome is Outcome.RIGHT
+    assert document_answer(completion + "sum A1") == problem.answer
+    assert document_answer(completion.removesuffix("\n") + "<|endoftext|>") == problem.answer
+
+
+@pytest.mark.parametrize("completion", ["", "B+5=6", "\n.7", "47*83<tool_call>\n{}\n</tool_call>\n", "5.\n"])
+def test_no_answer(completion: str) -> None:
+    assert document_answer(completion) == ""
+    assert verify(SUM, document_answer(completion)).outcome is Outcome.WRONG
+
+
+def test_shares_and_independence_of_neighbours() -> None:
+    problems = generate({"sort": {}, "mod": {}}, "train", 2_000, seed=0)
+    clean, written = [document(p) for p in problems], list(pages(problems, 5, corrupted_share=0.4))
+    direct = [page == document(p, with_trace=False) for p, page in zip(problems, written, strict=True)]
+    damaged = [not d and page != c for d, page, c in zip(direct, written, clean, strict=True)]
+    assert sum(direct) / 4_000 == pytest.approx(0.15, abs=0.02)
+    assert sum(damaged) / (4_000 - sum(direct)) == pytest.approx(0.4, abs=0.03)
+    assert list(pages(problems[::-1], 5, corrupted_share=0.4)) == written[::-1]
+    assert list(pages(problems, 6, corrupted_share=0.4)) != written
+    assert list(pages(problems, 5, direct_share=0.0)) == clean

@@ -1,0 +1,52 @@
+"""Numbers against the value of the problem's expression."""
+
+import dataclasses
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkling.tasks.calculator import write_number
+from thinkling.tasks.problem import Problem
+from thinkling.verify.calculator import verify
+from thinkling.verify.verdict import Outcome
+
+PROBLEM = Problem("1", "calc", "calc 47*83", "3901", "47*83", "calculator", "calculator", "47*83")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("3901", Outcome.RIGHT),
+        ("3901.0", Outcome.RIGHT),
+        ("+03901", Outcome.RIGHT),
+        ("7802/2", Outcome.RIGHT),
+        ("3902", Outcome.WRONG),
+        ("-3901", Outcome.WRONG),
+        ("47*83", Outcome.WRONG),
+        ("3901 or 3902", Outcome.WRONG),
+        ("3901/0", Outcome.WRONG),
+        ("٣٩٠١", Outcome.WRONG),
+        ("9" * 5_000, Outcome.WRONG),
+        ("<think>\n3901", Outcome.WRONG),
+        ("", Outcome.WRONG),
+    ],
+)
+def test_outcomes(answer: str, outcome: Outcome) -> None:
+    verdict = verify(PROBLEM, answer)
+    assert (verdict.outcome, verdict.tier) == (outcome, "calculator")
+
+
+@pytest.mark.parametrize("reference", [None, "", "47*", "1/0", "9" * 300])
+def test_unreadable_reference(reference: str | None) -> None:
+    problem = dataclasses.replace(PROBLEM, tool_call=reference)
+    assert verify(problem, "3901").outcome is Outcome.UNVERIFIABLE
+
+
+@given(st.integers(0, 9_999), st.integers(1, 9_999))
+def test_any_spelling_of_the_value_is_right(a: int, b: int) -> None:
+    problem = dataclasses.replace(PROBLEM, tool_call=f"{a}/{b}")
+    assert verify(problem, write_number(Fraction(a, b))).outcome is Outcome.RIGHT
+    assert verify(problem, f"{a}/{b}").outcome is Outcome.RIGHT
+    assert verify(problem, f"{a + 1}/{b}").outcome is Outcome.WRONG
