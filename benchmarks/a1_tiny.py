@@ -1,0 +1,78 @@
+"""A1, A2: `make tiny` from a clean clone of HEAD on two cores, and (`--second`) once more.
+
+    python -m benchmarks.a1_tiny [--second]
+
+Set-up (the clone's own .venv) happens before the clock starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from benchmarks.machine import ROOT
+from benchmarks.processes import Watched, two_cores, watch
+
+
+def manifests(runs: Path) -> dict[str, int]:
+    """Stage directory → time at which its manifest was written, in ns, for every finished stage."""
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in sorted(runs.glob("*/*/manifest.json"))
+        if path.parent.suffix != ".partial" and not path.parent.is_symlink()
+    }
+
+
+def tiny(clone: Path) -> Watched:
+    """Runs it; a run that fails ends the benchmark."""
+    watched = watch(["make", "tiny"], clone)
+    if watched.status != 0:
+        raise SystemExit(f"make tiny: exit status {watched.status}")
+    return watched
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A1, A2: make tiny from a clean clone, and once more.")
+    parser.add_argument("--second", action="store_true", help="measure A2: the run after the run")
+    second = parser.parse_args().second
+    cores = two_cores()
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        subprocess.run(["make", "setup"], cwd=clone, check=True, stdout=sys.stderr)
+        busy = psutil.cpu_percent(interval=5)
+        first = tiny(clone)
+        done = manifests(clone / "runs")
+        beside = {"cores": cores, "percent_busy_before": busy}
+        if second:
+            again = tiny(clone)
+            redone = {name for name, written in manifests(clone / "runs").items() if done.get(name) != written}
+            found = {
+                "A2a": {"value": again.seconds, "n": 1, "runs": [again.seconds], "unit": "seconds", **beside},
+                "A2b": {"value": len(redone), "n": len(done), "runs": 1, "unit": "stages", "redone": sorted(redone)},
+            }
+        else:
+            minutes, gigabytes = first.seconds / 60, first.peak_bytes / 1e9
+            found = {
+                "A1a": {"value": minutes, "n": 1, "runs": [minutes], "unit": "minutes", **beside},
+                "A1b": {"value": gigabytes, "n": 1, "runs": [gigabytes], "unit": "GB"},
+                "A1c": {
+                    "value": len(first.network),
+                    "n": 1,
+                    "runs": 1,
+                    "unit": "attempts",
+                    "attempts": list(first.network[:20]),
+                    "without_network": first.cut_off,
+                },
+            }
+    print(json.dumps({"measurements": found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What the project claims and what was measured: the schemas of claims.yaml and of results/*.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from thinkling.errors import UserError
+
+Operator = Literal["<", "<=", "==", ">=", ">", "interval_above", "stated"]
+ID_PATTERN = r"^[A-Z]+\d+[a-z]?$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Claim(_Strict):
+    """One bar."""
+
+    id: str = Field(pattern=ID_PATTERN)
+    statement: str = Field(min_length=1)
+    operator: Operator
+    bar: float | None
+    """None for `stated` alone."""
+    unit: str = Field(min_length=1)
+    peer: str | None
+    """What it is measured against."""
+    command: str
+    """The script that measures it, `python -m benchmarks.NAME …`, run from the repository's root."""
+    superseded_by: str | None = Field(default=None, pattern=ID_PATTERN)
+    """A later claim in its place; this one is no longer measured with NAME=all."""
+
+    @field_validator("command")
+    @classmethod
+    def _is_a_script_of_ours(cls, command: str) -> str:
+        if not re.fullmatch(r"python -m benchmarks\.\w+( [\w.=-]+)*", command):
+            raise ValueError("a command reads `python -m benchmarks.NAME [arguments]`")
+        return command
+
+    @model_validator(mode="after")
+    def _bar_fits_operator(self) -> Claim:
+        if (self.bar is None) != (self.operator == "stated"):
+            raise ValueError("every operator but `stated` needs a bar, and `stated` has none")
+        return self
+
+    @property
+    def number(self) -> str:
+        """Claims of one number are measured together: A9 of A9a."""
+        return self.id.rstrip("abcdefghijklmnopqrstuvwxyz")
+
+
+class Claims(_Strict):
+    """All of claims.yaml."""
+
+    claims: tuple[Claim, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> Claims:
+        ids = [claim.id for claim in self.claims]
+        for duplicate in sorted({one for one in ids if ids.count(one) > 1}):
+            raise ValueError(f"id {duplicate} stands twice")
+        for claim in self.claims:
+            if claim.superseded_by is not None and claim.superseded_by not in ids:
+                raise ValueError(f"{claim.id} is superseded by {claim.superseded_by}, which is not there")
+        return self
+
+    def numbers(self) -> list[str]:
+        """In the order of the file."""
+        return list(dict.fromkeys(claim.number for claim in self.claims))
+
+    def of(self, number: str) -> list[Claim]:
+        """The claims of one number."""
+        return [claim for claim in self.claims if claim.number == number]
+
+
+class Measurement(_Strict, extra="allow"):
+    """What a script found for one claim. Further fields (absolute speeds, shares, seeds) are kept as details."""
+
+    __pydantic_extra__: dict[str, JsonValue]
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """Ends of the interval; None where the value is a count."""
+    n: int = Field(ge=1)
+    """How many things were measured: runs, prompts, problems, mixtures."""
+    runs: int | list[JsonValue] = 1
+    """What each run gave, or their number."""
+    unit: str
+
+    @model_validator(mode="after")
+    def _ends_in_order(self) -> Measurement:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has two ends")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("low end above high end")
+        return self
+
+
+class Payload(_Strict, extra="ignore"):
+    """The JSON object on the last line that a script prints."""
+
+    measurements: dict[str, Measurement]
+
+
+class Result(_Strict):
+    """One entry of results/*.json."""
+
+    id: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    runs: int | list[JsonValue]
+    unit: str
+    bar: float | None
+    holds: bool
+    commit: str
+    machine: str
+    command: str
+
+
+class Results(_Strict):
+    """All of results/A9.json."""
+
+    claims: tuple[Result, ...]
+    details: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    """Claim id → figures beside its value."""
+
+
+def holds(claim: Claim, measured: Measurement) -> bool:
+    """Whether the measurement meets the bar."""
+    if claim.operator == "stated":
+        return measured.low is not None and measured.high is not None
+    bar = claim.bar
+    assert bar is not None
+    if claim.operator == "interval_above":
+        return measured.low is not None and measured.low > bar
+    value = measured.value
+    return {"<": value < bar, "<=": value <= bar, "==": value == bar, ">=": value >= bar, ">": value > bar}[
+        claim.operator
+    ]
+
+
+def first_error(error: ValidationError) -> str:
+    """The first complaint in a line: `claims.3.bar: …`."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def load_claims(path: Path) -> Claims:
+    """Reads claims.yaml. UserError names the file and the field."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        return Claims.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path.name}: {first_error(error)}") from None
+
+
+def load_results(folder: Path, numbers: Sequence[str]) -> dict[str, Result]:
+    """Claim id → its stored result; claims not yet measured are missing."""
+    found: dict[str, Result] = {}
+    for number in numbers:
+        path = folder / f"{number}.json"
+        if not path.exists():
+            continue
+        try:
+            stored = Results.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UserError(f"{path.name}: {first_error(error)}") from None
+        found.update((result.id, result) for result in stored.claims)
+    return found
