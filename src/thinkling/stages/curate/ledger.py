@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from thinkling.data.documents import RejectedWriter
 
@@ -19,6 +19,10 @@ class Ledger(RejectedWriter):
         self.kept: Counter[str] = Counter()
         self.characters: Counter[str] = Counter()
         self.rejected: dict[str, Counter[str]] = {}
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
 
     def write(self, document: Mapping[str, Any], reason: str, detail: str = "") -> None:
         """Keeps one that was turned away, and counts it."""

@@ -28,19 +28,18 @@ def pages(name: str, source: PagesSource, tasks: TasksSource, seed: int) -> Iter
     """``pages_per_family`` pages of each family, family after family, the repetitions of a family at its end.
 
     Of n pages ``duplicated`` · n repeat another one; the rest each show a problem of their own: ``corrupted`` · n with
-    damaged working and answer, ``without_trace`` · n with the bare answer, all others with right working. The numbers are
-    exact up to rounding and the pages depend on seed, source name and problem alone. Raises UserError where the shares leave
-    no room, or the families have too few problems.
+    damaged working and answer, ``without_trace`` · n with the bare answer, all others with right working. The numbers
+    are exact up to rounding. Raises UserError where the shares leave no room, or the families have too few problems.
     """
     n = source.pages_per_family
     copies, damaged, bare = (round(n * share) for share in (source.duplicated, source.corrupted, source.without_trace))
     distinct = n - copies
     if damaged + bare > distinct or distinct == 0:
-        raise UserError(f"sources.{name}: duplicated + corrupted + without_trace must leave pages over; lower one of them")
+        raise UserError(f"sources.{name}: duplicated + corrupted + without_trace exceed 1; lower one of them")
     for family, knobs in tasks.families.items():
         rng = random.Random(derive(seed, "pages", name, family))
         problems = generate({family: knobs}, "train", distinct, derive(seed, "problems", name))
-        # The registry finds short problems first when their space is small, so which are damaged is drawn, not cut off.
+        # Short problems come first where few exist, so which pages are damaged is drawn and not cut off.
         kinds = ["damaged"] * damaged + ["bare"] * bare + ["worked"] * (distinct - damaged - bare)
         rng.shuffle(kinds)
         written = [_page(p, kind, rng, source.corrupted_characters) for p, kind in zip(problems, kinds, strict=True)]

@@ -1,8 +1,9 @@
 """curate: sources → documents.
 
-Every record of every source goes through the same steps, one at a time: admission, exact deduplication over all sources,
-decontamination against the held-out problems. What is kept has the quality of its source. ``documents.parquet`` holds what
-was kept, ``rejected.parquet`` what was not and why, ``provenance.json`` which standard library was read, if one was.
+Every record of every source goes through the same steps, one at a time: admission, exact deduplication over all
+sources, decontamination against the held-out problems. What is kept has the quality of its source.
+``documents.parquet`` holds what was kept, ``rejected.parquet`` what was not and why, ``provenance.json`` which standard
+library was read, if one was.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _admitted(stream: Stream, config: CurateConfig, ctx: StageContext, ledger: L
     counts.check()
     if counts.kept == 0:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.rejected.items())) or "it has no records"
-        raise UserError(f"sources.{stream.source}: no document in {counts.received} records ({reasons}); check its fields")
+        raise UserError(f"sources.{stream.source}: no document in {counts.received} records ({reasons}); mend it")
 
 
 def _identified(documents: Iterator[Document]) -> Iterator[Document]:
@@ -111,7 +112,7 @@ def _check_names(streams: list[Stream]) -> None:
 
 def _write_provenance(config: CurateConfig, ctx: StageContext) -> None:
     sources = [ctx.sources[name] for name in config.sources]
-    parts = sorted({source.part for source in sources if isinstance(source, StdlibSource)})
+    parts: list[stdlib.Part] = [source.part for source in sources if isinstance(source, StdlibSource)]
     if parts:
         write_json(ctx.directory / PROVENANCE, stdlib.provenance(stdlib.root(), parts))
 

@@ -1,9 +1,9 @@
 """The standard library as a source of real text: every Python brings it along, so nothing is downloaded.
 
-Three parts, each a stream of records ``{"id", "text"}``: the source code, the docstrings in it, and the language reference
-in ``pydoc_data.topics``. Tests, installed packages and what the build of this one interpreter wrote (``_sysconfigdata*``,
-``config-*``: paths of the machine) are left out, and so is ``pydoc_data/topics.py`` as code, since its text is the part
-``topics``. What the text was is recorded: version of Python, and SHA-256 of every file (`provenance`).
+Three parts: the source code, the docstrings in it, and the language reference in ``pydoc_data.topics``. Left out are
+tests, installed packages, what the build of this one interpreter wrote (``_sysconfigdata*``, ``config-*``: paths of the
+machine), and ``pydoc_data/topics.py`` as code, since its text is the part ``topics``. `provenance` records which text
+it was.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import os
 import platform
 import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -28,11 +29,13 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Text(NamedTuple):
-    """A text of the standard library: ``key`` (file, and line for a docstring) and either ``text`` or why there is none."""
+    """A text of the standard library."""
 
     key: str
+    """The file; with the line for a docstring (0: the module's); the topic's name for a topic."""
     text: str
     problem: str | None = None
+    """Why the text is no document, where it is none."""
 
 
 def root() -> Path:
@@ -45,24 +48,21 @@ def files(part: Part, stdlib: Path) -> list[str]:
 
     Raises UserError if there are none: some distributions ship no sources.
     """
+    names = sorted(_code_files(stdlib))
     if part == "topics":
         names = [TOPICS] if (stdlib / TOPICS).is_file() else []
-    else:
-        names = sorted(_code_files(stdlib))
     if not names:
         raise UserError(f"the standard library at {stdlib} has no files for part {part}: use a complete Python")
     return names
 
 
 def _code_files(stdlib: Path) -> Iterator[str]:
-    for path in stdlib.rglob("*.py"):
-        relative = path.relative_to(stdlib)
-        folders = relative.parts[:-1]
-        if _SKIPPED_FOLDERS.intersection(folders) or any(f.startswith("config-") for f in folders):
-            continue
-        if relative.name.startswith("_sysconfigdata") or relative.as_posix() == TOPICS:
-            continue
-        yield relative.as_posix()
+    for folder, folders, names in os.walk(stdlib):
+        folders[:] = [f for f in folders if f not in _SKIPPED_FOLDERS and not f.startswith("config-")]
+        for name in names:
+            relative = (Path(folder) / name).relative_to(stdlib).as_posix()
+            if name.endswith(".py") and not name.startswith("_sysconfigdata") and relative != TOPICS:
+                yield relative
 
 
 def texts(part: Part, stdlib: Path, name: str) -> list[Text]:
@@ -78,8 +78,8 @@ def texts(part: Part, stdlib: Path, name: str) -> list[Text]:
         if part == "code":
             return [Text(name, source)]
         tree = ast.parse(source)
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-        return [Text(name, content.decode("utf-8", "replace"), f"not Python: {type(error).__name__}")]
+    except (SyntaxError, UnicodeDecodeError, ValueError):
+        return [Text(name, content.decode("utf-8", "replace"), "not Python")]
     return _topics(tree) if part == "topics" else _docstrings(name, tree)
 
 
@@ -104,7 +104,7 @@ def _topics(tree: ast.Module) -> list[Text]:
     return [Text(TOPICS, "", "defines no topics")]
 
 
-def provenance(stdlib: Path, parts: list[Part]) -> dict:
+def provenance(stdlib: Path, parts: Sequence[Part]) -> dict:
     """Which text it was: version of Python, and SHA-256 (hex) of each file that the parts are read from."""
     names = sorted({name for part in parts for name in files(part, stdlib)})
     return {

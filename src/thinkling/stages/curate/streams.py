@@ -19,7 +19,7 @@ DAMAGED_SUFFIX = "-corrupted"
 
 @dataclass(frozen=True)
 class Stream:
-    """Records that become documents of one source. ``pieces`` are read one after another; they are what progress counts."""
+    """Records that become documents of one source; progress counts the pieces that they come in."""
 
     source: str
     quality: Quality
@@ -33,8 +33,8 @@ class Stream:
 def open_streams(name: str, sources: Mapping[str, Source], quality: Quality, seed: int) -> list[Stream]:
     """The streams of one source of the recipe.
 
-    Damaged puzzle pages are a stream of their own, ``<name>-corrupted``, always ``mq``. Raises UserError for a source that
-    holds no text, and where `FilesSource.files`, `stdlib.files` or `pages` do.
+    Damaged puzzle pages are a stream of their own, ``<name>-corrupted``, always ``mq``. Raises UserError for a source
+    that holds no text, and where `FilesSource.files`, `stdlib.files` or `pages` do.
     """
     source = sources[name]
     match source:

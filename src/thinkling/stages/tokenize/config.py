@@ -15,7 +15,10 @@ class TokenizeConfig(StageConfig):
 
     kind: Literal["tokenize"]
     holdout_documents: float = Field(default=0.01, ge=0, lt=0.5)
-    """Share of each source's documents that are put aside, chosen by a hash of the id, to measure loss on unseen text."""
+    """Share of each source's documents that are put aside to measure loss on unseen text, by a hash of the id."""
+    training_characters: int = Field(default=8_000_000, ge=1)
+    """Characters, at most, that a new tokenizer is trained on, shared out equally over the sources. Without effect
+    where the recipe gives a tokenizer."""
 
     produces: ClassVar[str] = "tokens"
     roles: ClassVar[Mapping[str, str]] = {"documents": "documents"}

@@ -1,0 +1,77 @@
+"""Which documents are put aside, and which text a tokenizer is trained on.
+
+Both follow from a hash of the document's id: the same for every seed, and whatever the order of the documents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Group:
+    """The documents of one source and quality, in the order of the file: row number, hash of the id, characters."""
+
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    hashes: array[int] = field(default_factory=lambda: array("Q"))
+    characters: array[int] = field(default_factory=lambda: array("q"))
+
+    def by_hash(self) -> list[int]:
+        """Positions in the group, smallest hash first."""
+        return sorted(range(len(self.rows)), key=lambda i: (self.hashes[i], self.rows[i]))
+
+
+def group_name(document: Mapping[str, Any]) -> str:
+    """``<quality>-<source>``: the name under which the mixture of a phase calls for it."""
+    return f"{document['quality']}-{document['source']}"
+
+
+def survey(documents: Iterable[Mapping[str, Any]]) -> dict[str, Group]:
+    """Reads all documents once and notes what the selections need, 24 bytes a document. Groups in order of name."""
+    groups: dict[str, Group] = {}
+    for row, document in enumerate(documents):
+        group = groups.setdefault(group_name(document), Group())
+        group.rows.append(row)
+        group.hashes.append(int.from_bytes(hashlib.sha256(document["id"].encode()).digest()[:8], "big"))
+        group.characters.append(len(document["text"]))
+    return dict(sorted(groups.items()))
+
+
+def put_aside(groups: Mapping[str, Group], share: float) -> set[int]:
+    """Rows of the documents held out: of n documents of a group the ⌊share · n⌋ with the smallest hashes."""
+    chosen: set[int] = set()
+    for group in groups.values():
+        chosen.update(group.rows[i] for i in group.by_hash()[: int(share * len(group.rows))])
+    return chosen
+
+
+def training_sample(groups: Mapping[str, Group], aside: set[int], characters: int) -> dict[int, int]:
+    """Row → characters to take of it, from its start; none of the documents put aside.
+
+    Each group gets the same number of characters, or all it has where that is less and the others share what is left.
+    """
+    orders = {n: [i for i in g.by_hash() if g.rows[i] not in aside] for n, g in groups.items()}
+    sizes = {name: sum(groups[name].characters[i] for i in order) for name, order in orders.items()}
+    sample: dict[int, int] = {}
+    for name, budget in share_out(sizes, characters).items():
+        for i in orders[name]:
+            taken = min(budget, groups[name].characters[i])
+            if taken == 0:
+                break
+            sample[groups[name].rows[i]] = taken
+            budget -= taken
+    return sample
+
+
+def share_out(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+    """Equal shares of ``total``; none gets more than its size, and what small ones leave goes to the others."""
+    shares: dict[str, int] = {}
+    left = total
+    for position, (name, size) in enumerate(sorted(sizes.items(), key=lambda item: (item[1], item[0]))):
+        shares[name] = min(size, left // (len(sizes) - position))
+        left -= shares[name]
+    return shares

@@ -1,0 +1,148 @@
+"""tokenize: documents → tokenizer and shards.
+
+``tokenizer/`` is a directory that transformers.AutoTokenizer loads, chat template included.
+``shards/<quality>-<source>/`` holds the tokens to train on, ``holdout/<quality>-<source>/`` those of the documents put
+aside.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from thinkling.data.chat_template import OURS
+from thinkling.data.documents import Document, read_documents
+from thinkling.data.shards import ShardWriter
+from thinkling.data.tokenizer import IM_END, IM_START, SPECIAL_TOKENS, Tokenizer, train_bpe
+from thinkling.data.tokenizer_config import TokenizerConfig
+from thinkling.errors import UserError
+from thinkling.stages.base import StageContext
+from thinkling.stages.tokenize.config import TokenizeConfig
+from thinkling.stages.tokenize.selection import Group, group_name, put_aside, survey, training_sample
+
+TOKENIZER, SHARDS, HOLDOUT = "tokenizer", "shards", "holdout"
+_SPECIAL = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
+_CHARACTERS_PER_BATCH = 1_000_000
+_DOCUMENTS_PER_BATCH = 1024
+
+
+def run(config: TokenizeConfig, ctx: StageContext) -> None:
+    """Writes the tokens artifact. A run that was cut off starts over: the stage is short.
+
+    Raises UserError where the documents cannot be read or are none, or the tokenizer's directory is unusable.
+    """
+    assert ctx.tokenizer is not None, "the recipe's check lets no tokenize stage pass without a tokenizer"
+    _clear(ctx.directory)
+    path = ctx.inputs["documents"].file("documents.parquet")
+    groups = survey(read_documents(path))
+    if not groups:
+        raise UserError(f"{path}: holds no documents")
+    aside = put_aside(groups, config.holdout_documents)
+    if ctx.tokenizer.path is not None:
+        tokenizer, learned = _given(ctx.tokenizer.path), {}
+    else:
+        sample = training_sample(groups, aside, config.training_characters)
+        tokenizer = _trained(path, sample, ctx.tokenizer, ctx)
+        learned = {"documents": len(sample), "characters": sum(sample.values())}
+    tokenizer.save(ctx.directory / TOKENIZER)
+    ctx.counts.update(_write_shards(path, groups, aside, tokenizer, ctx))
+    ctx.counts.update(vocab_size=tokenizer.vocab_size, tokenizer_trained_on=learned)
+
+
+def _given(directory: Path) -> Tokenizer:
+    """The user's tokenizer with its own chat template; with ours where it has none and knows ChatML's tokens."""
+    tokenizer = Tokenizer.load(directory)
+    if tokenizer.chat_template is None and tokenizer.has_token(IM_START) and tokenizer.has_token(IM_END):
+        return tokenizer.with_chat_template(OURS.source)
+    return tokenizer
+
+
+def _trained(path: Path, sample: dict[int, int], config: TokenizerConfig, ctx: StageContext) -> Tokenizer:
+    assert config.vocab_size is not None
+    with ctx.progress.track("train tokenizer", sum(sample.values()), "characters") as task:
+
+        def texts() -> Iterator[str]:
+            for row, document in enumerate(read_documents(path)):
+                taken = sample.get(row, 0)
+                if taken:
+                    yield from _learnable(document["text"][:taken], document["markup"])
+                    task.advance(taken)
+
+        return train_bpe(texts(), config.vocab_size, chat_template=OURS.source)
+
+
+def _learnable(text: str, markup: bool) -> list[str]:
+    """The text that becomes ordinary tokens: pieces of a special token's spelling would be of no use."""
+    return [part for part in _SPECIAL.split(text) if part] if markup else [text]
+
+
+def _write_shards(
+    path: Path, groups: dict[str, Group], aside: set[int], tokenizer: Tokenizer, ctx: StageContext
+) -> dict[str, Any]:
+    """Encodes every document into the shards of its group; returns the counts."""
+    total = sum(len(group.rows) for group in groups.values())
+    size: Counter[str] = Counter()
+    with ExitStack() as stack:
+        writers: dict[tuple[str, str], ShardWriter] = {}
+        task = stack.enter_context(ctx.progress.track("encode", total, "documents"))
+        row = 0
+        for batch in _batches(read_documents(path)):
+            encoded = tokenizer.encode_batch([d["text"] for d in batch], [d["markup"] for d in batch])
+            for document, ids in zip(batch, encoded, strict=True):
+                part, name = HOLDOUT if row in aside else SHARDS, group_name(document)
+                if (part, name) not in writers:
+                    writer = ShardWriter(ctx.directory / part, name, tokenizer.vocab_size, tokenizer.end_of_text_id)
+                    writers[part, name] = stack.enter_context(writer)
+                writers[part, name].add(ids)
+                size[name] += len(document["text"].encode())
+                row += 1
+            task.advance(len(batch))
+    sources = {name: _counts_of(name, writers, size[name]) for name in groups}
+    if sum(entry["in"] for entry in sources.values()) != total:
+        raise RuntimeError(f"{total} documents in, {sources} written")
+    return {
+        "in": total,
+        "kept": total,
+        "rejected": {},
+        "tokens": sum(entry["tokens"] for entry in sources.values()),
+        "sources": sources,
+    }
+
+
+def _counts_of(name: str, writers: dict[tuple[str, str], ShardWriter], size: int) -> dict[str, Any]:
+    """Documents and tokens (end-of-text tokens included) of a group; bytes of UTF-8 a token over both parts."""
+    shards, holdout = writers[SHARDS, name], writers.get((HOLDOUT, name))
+    aside_documents, aside_tokens = (holdout.n_documents, holdout.n_tokens) if holdout else (0, 0)
+    return {
+        "in": shards.n_documents + aside_documents,
+        "documents": shards.n_documents,
+        "tokens": shards.n_tokens,
+        "holdout_documents": aside_documents,
+        "holdout_tokens": aside_tokens,
+        "bytes_per_token": round(size / (shards.n_tokens + aside_tokens), 4),
+    }
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Runs of documents, bounded in number and in characters, so that memory is."""
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document["text"])
+        if len(batch) == _DOCUMENTS_PER_BATCH or characters >= _CHARACTERS_PER_BATCH:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _clear(directory: Path) -> None:
+    """Removes what a run that was cut off left behind."""
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
