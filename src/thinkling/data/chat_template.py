@@ -198,11 +198,15 @@ def special_spellings(tokenizer: Encoder) -> re.Pattern[str]:
 
 
 def _fence(value: Any, spellings: re.Pattern[str]) -> Any:
-    """The value with each special spelling in its strings put between marks; keys are the template's and stay."""
+    """The value with each special spelling in its strings put between marks; so too in keys, which a tool call makes
+    up, but not in names, by which the template finds its fields."""
     if isinstance(value, str):
         return spellings.sub(rf"{_PLAIN_ON}\g<0>{_PLAIN_OFF}", value.replace(_ESC, _LITERAL))
     if isinstance(value, Mapping):
-        return {key: _fence(inner, spellings) for key, inner in value.items()}
+        return {
+            key if key.isidentifier() else _fence(key, spellings): _fence(inner, spellings)
+            for key, inner in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_fence(inner, spellings) for inner in value]
     return value
