@@ -22,8 +22,8 @@ PAGES = {"type": "puzzle_pages", "tasks": "puzzles", "pages_per_family": 30, "co
 
 
 def run(directory: Path, sources: Mapping[str, Any], seed: int = 0, **fields: Any) -> StageContext:
-    """Runs the stage over all the sources that hold text."""
-    read = [name for name, source in sources.items() if source["type"] != "tasks"]
+    """Runs the stage over all sources but `unread` and those of type tasks."""
+    read = [name for name, source in sources.items() if source["type"] != "tasks" and name != "unread"]
     config = CurateConfig.model_validate(
         {"kind": "curate", "sources": read, "quality": dict.fromkeys(read, "hq")} | fields
     )
@@ -161,13 +161,16 @@ def test_limits_quarantine_with_the_whole_text(tmp_path: Path) -> None:
     [
         ({"w": {"type": "text", "paths": ["no/such/*.txt"]}}, r"no/such/\*\.txt: no such file"),
         ({"w": {"type": "tokens", "tokens": 5}}, r"sources\.w: type tokens holds no text"),
-        ({"p": PAGES | {"tasks": "w"}, "w": {"type": "tokens", "tokens": 5}}, r"sources\.w: .*type tasks"),
+        (
+            {"p": PAGES | {"tasks": "unread"}, "unread": {"type": "tokens", "tokens": 5}},
+            r"sources\.unread: .*type tasks",
+        ),
         ({"pages": PAGES, "pages-corrupted": PAGES, "puzzles": PUZZLES}, r"sources\.pages-corrupted: .*rename"),
     ],
 )
 def test_user_errors_name_the_source(tmp_path: Path, sources: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        run(tmp_path / "out", sources, **({"sources": ["p"], "quality": {"p": "hq"}} if "p" in sources else {}))
+        run(tmp_path / "out", sources)
 
 
 def test_a_source_without_a_single_document_is_an_error(tmp_path: Path) -> None:
