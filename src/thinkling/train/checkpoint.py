@@ -1,0 +1,165 @@
+"""Training state on disk: whole or absent, whenever the process is killed.
+
+A checkpoint is a directory `step-00000120` (120 steps done) of torch.distributed.checkpoint's safetensors shards, one a
+rank, and a `state.json`. It is written as `….tmp`, flushed to the disk, then renamed. Any number of ranks may read what
+any number wrote. Nothing is pickled. Equal states give equal tensors, not equal bytes: the order of the file header's
+fields is safetensors' own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from thinkling.errors import UserError
+from thinkling.train.parallel import Parallel
+
+FORMAT = 1
+_NAME = re.compile(r"step-(\d{8,})")
+
+
+class Checkpoints:
+    """The checkpoints of one training run, of which the newest `keep` stay."""
+
+    def __init__(self, directory: Path, every_steps: int, keep: int = 2) -> None:
+        if every_steps < 1 or keep < 1:
+            raise ValueError(f"every_steps and keep are at least 1, not {every_steps} and {keep}")
+        self.directory = directory
+        self.every_steps = every_steps
+        self.keep = keep
+
+    def latest(self, parallel: Parallel | None = None) -> Path | None:
+        """The whole checkpoint of most steps, as rank 0 sees it, or None."""
+        step = max(self._steps(), default=0)
+        if parallel is not None and parallel.world_size > 1:
+            seen = torch.tensor(step if parallel.rank == 0 else 0, device=parallel.device)
+            step = int(parallel.all_reduce_sum(seen))
+        return self._path(step) if step else None
+
+    def save(
+        self, step: int, tensors: dict[str, Tensor], extra: dict[str, Any], parallel: Parallel | None = None
+    ) -> Path:
+        """Write the state after `step` ≥ 1 steps, then delete what is older than the newest `keep`.
+
+        All ranks call it, each with its shards (DTensors) or copies. `extra` must be JSON and equal on all ranks.
+        torch's random state goes along, one a rank.
+        """
+        parallel = parallel or Parallel()
+        path = self._path(step)
+        partial = path.with_name(path.name + ".tmp")
+        if parallel.rank == 0:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for leftover in self.directory.glob("step-*.tmp"):
+                shutil.rmtree(leftover)
+            partial.mkdir()
+        parallel.barrier()
+        state = {name: x.contiguous() for name, x in _storable(tensors).items()}
+        state |= _random_state(parallel.rank, parallel.device)
+        writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
+        with _quiet():
+            # Returns when every rank's file is written and flushed.
+            save(state, storage_writer=writer, no_dist=parallel.world_size == 1)
+        if parallel.rank == 0:
+            state_json = {"format": FORMAT, "step": step, "world_size": parallel.world_size, "extra": extra}
+            with open(partial / "state.json", "w", encoding="utf-8") as file:
+                file.write(json.dumps(state_json, indent=1, sort_keys=True) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            _flush_directory(partial)
+            os.rename(partial, path)
+            _flush_directory(self.directory)
+            for old in sorted(self._steps())[: -self.keep]:
+                # Not deleted in place: a half-deleted directory must not bear a whole one's name.
+                doomed = self._path(old).with_name(self._path(old).name + ".tmp")
+                os.rename(self._path(old), doomed)
+                shutil.rmtree(doomed)
+        parallel.barrier()
+        return path
+
+    def load(
+        self, path: Path, tensors: dict[str, Tensor], parallel: Parallel | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Read a checkpoint into `tensors`, in place, and set torch's random state; returns (steps done, extra).
+
+        A rank that was not there when it was written takes the random state of rank mod the ranks that were.
+        Raises UserError if its tensors are not those asked for.
+        """
+        parallel = parallel or Parallel()
+        state_json = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if state_json["format"] != FORMAT:
+            raise UserError(
+                f"{path}: checkpoint format {state_json['format']}, but this version reads {FORMAT}; delete it"
+            )
+        reader = HuggingFaceStorageReader(str(path))
+        metadata = reader.read_metadata().state_dict_metadata
+        stored = {name: meta.size for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
+        state = _storable(tensors)
+        for name in sorted(state.keys() | {name for name in stored if not name.startswith("random.")}):
+            there = tuple(stored[name]) if name in stored else "none"
+            here = tuple(state[name].shape) if name in state else "none"
+            if there != here:
+                raise UserError(
+                    f"{path}: shape of {name} is {there} there and {here} in this run;"
+                    " the checkpoint is another model's or optimizer's"
+                )
+        random = _random_state(parallel.rank % state_json["world_size"], parallel.device)
+        random = {name: tensor for name, tensor in random.items() if name in stored}
+        with _quiet():
+            load(state | random, storage_reader=reader, no_dist=parallel.world_size == 1)
+        for name, tensor in random.items():
+            if name.startswith("random.cuda."):
+                torch.cuda.set_rng_state(tensor, parallel.device)
+            else:
+                torch.set_rng_state(tensor)
+        return state_json["step"], state_json["extra"]
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"step-{step:08d}"
+
+    def _steps(self) -> list[int]:
+        if not self.directory.is_dir():
+            return []
+        return [int(match[1]) for entry in self.directory.iterdir() if (match := _NAME.fullmatch(entry.name))]
+
+
+def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """safetensors slices have at least one dimension; views, so loading still lands in the tensors given."""
+    return {name: x.detach().reshape(1) if x.ndim == 0 else x.detach() for name, x in tensors.items()}
+
+
+def _random_state(rank: int, device: torch.device) -> dict[str, Tensor]:
+    state = {f"random.cpu.{rank}": torch.get_rng_state()}
+    if device.type == "cuda":
+        state[f"random.cuda.{rank}"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warning that a single process is a single process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
+
+
+def _flush_directory(path: Path) -> None:
+    """Names in a directory are durable only after the directory itself is flushed."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,93 @@
+"""One process or many: torchrun's environment, sharding with FSDP2, and the one sum over ranks that a step needs.
+
+Without torchrun nothing of torch.distributed is touched. Under it, one rank a GPU with NCCL, or one rank a process with
+gloo on CPU. Every rank must run the same number of micro-batches a step, since each forward and backward communicates.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from thinkling.errors import UserError
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The repeated layers of a model: the members of its ModuleLists. They are sharded one by one, and their matrices
+    are the ones that Muon takes."""
+    return [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """This process's place among the run's processes."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def shard(self, model: nn.Module) -> nn.Module:
+        """Move the model to the device; with several ranks also shard it in place, each layer and then the rest.
+
+        All ranks must hold the same weights. Gradients of the sharded model are *sums* over ranks (FSDP2 would
+        average): the trainer divides once, by the loss tokens of all ranks, whose numbers may differ.
+        """
+        model.to(self.device)
+        if self.world_size == 1:
+            return model
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import FSDPModule, fully_shard
+
+        mesh = init_device_mesh(self.device.type, (self.world_size,))
+        for module in [*layers(model), model]:
+            fully_shard(module, mesh=mesh)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)
+                # gloo has no scaled sum, NCCL would use one even for a factor of 1.
+                module.set_force_sum_reduction_for_comms(True)
+        return model
+
+    def all_reduce_sum(self, x: Tensor) -> Tensor:
+        """Sum of x over the ranks, in place; any shape, equal on all ranks."""
+        if self.world_size > 1:
+            dist.all_reduce(x)
+        return x
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+def setup() -> Parallel:
+    """Join the run that torchrun started, or be the only process. Call once, before any model is made.
+
+    Raises UserError if torchrun started more processes on this machine than it has GPUs.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = torch.cuda.is_available()
+    if cuda and local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"--nproc-per-node: process {local_rank} of this machine has no GPU, there are {torch.cuda.device_count()};"
+            " start one process a GPU"
+        )
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if world_size == 1:
+        return Parallel(device=device)
+    # gloo stands beside NCCL for what checkpoints exchange: plans, which live on the host.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
+    return Parallel(dist.get_rank(), world_size, device)
+
+
+def close() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

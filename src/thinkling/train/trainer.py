@@ -1,0 +1,165 @@
+"""One loop for pre-training, SFT, DPD and RL. It knows batches only through an objective.
+
+An objective takes the model and one micro-batch and returns (sum of the loss over its loss tokens, number of those
+tokens, sums of whatever is to be logged). The trainer divides the gradient once, by the number of loss tokens of all
+micro-batches of all ranks: cutting a batch differently, over micro-batches or ranks, changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thinkling.errors import UserError
+from thinkling.train.checkpoint import Checkpoints
+from thinkling.train.config import OptimizerConfig
+from thinkling.train.optimizer import Optimizer
+from thinkling.train.parallel import Parallel
+
+Objective = Callable[[nn.Module, Any], tuple[Tensor, int, Mapping[str, float | Tensor]]]
+"""(model, micro-batch) → (sum of losses: scalar with a gradient, also where it sums nothing; number of loss tokens;
+sums to log: numbers or scalar tensors, always under the same names). It must call the model itself (`model(…)`), on
+which sharding hangs, before it uses any weight of it."""
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What one step reports, over all its micro-batches and ranks."""
+
+    loss: float
+    """Mean loss a loss token."""
+    grad_norm: float
+    """2-norm of the gradient of `loss` before clipping."""
+    n_tokens: int
+    """Loss tokens."""
+    metrics: dict[str, float]
+    """The objective's metrics, summed, not divided."""
+
+
+class Trainer:
+    """A model, its optimizer and an objective. With several ranks the model is sharded, in place, here."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer_config: OptimizerConfig,
+        objective: Objective,
+        parallel: Parallel | None = None,
+    ) -> None:
+        self.parallel = parallel or Parallel()
+        self.model = self.parallel.shard(model)
+        self.optimizer = Optimizer(self.model, optimizer_config, self.parallel)
+        self.objective = objective
+        self.clip_norm = optimizer_config.clip_norm
+
+    def step(self, micro_batches: Sequence[Any], lr: float) -> StepMetrics:
+        """One update from this rank's micro-batches, of which every rank must have the same number.
+
+        Raises UserError, with the weights as they were, if the loss or the gradient is not finite, or no token of any
+        rank bears a loss.
+        """
+        losses: list[Tensor] = []
+        n_tokens = 0
+        totals: dict[str, float | Tensor] = {}
+        for batch in micro_batches:
+            sum_loss, n, metrics = self.objective(self.model, batch)
+            sum_loss.backward()
+            losses.append(sum_loss.detach())
+            n_tokens += n
+            for name, value in metrics.items():
+                value = value.detach() if isinstance(value, Tensor) else value
+                totals[name] = totals.get(name, 0.0) + value
+
+        gradients = [_local(p.grad) for p in self.optimizer.parameters if p.grad is not None]
+        names = sorted(totals)
+        sum_loss, n_tokens, square, *sums = self._sum_over_ranks(
+            losses, n_tokens, gradients, [totals[name] for name in names]
+        )
+        if n_tokens == 0:
+            self.optimizer.zero_grad()
+            raise UserError("no token of this step's batch bears a loss: check the loss masks of its source")
+        norm = math.sqrt(square) / n_tokens
+        if not (math.isfinite(sum_loss) and math.isfinite(norm)):
+            self.optimizer.zero_grad()
+            raise UserError(
+                f"training diverged (loss {sum_loss / n_tokens}, gradient norm {norm}): lower the optimizer's lr;"
+                " the last checkpoint is whole"
+            )
+        scale = 1.0 / n_tokens
+        if self.clip_norm is not None and norm > self.clip_norm:
+            scale *= self.clip_norm / norm
+        torch._foreach_mul_(gradients, scale)  # pyright: ignore[reportPrivateImportUsage]
+        self.optimizer.step(lr)
+        self.optimizer.zero_grad()
+        return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), dict(zip(names, sums, strict=True)))
+
+    def _sum_over_ranks(
+        self, losses: list[Tensor], n_tokens: int, gradients: list[Tensor], totals: list[float | Tensor]
+    ) -> list[float]:
+        """[sum of losses, loss tokens, squared norm of the summed gradient, *totals] over all ranks.
+
+        Everything that must leave the device leaves it here, at once. The squared norms of the shards add up, since
+        each rank holds other elements.
+        """
+        norm = torch.nn.utils.get_total_norm(gradients)
+        device = self.parallel.device
+        values = [torch.stack(losses).sum(dtype=torch.float64), n_tokens, norm.double().square(), *totals]
+        on_device = [
+            v.to(torch.float64) if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64, device=device)
+            for v in values
+        ]
+        return self.parallel.all_reduce_sum(torch.stack(on_device)).tolist()
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Weights and optimizer state by name, the tensors themselves: what a checkpoint writes from and reads into."""
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state |= {f"optimizer.{name}": value for name, value in self.optimizer.state_tensors().items()}
+        return state
+
+
+def fit(
+    trainer: Trainer,
+    batches: Callable[[int], Sequence[Any]],
+    lr: Callable[[int], float],
+    total_steps: int,
+    checkpoints: Checkpoints,
+    before_step: Callable[[int], None] | None = None,
+    on_metrics: Callable[[int, StepMetrics], None] | None = None,
+    on_resume: Callable[[int, dict[str, Any]], None] | None = None,
+    extra: Callable[[], dict[str, Any]] | None = None,
+) -> int:
+    """Train up to `total_steps`, from the last checkpoint if there is one; returns the step it began at.
+
+    Steps count from 0. `batches(step)`, `lr(step)` and `before_step(step)` (which may change the model, e.g. its RoPE
+    base) must depend on the step alone: then a killed and resumed run equals an uninterrupted one, bit for bit on CPU.
+    A checkpoint is written every `checkpoints.every_steps` steps and after the last; `extra()` is kept in it as JSON.
+    `on_resume(first step, extra)` is called once before a resumed run's first step, so that logs can be cut there.
+    """
+    first = 0
+    path = checkpoints.latest(trainer.parallel)
+    if path is not None:
+        first, kept = checkpoints.load(path, trainer.state_tensors(), trainer.parallel)
+        if on_resume is not None:
+            on_resume(first, kept)
+    for step in range(first, total_steps):
+        if before_step is not None:
+            before_step(step)
+        metrics = trainer.step(batches(step), lr(step))
+        if on_metrics is not None:
+            on_metrics(step, metrics)
+        done = step + 1
+        if done == total_steps or done % checkpoints.every_steps == 0:
+            checkpoints.save(done, trainer.state_tensors(), extra() if extra is not None else {}, trainer.parallel)
+    return first
+
+
+def _local(gradient: Tensor) -> Tensor:
+    """This rank's shard of a gradient, or the gradient."""
+    from torch.distributed.tensor import DTensor
+
+    return gradient.to_local() if isinstance(gradient, DTensor) else gradient

@@ -1,0 +1,145 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.api import CheckpointException
+
+from thinkling.errors import UserError
+from thinkling.train.checkpoint import Checkpoints
+from thinkling.train.config import OptimizerConfig
+from thinkling.train.trainer import Objective, StepMetrics, Trainer, fit
+
+Make = Callable[..., Any]
+
+
+def tensors_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_resume_is_exact_to_the_bit(
+    make_toy: Make, make_batch: Make, objective: Objective, tmp_path: Path, name: str
+) -> None:
+    """Weights, optimizer, every later step and the checkpoints themselves, random state included."""
+    config = OptimizerConfig.model_validate({"name": name})
+
+    def run(directory: Path, total: int, seed: int) -> tuple[Trainer, dict[int, StepMetrics]]:
+        curve: dict[int, StepMetrics] = {}
+        trainer = Trainer(make_toy(seed=seed), config, objective)
+        torch.manual_seed(0)
+        checkpoints = Checkpoints(directory, every_steps=3)
+        fit(trainer, lambda s: [make_batch(s)], lambda s: 0.01, total, checkpoints, on_metrics=curve.__setitem__)
+        return trainer, curve
+
+    whole, curve = run(tmp_path / "whole", 12, seed=0)
+    run(tmp_path / "cut", 6, seed=0)
+    # The rest of the run starts from other weights and another random state; nothing of them may remain.
+    resumed, rest = run(tmp_path / "cut", 12, seed=5)
+    assert list(rest) == [6, 7, 8, 9, 10, 11]
+    assert all(rest[step] == curve[step] for step in rest)
+    assert tensors_equal(whole.state_tensors(), resumed.state_tensors())
+    names = sorted(p.name for p in (tmp_path / "whole").iterdir())
+    assert names == sorted(p.name for p in (tmp_path / "cut").iterdir()) == ["step-00000009", "step-00000012"]
+    for name in names:
+        one, other = (tmp_path / run / name for run in ("whole", "cut"))
+        assert (one / "state.json").read_bytes() == (other / "state.json").read_bytes()
+        [one], [other] = one.glob("*.safetensors"), other.glob("*.safetensors")
+        assert tensors_equal(load_file(one), load_file(other))
+
+
+def test_only_whole_checkpoints_count_and_two_stay(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "new", every_steps=1)
+    assert checkpoints.latest() is None
+    for step in (3, 99_999_999, 100_000_000):
+        checkpoints.save(step, {"x": torch.full((2,), float(step))}, {})
+    assert sorted(p.name for p in checkpoints.directory.iterdir()) == ["step-100000000", "step-99999999"]
+    (checkpoints.directory / "step-100000001.tmp").mkdir()
+    (checkpoints.directory / "step-100000001.tmp" / "state.json").write_text("{")
+    latest = checkpoints.latest()
+    assert latest is not None
+    assert latest.name == "step-100000000"
+    # The next save takes the place of what a killed process left behind.
+    checkpoints.save(100_000_001, {"x": torch.ones(2)}, {})
+    assert sorted(p.name for p in checkpoints.directory.iterdir()) == ["step-100000000", "step-100000001"]
+
+
+def test_values_extra_and_random_state_come_back(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, every_steps=1)
+    state = {
+        "scalar": torch.tensor(3.0),
+        "half": torch.randn(3, 5).bfloat16(),
+        "transposed": torch.randn(4, 2).T,
+        "whole": torch.arange(5),
+    }
+    torch.manual_seed(11)
+    path = checkpoints.save(7, state, {"seen": [1, 2], "name": "a"})
+    drawn = torch.rand(3)
+    assert [p.suffix for p in sorted(path.iterdir())] == [".safetensors", ".json"]
+
+    places = {name: torch.zeros_like(value) for name, value in state.items()}
+    torch.manual_seed(12)
+    assert checkpoints.load(path, places) == (7, {"seen": [1, 2], "name": "a"})
+    assert tensors_equal(places, state)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, every_steps=1)
+    path = checkpoints.save(1, {"a": torch.zeros(2), "b": torch.zeros(2)}, {})
+    with pytest.raises(UserError, match=r"shape of b is \(2,\) there and \(3,\) in this run"):
+        checkpoints.load(path, {"a": torch.zeros(2), "b": torch.zeros(3)})
+    with pytest.raises(UserError, match=r"shape of b is \(2,\) there and none in this run"):
+        checkpoints.load(path, {"a": torch.zeros(2)})
+    with pytest.raises(UserError, match=r"shape of c is none there and \(1,\) in this run"):
+        checkpoints.load(path, {"a": torch.zeros(2), "b": torch.zeros(2), "c": torch.zeros(1)})
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | {"format": 0}))
+    with pytest.raises(UserError, match="checkpoint format 0"):
+        checkpoints.load(path, {"a": torch.zeros(2), "b": torch.zeros(2)})
+
+
+@pytest.mark.parametrize("function", ["rename", "fsync"])
+def test_a_save_cut_short_anywhere_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """The process dies at the n-th rename or flush, for each n: what it leaves loads, to the state before or after."""
+    import os
+
+    real = getattr(os, function)
+    cuts = 0
+    for n in range(20):
+        directory = tmp_path / str(n)
+        checkpoints = Checkpoints(directory, every_steps=1)
+        for step in (1, 2):
+            checkpoints.save(step, {"x": torch.full((4,), float(step))}, {"step": step})
+        calls = iter(range(1000))
+
+        def dies(*args: Any, calls: Any = calls, n: int = n) -> Any:
+            if next(calls) == n:
+                raise KeyboardInterrupt
+            return real(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, dies)
+            try:
+                checkpoints.save(3, {"x": torch.full((4,), 3.0)}, {"step": 3})
+            except (KeyboardInterrupt, CheckpointException):
+                cuts += 1
+            else:
+                break
+        latest = Checkpoints(directory, every_steps=1).latest()
+        assert latest is not None
+        x = torch.zeros(4)
+        step, extra = checkpoints.load(latest, {"x": x})
+        assert step in (2, 3)
+        assert extra == {"step": step}
+        assert torch.equal(x, torch.full((4,), float(step)))
+        checkpoints.save(step + 1, {"x": x}, {})
+        assert len(list(directory.iterdir())) == 2
+        shutil.rmtree(directory)
+    assert cuts >= 2
