@@ -208,7 +208,9 @@ class MixtureLoader:
             if number not in self._tables:
                 for earlier in range(len(self._usage), number):
                     self._finish(earlier)
-                self._tables = {number: self._build(number)}
+                # A neighbour stays: where phases meet, a prefetcher's threads work in both.
+                near = {n: table for n, table in self._tables.items() if abs(n - number) == 1}
+                self._tables = near | {number: self._build(number)}
             return self._tables[number]
 
     def _build(self, number: int) -> _PhaseTable:

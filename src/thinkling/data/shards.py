@@ -14,6 +14,7 @@ import re
 import shutil
 import zlib
 from array import array
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,20 @@ class TokenSource:
 
     def _damaged(self, name: str, what: str) -> UserError:
         return UserError(f"{self._directory / name}: {what}; run the tokenize stage again")
+
+
+class MemorySource:
+    """Documents in memory, with the face of a `TokenSource`: for tests, benchmarks and small experiments."""
+
+    def __init__(self, name: str, documents: Sequence[np.ndarray]) -> None:
+        self.name = name
+        self.n_documents = len(documents)
+        self.lengths = np.array([len(ids) for ids in documents], dtype=np.int64)
+        self._documents = list(documents)
+
+    def document(self, i: int) -> np.ndarray:
+        """Token ids of document i, (T,)."""
+        return self._documents[i]
 
 
 def open_sources(directory: str | Path) -> dict[str, TokenSource]:

@@ -1,0 +1,108 @@
+"""Decontamination: what holds a held-out problem goes, and what does not stays."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinkling.data.decontaminate import HeldOut, Match, decontaminated
+from thinkling.data.documents import Counts, RejectedWriter
+from thinkling.errors import UserError
+
+PUZZLES = ["sum A1B+5C+9D-8", "reverse ABCD", "calc 47*83", "sort 3142"]
+PROSE = "A train leaves the station at noon with ninety people, and at each of three stops half of them get off."
+
+
+def test_puzzle_pages_that_hold_a_question() -> None:
+    held_out = HeldOut(PUZZLES)
+    for text, problem in (
+        ("sum A1B+5C+9D-8:B+5=6C+9=15D-8=7.7\n", PUZZLES[0]),
+        ("intro\nsum  A1B+5C+9D-8=7\n", PUZZLES[0]),  # white space is normalised
+        ("say “reverse ABCD”, please", PUZZLES[1]),
+        ("Reverse abcd", PUZZLES[1]),
+        ("calc 47*83", PUZZLES[2]),
+        ("x sort 3142.", PUZZLES[3]),
+    ):
+        assert held_out.find(text) == Match(problem, "exact")
+
+
+def test_pages_that_only_resemble_a_question_stay() -> None:
+    held_out = HeldOut(PUZZLES)
+    for text in (
+        "sum A1B+5C+9D-81:…",  # goes on with another digit
+        "sum A1B+5C+9:B+5=6C+9=15.15",  # a shorter problem
+        "reverse ABCDE:EDCBA",
+        "unreverse ABCD",  # starts inside a word
+        "calc 47 * 83",
+        "assort 3142",
+        "",
+    ):
+        assert held_out.find(text) is None, text
+
+
+def test_prose_that_shares_thirteen_words() -> None:
+    held_out = HeldOut([PROSE])
+    words = PROSE.split()
+    shared = "Once upon a time " + " ".join(words[4:17]).upper().replace(",", " -") + " and so on"
+    assert held_out.find(shared) == Match(PROSE, "ngram")
+    assert held_out.find("Once upon a time " + " ".join(words[4:16]) + " and so on") is None
+    assert HeldOut([PROSE], ngram=12).find("Once " + " ".join(words[4:16]) + " on") == Match(PROSE, "ngram")
+    short = "What is the capital of France?"
+    assert HeldOut([short]).find("Quiz: what is the capital  of france? Paris") == Match(short, "exact")
+
+
+def test_a_question_that_starts_with_a_sign_is_found() -> None:
+    assert HeldOut(["(3+4)*2"]).find("compute (3+4)*2 now") == Match("(3+4)*2", "exact")
+    with pytest.raises(UserError, match="no letter or digit"):
+        HeldOut(["+++"])
+
+
+def test_nothing_held_out_finds_nothing() -> None:
+    assert HeldOut([]).find("anything at all") is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.from_regex(r"(sum|rev|q) [A-C0-2]{2,6}\Z"), min_size=1, max_size=12, unique=True),
+    st.lists(st.from_regex(r"(sum|rev|q) [A-C0-2]{2,6}\Z"), max_size=4),
+)
+def test_exact_match_against_plain_search(questions: list[str], pages: list[str]) -> None:
+    text = "\n".join(f"{page}:{page[-1]}" for page in pages)
+    expected = {q for q in questions if q in pages}
+    found = HeldOut(questions).find(text)
+    assert (found is not None) == bool(expected)
+    assert found is None or found.problem in expected
+
+
+def test_documents_go_with_the_problem_as_detail(tmp_path: Path) -> None:
+    texts = ["clean", "reverse ABCD:DCBA.DCBA", PROSE]
+    documents = [
+        {"id": f"d{i}", "text": text, "source": "s", "quality": "hq", "markup": True} for i, text in enumerate(texts)
+    ]
+    counts = Counts("decontaminate")
+    with RejectedWriter(tmp_path / "rejected.parquet") as rejected:
+        kept = list(decontaminated(documents, HeldOut([*PUZZLES, PROSE]), counts, rejected))
+    assert kept == documents[:1]
+    rows = pq.read_table(tmp_path / "rejected.parquet").to_pylist()
+    assert [(row["id"], row["reason"], row["detail"]) for row in rows] == [
+        ("d1", "held-out problem (exact)", "reverse ABCD"),
+        ("d2", "held-out problem (ngram)", PROSE),
+    ]
+    assert counts.as_dict()["rejected"] == {"held-out problem (exact)": 1, "held-out problem (ngram)": 1}
+
+
+def test_planted_problems_in_real_text_are_all_found(real_data: Path) -> None:
+    questions = [json.loads(line)["question"] for line in (real_data / "gsm8k" / "test.jsonl").open("rb")][:300]
+    pages = [json.loads(line)["text"] for line in (real_data / "corpus" / "wikitext2.jsonl").open("rb")][:60]
+    held_out, rng = HeldOut(questions), random.Random(0)
+    assert [held_out.find(page) for page in pages] == [None] * len(pages)
+    for question in questions:
+        page = rng.choice(pages)
+        place = rng.randrange(len(page))
+        assert held_out.find(f"{page[:place]}\n{question}\n{page[place:]}") is not None
