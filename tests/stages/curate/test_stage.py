@@ -14,8 +14,7 @@ from thinkling.errors import UserError
 from thinkling.stages.base import StageContext
 from thinkling.stages.curate import stage
 from thinkling.stages.curate.config import CurateConfig
-from thinkling.stages.sources import Source
-from thinkling.tasks.problemset import heldout
+from thinkling.stages.sources import Source, TasksSource
 
 PUZZLES = {"type": "tasks", "families": {"sum": {}, "calc": {}}, "heldout_per_family": 5}
 PAGES = {"type": "puzzle_pages", "tasks": "puzzles", "pages_per_family": 30, "corrupted": 0.2, "duplicated": 0.1}
@@ -67,7 +66,7 @@ def test_bad_line_is_quarantined_with_its_number_and_the_rest_kept(tmp_path: Pat
 
 
 def test_duplicates_and_held_out_problems_name_what_they_collide_with(tmp_path: Path) -> None:
-    question = heldout(PUZZLES["families"], 5, stage.HELDOUT_SEED)[0].question
+    question = TasksSource.model_validate(PUZZLES).heldout()[0].question
     first = jsonl(tmp_path / "a.jsonl", {"id": "1", "text": "some text"}, {"id": "2", "text": f"see {question}, hard!"})
     second = jsonl(tmp_path / "b.jsonl", {"id": "1", "text": " some  text\n"}, {"id": "3", "text": "other"})
     ctx = run(tmp_path / "out", {"a": first, "b": second, "puzzles": PUZZLES}, heldout=["puzzles"])
@@ -88,7 +87,7 @@ def test_pages_are_split_into_sound_and_damaged_and_hold_no_held_out_problem(tmp
     assert {(d["source"], d["quality"]) for d in documents} == {("pages", "hq"), ("pages-corrupted", "mq")}
     assert all(d["markup"] for d in documents)
     assert len({d["text"] for d in documents}) == len(documents)
-    held = {p.question for p in heldout(PUZZLES["families"], 5, stage.HELDOUT_SEED)}
+    held = {p.question for p in TasksSource.model_validate(PUZZLES).heldout()}
     assert not [d for d in documents if d["text"].replace("=", ":").split(":")[0] in held]
     assert {r["reason"] for r in rows(tmp_path / "rejected.parquet")} == {"duplicate"}
 

@@ -26,11 +26,8 @@ from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.curate.ledger import Ledger
 from thinkling.stages.curate.streams import Stream, open_streams, tasks_of
 from thinkling.stages.sources import StdlibSource
-from thinkling.tasks.problemset import heldout
 
 DOCUMENTS, REJECTED, PROVENANCE = "documents.parquet", "rejected.parquet", "provenance.json"
-HELDOUT_SEED = 0
-"""Held-out problems are the same for every seed of a recipe, so that scores of several seeds compare."""
 
 
 def run(config: CurateConfig, ctx: StageContext) -> None:
@@ -41,7 +38,7 @@ def run(config: CurateConfig, ctx: StageContext) -> None:
     _clear(ctx.directory)
     streams = [s for name in config.sources for s in open_streams(name, ctx.sources, config.quality[name], ctx.seed)]
     _check_names(streams)
-    questions = [question for name in config.heldout for question in _heldout_questions(name, ctx)]
+    questions = [p.question for name in config.heldout for p in tasks_of(name, ctx.sources).heldout()]
     held_out = HeldOut(questions, config.ngram)
     deduplication, decontamination = Counts("dedup"), Counts("decontaminate")
     with (
@@ -95,11 +92,6 @@ def _identified(documents: Iterator[Document]) -> Iterator[Document]:
         identity = f"{document['source']}/{document['id']}"
         seen[identity] = seen.get(identity, 0) + 1
         yield document | {"id": identity if seen[identity] == 1 else f"{identity}#{seen[identity]}"}
-
-
-def _heldout_questions(name: str, ctx: StageContext) -> list[str]:
-    source = tasks_of(name, ctx.sources)
-    return [problem.question for problem in heldout(source.families, source.heldout_per_family, HELDOUT_SEED)]
 
 
 def _check_names(streams: list[Stream]) -> None:
