@@ -1,6 +1,9 @@
 """A model small enough that a test of the trainer costs milliseconds, and its objective."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -70,3 +73,14 @@ def make_batch() -> Callable[..., Batch]:
         return tokens, labels.masked_fill(torch.rand(rows, 6, generator=generator) < 0.2, -100)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def worker() -> ModuleType:
+    """`worker.py`: a run of a tiny Decoder, here in this process."""
+    spec = importlib.util.spec_from_file_location("train_worker", Path(__file__).with_name("worker.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

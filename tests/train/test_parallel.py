@@ -1,0 +1,94 @@
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from thinkling.train import parallel
+from thinkling.train.parallel import Parallel
+
+STEPS = 10
+Curve = dict[str, list[float]]
+
+
+def two_ranks(jobs: list[dict[str, Any]]) -> None:
+    """Run the jobs in two processes with torchrun's environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(Path(__file__).with_name("worker.py")), json.dumps(jobs)]
+    processes = [
+        subprocess.Popen(command, env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def assert_equal_curves(curve: Curve, reference: Curve, steps: range) -> None:
+    """Losses and gradient norms to 1e-5 of the largest; token and row counts exactly."""
+    assert sorted(map(int, curve)) == list(steps)
+    for column in (0, 1):
+        largest = max(abs(reference[str(step)][column]) for step in steps)
+        assert max(abs(curve[str(s)][column] - reference[str(s)][column]) for s in steps) <= 1e-5 * largest
+    assert [curve[str(s)][2:] for s in steps] == [reference[str(s)][2:] for s in steps]
+
+
+def test_two_ranks_equal_one_and_share_checkpoints(worker: ModuleType, tmp_path: Path) -> None:
+    """FSDP2 on gloo, two micro-batches a rank, unequal loss tokens a rank; checkpoints from 1 to 2 ranks and back."""
+
+    def loss_tokens(step: int, rank: int) -> int:
+        return sum(int((labels != -100).sum()) for _, labels, _ in worker.micro_batches(step, 2, rank, 2))
+
+    assert all(loss_tokens(step, 0) != loss_tokens(step, 1) for step in range(3))
+    alone = Parallel()
+
+    def job(name: str, **options: Any) -> dict[str, Any]:
+        out = {"directory": str(tmp_path / name), "out": str(tmp_path / f"{name}.json")}
+        return out | {"steps": STEPS, "every": 5, "micro_rows": 8} | options
+
+    reference = worker.run(job("tied"), alone)
+    untied = worker.run(job("untied", tied=False), alone)
+    shutil.copytree(tmp_path / "untied" / "step-00000005", tmp_path / "handed" / "step-00000005")
+
+    jobs = [job("sharded", micro_rows=2), job("handed", micro_rows=2, tied=False, seed=3)]
+    two_ranks(jobs)
+    sharded, handed = (json.loads(Path(j["out"]).read_text()) for j in jobs)
+    assert_equal_curves(sharded["curve"], reference["curve"], range(STEPS))
+    assert_equal_curves(handed["curve"], untied["curve"], range(5, STEPS))
+
+    # One process reads what two wrote: all of it, to the bit, …
+    assert len(list((tmp_path / "sharded" / "step-00000010").glob("*.safetensors"))) == 2
+    assert worker.run(job("sharded", seed=3), alone) == {"curve": {}, "digest": sharded["digest"]}
+    # … and goes on from the middle.
+    shutil.rmtree(tmp_path / "sharded" / "step-00000010")
+    assert_equal_curves(worker.run(job("sharded", seed=3), alone)["curve"], reference["curve"], range(5, STEPS))
+
+
+def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    place = parallel.setup()
+    assert (place.rank, place.world_size) == (0, 1)
+    assert not torch.distributed.is_initialized()
+    x = torch.ones(2, device=place.device)
+    assert place.all_reduce_sum(x) is x
+    place.barrier()
+    parallel.close()
+
+
+def test_layers_are_the_members_of_module_lists(worker: ModuleType) -> None:
+    model = worker.decoder()
+    assert parallel.layers(model) == list(model.model.layers)

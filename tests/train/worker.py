@@ -1,0 +1,114 @@
+"""A training run as a process of its own, for tests that kill it or start several of it under torchrun's environment.
+
+`python worker.py '[{"directory": …, "out": …, "steps": …, "every": …, "micro_rows": …}, …]'` runs the jobs in turn and
+writes for each `out`, JSON: the curve, and the SHA-256 of all final tensors.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from thinkling.model.attention import DocumentLayout
+from thinkling.model.config import ModelConfig
+from thinkling.model.decoder import Decoder
+from thinkling.train import parallel
+from thinkling.train.checkpoint import Checkpoints
+from thinkling.train.config import OptimizerConfig
+from thinkling.train.trainer import StepMetrics, Trainer, fit
+
+VOCAB, ROWS, LENGTH = 48, 8, 24
+Batch = tuple[Tensor, Tensor, tuple[tuple[int, ...], ...]]
+
+
+def decoder(tied: bool = True, seed: int = 0) -> Decoder:
+    config = ModelConfig(
+        vocab_size=VOCAB,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        head_dim=8,
+        tie_word_embeddings=tied,
+    )
+    model = Decoder(config)
+    model.init_weights(torch.Generator().manual_seed(seed))
+    return model
+
+
+def rows(step: int) -> list[Batch]:
+    """The step's rows of two documents and some padding; a row bears between 0 and all its tokens' losses."""
+    generator = torch.Generator().manual_seed(7 + step)
+    batch = []
+    for row in range(ROWS):
+        first = int(torch.randint(2, 12, (), generator=generator))
+        start = torch.randint(VOCAB, (1, 1), generator=generator)
+        tokens = (start + 5 * torch.arange(LENGTH)) % VOCAB
+        labels = (tokens + 5) % VOCAB
+        labels[:, (row * 7 + step) % LENGTH :] = -100
+        batch.append((tokens, labels, ((first, LENGTH - first - 2),)))
+    return batch
+
+
+def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, int, dict[str, float | Tensor]]:
+    tokens, labels, lengths = batch
+    x = model(tokens, DocumentLayout.from_lengths(lengths, LENGTH))
+    logits = x.flatten(0, 1) @ model.output_weight.T  # pyright: ignore
+    loss = nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=-100)
+    return loss, int((labels != -100).sum()), {"rows": float(len(tokens))}
+
+
+def micro_batches(step: int, micro_rows: int, rank: int = 0, world_size: int = 1) -> list[Batch]:
+    """This rank's share of the step's rows, `micro_rows` at a time."""
+    mine = rows(step)[rank::world_size]
+    return [
+        (
+            torch.cat([r[0] for r in mine[i : i + micro_rows]]),
+            torch.cat([r[1] for r in mine[i : i + micro_rows]]),
+            tuple(r[2][0] for r in mine[i : i + micro_rows]),
+        )
+        for i in range(0, len(mine), micro_rows)
+    ]
+
+
+def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
+    """Train as the job says; the curve of the steps run here, and a digest of the whole final state."""
+    model = decoder(job.get("tied", True), job.get("seed", 0))
+    trainer = Trainer(model, OptimizerConfig(name=job.get("optimizer", "adamw")), objective, place)
+    curve: dict[int, StepMetrics] = {}
+    fit(
+        trainer,
+        lambda step: micro_batches(step, job["micro_rows"], place.rank, place.world_size),
+        lambda step: 0.01 / (1 + step),
+        job["steps"],
+        Checkpoints(Path(job["directory"]), job["every"]),
+        on_metrics=curve.__setitem__,
+    )
+    digest = hashlib.sha256()
+    for name, tensor in sorted(trainer.state_tensors().items()):
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        digest.update(name.encode() + whole.detach().numpy().tobytes())
+    return {
+        "curve": {str(step): [m.loss, m.grad_norm, m.n_tokens, m.metrics["rows"]] for step, m in curve.items()},
+        "digest": digest.hexdigest(),
+    }
+
+
+def main(jobs: list[dict[str, Any]]) -> None:
+    torch.set_num_threads(1)
+    place = parallel.setup()
+    for job in jobs:
+        report = run(job, place)
+        if place.rank == 0:
+            Path(job["out"]).write_text(json.dumps(report))
+    parallel.close()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
