@@ -195,7 +195,7 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
             highlight=False,
         )
         console.print(
-            f"  training FLOPs {plan.flops:.4g}; {plan.gpu_hours(hardware):,.0f} GPU-hours on {hardware.name} at an assumed MFU of "
+            f"  training FLOPs {plan.flops:.4g}; {plan.gpu_hours(hardware):,.4g} GPU-hours on {hardware.name} at an assumed MFU of "
             f"{hardware.mfu:.0%} of {hardware.peak_flops:.3g} FLOP/s",
             highlight=False,
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from thinkling.errors import UserError
+
+if TYPE_CHECKING:
+    from thinkling.tasks.problem import Problem
 
 
 class _Source(BaseModel):
@@ -59,6 +62,17 @@ class TasksSource(_Source):
     """Family of puzzles → difficulty knobs that differ from its defaults."""
     heldout_per_family: int = Field(default=100, ge=1)
     """Problems a family that are only ever evaluated on."""
+    heldout_seed: int = Field(default=0, ge=0)
+    """Seed of the held-out problems: the same ones for every seed of the recipe, so that runs can be compared."""
+
+    def heldout(self) -> list[Problem]:
+        """The held-out problems, family after family.
+
+        Raises UserError for an unknown family or knob, or where the knobs do not give so many distinct problems.
+        """
+        from thinkling.tasks.problemset import heldout
+
+        return heldout(self.families, self.heldout_per_family, self.heldout_seed)
 
 
 class PagesSource(_Source):

@@ -1,0 +1,116 @@
+"""The sft stage: problems → conversations → packed rows → trainer → thinking model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from thinkling.data.chat_template import load_chat_template
+from thinkling.data.conversations import Conversation, render, write_conversations
+from thinkling.data.packing import PackedBatch, pack_conversations
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
+from thinkling.model.huggingface import load_pretrained
+from thinkling.seeds import derive
+from thinkling.stages.base import StageContext
+from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.sources import TasksSource
+from thinkling.stages.training import train_to_directory
+from thinkling.tasks.examples import example
+from thinkling.tasks.problemset import generate
+from thinkling.train.parallel import setup
+from thinkling.train.schedule import Schedule, Segment
+
+
+def run(config: SftConfig, ctx: StageContext) -> None:
+    """Trains on worked problems in chat form and exports the model.
+
+    Raises UserError if no conversation fits a row, or fewer rows come together than one step needs.
+    """
+    torch.set_num_threads(ctx.threads)
+    parallel = setup()
+    start = ctx.inputs["model"].model_dir
+    tokenizer, template = Tokenizer.load(start), load_chat_template(start)
+    conversations = list(make_conversations(config, ctx))
+    if parallel.rank == 0:
+        write_conversations(ctx.directory / "conversations.parquet", conversations)
+    rendered = [render(c.messages, tokenizer, template=template) for c in conversations]
+    fitting = [item for item in rendered if len(item[0]) <= config.row_length]
+    if not fitting:
+        raise UserError(f"row_length {config.row_length}: every conversation is longer; the shortest has "
+                        f"{min(len(ids) for ids, _ in rendered)} tokens")
+    rows = pack_epochs(fitting, config.epochs, config.row_length, ctx.seed, tokenizer.pad_id)
+    steps, left_over = divmod(len(rows.lengths), config.batch_rows)
+    if not steps:
+        raise UserError(f"batch_rows {config.batch_rows}: there are only {len(rows.lengths)} rows; lower it, or ask for more examples")
+    if config.batch_rows % parallel.world_size:
+        raise UserError(f"batch_rows {config.batch_rows} cannot be dealt evenly to {parallel.world_size} ranks")
+    mine = config.batch_rows // parallel.world_size
+    micro = config.micro_rows or mine
+
+    def batches(step: int) -> list[PackedBatch]:
+        first = step * config.batch_rows + parallel.rank * mine
+        return [rows.rows(i, min(i + micro, first + mine)) for i in range(first, first + mine, micro)]
+
+    train_to_directory(
+        ctx,
+        load_pretrained(start),
+        config.optimizer,
+        batches,
+        learning_rate(config, steps),
+        steps,
+        config.checkpoint_every,
+        parallel,
+        tokens_per_step=lambda step: config.batch_rows * config.row_length,
+        tokenizer_dir=start,
+        label=ctx.name,
+    )
+    ctx.counts.update(
+        conversations=len(conversations),
+        kept=len(fitting),
+        too_long=len(rendered) - len(fitting),
+        rows=steps * config.batch_rows,
+        rows_left_over=left_over,
+        steps=steps,
+        tokens=sum(map(sum, rows.lengths[: steps * config.batch_rows])),
+        loss_tokens=rows.rows(0, steps * config.batch_rows).n_loss_tokens,
+    )
+
+
+def make_conversations(config: SftConfig, ctx: StageContext) -> Iterator[Conversation]:
+    """The examples, one a problem, in the order of the families."""
+    wanted = config.examples
+    source = ctx.sources[wanted.source]
+    if not isinstance(source, TasksSource):
+        raise UserError(f"stages.{ctx.name}.examples.source: {wanted.source!r} is of type {source.type}, not tasks")
+    for problem in generate(source.families, "train", wanted.problems_per_family, ctx.seed):
+        messages = example(problem, ctx.seed, wanted.without_trace, wanted.corrupted, wanted.corrupted_characters)
+        yield Conversation(id=problem.id, messages=messages, source=f"{wanted.source}/{problem.family}", problem_id=problem.id)
+
+
+def pack_epochs(
+    items: list[tuple[np.ndarray, np.ndarray]], epochs: float, row_length: int, seed: int, pad_id: int
+) -> PackedBatch:
+    """Rows of all epochs, each packed on its own in an order drawn from (seed, epoch); a last part epoch takes the first items."""
+    parts = []
+    for epoch in range(math.ceil(epochs)):
+        words = np.random.Philox(key=derive(seed, "conversations", epoch)).random_raw(len(items))
+        order = np.argsort(words, kind="stable")[: math.ceil(len(items) * min(1.0, epochs - epoch))]
+        parts.append(pack_conversations([items[i] for i in order], row_length, pad_id))
+    return PackedBatch(
+        np.concatenate([p.tokens_BT for p in parts]),
+        np.concatenate([p.labels_BT for p in parts]),
+        tuple(row for p in parts for row in p.lengths),
+    )
+
+
+def learning_rate(config: SftConfig, steps: int) -> Schedule:
+    """Warm-up, plateau, linear decay over the last share of the steps."""
+    peak = config.optimizer.lr
+    warm = min(config.warmup_steps, steps)
+    down = min(round(steps * config.decay_share), steps - warm)
+    parts = [(warm, 0.0, peak), (steps - warm - down, peak, peak), (down, peak, peak * config.final_lr_share)]
+    return Schedule([Segment(steps=n, lr_start=a, lr_end=b) for n, a, b in parts if n])
