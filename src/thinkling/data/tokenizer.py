@@ -9,7 +9,6 @@ puzzle strings (feasibility §7).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from thinkling.data.atomic import replacing
 from thinkling.errors import UserError
 
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -91,11 +91,9 @@ class Tokenizer:
     def save(self, directory: str | Path) -> None:
         """Writes the files that transformers.AutoTokenizer and `load` read."""
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         for name, content in self._files.items():
-            temporary = directory / f".{name}.tmp"
-            temporary.write_bytes(content)
-            os.replace(temporary, directory / name)
+            with replacing(directory / name) as temporary:
+                temporary.write_bytes(content)
 
     def encode(self, text: str, markup: bool = False) -> np.ndarray:
         """Token ids, int32 (T,). No token is added at either end."""
