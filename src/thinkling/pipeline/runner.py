@@ -18,7 +18,7 @@ from thinkling.data.artifact import MANIFEST, Artifact, finish, hash_of, model_s
 from thinkling.errors import UserError
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
-from thinkling.pipeline.raw import raw_digests
+from thinkling.pipeline.raw import directory_digests, source_digests
 from thinkling.pipeline.recipe import Recipe
 from thinkling.seeds import derive
 from thinkling.stages.base import Silent, StageConfig, StageContext
@@ -60,13 +60,19 @@ class Run:
             "threads": self.recipe.threads,
             **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},
             "sources": {n: s.model_dump(mode="json") for n, s in sources.items()},
-            "raw": {n: self._raw_digest(n) for n in sources},
+            "raw": {n: self._raw_digest(n) for n in sources} | self._tokenizer_digest(stage),
         }
 
     def _raw_digest(self, source: str) -> str:
         if source not in self._raw:
-            self._raw[source] = hash_of(raw_digests(self.recipe.sources[source]))
+            self._raw[source] = hash_of(source_digests(self.recipe.sources[source]))
         return self._raw[source]
+
+    def _tokenizer_digest(self, stage: StageConfig) -> dict[str, str]:
+        tokenizer = self.recipe.tokenizer
+        if "tokenizer" not in stage.uses or tokenizer is None or tokenizer.path is None:
+            return {}
+        return {"tokenizer": hash_of(directory_digests(tokenizer.path))}
 
     def final(self, name: str, inputs: dict[str, Artifact]) -> tuple[Path, str]:
         """Where a stage's artifact belongs, given its inputs, and the hash in full."""
