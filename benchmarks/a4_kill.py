@@ -2,9 +2,9 @@
 
     python -m benchmarks.a4_kill --kills 20
 
-Each kill waits for one of three events, in turn: a random moment, a checkpoint that is being written (`….tmp` is there),
-and a step at the edge of a phase (read off metrics.jsonl). Compared are all files of the run, but for what is allowed to
-differ: `recorded` blocks, times and memory in summary.json, `*.log.jsonl` and the lock.
+Each kill waits for one of three events, in turn: a random moment, a checkpoint that is being written (`….tmp` is
+there), and a step at the edge of a phase (read off metrics.jsonl). Compared are all files of the run, but for what is
+allowed to differ: `recorded` blocks, times and memory in summary.json, `*.log.jsonl` and the lock.
 """
 
 from __future__ import annotations
@@ -76,10 +76,7 @@ def trigger(event: str, run: Path, edges: set[int], rng: random.Random, longest:
         return len(seen) > skip
 
     def phase_edge() -> bool:
-        for path in run.glob("pretrain-*.partial/metrics.jsonl"):
-            if path.read_bytes().count(b"\n") in edges:
-                return True
-        return False
+        return any(path.read_bytes().count(b"\n") in edges for path in run.glob("pretrain-*.partial/metrics.jsonl"))
 
     if event == "checkpoint being written":
         return lambda: checkpoint_being_written() or time.monotonic() - began > longest

@@ -1,4 +1,4 @@
-"""A13: a mistake ends in one clear line that names the field or file, exit 2, no traceback and no finished directory."""
+"""A13: a mistake ends in one clear line naming the field or file, exit 2, no traceback and no finished directory."""
 
 import os
 import shutil
@@ -71,7 +71,9 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_broken_parquet(tmp_path: Path) -> None:
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 this is not Parquet PAR1")
-    result = thinkling("run", NANO, "--runs", tmp_path / "r", "--set", f"sources.topics={{type: parquet, paths: ['{broken}']}}")
+    result = thinkling(
+        "run", NANO, "--runs", tmp_path / "r", "--set", f"sources.topics={{type: parquet, paths: ['{broken}']}}"
+    )
     expect_mistake(result, "broken.parquet")
     assert not finished(tmp_path / "r", "curate")
 
@@ -155,4 +157,6 @@ def test_verbs_of_stages_check_their_argument(tmp_path: Path) -> None:
 
 
 def test_plan_only_is_not_run(tmp_path: Path) -> None:
-    expect_mistake(thinkling("run", REPOSITORY / "recipes" / "nanbeige4-3b.yaml", "--runs", tmp_path), "planned, not run")
+    expect_mistake(
+        thinkling("run", REPOSITORY / "recipes" / "nanbeige4-3b.yaml", "--runs", tmp_path), "planned, not run"
+    )

@@ -27,7 +27,8 @@ app = typer.Typer(
 
 RecipeFile = Annotated[Path, typer.Argument(help="Recipe file, for instance recipes/tiny.yaml", show_default=False)]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set stages.sft.epochs=2 (repeatable)")
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set stages.sft.epochs=2 (repeatable)"),
 ]
 Root = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs")]
 RUNS = Path("runs")
@@ -126,7 +127,7 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
     console = progress_console()
     this = runner.Run(recipe, root)
     console.print(
-        f"{recipe.name}: seed {recipe.seed}, {recipe.threads} of {os.cpu_count()} CPU threads, results in {this.directory}",
+        f"{recipe.name}: seed {recipe.seed}, {recipe.threads} of {os.cpu_count()} CPU threads, into {this.directory}",
         highlight=False,
     )
     runner.execute(this, console, targets)

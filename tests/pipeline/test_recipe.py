@@ -21,10 +21,19 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
     [
         ("stages.sft.epoch=2", "stages.sft.epoch: unknown key; did you mean 'epochs'?"),
         ("modell={}", "modell: unknown key; did you mean 'model'?"),
-        ("stages.pretrain.phases.0.mixtures={}", "stages.pretrain.phases.0.mixtures: unknown key; did you mean 'mixture'?"),
-        ("stages.pretrain.phases.1.tokens=-5", "stages.pretrain.phases.1.tokens: input should be greater than 0 (it is -5)"),
+        (
+            "stages.pretrain.phases.0.mixtures={}",
+            "stages.pretrain.phases.0.mixtures: unknown key; did you mean 'mixture'?",
+        ),
+        (
+            "stages.pretrain.phases.1.tokens=-5",
+            "stages.pretrain.phases.1.tokens: input should be greater than 0 (it is -5)",
+        ),
         ("stages.sft.epochs=many", "stages.sft.epochs: input should be a valid number"),
-        ("stages.sft.inputs.model=pretrian", "stages.sft.inputs.model: 'pretrian' is no stage; did you mean 'pretrain'?"),
+        (
+            "stages.sft.inputs.model=pretrian",
+            "stages.sft.inputs.model: 'pretrian' is no stage; did you mean 'pretrain'?",
+        ),
         ("stages.sft.inputs.model=curate", "stages.sft.inputs.model: 'curate' makes documents, not model"),
         ("stages.pretrain.inputs={}", "stages.pretrain.inputs.tokens: missing"),
         ("stages.curate.heldout=[puzles]", "stages.curate: there is no source 'puzles'; did you mean 'puzzles'?"),
@@ -68,7 +77,7 @@ def test_override_of_a_part_that_the_file_leaves_out() -> None:
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent.yaml: cannot be read"):
+    with pytest.raises(UserError, match=r"absent\.yaml: cannot be read"):
         load_recipe(tmp_path / "absent.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("name: [x\nseed: 1\n")

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
+from thinkling.model.loss import chunked_cross_entropy
 from thinkling.train import parallel
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
@@ -59,8 +60,7 @@ def rows(step: int) -> list[Batch]:
 def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, int, dict[str, float | Tensor]]:
     tokens, labels, lengths = batch
     x = model(tokens, DocumentLayout.from_lengths(lengths, LENGTH))
-    logits = x.flatten(0, 1) @ model.output_weight.T  # pyright: ignore
-    loss = nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum", ignore_index=-100)
+    loss = chunked_cross_entropy(x.flatten(0, 1), model.output_weight, labels.flatten())  # pyright: ignore
     return loss, int((labels != -100).sum()), {"rows": float(len(tokens))}
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import socket
 import time
@@ -20,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from thinkling.data.atomic import replacing
 from thinkling.errors import UserError
 
 SCHEMA = 1
@@ -31,7 +31,7 @@ RECORDED_PACKAGES = ("thinkling", "torch", "numpy", "pyarrow", "tokenizers", "sa
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished directory. ``manifest`` is its manifest.json; a plain model directory of the user's has a small one."""
+    """A finished directory. ``manifest`` is its manifest.json; a user's own model directory has a small one."""
 
     path: Path
     manifest: Mapping[str, Any]
@@ -89,14 +89,10 @@ def content_files(directory: Path) -> Iterator[str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON through a temporary file and a rename, so that a reader never sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    """Writes JSON, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1, ensure_ascii=False)
         stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

@@ -176,6 +176,14 @@ class MixtureLoader:
             for start in range(first, first + mine, self._micro_rows[number])
         ]
 
+    def rows_by_source(self, step: int) -> dict[str, int]:
+        """Rows that each source of the phase gives to a global step, over all ranks."""
+        number = self.phase_of(step)
+        table, rows = self._table(number), self._batch_rows[number]
+        first = (step - int(self._first_steps[number])) * rows
+        counts = np.bincount(table.source[first : first + rows], minlength=len(table.sources))
+        return dict(zip(self.phases[number].shares, counts.tolist(), strict=True))
+
     def usage(self, phase: int | None = None) -> dict[str, Usage]:
         """What each source gives to the run, or to one phase, worked out from lengths alone: no token is read."""
         with self._lock:

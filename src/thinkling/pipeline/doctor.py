@@ -18,7 +18,19 @@ from thinkling.pipeline.recipe import Recipe
 from thinkling.stages.sources import FilesSource, ModelSource
 
 Level = Literal["ok", "note", "missing"]
-NEEDED = ("torch", "numpy", "pyarrow", "tokenizers", "safetensors", "pydantic", "typer", "rich", "yaml", "jinja2", "math_verify")
+NEEDED = (
+    "torch",
+    "numpy",
+    "pyarrow",
+    "tokenizers",
+    "safetensors",
+    "pydantic",
+    "typer",
+    "rich",
+    "yaml",
+    "jinja2",
+    "math_verify",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,13 @@ def _packages() -> list[Finding]:
         return [Finding("packages", "missing", f"{', '.join(absent)}: pip install thinkling")]
     from importlib.metadata import version
 
-    return [Finding("packages", "ok", f"torch {version('torch')}, tokenizers {version('tokenizers')}, pyarrow {version('pyarrow')}")]
+    return [
+        Finding(
+            "packages",
+            "ok",
+            f"torch {version('torch')}, tokenizers {version('tokenizers')}, pyarrow {version('pyarrow')}",
+        )
+    ]
 
 
 def _cores(recipe: Recipe | None) -> Finding:
@@ -71,7 +89,9 @@ def _cores(recipe: Recipe | None) -> Finding:
     threads = recipe.threads if recipe else 1
     detail = f"{usable} usable, load {load:.1f}" + (f", the recipe wants {threads} threads" if recipe else "")
     if threads > usable:
-        return Finding("cores", "note", detail + "; more threads than cores is many times slower: --set threads=" + str(usable))
+        return Finding(
+            "cores", "note", detail + "; more threads than cores is many times slower: --set threads=" + str(usable)
+        )
     if load + threads > usable + 1:
         return Finding("cores", "note", detail + "; the machine is busy, expect it to be slower")
     return Finding("cores", "ok", detail)
@@ -80,7 +100,9 @@ def _cores(recipe: Recipe | None) -> Finding:
 def _memory() -> Finding:
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) / 1e6
-    return Finding("memory", "ok" if free > 4 else "note", f"{free:.1f} GB available; recipes/tiny.yaml takes under 3 GB")
+    return Finding(
+        "memory", "ok" if free > 4 else "note", f"{free:.1f} GB available; recipes/tiny.yaml takes under 3 GB"
+    )
 
 
 def _disk() -> Finding:

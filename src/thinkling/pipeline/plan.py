@@ -74,7 +74,9 @@ class PretrainPlan:
         }
 
 
-def plan_pretraining(recipe: Recipe, stage: str, sizes: dict[str, float], vocab_size: int | None = None) -> PretrainPlan:
+def plan_pretraining(
+    recipe: Recipe, stage: str, sizes: dict[str, float], vocab_size: int | None = None
+) -> PretrainPlan:
     """Figures of one pretrain stage; `sizes` are the known sizes of its sources in tokens.
 
     Raises UserError where mixture and learning rate change together, or a source is repeated beyond its limit.
@@ -117,7 +119,7 @@ def plan_pretraining(recipe: Recipe, stage: str, sizes: dict[str, float], vocab_
 
 
 def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[str, float]:
-    """Sizes in tokens of a pretrain stage's sources: measured where tokenize has run, else as the recipe declares them."""
+    """Sizes in tokens of a pretrain stage's sources: measured where tokenize has run, else as declared."""
     giver = recipe.stages[stage].inputs.get("tokens", "")
     if giver in done:
         return {name: float(entry["tokens"]) for name, entry in done[giver].counts["sources"].items()}
@@ -165,7 +167,8 @@ def _print_stale(run: Run, console: Console) -> None:
         return
     current = {path.name for _, _, path in run.states() if path}
     stale = sorted(
-        p.name for p in run.directory.iterdir()
+        p.name
+        for p in run.directory.iterdir()
         if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current
     )
     if stale:
@@ -183,8 +186,13 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
             for name, share in phase.shares.items()
         )
         table.add_row(
-            phase.name, f"{phase.tokens:,}", f"{phase.steps:,}", f"{phase.batch_rows:,} × {phase.row_length:,}", rate,
-            f"{phase.rope_theta:g}", mixture,
+            phase.name,
+            f"{phase.tokens:,}",
+            f"{phase.steps:,}",
+            f"{phase.batch_rows:,} × {phase.row_length:,}",
+            rate,
+            f"{phase.rope_theta:g}",
+            mixture,
         )
     console.print(table)
     console.print(f"  tokens {plan.tokens:,} in {plan.steps:,} steps", highlight=False)
@@ -195,10 +203,9 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
             highlight=False,
         )
         console.print(
-            f"  training FLOPs {plan.flops:.4g}; {plan.gpu_hours(hardware):,.4g} GPU-hours on {hardware.name} at an assumed MFU of "
-            f"{hardware.mfu:.0%} of {hardware.peak_flops:.3g} FLOP/s",
+            f"  training FLOPs {plan.flops:.4g}; {plan.gpu_hours(hardware):,.4g} GPU-hours on {hardware.name} "
+            f"at an assumed MFU of {hardware.mfu:.0%} of {hardware.peak_flops:.3g} FLOP/s",
             highlight=False,
         )
     if plan.epochs:
         console.print("  epochs in all: " + ", ".join(f"{n} {v:.3f}" for n, v in plan.epochs.items()), highlight=False)
-

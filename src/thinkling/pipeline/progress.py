@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Task as RichTask
 from rich.text import Text
 
@@ -20,7 +28,10 @@ class _Amount(ProgressColumn):
 
     def render(self, task: RichTask) -> Text:
         unit = task.fields["unit"]
-        return Text(f"{short(task.completed)}/{short(task.total or 0)} {unit}  {short(task.speed or 0)}/s", "progress.data.speed")
+        return Text(
+            f"{short(task.completed)}/{short(task.total or 0)} {unit}  {short(task.speed or 0)}/s",
+            "progress.data.speed",
+        )
 
 
 class _RichTask:
@@ -87,7 +98,9 @@ def short(value: float) -> str:
 
 def note(fields: dict[str, object]) -> str:
     """`loss 2.314  lr 0.004`."""
-    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items())
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
+    )
 
 
 def progress_console() -> Console:

@@ -44,7 +44,9 @@ class Run:
         Raises UserError if the recipe can only be planned.
         """
         if recipe.plan_only:
-            raise UserError(f"{recipe.name}: a recipe with `plan_only: true` can be planned, not run: thinkling plan RECIPE")
+            raise UserError(
+                f"{recipe.name}: a recipe with `plan_only: true` can be planned, not run: thinkling plan RECIPE"
+            )
         self.recipe = recipe
         self.directory = root / recipe.name
         self._raw: dict[str, str] = {}
@@ -111,7 +113,9 @@ class Run:
 
     def finished(self) -> dict[str, Artifact]:
         """The artifacts that are there, by stage."""
-        return {name: Artifact(path, read_manifest(path)) for name, state, path in self.states() if path and state == "done"}
+        return {
+            name: Artifact(path, read_manifest(path)) for name, state, path in self.states() if path and state == "done"
+        }
 
 
 def partial_of(final: Path) -> Path:
@@ -185,7 +189,9 @@ def work(
     }
     recorded = {"wall_seconds": round(wall, 2), "peak_rss_mb": round(memory.peak_mb, 1), "resumed": resumed}
     artifact = finish(partial, final, manifest, recorded)
-    console.print(f"  {wall:.1f} s, {memory.peak_mb:.0f} MB at most → {final}", style="dim", highlight=False, soft_wrap=True)
+    console.print(
+        f"  {wall:.1f} s, {memory.peak_mb:.0f} MB at most → {final}", style="dim", highlight=False, soft_wrap=True
+    )
     return artifact
 
 
@@ -249,7 +255,9 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{directory}: another process is working on this run; wait for it, or give this one a `name`") from error
+            raise UserError(
+                f"{directory}: another process is working on this run; wait for it, or give this one a `name`"
+            ) from error
         yield
 
 

@@ -16,7 +16,7 @@ BAR_WIDTH = 40
 
 
 def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """Everything about a finished run that stands in summary.json. A stage's wall_seconds are those of when it was made."""
+    """What stands in summary.json. A stage's wall_seconds are those of the run that made it."""
     recipe, done = run.recipe, run.finished()
     return {
         "recipe": recipe.name,
@@ -56,13 +56,17 @@ def write(run: Run, wall_seconds: float) -> dict[str, Any]:
 
 def show(summary: dict[str, Any], console: Console) -> None:
     """Prints a summary: stages, then scores with their intervals."""
-    table = Table(title=f"{summary['recipe']}, seed {summary['seed']}: {summary['wall_seconds']:.0f} s", title_justify="left")
+    table = Table(
+        title=f"{summary['recipe']}, seed {summary['seed']}: {summary['wall_seconds']:.0f} s", title_justify="left"
+    )
     for column, right in (("stage", False), ("kind", False), ("seconds", True), ("peak MB", True), ("counts", False)):
         table.add_column(column, justify="right" if right else "left")
     for stage in summary["stages"]:
         flat = {k: v for k, v in stage["counts"].items() if isinstance(v, int | float | str)}
         counts = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in flat.items())
-        table.add_row(stage["name"], stage["kind"], f"{stage['wall_seconds']:.1f}", f"{stage['peak_rss_mb']:.0f}", counts)
+        table.add_row(
+            stage["name"], stage["kind"], f"{stage['wall_seconds']:.1f}", f"{stage['peak_rss_mb']:.0f}", counts
+        )
     console.print(table)
     if summary["scores"]:
         console.print(score_table(summary["scores"]))
@@ -77,8 +81,14 @@ def score_table(entries: list[dict[str, Any]]) -> Table:
     for e in entries:
         thinking = e.get("accuracy_thinking")
         table.add_row(
-            e["checkpoint"], e["task_set"], e["form"], f"{e['mean']:.3f}", f"{e['low']:.3f}–{e['high']:.3f}",
-            f"{e['thinking_share']:.0%}", "–" if thinking is None else f"{thinking:.3f}", bar(e["mean"], e["low"], e["high"]),
+            e["checkpoint"],
+            e["task_set"],
+            e["form"],
+            f"{e['mean']:.3f}",
+            f"{e['low']:.3f}–{e['high']:.3f}",
+            f"{e['thinking_share']:.0%}",
+            "–" if thinking is None else f"{thinking:.3f}",
+            bar(e["mean"], e["low"], e["high"]),
         )
     return table
 
@@ -90,4 +100,3 @@ def bar(mean: float, low: float, high: float, width: int = BAR_WIDTH) -> str:
         at = (i + 0.5) / width
         cells.append("─" if low <= at <= high else "█" if at < mean else "·")
     return "".join(cells)
-

@@ -27,8 +27,8 @@ class StdlibSource(_Source):
 
     type: Literal["python_stdlib"]
     part: Literal["code", "docstrings", "topics"]
-    """`code`: the `.py` files under sysconfig's stdlib path, without tests and site-packages; `docstrings`: the docstrings in
-    them; `topics`: the language reference in pydoc_data.topics."""
+    """`code`: the `.py` files under sysconfig's stdlib path, without tests and site-packages; `docstrings`: the
+    docstrings in them; `topics`: the language reference in pydoc_data.topics."""
 
 
 class FilesSource(_Source):

@@ -78,9 +78,19 @@ class StepLog:
         if self.rank:
             return
         now = time.monotonic()
-        line = {"step": step, "loss": metrics.loss, "lr": lr, "grad_norm": metrics.grad_norm, "loss_tokens": metrics.n_tokens}
+        line = {
+            "step": step,
+            "loss": metrics.loss,
+            "lr": lr,
+            "grad_norm": metrics.grad_norm,
+            "loss_tokens": metrics.n_tokens,
+        }
         self._files[0].write(json.dumps({**line, **metrics.metrics, **fields}) + "\n")
-        speed = {"step": step, "seconds": round(now - self._last, 5), "tokens_per_second": round(tokens / (now - self._last), 1)}
+        speed = {
+            "step": step,
+            "seconds": round(now - self._last, 5),
+            "tokens_per_second": round(tokens / (now - self._last), 1),
+        }
         self._files[1].write(json.dumps(speed) + "\n")
         self._last = now
 

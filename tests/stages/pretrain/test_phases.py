@@ -8,16 +8,29 @@ from thinkling.stages.pretrain.phases import check_order, epochs, phase_of, reso
 
 
 def make(*phases: dict, row_length: int = 128, batch_tokens: int | str = 1024) -> PretrainConfig:
-    return PretrainConfig.model_validate({
-        "kind": "pretrain", "inputs": {"tokens": "t"}, "row_length": row_length, "batch_tokens": batch_tokens,
-        "optimizer": {"name": "adamw", "lr": 1e-3}, "phases": list(phases),
-    })
+    return PretrainConfig.model_validate(
+        {
+            "kind": "pretrain",
+            "inputs": {"tokens": "t"},
+            "row_length": row_length,
+            "batch_tokens": batch_tokens,
+            "optimizer": {"name": "adamw", "lr": 1e-3},
+            "phases": list(phases),
+        }
+    )
 
 
 WARM = {"name": "w", "tokens": 10 * 1024, "learning_rate": [0, 1.0], "mixture": {"a": 1}}
 FLAT = {"name": "f", "tokens": "20K", "learning_rate": 1.0, "mixture": {"a": 2, "b": 2}}
-DOWN = {"name": "d", "tokens": 10 * 1024, "learning_rate": [1.0, 0.1], "mixture": {"b": 1}, "row_length": 256,
-        "rope_theta": 5e4, "decay": True}
+DOWN = {
+    "name": "d",
+    "tokens": 10 * 1024,
+    "learning_rate": [1.0, 0.1],
+    "mixture": {"b": 1},
+    "row_length": 256,
+    "rope_theta": 5e4,
+    "decay": True,
+}
 
 
 def test_inheritance_and_rounding() -> None:
@@ -57,7 +70,9 @@ def test_order() -> None:
         check_order([as_configs[0], as_configs[2]])
 
 
-@pytest.mark.parametrize(("text", "tokens"), [("12.4T", 12_400_000_000_000), ("80K", 80_000), (2e6, 2_000_000), ("512", 512)])
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("12.4T", 12_400_000_000_000), ("80K", 80_000), (2e6, 2_000_000), ("512", 512)]
+)
 def test_numbers_of_tokens(text: str, tokens: int) -> None:
     assert PhaseConfig.model_validate({**WARM, "tokens": text}).tokens == tokens
 

@@ -93,6 +93,6 @@ class PretrainConfig(StageConfig):
             length = phase.row_length or length
             if self.batch_tokens % length:
                 raise ValueError(
-                    f"phases.{phase.name}: batch_tokens {self.batch_tokens} is not a multiple of its row length {length}"
+                    f"phases.{phase.name}: batch_tokens {self.batch_tokens} is not a multiple of row length {length}"
                 )
         return self

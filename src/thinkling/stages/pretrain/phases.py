@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,15 +97,15 @@ def check_order(phases: Sequence[PhaseConfig]) -> None:
 
     Raises UserError that names the phase.
     """
-    for before, after in zip(phases, phases[1:], strict=False):
+    for before, after in itertools.pairwise(phases):
         mixture_moves = _normalised(before.mixture) != _normalised(after.mixture)
-        rate_moves = (
-            before.lr_last != after.lr_first or (before.lr_first == before.lr_last) != (after.lr_first == after.lr_last)
+        rate_moves = before.lr_last != after.lr_first or (before.lr_first == before.lr_last) != (
+            after.lr_first == after.lr_last
         )
         if mixture_moves and rate_moves and not after.decay:
             raise UserError(
-                f"phases.{after.name}: mixture and learning rate change at the same step, which FG-WSD rules out; move one of "
-                "the two to a phase of its own, or set `decay: true` where decay begins"
+                f"phases.{after.name}: mixture and learning rate change at the same step, which FG-WSD rules out; move "
+                "one of the two to a phase of its own, or set `decay: true` where decay begins"
             )
 
 
@@ -122,7 +123,7 @@ def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, f
 
 
 def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[str, float]) -> None:
-    """Raises UserError that names a source which a phase needs and nobody has, or which is repeated beyond its limit."""
+    """Raises UserError naming a source that a phase needs and nobody has, or that is repeated beyond its limit."""
     for phase in phases:
         for name in phase.shares:
             if name not in sizes:
@@ -136,6 +137,6 @@ def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[st
         limit = config.max_epochs.get(name, config.default_max_epochs)
         if value > limit:
             raise UserError(
-                f"max_epochs: source {name!r} would be seen {value:.2f} times, its limit is {limit:g}; give it more documents, a "
-                f"smaller weight in the mixtures, or raise max_epochs.{name}"
+                f"max_epochs: source {name!r} would be seen {value:.2f} times, its limit is {limit:g}; give it more "
+                f"documents, a smaller weight in the mixtures, or raise max_epochs.{name}"
             )

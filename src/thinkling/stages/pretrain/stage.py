@@ -24,8 +24,8 @@ from thinkling.train.parallel import setup
 def run(config: PretrainConfig, ctx: StageContext) -> None:
     """Trains through all phases and exports the base model.
 
-    Raises UserError if mixture and learning rate change together, a mixture names an unknown source, or a source would be
-    repeated beyond its limit; nothing has been trained then.
+    Raises UserError if mixture and learning rate change together, a mixture names an unknown source, or a source would
+    be repeated beyond its limit; nothing has been trained then.
     """
     torch.set_num_threads(ctx.threads)
     parallel = setup()
@@ -37,7 +37,10 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     check_order(config.phases)
     phases = resolve(config, model.config.rope_theta)
     loader = MixtureLoader(
-        [MixturePhase(n_rows=p.rows, row_length=p.row_length, shares=p.shares, batch_rows=p.batch_rows) for p in phases],
+        [
+            MixturePhase(n_rows=p.rows, row_length=p.row_length, shares=p.shares, batch_rows=p.batch_rows)
+            for p in phases
+        ],
         sources,
         ctx.seed,
         phases[0].batch_rows,
@@ -61,7 +64,10 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         if step == phase.first_step + phase.steps - 1:
             losses[phase.name] = {n: mean_loss(trained, b, parallel.device) for n, b in holdout.items()}
             if parallel.rank == 0:
-                write_json(ctx.directory / "holdout" / f"{phases.index(phase)}.json", {"phase": phase.name, **losses[phase.name]})
+                write_json(
+                    ctx.directory / "holdout" / f"{phases.index(phase)}.json",
+                    {"phase": phase.name, **losses[phase.name]},
+                )
 
     (ctx.directory / "holdout").mkdir(exist_ok=True)
     train_to_directory(
@@ -90,7 +96,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
 
 
 def make_model(ctx: StageContext, vocab_size: int) -> Decoder:
-    """The model to train: the given one, or a fresh one of the recipe's shape with weights drawn from the stage's seed."""
+    """The model to train: the given one, or a fresh one of the recipe's shape, drawn from the stage's seed."""
     if "model" in ctx.inputs:
         return load_pretrained(ctx.inputs["model"].model_dir)
     assert ctx.model is not None
@@ -107,7 +113,9 @@ def holdout_batches(directory: Path, n_rows: int, row_length: int, pad_id: int) 
     batches = {}
     for name, source in open_sources(directory).items():
         rows = _rows_of_one_epoch(source, row_length, n_rows)
-        batches[name] = [pack_rows([(source, row) for row in rows[i : i + 8]], row_length, pad_id) for i in range(0, len(rows), 8)]
+        batches[name] = [
+            pack_rows([(source, row) for row in rows[i : i + 8]], row_length, pad_id) for i in range(0, len(rows), 8)
+        ]
     return batches
 
 
@@ -116,6 +124,3 @@ def _rows_of_one_epoch(source: TokenSource, row_length: int, limit: int) -> list
     while len(rows) < limit and packed.cursor_after(len(rows) + 1).ordinal < source.n_documents:
         rows.append(packed.row(len(rows)))
     return rows or [packed.row(0)]
-
-
-

@@ -40,12 +40,16 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     rendered = [render(c.messages, tokenizer, template=template) for c in conversations]
     fitting = [item for item in rendered if len(item[0]) <= config.row_length]
     if not fitting:
-        raise UserError(f"row_length {config.row_length}: every conversation is longer; the shortest has "
-                        f"{min(len(ids) for ids, _ in rendered)} tokens")
+        raise UserError(
+            f"row_length {config.row_length}: every conversation is longer; the shortest has "
+            f"{min(len(ids) for ids, _ in rendered)} tokens"
+        )
     rows = pack_epochs(fitting, config.epochs, config.row_length, ctx.seed, tokenizer.pad_id)
     steps, left_over = divmod(len(rows.lengths), config.batch_rows)
     if not steps:
-        raise UserError(f"batch_rows {config.batch_rows}: there are only {len(rows.lengths)} rows; lower it, or ask for more examples")
+        raise UserError(
+            f"batch_rows {config.batch_rows}: only {len(rows.lengths)} rows came together; lower it, or ask for more examples"
+        )
     if config.batch_rows % parallel.world_size:
         raise UserError(f"batch_rows {config.batch_rows} cannot be dealt evenly to {parallel.world_size} ranks")
     mine = config.batch_rows // parallel.world_size
@@ -88,13 +92,15 @@ def make_conversations(config: SftConfig, ctx: StageContext) -> Iterator[Convers
         raise UserError(f"stages.{ctx.name}.examples.source: {wanted.source!r} is of type {source.type}, not tasks")
     for problem in generate(source.families, "train", wanted.problems_per_family, ctx.seed):
         messages = example(problem, ctx.seed, wanted.without_trace, wanted.corrupted, wanted.corrupted_characters)
-        yield Conversation(id=problem.id, messages=messages, source=f"{wanted.source}/{problem.family}", problem_id=problem.id)
+        yield Conversation(
+            id=problem.id, messages=messages, source=f"{wanted.source}/{problem.family}", problem_id=problem.id
+        )
 
 
 def pack_epochs(
     items: list[tuple[np.ndarray, np.ndarray]], epochs: float, row_length: int, seed: int, pad_id: int
 ) -> PackedBatch:
-    """Rows of all epochs, each packed on its own in an order drawn from (seed, epoch); a last part epoch takes the first items."""
+    """Rows of all epochs, each packed on its own in an order drawn from (seed, epoch); a part of an epoch is its start."""
     parts = []
     for epoch in range(math.ceil(epochs)):
         words = np.random.Philox(key=derive(seed, "conversations", epoch)).random_raw(len(items))
