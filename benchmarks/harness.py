@@ -9,6 +9,7 @@ Exit status 1: some claim was not measured. A missed bar is a result, not a fail
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -110,10 +111,17 @@ def as_results(claims: Sequence[Claim], measured: Mapping[str, Measurement], com
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Overwrites the file in one step."""
+    """Overwrites the file in one step. A claim is a line: a changed one is a line's diff."""
+    content = results.model_dump(mode="json")
+    claims = ",\n".join(f"    {json.dumps(claim, ensure_ascii=False)}" for claim in content["claims"])
+    details = ",\n".join(
+        f"    {json.dumps(name)}: {json.dumps(detail, ensure_ascii=False)}"
+        for name, detail in content["details"].items()
+    )
+    text = f'{{\n  "claims": [\n{claims}\n  ],\n  "details": {{\n{details}\n  }}\n}}\n'
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(results.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
