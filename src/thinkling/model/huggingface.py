@@ -1,0 +1,191 @@
+"""Hugging Face directories in and out. Parameter names are the same, so nothing is converted.
+
+Tested against transformers by logits, never by keys.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from thinkling.errors import UserError
+from thinkling.model.config import ModelConfig
+from thinkling.model.decoder import Decoder
+
+CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+
+
+def save_pretrained(
+    model: Decoder, directory: Path, tokenizer_dir: Path | None = None, generation: dict[str, Any] | None = None
+) -> None:
+    """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
+
+    `generation`: sampling settings for generation_config.json; token ids are taken from the tokenizer's files.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    ids = _token_ids(tokenizer_dir) if tokenizer_dir else {}
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    _write(directory / "config.json", to_config(model.config) | {"dtype": dtype} | ids)
+    _write(directory / "generation_config.json", {**(generation or {}), **ids})
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
+    if tokenizer_dir is not None:
+        for name in _TOKENIZER_FILES:
+            if (tokenizer_dir / name).is_file():
+                shutil.copyfile(tokenizer_dir / name, directory / name)
+
+
+def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decoder:
+    """The model of a directory, on the CPU; in the dtype of its weights where none is asked for.
+
+    Raises UserError naming file and field where the architecture is another one, a setting would change the logits and is
+    not supported, or weights are missing or of another shape.
+    """
+    model = Decoder(read_config(directory))
+    state = _read_weights(directory)
+    tied = model.config.tie_word_embeddings
+    wanted = model.state_dict()
+    for name in sorted(set(wanted) | set(state)):
+        if name == "lm_head.weight" and tied:
+            state.pop(name, None)
+            continue
+        there, needed = state.get(name), wanted.get(name)
+        if there is None:
+            raise UserError(f"{directory}: weight {name} is missing")
+        if needed is None:
+            raise UserError(f"{directory}: weight {name} belongs to no {model.config.architecture} decoder")
+        if there.shape != needed.shape:
+            raise UserError(f"{directory}: weight {name} has shape {tuple(there.shape)}, not {tuple(needed.shape)}")
+    dtype = dtype or state["model.embed_tokens.weight"].dtype
+    model.to(dtype).load_state_dict(state)
+    return model
+
+
+def to_config(config: ModelConfig) -> dict[str, Any]:
+    """config.json as transformers reads it."""
+    return {
+        "architectures": [CLASSES[config.architecture]],
+        "model_type": config.architecture,
+        "vocab_size": config.known_vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "max_position_embeddings": config.max_position_embeddings,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "initializer_range": config.initializer_range,
+        "use_cache": True,
+    }
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Shape of the model in a directory.
+
+    Raises UserError naming the field that is missing or not supported.
+    """
+    path = directory / "config.json"
+    raw = _read(path)
+    architecture = raw.get("model_type")
+    if architecture not in CLASSES:
+        raise UserError(f"{path}: model_type {architecture!r} is not supported; known are {', '.join(CLASSES)}")
+    _refuse_unsupported(path, raw)
+    rope = raw.get("rope_parameters") or {}
+    heads = raw.get("num_attention_heads")
+    values = {
+        "architecture": architecture,
+        "num_key_value_heads": raw.get("num_key_value_heads") or heads,
+        "head_dim": raw.get("head_dim") or (raw.get("hidden_size", 0) // heads if heads else None),
+        "rope_theta": rope.get("rope_theta") or raw.get("rope_theta") or 1e4,
+        "rms_norm_eps": raw.get("rms_norm_eps", 1e-6),
+        "tie_word_embeddings": raw.get("tie_word_embeddings", False),
+        "max_position_embeddings": raw.get("max_position_embeddings", 4096),
+        "initializer_range": raw.get("initializer_range", 0.02),
+    }
+    for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
+        if not isinstance(raw.get(name), int):
+            raise UserError(f"{path}: {name} is missing")
+        values[name] = raw[name]
+    return ModelConfig(**values)
+
+
+def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
+    """A setting that changes the logits and that the decoder does not know must not be passed over."""
+    scaling = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default":
+        raise UserError(f"{path}: rope scaling of type {kind!r} is not supported")
+    if raw.get("hidden_act", "silu") != "silu":
+        raise UserError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported; only silu is")
+    for name in ("attention_bias", "mlp_bias", "use_sliding_window"):
+        if raw.get(name):
+            raise UserError(f"{path}: {name} is not supported")
+    if raw.get("quantization_config"):
+        raise UserError(f"{path}: quantised weights are not supported; take the original ones")
+
+
+def _read_weights(directory: Path) -> dict[str, Tensor]:
+    if (directory / INDEX).is_file():
+        names = sorted(set(_read(directory / INDEX)["weight_map"].values()))
+        if bad := [name for name in names if Path(name).name != name]:
+            raise UserError(f"{directory / INDEX}: {bad[0]!r} lies outside the directory")
+    else:
+        names = [WEIGHTS]
+    state: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            with safe_open(directory / name, framework="pt") as file:
+                state |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: it is no dict
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{directory / name}: cannot be read as safetensors ({error})") from error
+    return state
+
+
+def _token_ids(tokenizer_dir: Path) -> dict[str, Any]:
+    """Ids of the tokens that begin, end and pad a text, by the tokenizer's own files."""
+    config = _read(tokenizer_dir / "tokenizer_config.json")
+    tokens = {t["content"]: t["id"] for t in _read(tokenizer_dir / "tokenizer.json").get("added_tokens", [])}
+    found: dict[str, Any] = {}
+    for role in ("bos", "eos", "pad"):
+        token = config.get(f"{role}_token")
+        token = token.get("content") if isinstance(token, dict) else token
+        if token in tokens:
+            found[f"{role}_token_id"] = tokens[token]
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
