@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from thinkling.model.attention import DocumentLayout, packed_attention
 from thinkling.model.config import ModelConfig
+from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction
 from thinkling.model.rotary import rotary_tables, rotate
+
+
+def _on_cpu(x: Tensor) -> bool:
+    """Whether the hand-written CPU halves serve this tensor; elsewhere plain operations do, which compile well."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
 class RMSNorm(nn.Module):
@@ -25,6 +31,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if _on_cpu(x):
+            return RMSNormFunction.apply(x, self.weight, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
@@ -81,8 +89,35 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+        if _on_cpu(x_BTD):
+            return self._forward_cpu(x_BTD.flatten(0, 1), cos.flatten(0, 1), sin.flatten(0, 1), layout).view_as(x_BTD)
+        return self.forward_plain(x_BTD, cos, sin, layout)
+
+    def forward_plain(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+        """The same by plain operations, on any device."""
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos, sin, layout)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+    def _forward_cpu(self, x_ND: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+        attention, mlp = self.self_attn, self.mlp
+        head_norms = (attention.q_norm.weight, attention.k_norm.weight) if attention.qk_norm else (None, None)
+        x_ND = AttentionHalf.apply(
+            x_ND,
+            self.input_layernorm.weight,
+            attention.q_proj.weight,
+            attention.k_proj.weight,
+            attention.v_proj.weight,
+            attention.o_proj.weight,
+            *head_norms,
+            cos,
+            sin,
+            attention.head_dim,
+            self.input_layernorm.eps,
+            layout.plan,
+        )
+        weights = (mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight)
+        norm = self.post_attention_layernorm
+        return MLPHalf.apply(x_ND, norm.weight, *weights, norm.eps)
 
 
 class Backbone(nn.Module):

@@ -1,0 +1,108 @@
+"""Chunked losses against torch's own, values and gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from thinkling.model.loss import chunked_cross_entropy, chunked_log_probs
+
+
+def _inputs(dtype: torch.dtype = torch.float32, ignored: bool = True):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(37, 12, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+    weight = torch.randn(50, 12, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+    labels = torch.randint(50, (37,), generator=generator)
+    if ignored:
+        labels[[0, 5, 6, 36]] = -100
+    return x, weight, labels
+
+
+def _assert_close(found: torch.Tensor, reference: torch.Tensor) -> None:
+    assert (found - reference).abs().max() <= 1e-5 * reference.abs().max()
+
+
+@pytest.mark.parametrize("chunk", [1, 8, 37, None])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_cross_entropy_equals_torch(chunk: int | None, ignored: bool) -> None:
+    x, weight, labels = _inputs(ignored=ignored)
+    reference = F.cross_entropy(x @ weight.t(), labels, reduction="sum", ignore_index=-100)
+    expected = torch.autograd.grad(reference * 0.3, (x, weight))
+    loss = chunked_cross_entropy(x, weight, labels, chunk)
+    found = torch.autograd.grad(loss * 0.3, (x, weight))
+    assert loss.dtype == torch.float32
+    _assert_close(loss, reference)
+    for a, b in zip(found, expected, strict=True):
+        _assert_close(a, b)
+
+
+def test_cross_entropy_gradcheck() -> None:
+    x, weight, labels = _inputs(torch.float64)
+    assert torch.autograd.gradcheck(lambda x, w: chunked_cross_entropy(x, w, labels, 10), (x, weight))
+
+
+def test_cross_entropy_of_extreme_logits_is_finite() -> None:
+    x, weight, labels = _inputs(ignored=False)
+    x = (x.detach() * 1e4).requires_grad_()
+    loss = chunked_cross_entropy(x, weight, labels)
+    _assert_close(loss, F.cross_entropy(x @ weight.t(), labels, reduction="sum"))
+    assert all(g.isfinite().all() for g in torch.autograd.grad(loss, (x, weight)))
+
+
+def test_head_gradient_of_bf16_is_summed_in_fp32() -> None:
+    """Thousands of chunks of one equal gradient: a bf16 sum would stop growing."""
+    x = torch.ones(4000, 1, dtype=torch.bfloat16)
+    weight = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
+    chunked_cross_entropy(x, weight, torch.zeros(4000, dtype=torch.int64), chunk=1).backward()
+    assert weight.grad is not None
+    assert weight.grad.flatten().tolist() == [-2000.0, 2000.0]
+
+
+def test_all_labels_ignored() -> None:
+    x, weight, labels = _inputs()
+    loss = chunked_cross_entropy(x, weight, torch.full_like(labels, -100))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+def test_hidden_states_of_ignored_tokens_do_not_count() -> None:
+    x, weight, labels = _inputs()
+    poisoned = x.detach().clone()
+    poisoned[labels == -100] = float("nan")
+    poisoned.requires_grad_()
+    loss = chunked_cross_entropy(poisoned, weight, labels)
+    assert torch.equal(loss, chunked_cross_entropy(x, weight, labels))
+    assert all(g.isfinite().all() for g in torch.autograd.grad(loss, (poisoned, weight)))
+
+
+def test_no_gradient_work_where_none_is_asked() -> None:
+    x, weight, labels = _inputs()
+    with torch.no_grad():
+        loss = chunked_cross_entropy(x, weight, labels)
+    _assert_close(loss, chunked_cross_entropy(x, weight, labels).detach())
+    frozen = chunked_cross_entropy(x, weight.detach(), labels)
+    (dx,) = torch.autograd.grad(frozen, (x,))
+    _assert_close(dx, torch.autograd.grad(chunked_cross_entropy(x, weight, labels), (x,))[0])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("chunk", [5, None])
+def test_log_probs_equal_torch(temperature: float, chunk: int | None) -> None:
+    x, weight, labels = _inputs()
+    kept = labels != -100
+    everything = torch.log_softmax(x @ weight.t() / temperature, -1)
+    reference = torch.zeros(len(labels))
+    reference[kept] = everything[kept].gather(-1, labels[kept].unsqueeze(-1)).squeeze(-1)
+    slope = torch.randn(len(labels), generator=torch.Generator().manual_seed(1))
+    expected = torch.autograd.grad((reference * slope).sum(), (x, weight))
+    log_probs = chunked_log_probs(x, weight, labels, temperature, chunk)
+    found = torch.autograd.grad((log_probs * slope).sum(), (x, weight))
+    _assert_close(log_probs, reference)
+    for a, b in zip(found, expected, strict=True):
+        _assert_close(a, b)
+
+
+def test_log_probs_gradcheck() -> None:
+    x, weight, labels = _inputs(torch.float64)
+    assert torch.autograd.gradcheck(lambda x, w: chunked_log_probs(x, w, labels, 0.7, 10), (x, weight))
