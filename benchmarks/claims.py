@@ -39,7 +39,7 @@ class Claim(_Strict):
     @field_validator("command")
     @classmethod
     def _is_a_script_of_ours(cls, command: str) -> str:
-        if not re.fullmatch(r"python -m benchmarks\.\w+( [\w.=-]+)*", command):
+        if not re.fullmatch(r"python -m benchmarks\.\w+( (?!/)[\w./=-]+)*", command):
             raise ValueError("a command reads `python -m benchmarks.NAME [arguments]`")
         return command
 

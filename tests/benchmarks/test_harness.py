@@ -93,6 +93,7 @@ def test_an_unknown_key_is_an_error_that_names_it(tmp_path: Path) -> None:
         ("unit", ""),
         ("command", "rm -rf results"),
         ("command", "python -m benchmarks.one; reboot"),
+        ("command", "python -m benchmarks.one /home/me/data"),
         ("superseded_by", "x"),
     ],
 )
