@@ -1,0 +1,191 @@
+"""The engine in this process: batched decoding where finished rows leave at once and waiting requests take their place.
+
+A request enters with the keys and values of its prompt but for the last token, which is the first one decoded; so
+all draws happen in one place, and a prompt that is already active is copied, not computed again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from thinkling.errors import UserError
+from thinkling.generate.decode import Cache, Weights, decode, prefill
+from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.generate.sampler import draw, uniforms
+from thinkling.model.decoder import Decoder
+
+_PREFILL_TOKENS = 8192
+"""Prompt tokens in one forward, padding included, unless a single prompt is longer."""
+
+
+class NativeEngine:
+    """`generate` of a `Decoder`, on its device. Implements `Engine`."""
+
+    def __init__(self, model: Decoder, batch_size: int = 128, dtype: torch.dtype | None = None) -> None:
+        """`batch_size`: sequences decoded at once. `dtype`: of the copied weights and the cache; the model's own."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; at least 1 is needed")
+        self.model = model
+        self.batch_size = batch_size
+        self._weights = Weights(model, dtype or model.output_weight.dtype)
+        self._version = 0
+        self._cache: Cache | None = None
+
+    @property
+    def version(self) -> int:
+        """Version of the weights in use; 0 for those at construction."""
+        return self._version
+
+    def update_weights(self, version: int) -> None:
+        """Copies the model's present weights; until then training does not change what the engine does."""
+        self._weights.refresh(self.model)
+        self._version = version
+        self._cache = None
+
+    def release(self) -> None:
+        """Gives the cache's memory back; the next `generate` allocates anew."""
+        self._cache = None
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        """One completion a request, in order. UserError: unknown token, non-finite logits."""
+        self._check(requests, sampling)
+        if not requests:
+            return []
+        batch = _Batch(requests, sampling, self)
+        while batch.step():
+            pass
+        self._cache = batch.cache
+        return batch.completions(self._version)
+
+    def _check(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        config = self._weights.config
+        for request in requests:
+            if not 0 <= min(request.prompt) <= max(request.prompt) < config.known_vocab_size:
+                raise UserError(f"a prompt holds a token outside the model's vocabulary of {config.known_vocab_size}")
+        if any(not 0 <= stop < config.known_vocab_size for stop in sampling.stop_ids):
+            raise UserError(f"stop_ids {sorted(sampling.stop_ids)} are not all in the model's vocabulary")
+
+
+class _Batch:
+    """The state of one `generate`. Row i of every array and of the cache is the i-th active sequence."""
+
+    def __init__(self, requests: Sequence[Request], sampling: Sampling, engine: NativeEngine) -> None:
+        weights = engine._weights
+        self.requests, self.sampling, self.weights = requests, sampling, weights
+        self.waiting = deque(range(len(requests)))
+        self.capacity = min(engine.batch_size, len(requests))
+        self.limit = max(len(r.prompt) + r.max_new_tokens for r in requests)
+        cache = engine._cache
+        if cache is None or cache.rows < self.capacity:
+            cache = Cache(weights, self.capacity, min(self.limit, 2 * max(len(r.prompt) for r in requests)))
+        self.cache = cache
+        self.stops = np.zeros(weights.config.known_vocab_size, dtype=bool)
+        self.stops[list(sampling.stop_ids)] = True
+        self.request = np.empty(0, dtype=np.int64)
+        self.positions = np.empty(0, dtype=np.int64)
+        self.left = np.empty(0, dtype=np.int64)
+        self.seeds = torch.empty(0, dtype=torch.int64, device=weights.device)
+        self.counters = torch.empty(0, dtype=torch.int64, device=weights.device)
+        self.tokens = torch.empty(0, dtype=torch.int64, device=weights.device)
+        # One entry a step: which requests, their tokens, log-probs, and whether they stopped.
+        self.history: list[tuple[np.ndarray, np.ndarray, torch.Tensor]] = []
+
+    def step(self) -> bool:
+        """Admits, decodes and draws one token a row, retires. False when nothing is left to do."""
+        if self.waiting:
+            self._admit()
+        if not len(self.request):
+            return False
+        self.cache.reserve(self.weights, int(self.positions.max()) + 1, self.limit)
+        logits_BV = decode(self.weights, self.cache, self.tokens, self.positions)
+        u_B = uniforms(self.seeds, self.counters)
+        self.tokens, logprobs_B = draw(logits_BV, u_B, self.sampling.temperature, self.sampling.top_p)
+        drawn = self.tokens.cpu().numpy()
+        self.history.append((self.request, drawn, logprobs_B))
+        self.positions = self.positions + 1
+        self.counters = self.counters + 1
+        self.left = self.left - 1
+        done = self.stops[drawn] | (self.left == 0)
+        if done.any():
+            self._retire(done)
+        return True
+
+    def _admit(self) -> None:
+        """Fills free rows, several at a time: a prefill of one short prompt costs nearly as much as one of eight."""
+        free = self.capacity - len(self.request)
+        if free < min(len(self.waiting), max(1, self.capacity // 8)):
+            return
+        new = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
+        first = len(self.request)
+        fresh: dict[tuple[int, ...], list[int]] = {}
+        for row, number in enumerate(new, start=first):
+            fresh.setdefault(self.requests[number].prompt[:-1], []).append(row)
+        self.cache.reserve(self.weights, max(map(len, fresh)) + 1, self.limit)
+        self._copy_active(fresh)
+        self._prefill({prefix: rows for prefix, rows in fresh.items() if prefix})
+        chosen = [self.requests[number] for number in new]
+        device = self.weights.device
+        self.request = np.concatenate((self.request, np.array(new)))
+        self.positions = np.concatenate((self.positions, np.array([len(r.prompt) - 1 for r in chosen])))
+        self.left = np.concatenate((self.left, np.array([r.max_new_tokens for r in chosen])))
+        self.seeds = torch.cat((self.seeds, torch.tensor([r.seed for r in chosen], device=device)))
+        self.counters = torch.cat((self.counters, torch.tensor([r.rng_offset for r in chosen], device=device)))
+        self.tokens = torch.cat((self.tokens, torch.tensor([r.prompt[-1] for r in chosen], device=device)))
+
+    def _copy_active(self, fresh: dict[tuple[int, ...], list[int]]) -> None:
+        """Takes prefixes that an active row has already computed out of `fresh`, and copies them."""
+        active = {self.requests[number].prompt[:-1]: row for row, number in enumerate(self.request.tolist())}
+        for prefix in [p for p in fresh if p and p in active]:
+            rows = np.array(fresh.pop(prefix))
+            self.cache.move(np.full_like(rows, active[prefix]), rows, len(prefix))
+
+    def _prefill(self, fresh: dict[tuple[int, ...], list[int]]) -> None:
+        """Computes prefixes, those of like length together."""
+        prefixes = deque(sorted(fresh, key=len, reverse=True))
+        while prefixes:
+            length = len(prefixes[0])
+            group = [prefixes.popleft() for _ in range(min(len(prefixes), max(1, _PREFILL_TOKENS // length)))]
+            tokens = np.zeros((len(group), length), dtype=np.int64)
+            for row, prefix in enumerate(group):
+                tokens[row, : len(prefix)] = prefix
+            prefill(
+                self.weights,
+                self.cache,
+                torch.from_numpy(tokens).to(self.weights.device),
+                [fresh[prefix] for prefix in group],
+            )
+
+    def _retire(self, done: np.ndarray) -> None:
+        """Drops finished rows. Rows from the end move into the gaps, so that the active ones stay the first."""
+        n = int((~done).sum())
+        order = np.arange(len(done))
+        gaps, movers = np.flatnonzero(done[:n]), n + np.flatnonzero(~done[n:])
+        order[gaps] = movers
+        order = order[:n]
+        if len(gaps):
+            self.cache.move(movers, gaps, int(self.positions[movers].max()))
+        self.request, self.positions, self.left = self.request[order], self.positions[order], self.left[order]
+        kept = torch.from_numpy(order).to(self.weights.device)
+        self.seeds, self.counters, self.tokens = self.seeds[kept], self.counters[kept], self.tokens[kept]
+
+    def completions(self, version: int) -> list[Completion]:
+        """Cuts the history into one completion a request."""
+        owner = np.concatenate([numbers for numbers, _, _ in self.history])
+        order = np.argsort(owner, kind="stable")
+        bounds = np.searchsorted(owner[order], np.arange(len(self.requests) + 1))
+        tokens = np.concatenate([drawn for _, drawn, _ in self.history])[order]
+        logprobs = torch.cat([values for _, _, values in self.history]).cpu().numpy()[order]
+        if not np.isfinite(logprobs).all():
+            raise UserError("the model gives logits that are not finite; its weights have diverged or are damaged")
+        found = []
+        for start, end in pairwise(bounds.tolist()):
+            ids = tokens[start:end].tolist()
+            reason = "stop" if self.stops[ids[-1]] else "length"
+            found.append(Completion(ids, logprobs[start:end].tolist(), [version] * len(ids), reason))
+        return found
