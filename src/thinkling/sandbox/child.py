@@ -1,0 +1,190 @@
+"""The process that runs one program: it locks itself in, runs the program, and reports over a pipe.
+
+What it reports is untrusted from the byte READY on: the program shares its memory and can write anything to that pipe.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import linecache
+import os
+import random
+import resource
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from reprlib import repr as short_repr
+from typing import Any, NoReturn
+
+from thinkling.sandbox import assertions, kernel
+from thinkling.sandbox.limits import Limits
+from thinkling.sandbox.protocol import FAILED, READY
+from thinkling.sandbox.seccomp import Filter
+from thinkling.sandbox.values import canonical
+
+RESULTS = 3
+"""Descriptor of the pipe of reports."""
+FILE_NAME = "<program>"
+_UNPROTECTED = 70  # exit status of a child that could not lock itself in
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What every child of one fork-server has in common."""
+
+    ruleset: int
+    abi: int
+    calls: Filter
+    identity: tuple[int, int] | None
+    """User and group to become; None: the server is no root, and its own."""
+    server: int
+    first_closed: int
+    """Descriptors from here on are not the program's."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run: its source, steps as (kind, source), and the mark of its reports."""
+
+    code: str
+    steps: Sequence[tuple[str, str]]
+    nonce: str
+
+
+def open_streams() -> None:
+    """Makes the objects behind sys.stdin, stdout and stderr before the fork. They are made over pipes, since they
+    remember that pipes cannot be rewound; the descriptors beneath them are replaced in the child."""
+    log = os.dup(2)
+    read, write = os.pipe()
+    for target, end in enumerate((read, write, write)):
+        os.dup2(end, target)
+    sys.stdin = sys.__stdin__ = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    os.dup2(log, 2)
+    for descriptor in (log, read, write):
+        os.close(descriptor)
+    sys.argv = [FILE_NAME]
+
+
+def limit(what: int, soft: int, hard: int) -> None:
+    """setrlimit, where the machine may already allow less."""
+    lowest = resource.getrlimit(what)[1]
+    if lowest != resource.RLIM_INFINITY:
+        soft, hard = min(soft, lowest), min(hard, lowest)
+    resource.setrlimit(what, (soft, hard))
+
+
+def live(cell: Cell, program: Program, limits: Limits, ends: tuple[int, ...]) -> NoReturn:
+    """The whole life of a child, right after the fork. `ends`: to be stdin, stdout, stderr and the pipe of reports."""
+    try:
+        _lock_in(cell, limits, ends)
+    except BaseException as error:
+        os.write(ends[3], FAILED + f"{type(error).__name__}: {error}".encode()[:1000])
+        os._exit(_UNPROTECTED)
+    status = _UNPROTECTED + 1
+    try:
+        os.write(RESULTS, READY)
+        status = _run(program)
+    finally:
+        os._exit(status)
+
+
+def _lock_in(cell: Cell, limits: Limits, ends: tuple[int, ...]) -> None:
+    os.setsid()
+    for target, end in enumerate(ends):
+        os.dup2(end, target)
+    os.closerange(cell.first_closed, cell.ruleset)
+    os.closerange(cell.ruleset + 1, 1 << 20)
+    limit(resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes)
+    limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)
+    limit(resource.RLIMIT_FSIZE, limits.disk_bytes, limits.disk_bytes)
+    limit(resource.RLIMIT_NOFILE, limits.open_files, limits.open_files)
+    if cell.identity is not None:
+        user, group = cell.identity
+        os.setgroups([])
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+    kernel.drop_capabilities()
+    kernel.forbid_new_privileges()
+    kernel.die_with_parent()  # after the change of user, which undoes it
+    if os.getppid() != cell.server:
+        raise ProcessLookupError("the fork-server has gone")
+    kernel.restrict_files(cell.ruleset, cell.abi)
+    os.close(cell.ruleset)
+    kernel.restrict_calls(cell.calls.for_process(os.getpid()))
+
+
+def _run(program: Program) -> int:
+    """Exit status, by Python's own rules."""
+    random.seed(0)  # equal programs give equal outcomes
+    gc.enable()
+    error = _execute(program)
+    status = 0 if error is None else _status(error)
+    for finish in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):  # type: ignore[attr-defined]
+        try:
+            finish()
+        except BaseException as late:
+            error, status = error or late, status or 1
+    if error is not None:
+        _report(program.nonce, kind="end", error=_name(error))
+    return status
+
+
+def _execute(program: Program) -> BaseException | None:
+    """Runs the program, then its steps; what the program itself raised."""
+    module = types.ModuleType("program" if program.steps else "__main__")
+    sys.modules[module.__name__] = module
+    namespace = module.__dict__
+    linecache.cache[FILE_NAME] = (len(program.code), None, program.code.splitlines(True), FILE_NAME)
+    try:
+        exec(compile(program.code, FILE_NAME, "exec"), namespace)  # what this process is for
+    except BaseException as error:
+        return error
+    for at, (kind, source) in enumerate(program.steps):
+        try:
+            found = _step(kind, source, namespace)
+        except BaseException as error:
+            found = {"error": _name(error), "shown": short_repr(error)}
+        _report(program.nonce, kind="step", at=at, **found)
+    return None
+
+
+def _step(kind: str, source: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    if kind == "read":
+        return {"checks": assertions.read(source, namespace)}
+    if kind == "run":
+        exec(compile(source, "<test>", "exec"), namespace)
+        return {}
+    value = eval(compile(source.strip(), "<test>", "eval"), namespace)
+    if kind == "truth":
+        value = bool(value)
+    return {"text": canonical(value), "shown": short_repr(value)}
+
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)
+        return 1
+    try:
+        traceback.print_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
+    except BaseException:  # a hostile object's repr, or no memory left
+        os.write(2, f"{_name(error)}\n".encode())
+    return 1
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__
+
+
+def _report(nonce: str, **found: Any) -> None:
+    line = json.dumps({"nonce": nonce, **found}).encode() + b"\n"
+    while line:
+        line = line[os.write(RESULTS, line) :]

@@ -1,0 +1,180 @@
+"""What became of a run."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from thinkling.errors import UserError
+from thinkling.sandbox.assertions import Check
+from thinkling.sandbox.limits import Limits
+from thinkling.sandbox.protocol import FAILED, READY
+
+LONGEST_DETAIL = 300
+
+
+class SandboxUnavailable(UserError):
+    """This machine cannot run untrusted code safely; the message names the kernel's feature that is missing."""
+
+
+class Status(StrEnum):
+    """`ok`: ended with exit status 0; `error`: raised, crashed or ended otherwise; `timeout`, `memory`, `output` (what
+    it wrote, to files too): past a limit; `policy`: made a call that only an attack makes, or too many threads;
+    `unavailable`: the sandbox failed, which says nothing of the program and is never scored."""
+
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    POLICY = "policy"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step reported, as the program's process says: compare `text`, never trust a claim of success."""
+
+    ran: bool
+    """Ended without an exception."""
+    text: str = ""
+    """The value (see values.py), for steps of kind `value` and `truth`."""
+    shown: str = ""
+    """Shortened repr of the value or exception, for a person."""
+    error: str = ""
+    """Name of the exception's type."""
+    checks: tuple[Check, ...] = ()
+    """For steps of kind `read`."""
+
+
+MISSING = StepResult(ran=False, error="not reached")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`seconds` and `cpu_seconds` vary from run to run; the rest is the same for the same program and limits."""
+
+    status: Status
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    """None: a signal ended it."""
+    signal: str
+    """Name of that signal, or empty."""
+    error: str
+    """Name of the type of the program's uncaught exception, as it says itself, or empty."""
+    detail: str
+    """One line for a person."""
+    seconds: float
+    cpu_seconds: float
+    steps: tuple[StepResult, ...] = ()
+    """One for each of the job's steps."""
+
+
+def unavailable(detail: str, steps: int) -> Outcome:
+    """The outcome of a run that the sandbox could not make."""
+    return Outcome(Status.UNAVAILABLE, "", "", None, "", "", detail, 0.0, 0.0, (MISSING,) * steps)
+
+
+def judge(reply: dict[str, Any], streams: Sequence[bytes], nonce: str, steps: int, limits: Limits) -> Outcome:
+    """Server's reply → outcome. Decides by what the kernel and the server saw; a program's word only tells kinds of
+    failure apart, so that no program can pass its failure off as the sandbox's."""
+    stdout, stderr, results = streams
+    if results[:1] != READY:
+        reason = results.removeprefix(FAILED).decode("utf-8", "replace") or "it ended while locking itself in"
+        return unavailable(f"the sandbox could not be closed: {reason}", steps)
+    found, error = _reports(results[1:], nonce, steps)
+    ended_by = reply["signal"]
+    status, detail = _status(reply, error, limits)
+    return Outcome(
+        status=status,
+        stdout=stdout.decode("utf-8", "replace"),
+        stderr=stderr.decode("utf-8", "replace"),
+        exit_code=reply["exit"],
+        signal=signal.Signals(ended_by).name if ended_by in set(signal.Signals) else str(ended_by or ""),
+        error=error,
+        detail=detail,
+        seconds=reply["seconds"],
+        cpu_seconds=reply["cpu_seconds"],
+        steps=tuple(found),
+    )
+
+
+def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, str]:
+    match reply["stopped"]:
+        case "wall":
+            return Status.TIMEOUT, f"more than {limits.wall_seconds:g} s of clock time"
+        case "output":
+            return Status.OUTPUT, f"more than {limits.output_bytes} bytes of output"
+        case "disk":
+            return Status.OUTPUT, f"more than {limits.disk_bytes} bytes or too many files in its folder"
+        case "threads":
+            return Status.POLICY, f"more than {limits.threads} threads"
+    over = f"more than {limits.cpu_seconds} s of processor time"
+    match reply["signal"]:
+        case None:
+            pass
+        case signal.SIGXCPU:
+            return Status.TIMEOUT, over
+        case signal.SIGSYS:
+            return Status.POLICY, "a system call that only an attack makes"
+        case signal.SIGKILL:
+            if reply["cpu_seconds"] >= limits.cpu_seconds:
+                return Status.TIMEOUT, over
+            return Status.UNAVAILABLE, "killed from outside: the machine may have run out of memory"
+        case number:
+            return Status.ERROR, f"ended by signal {number}"
+    if reply["exit"] == 0:
+        return Status.OK, ""
+    if error == "MemoryError":
+        return Status.MEMORY, f"more than {limits.memory_bytes} bytes of address space"
+    return Status.ERROR, error or f"exit status {reply['exit']}"
+
+
+def _reports(results: bytes, nonce: str, steps: int) -> tuple[list[StepResult], str]:
+    """Reads what a child reported. All of it is untrusted: a line that does not fit is passed over."""
+    found, error = [MISSING] * steps, ""
+    for line in results.split(b"\n"):
+        try:
+            report = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(report, dict) or report.get("nonce") != nonce:
+            continue
+        if report.get("kind") == "end":
+            error = _text(report, "error")
+        at = report.get("at")
+        if report.get("kind") == "step" and type(at) is int and 0 <= at < steps and found[at] is MISSING:
+            found[at] = StepResult(
+                ran="error" not in report,
+                text=_text(report, "text"),
+                shown=_text(report, "shown"),
+                error=_text(report, "error"),
+                checks=_checks(report.get("checks")),
+            )
+    return found, error
+
+
+def _text(report: dict[str, Any], key: str) -> str:
+    value = report.get(key, "")
+    return value if isinstance(value, str) else ""
+
+
+def _checks(rows: Any) -> tuple[Check, ...]:
+    """Only runs without a program report checks, but those too ran code that may be a model's: its tests."""
+    if not isinstance(rows, list):
+        return ()
+    checks = [
+        Check(*row)
+        for row in rows
+        if isinstance(row, list)
+        and len(row) == 3
+        and row[0] in ("run", "value", "truth")
+        and isinstance(row[1], str)
+        and (row[2] is None or isinstance(row[2], str))
+    ]
+    return tuple(checks) if len(checks) == len(rows) else ()

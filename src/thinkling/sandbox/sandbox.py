@@ -1,0 +1,113 @@
+"""The sandbox: the one place where a model's code runs."""
+
+from __future__ import annotations
+
+import os
+import queue
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from thinkling.errors import UserError
+from thinkling.sandbox.client import ForkServer, interpreter
+from thinkling.sandbox.limits import Job, Limits, Step
+from thinkling.sandbox.outcome import Outcome
+from thinkling.sandbox.probes import probe
+
+RECYCLE = 2000
+"""Runs after which a server is replaced by a fresh one."""
+
+
+class Sandbox:
+    """A pool of fork-servers, one a worker. Safe to use from several threads; after a fork the child has its own pool.
+
+    Start it before work on other cores begins: a server is a fresh interpreter and takes a few tenths of a second.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, workers: int = 1, recycle: int = RECYCLE) -> None:
+        """Starts one server and tries out that it confines. SandboxUnavailable (a UserError): it does not, or the
+        kernel lacks a feature, which is named. UserError: workers or recycle below 1."""
+        if workers < 1 or recycle < 1:
+            raise UserError(f"sandbox: workers is {workers} and recycle {recycle}; each has to be at least 1")
+        self.limits = limits or Limits()
+        self.workers = workers
+        self._recycle = recycle
+        self._python = interpreter()
+        self._open()
+        server = self._take()
+        try:
+            probe(server.run)
+        except BaseException:
+            server.close()
+            raise
+        self._idle.put(server)
+
+    def run(
+        self,
+        code: str,
+        stdin: str = "",
+        files: Mapping[str, bytes] | None = None,
+        limits: Limits | None = None,
+        steps: Sequence[Step] = (),
+    ) -> Outcome:
+        """Runs one program. Never raises for what the program does; UserError: a file name with a folder in it."""
+        return self.run_job(Job(code, stdin, files or {}, tuple(steps), limits))
+
+    def run_job(self, job: Job) -> Outcome:
+        """Runs one job, waiting for a free server. SandboxUnavailable: a fresh server could not be started."""
+        if self._owner != os.getpid():
+            self._open()  # the servers of a forked process are its parent's
+        server = self._take()
+        try:
+            return server.run(job, job.limits or self.limits)
+        finally:
+            self._idle.put(server)
+
+    def run_many(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Runs jobs on all workers; outcomes in the order of the jobs."""
+        if self.workers == 1:
+            return [self.run_job(job) for job in jobs]
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(self.run_job, jobs))
+
+    def close(self) -> None:
+        """Kills the servers. Done at exit too."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._owner = os.getpid()
+        self._idle: queue.LifoQueue[ForkServer | None] = queue.LifoQueue()
+        for _ in range(self.workers):
+            self._idle.put(None)  # started when it is first needed
+        self._finalizer = weakref.finalize(self, _close_all, self._idle, self._owner)
+
+    def _take(self) -> ForkServer:
+        server = self._idle.get()
+        if server is not None:
+            return server
+        try:
+            return ForkServer(self._python, self._recycle)
+        except BaseException:
+            self._idle.put(None)
+            raise
+
+
+def _close_all(idle: queue.LifoQueue[ForkServer | None], owner: int) -> None:
+    if owner != os.getpid():
+        return
+    with suppress(queue.Empty):
+        while True:
+            server = idle.get_nowait()
+            if server is not None:
+                server.close()

@@ -1,0 +1,149 @@
+"""The seccomp filter: an allow-list of system calls as a classic BPF program (linux/seccomp.h, linux/filter.h).
+
+What is not named fails with EPERM, so that a program sees a PermissionError; calls that only an attacker makes, and
+calls of another architecture, end the process with SIGSYS. The program is a binary search over the call's number: the
+kernel runs it once for every number when it is installed, and that would cost more than the fork if it were a list.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass
+
+from thinkling.sandbox import syscalls
+
+# Instructions (linux/bpf_common.h): load a word of seccomp_data, compare it with a constant, return.
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _MASK, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+_KILL = 0x80000000  # SECCOMP_RET_KILL_PROCESS
+_ALLOW = 0x7FFF0000
+_ERRNO = 0x00050000
+_X32 = 0x40000000
+
+CLONE_THREAD, CLONE_NAMESPACES = 0x10000, 0x7E020000
+_SIGKILL, _SIGSTOP = 9, 19
+# F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW, F_OFD_*LK*, F_DUPFD_CLOEXEC, F_GETPIPE_SZ.
+# Not F_SETOWN and F_SETSIG, which send signals to others, nor F_SETPIPE_SZ, which takes memory of the kernel.
+_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
+# TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Not TIOCSTI, FS_IOC_SETFLAGS, FIOSETOWN.
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+_PRCTL = (15, 16)  # PR_SET_NAME, PR_GET_NAME
+_RLIMIT_STACK = 3
+_MSG_OOB = 1
+
+_PID = -1
+"""Stands for the process's own number, which is known after the fork."""
+_Instruction = tuple[int, int, int, int]
+_LAYOUT = struct.Struct("<HBBI")
+
+
+def _give(value: int) -> list[_Instruction]:
+    return [(_RETURN, 0, 0, value)]
+
+
+_PERMIT, _REFUSE, _END = _give(_ALLOW), _give(_ERRNO | errno.EPERM), _give(_KILL)
+_MISSING = _give(_ERRNO | errno.ENOSYS)
+
+
+def _load(argument: int, high: bool = False) -> _Instruction:
+    return (_LOAD, 0, 0, _ARGUMENTS + 8 * argument + 4 * high)
+
+
+def _unless(test: int, constant: int) -> list[_Instruction]:
+    """Refuses the call unless the test holds of what was loaded."""
+    return [(test, 1, 0, constant), *_REFUSE]
+
+
+def _if(test: int, constant: int) -> list[_Instruction]:
+    """Refuses the call if the test holds of what was loaded."""
+    return [(test, 0, 1, constant), *_REFUSE]
+
+
+def _one_of(argument: int, constants: tuple[int, ...]) -> list[_Instruction]:
+    rows = [_load(argument)]
+    for constant in constants:
+        rows += [(_EQUAL, 0, 1, constant), *_PERMIT]
+    return rows + _REFUSE
+
+
+def _rules() -> dict[str, list[_Instruction]]:
+    """Calls whose arguments decide. Only the low words of int arguments are compared: the kernel reads no more."""
+    own = _unless(_EQUAL, _PID)
+    # A program that kills itself would look like one that the machine killed, which nobody scores.
+    survivable = [*_if(_EQUAL, _SIGKILL), *_if(_EQUAL, _SIGSTOP), *_PERMIT]
+    return {
+        "clone": [_load(0), *_unless(_ANY_BIT, CLONE_THREAD), *_if(_ANY_BIT, CLONE_NAMESPACES), *_PERMIT],
+        "kill": [_load(0), *own, _load(1), *survivable],
+        "tgkill": [_load(0), *own, _load(2), *survivable],
+        # Reading limits, of oneself; setting no limit but the stack's (recursive programs do).
+        "prlimit64": [
+            _load(0), (_EQUAL, 2, 0, 0), *own,
+            _load(1), (_EQUAL, 0, 1, _RLIMIT_STACK), *_PERMIT,
+            _load(2), *_unless(_EQUAL, 0), _load(2, high=True), *_unless(_EQUAL, 0), *_PERMIT,
+        ],
+        "setrlimit": _one_of(0, (_RLIMIT_STACK,)),
+        # asyncio wakes itself through a pair of stream sockets. A datagram socket could be sent to any address.
+        "socketpair": [_load(0), *_unless(_EQUAL, 1), _load(1), (_MASK, 0, 0, 0xF), *_unless(_EQUAL, 1), *_PERMIT],
+        "sendto": [_load(3), *_if(_ANY_BIT, _MSG_OOB), *_PERMIT],
+        "recvfrom": [_load(3), *_if(_ANY_BIT, _MSG_OOB), *_PERMIT],
+        "prctl": _one_of(0, _PRCTL),
+        "fcntl": _one_of(1, _FCNTL),
+        "ioctl": _one_of(1, _IOCTL),
+    }  # fmt: skip
+
+
+def _search(starts: list[tuple[int, list[_Instruction]]]) -> list[_Instruction]:
+    """Blocks by the first number each applies to, ascending → a binary search that ends in one of them."""
+    if len(starts) == 1:
+        return starts[0][1]
+    middle = len(starts) // 2
+    below, above = _search(starts[:middle]), _search(starts[middle:])
+    assert len(below) < 256, "a jump spans 255 instructions at most"
+    return [(_AT_LEAST, len(below), 0, starts[middle][0]), *below, *above]
+
+
+def _instructions(machine: str) -> list[_Instruction]:
+    rules = _rules()
+    blocks = {number: rules[name] for name, number in syscalls.judged(machine).items()}
+    for numbers, block in (
+        (syscalls.allowed(machine), _PERMIT),
+        (syscalls.absent(machine), _MISSING),
+        (syscalls.fatal(machine), _END),
+    ):
+        blocks |= dict.fromkeys(numbers.values(), block)
+    starts: list[tuple[int, list[_Instruction]]] = []
+    for number in range(syscalls.HIGHEST_KNOWN + 1):
+        block = blocks.get(number, _REFUSE)
+        if not starts or starts[-1][1] is not block:
+            starts.append((number, block))
+    starts += [(syscalls.HIGHEST_KNOWN + 1, _MISSING), (_X32, _END)]
+    return [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, syscalls.AUDIT_ARCHITECTURE[machine]),
+        *_END,
+        (_LOAD, 0, 0, _NUMBER),
+        *_search(starts),
+    ]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A compiled filter, except for the number of the process that installs it."""
+
+    template: bytes
+    pid_offsets: tuple[int, ...]
+
+    def for_process(self, pid: int) -> bytes:
+        """The array of struct sock_filter for one process."""
+        program = bytearray(self.template)
+        for offset in self.pid_offsets:
+            struct.pack_into("<I", program, offset, pid)
+        return bytes(program)
+
+
+def compile_filter(machine: str) -> Filter:
+    """The filter for `x86_64` or `aarch64`. ValueError: another machine."""
+    rows = _instructions(machine)
+    packed = b"".join(_LAYOUT.pack(code, true, false, max(constant, 0)) for code, true, false, constant in rows)
+    return Filter(packed, tuple(_LAYOUT.size * i + 4 for i, row in enumerate(rows) if row[3] == _PID))

@@ -1,0 +1,196 @@
+"""The fork-server: a clean, single-threaded interpreter that forks one child a run and watches it.
+
+It is trusted, may be root, and reads nothing that a program wrote: what comes out of the pipes goes on as it is.
+Started by client.py; ends when its channel closes. It imports little, since a fork takes time for every page.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import io
+import os
+import pwd
+import resource
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from thinkling.sandbox import child, kernel, library, protocol
+from thinkling.sandbox.limits import Limits
+from thinkling.sandbox.seccomp import compile_filter
+from thinkling.sandbox.watch import Watch
+
+SPARE_TASKS = 4096
+"""RLIMIT_NPROC above what the user runs now: a backstop behind the limit on threads, which is looked at every tick."""
+
+# Imported before the fork: what most programs use. A child imports the rest of the library from its files.
+PRELOADED = (
+    "array ast bisect cmath collections.abc contextlib copy dataclasses datetime decimal enum fractions functools heapq "
+    "itertools json math numbers operator os random re statistics string threading time traceback types typing"
+)
+
+
+def main() -> None:
+    """Arguments: descriptor of the channel, folder of this server."""
+    channel = socket.socket(fileno=_above(int(sys.argv[1])))
+    root = sys.argv[2]
+    missing = kernel.missing_feature()
+    if missing is not None:
+        protocol.send(channel, {"missing": missing})
+        return
+    server = Server(channel, root)
+    protocol.send(channel, {"missing": None, "abi": server.cell.abi})
+    with suppress(protocol.Closed, BrokenPipeError, ConnectionResetError):
+        server.serve()
+    with suppress(OSError):  # the sandbox may be doing the same
+        os.rmdir(server.folder)
+        os.unlink(os.path.join(root, "log"))
+        os.rmdir(root)
+
+
+def _above(descriptor: int) -> int:
+    """Moves the channel away from the descriptors that children use, and keeps those taken."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, library.DESCRIPTOR + 1)
+    os.close(descriptor)
+    null = os.open(os.devnull, os.O_RDWR)
+    for low in (child.RESULTS, library.DESCRIPTOR):
+        if low != null:
+            os.dup2(null, low)
+    return moved
+
+
+class Server:
+    """Forks and watches, one child at a time."""
+
+    def __init__(self, channel: socket.socket, root: str) -> None:
+        self.channel = channel
+        self.folder = os.path.join(root, "run")
+        os.mkdir(self.folder, mode=0o700)
+        identity = _identity()
+        for name in PRELOADED.split():
+            importlib.import_module(name)
+        abi = kernel.landlock_abi()
+        ruleset = kernel.create_ruleset(abi)
+        kernel.allow_path(ruleset, self.folder, kernel.PRIVATE)
+        kernel.allow_path(ruleset, os.devnull, kernel.DEVICE)
+        library.allow(ruleset)
+        keep_library = identity is not None and not library.reachable()
+        if keep_library:
+            library.enter_by_descriptor()
+        library.remember_folders()
+        if identity is not None:
+            os.chown(self.folder, *identity)
+        self.cell = child.Cell(
+            ruleset=ruleset,
+            abi=abi,
+            calls=compile_filter(os.uname().machine),
+            identity=identity,
+            server=os.getpid(),
+            first_closed=library.DESCRIPTOR + keep_library,
+        )
+        self._prepare(os.getuid() if identity is None else identity[0])
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+
+    def _prepare(self, user: int) -> None:
+        """Gives this process what all children inherit, so that none has to do it."""
+        os.chdir(self.folder)
+        os.umask(0o077)
+        os.environ.clear()
+        os.environ.update(HOME=self.folder, TMPDIR=self.folder, LANG="C.UTF-8", TZ="UTC")
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")  # where the machine runs out of memory, these processes go first
+        for what, value in (
+            (resource.RLIMIT_NPROC, _tasks_of(user) + SPARE_TASKS),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_MEMLOCK, 0),
+            (resource.RLIMIT_MSGQUEUE, 0),
+        ):
+            child.limit(what, value, value)
+        child.open_streams()
+
+    def serve(self) -> None:
+        """Until the channel closes: protocol.Closed, or OSError."""
+        while True:
+            request, blobs = protocol.receive(self.channel)
+            reply, streams = self._run(request, blobs)
+            self._empty_folder()
+            protocol.send(self.channel, reply, streams)
+
+    def _run(self, request: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[bytearray]]:
+        limits = Limits(**request["limits"])
+        program = child.Program(request["code"], request["steps"], request["nonce"])
+        for name, content in zip(request["files"], blobs[1:], strict=True):
+            self._put(name, content)
+        stdin = _sealed(blobs[0])
+        pipes = [os.pipe() for _ in range(3)]
+        started = time.monotonic()
+        pid = kernel.fork()
+        if pid == 0:
+            child.live(self.cell, program, limits, (stdin, *(write for _, write in pipes)))
+        for _, write in pipes:
+            os.close(write)
+        watch = Watch(pid, [read for read, _ in pipes], limits, self.folder, stdin, self.channel.fileno())
+        watch.until_exit()
+        _, status, usage = os.wait4(pid, 0)
+        os.close(stdin)
+        reply = {
+            "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            "stopped": watch.stopped,
+            "seconds": time.monotonic() - started,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        }
+        return reply, watch.streams
+
+    def _put(self, name: str, content: bytes) -> None:
+        descriptor = os.open(os.path.join(self.folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            if self.cell.identity is not None:
+                os.fchown(descriptor, *self.cell.identity)
+
+    def _empty_folder(self) -> None:
+        """Landlock lets a child make plain files alone: no links, no folders. OSError ends the server."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                os.unlink(entry.path)
+
+
+def _sealed(content: bytes) -> int:
+    """Standard input: a nameless file that nobody can change, so that no program can block its writer."""
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with io.FileIO(descriptor, "w", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return descriptor
+
+
+def _identity() -> tuple[int, int] | None:
+    """Whom root's children become."""
+    if os.getuid() != 0:
+        return None
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        return 65534, 65534
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def _tasks_of(user: int) -> int:
+    """Threads that a user runs now, which RLIMIT_NPROC counts with the child's."""
+    total = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if os.stat(f"/proc/{name}").st_uid == user:
+                    total += len(os.listdir(f"/proc/{name}/task"))
+    return total

@@ -1,0 +1,102 @@
+"""Looks after one child: reads what it writes, and kills it when it takes too much or too long."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from thinkling.sandbox.limits import Limits
+
+TICK = 0.02
+"""Seconds between two looks at what a running child holds. Bounds what it can take before it is stopped."""
+MOST_FILES = 256
+"""In the private folder. Past it, what lies there is not even counted."""
+
+
+class Watch:
+    """`streams`: what was read of each pipe, up to the limit; `stopped`: why the child was killed, if it was."""
+
+    def __init__(self, pid: int, reads: Sequence[int], limits: Limits, folder: str, stdin: int, channel: int) -> None:
+        """`reads`: the pipes it writes to; `stdin`: its nameless file, which is not its own; `channel`: that of the
+        server, whose hang-up ends the run."""
+        self._pid, self._limits, self._folder, self._channel = pid, limits, folder, channel
+        self._stdin = os.fstat(stdin)
+        self._deadline = time.monotonic() + limits.wall_seconds
+        self._exit = os.pidfd_open(pid)
+        self.streams = [bytearray() for _ in reads]
+        self.stopped: str | None = None
+        self._stream_of = dict(zip(reads, self.streams, strict=True))
+        self._poll = select.poll()
+        for descriptor in (*reads, self._exit):
+            self._poll.register(descriptor, select.POLLIN)
+        self._poll.register(channel, 0)
+
+    def until_exit(self) -> None:
+        """Until the child is dead, but not yet reaped: its number is still its own. Closes the pipes."""
+        next_look = time.monotonic() + TICK
+        alive = True
+        while alive:
+            now = time.monotonic()
+            if now >= self._deadline:
+                self._stop("wall")
+            elif now >= next_look:
+                self._look()
+                next_look = time.monotonic() + TICK
+            for descriptor, _ in self._poll.poll(1000 * TICK):
+                if descriptor == self._exit:
+                    alive = False
+                elif descriptor == self._channel:
+                    self._stop("abandoned")
+                    self._poll.unregister(self._channel)
+                else:
+                    self._read(descriptor)
+        for descriptor in list(self._stream_of):
+            while descriptor in self._stream_of:
+                self._read(descriptor)
+        os.close(self._exit)
+
+    def _read(self, descriptor: int) -> None:
+        data = os.read(descriptor, 1 << 16)
+        stream = self._stream_of[descriptor]
+        space = self._limits.output_bytes - len(stream)
+        stream += data[:space]
+        if len(data) > space:
+            self._stop("output")
+        if not data:
+            self._poll.unregister(descriptor)
+            os.close(descriptor)
+            del self._stream_of[descriptor]
+
+    def _look(self) -> None:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it may have ended by now
+            if len(os.listdir(f"/proc/{self._pid}/task")) > self._limits.threads:
+                self._stop("threads")
+            elif self._disk() > self._limits.disk_bytes:
+                self._stop("disk")
+
+    def _disk(self) -> int:
+        """Bytes in the private folder, and in files without a name that the child holds open."""
+        total = 0
+        with os.scandir(self._folder) as entries:
+            for count, entry in enumerate(entries):
+                if count == MOST_FILES:
+                    return self._limits.disk_bytes + 1
+                with suppress(FileNotFoundError):
+                    total += entry.stat(follow_symlinks=False).st_size
+        for name in os.listdir(f"/proc/{self._pid}/fd"):
+            with suppress(FileNotFoundError):
+                found = os.stat(f"/proc/{self._pid}/fd/{name}")
+                if stat.S_ISREG(found.st_mode) and not found.st_nlink and not os.path.samestat(found, self._stdin):
+                    total += found.st_size
+        return total
+
+    def _stop(self, reason: str) -> None:
+        self.stopped = self.stopped or reason
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)  # in case it has not made its process group yet
+            os.killpg(self._pid, signal.SIGKILL)
