@@ -5,7 +5,7 @@ PYTHON := $(shell for python in python3.11 python3; do \
 BIN := .venv/bin
 # One worker a core, one torch thread a worker: torch with more threads than idle cores is many times slower.
 WORKERS ?= $(shell nproc)
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: setup tiny test lint bench nightly clean
 .DEFAULT_GOAL := test
