@@ -168,8 +168,8 @@ def _stored(path: Path, problems: Sequence[Problem], k: int, form: Form) -> list
 def summarise(rollouts: Sequence[Rollout]) -> Score:
     """avg@k: the mean over a problem's samples, then over problems.
 
-    UserError where a verifier failed on any sample: the score is withheld. ValueError where problems have unequal numbers
-    of samples, or there are none."""
+    UserError where a verifier failed on any sample: the score is withheld. ValueError where problems have unequal
+    numbers of samples, or there are none."""
     failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
     if failed:
         raise UserError(

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
+from thinkling.generate import score as score_module
+from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.generate.native import NativeEngine
+from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
+from thinkling.generate.score import bootstrap_interval, prompt_ids, sample_and_score, summarise
+from thinkling.generate.tools import Form
+from thinkling.model.config import ModelConfig
+from thinkling.model.decoder import Decoder
+from thinkling.tasks.pages import document, document_prompt
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.tools import call_text
+from thinkling.verify.verdict import Outcome, Verdict
+
+SAMPLING = Sampling(0.8, 0.95)
+
+
+class Solver:
+    """An engine that writes `solve(problem, number of the sample)`, token by token, between what tools write."""
+
+    version = 1
+
+    def __init__(
+        self, problems: Sequence[Problem], tokenizer: Tokenizer, form: Form, solve: Callable[[Problem, int], str]
+    ) -> None:
+        self.tokenizer, self.form, self.solve = tokenizer, form, solve
+        self.prompts = {tuple(prompt_ids(problem, tokenizer, form)): problem for problem in problems}
+        self.samples: dict[int, tuple[Problem, int]] = {}
+        self.asked = 0
+
+    def update_weights(self, version: int) -> None:
+        self.version = version
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        return [self._one(request, sampling) for request in requests]
+
+    def _one(self, request: Request, sampling: Sampling) -> Completion:
+        if request.seed not in self.samples:
+            problem = self.prompts[request.prompt]
+            self.samples[request.seed] = problem, sum(p == problem for p, _ in self.samples.values())
+            self.asked += 1
+        problem, number = self.samples[request.seed]
+        text = self.tokenizer.decode(request.prompt[-request.rng_offset :] if request.rng_offset else [])
+        rest = self.solve(problem, number)
+        if "</tool_response>" in text:  # what comes after the call
+            rest = rest.partition("</tool_call>")[2]
+        elif text.endswith("<tool_call>"):
+            rest = rest.partition("<tool_call>")[2]
+        ids = [int(i) for i in self.tokenizer.encode(rest, markup=True)][: request.max_new_tokens]
+        end = next((i + 1 for i, token in enumerate(ids) if token in sampling.stop_ids), None)
+        ids = ids[:end]
+        return Completion(ids, [-1.0] * len(ids), [1] * len(ids), "length" if end is None else "stop")
+
+
+def worked(problem: Problem, form: Form) -> str:
+    """What a perfect model writes; the tool's response is left out."""
+    if form == "document":
+        page = document(problem).removeprefix(document_prompt(problem))
+        return re.sub(r"\n<tool_response>.*</tool_response>\n", "", page, flags=re.DOTALL)
+    thought = f"<think>\n{problem.trace}\n</think>\n\n"
+    if problem.tool is None:
+        return f"{thought}{problem.answer}<|im_end|>"
+    call = call_text(problem.tool, {"expression": problem.tool_call})
+    return f"{thought}{call}{problem.answer}<|im_end|>"
+
+
+def direct(problem: Problem, form: Form, answer: str) -> str:
+    """An answer without a thought."""
+    return f".{answer}\n" if form == "document" else f"<think>\n\n</think>\n\n{answer}<|im_end|>"
+
+
+@pytest.mark.parametrize("form", ["chat", "document"])
+def test_perfect_and_hopeless_models(problems: list[Problem], tokenizer: Tokenizer, form: Form) -> None:
+    solver = Solver(problems, tokenizer, form, lambda problem, _: worked(problem, form))
+    rollouts = sample_and_score(solver, problems, tokenizer, form, 2, SAMPLING, 200, seed=0)
+    assert [(r.problem_id, r.sample) for r in rollouts] == [(p.id, i) for p in problems for i in range(2)]
+    for rollout, problem in zip(rollouts[::2], problems, strict=True):
+        assert rollout.right, rollout
+        assert rollout.thinks
+        assert rollout.tool_calls == (1 if problem.tool else 0)
+        assert rollout.n_tokens == len(tokenizer.encode(worked(problem, form), markup=True))
+        assert (rollout.question, rollout.reference) == (problem.question, problem.answer)
+    perfect = summarise(rollouts)
+    assert (perfect.mean, perfect.low, perfect.high, perfect.k, perfect.n) == (1.0, 1.0, 1.0, 2, len(problems))
+    assert (perfect.thinking_share, perfect.accuracy_thinking, perfect.truncated) == (1.0, 1.0, 0)
+
+    solver = Solver(problems, tokenizer, form, lambda problem, _: direct(problem, form, "X" + problem.answer))
+    hopeless = summarise(sample_and_score(solver, problems, tokenizer, form, 1, SAMPLING, 200, seed=0))
+    assert (hopeless.mean, hopeless.low, hopeless.high) == (0.0, 0.0, 0.0)
+    assert (hopeless.thinking_share, hopeless.accuracy_thinking) == (0.0, None)
+    assert hopeless.outcomes == {"right": 0, "wrong": len(problems), "unverifiable": 0, "timeout": 0, "error": 0}
+
+
+@pytest.mark.parametrize("form", ["chat", "document"])
+def test_shares_and_families(problems: list[Problem], tokenizer: Tokenizer, form: Form) -> None:
+    """Sample 0 of 4 is worked and right, 1 direct and right, 2 direct and wrong, 3 cut off though right so far."""
+    long = "AB" * 150
+
+    def solve(problem: Problem, number: int) -> str:
+        end = "\n" if form == "document" else "<|im_end|>"
+        return [
+            worked(problem, form),
+            direct(problem, form, problem.answer),
+            direct(problem, form, "Q"),
+            direct(problem, form, problem.answer).removesuffix(end) + " " + long,
+        ][number]
+
+    rollouts = sample_and_score(
+        Solver(problems, tokenizer, form, solve), problems, tokenizer, form, 4, SAMPLING, 200, seed=0
+    )
+    score = summarise(rollouts)
+    assert score.mean == 0.5
+    assert score.per_family == {problem.family: 0.5 for problem in problems}
+    assert (score.thinking_share, score.accuracy_thinking) == (0.25, 1.0)
+    assert score.truncated == len(problems)
+    assert score.outcomes["right"] == score.outcomes["wrong"] == 2 * len(problems)
+    assert {r.tier for r in rollouts if r.finish_reason == "length"} == {"length"}
+
+
+def test_interval_is_over_problems() -> None:
+    """Of 2-point data the bootstrap mean is binomial: the interval is known."""
+    values = np.array([0.0] * 50 + [1.0] * 50)
+    low, high = bootstrap_interval(values)
+    assert low == pytest.approx(0.40, abs=0.011)
+    assert high == pytest.approx(0.60, abs=0.011)
+    assert bootstrap_interval(values) == (low, high)
+    # Eight equal samples of a problem are no more than one.
+    narrow = bootstrap_interval(np.repeat(values, 8))
+    assert narrow[1] - narrow[0] < 0.4 * (high - low)
+
+
+def _model(tokenizer: Tokenizer) -> Decoder:
+    model = Decoder(
+        ModelConfig(
+            vocab_size=tokenizer.vocab_size,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=8,
+        )
+    )
+    model.init_weights(torch.Generator().manual_seed(0))
+    return model
+
+
+@pytest.mark.parametrize("form", ["chat", "document"])
+def test_a_killed_scoring_resumes_with_the_same_bytes(
+    problems: list[Problem], tokenizer: Tokenizer, form: Form, tmp_path: Path
+) -> None:
+    engine = NativeEngine(_model(tokenizer), 8)
+    seen: list[int] = []
+
+    def run(store: Path, on_progress: Callable[[int], None] = seen.append) -> list[Rollout]:
+        return sample_and_score(
+            engine, problems, tokenizer, form, 3, SAMPLING, 24, seed=5, chunk=5, store=store, on_progress=on_progress
+        )
+
+    class Killed(Exception):
+        pass
+
+    def die(samples: int) -> None:
+        seen.append(samples)
+        if len(seen) == 2:
+            raise Killed
+
+    whole = run(tmp_path / "whole")
+    assert sum(seen) == len(whole) == 3 * len(problems)
+    seen.clear()
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", die)
+    stored = sorted(p.name for p in (tmp_path / "killed").iterdir())
+    assert stored == ["00000.parquet", "00001.parquet"]
+    asked: list[int] = []
+    original = engine.generate
+    engine.generate = lambda requests, sampling: (asked.append(len(requests)), original(requests, sampling))[1]  # type: ignore[method-assign]
+    assert run(tmp_path / "killed") == whole
+    assert sum(asked) >= 3 * (len(problems) - 10)
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "killed" / path.name).read_bytes()
+    asked.clear()
+    assert run(tmp_path / "whole") == whole
+    assert not asked
+
+
+def test_samples_follow_from_seed_problem_and_number_alone(problems: list[Problem], tokenizer: Tokenizer) -> None:
+    def run(part: list[Problem], k: int, chunk: int, batch: int, seed: int = 5) -> dict[tuple[str, int], list[int]]:
+        engine = NativeEngine(_model(tokenizer), batch)
+        found = sample_and_score(engine, part, tokenizer, "chat", k, SAMPLING, 16, seed, chunk)
+        return {(r.problem_id, r.sample): r.tokens for r in found}
+
+    whole = run(problems, 3, 128, 16)
+    assert run(problems[::-1], 2, 3, 5).items() <= whole.items()
+    other = run(problems, 3, 128, 16, seed=6)
+    assert all(other[key] != tokens for key, tokens in whole.items())
+    assert len({tuple(tokens) for tokens in whole.values()}) == len(whole)
+
+
+def test_a_failing_verifier_withholds_the_score_and_is_asked_again(
+    problems: list[Problem], tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solver = Solver(problems, tokenizer, "chat", lambda problem, _: worked(problem, "chat"))
+    bad = problems[3].id
+    original = score_module.verify
+
+    def failing(problem: Problem, text: str) -> Verdict:
+        return Verdict(Outcome.ERROR, "exact", "KeyError: x") if problem.id == bad else original(problem, text)
+
+    monkeypatch.setattr(score_module, "verify", failing)
+    rollouts = sample_and_score(solver, problems, tokenizer, "chat", 2, SAMPLING, 200, 0, store=tmp_path)
+    with pytest.raises(UserError, match=r"verifier exact failed on 2 of .*KeyError: x; the score is withheld"):
+        summarise(rollouts)
+    monkeypatch.setattr(score_module, "verify", original)
+    asked = solver.asked
+    mended = sample_and_score(solver, problems, tokenizer, "chat", 2, SAMPLING, 200, 0, store=tmp_path)
+    assert solver.asked == asked
+    assert summarise(mended).mean == 1.0
+    assert read_rollouts(tmp_path / "00000.parquet") == mended
+
+
+def test_stored_chunks_of_other_problems_are_refused(
+    problems: list[Problem], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    solver = Solver(problems, tokenizer, "chat", lambda problem, _: worked(problem, "chat"))
+    found = sample_and_score(solver, problems[:4], tokenizer, "chat", 1, SAMPLING, 200, 0, store=tmp_path)
+    with pytest.raises(UserError, match=r"00000\.parquet: holds samples of other problems"):
+        sample_and_score(solver, problems[1:5], tokenizer, "chat", 1, SAMPLING, 200, 0, store=tmp_path)
+    with pytest.raises(UserError, match=r"00000\.parquet: holds samples of other problems"):
+        sample_and_score(solver, problems[:4], tokenizer, "chat", 2, SAMPLING, 200, 0, store=tmp_path)
+    (tmp_path / "00000.parquet").write_bytes(b"PAR1 broken")
+    with pytest.raises(UserError, match=r"00000\.parquet: not readable as Parquet"):
+        sample_and_score(solver, problems[:4], tokenizer, "chat", 1, SAMPLING, 200, 0, store=tmp_path)
+    with pytest.raises(ValueError, match="same number of each"):
+        summarise([*found, replace(found[0], sample=1)])
+
+
+def test_rollouts_survive_parquet(tmp_path: Path) -> None:
+    logprobs, forced = [float(np.float32(-0.1)), 0.0], [False, True]
+    rollout = Rollout(
+        "a",
+        "sum",
+        3,
+        "sum A1",
+        "1",
+        "ü\ufffd",
+        "timeout",
+        "t",
+        "d",
+        True,
+        "stop",
+        [1],
+        [5, 6],
+        logprobs,
+        [2, 2],
+        [False, True],
+    )
+    write_rollouts(tmp_path / "r.parquet", [rollout, rollout])
+    assert read_rollouts(tmp_path / "r.parquet") == [rollout, rollout]
+    assert (rollout.n_tokens, rollout.tool_calls, rollout.right) == (1, 1, False)
