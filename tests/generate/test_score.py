@@ -248,25 +248,8 @@ def test_stored_chunks_of_other_problems_are_refused(
 
 
 def test_rollouts_survive_parquet(tmp_path: Path) -> None:
-    logprobs, forced = [float(np.float32(-0.1)), 0.0], [False, True]
-    rollout = Rollout(
-        "a",
-        "sum",
-        3,
-        "sum A1",
-        "1",
-        "ü\ufffd",
-        "timeout",
-        "t",
-        "d",
-        True,
-        "stop",
-        [1],
-        [5, 6],
-        logprobs,
-        [2, 2],
-        [False, True],
-    )
+    lists = [1], [5, 6], [float(np.float32(-0.1)), 0.0], [2, 2], [False, True]
+    rollout = Rollout("a", "sum", 3, "sum A1", "1", "ü\ufffd", "timeout", "t", "d", True, "stop", *lists)
     write_rollouts(tmp_path / "r.parquet", [rollout, rollout])
     assert read_rollouts(tmp_path / "r.parquet") == [rollout, rollout]
     assert (rollout.n_tokens, rollout.tool_calls, rollout.right) == (1, 1, False)
