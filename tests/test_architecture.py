@@ -18,6 +18,7 @@ PYPROJECT = ROOT / "pyproject.toml"
 BREACHES = {
     "data imports model": ("floors", "data/documents.py", "thinkling.model.config"),
     "tasks import data": ("floors", "tasks/problem.py", "thinkling.data.documents"),
+    "sandbox imports tasks": ("floors", "sandbox/limits.py", "thinkling.tasks.problem"),
     "train imports generate": ("floors", "train/trainer.py", "thinkling.generate.engine"),
     "verify imports train": ("floors", "verify/verdict.py", "thinkling.train.trainer"),
     "a stage imports the pipeline": ("floors", "stages/sft/config.py", "thinkling.pipeline.runner"),
