@@ -1,9 +1,9 @@
 """Tests in the form `assert call == expected`, taken apart so that the expected values never meet the program.
 
 A test that runs beside the program it judges can be fooled: the program patches a builtin, returns an object that
-equals everything, or prints what the test would. So each assertion is read in a run of its own, without the program: the
-side that can be evaluated there is the expected value. The program's run evaluates the other side alone, and the caller
-compares the two texts.
+equals everything, or prints what the test would. So each assertion is read in a run of its own, without the program:
+the side that can be evaluated there is the expected value. The program's run evaluates the other side alone, and the
+caller compares the two texts.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ What it reports is untrusted from the byte READY on: the program shares its memo
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import json
 import linecache
@@ -181,7 +182,8 @@ def _status(error: BaseException) -> int:
 
 
 def _name(error: BaseException) -> str:
-    return type(error).__name__
+    too_large = isinstance(error, OSError) and error.errno == errno.EFBIG
+    return "EFBIG" if too_large else type(error).__name__
 
 
 def _report(nonce: str, **found: Any) -> None:

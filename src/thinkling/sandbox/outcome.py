@@ -132,6 +132,8 @@ def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, 
         return Status.OK, ""
     if error == "MemoryError":
         return Status.MEMORY, f"more than {limits.memory_bytes} bytes of address space"
+    if error == "EFBIG":
+        return Status.OUTPUT, f"more than {limits.disk_bytes} bytes in a file"
     return Status.ERROR, error or f"exit status {reply['exit']}"
 
 

@@ -30,8 +30,8 @@ SPARE_TASKS = 4096
 
 # Imported before the fork: what most programs use. A child imports the rest of the library from its files.
 PRELOADED = (
-    "array ast bisect cmath collections.abc contextlib copy dataclasses datetime decimal enum fractions functools heapq "
-    "itertools json math numbers operator os random re statistics string threading time traceback types typing"
+    "array ast bisect cmath collections.abc contextlib copy dataclasses datetime decimal enum fractions functools "
+    "heapq itertools json math numbers operator os random re statistics string threading time traceback types typing"
 )
 
 

@@ -1,7 +1,7 @@
 """A value as text, so that two processes can compare values without sending objects.
 
 Two texts are equal if and only if Python's == holds between the values, for numbers, strings, bytes, None, lists,
-tuples, sets and dicts, however nested. Exceptions: NaN equals NaN, and any other object is its type's name and its repr.
+tuples, sets and dicts, however nested. Except: NaN equals NaN, and any other object is its type's name and its repr.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class Watch:
             del self._stream_of[descriptor]
 
     def _look(self) -> None:
-        with suppress(FileNotFoundError, ProcessLookupError):  # it may have ended by now
+        # It may have ended by now, or be ending: the kernel then refuses a look at its descriptors.
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             if len(os.listdir(f"/proc/{self._pid}/task")) > self._limits.threads:
                 self._stop("threads")
             elif self._disk() > self._limits.disk_bytes:

@@ -1,0 +1,4 @@
+# Never ends.
+# kind: endless
+while True:
+    pass

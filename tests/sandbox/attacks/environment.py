@@ -1,0 +1,4 @@
+# Reads the environment of the process that runs it.
+import os
+
+print(dict(os.environ))

@@ -1,0 +1,4 @@
+# Writes without end.
+# kind: flood
+while True:
+    print("x" * 10000)

@@ -1,0 +1,5 @@
+# Finds out whether it may signal everybody.
+import os
+
+os.kill(-1, 0)
+print("BREACH")

@@ -1,0 +1,4 @@
+# Ends another process of the same user.
+import os
+
+os.kill(int("@VICTIM@"), 15)

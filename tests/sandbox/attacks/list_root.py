@@ -1,0 +1,5 @@
+# Lists the root folder.
+import os
+
+if os.listdir("/"):
+    print("BREACH")

@@ -1,0 +1,4 @@
+# Makes a fifo outside.
+import os
+
+os.mkfifo("@PUBLIC@/planted")

@@ -1,0 +1,4 @@
+# Makes a folder outside.
+import os
+
+os.mkdir("@PUBLIC@/planted")

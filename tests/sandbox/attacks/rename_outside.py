@@ -1,0 +1,4 @@
+# Moves a file away.
+import os
+
+os.rename("@VICTIM_FILE@", "@VICTIM_FILE@.moved")

@@ -1,0 +1,4 @@
+# Runs a shell.
+import subprocess
+
+print(subprocess.run("echo BREACH", shell=True, capture_output=True).stdout.decode())

@@ -1,0 +1,4 @@
+# Sends a datagram, which Landlock does not handle.
+import socket
+
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"hello", ("127.0.0.1", int("@UDP@")))
