@@ -6,7 +6,7 @@ import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.errors import UserError
 
@@ -82,6 +82,8 @@ class PagesSource(_Source):
     tasks: str
     """Name of the source of type `tasks` whose training problems are written out."""
     pages_per_family: int = Field(ge=1)
+    family_weights: dict[str, float] = Field(default_factory=dict)
+    """Family → factor on `pages_per_family`: what is hard to learn may have more pages. 1 where not named."""
     corrupted: float = Field(default=0.0, ge=0, le=1)
     """Share of pages whose trace and answer were damaged."""
     corrupted_characters: float = Field(default=0.25, gt=0, le=1)
@@ -91,8 +93,18 @@ class PagesSource(_Source):
     without_trace: float = Field(default=0.15, ge=0, le=1)
     """Share of pages that give the answer alone (feasibility.md §7: 15%)."""
 
+    @model_validator(mode="after")
+    def _shares_fit(self) -> PagesSource:
+        if self.corrupted + self.duplicated + self.without_trace > 1:
+            raise ValueError("corrupted + duplicated + without_trace exceed 1; lower one of them")
+        return self
+
     def references(self) -> list[str]:
         return [self.tasks]
+
+    def pages_of(self, family: str) -> int:
+        """Pages of a family."""
+        return round(self.pages_per_family * self.family_weights.get(family, 1.0))
 
 
 class ModelSource(_Source):

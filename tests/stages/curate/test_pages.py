@@ -60,6 +60,13 @@ def test_seed_decides_all() -> None:
     assert list(pages("pages", wanted, TASKS, 5)) != list(pages("pages", wanted, TASKS, 6))
 
 
-def test_shares_above_one_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"sources\.pages: duplicated"):
-        list(pages("pages", source(corrupted=0.7, without_trace=0.4), TASKS, 0))
+def test_shares_above_one_and_unknown_families_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"corrupted \+ duplicated \+ without_trace exceed 1"):
+        source(corrupted=0.7, without_trace=0.4)
+    with pytest.raises(UserError, match=r"family_weights: 'summ' is no family"):
+        list(pages("pages", source(family_weights={"summ": 2}), TASKS, 0))
+
+
+def test_weights_of_families_are_factors_on_their_pages() -> None:
+    family = next(iter(TASKS.families))
+    assert len(list(pages("pages", source(family_weights={family: 2}), TASKS, 0))) == 40 * (len(TASKS.families) + 1)

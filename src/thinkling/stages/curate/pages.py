@@ -31,12 +31,14 @@ def pages(name: str, source: PagesSource, tasks: TasksSource, seed: int) -> Iter
     damaged working and answer, ``without_trace`` · n with the bare answer, all others with right working. The numbers
     are exact up to rounding. Raises UserError where the shares leave no room, or the families have too few problems.
     """
-    n = source.pages_per_family
-    copies, damaged, bare = (round(n * share) for share in (source.duplicated, source.corrupted, source.without_trace))
-    distinct = n - copies
-    if damaged + bare > distinct or distinct == 0:
-        raise UserError(f"sources.{name}: duplicated + corrupted + without_trace exceed 1; lower one of them")
+    if unknown := sorted(set(source.family_weights) - set(tasks.families)):
+        raise UserError(f"sources.{name}.family_weights: {unknown[0]!r} is no family of sources.{source.tasks}")
     for family, knobs in tasks.families.items():
+        n = source.pages_of(family)
+        copies, damaged, bare = (round(n * s) for s in (source.duplicated, source.corrupted, source.without_trace))
+        distinct = n - copies
+        if damaged + bare > distinct or distinct == 0:
+            raise UserError(f"sources.{name}: {n} pages of {family} are too few for its shares; ask for more")
         rng = random.Random(derive(seed, "pages", name, family))
         problems = generate({family: knobs}, "train", distinct, derive(seed, "problems", name))
         # Short problems come first where few exist, so which pages are damaged is drawn and not cut off.
