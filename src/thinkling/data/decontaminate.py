@@ -1,23 +1,23 @@
 """Drops documents that hold a problem on which models will be scored.
 
-Short problems (puzzle strings, and prose of fewer than n words) count as held if their whole normalised text stands in
-the document, at the edges of words. Longer ones count as held if the document shares n consecutive words with them
-(13: GPT-3, arXiv 2005.14165, appendix C).
+Both sides are brought into one form first (`mathtext`), so case, spacing and the ways of writing LaTeX make no
+difference. Short problems (puzzle strings, and those of fewer than n words) count as held if all their tokens stand in
+the document in a row, at the edges of words. Longer ones count as held if the document shares n consecutive words with
+them (13: GPT-3, arXiv 2005.14165, appendix C); runs that are nearly all numbers and single letters do not count, since
+unrelated formulas share them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from thinkling.data.dedup import normalise
-from thinkling.data.documents import Counts, Document, RejectedWriter
-from thinkling.errors import UserError
+import numpy as np
 
-_WORD = re.compile(r"\w+")
-_WORD_START = re.compile(r"\b\w")
-_ALNUM_END = re.compile(r"\w\Z")
+from thinkling.data.documents import Counts, Document, RejectedWriter
+from thinkling.data.mathtext import Tokens, tokens
+from thinkling.data.ngrams import WordHasher, windows
+from thinkling.errors import UserError
 
 
 class Match(NamedTuple):
@@ -33,49 +33,65 @@ class HeldOut:
 
     def __init__(self, problems: Iterable[str], ngram: int = 13) -> None:
         self._ngram = ngram
-        self._grams: dict[str, str] = {}
-        exact: dict[str, str] = {}
+        self._hasher = WordHasher()
+        self._exact: dict[tuple[str, ...], str] = {}
+        grams: dict[tuple[str, ...], str] = {}
         for problem in problems:
-            words = _words(problem)
-            for i in range(len(words) - ngram + 1):
-                self._grams.setdefault(" ".join(words[i : i + ngram]), problem)
-            if len(words) < ngram:
-                exact.setdefault(_exact_form(problem), problem)
-        self._exact = exact
-        # Looked up at every start of a word: by a prefix common in length to all, then by each length with that prefix.
-        self._prefix = min(map(len, exact), default=0)
+            sequence = tuple(tokens(problem).tokens)
+            if not _words(sequence):
+                raise UserError(f"held-out problem {problem!r} has no letter or digit, so no document can hold it")
+            found = self._telling_grams(_words(sequence))
+            for gram in found:
+                grams.setdefault(gram, problem)
+            if not found:
+                self._exact.setdefault(sequence, problem)
+        # A sequence is looked up where its first token stands, by each length that a problem with this token has.
         lengths: dict[str, set[int]] = {}
-        for question in exact:
-            lengths.setdefault(question[: self._prefix], set()).add(len(question))
-        self._lengths = {prefix: sorted(found) for prefix, found in lengths.items()}
+        for sequence in self._exact:
+            lengths.setdefault(sequence[0], set()).add(len(sequence))
+        self._lengths = {token: sorted(found) for token, found in lengths.items()}
+        self._grams = grams
+        self._gram_hashes = np.unique(np.array([windows(self._hasher(gram), ngram)[0] for gram in grams], np.uint64))
 
     def find(self, text: str) -> Match | None:
         """The first held-out problem in the text, or None."""
-        problem = self._find_exact(text)
+        if not self._exact and not self._grams:
+            return None
+        found = tokens(text)
+        problem = self._find_exact(found)
         if problem is not None:
             return Match(problem, "exact")
-        problem = self._find_gram(text)
+        problem = self._find_gram(found.tokens)
         return None if problem is None else Match(problem, "ngram")
 
-    def _find_exact(self, text: str) -> str | None:
-        if not self._exact:
-            return None
-        text = normalise(text).casefold()
-        for start in (match.start() for match in _WORD_START.finditer(text)):
-            for length in self._lengths.get(text[start : start + self._prefix], ()):
-                question = text[start : start + length]
+    def _telling_grams(self, words: list[str]) -> list[tuple[str, ...]]:
+        """The runs of n words of which at least half are words of two letters and more."""
+        runs = (tuple(words[i : i + self._ngram]) for i in range(len(words) - self._ngram + 1))
+        return [run for run in runs if 2 * sum(len(word) > 1 and word[0].isalpha() for word in run) >= self._ngram]
+
+    def _find_exact(self, found: Tokens) -> str | None:
+        sequence, joined = found
+        lengths = self._lengths
+        for i, token in enumerate(sequence):
+            if token not in lengths or (i and joined[i - 1] and token[0].isalnum() and sequence[i - 1][0].isalnum()):
+                continue
+            for length in lengths[token]:
+                last = i + length - 1
+                problem = self._exact.get(tuple(sequence[i : last + 1]))
                 # A question that ends in a letter or digit is not held where the text goes on with another one.
-                goes_on = _ALNUM_END.search(question) and _WORD.match(text, start + length)
-                if question in self._exact and not goes_on:
-                    return self._exact[question]
+                if problem is not None and not (joined[last] and sequence[last][0].isalnum()):
+                    return problem
         return None
 
-    def _find_gram(self, text: str) -> str | None:
+    def _find_gram(self, sequence: list[str]) -> str | None:
         if not self._grams:
             return None
-        words = _words(text)
-        for i in range(len(words) - self._ngram + 1):
-            problem = self._grams.get(" ".join(words[i : i + self._ngram]))
+        words = _words(sequence)
+        hashes = windows(self._hasher(words), self._ngram)
+        # np.isin would sort all the grams again for every document.
+        nearest = np.searchsorted(self._gram_hashes[:-1], hashes)
+        for i in np.flatnonzero(self._gram_hashes[nearest] == hashes):
+            problem = self._grams.get(tuple(words[i : i + self._ngram]))
             if problem is not None:
                 return problem
         return None
@@ -97,14 +113,5 @@ def decontaminated(
             rejected.write(document, reason, match.problem)
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(normalise(text).casefold())
-
-
-def _exact_form(problem: str) -> str:
-    """Normalised and cut to start at its first letter or digit, since texts are searched at the starts of words."""
-    form = normalise(problem).casefold()
-    start = _WORD_START.search(form)
-    if start is None:
-        raise UserError(f"held-out problem {problem!r} has no letter or digit, so no document can be searched for it")
-    return form[start.start() :]
+def _words(sequence: Iterable[str]) -> list[str]:
+    return [token for token in sequence if token[0].isalnum()]

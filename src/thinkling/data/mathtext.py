@@ -1,0 +1,77 @@
+"""Text with mathematics in one form, whichever way it was typed: LaTeX or plain, spaced or not, any case.
+
+`x^{2}`, `x ^ 2` and `x²` become the same tokens, as do `\\dfrac12`, `\\frac{1}{2}` and `1/2`, or `\\left( a \\right)` and
+`(a)`. The form is for comparing, not for reading: what it drops (`$`, braces, `^`, sentence punctuation) is lost.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+_SPACING = re.compile(r"\\(?:[,;:!>\s\\]|q?quad\b|hspace\{[^{}]*\}|(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])\.?)")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[^{}]*\}(?:\{[lcr|]*\}|\[[a-z]*\])?")
+_FONT = re.compile(
+    r"\\(?:text(?:bf|it|rm|tt|normal)?|math(?:rm|bf|it|bb|cal|sf|frak)|mbox|operatorname\*?|boldsymbol)\b"
+)
+_SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)")
+_FRACTION = re.compile(r"\\[dtc]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_PREFIXED = re.compile(r"\\[dt](?=binom)")
+_COMMAND = re.compile(r"\\([a-zA-Z]+)\*?")
+_SYMBOLS = {
+    "times": "*", "cdot": "*", "ast": "*", "div": "/", "le": "≤", "leq": "≤", "leqslant": "≤", "ge": "≥", "geq": "≥",
+    "geqslant": "≥", "ne": "≠", "neq": "≠", "lt": "<", "gt": ">", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|",
+    "ldots": " ", "cdots": " ", "dots": " ", "circ": " ", "degree": " ", "displaystyle": " ", "limits": " ",
+}  # fmt: skip
+_CHARACTERS = str.maketrans(
+    {"×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/", "∕": "/", "⁄": "/", "−": "-", "–": "-", "—": "-", "‐": "-",
+     "≦": "≤", "⩽": "≤", "≧": "≥", "⩾": "≥", "°": " ", "√": " sqrt ", "∞": " infty ", "…": " ", "’": "'"}
+)  # fmt: skip
+_GREEK = re.compile("[\u0370-\u03ff]")
+_FORMAT_CHARACTER = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
+_TOKEN = re.compile(r"([^\W\d_]+|\d+|[-+*/=<>≤≥≠%()|])(?=(\w?))")
+
+
+class Tokens(NamedTuple):
+    """A text as tokens: runs of letters (case folded), runs of digits, and operators."""
+
+    tokens: list[str]
+    joined: list[bool]
+    """Whether a token is followed by a letter, digit or underscore without anything between."""
+
+
+def tokens(text: str) -> Tokens:
+    """The text's tokens in one form."""
+    found = _TOKEN.findall(one_form(text))
+    return Tokens([token for token, _ in found], [bool(after) for _, after in found])
+
+
+def one_form(text: str) -> str:
+    """The text case folded, in Unicode's compatibility form, and with LaTeX written out."""
+    if not text.isascii():
+        text = _FORMAT_CHARACTER.sub("", text).translate(_CHARACTERS)
+        text = _GREEK.sub(_greek_name, unicodedata.normalize("NFKC", text)).translate(_CHARACTERS)
+    if "\\" in text:
+        text = _without_latex(text)
+    return text.casefold()
+
+
+def _without_latex(text: str) -> str:
+    text = _ENVIRONMENT.sub(" ", _SPACING.sub(" ", text))
+    text = _FONT.sub(" ", _SHORT_FRACTION.sub(r"{\1/\2}", text))
+    while True:  # from the inside out
+        replaced = _FRACTION.sub(r" \1/\2 ", text)
+        if replaced == text:
+            break
+        text = replaced
+    return _COMMAND.sub(_command, _PREFIXED.sub(r"\\", text))
+
+
+def _command(match: re.Match[str]) -> str:
+    return _SYMBOLS.get(match[1], f" {match[1]} ")
+
+
+def _greek_name(match: re.Match[str]) -> str:
+    """`π` as LaTeX calls it, since `\\pi` is read as `pi`."""
+    return f" {unicodedata.name(match[0], '').rpartition(' ')[2].lower()} "

@@ -1,0 +1,51 @@
+"""Runs of consecutive words as 64-bit hashes, many documents at a time: what dedup and decontamination compare."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes = npt.NDArray[np.uint64]
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_FINALISER = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # splitmix64's
+_MAX_REMEMBERED = 1_000_000
+
+
+class WordHasher:
+    """Words → 64 bits of BLAKE2b, each computed once while it is remembered. Equal on every machine and in every run."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def __call__(self, words: Sequence[str]) -> Hashes:
+        """One hash a word, in order."""
+        if len(self._known) > _MAX_REMEMBERED:
+            self._known.clear()
+        known = self._known
+        for word in set(words).difference(known):
+            known[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        return np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
+
+
+def windows(hashes: Hashes, size: int) -> Hashes:
+    """One hash for every run of `size` words; none where there are fewer. Order counts."""
+    n = len(hashes) - size + 1
+    if n <= 0:
+        return np.empty(0, np.uint64)
+    combined = np.zeros(n, np.uint64)
+    for i in range(size):  # wraps round at 2^64, on purpose
+        combined = combined * _MULTIPLIER + hashes[i : i + n]
+    return _mixed(combined)
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """splitmix64's finaliser: spreads what differs in few bits over all of them."""
+    first, second = _FINALISER
+    values = (values ^ (values >> np.uint64(30))) * first
+    values = (values ^ (values >> np.uint64(27))) * second
+    return cast(Hashes, values ^ (values >> np.uint64(31)))
