@@ -1,9 +1,10 @@
 """Packed attention on a CPU: how documents are grouped, and the forward and backward written out.
 
-torch has no CPU kernel for packed documents, and one call a document is slow where documents are short. So either whole
-short rows go through attention under a mask, or documents of like length, padded on the right to one length (causality
-hides that padding from the tokens before it). Up to `LONGEST_SHORT` tokens attention is a batch of small matrix products
-whose probabilities are kept for the backward; longer documents go through torch's flash kernel, which keeps none.
+torch has no CPU kernel for packed documents, and one call a document is slow where documents are short. So either
+whole short rows go through attention under a mask, or documents of like length, padded on the right to one length
+(causality hides that padding from the tokens before it). Up to `LONGEST_SHORT` tokens attention is a batch of small
+matrix products whose probabilities are kept for the backward; longer documents go through torch's flash kernel, which
+keeps none.
 
 Shapes: N = B·T tokens, H query heads, K key/value heads, X = H + 2K, C head dim; n documents of a group, L its padded
 length, S slots of all groups. Tensors are head-major, (heads, N, C).
@@ -69,7 +70,8 @@ def make_plan(lengths: Sequence[Sequence[int]], row_length: int) -> Plan:
             start += n
     members, cost = _cheapest_groups(documents)
     causal = all(len(row) <= 1 for row in lengths)
-    if (causal or row_length <= LONGEST_SHORT) and _cost(len(lengths), row_length, gathered=False) <= cost:
+    whole = _cost(len(lengths), row_length, gathered=False)
+    if not documents or (whole <= cost and (causal or row_length <= LONGEST_SHORT)):
         mask = None if causal else _document_mask(lengths, row_length)
         return Plan((Group(len(lengths), row_length, mask=mask),))
     return _grouped(members, len(lengths) * row_length)
@@ -170,7 +172,7 @@ def attend(qkv_XNC: Tensor, heads: int, plan: Plan) -> tuple[Tensor, list[Tensor
         o, kept = forward(q, k, v, group)
         parts.append(o.view(heads, group.slots, channels))
         saved += kept
-    return _to_tokens(parts, plan, qkv_XNC.new_zeros(heads, 1, channels)), saved
+    return _to_tokens(parts, plan), saved
 
 
 def attend_backward(do_HNC: Tensor, qkv_XNC: Tensor, saved: Sequence[Tensor], plan: Plan) -> Tensor:
@@ -193,29 +195,32 @@ def attend_backward(do_HNC: Tensor, qkv_XNC: Tensor, saved: Sequence[Tensor], pl
             _backward_long(do, q, k, v, remaining[0], remaining[1], group, grad_XsC)
         del remaining[:count]
         parts.append(grad_XsC)
-    return _to_tokens(parts, plan, qkv_XNC.new_zeros(qkv_XNC.shape[0], 1, channels))
+    return _to_tokens(parts, plan)
 
 
 def _gather(x_XNC: Tensor, group: Group) -> Tensor:
     """The tokens in the group's slots, (X, n·L, C); a view where slots are tokens."""
-    if group.tokens is None:
-        return x_XNC.narrow(1, group.offset, group.slots)
-    return x_XNC.index_select(1, group.tokens)
+    if group.tokens is not None:
+        return x_XNC.index_select(1, group.tokens)
+    return x_XNC if group.slots == x_XNC.shape[1] else x_XNC.narrow(1, group.offset, group.slots)
 
 
 def _operands(qkv_XNC: Tensor, heads: int, group: Group) -> tuple[Tensor, Tensor, Tensor]:
     """q (H·n, L, C), k and v (K·n, L, C) of a group."""
-    kv_heads = (qkv_XNC.shape[0] - heads) // 2
-    parts = _gather(qkv_XNC, group).split((heads, kv_heads, kv_heads))
-    q, k, v = (x.reshape(-1, group.length, x.shape[-1]) for x in parts)
+    total, _, channels = qkv_XNC.shape
+    kv_heads = (total - heads) // 2
+    # One reshape: a view where all tokens are gathered or in place, for then the heads lie `slots` apart.
+    x = _gather(qkv_XNC, group).reshape(total * group.documents, group.length, channels)
+    q, k, v = x.split_with_sizes([n * group.documents for n in (heads, kv_heads, kv_heads)])
     return q, k, v
 
 
-def _to_tokens(parts: list[Tensor], plan: Plan, nothing_X1C: Tensor) -> Tensor:
-    """The tokens' values out of the groups' slots, (X, N, C); those in no group get `nothing`."""
+def _to_tokens(parts: list[Tensor], plan: Plan) -> Tensor:
+    """The tokens' values out of the groups' slots, (X, N, C); 0 for tokens in no group."""
     if plan.token_slots is None:
         return parts[0]
-    return torch.cat([*parts, nothing_X1C], 1).index_select(1, plan.token_slots)
+    heads, _, channels = parts[0].shape
+    return torch.cat([*parts, parts[0].new_zeros(heads, 1, channels)], 1).index_select(1, plan.token_slots)
 
 
 @cache
@@ -268,7 +273,7 @@ def _backward_short(
         p = probabilities[i]
         begin, end = i * QUERY_BLOCK, min((i + 1) * QUERY_BLOCK, length)
         do_block, q_block = do.narrow(1, begin, end - begin), q.narrow(1, begin, end - begin)
-        ds = torch._softmax_backward_data(torch.bmm(do_block, values.narrow(2, 0, end)), p, -1, p.dtype)
+        ds = torch.ops.aten._softmax_backward_data(torch.bmm(do_block, values.narrow(2, 0, end)), p, -1, p.dtype)
         dq.narrow(1, begin, end - begin).copy_(torch.bmm(ds, whole_k.narrow(1, 0, end)))
         if end == length:
             torch.bmm(p.transpose(1, 2), do_block, out=dv_whole)

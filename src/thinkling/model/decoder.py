@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from thinkling.model.attention import DocumentLayout, packed_attention
 from thinkling.model.config import ModelConfig
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction
-from thinkling.model.rotary import rotary_tables, rotate
+from thinkling.model.rotary import Rotary, rotate
 
 
 def _on_cpu(x: Tensor) -> bool:
@@ -32,7 +32,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if _on_cpu(x):
-            return RMSNormFunction.apply(x, self.weight, self.eps)
+            return RMSNormFunction.apply(x.flatten(0, -2), self.weight, self.eps).view_as(x)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
@@ -52,14 +52,15 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(c, config.rms_norm_eps)
         self.qk_norm = config.architecture == "qwen3"
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         rows, length = x_BTD.shape[:2]
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
         qkv = F.linear(x_BTD, weight).view(rows, length, self.heads + 2 * self.kv_heads, self.head_dim)
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        o = packed_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, layout)
+        q, k = (rotate(x, rotary.cos_BTC, rotary.sin_BTC) for x in (q, k))
+        o = packed_attention(q, k, v, layout)
         return self.o_proj(o.flatten(2))
 
 
@@ -88,17 +89,17 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         if _on_cpu(x_BTD):
-            return self._forward_cpu(x_BTD.flatten(0, 1), cos.flatten(0, 1), sin.flatten(0, 1), layout).view_as(x_BTD)
-        return self.forward_plain(x_BTD, cos, sin, layout)
+            return self._forward_cpu(x_BTD.flatten(0, 1), rotary, layout).view_as(x_BTD)
+        return self.forward_plain(x_BTD, rotary, layout)
 
-    def forward_plain(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+    def forward_plain(self, x_BTD: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         """The same by plain operations, on any device."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos, sin, layout)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotary, layout)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
-    def _forward_cpu(self, x_ND: Tensor, cos: Tensor, sin: Tensor, layout: DocumentLayout) -> Tensor:
+    def _forward_cpu(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         attention, mlp = self.self_attn, self.mlp
         head_norms = (attention.q_norm.weight, attention.k_norm.weight) if attention.qk_norm else (None, None)
         x_ND = AttentionHalf.apply(
@@ -109,10 +110,9 @@ class DecoderLayer(nn.Module):
             attention.v_proj.weight,
             attention.o_proj.weight,
             *head_norms,
-            cos,
-            sin,
             attention.head_dim,
             self.input_layernorm.eps,
+            rotary,
             layout.plan,
         )
         weights = (mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight)
@@ -151,10 +151,10 @@ class Decoder(nn.Module):
         if layout is None:
             rows, length = tokens_BT.shape
             layout = DocumentLayout.from_lengths([[length]] * rows, length, tokens_BT.device)
-        cos, sin = rotary_tables(layout.positions_BT, self.config.head_dim, self.config.rope_theta)
+        rotary = Rotary.at(layout.positions_BT, self.config.head_dim, self.config.rope_theta)
         x_BTD = self.model.embed_tokens(tokens_BT)
         for layer in self.model.layers:
-            x_BTD = layer(x_BTD, cos, sin, layout)
+            x_BTD = layer(x_BTD, rotary, layout)
         return self.model.norm(x_BTD)
 
     def logits(self, x: Tensor) -> Tensor:

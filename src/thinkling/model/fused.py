@@ -1,15 +1,20 @@
 """The two halves of a decoder layer with their backwards written out, for training on a CPU.
 
-There a tiny model spends as long in elementwise passes, copies and allocations as in products. So: one product for
-queries, keys and values and one for gate and up; the norm's weight scales the projection's few columns rather than all
-tokens, which also makes its gradient a by-product; the residual is added inside the last product; the rotary embedding
-writes straight into the layout that attention reads. The plain modules in decoder.py compute the same and serve the GPU.
+There a tiny model spends as long in elementwise passes, copies and dispatch as in products. So: one product for
+queries, keys and values and one for gate and up; the norm's weight scales the projection's rows rather than all tokens;
+the residual is added inside the last product; the rotary embedding is one complex multiplication straight into the
+layout that attention reads. The plain modules in decoder.py compute the same and serve the GPU.
 
-Shapes: N tokens, D hidden, H query heads, K key/value heads, X = H + 2K, C head dim, F ffn.
+RMSNorm is written as x / √(mean(x²) + ε) · w = u · w·√D with u = x / d and d = √(Σx² + D·ε): one hypot a token, and
+∂x = (g - u·(u·g)) / d.
+
+Shapes: N tokens, D hidden, H query heads, K key/value heads, X = H + 2K, C head dim, F ffn, E = X·C.
 """
 
 from __future__ import annotations
 
+import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,45 +22,66 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from thinkling.model.attention_cpu import Plan, attend, attend_backward
+from thinkling.model.rotary import Rotary
 
 
-def normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x over its root mean square along the last dimension, and the factor, (…, 1)."""
-    mean_square = torch.linalg.vecdot(x, x).div_(x.shape[-1]).unsqueeze(-1)
-    factor = mean_square.add_(eps).rsqrt_()
-    return x * factor, factor
+@cache
+def _constant(value: float, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(value, dtype=dtype)
 
 
-def normalise_backward(grad: Tensor, unit: Tensor, factor: Tensor) -> Tensor:
-    """Gradient of `normalise`'s input from that of its first output `unit`; overwrites `grad` and returns it."""
-    mean = torch.linalg.vecdot(grad, unit).div_(grad.shape[-1]).unsqueeze(-1)
-    return grad.addcmul_(unit, mean, value=-1).mul_(factor)
+def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """u and d (…, 1) of the module's docstring, along the last dimension."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    d = torch.hypot(length, _constant(math.sqrt(x.shape[-1] * eps), x.dtype))
+    return x / d, d
 
 
 class RMSNormFunction(torch.autograd.Function):
-    """x / rms(x) × weight."""
+    """x / √(mean(x²) + eps) × weight over the last of two dimensions."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        unit, factor = normalise(x, eps)
-        ctx.save_for_backward(unit, factor, weight)
-        return unit * weight
+    def forward(ctx: Any, x_ND: Tensor, weight: Tensor, eps: float) -> Tensor:
+        u, d = _unit(x_ND, eps)
+        gain = weight * math.sqrt(len(weight))
+        ctx.save_for_backward(u, d, gain)
+        return u * gain
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        unit, factor, weight = ctx.saved_tensors
-        d_weight = torch.linalg.vecdot(grad, unit, dim=0) if grad.ndim == 2 else (grad * unit).sum_to_size(weight.shape)
-        return normalise_backward(grad * weight, unit, factor), d_weight, None
+        (grad_ND,) = grads
+        u, d, gain = ctx.saved_tensors
+        along = grad_ND * u
+        g = (grad_ND * gain).addcmul_(u, torch.mv(along, gain).unsqueeze(-1), value=-1)
+        return g.div_(d), along.sum(0).mul_(math.sqrt(len(gain))), None
 
 
-def _rotate_into(out_XNC: Tensor, x_XNC: Tensor, cos: Tensor, sin: Tensor, *, back: bool = False) -> None:
-    """Turns the pairs (i, i + C/2) by their position's angles, or back; `cos`, `sin` (N, C/2)."""
-    sign = -1.0 if back else 1.0
-    (a, b), (out_a, out_b) = x_XNC.chunk(2, -1), out_XNC.chunk(2, -1)
-    torch.mul(a, cos, out=out_a).addcmul_(b, sin, value=-sign)
-    torch.mul(b, cos, out=out_b).addcmul_(a, sin, value=sign)
+def _projection_backward(
+    dy_NE: Tensor, weight_ED: Tensor, u_ND: Tensor, d: Tensor, gain: Tensor, residual_ND: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, norm and weight for y = RMSNorm(x) @ weightᵀ; that of x has `residual_ND` added."""
+    g = dy_NE @ weight_ED
+    along = g * u_ND
+    d_norm = along.sum(0).mul_(math.sqrt(len(gain)))
+    g.mul_(gain).addcmul_(u_ND, torch.mv(along, gain).unsqueeze(-1), value=-1)
+    return torch.addcdiv(residual_ND, g, d), d_norm, torch.mm(dy_NE.t(), u_ND).mul_(gain)
+
+
+@cache
+def _pairs(channels: int, turned: int, rows: int) -> tuple[Tensor, Tensor]:
+    """Row order that puts channel i + C/2 behind channel i in each of the first `turned` heads, and the way back.
+
+    So ordered, a rotation is a complex product; attention does not mind, queries and keys being ordered alike."""
+    order = torch.arange(turned * channels).view(turned, 2, channels // 2).transpose(1, 2).flatten()
+    order = torch.cat((order, torch.arange(turned * channels, rows)))
+    return order, order.argsort()
+
+
+def _turn(x_XNC: Tensor, turns_NC: Tensor, out_XNC: Tensor) -> None:
+    """Multiplies pairs of channels as complex numbers."""
+    x, out = (torch.view_as_complex(y.unflatten(2, (-1, 2))) for y in (x_XNC, out_XNC))
+    torch.mul(x, turns_NC, out=out)
 
 
 class AttentionHalf(torch.autograd.Function):
@@ -72,65 +98,69 @@ class AttentionHalf(torch.autograd.Function):
         w_o: Tensor,
         q_norm: Tensor | None,
         k_norm: Tensor | None,
-        cos: Tensor,
-        sin: Tensor,
         head_dim: int,
         eps: float,
+        rotary: Rotary,
         plan: Plan,
     ) -> Tensor:
-        heads, turned = w_q.shape[0] // head_dim, (w_q.shape[0] + w_k.shape[0]) // head_dim
-        unit, factor = normalise(x_ND, eps)
-        weight = torch.cat((w_q, w_k, w_v)).mul_(norm)
-        scale = head_dim**-0.5
-        head_norm: list[Tensor] = []
-        if q_norm is None or k_norm is None:
-            weight[: w_q.shape[0]].mul_(scale)
-        raw_XNC = (unit @ weight.t()).unflatten(1, (-1, head_dim)).transpose(0, 1)
-        qkv_XNC = torch.empty(raw_XNC.shape, dtype=x_ND.dtype)
-        qkv_XNC[turned:].copy_(raw_XNC[turned:])
+        heads, kv_heads, scale = len(w_q) // head_dim, len(w_k) // head_dim, head_dim**-0.5
+        turned, rows = heads + kv_heads, len(w_q) + 2 * len(w_k)
+        u, d = _unit(x_ND, eps)
+        gain = norm * math.sqrt(len(norm))
+        order, _ = _pairs(head_dim, turned, rows)
+        weight = torch.cat((w_q, w_k, w_v)).index_select(0, order)
+        if q_norm is None:
+            weight[: len(w_q)].mul_(scale)
+        raw_XNC = torch.mm(u, (weight * gain).t()).view(-1, turned + kv_heads, head_dim).transpose(0, 1)
         qk = raw_XNC[:turned]
+        head_norm: list[Tensor] = []
         if q_norm is not None and k_norm is not None:
-            head_unit, head_factor = normalise(qk, eps)
-            head_scale = torch.stack((q_norm * scale, k_norm)).repeat_interleave(torch.tensor((heads, turned - heads)), 0)
-            qk = head_unit * head_scale.unsqueeze(1)
-            head_norm = [head_unit, head_factor, head_scale]
-        _rotate_into(qkv_XNC[:turned], qk, cos, sin)
+            gains = [(q_norm * scale).expand(heads, -1), k_norm.expand(kv_heads, -1)]
+            head_gain = torch.cat(gains).mul_(math.sqrt(head_dim))[:, _pairs(head_dim, 1, head_dim)[0]].unsqueeze(1)
+            head_u, head_d = _unit(qk, eps)
+            head_norm = [head_u, head_d, head_gain]
+            qk = head_u * head_gain
+        qkv_XNC = x_ND.new_empty(raw_XNC.shape)
+        _turn(qk, rotary.turns_NC, qkv_XNC[:turned])
+        qkv_XNC[turned:].copy_(raw_XNC[turned:])
         o_HNC, saved = attend(qkv_XNC, heads, plan)
-        o_NE = o_HNC.transpose(0, 1).flatten(1)
-        ctx.save_for_backward(unit, factor, norm, w_q, w_k, w_v, w_o, cos, sin, weight, qkv_XNC, o_NE, *head_norm, *saved)
-        ctx.plan, ctx.head_dim, ctx.scale, ctx.qk_norm = plan, head_dim, scale, bool(head_norm)
+        o_NE = o_HNC.transpose(0, 1).reshape(len(x_ND), -1)
+        ctx.save_for_backward(u, d, gain, weight, w_o, qkv_XNC, o_NE, *head_norm, *saved)
+        ctx.sizes = (heads, kv_heads, head_dim, bool(head_norm))
+        ctx.rotary, ctx.plan = rotary, plan
         return torch.addmm(x_ND, o_NE, w_o.t())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (dy_ND,) = grads
-        unit, factor, norm, w_q, w_k, w_v, w_o, cos, sin, weight, qkv_XNC, o_NE, *rest = ctx.saved_tensors
-        head_norm, saved = (rest[:3], rest[3:]) if ctx.qk_norm else ([], rest)
-        channels = ctx.head_dim
-        heads, turned = w_q.shape[0] // channels, (w_q.shape[0] + w_k.shape[0]) // channels
-        d_o = dy_ND.t() @ o_NE
-        do_HNC = (dy_ND @ w_o).unflatten(1, (heads, channels)).transpose(0, 1).contiguous()
-        dqkv_XNC = attend_backward(do_HNC, qkv_XNC, saved, ctx.plan)
-        draw_NXC = torch.empty(dqkv_XNC.shape[1], dqkv_XNC.shape[0], channels, dtype=dy_ND.dtype)
-        draw_XNC = draw_NXC.transpose(0, 1)
-        draw_XNC[turned:].copy_(dqkv_XNC[turned:])
-        _rotate_into(draw_XNC[:turned], dqkv_XNC[:turned], cos, sin, back=True)
-        dq_norm = dk_norm = None
-        if ctx.qk_norm:
-            head_unit, head_factor, head_scale = head_norm
-            d_scaled = draw_XNC[:turned]
-            per_head = (d_scaled * head_unit).sum(1)
-            dq_norm, dk_norm = per_head[:heads].sum(0).mul_(ctx.scale), per_head[heads:].sum(0)
-            d_scaled.copy_(normalise_backward(d_scaled * head_scale.unsqueeze(1), head_unit, head_factor))
-        draw_NE = draw_NXC.flatten(1)
-        d_weight = draw_NE.t() @ unit
-        dx = normalise_backward(draw_NE @ weight, unit, factor).add_(dy_ND)
-        if not ctx.qk_norm:
-            d_weight[: w_q.shape[0]].mul_(ctx.scale)
-        d_norm = torch.linalg.vecdot(d_weight, torch.cat((w_q, w_k, w_v)), dim=0)
-        dq, dk, dv = d_weight.mul_(norm).split((w_q.shape[0], w_k.shape[0], w_v.shape[0]))
-        return dx, d_norm, dq, dk, dv, d_o, dq_norm, dk_norm, None, None, None, None, None
+        heads, kv_heads, channels, qk_norm = ctx.sizes
+        turned, tokens, scale = heads + kv_heads, len(dy_ND), channels**-0.5
+        u, d, gain, weight, w_o, qkv_XNC, o_NE, *saved = ctx.saved_tensors
+        d_w_o = torch.mm(dy_ND.t(), o_NE)
+        do_HNC = torch.mm(dy_ND, w_o).view(tokens, heads, channels).transpose(0, 1).contiguous()
+        dqkv_XNC = attend_backward(do_HNC, qkv_XNC, saved[3:] if qk_norm else saved, ctx.plan)
+        d_raw_NXC = dy_ND.new_empty(tokens, turned + kv_heads, channels)
+        d_raw_XNC = d_raw_NXC.transpose(0, 1)
+        d_raw_XNC[turned:].copy_(dqkv_XNC[turned:])
+        d_qk = d_raw_XNC[:turned]
+        _turn(dqkv_XNC[:turned], ctx.rotary.turns_back_NC, d_qk)
+        d_q_norm = d_k_norm = None
+        if qk_norm:
+            head_u, head_d, head_gain = saved[:3]
+            along = d_qk * head_u
+            _, back = _pairs(channels, 1, channels)
+            per_head = along.sum(1).mul_(math.sqrt(channels))[:, back]
+            d_q_norm, d_k_norm = per_head[:heads].sum(0).mul_(scale), per_head[heads:].sum(0)
+            reach = torch.mul(along, head_gain).sum(-1, keepdim=True)
+            torch.mul(d_qk, head_gain, out=d_qk).addcmul_(head_u, reach, value=-1).div_(head_d)
+        dx, d_norm, d_weight = _projection_backward(d_raw_NXC.view(tokens, -1), weight, u, d, gain, dy_ND)
+        if not qk_norm:
+            d_weight[: heads * channels].mul_(scale)
+        _, back = _pairs(channels, turned, len(weight))
+        sizes = (heads * channels, kv_heads * channels, kv_heads * channels)
+        d_w_q, d_w_k, d_w_v = d_weight.index_select(0, back).split(sizes)
+        return dx, d_norm, d_w_q, d_w_k, d_w_v, d_w_o, d_q_norm, d_k_norm, None, None, None, None
 
 
 class MLPHalf(torch.autograd.Function):
@@ -140,30 +170,29 @@ class MLPHalf(torch.autograd.Function):
     def forward(
         ctx: Any, x_ND: Tensor, norm: Tensor, w_gate: Tensor, w_up: Tensor, w_down: Tensor, eps: float
     ) -> Tensor:
-        unit, factor = normalise(x_ND, eps)
-        weight = torch.cat((w_gate, w_up)).mul_(norm)
-        gate_up = unit @ weight.t()
+        u, d = _unit(x_ND, eps)
+        gain = norm * math.sqrt(len(norm))
+        weight = torch.cat((w_gate, w_up))
+        gate_up = torch.mm(u, (weight * gain).t())
         gate, up = gate_up.chunk(2, -1)
         sigmoid = torch.sigmoid(gate)
         hidden = (gate * sigmoid).mul_(up)
-        ctx.save_for_backward(unit, factor, norm, w_gate, w_up, w_down, weight, gate_up, sigmoid, hidden)
+        ctx.save_for_backward(u, d, gain, weight, w_down, gate_up, sigmoid, hidden)
         return torch.addmm(x_ND, hidden, w_down.t())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (dy_ND,) = grads
-        unit, factor, norm, w_gate, w_up, w_down, weight, gate_up, sigmoid, hidden = ctx.saved_tensors
+        u, d, gain, weight, w_down, gate_up, sigmoid, hidden = ctx.saved_tensors
         gate, up = gate_up.chunk(2, -1)
-        d_down = dy_ND.t() @ hidden
-        d_hidden = dy_ND @ w_down
+        d_w_down = torch.mm(dy_ND.t(), hidden)
+        d_hidden = torch.mm(dy_ND, w_down)
         d_gate_up = torch.empty_like(gate_up)
         d_gate, d_up = d_gate_up.chunk(2, -1)
-        # d silu(g)·u = σ(g)·(u + g·u·(1 − σ(g))) = σ(g)·(u − h) + h
+        # With s = σ(g) and h = g·s·u: ∂h/∂g = s·u + g·u·s·(1 - s) = s·(u - h) + h.
         torch.sub(up, hidden, out=d_gate).mul_(sigmoid).add_(hidden).mul_(d_hidden)
         torch.mul(gate, sigmoid, out=d_up).mul_(d_hidden)
-        d_weight = d_gate_up.t() @ unit
-        dx = normalise_backward(d_gate_up @ weight, unit, factor).add_(dy_ND)
-        d_norm = torch.linalg.vecdot(d_weight, torch.cat((w_gate, w_up)), dim=0)
-        d_gate_weight, d_up_weight = d_weight.mul_(norm).chunk(2)
-        return dx, d_norm, d_gate_weight, d_up_weight, d_down, None
+        dx, d_norm, d_weight = _projection_backward(d_gate_up, weight, u, d, gain, dy_ND)
+        d_w_gate, d_w_up = d_weight.chunk(2)
+        return dx, d_norm, d_w_gate, d_w_up, d_w_down, None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,6 +21,7 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 
 CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+_REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -56,10 +58,12 @@ def save_pretrained(
 def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decoder:
     """The model of a directory, on the CPU; in the dtype of its weights where none is asked for.
 
-    Raises UserError naming file and field where the architecture is another one, a setting would change the logits and is
-    not supported, or weights are missing or of another shape.
+    Raises UserError naming file and field where the architecture is another one, a setting would change the logits and
+    is not supported, or weights are missing or of another shape.
     """
-    model = Decoder(read_config(directory))
+    config = read_config(directory)
+    with torch.device("meta"):  # neither memory nor time for weights that are about to be replaced
+        model = Decoder(config)
     state = _read_weights(directory)
     tied = model.config.tie_word_embeddings
     wanted = model.state_dict()
@@ -75,7 +79,7 @@ def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decode
         if there.shape != needed.shape:
             raise UserError(f"{directory}: weight {name} has shape {tuple(there.shape)}, not {tuple(needed.shape)}")
     dtype = dtype or state["model.embed_tokens.weight"].dtype
-    model.to(dtype).load_state_dict(state)
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
     return model
 
 
@@ -116,23 +120,32 @@ def read_config(directory: Path) -> ModelConfig:
     if architecture not in CLASSES:
         raise UserError(f"{path}: model_type {architecture!r} is not supported; known are {', '.join(CLASSES)}")
     _refuse_unsupported(path, raw)
+    for name in _REQUIRED:
+        if not isinstance(raw.get(name), int):
+            raise UserError(f"{path}: {name} is missing, or no whole number")
     rope = raw.get("rope_parameters") or {}
-    heads = raw.get("num_attention_heads")
-    values = {
+    values = {name: raw[name] for name in _REQUIRED} | {
         "architecture": architecture,
-        "num_key_value_heads": raw.get("num_key_value_heads") or heads,
-        "head_dim": raw.get("head_dim") or (raw.get("hidden_size", 0) // heads if heads else None),
+        "num_key_value_heads": raw.get("num_key_value_heads") or raw["num_attention_heads"],
+        "head_dim": raw.get("head_dim") or _default_head_dim(raw),
         "rope_theta": rope.get("rope_theta") or raw.get("rope_theta") or 1e4,
         "rms_norm_eps": raw.get("rms_norm_eps", 1e-6),
         "tie_word_embeddings": raw.get("tie_word_embeddings", False),
         "max_position_embeddings": raw.get("max_position_embeddings", 4096),
         "initializer_range": raw.get("initializer_range", 0.02),
     }
-    for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-        if not isinstance(raw.get(name), int):
-            raise UserError(f"{path}: {name} is missing")
-        values[name] = raw[name]
-    return ModelConfig(**values)
+    try:
+        return ModelConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from error
+
+
+def _default_head_dim(raw: dict[str, Any]) -> int:
+    """What transformers takes where a config leaves it out."""
+    if raw["model_type"] == "qwen3":
+        return 128
+    return raw["hidden_size"] // max(raw["num_attention_heads"], 1)
 
 
 def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
@@ -143,6 +156,8 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
         raise UserError(f"{path}: rope scaling of type {kind!r} is not supported")
     if raw.get("hidden_act", "silu") != "silu":
         raise UserError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported; only silu is")
+    if any(where.get("partial_rotary_factor", 1.0) != 1.0 for where in (scaling, raw)):
+        raise UserError(f"{path}: partial_rotary_factor other than 1 is not supported")
     for name in ("attention_bias", "mlp_bias", "use_sliding_window"):
         if raw.get(name):
             raise UserError(f"{path}: {name} is not supported")
@@ -152,7 +167,10 @@ def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
 
 def _read_weights(directory: Path) -> dict[str, Tensor]:
     if (directory / INDEX).is_file():
-        names = sorted(set(_read(directory / INDEX)["weight_map"].values()))
+        weight_map = _read(directory / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise UserError(f"{directory / INDEX}: weight_map is missing")
+        names = sorted(set(weight_map.values()))
         if bad := [name for name in names if Path(name).name != name]:
             raise UserError(f"{directory / INDEX}: {bad[0]!r} lies outside the directory")
     else:
@@ -161,7 +179,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
     for name in names:
         try:
             with safe_open(directory / name, framework="pt") as file:
-                state |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118: it is no dict
+                state |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{directory / name}: cannot be read as safetensors ({error})") from error
     return state
@@ -182,9 +200,12 @@ def _token_ids(tokenizer_dir: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds no JSON object")
+    return value
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

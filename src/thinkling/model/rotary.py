@@ -5,6 +5,9 @@ Shapes: B rows, T positions, H heads, C head dim.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -21,3 +24,26 @@ def rotate(x_BTHC: Tensor, cos_BTC: Tensor, sin_BTC: Tensor) -> Tensor:
     cos, sin = cos_BTC.unsqueeze(-2), sin_BTC.unsqueeze(-2)
     first, second = x_BTHC.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).type_as(x_BTHC)
+
+
+@dataclass(frozen=True, eq=False)
+class Rotary:
+    """One forward's tables, made once for all layers. No pytree: FSDP's mixed precision must not cast them."""
+
+    cos_BTC: Tensor
+    """fp32 (B, T, C/2)."""
+    sin_BTC: Tensor
+
+    @classmethod
+    def at(cls, positions_BT: Tensor, head_dim: int, theta: float) -> Rotary:
+        return cls(*rotary_tables(positions_BT, head_dim, theta))
+
+    @cached_property
+    def turns_NC(self) -> Tensor:
+        """cos + i·sin as complex64 (B·T, C/2)."""
+        return torch.complex(self.cos_BTC, self.sin_BTC).flatten(0, 1)
+
+    @cached_property
+    def turns_back_NC(self) -> Tensor:
+        """cos - i·sin as complex64 (B·T, C/2)."""
+        return self.turns_NC.conj().resolve_conj()
