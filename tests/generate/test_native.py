@@ -111,9 +111,9 @@ def test_logprobs_equal_those_of_a_full_forward(shape: str, temperature: float) 
 @pytest.mark.parametrize("sampling", [Sampling(0.0), Sampling(1.0, 0.9), RAW], ids=["greedy", "nucleus", "raw"])
 def test_neighbours_batch_size_and_order_do_not_matter(sampling: Sampling) -> None:
     model = decoder(num_key_value_heads=2)
-    asked = requests(24)
+    asked = requests(14)
     alone = [tokens_of(NativeEngine(model, 1).generate([request], sampling))[0] for request in asked]
-    for batch_size in (1, 3, 8, 24, 100):
+    for batch_size in (3, 8, 100):
         assert tokens_of(NativeEngine(model, batch_size).generate(asked, sampling)) == alone
     assert tokens_of(NativeEngine(model, 5).generate(asked[::-1], sampling)) == alone[::-1]
 
