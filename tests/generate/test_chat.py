@@ -1,31 +1,94 @@
-"""The terminal conversation takes completions apart and shows every part."""
+from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
 from rich.console import Console
 
-from thinkling.generate.chat import parts, show
+from thinkling.data.chat_template import CHATML
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.generate import chat
+from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.model.config import ModelConfig
+from thinkling.model.decoder import Decoder
+from thinkling.model.huggingface import save_pretrained
 
-TOOL = (
-    '<think>\n47*83\n</think>\n\n<tool_call>\n{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call>'
-    "<|im_end|>\n<|im_start|>user\n<tool_response>\n3901\n</tool_response><|im_end|>\n<|im_start|>assistant\n3901<|im_end|>"
-)
+from .conftest import ScriptedEngine
+
+TURN = "<|im_end|>\n<|im_start|>user\n<tool_response>\n{}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
+CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call>'
 
 
-def test_parts_of_an_answer_with_a_tool() -> None:
-    assert list(parts(TOOL)) == [
+def test_parts_of_an_answer_with_tools() -> None:
+    text = f"<think>\n47*83\n</think>\n\n{CALL}{TURN.format(3901)}{CALL}{TURN.format('error: no')}3901<|im_end|>"
+    call = ("call", "calculator {'expression': '47*83'}")
+    assert list(chat.parts(text)) == [
         ("thought", "47*83"),
-        ("call", "calculator {'expression': '47*83'}"),
+        call,
         ("response", "3901"),
+        call,
+        ("response", "error: no"),
         ("answer", "3901"),
     ]
 
 
 def test_answer_without_a_thought() -> None:
-    assert list(parts("<think>\n\n</think>\n\n7<|im_end|>")) == [("answer", "7")]
+    assert list(chat.parts("<think>\n\n</think>\n\n7<|im_end|>")) == [("answer", "7")]
 
 
-def test_what_a_model_writes_is_not_markup() -> None:
+def test_a_thought_that_never_ends_is_no_answer() -> None:
+    assert list(chat.parts("<think>\nA1B+5")) == [("thought", "A1B+5")]
+
+
+def test_output_cannot_steer_the_terminal() -> None:
     stream = io.StringIO()
-    show(iter([("answer", "[bold red]not styled[/]")]), Console(file=stream, width=80))
-    assert "[bold red]not styled[/]" in stream.getvalue()
+    answer = chat.show([("thought", "a"), ("answer", "\x1b[2J[red]x\r")], Console(file=stream, width=200))
+    assert answer.startswith("\x1b")
+    assert stream.getvalue().splitlines() == ["a", "\ufffd[2J[red]x\ufffd"]
+
+
+@pytest.fixture
+def model_dir(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, num_key_value_heads=1, head_dim=8, **shape))
+    model.init_weights(torch.Generator().manual_seed(0))
+    tokenizer.with_chat_template(CHATML).save(tmp_path / "tokenizer")
+    save_pretrained(model, tmp_path / "model", tmp_path / "tokenizer", {})
+    return tmp_path / "model"
+
+
+def test_a_prompt_is_answered_once_and_alike(model_dir: Path) -> None:
+    shown = []
+    for seed in (0, 0, 1):
+        stream = io.StringIO()
+        chat.converse(model_dir, "sum A1B+5", max_new_tokens=12, seed=seed, console=Console(file=stream))
+        shown.append(stream.getvalue())
+    assert shown[0] == shown[1] != shown[2]
+
+
+def test_a_conversation_remembers_and_ends(
+    model_dir: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[str] = []
+
+    class Engine(ScriptedEngine):
+        def __init__(self, model: Decoder, batch_size: int) -> None:
+            super().__init__({})
+
+        def generate(self, requests: Any, sampling: Sampling) -> list[Completion]:
+            request: Request = requests[0]
+            prompts.append(tokenizer.decode(request.prompt))
+            ids = tokenizer.encode("<think>\nA\n</think>\n\n12<|im_end|>", markup=True).tolist()
+            return [Completion(ids, [0.0] * len(ids), [0] * len(ids), "stop")]
+
+    monkeypatch.setattr(chat, "NativeEngine", Engine)
+    lines = iter(["sum A1", "sum B2"])
+    monkeypatch.setattr(chat, "_read", lambda console: next(lines, ""))
+    chat.converse(model_dir, None, console=Console(file=io.StringIO()))
+    assert len(prompts) == 2
+    assert "sum A1" in prompts[1]
+    assert "12<|im_end|>" in prompts[1]
+    assert "sum B2" in prompts[1]

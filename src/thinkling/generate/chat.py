@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from itertools import groupby
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,22 @@ from rich.text import Text
 from thinkling.data.chat_template import load_chat_template
 from thinkling.data.conversations import parse_assistant, render_prompt
 from thinkling.data.tokenizer import Tokenizer
-from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.generate.engine import Request, Sampling
 from thinkling.generate.native import NativeEngine
 from thinkling.generate.tools import generate_with_tools
 from thinkling.model.huggingface import load_pretrained
 from thinkling.seeds import derive
+
+_TOOL_TURN = re.compile(
+    r"<\|im_end\|>\n<\|im_start\|>user\n(<tool_response>\n.*?\n</tool_response>)<\|im_end\|>\n<\|im_start\|>assistant\n",
+    re.DOTALL,
+)
+_LOOKS = {
+    "thought": ("", "dim italic"),
+    "call": ("  → ", "cyan"),
+    "response": ("  ← ", "cyan"),
+    "answer": ("", "bold"),
+}
 
 
 def converse(
@@ -49,34 +60,40 @@ def converse(
         ids = tuple(render_prompt(messages, tokenizer, template=template).tolist())
         request = Request(ids, derive(seed, "chat", len(messages)), max_new_tokens)
         completion = generate_with_tools(engine, [request], sampling, tokenizer, "chat")[0]
-        messages.append({"role": "assistant", "content": show(completion, tokenizer, console)})
+        answer = show(parts(tokenizer.decode(completion.tokens)), console)
+        if completion.finish_reason == "length":
+            console.print(Text("(cut off: --max-new-tokens reached)", style="yellow"))
+        messages.append({"role": "assistant", "content": answer})
         if prompt is not None:
             return
 
 
-def show(completion: Completion, tokenizer: Tokenizer, console: Console) -> str:
-    """Prints thoughts, calls, responses and answer; gives the answer."""
-    answer = ""
-    numbered = list(zip(completion.tokens, completion.forced, strict=True))
-    for forced, group in groupby(numbered, key=lambda pair: pair[1]):
-        text = tokenizer.decode(token for token, _ in group)
-        if forced:
-            result = text.partition("<tool_response>\n")[2].rpartition("\n</tool_response>")[0]
-            console.print(Text(f"  ← {visible(result)}", style="cyan"))
+def parts(text: str) -> Iterator[tuple[str, str]]:
+    """What stands in a completion's text, in order: (`thought`, `call`, `response` or `answer`, its text)."""
+    for turn in _TOOL_TURN.split(text):
+        response = turn.startswith("<tool_response>")
+        if response:
+            yield "response", turn.removeprefix("<tool_response>\n").removesuffix("\n</tool_response>")
             continue
         for end in ("<|im_end|>", "<|endoftext|>"):
-            text = text.removesuffix(end)
-        thought, answer, calls = parse_assistant(text)
+            turn = turn.removesuffix(end)
+        thought, answer, calls = parse_assistant(turn)
         if thought.strip():
-            console.print(Text(visible(thought), style="dim italic"))
+            yield "thought", thought
         for call in calls:
-            function = call["function"]
-            arguments = json.dumps(function["arguments"], ensure_ascii=False)
-            console.print(Text(visible(f"  → {function['name']} {arguments}"), style="cyan"))
+            yield "call", f"{call['function']['name']} {call['function']['arguments']}"
         if answer.strip():
-            console.print(Text(visible(answer), style="bold"))
-    if completion.finish_reason == "length":
-        console.print(Text("(cut off: --max-new-tokens reached)", style="yellow"))
+            yield "answer", answer
+
+
+def show(found: Iterable[tuple[str, str]], console: Console) -> str:
+    """Prints the parts, and gives the answer."""
+    answer = ""
+    for kind, text in found:
+        prefix, style = _LOOKS[kind]
+        console.print(Text(prefix + visible(text), style=style))
+        if kind == "answer":
+            answer = text
     return answer
 
 
