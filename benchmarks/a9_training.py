@@ -45,7 +45,7 @@ from thinkling.train.config import OptimizerConfig
 ROWS, LENGTH, VOCAB = 8, 128, 512
 WARM_UP = 3
 """Steps at the start of every block, not measured."""
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     "0.3M": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 3},
     "3M": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4},
 }
@@ -57,7 +57,8 @@ T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2
 def models(size: str) -> tuple[Decoder, LlamaForCausalLM]:
     """A random decoder, and transformers' Llama with the same weights."""
     heads = SIZES[size]["num_attention_heads"]
-    shape: dict[str, Any] = SIZES[size] | {
+    shape: dict[str, Any] = {
+        **SIZES[size],
         "vocab_size": VOCAB,
         "num_key_value_heads": heads,
         "head_dim": SIZES[size]["hidden_size"] // heads,
@@ -65,8 +66,8 @@ def models(size: str) -> tuple[Decoder, LlamaForCausalLM]:
     }
     decoder = Decoder(ModelConfig.model_validate(shape))
     decoder.init_weights(torch.Generator().manual_seed(0))
-    tokens = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
-    config = LlamaConfig(**shape, **tokens, rms_norm_eps=1e-5, tie_word_embeddings=True, use_cache=False)
+    shape |= {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    config = LlamaConfig(**shape, rms_norm_eps=1e-5, tie_word_embeddings=True, use_cache=False)
     llama = LlamaForCausalLM(config)
     missing, unexpected = llama.load_state_dict(decoder.state_dict(), strict=False)
     assert missing == ["lm_head.weight"]  # tied

@@ -7,6 +7,7 @@ gloo on CPU. Every rank must run the same number of micro-batches a step, since 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +21,13 @@ def layers(model: nn.Module) -> list[nn.Module]:
     """The repeated layers of a model: the members of its ModuleLists. They are sharded one by one, and their matrices
     are the ones that Muon takes."""
     return [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
+
+
+def shards(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """This rank's parts of sharded tensors; plain ones as they are."""
+    from torch.distributed.tensor import DTensor
+
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
 
 
 @dataclass(frozen=True)

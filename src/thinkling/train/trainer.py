@@ -19,7 +19,7 @@ from thinkling.errors import UserError
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
 from thinkling.train.optimizer import Optimizer
-from thinkling.train.parallel import Parallel
+from thinkling.train.parallel import Parallel, shards
 
 Objective = Callable[[nn.Module, Any], tuple[Tensor, int, Mapping[str, float | Tensor]]]
 """(model, micro-batch) → (sum of losses: scalar with a gradient, also where it sums nothing; number of loss tokens;
@@ -75,7 +75,9 @@ class Trainer:
                 value = value.detach() if isinstance(value, Tensor) else value
                 totals[name] = totals.get(name, 0.0) + value
 
-        gradients = [_local(p.grad) for p in self.optimizer.parameters if p.grad is not None]
+        gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
+        if self.parallel.world_size > 1:
+            gradients = shards(gradients)
         names = sorted(totals)
         sum_loss, n_tokens, square, *sums = self._sum_over_ranks(
             losses, n_tokens, gradients, [totals[name] for name in names]
@@ -156,10 +158,3 @@ def fit(
         if done == total_steps or done % checkpoints.every_steps == 0:
             checkpoints.save(done, trainer.state_tensors(), extra() if extra is not None else {}, trainer.parallel)
     return first
-
-
-def _local(gradient: Tensor) -> Tensor:
-    """This rank's shard of a gradient, or the gradient."""
-    from torch.distributed.tensor import DTensor
-
-    return gradient.to_local() if isinstance(gradient, DTensor) else gradient
