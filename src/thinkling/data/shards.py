@@ -15,7 +15,6 @@ import shutil
 import zlib
 from array import array
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +106,12 @@ class TokenSource:
         self._index = self._map("index.bin", np.dtype("<i8"), self.n_documents + 1)
         if zlib.crc32(self._index.data) != meta["index_crc32"] or not self._index_is_sound():
             raise self._damaged("index.bin", "its content is not what was written")
+        self._lengths = np.diff(self._index)
 
-    @cached_property
+    @property
     def lengths(self) -> np.ndarray:
         """Tokens a document, int64 (n_documents,)."""
-        return np.diff(self._index)
+        return self._lengths
 
     def document(self, i: int) -> np.ndarray:
         """Token ids of document i, a read-only view (T,) of uint16 or uint32."""

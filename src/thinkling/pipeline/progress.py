@@ -85,7 +85,7 @@ class TerminalProgress:
             console=self.console,
             transient=True,
         ) as bars:
-            yield _RichTask(bars, bars.add_task(label, total=total, completed=done, unit=unit, note=""))
+            yield _RichTask(bars, bars.add_task(label, total=total, completed=int(done), unit=unit, note=""))
 
 
 def short(value: float) -> str:

@@ -194,11 +194,15 @@ def explain(error: ValidationError) -> list[str]:
             lines.append(f"{field}: {message}" if field else message)
         elif item["type"] == "missing":
             lines.append(f"{field}: missing")
-        elif item["type"] == "union_tag_invalid":
-            key = item["ctx"]["discriminator"].strip("'")
-            lines.append(f"{field}: {key} {item['ctx']['tag']!r} is unknown; known are {item['ctx']['expected_tags']}")
-        elif item["type"] == "union_tag_not_found":
-            lines.append(f"{field}: {item['ctx']['discriminator'].strip(chr(39))} is missing")
+        elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            context = item.get("ctx", {})
+            key = str(context.get("discriminator")).strip("'")
+            known = context.get("expected_tags")
+            lines.append(
+                f"{field}: {key} {context['tag']!r} is unknown; known are {known}"
+                if known
+                else f"{field}: {key} is missing"
+            )
         else:
             shown = "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
             lines.append(f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}")

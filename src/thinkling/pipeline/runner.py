@@ -22,6 +22,7 @@ from thinkling.pipeline.raw import directory_digests, source_digests
 from thinkling.pipeline.recipe import Recipe
 from thinkling.seeds import derive
 from thinkling.stages.base import Silent, StageConfig, StageContext
+from thinkling.stages.sources import ModelSource
 
 State = Literal["done", "partial", "to do", "waiting"]
 
@@ -88,8 +89,9 @@ class Run:
         """
         found: dict[str, Artifact] = {}
         for role, giver in self.recipe.stages[name].inputs.items():
-            if giver in self.recipe.sources:
-                found[role] = model_source(Path(self.recipe.sources[giver].path))  # pyright: ignore[reportAttributeAccessIssue]
+            source = self.recipe.sources.get(giver)
+            if isinstance(source, ModelSource):
+                found[role] = model_source(Path(source.path))
             elif giver in done:
                 found[role] = done[giver]
             else:
