@@ -70,8 +70,8 @@ def ratios(lengths: Sequence[int], pairs: int) -> list[float]:
     mask = (ids.unsqueeze(0) == ids.unsqueeze(1)).tril()[None, None]
     peer = masked(mask)
 
-    def ours(*tensors: Tensor) -> Tensor:
-        return packed_attention(*tensors, DocumentLayout.from_lengths([lengths], ROW))
+    def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return packed_attention(q, k, v, DocumentLayout.from_lengths([lengths], ROW))
 
     for a, b in zip(run(tensors, ours), run(tensors, peer), strict=True):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max()
@@ -102,6 +102,11 @@ def speed(pairs: int) -> dict[str, Any]:
     return interval(found) | details | {"equal_documents": interval(equal)}
 
 
+def packed(layout: DocumentLayout) -> Callable[..., Tensor]:
+    """Ours, of one layout."""
+    return lambda q, k, v: packed_attention(q, k, v, layout)
+
+
 def leaks() -> dict[str, Any]:
     """A8b."""
     found: dict[str, float] = {}
@@ -109,7 +114,7 @@ def leaks() -> dict[str, Any]:
     for name, (lengths, row_length) in LAYOUTS.items():
         layout = DocumentLayout.from_lengths(lengths, row_length)
         tensors = inputs(len(lengths), row_length)
-        reference = run(tensors, lambda *t, layout=layout: packed_attention(*t, layout))
+        reference = run(tensors, packed(layout))
         found[name] = 0.0
         for row, sizes in enumerate(lengths):
             for i, n in enumerate(sizes):
@@ -119,9 +124,7 @@ def leaks() -> dict[str, Any]:
                 for x in changed:
                     x[row, part] *= -100.0
                     x.requires_grad_()
-                for a, b in zip(
-                    run(changed, lambda *t, layout=layout: packed_attention(*t, layout)), reference, strict=True
-                ):
+                for a, b in zip(run(changed, packed(layout)), reference, strict=True):
                     moved = (a - b).detach().abs()
                     if not moved[row, part].any() and n > 1:
                         raise AssertionError(f"{name}: a changed document of {n} tokens did not move itself")
