@@ -34,16 +34,21 @@ _TURN_START = "<|im_start|>assistant\n"
 _ENDINGS = re.compile(r"(<\|im_end\|>|<\|endoftext\|>)\s*$")
 
 
-def read_answer(completion: str) -> str | None:
-    """The answer in what a model wrote in chat form, with or without the turns in which a tool replied.
+def read_reply(completion: str) -> str | None:
+    """What a model wrote in chat form after its thought and the last reply of a tool, lines kept.
 
-    It is what follows the last `</think>` or `</tool_response>`, white space made single spaces. None where there is
-    no readable answer: nothing follows, a thought was opened and not ended, or a tool call is left without response.
-    """
+    None where nothing is readable: nothing follows, a thought was opened and not ended, or a tool call is left without
+    response."""
     text = completion
     for tag in ("</think>", "</tool_response>", _TURN_START):
         text = text.rpartition(tag)[2]
-    text = " ".join(_ENDINGS.sub("", text).split())
+    text = _ENDINGS.sub("", text).strip()
     if not text or "<think>" in text or "<tool_call>" in text or "<|im_start|>" in text:
         return None
     return text
+
+
+def read_answer(completion: str) -> str | None:
+    """The same with white space made single spaces: the answer, where the reply is the answer and no more."""
+    reply = read_reply(completion)
+    return None if reply is None else " ".join(reply.split())

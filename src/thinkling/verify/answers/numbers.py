@@ -1,0 +1,161 @@
+"""Literal numbers, exactly: integers, decimals, fractions, mixed numbers, powers of ten, words, other bases."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+MOST_DIGITS = 400
+"""Decimal digits of what is worked out here, written or by an exponent: anything larger is left to the pool."""
+FEWEST_ROUNDED = 4
+"""Significant digits that a rounded value needs."""
+
+
+class Unreadable(ValueError):
+    """An answer or a reference that says nothing that can be compared."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """`decimals`: digits after the point of a decimal literal, None for any other; `digits`: its significant ones."""
+
+    value: Fraction
+    decimals: int | None = None
+    digits: int = 0
+    percent: bool = False
+
+    def scaled(self, factor: Fraction | int) -> Number:
+        return self if factor == 1 else Number(self.value * factor)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether it may stand for a value that has no finite decimal form."""
+        return self.decimals is not None and self.decimals > 0 and self.digits >= FEWEST_ROUNDED
+
+    @property
+    def half_step(self) -> Fraction:
+        """Half a unit of the last digit: the most by which a value rounded to this literal may be off."""
+        return Fraction(1, 2 * 10 ** (self.decimals or 0))
+
+
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
+_SIGNED = rf"[-+]? ?{_DECIMAL}"
+_EXPONENT = r"\{? ?\(?([-+]? ?\d+)\)? ?\}?"
+_LITERAL = re.compile(_DECIMAL)
+_SCIENTIFIC = re.compile(rf"(?:({_DECIMAL}) ?\\times )?10 ?\^ ?{_EXPONENT}|({_DECIMAL}) ?[eE]([-+]?\d+)")
+_FRACTION = re.compile(
+    rf"\\frac\{{ ?({_SIGNED}) ?\}}\{{ ?({_SIGNED}) ?\}}|({_SIGNED}) ?/ ?({_DECIMAL})"
+    rf"|\(({_SIGNED})\) ?/ ?\(?({_DECIMAL})\)?"
+)
+_MIXED = re.compile(rf"({_INTEGER}) ?\\frac\{{ ?(\d+) ?\}}\{{ ?(\d+) ?\}}|(\d+) (\d+) ?/ ?(\d+)")
+_POWER = re.compile(r"(\d+) ?\^ ?\{? ?(\d+) ?\}?")
+_BASED = re.compile(r"([0-9A-F]+) ?_ ?\{? ?(\d+) ?\}?", re.IGNORECASE)
+_ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+_TENS = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS = {word: value for value, word in enumerate(_ONES)} | {word: 10 * n for n, word in enumerate(_TENS, 3)}
+
+
+def read_number(text: str) -> Number | None:
+    """None where the text is no literal number. Raises Unreadable on a denominator of zero."""
+    text = text.strip()
+    sign = 1
+    while text[:1] in ("-", "+") or (text[:1] in ("(", "{") and _enclosed(text)):
+        if text[0] in "({":
+            text = text[1:-1].strip()
+        else:
+            sign, text = (-sign if text[0] == "-" else sign), text[1:].strip()
+    if len(text) > MOST_DIGITS or not any(character.isdigit() for character in text) or not text.isascii():
+        value = _WORDS.get(text.lower()) if sign == 1 else None
+        return None if value is None else Number(Fraction(value))
+    number = _unsigned(text)
+    return number if number is None or sign == 1 else Number(-number.value, number.decimals, number.digits)
+
+
+def _enclosed(text: str) -> bool:
+    return text[-1:] == {"(": ")", "{": "}"}[text[0]] and not any(bracket in text[1:-1] for bracket in "(){}")
+
+
+def _unsigned(text: str) -> Number | None:
+    if _LITERAL.fullmatch(text):
+        return _literal(text)
+    if match := _SCIENTIFIC.fullmatch(text):
+        mantissa = _literal(match[1] or match[3] or "1")
+        exponent = int((match[2] or match[4]).replace(" ", ""))
+        if abs(exponent) > MOST_DIGITS:
+            return None
+        value = mantissa.value * Fraction(10) ** exponent
+        return Number(value, max(0, (mantissa.decimals or 0) - exponent), mantissa.digits)
+    if match := _FRACTION.fullmatch(text):
+        over, under = (_signed(group) for group in match.groups() if group)
+        return _quotient(over, under)
+    if match := _MIXED.fullmatch(text):
+        whole, over, under = (_signed(group) for group in match.groups() if group)
+        return Number(whole + _quotient(over, under).value)
+    if (match := _POWER.fullmatch(text)) and len(match[2]) <= 3 and len(match[1]) * int(match[2]) <= MOST_DIGITS:
+        return Number(Fraction(int(match[1]) ** int(match[2])))
+    return None
+
+
+def _literal(text: str) -> Number:
+    text = text.replace(",", "").replace(" ", "")
+    whole, _, part = text.partition(".")
+    return Number(Fraction(f"{whole or 0}.{part or 0}"), len(part), len((whole + part).lstrip("0")))
+
+
+def _signed(text: str) -> Fraction:
+    text = text.replace(" ", "")
+    value = _literal(text.lstrip("+-")).value
+    return -value if text.startswith("-") else value
+
+
+def _quotient(over: Fraction, under: Fraction) -> Number:
+    if under == 0:
+        raise Unreadable("division by zero")
+    return Number(over / under)
+
+
+def read_based(text: str) -> tuple[str, int] | None:
+    """Signed digits and base of "4343_{6}"; None for anything else, or where a digit is none of the base."""
+    text = text.strip()
+    match = _BASED.fullmatch(text.removeprefix("-").lstrip())
+    if match is None or not 2 <= int(match[2][:4]) <= 36:
+        return None
+    digits, base = match[1].upper().lstrip("0") or "0", int(match[2])
+    sign = "-" if text.startswith("-") else ""
+    return (sign + digits, base) if all(int(digit, 36) < base for digit in digits) else None
+
+
+def same_number(reference: Number, answer: Number) -> bool:
+    """Equal as they stand, as percent against a plain number, or one as the rounding of the other.
+
+    50% is 0.5; it is also 50, since a question may ask for percent: not so below 1, where 0.5% would be 0.5."""
+    if reference.percent != answer.percent:
+        share, other = (reference, answer) if reference.percent else (answer, reference)
+        if abs(share.value) >= 1 and _same(share, other):
+            return True
+        places = None if share.decimals is None else share.decimals + 2
+        return _same(Number(share.value / 100, places, share.digits), other)
+    return _same(reference, answer)
+
+
+def _same(a: Number, b: Number) -> bool:
+    if a.value == b.value:
+        return True
+    for rounded, exact in ((a, b), (b, a)):
+        if rounded.rounded and exact.decimals is None and not finite_decimal(exact.value):
+            return abs(rounded.value - exact.value) <= rounded.half_step
+    return False
+
+
+def finite_decimal(value: Fraction) -> bool:
+    """Whether it has a decimal form that ends, and so needs no rounding."""
+    denominator = value.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return denominator == 1

@@ -1,0 +1,257 @@
+"""Reads an answer in the notation of notation.py into its form.
+
+What is between brackets, commas and relations is read exactly where it is a literal number; anything else is an
+`Expression`, which only the pool can compare.
+"""
+
+from __future__ import annotations
+
+import re
+
+from thinkling.verify.answers.forms import (
+    Assignment,
+    Equation,
+    Form,
+    Infinity,
+    Interval,
+    Items,
+    Mapping,
+    Matrix,
+    Union,
+    Words,
+)
+from thinkling.verify.answers.leaves import depths, has_variables, read_leaf
+from thinkling.verify.answers.numbers import Unreadable, read_number
+
+MOST_ITEMS = 50
+DEEPEST = 12
+"""Brackets in brackets that are read as a structure."""
+
+
+_SEPARATOR = re.compile(r"\s*(?:[,;]\s*)?\b(and|or)\b\s*|\s*[,;]\s*")
+_QUOTED_WORD = re.compile(r'"\s*(and|or)\s*"')
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])")
+_RELATION = re.compile(r"[<>≤≥]")
+_NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?'?|\\[a-z]+|[A-Za-z]\([A-Za-z]\)")
+_LONG_NAME = re.compile(r"(?:\\angle |m)?[A-Z]{2,3}|[A-Z]\([A-Z]\)")
+_EMPTY = {"∅", "no solution", "no solutions", "no real solution", "no real solutions", "empty set", "the empty set"}
+_REALS = {r"\mathbb{R}", "all real numbers", "all reals", "the real numbers"}
+REALS = Interval(Infinity(-1), Infinity(1), True, True)
+_MATRIX = re.compile(r"\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}")
+
+
+def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
+    """Raises Unreadable where the text is nothing that can be compared. `thousands`: 1,234 is one number."""
+    text = text.strip()
+    if re.fullmatch('"[A-Za-z]{2,3}"', text) and read_number(text[1:-1]) is None:
+        return Words(text[1:-1].lower())  # without the quotes it could be a product
+    text = _QUOTED_WORD.sub(r" \1 ", _unquoted(text)).strip()
+    if not text or depth > DEEPEST or not _balanced(text):
+        raise Unreadable("nothing readable")
+    if text.replace('"', "").lower() in _EMPTY or text.replace(" ", "") in (r"\{\}", "{}"):
+        return Items("set", ())
+    if text.replace('"', "").strip() in _REALS:
+        return REALS
+    if "∈" in text:
+        return _member(text, depth)
+    pieces, words = _split(text, protect=thousands and depth == 0)
+    if len(pieces) > 1:
+        return _listing(pieces, words, depth)
+    if len(parts := _split_on(text, "∪")) > 1:
+        return Union(tuple(read(part, depth + 1) for part in parts))
+    if any(sign in text for sign in "≠∩≈"):
+        text = text.removeprefix("≈").strip()
+        if any(sign in text for sign in "≠∩≈"):
+            raise Unreadable("a relation that is no answer")
+    if _top_level(text, "<>≤≥"):
+        return _inequality(text, depth)
+    if len(sides := _split_on(text, "=")) > 1:
+        return _equation(text, sides, depth)
+    if (form := _bracketed(text, depth)) is not None:
+        return form
+    if "±" in text:
+        signs = [("+", "-"), ("-", "+")]
+        return Items("list", tuple(read(_signed(text, plus, minus), depth + 1) for plus, minus in signs))
+    return read_leaf(text)
+
+
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer) )?\(?([A-Z])\)?|\(([A-Z])\) ?(?!and\b|or\b)[^,;]*|([A-Z])[.):] ?(?!and\b|or\b)[^,;]*",
+    re.IGNORECASE,
+)
+
+
+def choice(text: str) -> str | None:
+    """The letter of "B", "(B)", "B. 12", "(B) 12", "option B", as a capital; None where none or several are chosen."""
+    match = _CHOICE.fullmatch(" ".join(text.replace('"', "").split()))
+    return None if match is None else (match[1] or match[2] or match[3]).upper()
+
+
+def _signed(text: str, plus: str, minus: str) -> str:
+    text = text.replace("±", plus).replace("∓", minus).strip()
+    return text[1:].strip() if text.startswith("+") else text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2 else text
+
+
+def _balanced(text: str) -> bool:
+    """Braces pair up; round and square ones do by number, since intervals mix them."""
+    depth = brackets = 0
+    for character in text:
+        depth += (character == "{") - (character == "}")
+        brackets += (character in "([") - (character in ")]")
+        if depth < 0 or brackets < 0:
+            return False
+    return depth == brackets == 0 and text.count('"') % 2 == 0
+
+
+def _top_level(text: str, signs: str) -> bool:
+    return any(depth == 0 and character in signs for character, depth in zip(text, depths(text), strict=True))
+
+
+def _split_on(text: str, sign: str) -> list[str]:
+    cuts = [at for at, depth in enumerate(depths(text)) if depth == 0 and text[at] == sign]
+    starts = [0, *(cut + 1 for cut in cuts)]
+    return [text[start:end].strip() for start, end in zip(starts, [*cuts, len(text)], strict=True)]
+
+
+def _split(text: str, protect: bool) -> tuple[list[str], set[str]]:
+    """Pieces between commas, semicolons, "and", "or" outside brackets and quotes, and which of these words were there.
+
+    `protect`: the commas of 1,234 part no pieces."""
+    inside = depths(text)
+    kept = {at for match in _THOUSANDS.finditer(text) for at in range(*match.span())} if protect else set()
+    pieces: list[str] = []
+    words: set[str] = set()
+    start = 0
+    for match in _SEPARATOR.finditer(text):
+        sign = match.start() + len(match[0]) - len(match[0].lstrip())
+        if inside[sign] or sign in kept or text.count('"', 0, sign) % 2:
+            continue
+        pieces.append(text[start : match.start()].strip())
+        words.add(match[1] or ",")
+        start = match.end()
+    pieces.append(text[start:].strip())
+    if len(pieces) > MOST_ITEMS or (len(pieces) > 1 and not all(pieces)):
+        raise Unreadable("a list with gaps, or a very long one")
+    return pieces, words
+
+
+def _listing(pieces: list[str], words: set[str], depth: int) -> Form:
+    items = tuple(read(piece, depth + 1) for piece in pieces)
+    if all(isinstance(item, Interval) for item in items):
+        return _joined([item for item in items if isinstance(item, Interval)], words)
+    named = [item for item in items if isinstance(item, Assignment)]
+    if len(named) == len(items) and len({item.name for item in named}) == len(named):
+        named.sort(key=lambda item: item.name)
+        return Mapping(tuple(item.name for item in named), tuple(item.value for item in named))
+    if named and len({item.name for item in named}) > 1:
+        raise Unreadable("assignments to several names among others")
+    items = tuple(item.value if isinstance(item, Assignment) else item for item in items)
+    return Items("list", _flat(items))
+
+
+def _flat(items: tuple[Form, ...]) -> tuple[Form, ...]:
+    """1 ± 2 among other items is two of them."""
+    parts: list[Form] = []
+    for item in items:
+        parts.extend(item.items if isinstance(item, Items) and item.kind == "list" else [item])
+    return tuple(parts)
+
+
+def _joined(items: list[Interval], words: set[str]) -> Form:
+    """x < 2 or x > 3 is a union; x > 2 and x < 3 an interval; intervals between commas a list."""
+    if "or" in words and len({item.name for item in items}) == 1:
+        return Union(tuple(Interval(item.low, item.high, item.low_open, item.high_open) for item in items))
+    if len(items) == 2 and items[0].name and items[0].name == items[1].name:
+        below = [item for item in items if item.low == Infinity(-1)]
+        above = [item for item in items if item.high == Infinity(1)]
+        if len(below) == len(above) == 1 and below[0] is not above[0]:
+            return Interval(above[0].low, below[0].high, above[0].low_open, below[0].high_open, items[0].name)
+    return Items("list", tuple(items))
+
+
+def _member(text: str, depth: int) -> Form:
+    name, _, rest = text.partition("∈")
+    if not _NAME.fullmatch(name.strip()):
+        raise Unreadable("membership of more than a name")
+    form = read(rest, depth + 1)
+    if isinstance(form, Items) and form.kind == "tuple" and len(form.items) == 2:
+        form = Interval(*form.items, True, True)
+    return form
+
+
+def _inequality(text: str, depth: int) -> Form:
+    sides = [side.strip() for side in _RELATION.split(text)]
+    signs = _RELATION.findall(text)
+    if not all(sides) or len(sides) > 3:
+        raise Unreadable("an inequality without a side")
+    if signs[0] in ">≥" and len({sign in ">≥" for sign in signs}) == 1:  # read from the small side
+        sides.reverse()
+        signs = [{">": "<", "≥": "≤"}[sign] for sign in reversed(signs)]
+    if any(sign in ">≥" for sign in signs):
+        raise Unreadable("an inequality in two directions")
+    opens = [sign == "<" for sign in signs]
+    named = [bool(_NAME.fullmatch(side)) for side in sides]
+    bounds = [side for side, name in zip(sides, named, strict=True) if not name]
+    if named.count(True) != 1 or any(has_variables(bound) for bound in bounds) or (len(sides) == 3 and not named[1]):
+        if "=" in text or len(sides) == 3:
+            raise Unreadable("an inequality between expressions")
+        return Equation(text, sides[-1])
+    name = _key(sides[named.index(True)])
+    values = [read(bound, depth + 1) for bound in bounds]
+    if len(sides) == 3:
+        return Interval(values[0], values[1], opens[0], opens[1], name)
+    if named[0]:
+        return Interval(Infinity(-1), values[0], True, opens[0], name)
+    return Interval(values[0], Infinity(1), opens[0], True, name)
+
+
+def _equation(text: str, sides: list[str], depth: int) -> Form:
+    if not all(sides):
+        raise Unreadable("an equation without a side")
+    name = sides[0] if _NAME.fullmatch(sides[0]) or _LONG_NAME.fullmatch(sides[0]) else ""
+    if not name and len(sides) == 2 and _NAME.fullmatch(sides[1]) and not has_variables(sides[0]):
+        name, sides = sides[1], sides[::-1]
+    values = sides[1:] if name else sides
+    if not name and any(has_variables(side) for side in sides):
+        return Equation(text, sides[-1])
+    form = read(values[-1], depth + 1)
+    numbers = [number for value in values if (number := read_number(value.rstrip("%"))) and "%" not in value]
+    if len({number.value for number in numbers}) > 1:
+        raise Unreadable("an equation between different numbers")
+    return Assignment(_key(name), form, text) if name else form
+
+
+def _key(name: str) -> str:
+    return name.replace("{", "").replace("}", "").replace(" ", "")
+
+
+def _bracketed(text: str, depth: int) -> Form | None:
+    if match := _MATRIX.fullmatch(text):
+        rows = [row for row in match[2].split(r"\\") if row.strip()]
+        cells = tuple(tuple(read(cell, depth + 1) for cell in row.split("&")) for row in rows)
+        if not cells or len({len(row) for row in cells}) != 1 or sum(map(len, cells)) > MOST_ITEMS:
+            raise Unreadable("a matrix of unequal rows")
+        return Matrix(cells)
+    braces = text.startswith(r"\{") and text.endswith(r"\}")
+    inner = text[2:-2] if braces else text[1:-1]
+    if not braces and (text[0] not in "([{" or text[-1] not in ")]}"):
+        return None
+    if 0 in depths(text)[2 if braces else 1 :]:
+        return None  # (a)(b)
+    if braces and (condition := re.fullmatch(r"\s*[a-z]\s*(?:\\mid|\||:)(.+)", inner)):
+        return read(condition[1], depth + 1)
+    pieces, words = _split(inner, protect=False)
+    if words - {","}:
+        return None
+    items = tuple(read(piece, depth + 1) for piece in pieces)
+    if braces or text[0] == "{":
+        return Items("set", _flat(items)) if text[-1] == "}" else None
+    if len(items) == 1:
+        return items[0]
+    if len(items) == 2 and text[0] + text[-1] != "()":
+        return Interval(items[0], items[1], text[0] == "(", text[-1] == ")")
+    return Items("tuple", items) if text[0] + text[-1] in ("()", "[]") else None

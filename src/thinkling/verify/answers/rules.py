@@ -1,0 +1,248 @@
+"""Whether an answer is the reference: exact rules on their forms. What only algebra can decide is asked of `same`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from thinkling.verify.answers.forms import (
+    Assignment,
+    Based,
+    Equation,
+    Expression,
+    Form,
+    Infinity,
+    Interval,
+    Items,
+    Letter,
+    Mapping,
+    Matrix,
+    Quantity,
+    Ratio,
+    Union,
+    Words,
+)
+from thinkling.verify.answers.leaves import has_variables
+from thinkling.verify.answers.notation import condensed
+from thinkling.verify.answers.numbers import Number, Unreadable, same_number
+from thinkling.verify.answers.reading import read
+from thinkling.verify.answers.units import quotient
+
+Same = Callable[[Form, Form], bool]
+"""Whether two leaves (numbers, letters, expressions), or two equations, say the same: `same(reference, answer)`."""
+_OPERATOR = re.compile(r"(?<=[\w})!])\s*(?:[-+/*]|\\times)|\)\s*\(|\d\s*\(|\}\s*\{(?!\d+\})")
+
+
+_WORK = re.compile(r"\\(?:int|iint|sum|prod|lim|det|gcd|lcm|max|min|ldots|cdots|dots)(?![A-Za-z])")
+
+
+class Comparison:
+    """`question` fixes a unit or a base that an answer then may leave out.
+
+    Monotone: what is not the reference with a `same` that always agrees is not the reference with any other."""
+
+    def __init__(self, question: str, same: Same) -> None:
+        self.question = question
+        self.same = same
+
+    def __call__(self, reference: Form, answer: Form) -> bool:
+        if isinstance(reference, Assignment) or isinstance(answer, Assignment):
+            return self._assignments(reference, answer)
+        if isinstance(reference, Equation) or isinstance(answer, Equation):
+            return self._equations(reference, answer)
+        if isinstance(reference, Quantity) or isinstance(answer, Quantity):
+            return self._quantities(reference, answer)
+        if isinstance(reference, Mapping) or isinstance(answer, Mapping):
+            return self._mappings(reference, answer)
+        if isinstance(reference, Interval | Union) or isinstance(answer, Interval | Union):
+            return self._intervals(reference, answer)
+        if isinstance(reference, Matrix) or isinstance(answer, Matrix):
+            return self._matrices(reference, answer)
+        if isinstance(reference, Items) or isinstance(answer, Items):
+            return self._items(reference, answer)
+        return self._leaves(reference, answer)
+
+    def texts(self, reference: Form, answer: str) -> bool:
+        """The answer read as the reference asks for: "81,256" is two numbers beside a reference that is a list.
+
+        Raises Unreadable where the answer is nothing that can be compared."""
+        return self(reference, read(answer, thousands=not isinstance(reference, Items)))
+
+    def _ordered(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
+        return len(reference) == len(answer) and all(map(self, reference, answer))
+
+    def _unordered(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
+        """A one-to-one match, by augmenting paths: a greedy one could miss it where `same` only supposes."""
+        if len(reference) != len(answer):
+            return False
+        edges = [[at for at, other in enumerate(answer) if self(one, other)] for one in reference]
+        matched: dict[int, int] = {}
+
+        def place(row: int, seen: set[int]) -> bool:
+            for column in edges[row]:
+                if column not in seen:
+                    seen.add(column)
+                    if column not in matched or place(matched[column], seen):
+                        matched[column] = row
+                        return True
+            return False
+
+        return all(place(row, set()) for row in range(len(reference)))
+
+    def _assignments(self, reference: Form, answer: Form) -> bool:
+        if isinstance(reference, Assignment) and isinstance(answer, Assignment):
+            if reference.name == answer.name:
+                return self(reference.value, answer.value)
+            return any(has_variables(side.text.partition("=")[2]) for side in (reference, answer)) and self.same(
+                Equation(reference.text, ""), Equation(answer.text, "")
+            )
+        if isinstance(reference, Assignment):
+            if isinstance(answer, Equation):
+                return "=" in answer.text and self.same(Equation(reference.text, ""), answer)
+            return self(reference.value, answer)
+        assert isinstance(answer, Assignment)
+        if isinstance(reference, Equation):
+            return "=" in reference.text and self.same(reference, Equation(answer.text, ""))
+        return self(reference, answer.value)
+
+    def _equations(self, reference: Form, answer: Form) -> bool:
+        """An equation is one where the reference is; else it is a chain, and its last side is the answer."""
+        if isinstance(reference, Equation):
+            return isinstance(answer, Equation) and self.same(reference, answer)
+        if not isinstance(answer, Equation) or "=" not in answer.text:
+            return False
+        try:
+            return self(reference, read(answer.last))
+        except Unreadable:
+            return False
+
+    def _quantities(self, reference: Form, answer: Form) -> bool:
+        if not isinstance(reference, Quantity):
+            assert isinstance(answer, Quantity)
+            return isinstance(reference, Number | Expression) and self(reference, answer.value)
+        if isinstance(answer, Quantity):
+            rate = quotient(reference.unit, answer.unit)
+            return rate is not None and self(reference.value, _scaled(answer.value, rate))
+        if not isinstance(answer, Number | Expression) or (isinstance(answer, Number) and answer.percent):
+            return False
+        free = reference.unit.loose or reference.unit.named_in(self.question)
+        return free and self(reference.value, answer)
+
+    def _mappings(self, reference: Form, answer: Form) -> bool:
+        """x = 2, y = 3 is also (2, 3): values in the order of their names."""
+        if isinstance(reference, Mapping) and isinstance(answer, Mapping):
+            return reference.names == answer.names and self._ordered(reference.values, answer.values)
+        mapping, other = (reference, answer) if isinstance(reference, Mapping) else (answer, reference)
+        if not isinstance(mapping, Mapping) or not isinstance(other, Items) or other.kind == "set":
+            return False
+        pair = (mapping.values, other.items) if mapping is reference else (other.items, mapping.values)
+        return self._ordered(*pair)
+
+    def _intervals(self, reference: Form, answer: Form) -> bool:
+        if isinstance(reference, Union) and isinstance(answer, Union):
+            return self._unordered(reference.parts, answer.parts)
+        one, other = _as_interval(reference), _as_interval(answer)
+        if one is None or other is None or (one.name and other.name and one.name != other.name):
+            return False
+        opens = one.low_open == other.low_open and one.high_open == other.high_open
+        return opens and self(one.low, other.low) and self(one.high, other.high)
+
+    def _matrices(self, reference: Form, answer: Form) -> bool:
+        """A single row or column is also a tuple."""
+        if isinstance(reference, Matrix) and isinstance(answer, Matrix):
+            rows = (reference.rows, answer.rows)
+            return len(rows[0]) == len(rows[1]) and all(map(self._ordered, *rows))
+        one, other = _line(reference), _line(answer)
+        return one is not None and other is not None and self._ordered(one, other)
+
+    def _items(self, reference: Form, answer: Form) -> bool:
+        if not isinstance(reference, Items) or not isinstance(answer, Items):
+            return False
+        kinds = {reference.kind, answer.kind}
+        if kinds == {"tuple", "set"}:
+            return False
+        return (self._ordered if "tuple" in kinds else self._unordered)(reference.items, answer.items)
+
+    def _leaves(self, reference: Form, answer: Form) -> bool:
+        if isinstance(reference, Number) and isinstance(answer, Number):
+            return same_number(reference, answer)
+        if isinstance(reference, Based) or isinstance(answer, Based):
+            return self._based(reference, answer)
+        if isinstance(reference, Ratio) or isinstance(answer, Ratio):
+            return _same_ratio(_parts(reference), _parts(answer))
+        if isinstance(reference, Letter) and isinstance(answer, Letter):
+            return reference.letter.lower() == answer.letter.lower()
+        if isinstance(reference, Words) and isinstance(answer, Expression):
+            return reference.text == answer.text.lower()
+        if isinstance(reference, Expression) and isinstance(answer, Words):
+            return reference.text.lower() == answer.text
+        if isinstance(reference, Words | Infinity) or isinstance(answer, Words | Infinity):
+            return reference == answer
+        if isinstance(answer, Expression) and is_unfinished(answer.text, reference):
+            return False
+        if isinstance(reference, Expression) and isinstance(answer, Expression) and _same_text(reference, answer):
+            return True
+        percent = [side for side in (reference, answer) if isinstance(side, Number) and side.percent]
+        numbers = isinstance(reference, Expression) or isinstance(answer, Expression)
+        return numbers and not percent and self.same(reference, answer)
+
+    def _based(self, reference: Form, answer: Form) -> bool:
+        if isinstance(reference, Based) and isinstance(answer, Based):
+            return reference == answer
+        based, other = (reference, answer) if isinstance(reference, Based) else (answer, reference)
+        if not isinstance(based, Based) or not isinstance(other, Number) or not based.digits.lstrip("-").isdecimal():
+            return False
+        named = based is answer or re.search(rf"\bbase\W{{0,4}}{based.base}\b", self.question) is not None
+        return named and other.decimals == 0 and not other.percent and other.value == int(based.digits)
+
+
+def is_unfinished(answer: str, reference: Form) -> bool:
+    """Whether it leaves work to the verifier: an integral, a sum or the like that the reference has not; or, beside a
+    reference that is no expression, a sum, difference, product or quotient of numbers. 2^{10}, 10! and √16 are none."""
+    expected = reference.text if isinstance(reference, Expression) else ""
+    if _WORK.search(answer) and not _WORK.search(expected):
+        return True
+    text = answer.removeprefix("-")
+    if expected or has_variables(text) or r"\pi" in text or re.search("[ei]", re.sub(r"\\[a-z]+", "", text)):
+        return False
+    return _OPERATOR.search(re.sub(r"[\^_]\s*\{[^{}]*\}", "^", text)) is not None
+
+
+def _same_text(one: Expression, other: Expression) -> bool:
+    return condensed(one.text) == condensed(other.text)
+
+
+def _scaled(value: Number | Expression, rate: Fraction) -> Number | Expression:
+    if isinstance(value, Number):
+        return value.scaled(rate)
+    if rate == 1:
+        return value
+    return Expression(rf"\frac{{{rate.numerator}}}{{{rate.denominator}}}({value.text})")
+
+
+def _as_interval(form: Form) -> Interval | None:
+    """(1, 2) may be a pair and an open interval."""
+    if isinstance(form, Items) and form.kind == "tuple" and len(form.items) == 2:
+        return Interval(form.items[0], form.items[1], True, True)
+    return form if isinstance(form, Interval) else None
+
+
+def _line(form: Form) -> tuple[Form, ...] | None:
+    if isinstance(form, Items) and form.kind == "tuple":
+        return form.items
+    if isinstance(form, Matrix) and 1 in (len(form.rows), len(form.rows[0])):
+        return tuple(cell for row in form.rows for cell in row)
+    return None
+
+
+def _parts(form: Form) -> list[Fraction]:
+    if isinstance(form, Ratio):
+        return [part.value for part in form.parts]
+    return [form.value, Fraction(1)] if isinstance(form, Number) and not form.percent else []
+
+
+def _same_ratio(one: list[Fraction], other: list[Fraction]) -> bool:
+    if len(one) != len(other) or not one or not one[-1] or not other[-1]:
+        return False
+    return all(a * other[-1] == b * one[-1] for a, b in zip(one, other, strict=True))

@@ -1,0 +1,217 @@
+"""Units of measurement, exact: a factor and dimensions, read from words and symbols.
+
+Factors are exact by definition of the unit (international yard and pound, US gallon). Degrees Celsius and Fahrenheit
+are dimensions of their own: a temperature is compared only in its own scale.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+_INCH = Fraction("0.0254")
+_GALLON = 231 * _INCH**3
+_OUNCE = Fraction("0.028349523125")
+
+# spellings: factor, dimensions
+_TABLE: dict[str, tuple[Fraction | int | str, dict[str, int]]] = {
+    "m meter metre": (1, {"m": 1}),
+    "km kilometer kilometre": (1000, {"m": 1}),
+    "dm decimeter decimetre": ("0.1", {"m": 1}),
+    "cm centimeter centimetre": ("0.01", {"m": 1}),
+    "mm millimeter millimetre": ("0.001", {"m": 1}),
+    "nm nanometer nanometre": ("1e-9", {"m": 1}),
+    "in inch": (_INCH, {"m": 1}),
+    "ft foot": (12 * _INCH, {"m": 1}),
+    "yd yard": (36 * _INCH, {"m": 1}),
+    "mi mile": (63360 * _INCH, {"m": 1}),
+    "acre": (4840 * (36 * _INCH) ** 2, {"m": 2}),
+    "ha hectare": (10000, {"m": 2}),
+    "l liter litre": ("0.001", {"m": 3}),
+    "ml milliliter millilitre": ("0.000001", {"m": 3}),
+    "gal gallon": (_GALLON, {"m": 3}),
+    "qt quart": (_GALLON / 4, {"m": 3}),
+    "pt pint": (_GALLON / 8, {"m": 3}),
+    "g gram": ("0.001", {"kg": 1}),
+    "kg kilogram": (1, {"kg": 1}),
+    "mg milligram": ("0.000001", {"kg": 1}),
+    "lb pound": (16 * _OUNCE, {"kg": 1}),
+    "oz ounce": (_OUNCE, {"kg": 1}),
+    "s sec second": (1, {"s": 1}),
+    "ms millisecond": ("0.001", {"s": 1}),
+    "min minute": (60, {"s": 1}),
+    "h hr hour": (3600, {"s": 1}),
+    "day": (86400, {"s": 1}),
+    "week": (7 * 86400, {"s": 1}),
+    "month": (1, {"month": 1}),
+    "yr year": (12, {"month": 1}),
+    "mph": (63360 * _INCH / 3600, {"m": 1, "s": -1}),
+    "kph kmh kmph": (Fraction(1000, 3600), {"m": 1, "s": -1}),
+    "N newton": (1, {"kg": 1, "m": 1, "s": -2}),
+    "J joule": (1, {"kg": 1, "m": 2, "s": -2}),
+    "kJ kilojoule": (1000, {"kg": 1, "m": 2, "s": -2}),
+    "W watt": (1, {"kg": 1, "m": 2, "s": -3}),
+    "kW kilowatt": (1000, {"kg": 1, "m": 2, "s": -3}),
+    "Pa pascal": (1, {"kg": 1, "m": -1, "s": -2}),
+    "kPa kilopascal": (1000, {"kg": 1, "m": -1, "s": -2}),
+    "Hz hertz": (1, {"s": -1}),
+    "A amp ampere": (1, {"A": 1}),
+    "V volt": (1, {"kg": 1, "m": 2, "s": -3, "A": -1}),
+    "C coulomb": (1, {"A": 1, "s": 1}),
+    "K kelvin": (1, {"K": 1}),
+    "mol mole": (1, {"mol": 1}),
+    "°C celsius": (1, {"celsius": 1}),
+    "°F fahrenheit": (1, {"fahrenheit": 1}),
+    "° deg degree": (1, {"degree": 1}),
+    "rad radian": (1, {"radian": 1}),
+    "$ dollar usd buck": (1, {"dollar": 1}),
+    "¢ cent": ("0.01", {"dollar": 1}),
+    "€ eur euro": (1, {"euro": 1}),
+    "£ gbp": (1, {"sterling": 1}),
+    "¥ yen": (1, {"yen": 1}),
+    "unit": (1, {"unit": 1}),
+}
+_IRREGULAR = {"feet": "foot", "inches": "inch", "lbs": "lb", "hrs": "hr"}
+LOOSE = frozenset({"degree", "radian", "dollar", "euro", "sterling", "yen", "unit"})
+"""Dimensions that an answer may leave out though the reference has them."""
+_BY_SPELLING = {
+    spelling: (Fraction(factor), dimensions)
+    for spellings, (factor, dimensions) in _TABLE.items()
+    for spelling in spellings.split()
+}
+MULTIPLIERS = {
+    "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+}  # fmt: skip
+_TOKEN = re.compile(r"\s*(?:(°\s?[CF]\b|[°$€£¥¢])|([A-Za-z]+)\.?|(\^\{?-?\d+\}?)|(/)|(\\times|[*()]|-(?=[A-Za-z])))")
+_NOT_NOUNS = frozenset(
+    {
+        "not", "no", "nor", "or", "and", "but", "if", "is", "are", "was", "were", "be", "been", "isn", "minus", "plus",
+        "times", "than", "less", "maybe", "perhaps", "either", "neither", "wrong", "incorrect", "false", "only", "half",
+        "double", "twice", "it", "that", "this", "what", "which", "we", "i", "all", "any", "none",
+    }
+)  # fmt: skip
+MOST_WORDS = 5
+"""Words of what is counted, as in "18 dollars every day": more is a sentence."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`dimensions`: name and power, by name; a counted thing ("apples") is a dimension of its own, "#apple"."""
+
+    factor: Fraction
+    dimensions: tuple[tuple[str, int], ...]
+    words: frozenset[str]
+    """Every spelling of what it is made of, to look for in a question."""
+
+    @property
+    def counted(self) -> bool:
+        return any(name.startswith("#") for name, _ in self.dimensions)
+
+    @property
+    def loose(self) -> bool:
+        """Whether an answer may leave it out: money, angles and counted things."""
+        return self.counted or all(name in LOOSE for name, _ in self.dimensions)
+
+    def named_in(self, question: str) -> bool:
+        """Whether every part of it is named in the question, which then has fixed it."""
+        asked = {_singular(word) for word in re.findall(r"[A-Za-z]+|[°$€£¥¢]", question)}
+        return all(any(name in asked for name in spellings) for spellings in map(_spellings, self.words))
+
+
+def read_unit(text: str) -> Unit | None:
+    """Reads "m/s^2", "miles per hour", "square feet", "apples". None: that is no unit and nothing that is counted."""
+    return _measure(text) or _counted(text)
+
+
+@lru_cache(maxsize=4096)
+def _measure(text: str) -> Unit | None:
+    factor, sign, power_before, last = Fraction(1), 1, 1, ""
+    dimensions: dict[str, int] = {}
+    words: set[str] = set()
+    at, text = 0, text.rstrip()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            return None
+        at = match.end()
+        symbol, word, power, slash, _ = match.groups()
+        if slash or word == "per":
+            sign, last = -1, ""
+        elif word in ("square", "sq", "cubic", "cu"):
+            power_before = 2 if word.startswith("s") else 3
+        elif power or word in ("squared", "cubed"):
+            if not last:
+                return None
+            value = int(power.strip("^{}")) if power else 2 if word == "squared" else 3
+            if not 1 <= abs(value) <= 9:
+                return None
+            factor = _add(last, (value - 1) * sign, dimensions, factor)
+            last = ""
+        elif symbol or word:
+            last = _lookup(symbol.replace(" ", "") if symbol else word)
+            if not last:
+                return None
+            words.add(last)
+            factor = _add(last, power_before * sign, dimensions, factor)
+            power_before = 1
+    if not words:
+        return None
+    return Unit(factor, tuple(sorted((name, power) for name, power in dimensions.items() if power)), frozenset(words))
+
+
+def _add(spelling: str, power: int, dimensions: dict[str, int], factor: Fraction) -> Fraction:
+    own, parts = _BY_SPELLING[spelling]
+    for name, exponent in parts.items():
+        dimensions[name] = dimensions.get(name, 0) + exponent * power
+    return factor * own**power
+
+
+def _lookup(word: str) -> str:
+    """The spelling in the table, or ''. Symbols are case-sensitive as far as another unit needs it (m, M; s, S)."""
+    for spelling in (word, _singular(word), word.lower(), _singular(word.lower())):
+        if spelling in _BY_SPELLING and (len(word) > 1 or spelling == word or word == "L"):
+            return spelling
+    return ""
+
+
+def _counted(text: str) -> Unit | None:
+    words = text.replace("-", " ").split()
+    if not 1 <= len(words) <= MOST_WORDS or not all(re.fullmatch(r"[A-Za-z']+\.?", word) for word in words):
+        return None
+    plain = [word.lower().strip(".'") for word in words]
+    if any(word in _NOT_NOUNS or word in MULTIPLIERS for word in plain) or len(plain[0]) < 3:
+        return None
+    return Unit(Fraction(1), (("#" + _singular(plain[-1]), 1),), frozenset({_singular(plain[-1])}))
+
+
+def _singular(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) > 3 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith(("ches", "shes", "xes", "sses")):
+        return word[:-2]
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+@lru_cache(maxsize=256)
+def _spellings(word: str) -> frozenset[str]:
+    for spellings in _TABLE:
+        if word in spellings.split():
+            return frozenset(spellings.split())
+    return frozenset({word})
+
+
+def quotient(unit: Unit, other: Unit) -> Fraction | None:
+    """How many of `unit` one of `other` is; None where they measure different things."""
+    return other.factor / unit.factor if unit.dimensions == other.dimensions else None
+
+
+def multiplier(text: str) -> tuple[int, str]:
+    """Splits "million dollars" into 1,000,000 and "dollars"; 1 and the text where it starts with no such word."""
+    text = text.strip()
+    first, _, rest = text.partition(" ")
+    value = MULTIPLIERS.get(first.lower().rstrip("s"))
+    return (value, rest.strip()) if value is not None else (1, text)

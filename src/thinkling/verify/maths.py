@@ -1,0 +1,151 @@
+"""Answers to mathematical problems: exact rules first, algebra in a pool of processes where they cannot decide.
+
+The tiers, in order, and the outcome of each:
+
+- `same`: reference and answer are one text in the notation of answers/notation.py → right.
+- `reference`: the reference is empty, prose, or no mathematics → unverifiable.
+- `extract`: no answer in the reply → wrong. Where an answer is looked for: answers/extract.py.
+- `rules`: answers/rules.py decides exactly, both ways.
+- `math-verify`: symbolic.py in the pool decides; past its deadline → timeout, past its memory → unverifiable.
+- `pool`: there is no pool → error.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from thinkling.tasks.problem import Problem
+from thinkling.verify.answers.extract import final_answer
+from thinkling.verify.answers.forms import Form, Letter
+from thinkling.verify.answers.notation import condensed, plain
+from thinkling.verify.answers.numbers import Unreadable
+from thinkling.verify.answers.reading import choice, read
+from thinkling.verify.answers.rules import Comparison
+from thinkling.verify.pool import Pool, Reply, Request, shared
+from thinkling.verify.verdict import Outcome, Verdict, read_reply
+
+MOST_WORDS = 6
+"""Words in a row of prose from which a reference is a text to be judged, not an answer to be compared."""
+MOST_CACHED = 100_000
+SHORTEST_COPY = 3
+"""Characters of an expression that count as copied from the question."""
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
+_BOX_OR_HASHES = re.compile(r"\\boxed|####")
+_OUTCOMES = {
+    "equal": Outcome.RIGHT,
+    "different": Outcome.WRONG,
+    "unreadable": Outcome.WRONG,
+    "undecided": Outcome.UNVERIFIABLE,
+    "exhausted": Outcome.UNVERIFIABLE,
+    "timeout": Outcome.TIMEOUT,
+    "failed": Outcome.ERROR,
+}
+
+
+class MathsVerifier:
+    """`last_number`: a reply that marks no answer is judged by its last number (for models that know no marks).
+
+    What the pool found is kept by (reference, answer), in their common notation, with the question where it was asked.
+    """
+
+    def __init__(self, last_number: bool = False, pool: Pool | None = None) -> None:
+        self.last_number = last_number
+        self._pool = pool
+        self._known: OrderedDict[Request, Reply] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, problem: Problem, completion: str) -> Verdict:
+        """Judges one completion. Many at once share the pool: `verify_many`."""
+        return self.verify_many([(problem, completion)])[0]
+
+    def verify_many(self, samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """A verdict for each problem and what a model wrote, in order. `Problem.answer` is the reference: an answer, or
+        a solution that ends with one; `Problem.question` decides which unit or base an answer may leave out."""
+        verdicts = [self._without_pool(problem, completion) for problem, completion in samples]
+        requests = [verdict for verdict in verdicts if isinstance(verdict, Request)]
+        replies = self._ask(requests)
+        return [
+            _verdict(verdict, replies[verdict]) if isinstance(verdict, Request) else verdict for verdict in verdicts
+        ]
+
+    def _without_pool(self, problem: Problem, completion: str) -> Verdict | Request:
+        """The verdict, or what has to be asked of the pool."""
+        reference = reference_answer(problem.answer)
+        reply = read_reply(completion)
+        written = None if reply is None else final_answer(reply, self.last_number)
+        answer = "" if written is None else plain(written)
+        if answer and condensed(answer) == condensed(reference):
+            return Verdict(Outcome.RIGHT, "same", answer)
+        try:
+            expected = _read_reference(reference)
+        except Unreadable as error:
+            return Verdict(Outcome.UNVERIFIABLE, "reference", str(error))
+        if not answer:
+            return Verdict(Outcome.WRONG, "extract", "no readable answer")
+        if isinstance(expected, Letter) and expected.letter.isupper() and (chosen := choice(answer)) is not None:
+            return Verdict(Outcome.RIGHT if chosen == expected.letter else Outcome.WRONG, "rules", answer)
+        asked: list[Form] = []
+
+        def suppose(_: Form, form: Form) -> bool:
+            asked.append(form)
+            return True
+
+        try:
+            equal = Comparison(problem.question, suppose).texts(expected, answer)
+        except Unreadable as error:
+            return Verdict(Outcome.WRONG, "rules", f"{answer}: {error}")
+        if equal and asked and _copied(answer, reference, problem.question):
+            return Verdict(Outcome.WRONG, "rules", f"{answer}: copied from the question")
+        if equal and asked:
+            return Request(reference, answer, problem.question)
+        return Verdict(Outcome.RIGHT if equal else Outcome.WRONG, "rules", answer)
+
+    def _ask(self, requests: Sequence[Request]) -> dict[Request, Reply]:
+        """Known replies, and those of the pool; failures are not kept."""
+        with self._lock:
+            replies = {request: self._known[request] for request in requests if request in self._known}
+        new = [request for request in dict.fromkeys(requests) if request not in replies]
+        if new:
+            pool = self._pool or shared()
+            found = dict(zip(new, pool.compare_many(new), strict=True))
+            replies |= found
+            with self._lock:
+                self._known |= {request: reply for request, reply in found.items() if reply.kind != "failed"}
+                while len(self._known) > MOST_CACHED:
+                    self._known.popitem(last=False)
+        return replies
+
+
+def reference_answer(text: str) -> str:
+    """The reference in the common notation: a bare answer, or the last box or `####` line of a solution."""
+    found = final_answer(text) if _BOX_OR_HASHES.search(text) else text
+    return plain(found or "")
+
+
+def _copied(answer: str, reference: str, question: str) -> bool:
+    """Whether an expression stands in the question, and the reference does not: the task itself, handed back."""
+    asked = condensed(plain(question))
+    return len(condensed(answer)) >= SHORTEST_COPY and condensed(answer) in asked and condensed(reference) not in asked
+
+
+def _read_reference(reference: str) -> Form:
+    if len(_WORD.findall(reference)) > MOST_WORDS:
+        raise Unreadable("the reference is prose")
+    return read(reference)
+
+
+def _verdict(request: Request, reply: Reply) -> Verdict:
+    tier = "pool" if reply.kind == "failed" else "math-verify"
+    return Verdict(_OUTCOMES[reply.kind], tier, f"{request.answer}: {reply.detail}" if reply.detail else request.answer)
+
+
+verify = MathsVerifier()
+verify_by_last_number = MathsVerifier(last_number=True)
+
+
+def verify_many(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    """`MathsVerifier.verify_many` of the shared verifier named "maths"."""
+    return verify.verify_many(samples)

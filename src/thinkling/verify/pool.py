@@ -1,0 +1,324 @@
+"""A pool of worker processes that can be killed: algebra has no time limit of its own.
+
+math-verify's own timeout needs SIGALRM in a main thread and cannot stop work inside C code. Here the deadline is kept
+from outside: a worker that passes it is killed and replaced by a fork of a server that has everything loaded, in
+milliseconds. No other comparison notices: those of the same batch that are quick have their verdicts first, since one
+that is not done after `slice_seconds` waits until they are. JSON lines over sockets, no pickle.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["equal", "different", "unreadable", "undecided", "exhausted", "timeout", "failed"]
+START_SECONDS = 120.0
+DEADLINE_SECONDS = 5.0
+SLICE_SECONDS = 0.5
+MEMORY_BYTES = 2 << 30
+MOST_COMPARISONS = 1000
+"""After which a worker is replaced: sympy's caches only grow."""
+_TRIES = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """Reference and answer in the notation of answers/notation.py, and the question for what it fixes."""
+
+    reference: str
+    answer: str
+    question: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`unreadable`: the answer is no mathematics; `undecided`: the reference is none, or the comparison failed;
+    `exhausted`: memory, stack, or the worker died of it twice; `timeout`: killed at its deadline; `failed`: no pool.
+    `seconds`: from handing it to a worker to its end, of the last try."""
+
+    kind: Kind
+    detail: str = ""
+    seconds: float = 0.0
+
+
+class PoolFailure(Exception):
+    """The server does not start, or has died."""
+
+
+@dataclass
+class _Job:
+    index: int
+    payload: bytes
+    tries: int = 0
+
+
+@dataclass
+class _Worker:
+    pid: int
+    channel: socket.socket
+    job: _Job | None = None
+    started: float = 0.0
+    expires: float = 0.0
+    received: bytearray = field(default_factory=bytearray)
+    done: int = 0
+
+
+class Pool:
+    """Starts at its first use; safe to share between threads, which take turns a batch."""
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        slice_seconds: float = SLICE_SECONDS,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self.size = workers if workers is not None else max(1, min(4, len(os.sched_getaffinity(0))))
+        self.deadline_seconds = deadline_seconds
+        self.slice_seconds = slice_seconds
+        self.memory_bytes = memory_bytes
+        self._lock = threading.Lock()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._workers: list[_Worker] = []
+
+    def compare_many(self, requests: Sequence[Request]) -> list[Reply]:
+        """A reply for each request, in order. Never raises for what a request holds."""
+        with self._lock:
+            batch = _Batch(self, requests)
+            for _ in range(_TRIES):
+                try:
+                    batch.run()
+                    return batch.replies()
+                except PoolFailure as error:
+                    batch.failure = str(error)
+                    self._stop()
+                except BaseException:
+                    self._stop()  # a worker may still owe a reply
+                    raise
+            return batch.replies()
+
+    def close(self) -> None:
+        """Ends server and workers; a later batch starts them again."""
+        with self._lock:
+            self._stop()
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            worker.channel.close()
+        self._workers = []
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._server is not None:
+            try:
+                self._server.wait(timeout=5.0)  # it kills its workers when the channel closes
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+            self._server = None
+
+    def _start(self) -> None:
+        self._channel, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = os.environ | {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+        with far, tempfile.TemporaryFile() as log:
+            self._server = subprocess.Popen(
+                [sys.executable, "-P", "-m", "thinkling.verify.pool_server", str(far.fileno()), str(self.memory_bytes)],
+                pass_fds=[far.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # a Ctrl-C in the terminal is ours alone
+            )
+            far.close()
+            self._channel.settimeout(START_SECONDS)
+            try:
+                failure = self._receive()["failure"]
+            except PoolFailure as error:
+                log.seek(0)
+                lines = log.read().decode(errors="replace").strip().splitlines() or [""]
+                failure = f"{error} {lines[-1][:300]}"
+        if failure is not None:
+            raise PoolFailure(f"the pool's server did not start: {failure}")
+
+    def _receive(self) -> dict:
+        assert self._channel is not None
+        try:
+            data = self._channel.recv(1 << 16)
+        except OSError as error:
+            raise PoolFailure(f"{type(error).__name__}: {error}") from None
+        if not data:
+            raise PoolFailure("the pool's server has ended")
+        return json.loads(data)
+
+    def fork(self) -> _Worker:
+        """A new worker, in milliseconds once the server runs. Raises PoolFailure."""
+        if self._server is None:
+            self._start()
+        assert self._channel is not None
+        near, far = socket.socketpair()
+        with far:
+            try:
+                socket.send_fds(self._channel, [b'{"do": "fork"}'], [far.fileno()])
+            except OSError as error:
+                near.close()
+                raise PoolFailure(f"{type(error).__name__}: {error}") from None
+        worker = _Worker(self._receive()["pid"], near)
+        self._workers.append(worker)
+        return worker
+
+    def end(self, worker: _Worker) -> int:
+        """Kills a worker; its wait status. Raises PoolFailure."""
+        assert self._channel is not None
+        worker.channel.close()
+        self._workers.remove(worker)
+        try:
+            self._channel.send(json.dumps({"do": "end", "pid": worker.pid}).encode())
+        except OSError as error:
+            raise PoolFailure(f"{type(error).__name__}: {error}") from None
+        return self._receive()["status"]
+
+    @property
+    def workers(self) -> list[_Worker]:
+        return self._workers
+
+
+class _Batch:
+    """One call of compare_many: what waits, what runs, what is done."""
+
+    def __init__(self, pool: Pool, requests: Sequence[Request]) -> None:
+        self.pool = pool
+        self.failure = "no pool"
+        payloads = [
+            json.dumps({"reference": one.reference, "answer": one.answer, "question": one.question}).encode() + b"\n"
+            for one in requests
+        ]
+        self.waiting = deque(_Job(index, payload) for index, payload in enumerate(payloads))
+        self.slow: deque[_Job] = deque()
+        self.found: dict[int, Reply] = {}
+        self.total = len(requests)
+        self.crowded = len(requests) > pool.size
+
+    def replies(self) -> list[Reply]:
+        return [self.found.get(index) or Reply("failed", self.failure) for index in range(self.total)]
+
+    def run(self) -> None:
+        """Until every request has its reply. Raises PoolFailure; what ran is then waiting again."""
+        try:
+            with selectors.DefaultSelector() as selector:
+                while len(self.found) < self.total:
+                    self._assign(selector)
+                    busy = [worker for worker in self.pool.workers if worker.job is not None]
+                    patience = min(worker.expires for worker in busy) - time.monotonic()
+                    for key, _ in selector.select(max(0.0, patience)):
+                        self._read(key.data, selector)
+                    now = time.monotonic()
+                    for worker in [worker for worker in busy if worker.job is not None and worker.expires <= now]:
+                        self._expire(worker, selector)
+        except PoolFailure:
+            self.waiting.extendleft(worker.job for worker in self.pool.workers if worker.job is not None)
+            raise
+
+    def _assign(self, selector: selectors.BaseSelector) -> None:
+        while self.waiting or self.slow:
+            worker = next((worker for worker in self.pool.workers if worker.job is None), None)
+            if worker is None and len(self.pool.workers) >= self.pool.size:
+                return
+            if worker is not None and worker.done >= MOST_COMPARISONS:
+                self.pool.end(worker)
+                worker = None
+            worker = worker or self.pool.fork()
+            quick = bool(self.waiting)
+            job = self.waiting.popleft() if quick else self.slow.popleft()
+            worker.job, worker.started = job, time.monotonic()
+            seconds = min(self.pool.slice_seconds, self.pool.deadline_seconds) if quick and self.crowded else None
+            worker.expires = worker.started + (self.pool.deadline_seconds if seconds is None else seconds)
+            worker.received.clear()
+            selector.register(worker.channel, selectors.EVENT_READ, worker)
+            try:
+                worker.channel.sendall(job.payload)
+            except OSError:
+                self._died(worker, selector)
+
+    def _read(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+        try:
+            data = worker.channel.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            self._died(worker, selector)
+            return
+        worker.received += data
+        if not worker.received.endswith(b"\n"):
+            return
+        reply = json.loads(bytes(worker.received))
+        exhausted = reply["kind"] == "exhausted"
+        self._finish(worker, selector, Reply(reply["kind"], reply["detail"], time.monotonic() - worker.started))
+        if exhausted:
+            self.pool.end(worker)
+
+    def _finish(self, worker: _Worker, selector: selectors.BaseSelector, reply: Reply) -> None:
+        assert worker.job is not None
+        selector.unregister(worker.channel)
+        self.found[worker.job.index] = reply
+        worker.job = None
+        worker.done += 1
+
+    def _expire(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+        """Kills it. A slice that is over is no deadline: the comparison waits for the quick ones, then starts anew."""
+        job, seconds = worker.job, time.monotonic() - worker.started
+        assert job is not None
+        if worker.expires - worker.started < self.pool.deadline_seconds:
+            selector.unregister(worker.channel)
+            worker.job = None
+            self.slow.append(job)
+        else:
+            self._finish(worker, selector, Reply("timeout", f"killed after {self.pool.deadline_seconds:g} s", seconds))
+        self.pool.end(worker)
+
+    def _died(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+        """By its own limits or another's doing: once more, in a new worker; a second death is the comparison's own."""
+        job, seconds = worker.job, time.monotonic() - worker.started
+        assert job is not None
+        selector.unregister(worker.channel)
+        worker.job = None
+        status = self.pool.end(worker)
+        job.tries += 1
+        if job.tries < _TRIES:
+            self.slow.append(job)
+            return
+        cause = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {status >> 8}"
+        self.found[job.index] = Reply("exhausted", f"its worker died twice ({cause})", seconds)
+
+
+_shared: tuple[int, Pool] | None = None
+_shared_lock = threading.Lock()
+
+
+def shared() -> Pool:
+    """The pool of this process: a fork of it has its own."""
+    global _shared
+    with _shared_lock:
+        if _shared is None or _shared[0] != os.getpid():
+            _shared = (os.getpid(), Pool())
+            atexit.register(_close_shared, os.getpid())
+        return _shared[1]
+
+
+def _close_shared(pid: int) -> None:
+    if _shared is not None and _shared[0] == pid == os.getpid():
+        _shared[1].close()

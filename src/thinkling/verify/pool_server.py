@@ -1,0 +1,120 @@
+"""The fork-server of the pool: a clean interpreter with math-verify loaded, whose forks are the workers.
+
+`python -P -m thinkling.verify.pool_server DESCRIPTOR MEMORY`. It never reads an answer itself. Messages on the channel
+(JSON, one a packet): `fork` with a socket for the worker gives its pid; `end` kills a worker and gives its wait status,
+so that no pid is used again before the pool knows. When the channel closes or the parent is gone, all workers die.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_PARENT_SECONDS = 1.0
+PROBES = (
+    (r"\sqrt{8}", r"2\sqrt{2}", True),
+    (r"\frac{x}{2}", "x", False),
+    (r"\frac{1}{2004!}", r"\frac{1}{2006!}", False),
+)
+"""Compared before the first fork: a math-verify that does not work is an error, not a wrong answer."""
+
+
+def main() -> None:
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    parent = os.getppid()
+    try:
+        failure = _probe()
+    except Exception as error:  # whatever keeps math-verify from working
+        failure = f"{type(error).__name__}: {error}"
+    channel.send(json.dumps({"failure": failure}).encode())
+    children: set[int] = set()
+    while failure is None:
+        if not select.select([channel], [], [], _PARENT_SECONDS)[0]:
+            if os.getppid() != parent:
+                break
+            continue
+        data, descriptors, _, _ = socket.recv_fds(channel, 4096, 1)
+        if not data:
+            break
+        message = json.loads(data)
+        if message["do"] == "fork":
+            reply = {"pid": _fork(channel, descriptors[0], int(sys.argv[2]))}
+            children.add(reply["pid"])
+            os.close(descriptors[0])
+        else:
+            reply = {"status": _end(message["pid"])}
+            children.discard(message["pid"])
+        channel.send(json.dumps(reply).encode())
+    for pid in children:
+        _end(pid)
+
+
+def _probe() -> str | None:
+    """Loads math-verify, and warms the caches that every worker will share."""
+    from thinkling.verify.symbolic import compare
+
+    for reference, answer, expected in PROBES:
+        if compare(reference, answer, "") is not expected:
+            return f"math-verify does not work: {reference} and {answer}"
+    return None
+
+
+def _end(pid: int) -> int:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
+
+
+def _fork(channel: socket.socket, descriptor: int, memory: int) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:  # the worker: it never returns from here
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        channel.close()
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _work(socket.socket(fileno=descriptor))
+    finally:
+        os._exit(0)
+
+
+def _work(channel: socket.socket) -> None:
+    """Answers JSON lines until the pool closes the socket."""
+    for line in channel.makefile("r", encoding="utf-8"):
+        request: dict[str, str] = json.loads(line)
+        try:
+            reply = _answer(request)
+        except (MemoryError, RecursionError) as error:
+            reply = {"kind": "exhausted", "detail": type(error).__name__}
+        channel.sendall(json.dumps(reply).encode() + b"\n")
+
+
+def _answer(request: dict[str, str]) -> dict[str, Any]:
+    from thinkling.verify import symbolic
+
+    try:
+        equal = symbolic.compare(request["reference"], request["answer"], request["question"])
+    except symbolic.Unreadable as error:
+        return {"kind": "unreadable", "detail": str(error)}
+    except symbolic.Undecided as error:
+        return {"kind": "undecided", "detail": str(error)[:200]}
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:  # sympy may raise anything on a strange expression
+        return {"kind": "undecided", "detail": f"{type(error).__name__}: {error}"[:200]}
+    return {"kind": "equal" if equal else "different", "detail": ""}
+
+
+if __name__ == "__main__":
+    main()

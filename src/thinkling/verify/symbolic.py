@@ -1,0 +1,184 @@
+"""What only algebra can decide: math-verify, its positives checked again. Runs in the pool's workers alone.
+
+math-verify takes values as equal that differ by a relative error of its working precision (1/2004! and 1/2006!), drops
+units, words and the base of a number, and rounds decimals to six places. Here it is given leaves, without words or
+units, decimals as fractions; and what it calls equal has to agree to `DIGITS` digits, at several points where there are
+variables. https://github.com/huggingface/Math-Verify
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import sympy
+from latex2sympy2_extended import NormalizationConfig
+from math_verify import parse, verify
+from math_verify.parser import LatexExtractionConfig
+from sympy.core.relational import Relational
+
+from thinkling.verify.answers.forms import Equation, Expression, Form, Letter
+from thinkling.verify.answers.notation import latex
+from thinkling.verify.answers.numbers import Number, Unreadable, same_number
+from thinkling.verify.answers.reading import read
+from thinkling.verify.answers.rules import Comparison
+
+DIGITS = 1500
+"""To which two values that are called equal have to agree. sympy works them out only as far as it needs to."""
+_POINTS = 4
+_ROUNDED_DIGITS = 100
+_CONFIG = LatexExtractionConfig(
+    normalization_config=NormalizationConfig(basic_latex=True, malformed_operators=True, boxed="none")
+)
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no timeout: the pool has
+
+
+class Undecided(Exception):
+    """The reference cannot be read as mathematics, or the comparison itself fails."""
+
+
+def compare(reference: str, answer: str, question: str) -> bool:
+    """Both in the notation of answers/notation.py. Raises Undecided; Unreadable where the answer is no mathematics."""
+    return Comparison(question, same).texts(read(reference), answer)
+
+
+def same(reference: Form, answer: Form) -> bool:
+    """Two leaves, or two equations. Raises as `compare` does."""
+    try:
+        expected = _parsed(reference)
+    except Unreadable as error:
+        raise Undecided(f"reference: {error}") from None
+    found = _parsed(answer)
+    if isinstance(expected, Relational) or isinstance(found, Relational):
+        return _same_relation(expected, found)
+    for number, form, other in ((expected, reference, found), (found, answer, expected)):
+        if isinstance(form, Number) and form.rounded and isinstance(number, sympy.Rational):
+            return _rounds_to(form, other)
+    if _differ(expected, found):
+        return False
+    return _math_verify(expected, found) or _simplified(expected, found)
+
+
+def _parsed(form: Form) -> Any:
+    if isinstance(form, Number):
+        return sympy.Rational(form.value.numerator, form.value.denominator)
+    if isinstance(form, Letter):
+        return _expression(form.letter)
+    if isinstance(form, Expression | Equation):
+        return _expression(form.text)
+    raise Unreadable("no expression")
+
+
+@lru_cache(maxsize=256)
+def _expression(text: str) -> Any:
+    found: Any = parse(
+        f"${latex(text)}$",
+        [_CONFIG],
+        fallback_mode="no_fallback",
+        extraction_mode="first_match",
+        parsing_timeout=None,  # type: ignore[arg-type]
+    )
+    if not found or isinstance(found[0], str):
+        raise Unreadable("math-verify cannot read it")
+    return found[0].subs({symbol: sympy.I for symbol in found[0].free_symbols if symbol.name == "i"})
+
+
+def _math_verify(expected: Any, found: Any) -> bool:
+    """In both orders, since it is not symmetric. Raises Undecided where both fail."""
+    failures = []
+    for pair in ((expected, found), (found, expected)):
+        try:
+            if verify(*pair, strict=True, timeout_seconds=None, raise_on_error=True):
+                return True
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # sympy may raise anything
+            failures.append(f"{type(error).__name__}: {error}")
+    if len(failures) == 2:
+        raise Undecided(f"math-verify: {failures[0]}")
+    return False
+
+
+def _simplified(expected: Any, found: Any) -> bool:
+    """math-verify compares a single symbol by its name alone."""
+    if not isinstance(expected, sympy.Expr) or not isinstance(found, sympy.Expr):
+        return False
+    return sympy.simplify(expected - found) == 0
+
+
+def _at_points(*expressions: Any) -> Iterator[list[Any]]:
+    """The expressions themselves, or at several fixed rational points where there are variables; by name, since
+    math-verify gives variables assumptions."""
+    names = sorted({symbol.name for expression in expressions for symbol in expression.free_symbols})
+    for point in range(_POINTS if names else 1):
+        at = {name: sympy.Rational(7 * point + 3 * place + 5, 11 + 2 * place) for place, name in enumerate(names)}
+        yield [
+            expression.subs({symbol: at[symbol.name] for symbol in expression.free_symbols}) if names else expression
+            for expression in expressions
+        ]
+
+
+def _vanishes(number: Any) -> bool | None:
+    """Whether it is 0 as far as DIGITS digits show; None where it has no value."""
+    value = number.evalf(5, maxn=DIGITS)  # sympy raises its precision until five digits stand, or to DIGITS
+    if not value.is_number or value.is_finite is False:
+        return None
+    parts = value.as_real_imag()
+    if not all(isinstance(part, sympy.Float | sympy.Integer) for part in parts):
+        return None
+    return all(part == 0 or (isinstance(part, sympy.Float) and part._prec == 1) for part in parts)
+
+
+def _differ(expected: Any, found: Any) -> bool:
+    """Whether they are seen to be different numbers; False where they agree or cannot be worked out."""
+    try:
+        return any(_vanishes(one - other) is False for one, other in _at_points(expected, found))
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # a set, or a function that has no value there
+        return False
+
+
+def _rounds_to(rounded: Number, exact: Any) -> bool:
+    """Whether the exact value is `rounded`, or has no finite decimal form and is `rounded` to the last digit."""
+    if exact.free_symbols:
+        return False
+    if exact.is_rational:
+        value = exact.doit()
+        return isinstance(value, sympy.Rational) and same_number(rounded, Number(Fraction(value.p, value.q)))
+    value = exact.evalf(_ROUNDED_DIGITS)
+    if not value.is_real or not value.is_finite:
+        return False
+    numerator, denominator = sympy.Rational(str(value)).as_numer_denom()
+    return abs(Fraction(int(numerator), int(denominator)) - rounded.value) <= rounded.half_step
+
+
+def _same_relation(expected: Any, found: Any) -> bool:
+    """Both are of one kind, and the difference of sides is the same but for a constant factor, positive where the kind
+    is an inequality. math-verify is not asked: it solves, and takes a subset for the whole."""
+    if not isinstance(expected, Relational) or not isinstance(found, Relational):
+        return False
+    sides: list[Any] = []
+    for relation in (expected, found):
+        flip = isinstance(relation, sympy.StrictLessThan | sympy.LessThan)
+        left: Any = relation.lhs
+        sides.append(relation.rhs - left if flip else left - relation.rhs)
+    kinds = [_kind(relation) for relation in (expected, found)]
+    if kinds[0] != kinds[1]:
+        return False
+    points = list(_at_points(*sides))
+    (first, second), *_ = points
+    if _vanishes(first) is not False or _vanishes(second) is not False:
+        return False
+    if not all(_vanishes(one * second - other * first) for one, other in points):
+        return False
+    return kinds[0] == "=" or bool((first / second).evalf() > 0)
+
+
+def _kind(relation: Any) -> str:
+    if isinstance(relation, sympy.Eq):
+        return "="
+    return "strict" if isinstance(relation, sympy.StrictLessThan | sympy.StrictGreaterThan) else "loose"
