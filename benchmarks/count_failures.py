@@ -1,6 +1,6 @@
 """Claims that are tests: runs test files and counts what fails.
 
-    python -m benchmarks.count_failures A13 cases tests/test_mistakes.py
+python -m benchmarks.count_failures A13 cases tests/test_mistakes.py
 """
 
 from __future__ import annotations

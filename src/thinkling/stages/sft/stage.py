@@ -48,7 +48,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     steps, left_over = divmod(len(rows.lengths), config.batch_rows)
     if not steps:
         raise UserError(
-            f"batch_rows {config.batch_rows}: only {len(rows.lengths)} rows came together; lower it, or ask for more examples"
+            f"batch_rows {config.batch_rows}: there are only {len(rows.lengths)} rows; lower it or ask for more examples"
         )
     if config.batch_rows % parallel.world_size:
         raise UserError(f"batch_rows {config.batch_rows} cannot be dealt evenly to {parallel.world_size} ranks")
@@ -100,7 +100,7 @@ def make_conversations(config: SftConfig, ctx: StageContext) -> Iterator[Convers
 def pack_epochs(
     items: list[tuple[np.ndarray, np.ndarray]], epochs: float, row_length: int, seed: int, pad_id: int
 ) -> PackedBatch:
-    """Rows of all epochs, each packed on its own in an order drawn from (seed, epoch); a part of an epoch is its start."""
+    """Rows of all epochs, each packed on its own in an order drawn from (seed, epoch); part of one is its start."""
     parts = []
     for epoch in range(math.ceil(epochs)):
         words = np.random.Philox(key=derive(seed, "conversations", epoch)).random_raw(len(items))
