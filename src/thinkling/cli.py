@@ -139,8 +139,8 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
 def _fix_environment(threads: int) -> None:
     """Starts this process again where the hash seed or the thread count is not what exact repetition needs.
 
-    Both are read once, when the interpreter and the numeric libraries load; so is what malloc does with freed memory: it
-    keeps it, which saves a training step of a small model 3–6% (docs/LAB.md).
+    Both are read once, when the interpreter and the numeric libraries load; so is what malloc does with freed memory:
+    it keeps it, which saves a training step of a small model 3–6% (docs/LAB.md).
     """
     wanted = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **MALLOC}
     if any(os.environ.get(name) != value for name, value in wanted.items()):

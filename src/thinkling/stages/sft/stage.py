@@ -48,7 +48,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     steps, left_over = divmod(len(rows.lengths), config.batch_rows)
     if not steps:
         raise UserError(
-            f"batch_rows {config.batch_rows}: there are only {len(rows.lengths)} rows; lower it or ask for more examples"
+            f"batch_rows {config.batch_rows}: there are only {len(rows.lengths)} rows; lower it, or take more examples"
         )
     if config.batch_rows % parallel.world_size:
         raise UserError(f"batch_rows {config.batch_rows} cannot be dealt evenly to {parallel.world_size} ranks")
