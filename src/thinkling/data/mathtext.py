@@ -1,7 +1,7 @@
 """Text with mathematics in one form, whichever way it was typed: LaTeX or plain, spaced or not, any case.
 
-`x^{2}`, `x ^ 2` and `x²` become the same tokens, as do `\\dfrac12`, `\\frac{1}{2}` and `1/2`, or `\\left( a \\right)` and
-`(a)`. The form is for comparing, not for reading: what it drops (`$`, braces, `^`, sentence punctuation) is lost.
+`x^{2}`, `x ^ 2` and `x²` become the same tokens, as do `\\dfrac12`, `\\frac{1}{2}` and `1/2`, or `\\left( a \\right)`
+and `(a)`. The form is for comparing, not for reading: what it drops (`$`, braces, `^`, sentence punctuation) is lost.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 MinHash signatures (Broder 1997; rensa computes them) in bands find candidates; a candidate counts only if the *exact*
 Jaccard similarity of the two sets of runs reaches the threshold; union-find joins what counts into clusters. So the
-signatures decide what is looked at, never what is dropped, and the clusters do not depend on the order of the documents.
+signatures decide what is looked at, never what is dropped, and clusters do not depend on the order of the documents.
 
 A document shorter than `min_words` is left to exact deduplication: there one changed word is much of the text, and of
 short checkable problems every symbol matters.

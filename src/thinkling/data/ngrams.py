@@ -17,7 +17,7 @@ _MAX_REMEMBERED = 1_000_000
 
 
 class WordHasher:
-    """Words → 64 bits of BLAKE2b, each computed once while it is remembered. Equal on every machine and in every run."""
+    """Words → 64 bits of BLAKE2b, each computed once while it is remembered. Equal on every machine, in every run."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
