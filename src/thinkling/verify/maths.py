@@ -144,8 +144,3 @@ def _verdict(request: Request, reply: Reply) -> Verdict:
 
 verify = MathsVerifier()
 verify_by_last_number = MathsVerifier(last_number=True)
-
-
-def verify_many(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-    """`MathsVerifier.verify_many` of the shared verifier named "maths"."""
-    return verify.verify_many(samples)

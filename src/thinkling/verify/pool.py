@@ -27,7 +27,7 @@ from typing import Literal
 Kind = Literal["equal", "different", "unreadable", "undecided", "exhausted", "timeout", "failed"]
 START_SECONDS = 120.0
 DEADLINE_SECONDS = 5.0
-SLICE_SECONDS = 0.5
+SLICE_SECONDS = 0.25
 MEMORY_BYTES = 2 << 30
 MOST_COMPARISONS = 1000
 """After which a worker is replaced: sympy's caches only grow."""
@@ -47,11 +47,12 @@ class Request:
 class Reply:
     """`unreadable`: the answer is no mathematics; `undecided`: the reference is none, or the comparison failed;
     `exhausted`: memory, stack, or the worker died of it twice; `timeout`: killed at its deadline; `failed`: no pool.
-    `seconds`: from handing it to a worker to its end, of the last try."""
+    `seconds`: from handing it to a worker to its end, of the last try; `finished`: since its batch began."""
 
     kind: Kind
     detail: str = ""
     seconds: float = 0.0
+    finished: float = 0.0
 
 
 class PoolFailure(Exception):
@@ -72,6 +73,8 @@ class _Worker:
     job: _Job | None = None
     started: float = 0.0
     expires: float = 0.0
+    final: bool = True
+    """Whether it runs to the deadline, not for a slice."""
     received: bytearray = field(default_factory=bytearray)
     done: int = 0
 
@@ -88,7 +91,7 @@ class Pool:
     ) -> None:
         self.size = workers if workers is not None else max(1, min(4, len(os.sched_getaffinity(0))))
         self.deadline_seconds = deadline_seconds
-        self.slice_seconds = slice_seconds
+        self.slice_seconds = min(slice_seconds, deadline_seconds)
         self.memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
@@ -203,11 +206,13 @@ class _Batch:
     def __init__(self, pool: Pool, requests: Sequence[Request]) -> None:
         self.pool = pool
         self.failure = "no pool"
+        self.began = time.monotonic()
         payloads = [
             json.dumps({"reference": one.reference, "answer": one.answer, "question": one.question}).encode() + b"\n"
             for one in requests
         ]
-        self.waiting = deque(_Job(index, payload) for index, payload in enumerate(payloads))
+        self.jobs = [_Job(index, payload) for index, payload in enumerate(payloads)]
+        self.waiting = deque(self.jobs)
         self.slow: deque[_Job] = deque()
         self.found: dict[int, Reply] = {}
         self.total = len(requests)
@@ -223,6 +228,8 @@ class _Batch:
                 while len(self.found) < self.total:
                     self._assign(selector)
                     busy = [worker for worker in self.pool.workers if worker.job is not None]
+                    if not busy:
+                        continue
                     patience = min(worker.expires for worker in busy) - time.monotonic()
                     for key, _ in selector.select(max(0.0, patience)):
                         self._read(key.data, selector)
@@ -230,7 +237,8 @@ class _Batch:
                     for worker in [worker for worker in busy if worker.job is not None and worker.expires <= now]:
                         self._expire(worker, selector)
         except PoolFailure:
-            self.waiting.extendleft(worker.job for worker in self.pool.workers if worker.job is not None)
+            self.waiting = deque(job for job in self.jobs if job.index not in self.found)
+            self.slow.clear()
             raise
 
     def _assign(self, selector: selectors.BaseSelector) -> None:
@@ -245,8 +253,9 @@ class _Batch:
             quick = bool(self.waiting)
             job = self.waiting.popleft() if quick else self.slow.popleft()
             worker.job, worker.started = job, time.monotonic()
-            seconds = min(self.pool.slice_seconds, self.pool.deadline_seconds) if quick and self.crowded else None
-            worker.expires = worker.started + (self.pool.deadline_seconds if seconds is None else seconds)
+            worker.final = not (quick and self.crowded)
+            seconds = self.pool.deadline_seconds if worker.final else self.pool.slice_seconds
+            worker.expires = worker.started + seconds
             worker.received.clear()
             selector.register(worker.channel, selectors.EVENT_READ, worker)
             try:
@@ -267,9 +276,13 @@ class _Batch:
             return
         reply = json.loads(bytes(worker.received))
         exhausted = reply["kind"] == "exhausted"
-        self._finish(worker, selector, Reply(reply["kind"], reply["detail"], time.monotonic() - worker.started))
+        self._finish(worker, selector, self._reply(worker, reply["kind"], reply["detail"]))
         if exhausted:
             self.pool.end(worker)
+
+    def _reply(self, worker: _Worker, kind: Kind, detail: str) -> Reply:
+        now = time.monotonic()
+        return Reply(kind, detail, now - worker.started, now - self.began)
 
     def _finish(self, worker: _Worker, selector: selectors.BaseSelector, reply: Reply) -> None:
         assert worker.job is not None
@@ -280,19 +293,20 @@ class _Batch:
 
     def _expire(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
         """Kills it. A slice that is over is no deadline: the comparison waits for the quick ones, then starts anew."""
-        job, seconds = worker.job, time.monotonic() - worker.started
+        job = worker.job
         assert job is not None
-        if worker.expires - worker.started < self.pool.deadline_seconds:
+        if worker.final:
+            detail = f"killed after {self.pool.deadline_seconds:g} s"
+            self._finish(worker, selector, self._reply(worker, "timeout", detail))
+        else:
             selector.unregister(worker.channel)
             worker.job = None
             self.slow.append(job)
-        else:
-            self._finish(worker, selector, Reply("timeout", f"killed after {self.pool.deadline_seconds:g} s", seconds))
         self.pool.end(worker)
 
     def _died(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
         """By its own limits or another's doing: once more, in a new worker; a second death is the comparison's own."""
-        job, seconds = worker.job, time.monotonic() - worker.started
+        job = worker.job
         assert job is not None
         selector.unregister(worker.channel)
         worker.job = None
@@ -302,7 +316,7 @@ class _Batch:
             self.slow.append(job)
             return
         cause = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {status >> 8}"
-        self.found[job.index] = Reply("exhausted", f"its worker died twice ({cause})", seconds)
+        self.found[job.index] = self._reply(worker, "exhausted", f"its worker died twice ({cause})")
 
 
 _shared: tuple[int, Pool] | None = None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
 
 from thinkling.errors import UserError
 from thinkling.tasks.problem import Problem
-from thinkling.verify import calculator, exact
+from thinkling.verify import calculator, exact, maths
 from thinkling.verify.verdict import Outcome, Verdict
 
 Verifier = Callable[[Problem, str], Verdict]
 GROUP = "thinkling.verifiers"
-BUILT_IN: dict[str, Verifier] = {"exact": exact.verify, "calculator": calculator.verify}
+BUILT_IN: dict[str, Verifier] = {
+    "exact": exact.verify,
+    "calculator": calculator.verify,
+    "maths": maths.verify,
+    "maths-last-number": maths.verify_by_last_number,
+}
 
 
 def verify(problem: Problem, completion: str) -> Verdict:
@@ -25,6 +30,24 @@ def verify(problem: Problem, completion: str) -> Verdict:
         return verifier(problem, completion)
     except Exception as error:  # a verifier may be the user's own code, and one sample must not end a run
         return Verdict(Outcome.ERROR, problem.verifier, f"{type(error).__name__}: {error}")
+
+
+def verify_many(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    """`verify` for each problem and completion, in order. A verifier with a method `verify_many` (same arguments) is
+    given all its samples at once: "maths" then works on several, and a slow one keeps no other waiting."""
+    verdicts: dict[int, Verdict] = {}
+    for name in dict.fromkeys(problem.verifier for problem, _ in samples):
+        mine = [index for index, (problem, _) in enumerate(samples) if problem.verifier == name]
+        together = getattr(resolve(name), "verify_many", None)
+        if together is None:
+            verdicts |= {index: verify(*samples[index]) for index in mine}
+            continue
+        try:
+            found = together([samples[index] for index in mine])
+        except Exception as error:  # as in verify
+            found = [Verdict(Outcome.ERROR, name, f"{type(error).__name__}: {error}")] * len(mine)
+        verdicts |= dict(zip(mine, found, strict=True))
+    return [verdicts[index] for index in range(len(samples))]
 
 
 @lru_cache(maxsize=64)

@@ -23,10 +23,8 @@ def read_leaf(text: str) -> Form:
     sign = text.lstrip("+- ")
     if sign in ("∞", "(∞)"):
         return Infinity(-1 if text.startswith("-") else 1)
-    if (number := read_number(text)) is not None:
+    if (number := read_plain_number(text)) is not None:
         return number
-    if text.endswith("%") and (number := read_number(text[:-1])) is not None:
-        return Number(number.value, number.decimals, number.digits, percent=True)
     if (quantity := _quantity(text)) is not None:
         return quantity
     if (based := read_based(text)) is not None:
@@ -43,6 +41,14 @@ def read_leaf(text: str) -> Form:
         if words:
             return Words(words)
     raise Unreadable("neither words nor mathematics")
+
+
+def read_plain_number(text: str) -> Number | None:
+    """A literal number, percent or not; None for anything else."""
+    number = read_number(text.removesuffix("%"))
+    if number is None or not text.endswith("%"):
+        return number
+    return Number(number.value, number.decimals, number.digits, percent=True)
 
 
 def _is_expression(text: str) -> bool:

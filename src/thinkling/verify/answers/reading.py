@@ -20,8 +20,8 @@ from thinkling.verify.answers.forms import (
     Union,
     Words,
 )
-from thinkling.verify.answers.leaves import depths, has_variables, read_leaf
-from thinkling.verify.answers.numbers import Unreadable, read_number
+from thinkling.verify.answers.leaves import depths, has_variables, read_leaf, read_plain_number
+from thinkling.verify.answers.numbers import Unreadable, read_number, same_number
 
 MOST_ITEMS = 50
 DEEPEST = 12
@@ -219,8 +219,8 @@ def _equation(text: str, sides: list[str], depth: int) -> Form:
     if not name and any(has_variables(side) for side in sides):
         return Equation(text, sides[-1])
     form = read(values[-1], depth + 1)
-    numbers = [number for value in values if (number := read_number(value.rstrip("%"))) and "%" not in value]
-    if len({number.value for number in numbers}) > 1:
+    numbers = [number for value in values if (number := read_plain_number(value)) is not None]
+    if not all(same_number(numbers[-1], number) for number in numbers):
         raise Unreadable("an equation between different numbers")
     return Assignment(_key(name), form, text) if name else form
 
