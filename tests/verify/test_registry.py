@@ -63,8 +63,10 @@ def test_a_verifier_that_raises_is_an_error_verdict(monkeypatch: pytest.MonkeyPa
 
 def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, always=always_right)
-    with pytest.raises(UserError, match="unknown verifier 'maths'; there are exact, calculator, always"):
-        registry.verify(with_verifier("maths"), "x")
+    with pytest.raises(
+        UserError, match="unknown verifier 'physics'; there are exact, calculator, maths, maths-last-number, always"
+    ):
+        registry.verify(with_verifier("physics"), "x")
 
 
 def test_a_built_in_name_is_not_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ def _is_expression(text: str) -> bool:
     """Letters in a row are a product only where there are few; no text, no words."""
     if re.search('["$?°%]', text) or re.fullmatch("[A-Z]{2,}", text) or not re.search("[A-Za-z0-9]", text):
         return False
-    if re.search(r"\d\s*_", text):
-        return False  # a base, which math-verify drops
+    if re.search(r"\d\s*_|\.\d*\.|[-+*/^_.]$", text):
+        return False  # a base, which math-verify drops; no number; an unfinished operation
     runs = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", text)
     return all(run in FUNCTIONS or (len(run) <= 3 and run.lower() not in _STOP) for run in runs)
 

@@ -30,6 +30,7 @@ DEEPEST = 12
 
 _SEPARATOR = re.compile(r"\s*(?:[,;]\s*)?\b(and|or)\b\s*|\s*[,;]\s*")
 _QUOTED_WORD = re.compile(r'"\s*(and|or)\s*"')
+_HEDGE = re.compile(r"(?:(?:about|approximately|exactly|roughly)\s+(?=[-$\\\d])|≈\s*)", re.IGNORECASE)
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])")
 _RELATION = re.compile(r"[<>≤≥]")
 _NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?'?|\\[a-z]+|[A-Za-z]\([A-Za-z]\)")
@@ -45,7 +46,7 @@ def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
     text = text.strip()
     if re.fullmatch('"[A-Za-z]{2,3}"', text) and read_number(text[1:-1]) is None:
         return Words(text[1:-1].lower())  # without the quotes it could be a product
-    text = _QUOTED_WORD.sub(r" \1 ", _unquoted(text)).strip()
+    text = _without_hedge(_QUOTED_WORD.sub(r" \1 ", _unquoted(text)).strip())
     if not text or depth > DEEPEST or not _balanced(text):
         raise Unreadable("nothing readable")
     if text.replace('"', "").lower() in _EMPTY or text.replace(" ", "") in (r"\{\}", "{}"):
@@ -60,9 +61,7 @@ def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
     if len(parts := _split_on(text, "∪")) > 1:
         return Union(tuple(read(part, depth + 1) for part in parts))
     if any(sign in text for sign in "≠∩≈"):
-        text = text.removeprefix("≈").strip()
-        if any(sign in text for sign in "≠∩≈"):
-            raise Unreadable("a relation that is no answer")
+        raise Unreadable("a relation that is no answer")
     if _top_level(text, "<>≤≥"):
         return _inequality(text, depth)
     if len(sides := _split_on(text, "=")) > 1:
@@ -76,7 +75,8 @@ def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
 
 
 _CHOICE = re.compile(
-    r"(?:(?:option|choice|answer) )?\(?([A-Z])\)?|\(([A-Z])\) ?(?!and\b|or\b)[^,;]*|([A-Z])[.):] ?(?!and\b|or\b)[^,;]*",
+    r"(?:(?:option|choice|answer) )?\(?([A-Z])\)?|\(([A-Z])\)(?! ?(?:and|or)\b)[^,;]*"
+    r"|([A-Z])[.):](?! ?(?:and|or)\b)[^,;]*",
     re.IGNORECASE,
 )
 
@@ -85,6 +85,11 @@ def choice(text: str) -> str | None:
     """The letter of "B", "(B)", "B. 12", "(B) 12", "option B", as a capital; None where none or several are chosen."""
     match = _CHOICE.fullmatch(" ".join(text.replace('"', "").split()))
     return None if match is None else (match[1] or match[2] or match[3]).upper()
+
+
+def _without_hedge(text: str) -> str:
+    match = _HEDGE.match(text)
+    return text[match.end() :] if match else text
 
 
 def _signed(text: str, plus: str, minus: str) -> str:

@@ -31,7 +31,7 @@ from thinkling.verify.answers.units import quotient
 
 Same = Callable[[Form, Form], bool]
 """Whether two leaves (numbers, letters, expressions), or two equations, say the same: `same(reference, answer)`."""
-_OPERATOR = re.compile(r"(?<=[\w})!])\s*(?:[-+/*]|\\times)|\)\s*\(|\d\s*\(|\}\s*\{(?!\d+\})")
+_OPERATOR = re.compile(r"(?<=[\w})!])\s*(?:[-+/*]|\\times)|\)\s*[(\[]|\d\s*[(\[]|\}\s*\{(?!\d+\})")
 
 
 _WORK = re.compile(r"\\(?:int|iint|sum|prod|lim|det|gcd|lcm|max|min|ldots|cdots|dots)(?![A-Za-z])")

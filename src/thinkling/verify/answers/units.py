@@ -87,9 +87,11 @@ MULTIPLIERS = {
 _TOKEN = re.compile(r"\s*(?:(°\s?[CF]\b|[°$€£¥¢])|([A-Za-z]+)\.?|(\^\{?-?\d+\}?)|(/)|(\\times|[*()]|-(?=[A-Za-z])))")
 _NOT_NOUNS = frozenset(
     {
-        "not", "no", "nor", "or", "and", "but", "if", "is", "are", "was", "were", "be", "been", "isn", "minus", "plus",
-        "times", "than", "less", "maybe", "perhaps", "either", "neither", "wrong", "incorrect", "false", "only", "half",
-        "double", "twice", "it", "that", "this", "what", "which", "we", "i", "all", "any", "none",
+        "not", "no", "nor", "or", "and", "but", "if", "is", "are", "was", "were", "be", "been", "isn", "minus",
+        "plus", "times", "than", "less", "maybe", "perhaps", "either", "neither", "wrong", "incorrect", "false",
+        "only", "half", "double", "twice", "squared", "cubed", "factorial", "halves", "thirds", "fourths", "fifths",
+        "sixths", "eighths", "tenths", "hundredths", "thousandths", "root", "power", "it", "that", "this", "what",
+        "which", "we", "i", "all", "any", "none",
     }
 )  # fmt: skip
 MOST_WORDS = 5
