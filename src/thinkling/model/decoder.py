@@ -1,6 +1,6 @@
 """A dense decoder of Llama or Qwen3 shape whose parameters bear exactly Hugging Face's names.
 
-Shapes: B rows, T positions, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
+Shapes: B rows, T positions, N = B·T tokens, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if _on_cpu(x):
-            return RMSNormFunction.apply(x.flatten(0, -2), self.weight, self.eps).view_as(x)
+        if _on_cpu(x) and x.ndim == 2:
+            return RMSNormFunction.apply(x, self.weight, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
@@ -52,16 +52,16 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(c, config.rms_norm_eps)
         self.qk_norm = config.architecture == "qwen3"
 
-    def forward(self, x_BTD: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        rows, length = x_BTD.shape[:2]
+    def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
+        shape = (*layout.positions_BT.shape, self.heads + 2 * self.kv_heads, self.head_dim)
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        qkv = F.linear(x_BTD, weight).view(rows, length, self.heads + 2 * self.kv_heads, self.head_dim)
+        qkv = F.linear(x_ND, weight).view(shape)
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = (rotate(x, rotary.cos_BTC, rotary.sin_BTC) for x in (q, k))
         o = packed_attention(q, k, v, layout)
-        return self.o_proj(o.flatten(2))
+        return self.o_proj(o.reshape(len(x_ND), -1))
 
 
 class MLP(nn.Module):
@@ -73,9 +73,9 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_ND: Tensor) -> Tensor:
         weight = torch.cat((self.gate_proj.weight, self.up_proj.weight))
-        gate, up = F.linear(x_BTD, weight).chunk(2, dim=-1)
+        gate, up = F.linear(x_ND, weight).chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)
 
 
@@ -89,15 +89,15 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x_BTD: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        if _on_cpu(x_BTD):
-            return self._forward_cpu(x_BTD.flatten(0, 1), rotary, layout).view_as(x_BTD)
-        return self.forward_plain(x_BTD, rotary, layout)
+    def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
+        if _on_cpu(x_ND):
+            return self._forward_cpu(x_ND, rotary, layout)
+        return self.forward_plain(x_ND, rotary, layout)
 
-    def forward_plain(self, x_BTD: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
+    def forward_plain(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         """The same by plain operations, on any device."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotary, layout)
-        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        x_ND = x_ND + self.self_attn(self.input_layernorm(x_ND), rotary, layout)
+        return x_ND + self.mlp(self.post_attention_layernorm(x_ND))
 
     def _forward_cpu(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         attention, mlp = self.self_attn, self.mlp
@@ -152,10 +152,10 @@ class Decoder(nn.Module):
             rows, length = tokens_BT.shape
             layout = DocumentLayout.from_lengths([[length]] * rows, length, tokens_BT.device)
         rotary = Rotary.at(layout.positions_BT, self.config.head_dim, self.config.rope_theta)
-        x_BTD = self.model.embed_tokens(tokens_BT)
+        x_ND = self.model.embed_tokens(tokens_BT.flatten())
         for layer in self.model.layers:
-            x_BTD = layer(x_BTD, rotary, layout)
-        return self.model.norm(x_BTD)
+            x_ND = layer(x_ND, rotary, layout)
+        return self.model.norm(x_ND).view(*tokens_BT.shape, -1)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (…, V) of hidden states (…, D), in their dtype."""
