@@ -233,19 +233,19 @@ class Arena:
         """Whether an attack of kind `effect` shows."""
         return "BREACH" in output or self.secret in output or bool(self.changes())
 
-    def attack(self, attack: Attack, sandbox: Sandbox) -> tuple[bool, Outcome]:
+    def attack(self, attack: Attack, sandbox: Sandbox, limits: Limits = LIMITS) -> tuple[bool, Outcome]:
         """Runs an attack inside; whether it succeeded, and the (last) outcome."""
         code = self.fill_in(attack.code)
         if attack.kind == "verdict":
             suite = Suite.read(sandbox, [f"assert target(7) == {1000 + secrets.randbelow(10**9)}"])
-            outcome = sandbox.run_job(suite.job(code, LIMITS))
+            outcome = sandbox.run_job(suite.job(code, limits))
             return suite.passed(outcome), outcome
-        outcome = sandbox.run(code, limits=LIMITS)
+        outcome = sandbox.run(code, limits=limits)
         if attack.kind == "twice":
-            outcome = sandbox.run(code, limits=LIMITS)
+            outcome = sandbox.run(code, limits=limits)
         succeeded = {
-            "endless": outcome.status is Status.OK or outcome.seconds > LIMITS.wall_seconds + 1,
-            "flood": len(outcome.stdout + outcome.stderr) > 2 * LIMITS.output_bytes,
+            "endless": outcome.status is Status.OK or outcome.seconds > limits.wall_seconds + 1,
+            "flood": len(outcome.stdout + outcome.stderr) > 2 * limits.output_bytes,
         }.get(attack.kind, False)
         return succeeded or outcome.status is Status.UNAVAILABLE or self.breached(outcome.stdout), outcome
 

@@ -25,12 +25,13 @@ from typing import Any, NoReturn
 from thinkling.sandbox import assertions, kernel
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.protocol import FAILED, READY
-from thinkling.sandbox.seccomp import Filter
 from thinkling.sandbox.values import canonical
 
 RESULTS = 3
 """Descriptor of the pipe of reports."""
 FILE_NAME = "<program>"
+LONGEST_TRACEBACK = 50
+"""Innermost frames that are shown: an endless recursion has millions."""
 _UNPROTECTED = 70  # exit status of a child that could not lock itself in
 
 
@@ -40,7 +41,7 @@ class Cell:
 
     ruleset: int
     abi: int
-    calls: Filter
+    calls: kernel.InstallableFilter
     identity: tuple[int, int] | None
     """User and group to become; None: the server is no root, and its own."""
     server: int
@@ -118,7 +119,7 @@ def _lock_in(cell: Cell, limits: Limits, ends: tuple[int, ...]) -> None:
         raise ProcessLookupError("the fork-server has gone")
     kernel.restrict_files(cell.ruleset, cell.abi)
     os.close(cell.ruleset)
-    kernel.restrict_calls(cell.calls.for_process(os.getpid()))
+    cell.calls.install()
 
 
 def _run(program: Program) -> int:
@@ -127,7 +128,10 @@ def _run(program: Program) -> int:
     gc.enable()
     error = _execute(program)
     status = 0 if error is None else _status(error)
-    for finish in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):  # type: ignore[attr-defined]
+    endings = [atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush]
+    if threading.active_count() > 1:
+        endings.insert(0, threading._shutdown)  # type: ignore[attr-defined]
+    for finish in endings:
         try:
             finish()
         except BaseException as late:
@@ -175,7 +179,8 @@ def _status(error: BaseException) -> int:
         print(error.code, file=sys.stderr)
         return 1
     try:
-        traceback.print_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
+        own = error.__traceback__ and error.__traceback__.tb_next
+        traceback.print_exception(type(error), error, own, limit=-LONGEST_TRACEBACK)
     except BaseException:  # a hostile object's repr, or no memory left
         os.write(2, f"{_name(error)}\n".encode())
     return 1
@@ -187,6 +192,6 @@ def _name(error: BaseException) -> str:
 
 
 def _report(nonce: str, **found: Any) -> None:
-    line = json.dumps({"nonce": nonce, **found}).encode() + b"\n"
+    line = f"{nonce} {json.dumps(found)}\n".encode()
     while line:
         line = line[os.write(RESULTS, line) :]

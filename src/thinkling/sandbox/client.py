@@ -20,11 +20,14 @@ START_SECONDS = 60.0
 GRACE_SECONDS = 15.0
 """What a server may take beyond a program's wall clock before it counts as hung."""
 _SOURCE = Path(__file__).resolve().parents[2]
+# Programs find neither the package nor what lies beside it.
 _BOOT = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 from thinkling.sandbox.server import main
 sys.path.pop(0)
+for name in [name for name in sys.modules if name.partition(".")[0] == "thinkling"]:
+    del sys.modules[name]
 main()
 """
 # An empty environment and these flags are -I, except that the hash seed is fixed: the order of a set is the same in

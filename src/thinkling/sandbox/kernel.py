@@ -9,6 +9,8 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Sequence
+from typing import Any
 
 from thinkling.sandbox import syscalls
 
@@ -17,6 +19,7 @@ MINIMUM_ABI = 4
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _MODE_FILTER = 2
+OWN_PID = -1
 
 # LANDLOCK_ACCESS_FS_*: execute, write file, read file, read folder, …, truncate (ABI 3), ioctl on devices (ABI 5).
 _WRITE_FILE, READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_FILE, _TRUNCATE = (1 << bit for bit in (1, 2, 3, 5, 8, 14))
@@ -30,39 +33,44 @@ _ALL_SCOPES = 0b11  # abstract UNIX sockets, signals (ABI 6)
 _QUIET = 1  # LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF (ABI 7): what attacks try need not fill the machine's audit log
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_fork = ctypes.PyDLL(None, use_errno=True).fork  # PyDLL keeps the interpreter's lock held
-_libc.syscall.restype = ctypes.c_long
+_LONG, _INT, _UNSIGNED, _POINTER = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p
 
 
-def _syscall(number: int, *arguments: object) -> int:
-    result = _libc.syscall(ctypes.c_long(number), *arguments)
+def _bind(name: str, *types: Any, library: ctypes.CDLL = _libc) -> Any:
+    """A function of the C library with its argument types. Each call binds its own, ready for plain numbers: objects
+    made in a child cost more than the calls, since every page that is touched there is copied."""
+    function = library[name]
+    function.argtypes, function.restype = types, _LONG if name == "syscall" else _INT
+    return function
+
+
+_fork = _bind("fork", library=ctypes.PyDLL(None, use_errno=True))  # PyDLL keeps the interpreter's lock held
+_prctl = _bind("prctl", _INT, _UNSIGNED, _UNSIGNED, _UNSIGNED, _UNSIGNED)
+_set_filter = _bind("prctl", _INT, _UNSIGNED, _POINTER, _UNSIGNED, _UNSIGNED)
+_capset = _bind("capset", ctypes.c_char_p, ctypes.c_char_p)
+_create_ruleset = _bind("syscall", _LONG, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint32)
+_add_rule = _bind("syscall", _LONG, _INT, _INT, ctypes.c_char_p, ctypes.c_uint32)
+_restrict_self = _bind("syscall", _LONG, _INT, ctypes.c_uint32)
+_NO_CAPABILITIES = (struct.pack("<Ii", 0x20080522, 0), bytes(24))  # _LINUX_CAPABILITY_VERSION_3
+
+
+def _check(result: int, what: str) -> int:
     if result < 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise OSError(code, f"{what}: {os.strerror(code)}")
     return result
-
-
-def _prctl(option: int, *arguments: object) -> None:
-    padded = [*arguments, *[ctypes.c_ulong(0)] * (4 - len(arguments))]
-    if _libc.prctl(ctypes.c_int(option), *padded) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl {option}: {os.strerror(code)}")
 
 
 def fork() -> int:
     """fork(2) without the hooks of os.fork, which set locks and threads right after a fork of several threads, seed
     `random`, and touch a hundred pages: a seventh of a run's time. The fork-server has one thread. OSError: as os.fork.
     """
-    pid = _fork()
-    if pid < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return pid
+    return _check(_fork(), "fork")
 
 
 def landlock_abi() -> int:
     """Landlock's version. OSError: ENOSYS where the kernel lacks it, EOPNOTSUPP where it was left out at boot."""
-    return _syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    return _check(_create_ruleset(_CREATE_RULESET, None, 0, 1), "Landlock")
 
 
 def missing_feature() -> str | None:
@@ -78,13 +86,13 @@ def missing_feature() -> str | None:
         if error.errno == errno.EOPNOTSUPP:
             return "no Landlock: it was not enabled when this kernel started; add landlock to its lsm= parameter"
         return (
-            f"no Landlock ({error.strerror}): the kernel is older than 5.13 or built without CONFIG_SECURITY_LANDLOCK, "
-            "or the container's seccomp profile forbids it; use a newer kernel or another profile"
+            f"no Landlock ({os.strerror(error.errno or 0)}): the kernel is older than 5.13, was built without "
+            "CONFIG_SECURITY_LANDLOCK, or the container's seccomp profile forbids it; use a newer kernel or another profile"
         )
     if abi < MINIMUM_ABI:
         return f"Landlock ABI {abi}, which has no rules for the network; ABI {MINIMUM_ABI} needs Linux 6.7 or newer"
     # A filter at address 0 gives EFAULT where filters exist.
-    if _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0) == 0 or ctypes.get_errno() != errno.EFAULT:
+    if _set_filter(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0) == 0 or ctypes.get_errno() != errno.EFAULT:
         return "no seccomp filters: the kernel was built without CONFIG_SECCOMP_FILTER, or the container forbids them"
     return None
 
@@ -93,7 +101,7 @@ def create_ruleset(abi: int) -> int:
     """A descriptor of a ruleset that handles all that the ABI knows. OSError: Landlock refused it."""
     files = _ALL_FILES_5 if abi >= 5 else _ALL_FILES
     attributes = struct.pack("<QQ", files, _ALL_TCP) + (struct.pack("<Q", _ALL_SCOPES) if abi >= 6 else b"")
-    return _syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
+    return _check(_create_ruleset(_CREATE_RULESET, attributes, len(attributes), 0), "landlock_create_ruleset")
 
 
 def allow_path(ruleset: int, path: str, access: int) -> None:
@@ -101,38 +109,49 @@ def allow_path(ruleset: int, path: str, access: int) -> None:
     beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("<Qi", access, beneath)
-        _syscall(_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0))
+        _check(_add_rule(_ADD_RULE, ruleset, 1, rule, 0), "landlock_add_rule")
     finally:
         os.close(beneath)
 
 
 def forbid_new_privileges() -> None:
     """PR_SET_NO_NEW_PRIVS: asked for by Landlock and by seccomp."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
+    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def die_with_parent() -> None:
     """SIGKILL to this process when its parent ends."""
-    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(9))
+    _check(_prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "pdeathsig")
 
 
 def drop_capabilities() -> None:
     """Empties the effective, permitted and inheritable sets (those of a user's container, since root changes uid)."""
-    header, data = struct.pack("<Ii", 0x20080522, 0), bytes(24)  # _LINUX_CAPABILITY_VERSION_3
-    if _libc.capset(header, data) < 0:
-        raise OSError(ctypes.get_errno(), "capset failed")
+    _check(_capset(*_NO_CAPABILITIES), "capset")
 
 
 def restrict_files(ruleset: int, abi: int) -> None:
     """Enforces a Landlock ruleset on this thread and its future children."""
-    _syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(_QUIET if abi >= 7 else 0))
+    _check(_restrict_self(_RESTRICT_SELF, ruleset, _QUIET if abi >= 7 else 0), "landlock_restrict_self")
 
 
 class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
-def restrict_calls(filter_bytes: bytes) -> None:
-    """Installs a seccomp filter on this thread and its future children."""
-    program = _Program(len(filter_bytes) // 8, filter_bytes)
-    _prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_MODE_FILTER), ctypes.byref(program))
+class InstallableFilter:
+    """A seccomp filter in the form that the kernel reads, made before the fork."""
+
+    def __init__(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
+        """`rows`: code, jump if true, jump if false, constant; the constant OWN_PID stands for the process's number."""
+        packed = b"".join(struct.pack("<HBBI", code, yes, no, max(constant, 0)) for code, yes, no, constant in rows)
+        self._words = (ctypes.c_uint32 * (len(packed) // 4)).from_buffer_copy(packed)
+        self._own = [2 * at + 1 for at, row in enumerate(rows) if row[3] == OWN_PID]
+        self._program = _Program(len(rows), ctypes.addressof(self._words))
+        self._address = ctypes.addressof(self._program)
+
+    def install(self) -> None:
+        """On this thread and its future children, for good."""
+        pid = os.getpid()
+        for at in self._own:
+            self._words[at] = pid
+        _check(_set_filter(_PR_SET_SECCOMP, _MODE_FILTER, self._address, 0, 0), "seccomp")

@@ -138,14 +138,18 @@ def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, 
 
 
 def _reports(results: bytes, nonce: str, steps: int) -> tuple[list[StepResult], str]:
-    """Reads what a child reported. All of it is untrusted: a line that does not fit is passed over."""
+    """Reads what a child reported: lines of the mark and a JSON object. All of it is untrusted: a line that does not
+    fit is passed over, and one without the mark not even parsed."""
     found, error = [MISSING] * steps, ""
+    mark = nonce.encode() + b" "
     for line in results.split(b"\n"):
+        if not line.startswith(mark):
+            continue
         try:
-            report = json.loads(line)
+            report = json.loads(line[len(mark) :])
         except (ValueError, RecursionError):
             continue
-        if not isinstance(report, dict) or report.get("nonce") != nonce:
+        if not isinstance(report, dict):
             continue
         if report.get("kind") == "end":
             error = _text(report, "error")

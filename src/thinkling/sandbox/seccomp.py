@@ -8,10 +8,9 @@ kernel runs it once for every number when it is installed, and that would cost m
 from __future__ import annotations
 
 import errno
-import struct
-from dataclasses import dataclass
 
 from thinkling.sandbox import syscalls
+from thinkling.sandbox.kernel import OWN_PID
 
 # Instructions (linux/bpf_common.h): load a word of seccomp_data, compare it with a constant, return.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _MASK, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
@@ -32,13 +31,10 @@ _PRCTL = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 _RLIMIT_STACK = 3
 _MSG_OOB = 1
 
-_PID = -1
-"""Stands for the process's own number, which is known after the fork."""
-_Instruction = tuple[int, int, int, int]
-_LAYOUT = struct.Struct("<HBBI")
+Row = tuple[int, int, int, int]
 
 
-def _give(value: int) -> list[_Instruction]:
+def _give(value: int) -> list[Row]:
     return [(_RETURN, 0, 0, value)]
 
 
@@ -46,30 +42,30 @@ _PERMIT, _REFUSE, _END = _give(_ALLOW), _give(_ERRNO | errno.EPERM), _give(_KILL
 _MISSING = _give(_ERRNO | errno.ENOSYS)
 
 
-def _load(argument: int, high: bool = False) -> _Instruction:
+def _load(argument: int, high: bool = False) -> Row:
     return (_LOAD, 0, 0, _ARGUMENTS + 8 * argument + 4 * high)
 
 
-def _unless(test: int, constant: int) -> list[_Instruction]:
+def _unless(test: int, constant: int) -> list[Row]:
     """Refuses the call unless the test holds of what was loaded."""
     return [(test, 1, 0, constant), *_REFUSE]
 
 
-def _if(test: int, constant: int) -> list[_Instruction]:
+def _if(test: int, constant: int) -> list[Row]:
     """Refuses the call if the test holds of what was loaded."""
     return [(test, 0, 1, constant), *_REFUSE]
 
 
-def _one_of(argument: int, constants: tuple[int, ...]) -> list[_Instruction]:
+def _one_of(argument: int, constants: tuple[int, ...]) -> list[Row]:
     rows = [_load(argument)]
     for constant in constants:
         rows += [(_EQUAL, 0, 1, constant), *_PERMIT]
     return rows + _REFUSE
 
 
-def _rules() -> dict[str, list[_Instruction]]:
+def _rules() -> dict[str, list[Row]]:
     """Calls whose arguments decide. Only the low words of int arguments are compared: the kernel reads no more."""
-    own = _unless(_EQUAL, _PID)
+    own = _unless(_EQUAL, OWN_PID)
     # A program that kills itself would look like one that the machine killed, which nobody scores.
     survivable = [*_if(_EQUAL, _SIGKILL), *_if(_EQUAL, _SIGSTOP), *_PERMIT]
     return {
@@ -93,7 +89,7 @@ def _rules() -> dict[str, list[_Instruction]]:
     }  # fmt: skip
 
 
-def _search(starts: list[tuple[int, list[_Instruction]]]) -> list[_Instruction]:
+def _search(starts: list[tuple[int, list[Row]]]) -> list[Row]:
     """Blocks by the first number each applies to, ascending → a binary search that ends in one of them."""
     if len(starts) == 1:
         return starts[0][1]
@@ -103,7 +99,8 @@ def _search(starts: list[tuple[int, list[_Instruction]]]) -> list[_Instruction]:
     return [(_AT_LEAST, len(below), 0, starts[middle][0]), *below, *above]
 
 
-def _instructions(machine: str) -> list[_Instruction]:
+def filter_rows(machine: str) -> list[Row]:
+    """The filter for `x86_64` or `aarch64`: code, jump if true, jump if false, constant. ValueError: another one."""
     rules = _rules()
     blocks = {number: rules[name] for name, number in syscalls.judged(machine).items()}
     for numbers, block in (
@@ -112,7 +109,7 @@ def _instructions(machine: str) -> list[_Instruction]:
         (syscalls.fatal(machine), _END),
     ):
         blocks |= dict.fromkeys(numbers.values(), block)
-    starts: list[tuple[int, list[_Instruction]]] = []
+    starts: list[tuple[int, list[Row]]] = []
     for number in range(syscalls.HIGHEST_KNOWN + 1):
         block = blocks.get(number, _REFUSE)
         if not starts or starts[-1][1] is not block:
@@ -125,25 +122,3 @@ def _instructions(machine: str) -> list[_Instruction]:
         (_LOAD, 0, 0, _NUMBER),
         *_search(starts),
     ]
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A compiled filter, except for the number of the process that installs it."""
-
-    template: bytes
-    pid_offsets: tuple[int, ...]
-
-    def for_process(self, pid: int) -> bytes:
-        """The array of struct sock_filter for one process."""
-        program = bytearray(self.template)
-        for offset in self.pid_offsets:
-            struct.pack_into("<I", program, offset, pid)
-        return bytes(program)
-
-
-def compile_filter(machine: str) -> Filter:
-    """The filter for `x86_64` or `aarch64`. ValueError: another machine."""
-    rows = _instructions(machine)
-    packed = b"".join(_LAYOUT.pack(code, true, false, max(constant, 0)) for code, true, false, constant in rows)
-    return Filter(packed, tuple(_LAYOUT.size * i + 4 for i, row in enumerate(rows) if row[3] == _PID))

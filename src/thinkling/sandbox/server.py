@@ -22,7 +22,7 @@ from typing import Any
 
 from thinkling.sandbox import child, kernel, library, protocol
 from thinkling.sandbox.limits import Limits
-from thinkling.sandbox.seccomp import compile_filter
+from thinkling.sandbox.seccomp import filter_rows
 from thinkling.sandbox.watch import Watch
 
 SPARE_TASKS = 4096
@@ -88,7 +88,7 @@ class Server:
         self.cell = child.Cell(
             ruleset=ruleset,
             abi=abi,
-            calls=compile_filter(os.uname().machine),
+            calls=kernel.InstallableFilter(filter_rows(os.uname().machine)),
             identity=identity,
             server=os.getpid(),
             first_closed=library.DESCRIPTOR + keep_library,
@@ -128,7 +128,7 @@ class Server:
         program = child.Program(request["code"], request["steps"], request["nonce"])
         for name, content in zip(request["files"], blobs[1:], strict=True):
             self._put(name, content)
-        stdin = _sealed(blobs[0])
+        stdin = _stdin(blobs[0])
         pipes = [os.pipe() for _ in range(3)]
         started = time.monotonic()
         pid = kernel.fork()
@@ -163,8 +163,10 @@ class Server:
                 os.unlink(entry.path)
 
 
-def _sealed(content: bytes) -> int:
+def _stdin(content: bytes) -> int:
     """Standard input: a nameless file that nobody can change, so that no program can block its writer."""
+    if not content:
+        return os.open(os.devnull, os.O_RDONLY)
     descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with io.FileIO(descriptor, "w", closefd=False) as file:
         file.write(content)

@@ -53,7 +53,9 @@ def _number(value: int | float | complex | Fraction | Decimal) -> str:
     """Equal numbers of any two types have equal texts: 1, 1.0 and True. Exact, and linear in the number's length."""
     if isinstance(value, complex):
         return _number(value.real) if value.imag == 0 else f"{_number(value.real)}+{_number(value.imag)}j"
-    if isinstance(value, float | Decimal) and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, Decimal) and not value.is_finite():
+        return "nan" if value.is_nan() else "inf" if value > 0 else "-inf"
     above, below = value.as_integer_ratio()
     return f"{above:x}" if below == 1 else f"{above:x}/{below:x}"

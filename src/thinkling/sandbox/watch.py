@@ -32,14 +32,18 @@ class Watch:
         self.stopped: str | None = None
         self._stream_of = dict(zip(reads, self.streams, strict=True))
         self._poll = select.poll()
-        for descriptor in (*reads, self._exit):
-            self._poll.register(descriptor, select.POLLIN)
+        self._poll.register(self._exit, select.POLLIN)
         self._poll.register(channel, 0)
 
     def until_exit(self) -> None:
         """Until the child is dead, but not yet reaped: its number is still its own. Closes the pipes."""
-        next_look = time.monotonic() + TICK
-        alive = True
+        # Most programs end within a tick. Until then nothing is read: every page that the server touches while its
+        # child lives is copied, and what the child wrote waits in the pipes.
+        events = self._poll.poll(1000 * min(TICK, self._limits.wall_seconds))
+        alive = all(descriptor != self._exit for descriptor, _ in events)
+        for descriptor in self._stream_of:
+            self._poll.register(descriptor, select.POLLIN)
+        next_look = 0.0
         while alive:
             now = time.monotonic()
             if now >= self._deadline:
