@@ -18,7 +18,7 @@ QUICK = [Request(rf"\sqrt{{{n * n * 2}}}", rf"{n}\sqrt{{2}}") for n in range(2, 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    pool = Pool(workers=2, deadline_seconds=1.5, slice_seconds=0.5)
+    pool = Pool(workers=2, deadline_seconds=1.5, slice_seconds=0.1)
     yield pool
     pool.close()
 

@@ -2,8 +2,8 @@
 
 math-verify's own timeout needs SIGALRM in a main thread and cannot stop work inside C code. Here the deadline is kept
 from outside: a worker that passes it is killed and replaced by a fork of a server that has everything loaded, in
-milliseconds. No other comparison notices: those of the same batch that are quick have their verdicts first, since one
-that is not done after `slice_seconds` waits until they are. JSON lines over sockets, no pickle.
+milliseconds. No other comparison notices: those of a batch that are quick have their verdicts first, since one that is
+not done after a slice of time waits until they are, then has a longer slice. JSON lines over sockets, no pickle.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ Kind = Literal["equal", "different", "unreadable", "undecided", "exhausted", "ti
 START_SECONDS = 120.0
 DEADLINE_SECONDS = 5.0
 SLICE_SECONDS = 0.25
+"""The first slice; each further one is GROWTH times as long, up to the deadline."""
+GROWTH = 4
 MEMORY_BYTES = 2 << 30
 MOST_COMPARISONS = 1000
 """After which a worker is replaced: sympy's caches only grow."""
@@ -63,6 +65,7 @@ class PoolFailure(Exception):
 class _Job:
     index: int
     payload: bytes
+    slices: int = 0
     tries: int = 0
 
 
@@ -212,11 +215,9 @@ class _Batch:
             for one in requests
         ]
         self.jobs = [_Job(index, payload) for index, payload in enumerate(payloads)]
-        self.waiting = deque(self.jobs)
-        self.slow: deque[_Job] = deque()
+        self.waiting: dict[int, deque[_Job]] = {0: deque(self.jobs)}  # by slices used up
         self.found: dict[int, Reply] = {}
         self.total = len(requests)
-        self.crowded = len(requests) > pool.size
 
     def replies(self) -> list[Reply]:
         return [self.found.get(index) or Reply("failed", self.failure) for index in range(self.total)]
@@ -237,12 +238,11 @@ class _Batch:
                     for worker in [worker for worker in busy if worker.job is not None and worker.expires <= now]:
                         self._expire(worker, selector)
         except PoolFailure:
-            self.waiting = deque(job for job in self.jobs if job.index not in self.found)
-            self.slow.clear()
+            self.waiting = {0: deque(job for job in self.jobs if job.index not in self.found)}
             raise
 
     def _assign(self, selector: selectors.BaseSelector) -> None:
-        while self.waiting or self.slow:
+        while any(self.waiting.values()):
             worker = next((worker for worker in self.pool.workers if worker.job is None), None)
             if worker is None and len(self.pool.workers) >= self.pool.size:
                 return
@@ -250,12 +250,12 @@ class _Batch:
                 self.pool.end(worker)
                 worker = None
             worker = worker or self.pool.fork()
-            quick = bool(self.waiting)
-            job = self.waiting.popleft() if quick else self.slow.popleft()
+            job = self.waiting[min(slices for slices, jobs in self.waiting.items() if jobs)].popleft()
             worker.job, worker.started = job, time.monotonic()
-            worker.final = not (quick and self.crowded)
-            seconds = self.pool.deadline_seconds if worker.final else self.pool.slice_seconds
-            worker.expires = worker.started + seconds
+            seconds = self.pool.slice_seconds * GROWTH**job.slices
+            crowded = self.total - len(self.found) > self.pool.size
+            worker.final = not crowded or seconds * GROWTH > self.pool.deadline_seconds
+            worker.expires = worker.started + (self.pool.deadline_seconds if worker.final else seconds)
             worker.received.clear()
             selector.register(worker.channel, selectors.EVENT_READ, worker)
             try:
@@ -299,24 +299,30 @@ class _Batch:
             detail = f"killed after {self.pool.deadline_seconds:g} s"
             self._finish(worker, selector, self._reply(worker, "timeout", detail))
         else:
-            selector.unregister(worker.channel)
-            worker.job = None
-            self.slow.append(job)
+            job.slices += 1
+            self._again(worker, selector)
         self.pool.end(worker)
 
     def _died(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
         """By its own limits or another's doing: once more, in a new worker; a second death is the comparison's own."""
         job = worker.job
         assert job is not None
+        job.tries += 1
+        if job.tries < _TRIES:
+            self._again(worker, selector)
+            self.pool.end(worker)
+            return
         selector.unregister(worker.channel)
         worker.job = None
         status = self.pool.end(worker)
-        job.tries += 1
-        if job.tries < _TRIES:
-            self.slow.append(job)
-            return
         cause = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {status >> 8}"
         self.found[job.index] = self._reply(worker, "exhausted", f"its worker died twice ({cause})")
+
+    def _again(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+        assert worker.job is not None
+        selector.unregister(worker.channel)
+        self.waiting.setdefault(worker.job.slices, deque()).append(worker.job)
+        worker.job = None
 
 
 _shared: tuple[int, Pool] | None = None
