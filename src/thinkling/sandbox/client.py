@@ -11,11 +11,13 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Job, Limits
 from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, judge, unavailable
 
+Level = Literal["strict", "bubblewrap"]
 START_SECONDS = 60.0
 GRACE_SECONDS = 15.0
 """What a server may take beyond a program's wall clock before it counts as hung."""
@@ -33,27 +35,29 @@ main()
 # An empty environment and these flags are -I, except that the hash seed is fixed: the order of a set is the same in
 # every server, and so is what a program prints.
 _FLAGS = ("-P", "-s", "-S", "-B", "-X", "utf8")
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}
 
 
 class ForkServer:
     """Not safe to share between threads or across a fork: sandbox.py hands it to one run at a time."""
 
-    def __init__(self, python: str, recycle: int) -> None:
+    def __init__(self, level: Level, recycle: int) -> None:
         """Starts it. SandboxUnavailable: the machine lacks a feature, or the server did not start."""
-        self._python, self._recycle = python, recycle
+        self._level, self._recycle = level, recycle
         self._start()
 
     def run(self, job: Job, limits: Limits) -> Outcome:
         """One run. A server that dies is started again and asked once more; then the outcome is `unavailable`."""
-        if self._runs >= self._recycle:
+        if self._asked or self._runs >= self._recycle:  # asked and not heard: the caller was interrupted
             self.close()
             self._start()
         for _ in range(2):
             nonce = secrets.token_hex(16)
             try:
+                self._asked = True
                 self._ask(job, limits, nonce)
                 reply, streams = protocol.receive(self._channel)
+                self._asked = False
             except (OSError, protocol.Closed) as error:
                 reason = str(error) or "it closed its channel"
                 log = self._last_words()
@@ -76,13 +80,13 @@ class ForkServer:
         protocol.send(self._channel, request, [job.stdin.encode("utf-8", "surrogatepass"), *job.files.values()])
 
     def _start(self) -> None:
-        self._runs = 0
+        self._runs, self._asked = 0, False
         self._folder = Path(tempfile.mkdtemp(prefix="thinkling-sandbox-"))
         self._folder.chmod(0o711)  # the unprivileged child passes through it to its own folder
         self._channel, far = socket.socketpair()
         with far, open(self._folder / "log", "wb") as log:
             self._process = subprocess.Popen(
-                [self._python, *_FLAGS, "-c", _BOOT, os.fspath(_SOURCE), str(far.fileno()), os.fspath(self._folder)],
+                [*self._prefix(), *_command(far.fileno(), self._folder)],
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -101,8 +105,21 @@ class ForkServer:
             self.close()
             raise SandboxUnavailable(f"sandbox: {hello['missing']}")
 
+    def _prefix(self) -> list[str]:
+        """What starts the server: at level `bubblewrap` it stands in namespaces of its own, with its children."""
+        if self._level == "strict":
+            return []
+        if shutil.which("bwrap") is None:
+            raise SandboxUnavailable("sandbox: level bubblewrap needs its program bwrap; apt-get install bubblewrap")
+        shown = ["/usr", "/lib", "/lib64", sys.base_prefix, os.fspath(_SOURCE / "thinkling")]
+        binds = [part for path in shown if os.path.exists(path) for part in ("--ro-bind", path, path)]
+        user = ["--unshare-user", "--uid", "65534", "--gid", "65534"]  # no root in there either
+        folder = ["--bind", os.fspath(self._folder), os.fspath(self._folder)]
+        return ["bwrap", "--unshare-all", *user, "--proc", "/proc", "--dev", "/dev", *binds, *folder, "--"]
+
     def _last_words(self) -> str:
-        lines = (self._folder / "log").read_text(errors="replace").strip().splitlines()
+        log = self._folder / "log"
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         return lines[-1][:300] if lines else ""
 
     def close(self) -> None:
@@ -113,6 +130,14 @@ class ForkServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def interpreter() -> str:
-    """The Python of the servers: this one, whose library they read."""
-    return sys.executable
+def _command(channel: int, folder: Path) -> list[str]:
+    """This Python, past its virtual environment: the server needs the standard library alone."""
+    return [
+        os.path.realpath(sys.executable),
+        *_FLAGS,
+        "-c",
+        _BOOT,
+        os.fspath(_SOURCE),
+        str(channel),
+        os.fspath(folder),
+    ]

@@ -87,7 +87,7 @@ def missing_feature() -> str | None:
             return "no Landlock: it was not enabled when this kernel started; add landlock to its lsm= parameter"
         return (
             f"no Landlock ({os.strerror(error.errno or 0)}): the kernel is older than 5.13, was built without "
-            "CONFIG_SECURITY_LANDLOCK, or the container's seccomp profile forbids it; use a newer kernel or another profile"
+            "CONFIG_SECURITY_LANDLOCK, or the container's seccomp profile forbids it; use a newer kernel or profile"
         )
     if abi < MINIMUM_ABI:
         return f"Landlock ABI {abi}, which has no rules for the network; ABI {MINIMUM_ABI} needs Linux 6.7 or newer"

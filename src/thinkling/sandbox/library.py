@@ -22,7 +22,8 @@ def allow(ruleset: int) -> None:
     for folder in sorted(folders):
         for name in sorted(set(os.listdir(folder)) - _LEFT_OUT):
             path = os.path.join(folder, name)
-            kernel.allow_path(ruleset, path, kernel.READ if os.path.isdir(path) else kernel.READ_FILE)
+            if os.path.exists(path):  # a link may lead nowhere
+                kernel.allow_path(ruleset, path, kernel.READ if os.path.isdir(path) else kernel.READ_FILE)
     for path in _c_libraries(sysconfig.get_path("platstdlib")):
         kernel.allow_path(ruleset, path, kernel.READ_FILE)
 

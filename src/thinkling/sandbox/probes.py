@@ -25,9 +25,12 @@ def fork():
     if os.fork() == 0:
         os._exit(0)
 def large():
-    with open("large", "wb") as file:
-        for _ in range(32):
-            file.write(bytes(1 << 20))
+    try:
+        with open("large", "wb") as file:
+            for _ in range(32):
+                file.write(bytes(1 << 20))
+    finally:
+        os.remove("large")  # it counts against what comes after it
 def scratch():
     with tempfile.TemporaryFile() as file:
         file.write(b"1")

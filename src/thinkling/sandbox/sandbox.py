@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from thinkling.errors import UserError
-from thinkling.sandbox.client import ForkServer, interpreter
+from thinkling.sandbox.client import ForkServer, Level
 from thinkling.sandbox.limits import Job, Limits, Step
 from thinkling.sandbox.outcome import Outcome
 from thinkling.sandbox.probes import probe
@@ -27,15 +27,24 @@ class Sandbox:
     Start it before work on other cores begins: a server is a fresh interpreter and takes a few tenths of a second.
     """
 
-    def __init__(self, limits: Limits | None = None, *, workers: int = 1, recycle: int = RECYCLE) -> None:
-        """Starts one server and tries out that it confines. SandboxUnavailable (a UserError): it does not, or the
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        workers: int = 1,
+        level: Level = "strict",
+        recycle: int = RECYCLE,
+    ) -> None:
+        """`level`: `bubblewrap` puts the servers into namespaces (files, processes, network) besides, and needs bwrap.
+
+        Starts one server and tries out that it confines. SandboxUnavailable (a UserError): it does not, or the
         kernel lacks a feature, which is named. UserError: workers or recycle below 1."""
         if workers < 1 or recycle < 1:
             raise UserError(f"sandbox: workers is {workers} and recycle {recycle}; each has to be at least 1")
         self.limits = limits or Limits()
         self.workers = workers
+        self._level: Level = level
         self._recycle = recycle
-        self._python = interpreter()
         self._open()
         server = self._take()
         try:
@@ -97,7 +106,7 @@ class Sandbox:
         if server is not None:
             return server
         try:
-            return ForkServer(self._python, self._recycle)
+            return ForkServer(self._level, self._recycle)
         except BaseException:
             self._idle.put(None)
             raise
