@@ -85,13 +85,15 @@ def sample_and_score(
     store: Path | None = None,
     template: ChatTemplate = OURS,
     on_progress: Callable[[int], None] | None = None,
+    first_chunk: int = 0,
 ) -> list[Rollout]:
     """`k` judged samples of each problem, problem after problem.
 
     The stop ids of the form are added to those of `sampling`. A sample's random numbers follow from (seed, problem,
     sample number) alone. `chunk` problems are sampled together and then written to `store`; a chunk that is there is
     read instead, so a killed scoring goes on where it was and ends with the same bytes. Samples whose verifier failed
-    are judged again. `on_progress` is told how many samples each chunk added.
+    are judged again. `on_progress` is told how many samples each chunk added. `first_chunk` numbers the first chunk's
+    file, for processes that share the chunks of one store.
 
     Raises UserError where a stored chunk belongs to other problems.
     """
@@ -99,7 +101,7 @@ def sample_and_score(
         raise ValueError(f"k is {k} and chunk is {chunk}; both are at least 1")
     sampling = replace(sampling, stop_ids=sampling.stop_ids | stop_ids(tokenizer, form))
     rollouts: list[Rollout] = []
-    for number, start in enumerate(range(0, len(problems), chunk)):
+    for number, start in enumerate(range(0, len(problems), chunk), first_chunk):
         group = problems[start : start + chunk]
         path = None if store is None else store / f"{number:05d}.parquet"
         if path is not None and path.exists():

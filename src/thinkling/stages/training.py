@@ -1,4 +1,4 @@
-"""What pretrain and sft share: the next-token objective, logs that a resumed run cuts where it goes on, and the end."""
+"""What stages that train share: an objective, logs that a resumed run cuts where it goes on, and the last export."""
 
 from __future__ import annotations
 
@@ -49,11 +49,25 @@ def mean_loss(model: nn.Module, batches: Sequence[PackedBatch], device: torch.de
     return sum(float(loss) for loss, _ in parts) / max(1, sum(n for _, n in parts))
 
 
+def count_and_sums(metrics: StepMetrics) -> dict[str, Any]:
+    """What a step logs unless told: its loss tokens, and the objective's metrics as they were summed."""
+    return {"loss_tokens": metrics.n_tokens, **metrics.metrics}
+
+
 class StepLog:
     """metrics.jsonl and train.log.jsonl of a stage, and its progress bar."""
 
-    def __init__(self, directory: Path, task: Task, rank: int, tokens_per_step: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        task: Task,
+        rank: int,
+        tokens_per_step: Callable[[int], int],
+        logged: Callable[[StepMetrics], dict[str, Any]] = count_and_sums,
+        unit: str = "tokens",
+    ) -> None:
         self.directory, self.task, self.rank, self.tokens_per_step = directory, task, rank, tokens_per_step
+        self.logged, self.unit = logged, unit
         self._last = time.monotonic()
         self._files: list[Any] = []
 
@@ -78,18 +92,12 @@ class StepLog:
         if self.rank:
             return
         now = time.monotonic()
-        line = {
-            "step": step,
-            "loss": metrics.loss,
-            "lr": lr,
-            "grad_norm": metrics.grad_norm,
-            "loss_tokens": metrics.n_tokens,
-        }
-        self._files[0].write(json.dumps({**line, **metrics.metrics, **fields}) + "\n")
+        line = {"step": step, "loss": metrics.loss, "lr": lr, "grad_norm": metrics.grad_norm}
+        self._files[0].write(json.dumps({**line, **self.logged(metrics), **fields}) + "\n")
         speed = {
             "step": step,
             "seconds": round(now - self._last, 5),
-            "tokens_per_second": round(tokens / (now - self._last), 1),
+            f"{self.unit}_per_second": round(tokens / (now - self._last), 1),
         }
         self._files[1].write(json.dumps(speed) + "\n")
         self._last = now
@@ -103,7 +111,7 @@ def train_to_directory(
     ctx: StageContext,
     model: Decoder,
     optimizer: OptimizerConfig,
-    batches: Callable[[int], Sequence[PackedBatch]],
+    batches: Callable[[int], Sequence[Any]],
     lr: Callable[[int], float],
     total_steps: int,
     checkpoint_every: int,
@@ -114,22 +122,29 @@ def train_to_directory(
     before_step: Callable[[int], None] | None = None,
     after_step: Callable[[int, nn.Module], None] | None = None,
     fields: Callable[[int], dict[str, Any]] | None = None,
+    objective: Objective | None = None,
+    logged: Callable[[StepMetrics], dict[str, Any]] = count_and_sums,
+    ahead: int = 2,
+    unit: str = "tokens",
 ) -> None:
     """Trains and leaves `model/` and the logs in the stage's directory; goes on from its last checkpoint.
 
+    `objective`: next token unless given. `logged`: what metrics.jsonl says of a step's count and metrics.
+    `ahead`: batches made while a step trains; 0 where a batch depends on the step before it. `unit`: what
+    `tokens_per_step` counts.
     `checkpoints/` bears the name `checkpoints.done` once training is over, until it is deleted: a run killed in between
     does not train again.
     """
     working, over = ctx.directory / "checkpoints", ctx.directory / "checkpoints.done"
     if not over.exists():
-        trainer = Trainer(model, optimizer, next_token_objective(parallel.device), parallel)
+        trainer = Trainer(model, optimizer, objective or next_token_objective(parallel.device), parallel)
         checkpoints = Checkpoints(working, checkpoint_every)
         latest = checkpoints.latest(parallel)
         first = int(latest.name.removeprefix("step-")) if latest else 0
         done = sum(tokens_per_step(step) for step in range(first))
         total = sum(tokens_per_step(step) for step in range(total_steps))
-        with ctx.progress.track(label, total, "tokens", done) as task, Prefetcher(batches, total_steps) as prefetched:
-            log = StepLog(ctx.directory, task, parallel.rank, tokens_per_step)
+        with ctx.progress.track(label, total, unit, done) as task, Prefetcher(batches, total_steps, ahead) as made:
+            log = StepLog(ctx.directory, task, parallel.rank, tokens_per_step, logged, unit)
             log.open(first)
 
             def on_metrics(step: int, metrics: StepMetrics) -> None:
@@ -137,7 +152,7 @@ def train_to_directory(
                 if after_step is not None:
                     after_step(step, trainer.model)
 
-            fit(trainer, prefetched, lr, total_steps, checkpoints, before_step, on_metrics)
+            fit(trainer, made, lr, total_steps, checkpoints, before_step, on_metrics)
             log.close()
         export(trainer.model, ctx.directory / "model", tokenizer_dir, parallel)
         if parallel.rank == 0 and working.exists():
