@@ -11,7 +11,7 @@ def check(kills: int, workspace: Path) -> None:
     report = series(kills, seed=1, workspace=workspace)
     assert report.differing == []
     assert report.differing_bytes == 0
-    assert sum(report.kills.values()) >= kills - 1, "a run ended before its kill"
+    assert sum(report.kills.values()) >= kills * 2 // 3, "runs ended before their kills"
 
 
 def test_three_kills(tmp_path: Path) -> None:
