@@ -1,13 +1,12 @@
-"""A1, A2: `make tiny` from a clean clone of HEAD on two cores, and (`--second`) once more.
+"""A1, A2: `make tiny` from a clean clone of HEAD on two cores, and once more.
 
-    python -m benchmarks.a1_tiny [--second]
+    python -m benchmarks.a1_tiny
 
 Set-up (the clone's own .venv) happens before the clock starts.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -38,9 +37,6 @@ def tiny(clone: Path) -> Watched:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A1, A2: make tiny from a clean clone, and once more.")
-    parser.add_argument("--second", action="store_true", help="measure A2: the run after the run")
-    second = parser.parse_args().second
     cores = two_cores()
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
@@ -49,28 +45,24 @@ def main() -> None:
         busy = psutil.cpu_percent(interval=5)
         first = tiny(clone)
         done = manifests(clone / "runs")
-        beside = {"cores": cores, "percent_busy_before": busy}
-        if second:
-            again = tiny(clone)
-            redone = {name for name, written in manifests(clone / "runs").items() if done.get(name) != written}
-            found = {
-                "A2a": {"value": again.seconds, "n": 1, "runs": [again.seconds], "unit": "seconds", **beside},
-                "A2b": {"value": len(redone), "n": len(done), "runs": 1, "unit": "stages", "redone": sorted(redone)},
-            }
-        else:
-            minutes, gigabytes = first.seconds / 60, first.peak_bytes / 1e9
-            found = {
-                "A1a": {"value": minutes, "n": 1, "runs": [minutes], "unit": "minutes", **beside},
-                "A1b": {"value": gigabytes, "n": 1, "runs": [gigabytes], "unit": "GB"},
-                "A1c": {
-                    "value": len(first.network),
-                    "n": 1,
-                    "runs": 1,
-                    "unit": "attempts",
-                    "attempts": list(first.network[:20]),
-                    "without_network": first.cut_off,
-                },
-            }
+        again = tiny(clone)
+        redone = {name for name, written in manifests(clone / "runs").items() if done.get(name) != written}
+    beside = {"cores": cores, "percent_busy_before": busy}
+    minutes, gigabytes = first.seconds / 60, first.peak_bytes / 1e9
+    found = {
+        "A1a": {"value": minutes, "n": 1, "runs": [minutes], "unit": "minutes", **beside},
+        "A1b": {"value": gigabytes, "n": 1, "runs": [gigabytes], "unit": "GB"},
+        "A1c": {
+            "value": len(first.network),
+            "n": 1,
+            "runs": 1,
+            "unit": "attempts",
+            "attempts": list(first.network[:20]),
+            "without_network": first.cut_off,
+        },
+        "A2a": {"value": again.seconds, "n": 1, "runs": [again.seconds], "unit": "seconds", **beside},
+        "A2b": {"value": len(redone), "n": len(done), "runs": 1, "unit": "stages", "redone": sorted(redone)},
+    }
     print(json.dumps({"measurements": found}))
 
 

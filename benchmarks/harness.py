@@ -198,19 +198,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def together(claims: Claims, numbers: Sequence[str]) -> list[list[str]]:
+    """The numbers, each with those that share a command with it: what is measured in one go."""
+    parts: list[list[str]] = []
+    for number in numbers:
+        if not any(number in part for part in parts):
+            commands = {claim.command for claim in claims.of(number)}
+            parts.append([n for n in claims.numbers() if commands & {claim.command for claim in claims.of(n)}])
+    return parts
+
+
 def bench(claims: Claims, numbers: Sequence[str], root: Path, folder: Path, console: Console) -> int:
     """Measures, writes and draws each number. Returns 1 where some claim went unmeasured."""
     status = 0
-    for number in numbers:
-        group = claims.of(number)
+    for part in together(claims, numbers):
         commit, where = machine.commit(root), machine.describe()
-        measured = measure(group, root, console)
-        results = as_results(group, measured, commit, where)
-        if results.claims:  # otherwise what was measured earlier stays
-            write_results(folder / f"{number}.json", results)
-        show(group, {result.id: result for result in results.claims}, console)
-        if len(results.claims) < len(group):
-            status = 1
+        measured = measure([claim for number in part for claim in claims.of(number)], root, console)
+        for number in part:
+            group = claims.of(number)
+            results = as_results(group, measured, commit, where)
+            if results.claims:  # otherwise what was measured earlier stays
+                write_results(folder / f"{number}.json", results)
+            show(group, {result.id: result for result in results.claims}, console)
+            if len(results.claims) < len(group):
+                status = 1
     return status
 
 
