@@ -1,0 +1,99 @@
+"""Configuration of the dpd stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from thinkling.stages.base import StageConfig
+from thinkling.train.config import OptimizerConfig
+
+
+class PairsConfig(BaseModel):
+    """How pairs come about: the student's wrong samples, then the teacher's right ones for the same problems."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    source: str
+    """A source of type `tasks`."""
+    problems_per_family: int = Field(ge=1)
+    """Distinct training problems a family; a part of them becomes pairs."""
+    student_samples: int = Field(default=4, ge=1)
+    """Samples a problem from the entering checkpoint."""
+    teacher_samples: int = Field(default=2, ge=1)
+    """Samples from the teacher, for each problem that the student got wrong at least once."""
+    pairs_per_problem: int = Field(default=1, ge=1)
+    """At most so many pairs a problem, each with another wrong sample."""
+    min_margin: float = Field(default=0.0, ge=0, le=1)
+    """Least lead of the teacher on a problem: its share of right samples minus the student's. A pair stays only where
+    y⁺ is clearly better (RECIPE.md §5; how much is unknown)."""
+    temperature: float = Field(default=0.6, ge=0)
+    """RECIPE.md §7: negatives are what the student says when it is used."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """RECIPE.md §7."""
+    max_new_tokens: int = Field(default=96, ge=1)
+    """Tokens that a model may write a sample; what a tool writes does not count."""
+    batch_size: int = Field(default=128, ge=1)
+    """Sequences decoded at once."""
+
+
+class WeightsConfig(BaseModel):
+    """Weights of the three terms. RECIPE.md §5 shows none, so 1 each. A term of weight 0 is not computed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    dpo: float = Field(default=1.0, ge=0)
+    """The pair's margin against the entering checkpoint (arXiv 2305.18290 eq. 7)."""
+    kl_positive: float = Field(default=1.0, ge=0)
+    """KL to the teacher along y⁺."""
+    kl_negative: float = Field(default=1.0, ge=0)
+    """KL to the teacher along y⁻, the student's own."""
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> WeightsConfig:
+        if not (self.dpo or self.kl_positive or self.kl_negative):
+            raise ValueError("all three weights are 0; raise one of them")
+        return self
+
+
+class DpdConfig(StageConfig):
+    """Dual preference distillation (RECIPE.md §5): DPO and two token-level distillations in one loss."""
+
+    kind: Literal["dpd"]
+    pairs: PairsConfig
+    weights: WeightsConfig = Field(default_factory=WeightsConfig)
+    beta: float = Field(default=0.1, gt=0)
+    """Of the DPO term (feasibility.md §7b; unknown in the recipe)."""
+    kl: Literal["sum", "mean"] = "sum"
+    """A completion's KL: summed over its tokens, as RECIPE.md §5 writes it, or their mean."""
+    direction: Literal["forward", "reverse"] = "forward"
+    """`forward`: KL(teacher ‖ student), assumed by RECIPE.md §5; `reverse`: KL(student ‖ teacher)."""
+    steps: int = Field(ge=1)
+    batch_pairs: int = Field(ge=1)
+    """Pairs a step, over all ranks; the loss is their mean."""
+    micro_pairs: int | None = Field(default=None, ge=1)
+    """Pairs a forward pass on a rank; all of them where not set."""
+    row_length: int = Field(ge=16)
+    """Tokens a packed row. A sample that is longer with its prompt makes no pair."""
+    optimizer: OptimizerConfig
+    warmup_steps: int = Field(default=0, ge=0)
+    decay_share: float = Field(default=0.5, ge=0, le=1)
+    """Last share of the steps, over which the learning rate falls linearly to `final_lr_share` of its peak."""
+    final_lr_share: float = Field(default=0.1, ge=0, le=1)
+    checkpoint_every: int = Field(default=100, ge=1)
+    """Steps between checkpoints of the training state."""
+
+    produces: ClassVar[str] = "model"
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher": "model"}
+    distributed: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> DpdConfig:
+        if self.warmup_steps + round(self.steps * self.decay_share) > self.steps:
+            raise ValueError("warmup_steps and decay_share take more than all steps; lower one of them")
+        return self
+
+    def source_names(self) -> list[str]:
+        return [self.pairs.source]

@@ -1,0 +1,181 @@
+"""The three terms of dual preference distillation (RECIPE.md §5), one forward pass for both sides of all pairs.
+
+    L = w_dpo · -log σ(β (Δ⁺ - Δ⁻)) + w⁺ · KL along y⁺ + w⁻ · KL along y⁻,    Δ = log π(y|x) - log π_ref(y|x)
+
+Shapes: B rows, T positions, N = B·T tokens, D student hidden, E teacher hidden, V vocab, M tokens of a chunk, P pairs,
+S = 2P sequences: sequence 2p is y⁺ of pair p, 2p + 1 its y⁻.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from thinkling.model.attention import DocumentLayout
+from thinkling.model.decoder import Decoder
+from thinkling.model.loss import CHUNK_LOGITS, IGNORE, chunked_log_probs
+from thinkling.stages.dpd.batches import PairBatch
+from thinkling.stages.dpd.config import DpdConfig
+from thinkling.train.trainer import Objective
+
+
+def chunked_kl(
+    x_ND: Tensor,
+    weight_VD: Tensor,
+    teacher_x_NE: Tensor,
+    teacher_weight_VE: Tensor,
+    factors_N: Tensor,
+    reverse: bool = False,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(Σ factor · KL as a scalar, KL_N without gradient): nats over the whole vocabulary, fp32 (fp64 for fp64 input).
+
+    KL(teacher ‖ student), or the other way round with `reverse`. Tokens of factor 0 are skipped; their KL is given as
+    0. Only `chunk` tokens' logits exist at a time, the student's and the teacher's. Gradients flow to x and weight
+    alone; they are formed in the forward pass, the head's summed in fp32.
+    """
+    return _Kl.apply(x_ND, weight_VD, teacher_x_NE, teacher_weight_VE, factors_N, reverse, chunk)
+
+
+class _Kl(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        teacher_x_NE: Tensor,
+        teacher_weight_VE: Tensor,
+        factors_N: Tensor,
+        reverse: bool,
+        chunk: int | None,
+    ) -> tuple[Tensor, Tensor]:
+        need_x, need_weight = ctx.needs_input_grad[:2]
+        dtype = torch.promote_types(x_ND.dtype, torch.float32)
+        kl_N = x_ND.new_zeros(len(x_ND), dtype=dtype)
+        total = x_ND.new_zeros((), dtype=dtype)
+        dx_ND = torch.zeros_like(x_ND) if need_x else None
+        d_weight_VD = torch.zeros_like(weight_VD, dtype=dtype) if need_weight else None
+        # Two logits tensors at a time, so half of what the other losses take.
+        size = chunk or max(64, CHUNK_LOGITS // 2 // len(weight_VD))
+        for kept_M in factors_N.nonzero().flatten().split(size):
+            x_MD, factors_M = x_ND[kept_M], factors_N[kept_M].to(dtype)
+            student_MV = F.log_softmax((x_MD @ weight_VD.t()).to(dtype), -1)
+            teacher_MV = F.log_softmax((teacher_x_NE[kept_M] @ teacher_weight_VE.t()).to(dtype), -1)
+            if reverse:
+                ratio_MV, grad_MV = student_MV - teacher_MV, student_MV.exp_()
+                kl_M = (grad_MV * ratio_MV).sum(-1)
+                grad_MV.mul_(ratio_MV.sub_(kl_M.unsqueeze(-1)))
+            else:
+                ratio_MV, p_MV = teacher_MV - student_MV, teacher_MV.exp_()
+                kl_M = (p_MV * ratio_MV).sum(-1)
+                grad_MV = student_MV.exp_().sub_(p_MV)
+            kl_N[kept_M] = kl_M
+            total += kl_M @ factors_M
+            grad = grad_MV.mul_(factors_M.unsqueeze(-1)).to(x_ND.dtype)
+            if dx_ND is not None:
+                dx_ND[kept_M] = grad @ weight_VD
+            if d_weight_VD is not None:
+                d_weight_VD += grad.t() @ x_MD
+        ctx.save_for_backward(dx_ND, d_weight_VD)
+        ctx.weight_dtype = weight_VD.dtype
+        ctx.mark_non_differentiable(kl_N)
+        return total, kl_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        scale = grads[0]
+        dx_ND, d_weight_VD = ctx.saved_tensors
+        if dx_ND is not None:
+            dx_ND = dx_ND * scale.to(dx_ND.dtype)
+        if d_weight_VD is not None:
+            d_weight_VD = (d_weight_VD * scale).to(ctx.weight_dtype)
+        return dx_ND, d_weight_VD, None, None, None, None, None
+
+
+def sum_by_sequence(values_N: Tensor, sequences_N: Tensor, n_sequences: int) -> Tensor:
+    """Sums over the tokens of each sequence (S); tokens numbered -1 belong to none."""
+    kept = sequences_N >= 0
+    return values_N.new_zeros(n_sequences).index_add(0, sequences_N[kept], values_N[kept])
+
+
+def dpo_loss(log_probs_S: Tensor, reference_S: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """(loss a pair, reward margin a pair β (Δ⁺ - Δ⁻)), both (P,), of log π(y|x) and log π_ref(y|x): arXiv 2305.18290
+    eq. 7."""
+    ratios_S = log_probs_S - reference_S
+    margin_P = beta * (ratios_S[0::2] - ratios_S[1::2])
+    return -F.logsigmoid(margin_P), margin_P
+
+
+def sequence_log_probs(model: Decoder, batch: PairBatch, device: torch.device) -> Tensor:
+    """log π(y|x) summed over the loss tokens of each sequence, (S,) with its gradient."""
+    x_ND, labels_N, sequences_N, _ = _forward(model, batch, device)
+    return sum_by_sequence(chunked_log_probs(x_ND, model.output_weight, labels_N), sequences_N, 2 * batch.n_pairs)
+
+
+def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.device) -> Objective:
+    """The joint loss of a PairBatch, its count (pairs) and the sums over pairs to log: each term as it is before its
+    weight, and of the DPO term the reward margin and how often it is above 0. `teacher` is needed for a KL term."""
+    weights = config.weights
+    if (weights.kl_positive or weights.kl_negative) and teacher is None:
+        raise ValueError("a KL term has a weight above 0, but no teacher is given")
+
+    def objective(model: nn.Module, batch: PairBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
+        assert isinstance(model, Decoder)
+        n = 2 * batch.n_pairs
+        x_ND, labels_N, sequences_N, layout = _forward(model, batch, device)
+        total = x_ND.new_zeros((), dtype=torch.promote_types(x_ND.dtype, torch.float32))
+        metrics: dict[str, float | Tensor] = {}
+        if weights.dpo:
+            log_probs_N = chunked_log_probs(x_ND, model.output_weight, labels_N)
+            reference_S = torch.from_numpy(batch.references_S).to(device, log_probs_N.dtype)
+            loss_P, margin_P = dpo_loss(sum_by_sequence(log_probs_N, sequences_N, n), reference_S, config.beta)
+            total = total + weights.dpo * loss_P.sum()
+            metrics |= {"dpo": loss_P.sum(), "dpo_margin": margin_P.sum(), "dpo_accuracy": (margin_P > 0).sum()}
+        if teacher is not None and (weights.kl_positive or weights.kl_negative):
+            with torch.no_grad():
+                teacher_x_NE = teacher(torch.from_numpy(batch.packed.tokens_BT).to(device), layout).flatten(0, 1)
+            # A vocabulary may be padded to another size; no token lies in the padding.
+            vocab = min(len(model.output_weight), len(teacher.output_weight))
+            shares_N = _shares(sequences_N, n, config.kl == "mean").to(total.dtype)
+            side_N = sequences_N % 2
+            factors_N = shares_N * torch.where(side_N == 0, weights.kl_positive, weights.kl_negative)
+            loss, kl_N = chunked_kl(
+                x_ND,
+                model.output_weight[:vocab],
+                teacher_x_NE,
+                teacher.output_weight[:vocab],
+                factors_N,
+                config.direction == "reverse",
+            )
+            total = total + loss
+            for side, name in enumerate(("kl_positive", "kl_negative")):
+                if getattr(weights, name):
+                    metrics[name] = (kl_N * shares_N)[side_N == side].sum()
+        return total, batch.n_pairs, metrics
+
+    return objective
+
+
+def _shares(sequences_N: Tensor, n_sequences: int, mean: bool) -> Tensor:
+    """What a token's KL counts in its sequence's: 1, or one part of its loss tokens; 0 where there is no loss."""
+    bears_N = (sequences_N >= 0).double()
+    if not mean:
+        return bears_N
+    sizes_S = sum_by_sequence(bears_N, sequences_N, n_sequences)
+    return bears_N / sizes_S[sequences_N.clamp(min=0)].clamp(min=1)
+
+
+def _forward(model: Decoder, batch: PairBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, DocumentLayout]:
+    """Hidden states x_ND, labels_N, sequences_N (-1 where there is no loss) and the layout."""
+    packed = batch.packed
+    layout = DocumentLayout.from_lengths(packed.lengths, packed.tokens_BT.shape[1], device)
+    x_ND = model(torch.from_numpy(packed.tokens_BT).to(device), layout).flatten(0, 1)
+    labels_N = torch.from_numpy(packed.labels_BT).to(device).flatten()
+    sequences_N = torch.from_numpy(batch.sequences_BT).to(device).flatten()
+    return x_ND, labels_N, sequences_N.masked_fill(labels_N == IGNORE, -1), layout

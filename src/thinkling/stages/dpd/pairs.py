@@ -1,0 +1,177 @@
+"""Judged samples → pairs: what the teacher got right beside what the student got wrong, and Parquet to audit them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thinkling.data.atomic import replacing
+from thinkling.errors import UserError
+from thinkling.generate.rollouts import Rollout
+from thinkling.stages.dpd.config import PairsConfig
+from thinkling.verify.verdict import Outcome
+
+FILE = "pairs.parquet"
+_SIDE = pa.struct(
+    [
+        ("sample", pa.int32()),
+        ("text", pa.string()),
+        ("tokens", pa.list_(pa.int32())),
+        ("forced", pa.list_(pa.bool_())),
+        ("reference_log_prob", pa.float64()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("problem_id", pa.string()),
+        ("family", pa.string()),
+        ("question", pa.string()),
+        ("answer", pa.string()),
+        ("prompt", pa.list_(pa.int32())),
+        ("margin", pa.float64()),
+        ("positive", _SIDE),
+        ("negative", _SIDE),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One completion of a pair. Fields as in `Rollout`."""
+
+    sample: int
+    text: str
+    tokens: list[int]
+    forced: list[bool]
+    reference_log_prob: float | None = None
+    """ln of the entering checkpoint's probability of the tokens that no tool wrote; None where the loss has no DPO
+    term."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """y⁺ and y⁻ for one prompt. Columns of pairs Parquet, in this order."""
+
+    problem_id: str
+    family: str
+    question: str
+    answer: str
+    """The problem's right answer."""
+    prompt: list[int]
+    margin: float
+    """The teacher's share of right samples of this problem minus the student's."""
+    positive: Side
+    negative: Side
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.positive, self.negative
+
+    def with_references(self, positive: float, negative: float) -> Pair:
+        """The pair with the entering checkpoint's log-probabilities."""
+        return replace(
+            self,
+            positive=replace(self.positive, reference_log_prob=positive),
+            negative=replace(self.negative, reference_log_prob=negative),
+        )
+
+
+def by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
+    """Samples of each problem, in order.
+
+    Raises UserError where a verifier failed: a failure must not look like a wrong answer, nor go unseen.
+    """
+    failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
+    if failed:
+        raise UserError(
+            f"verifier {failed[0].tier} failed on {len(failed)} of {len(rollouts)} samples, first on "
+            f"{failed[0].question!r}: {failed[0].detail}; mend the verifier and run again"
+        )
+    found: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        found.setdefault(rollout.problem_id, []).append(rollout)
+    return found
+
+
+def usable(rollouts: Sequence[Rollout], outcome: Outcome, row_length: int) -> list[Rollout]:
+    """Distinct samples of that outcome that ended by themselves and fit a row with their prompt."""
+    found: dict[tuple[int, ...], Rollout] = {}
+    for r in rollouts:
+        if r.outcome == outcome and r.finish_reason == "stop" and len(r.prompt) + len(r.tokens) <= row_length:
+            found.setdefault(tuple(r.tokens), r)
+    return list(found.values())
+
+
+def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, row_length: int) -> str | None:
+    """Why a model's samples of a problem bring no side of a pair, or None where they do.
+
+    `<side>_not_<outcome>`: no such sample. `<side>_truncated`: all such ended at max_new_tokens. `<side>_too_long`: the
+    others do not fit a row.
+    """
+    if usable(rollouts, wanted, row_length):
+        return None
+    such = [r for r in rollouts if r.outcome == wanted]
+    if not such:
+        return f"{side}_not_{wanted.value}"
+    return f"{side}_truncated" if all(r.finish_reason == "length" for r in such) else f"{side}_too_long"
+
+
+def make_pairs(
+    student: Mapping[str, list[Rollout]], teacher: Mapping[str, list[Rollout]], config: PairsConfig, row_length: int
+) -> tuple[list[Pair], dict[str, int]]:
+    """Pairs, problem after problem, and the counts: problems = kept + the reasons of the others.
+
+    The i-th wrong sample of the student stands beside the i-th right one of the teacher, whose samples start again
+    where they run out. `teacher` holds the problems on which the student gave something usable.
+    """
+    pairs: list[Pair] = []
+    rejected: Counter[str] = Counter()
+    for problem_id, mine in student.items():
+        reason = rejection("student", mine, Outcome.WRONG, row_length)
+        theirs = [] if reason else teacher[problem_id]
+        reason = reason or rejection("teacher", theirs, Outcome.RIGHT, row_length)
+        margin = 0.0 if reason else share_right(theirs) - share_right(mine)
+        if reason is None and margin < config.min_margin:
+            reason = "margin"
+        if reason is not None:
+            rejected[reason] += 1
+            continue
+        right = usable(theirs, Outcome.RIGHT, row_length)
+        for i, wrong in enumerate(usable(mine, Outcome.WRONG, row_length)[: config.pairs_per_problem]):
+            pairs.append(_pair(right[i % len(right)], wrong, margin))
+    kept = len(student) - rejected.total()
+    return pairs, {"problems": len(student), "kept": kept, **dict(sorted(rejected.items())), "pairs": len(pairs)}
+
+
+def share_right(rollouts: Sequence[Rollout]) -> float:
+    """Right samples among all, as in avg@k."""
+    return sum(r.right for r in rollouts) / len(rollouts)
+
+
+def _pair(right: Rollout, wrong: Rollout, margin: float) -> Pair:
+    sides = [Side(r.sample, r.text, r.tokens, r.forced) for r in (right, wrong)]
+    return Pair(wrong.problem_id, wrong.family, wrong.question, wrong.reference, wrong.prompt, margin, *sides)
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """Writes the file whole or not at all; the same pairs give the same bytes."""
+    table = pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=SCHEMA)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a file, in order. Raises UserError naming the file where it cannot be read."""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not readable as Parquet ({error})") from error
+    if not table.schema.equals(SCHEMA):
+        raise UserError(f"{path}: its columns are not those of pairs")
+    rows = table.to_pylist()
+    return [Pair(**{**r, "positive": Side(**r["positive"]), "negative": Side(**r["negative"])}) for r in rows]

@@ -1,0 +1,245 @@
+"""The dpd stage: samples of student and teacher → pairs → three-term loss → a better student."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tokenizers
+import torch
+
+from thinkling.data.chat_template import ChatTemplate, load_chat_template
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
+from thinkling.generate.engine import Sampling
+from thinkling.generate.native import NativeEngine
+from thinkling.generate.rollouts import Rollout
+from thinkling.generate.score import sample_and_score
+from thinkling.model.decoder import Decoder
+from thinkling.model.huggingface import load_pretrained
+from thinkling.seeds import derive
+from thinkling.stages.base import StageContext
+from thinkling.stages.dpd.batches import PairBatch, PairOrder, pack_pairs
+from thinkling.stages.dpd.config import DpdConfig
+from thinkling.stages.dpd.losses import dpd_objective, sequence_log_probs
+from thinkling.stages.dpd.pairs import (
+    FILE,
+    Pair,
+    by_problem,
+    make_pairs,
+    read_pairs,
+    rejection,
+    share_right,
+    write_pairs,
+)
+from thinkling.stages.sources import TasksSource
+from thinkling.stages.training import train_to_directory
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.problemset import generate
+from thinkling.train.parallel import Parallel, setup
+from thinkling.train.schedule import warmup_stable_decay
+from thinkling.train.trainer import StepMetrics
+from thinkling.verify.verdict import Outcome
+
+CHUNK = 128
+"""Problems that are sampled together and stored in one file."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The entering checkpoint and the teacher, both frozen, both on the device."""
+
+    student: Decoder
+    teacher: Decoder
+    student_dir: Path
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    """The student's, for both: the teacher is asked in the very tokens along which it is imitated."""
+
+
+def run(config: DpdConfig, ctx: StageContext) -> None:
+    """Makes pairs, trains on them and exports the model; goes on after the last finished chunk or checkpoint.
+
+    Raises UserError if the models differ in their tokenizers, a verifier failed, or there are fewer pairs than one step
+    needs.
+    """
+    torch.set_num_threads(ctx.threads)
+    parallel = setup()
+    if config.batch_pairs % parallel.world_size:
+        raise UserError(f"batch_pairs {config.batch_pairs} cannot be dealt evenly to {parallel.world_size} ranks")
+    models = load_models(ctx, parallel)
+    asked = problems(config, ctx)
+    student = by_problem(sample(config, ctx, parallel, "student", asked, models))
+    failed = [p for p in asked if rejection("student", student[p.id], Outcome.WRONG, config.row_length) is None]
+    teacher = by_problem(sample(config, ctx, parallel, "teacher", failed, models))
+    pairs, counts = make_pairs(student, teacher, config.pairs, config.row_length)
+    if len(pairs) < config.batch_pairs:
+        reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
+        raise UserError(
+            f"batch_pairs {config.batch_pairs}: there are only {len(pairs)} pairs ({reasons}); lower it, or take more "
+            "problems_per_family"
+        )
+    if config.weights.dpo:
+        pairs = with_references(config, ctx.directory / FILE, pairs, models, parallel)
+    if parallel.rank == 0:
+        write_pairs(ctx.directory / FILE, pairs)
+    train(config, ctx, pairs, models, parallel)
+    ctx.counts.update(
+        counts,
+        pairs_by_family=dict(Counter(pair.family for pair in pairs)),
+        student=_summary(student),
+        teacher=_summary(teacher),
+        steps=config.steps,
+        pairs_seen=config.steps * config.batch_pairs,
+    )
+
+
+def load_models(ctx: StageContext, parallel: Parallel) -> Models:
+    """Both models. Raises UserError where they differ in what a token id means."""
+    directories = [ctx.inputs[role].model_dir for role in ("model", "teacher")]
+    loaded = [Tokenizer.load(directory) for directory in directories]
+    vocabularies = [
+        tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True)
+        for directory in directories
+    ]
+    if vocabularies[0] != vocabularies[1]:
+        sizes = " and ".join(str(len(v)) for v in vocabularies)
+        raise UserError(
+            f"stages.{ctx.name}.inputs.teacher: its tokenizer is not the student's ({sizes} tokens); a teacher that is "
+            "imitated token by token must share it: choose one trained with the same tokenizer"
+        )
+    student, teacher = (load_pretrained(d).to(parallel.device).requires_grad_(False) for d in directories)
+    return Models(student, teacher, directories[0], loaded[0], load_chat_template(directories[0]))
+
+
+def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
+    """Training problems, family after family."""
+    source = ctx.sources[config.pairs.source]
+    if not isinstance(source, TasksSource):
+        raise UserError(f"stages.{ctx.name}.pairs.source: {config.pairs.source!r} is of type {source.type}, not tasks")
+    return generate(source.families, "train", config.pairs.problems_per_family, ctx.seed)
+
+
+def sample(
+    config: DpdConfig,
+    ctx: StageContext,
+    parallel: Parallel,
+    role: Literal["student", "teacher"],
+    wanted: Sequence[Problem],
+    models: Models,
+) -> list[Rollout]:
+    """Judged samples of all `wanted` problems, from `samples/<role>/`; ranks share the chunks that are missing."""
+    pairs = config.pairs
+    k = pairs.student_samples if role == "student" else pairs.teacher_samples
+    engine = NativeEngine(models.student if role == "student" else models.teacher, pairs.batch_size)
+    chunks = [(number, wanted[start : start + CHUNK]) for number, start in enumerate(range(0, len(wanted), CHUNK))]
+    store = ctx.directory / "samples" / role
+    store.mkdir(parents=True, exist_ok=True)
+
+    def scored(number: int, chunk: Sequence[Problem]) -> list[Rollout]:
+        return sample_and_score(
+            engine,
+            chunk,
+            models.tokenizer,
+            "chat",
+            k,
+            Sampling(pairs.temperature, pairs.top_p),
+            pairs.max_new_tokens,
+            derive(ctx.seed, role),
+            chunk=CHUNK,
+            store=store,
+            template=models.template,
+            first_chunk=number,
+        )
+
+    mine = chunks[parallel.rank :: parallel.world_size]
+    total = sum(len(chunk) for _, chunk in mine) * k
+    found: dict[int, list[Rollout]] = {}
+    with ctx.progress.track(f"{ctx.name}: {role}", total, "samples") as task:
+        for number, chunk in mine:
+            found[number] = scored(number, chunk)
+            task.advance(len(found[number]))
+    parallel.barrier()
+    return [r for number, chunk in chunks for r in (found[number] if number in found else scored(number, chunk))]
+
+
+def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Models, parallel: Parallel) -> list[Pair]:
+    """The pairs with the entering checkpoint's log-probabilities: two floats a pair, computed once.
+
+    Taken from `path` where an earlier start of this run had finished them.
+    """
+    found = read_pairs(path) if path.exists() else []
+    parallel.barrier()
+    if len(found) == len(pairs):
+        return found
+    size = config.micro_pairs or config.batch_pairs
+    log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
+    with torch.no_grad():
+        for first in range(parallel.rank * size, len(pairs), parallel.world_size * size):
+            batch = pack_pairs(pairs[first : first + size], config.row_length, models.tokenizer.pad_id)
+            found_S = sequence_log_probs(models.student, batch, parallel.device)
+            log_probs_S[2 * first : 2 * first + len(found_S)] = found_S.double()
+    log_probs = parallel.all_reduce_sum(log_probs_S).tolist()
+    return [pair.with_references(*log_probs[2 * i : 2 * i + 2]) for i, pair in enumerate(pairs)]
+
+
+def train(config: DpdConfig, ctx: StageContext, pairs: list[Pair], models: Models, parallel: Parallel) -> None:
+    """Trains the student on the pairs of each step."""
+    weights, optimizer = config.weights, config.optimizer
+    needed = [weights.dpo or weights.kl_positive, weights.dpo or weights.kl_negative]
+    sides = [side for side in (0, 1) if needed[side]]
+    order = PairOrder(len(pairs), config.batch_pairs, ctx.seed)
+    mine = config.batch_pairs // parallel.world_size
+    micro = config.micro_pairs or mine
+
+    def batches(step: int) -> list[PairBatch]:
+        chosen = order.step(step)[parallel.rank * mine : (parallel.rank + 1) * mine]
+        parts = [[pairs[i] for i in chosen[start : start + micro]] for start in range(0, mine, micro)]
+        return [pack_pairs(part, config.row_length, models.tokenizer.pad_id, sides) for part in parts]
+
+    def tokens(step: int) -> int:
+        seen = [(pairs[i], side) for i in order.step(step) for side in sides]
+        return sum(len(pair.prompt) + len(pair.sides[side].tokens) for pair, side in seen)
+
+    imitates = weights.kl_positive or weights.kl_negative
+    train_to_directory(
+        ctx,
+        models.student.requires_grad_(True),
+        optimizer,
+        batches,
+        warmup_stable_decay(
+            config.steps,
+            optimizer.lr,
+            config.warmup_steps / config.steps,
+            config.decay_share,
+            optimizer.lr * config.final_lr_share,
+        ),
+        config.steps,
+        config.checkpoint_every,
+        parallel,
+        tokens_per_step=tokens,
+        tokenizer_dir=models.student_dir,
+        label=ctx.name,
+        objective=dpd_objective(config, models.teacher if imitates else None, parallel.device),
+        logged=per_pair,
+    )
+
+
+def per_pair(metrics: StepMetrics) -> dict[str, Any]:
+    """The number of pairs, and the objective's sums as means over them."""
+    return {"pairs": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
+
+
+def _summary(samples: dict[str, list[Rollout]]) -> dict[str, Any]:
+    """Problems, samples by outcome, and avg@k of a model on what it was asked here."""
+    outcomes = Counter(r.outcome for rollouts in samples.values() for r in rollouts)
+    mean = sum(map(share_right, samples.values())) / len(samples) if samples else 0.0
+    return {
+        "problems": len(samples),
+        "samples": outcomes.total(),
+        **{outcome.value: outcomes[outcome] for outcome in Outcome},
+        "mean": round(mean, 6),
+    }

@@ -1,0 +1,151 @@
+"""Pairs, models and an engine that knows the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from thinkling.data.chat_template import OURS
+from thinkling.data.conversations import render
+from thinkling.data.tokenizer import Tokenizer, train_bpe
+from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.generate.rollouts import Rollout
+from thinkling.model.config import ModelConfig
+from thinkling.model.decoder import Decoder
+from thinkling.model.huggingface import save_pretrained
+from thinkling.stages.dpd.config import DpdConfig
+from thinkling.stages.dpd.pairs import Pair, Side
+from thinkling.tasks import problemset
+from thinkling.tasks.examples import conversation
+from thinkling.tasks.pages import document
+from thinkling.tasks.problem import Problem
+
+VOCAB = 23
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    texts = []
+    for problem in problemset.generate({"sort": {}, "calc": {}}, "train", 60, seed=1):
+        texts += [document(problem), " ".join(str(message["content"]) for message in conversation(problem))]
+    return train_bpe(texts, 300, chat_template=OURS.source)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Decoder]:
+    def make(seed: int = 0, vocab: int = VOCAB, hidden: int = 16, double: bool = False) -> Decoder:
+        shape = ModelConfig(
+            vocab_size=vocab, hidden_size=hidden, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=8,
+        )  # fmt: skip
+        made = Decoder(shape)
+        made.init_weights(torch.Generator().manual_seed(seed))
+        return made.double() if double else made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_pair() -> Callable[..., Pair]:
+    """A pair of random tokens; the second and third tokens of y⁺ came from a tool."""
+
+    def make(number: int, references: tuple[float | None, float | None] = (-7.5, -9.25)) -> Pair:
+        rng = np.random.default_rng(number)
+        prompt, good, bad = (rng.integers(1, VOCAB, n).tolist() for n in (3, 4 + number % 5, 2 + number % 4))
+        forced = [i in (1, 2) for i in range(len(good))]
+        positive = Side(0, "good", good, forced, references[0])
+        negative = Side(1, "bad", bad, [False] * len(bad), references[1])
+        return Pair(f"p{number}", "sort", "q", "a", prompt, 1.0, positive, negative)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., DpdConfig]:
+    def make(**fields: Any) -> DpdConfig:
+        return DpdConfig.model_validate(
+            {
+                "kind": "dpd", "inputs": {"model": "sft", "teacher": "t"}, "steps": 6, "batch_pairs": 4,
+                "row_length": 128, "optimizer": {"lr": 1e-2}, "checkpoint_every": 2,
+                "pairs": {"source": "puzzles", "problems_per_family": 12, "student_samples": 2},
+            }
+            | fields
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_rollout() -> Callable[..., Rollout]:
+    def make(problem: str, sample: int, outcome: str, tokens: Sequence[int] = (5, 6), finish: str = "stop") -> Rollout:
+        n = len(tokens)
+        return Rollout(
+            problem, "sort", sample, "q", "a", "text", outcome, "exact", "", True, finish, [1, 2], list(tokens),
+            [0.0] * n, [0] * n, [False] * n,
+        )  # fmt: skip
+
+    return make
+
+
+class KnowingEngine:
+    """Answers problems as their worked conversations do. The student (hidden size 16) does so in its sample of an even
+    seed alone; otherwise it says something else."""
+
+    known: dict[tuple[int, ...], tuple[int, ...]] = {}  # noqa: RUF012
+    wrong: tuple[int, ...] = ()
+    calls = 0
+
+    def __init__(self, model: Decoder, batch_size: int) -> None:
+        self.right_always = model.config.hidden_size != 16
+        self.version = 0
+
+    def update_weights(self, version: int) -> None:
+        self.version = version
+
+    @classmethod
+    def learn(cls, problems: Sequence[Problem], tokenizer: Tokenizer) -> None:
+        cls.known = {}
+        cls.calls = 0
+        cls.wrong = tuple(int(i) for i in tokenizer.encode("<think>\nA\n</think>\n\nZ<|im_end|>", markup=True))
+        for problem in problems:
+            ids = tuple(int(i) for i in render(conversation(problem), tokenizer)[0])
+            cls.known[ids[: cls.prompt_length(ids, tokenizer)]] = ids
+
+    @staticmethod
+    def prompt_length(ids: tuple[int, ...], tokenizer: Tokenizer) -> int:
+        opening = tuple(int(i) for i in tokenizer.encode("<|im_start|>assistant\n", markup=True))
+        starts = [i for i in range(len(ids)) if ids[i : i + len(opening)] == opening]
+        return starts[0] + len(opening)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
+        KnowingEngine.calls += 1
+        return [self._answer(request, sampling.stop_ids) for request in requests]
+
+    def _answer(self, request: Request, stop_ids: frozenset[int]) -> Completion:
+        prompt = next(p for p in self.known if request.prompt[: len(p)] == p)
+        rest = self.known[prompt][len(request.prompt) :]
+        if not self.right_always and request.seed % 2:
+            rest = self.wrong
+        end = next(i for i, token in enumerate(rest) if token in stop_ids)
+        tokens = list(rest[: end + 1])
+        return Completion(tokens, [-0.5] * len(tokens), [0] * len(tokens), "stop")
+
+
+@pytest.fixture
+def knowing() -> type[KnowingEngine]:
+    return KnowingEngine
+
+
+@pytest.fixture
+def save_model(tokenizer: Tokenizer, make_model: Callable[..., Decoder]) -> Callable[..., Path]:
+    def save(directory: Path, **shape: int) -> Path:
+        tokenizer.save(directory / "tokenizer")
+        save_pretrained(make_model(vocab=300, **shape), directory / "model", directory / "tokenizer", {})
+        return directory
+
+    return save

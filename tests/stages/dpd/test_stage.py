@@ -1,0 +1,158 @@
+"""The stage from two models to a third: counts, files, resumption, mistakes."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from thinkling.data.artifact import Artifact, content_files
+from thinkling.data.tokenizer import Tokenizer, train_bpe
+from thinkling.errors import UserError
+from thinkling.generate.rollouts import read_rollouts
+from thinkling.model.huggingface import load_pretrained
+from thinkling.stages.base import StageContext
+from thinkling.stages.dpd import stage
+from thinkling.stages.dpd.config import DpdConfig
+from thinkling.stages.dpd.pairs import read_pairs
+from thinkling.stages.sources import StdlibSource, TasksSource
+
+SOURCE = TasksSource(type="tasks", families={"sort": {}, "calc": {}})
+
+
+@pytest.fixture
+def context(tmp_path: Path, save_model: Callable[..., Path]) -> Callable[[str], StageContext]:
+    inputs = {
+        role: Artifact(save_model(tmp_path / role, seed=seed, hidden=hidden), {"digest": role})
+        for seed, (role, hidden) in enumerate([("model", 16), ("teacher", 32)])
+    }
+
+    def make(name: str) -> StageContext:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return StageContext(name="dpd", directory=tmp_path / name, inputs=inputs, seed=7, sources={"puzzles": SOURCE})
+
+    return make
+
+
+@pytest.fixture
+def engine(knowing, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer, context, make_config):
+    wanted = stage.problems(make_config(), context("unused"))
+    knowing.learn(wanted, tokenizer)
+    monkeypatch.setattr(stage, "NativeEngine", knowing)
+    return knowing
+
+
+def metrics(directory: Path) -> list[dict]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_pairs_counts_and_training(context, engine, make_config) -> None:
+    ctx = context("run")
+    stage.run(make_config(), ctx)
+    counts, pairs = ctx.counts, read_pairs(ctx.directory / "pairs.parquet")
+    assert counts["problems"] == 24
+    assert counts["kept"] + counts["student_not_wrong"] == 24
+    assert counts["pairs"] == counts["kept"] == len(pairs) > 4
+    assert counts["teacher"]["mean"] == 1.0
+    assert counts["student"]["right"] + counts["student"]["wrong"] == counts["student"]["samples"] == 48
+    teacher_asked = {r.problem_id for p in (ctx.directory / "samples/teacher").iterdir() for r in read_rollouts(p)}
+    assert teacher_asked == {pair.problem_id for pair in pairs}, "the teacher is asked only where the student erred"
+    tools = [pair for pair in pairs if pair.family == "calc"]
+    assert tools
+    assert all(sum(pair.positive.forced) > 0 for pair in tools)
+    assert all(pair.positive.reference_log_prob < 0 for pair in pairs)
+    lines = metrics(ctx.directory)
+    assert [line["step"] for line in lines] == list(range(6))
+    assert lines[0]["dpo"] == pytest.approx(0.693147, rel=1e-4), "the student starts as the reference"
+    assert lines[0]["loss"] == pytest.approx(sum(lines[0][k] for k in ("dpo", "kl_positive", "kl_negative")))
+    assert lines[-1]["dpo"] < lines[0]["dpo"]
+    assert lines[-1]["kl_positive"] < lines[0]["kl_positive"]
+    assert {line["pairs"] for line in lines} == {4}
+    assert load_pretrained(ctx.directory / "model").config.hidden_size == 16
+    assert not list(ctx.directory.glob("checkpoints*"))
+
+
+def test_killed_anywhere_and_resumed_equals_uninterrupted(
+    context, engine, make_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while sampling each model, while references are computed, and in a step after a checkpoint."""
+    monkeypatch.setattr(stage, "CHUNK", 5)
+    config: DpdConfig = make_config(micro_pairs=2)
+    whole, cut = context("whole"), context("cut")
+    stage.run(config, whole)
+    generate, references, pack = engine.generate, stage.sequence_log_probs, stage.pack_pairs
+    state = {"calls": 0, "limit": 0}
+
+    def dying(function: Callable) -> Callable:
+        def wrapped(*arguments, **options):
+            state["calls"] += 1
+            if state["calls"] > state["limit"]:
+                raise KeyboardInterrupt
+            return function(*arguments, **options)
+
+        return wrapped
+
+    def killed_in(owner: object, name: str, function: Callable, limit: int) -> None:
+        state.update(calls=0, limit=limit)
+        monkeypatch.setattr(owner, name, dying(function))
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(config, replace(cut, counts={}))
+        monkeypatch.setattr(owner, name, function)
+
+    killed_in(engine, "generate", generate, 3)
+    assert list((cut.directory / "samples/student").iterdir())
+    killed_in(engine, "generate", generate, 9)
+    assert list((cut.directory / "samples/teacher").iterdir())
+    killed_in(stage, "sequence_log_probs", references, 2)
+    assert not (cut.directory / "pairs.parquet").exists()
+    made = -(-len(read_pairs(whole.directory / "pairs.parquet")) // 2)
+    killed_in(stage, "pack_pairs", pack, made + 2 * 3)
+    before = engine.calls
+    assert list((cut.directory / "checkpoints").iterdir())
+    stage.run(config, cut)
+    assert engine.calls == before, "samples were drawn again"
+    assert cut.counts == whole.counts
+    assert list(content_files(cut.directory)) == list(content_files(whole.directory))
+    for name in content_files(whole.directory):
+        assert (cut.directory / name).read_bytes() == (whole.directory / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("weights", "logged"),
+    [
+        ({"kl_positive": 0, "kl_negative": 0}, {"dpo", "dpo_margin", "dpo_accuracy"}),
+        ({"dpo": 0, "kl_negative": 0}, {"kl_positive"}),
+        ({"dpo": 0, "kl_positive": 0}, {"kl_negative"}),
+    ],
+)
+def test_one_term_alone(weights: dict, logged: set, context, engine, make_config) -> None:
+    ctx = context("run")
+    stage.run(make_config(weights=weights, steps=2), ctx)
+    common = {"step", "loss", "lr", "grad_norm", "pairs"}
+    assert set(metrics(ctx.directory)[0]) == common | logged
+    pair = read_pairs(ctx.directory / "pairs.parquet")[0]
+    assert (pair.positive.reference_log_prob is None) == ("dpo" not in logged)
+
+
+def test_too_few_pairs_says_why(context, engine, make_config) -> None:
+    with pytest.raises(UserError, match=r"batch_pairs 400: there are only \d+ pairs \(problems 24, kept"):
+        stage.run(make_config(batch_pairs=400), context("run"))
+
+
+def test_another_tokenizer_is_refused(tmp_path: Path, context, make_config) -> None:
+    train_bpe(["abc abc abd " * 50], 268).save(tmp_path / "teacher" / "model")
+    with pytest.raises(UserError, match=r"stages.dpd.inputs.teacher: its tokenizer is not the student's \(300 and 268"):
+        stage.run(make_config(), context("run"))
+
+
+def test_source_of_another_type(context, make_config) -> None:
+    ctx = context("run")
+    ctx.sources = {"puzzles": StdlibSource(type="python_stdlib", part="code")}
+    with pytest.raises(UserError, match=r"stages.dpd.pairs.source: 'puzzles' is of type python_stdlib, not tasks"):
+        stage.run(make_config(), ctx)
+
+
+def test_schedule_that_does_not_fit(make_config) -> None:
+    with pytest.raises(ValueError, match="warmup_steps and decay_share take more than all steps"):
+        make_config(warmup_steps=4)
