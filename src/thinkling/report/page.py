@@ -1,0 +1,174 @@
+"""report.html: one self-contained page about a run. Nothing is fetched, no script runs, all text is escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from thinkling.data.atomic import replacing
+from thinkling.report import figures
+from thinkling.report.read import RunView, Stage, read_run
+from thinkling.report.samples import tables
+from thinkling.report.text import cut, megabytes, number, seconds, short, visible
+
+REPORT = "report.html"
+SAMPLE_CHARACTERS = 900
+MAX_GRADES = 40
+PLAIN_METRICS = ("step", "loss", "lr", "loss_tokens")
+
+
+def write(run_directory: Path, artifacts: Mapping[str, Path] | None = None) -> Path:
+    """Writes `report.html` into a run's folder and gives its path.
+
+    `artifacts`: stage name → its artifact, in the order of the recipe; without it those that summary.json tells of.
+
+    Raises UserError if the folder is no run's, or an artifact is missing or unreadable.
+    """
+    page = render(read_run(run_directory, artifacts))
+    target = run_directory / REPORT
+    with replacing(target) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return target
+
+
+def render(run: RunView) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("thinkling.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    environment.globals.update(extras=extras, calls=calls)
+    environment.filters.update(
+        cut=lambda text: cut(text, SAMPLE_CHARACTERS), number=number, seconds=seconds, short=short, megabytes=megabytes
+    )
+    loader = environment.loader
+    assert loader is not None
+    style = Markup("".join(loader.get_source(environment, name)[0] for name in ("figures.css", "style.css")))
+    trained = [stage for stage in run.stages if stage.log]
+    return environment.get_template("page.html").render(
+        run=run,
+        style=style,
+        tiles=tiles(run),
+        pipeline=figures.pipeline(run),
+        counts=[(stage, *ledger(stage.counts)) for stage in run.stages],
+        score_chart=figures.score_chart(run.scores) if run.scores else None,
+        families=families(run.scores),
+        trained=[(stage, training_figures(stage)) for stage in trained],
+        samples=[(stage, found) for stage in run.stages if (found := tables(stage.path))],
+        versions=versions(run),
+    )
+
+
+def tiles(run: RunView) -> list[tuple[str, str, str]]:
+    """The figures at the top: what it is, its value, a remark."""
+    found = []
+    if run.scores:
+        last = run.scores[-1]
+        for score in run.scores:
+            if score["task_set"] == run.scores[0]["task_set"]:
+                last = score
+        what = last["task_set"] + (f", avg@{last['k']}" if "k" in last else "")
+        found.append((what, f"{last['mean']:.3f}", f"{last['low']:.3f}–{last['high']:.3f}, {last['checkpoint']}"))
+        if last.get("thinking_share") is not None:
+            found.append(("samples that think", f"{last['thinking_share']:.0%}", last["checkpoint"]))
+    for stage in run.stages:
+        if stage.kind == "pretrain":
+            size = stage.counts.get("parameters")
+            found.append(
+                (f"tokens of {stage.name}", short(stage.counts["tokens"]), f"{short(size)} parameters" if size else "")
+            )
+    if run.stages:
+        found.append(
+            ("time of all stages", seconds(sum(s.wall_seconds for s in run.stages)), f"{len(run.stages)} stages")
+        )
+        peak = max(run.stages, key=lambda s: s.peak_mb)
+        found.append(("peak memory", megabytes(peak.peak_mb), f"in {peak.name}"))
+    return found
+
+
+def ledger(counts: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, list[str], list[list[Any]]]]]:
+    """Counts of a stage as single values and as tables: (title, columns, rows), one row a source or task set."""
+    plain, found = [], []
+    groups: dict[str, list[list[Any]]] = {}
+    for key, value in counts.items():
+        if not isinstance(value, Mapping):
+            plain.append((key, json.dumps(value) if isinstance(value, list) else value))
+        elif value and all(isinstance(v, Mapping) for v in value.values()):
+            flats = {name: flatten(v) for name, v in value.items()}
+            columns = list(dict.fromkeys(c for row in flats.values() for c in row))
+            rows = [[name, *(row.get(c, 0) for c in columns)] for name, row in flats.items()]
+            found.append((key, ["", *columns], rows))
+        else:
+            flat = flatten(value)
+            if flat:
+                groups.setdefault(json.dumps(list(flat)), []).append([key, *flat.values()])
+    found += [("", ["", *json.loads(columns)], rows) for columns, rows in groups.items()]
+    return plain, found
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested counts in one row: `rejected.duplicate`; lists as JSON."""
+    flat = {}
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(inner, Mapping):
+            flat.update(flatten(inner, f"{name}: "))
+        else:
+            flat[name] = json.dumps(inner) if isinstance(inner, list) else inner
+    return flat
+
+
+def families(scores: list[dict[str, Any]]) -> list[tuple[str, list[str], list[dict[str, Any]]]]:
+    """Task sets with the families in them and the scores that are told by family."""
+    found = []
+    for task_set in dict.fromkeys(s["task_set"] for s in scores):
+        rows = [s for s in scores if s["task_set"] == task_set and s.get("per_family")]
+        if rows:
+            found.append((task_set, list(dict.fromkeys(f for s in rows for f in s["per_family"])), rows))
+    return found
+
+
+def training_figures(stage: Stage) -> dict[str, Any]:
+    """What is drawn of a training stage."""
+    log = stage.log
+    assert log is not None
+    other = [m for m in log.metrics if m not in PLAIN_METRICS]
+    losses = stage.holdout
+    return {
+        "curves": figures.training(log),
+        "small": [figures.small(log, key) for key in other],
+        "holdout": figures.holdout(losses) if losses else None,
+        "losses": losses,
+        "sources": list(dict.fromkeys(k for phase in losses for k in phase if k != "phase")),
+    }
+
+
+def versions(run: RunView) -> dict[str, str]:
+    """Platform and packages, as the last stage recorded them. The host's name stays out of a page that is passed on."""
+    if not run.stages:
+        return {}
+    recorded = run.stages[-1].manifest["recorded"]
+    own = {name: recorded[name] for name in ("platform", "python") if name in recorded}
+    return own | dict(recorded.get("versions", {}))
+
+
+def extras(row: Mapping[str, Any], shown: list[str]) -> list[tuple[str, Any]]:
+    """Columns of a row that the page does not show by themselves: grades and the like."""
+    rest = [(k, v) for k, v in row.items() if k not in shown and v is not None and v != ""]
+    return [(k, v if isinstance(v, str | int | float) else json.dumps(v, ensure_ascii=False)) for k, v in rest][
+        :MAX_GRADES
+    ]
+
+
+def calls(value: object) -> str:
+    """Tool calls of a message as text: the JSON that conversations keep."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

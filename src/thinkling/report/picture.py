@@ -1,0 +1,126 @@
+"""The picture of a run for a README: scores by checkpoint, and what pre-training saw at which learning rate.
+
+    python -m thinkling.report.picture runs/tiny docs/tiny.svg
+
+One static SVG with its own background, readable on light and dark pages alike.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from markupsafe import Markup
+
+from thinkling.data.atomic import replacing
+from thinkling.errors import UserError
+from thinkling.report.charts import Scale, label, line, path, svg, tag, x_axis
+from thinkling.report.figures import clip, diamond, mixture, score_marks, thin
+from thinkling.report.read import RunView, Stage, read_run
+
+WIDTH, MARGIN = 860, 28
+FORMS = {"document": "continues a page", "chat": "answers in a chat"}
+FONT = """
+svg{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
+svg .title{fill:var(--ink);font-size:18px;font-weight:600}
+"""
+PICTURE = """
+svg .page{fill:var(--bg);stroke:var(--rule)}svg .halo{fill:none;stroke:var(--bg);stroke-width:5}
+svg .rate{fill:none;stroke-width:2.2}"""
+
+
+def write_picture(run_directory: Path, target: Path) -> Path:
+    """Writes the picture of a run.
+
+    Raises UserError if the folder is no run's or holds no scores.
+    """
+    drawn = score_svg(read_run(run_directory))
+    with replacing(target) as temporary:
+        temporary.write_text(drawn + "\n", encoding="utf-8")
+    return target
+
+
+def score_svg(run: RunView) -> str:
+    """Scores of the run's first task set with their intervals; below, mixture and learning rate of pre-training.
+
+    Raises UserError if the run holds no scores.
+    """
+    if not run.scores:
+        raise UserError(f"{run.directory}: no evaluate stage has ended, there is no score to draw")
+    y, parts = score_rows(run)
+    pretrained = next((s for s in run.stages if s.kind == "pretrain" and s.log and s.log.sources), None)
+    if pretrained:
+        y, strip = pretraining(pretrained, y + 44)
+        parts += strip
+    style = Markup(f"{FONT}{(files('thinkling.report') / 'figures.css').read_text(encoding='utf-8')}{PICTURE}")
+    page = tag("rect", x=0.5, y=0.5, width=WIDTH - 1, height=y + 23, rx=12, class_="page")
+    return str(svg(WIDTH, y + 24, f"{run.name}: score by stage", tag("style", style), page, *parts))
+
+
+def score_rows(run: RunView) -> tuple[float, list[Markup]]:
+    """Title, axis and a row a checkpoint. Gives the lower edge too."""
+    task_set = run.scores[0]["task_set"]
+    found = [s for s in run.scores if s["task_set"] == task_set]
+    first, row, top = found[0], 42, 100
+    scale, bottom = Scale(0, 1, 214, 620), 100 + 42 * len(found) - 4
+    parts = [
+        label(MARGIN, 40, f"{run.name}: score by stage", "title"),
+        label(MARGIN, 63, f"{task_set}, avg@{first['k']} over {first['n']:,} held-out problems", "m"),
+        tag("circle", cx=430, cy=59, r=5, class_="mean"),
+        line(418, 59, 442, 59, "interval"),
+        label(450, 63, "mean, 95% interval", "m"),
+        diamond(596, 59),
+        label(608, 63, "share of samples that think", "m"),
+    ]
+    for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
+        at = scale(tick)
+        parts += [line(at, top - 14, at, bottom), label(at, bottom + 18, f"{tick:g}", "m", "middle")]
+    for i, score in enumerate(found):
+        at = top + row * i + 10
+        parts += [
+            label(MARGIN, at, clip(score["checkpoint"], 24), "t b"),
+            label(MARGIN, at + 16, FORMS.get(score["form"], score["form"]), "m"),
+            *score_marks(score, scale, at + 2),
+            label(648, at + 6, f"{score['mean']:.3f}", "t b n"),
+            label(694, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
+        ]
+        if score.get("thinking_share") is not None:
+            parts.append(label(WIDTH - MARGIN, at + 6, f"{score['thinking_share']:.0%}", "m n", "end"))
+    return bottom + 22, parts
+
+
+def pretraining(stage: Stage, top: float) -> tuple[float, list[Markup]]:
+    """Mixture of the sources over tokens, with the learning rate drawn over it."""
+    log = stage.log
+    assert log is not None
+    x = Scale(0, log.tokens[-1], MARGIN + 42, 620)
+    upper, height = top + 50, max(120.0, 24.0 + 18 * len(log.sources))
+    rates = log.column("lr")
+    y = Scale(0, max(rates), upper + height, upper + 12)
+    points = thin([(x(t), y(v)) for t, v in zip([0.0, *log.tokens[:-1]], rates, strict=True)], 400)
+    parts = [
+        label(MARGIN, top, f"{stage.name}: what it saw, at which learning rate", "t b"),
+        *mixture(log, x, upper, height, legend=648),
+        path(points, "--bg", "halo"),
+        path(points, "--ink", "rate"),
+        *x_axis(x, upper + height + 3, log.unit, 6),
+    ]
+    named = [p for p in log.phases if p.name]
+    tier = 0
+    for before, phase in zip([None, *named], named, strict=False):
+        tier = 15 if before and tier == 0 and x(before.end) - x(before.begin) < 8 + 6.4 * len(before.name) else 0
+        at = x(phase.begin) + (4 if before else 0)
+        parts.append(label(at, upper - 24 + tier, clip(phase.name, 34), "m"))
+        if before:
+            parts.append(line(x(phase.begin), upper - 20 + tier, x(phase.begin), upper + height, "phase"))
+    at = upper + height - 2
+    parts += [
+        path([(648, at), (674, at)], "--ink", "rate"),
+        label(682, at + 4, f"learning rate, to {max(rates):g}", "t"),
+    ]
+    return upper + height + 24, parts
+
+
+if __name__ == "__main__":
+    write_picture(Path(sys.argv[1]), Path(sys.argv[2]))
