@@ -14,6 +14,7 @@ from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.stages.base import StageConfig
 from thinkling.stages.curate.config import CurateConfig
+from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.evaluate.config import EvaluateConfig
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.sft.config import SftConfig
@@ -21,13 +22,14 @@ from thinkling.stages.sources import ModelSource, Source, TokensSource
 from thinkling.stages.tokenize.config import TokenizeConfig
 
 Stage = Annotated[
-    CurateConfig | TokenizeConfig | PretrainConfig | SftConfig | EvaluateConfig, Field(discriminator="kind")
+    CurateConfig | TokenizeConfig | PretrainConfig | SftConfig | DpdConfig | EvaluateConfig, Field(discriminator="kind")
 ]
 KINDS: dict[str, type[StageConfig]] = {
     "curate": CurateConfig,
     "tokenize": TokenizeConfig,
     "pretrain": PretrainConfig,
     "sft": SftConfig,
+    "dpd": DpdConfig,
     "evaluate": EvaluateConfig,
 }
 """Stage kinds in the order of the recipe; a kind is also the verb, the folder and the docs page."""
