@@ -83,10 +83,10 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
             label(MARGIN, at + 16, FORMS.get(score["form"], score["form"]), "m"),
             *score_marks(score, scale, at + 2),
             label(648, at + 6, f"{score['mean']:.3f}", "t b n"),
-            label(694, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
+            label(696, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
         ]
         if score.get("thinking_share") is not None:
-            parts.append(label(WIDTH - MARGIN, at + 6, f"{score['thinking_share']:.0%}", "m n", "end"))
+            parts.append(label(WIDTH - MARGIN, at + 6, f"{score['thinking_share']:.0%} think", "m n", "end"))
     return bottom + 22, parts
 
 
