@@ -4,7 +4,8 @@
 
 Each kill waits for an event: a checkpoint that is being written (its `….tmp` appears), a step at the edge of a phase
 (read off metrics.jsonl), or a random moment. Compared are all files of the run, but for what is
-allowed to differ: `recorded` blocks, times and memory in summary.json, `*.log.jsonl` and the lock.
+allowed to differ: `recorded` blocks, times and memory in summary.json, `*.log.jsonl`, the lock, and report.html, which
+shows those times.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def files(root: Path) -> dict[str, Path]:
         name = str(path.relative_to(root))
         if path.is_symlink():
             found[f"{name} → {os.readlink(path)}"] = Path(os.devnull)
-        elif path.is_file() and not name.endswith((".log.jsonl", ".lock")):
+        elif path.is_file() and not name.endswith((".log.jsonl", ".lock", "report.html")):
             found[name] = path
     return found
 

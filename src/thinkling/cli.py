@@ -133,7 +133,11 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
     )
     runner.execute(this, console, targets)
     if int(os.environ.get("RANK", "0")) == 0:
+        from thinkling.report import page
+
         summary.show(summary.write(this, time.monotonic() - began), result_console())
+        written = page.write(this.directory, {name: artifact.path for name, artifact in this.finished().items()})
+        console.print(f"report: {written}", highlight=False, soft_wrap=True)
 
 
 def _fix_environment(threads: int) -> None:
