@@ -11,7 +11,6 @@ import gc
 import json
 import linecache
 import os
-import random
 import resource
 import sys
 import threading
@@ -23,7 +22,6 @@ from reprlib import repr as short_repr
 from typing import Any, NoReturn
 
 from thinkling.sandbox import assertions, kernel
-from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.protocol import FAILED, READY
 from thinkling.sandbox.values import canonical
 
@@ -51,11 +49,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Program:
-    """What to run: its source, steps as (kind, source), and the mark of its reports."""
+    """What to run: its source, steps as (kind, source), the mark of its reports, rlimits as (what, (soft, hard))."""
 
     code: str
     steps: Sequence[tuple[str, str]]
     nonce: str
+    rlimits: Sequence[tuple[int, tuple[int, int]]]
 
 
 def open_streams() -> None:
@@ -74,18 +73,10 @@ def open_streams() -> None:
     sys.argv = [FILE_NAME]
 
 
-def limit(what: int, soft: int, hard: int) -> None:
-    """setrlimit, where the machine may already allow less."""
-    lowest = resource.getrlimit(what)[1]
-    if lowest != resource.RLIM_INFINITY:
-        soft, hard = min(soft, lowest), min(hard, lowest)
-    resource.setrlimit(what, (soft, hard))
-
-
-def live(cell: Cell, program: Program, limits: Limits, ends: tuple[int, ...]) -> NoReturn:
+def live(cell: Cell, program: Program, ends: tuple[int, ...]) -> NoReturn:
     """The whole life of a child, right after the fork. `ends`: to be stdin, stdout, stderr and the pipe of reports."""
     try:
-        _lock_in(cell, limits, ends)
+        _lock_in(cell, program, ends)
     except BaseException as error:
         os.write(ends[3], FAILED + f"{type(error).__name__}: {error}".encode()[:1000])
         os._exit(_UNPROTECTED)
@@ -97,16 +88,14 @@ def live(cell: Cell, program: Program, limits: Limits, ends: tuple[int, ...]) ->
         os._exit(status)
 
 
-def _lock_in(cell: Cell, limits: Limits, ends: tuple[int, ...]) -> None:
+def _lock_in(cell: Cell, program: Program, ends: tuple[int, ...]) -> None:
     os.setsid()
     for target, end in enumerate(ends):
         os.dup2(end, target)
     os.closerange(cell.first_closed, cell.ruleset)
     os.closerange(cell.ruleset + 1, 1 << 20)
-    limit(resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes)
-    limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)
-    limit(resource.RLIMIT_FSIZE, limits.disk_bytes, limits.disk_bytes)
-    limit(resource.RLIMIT_NOFILE, limits.open_files, limits.open_files)
+    for what, values in program.rlimits:
+        resource.setrlimit(what, values)
     if cell.identity is not None:
         user, group = cell.identity
         os.setgroups([])
@@ -124,10 +113,9 @@ def _lock_in(cell: Cell, limits: Limits, ends: tuple[int, ...]) -> None:
 
 def _run(program: Program) -> int:
     """Exit status, by Python's own rules."""
-    random.seed(0)  # equal programs give equal outcomes
     gc.enable()
     error = _execute(program)
-    status = 0 if error is None else _status(error)
+    status = 0 if error is None else _status(error, program.code)
     endings = [atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush]
     if threading.active_count() > 1:
         endings.insert(0, threading._shutdown)  # type: ignore[attr-defined]
@@ -146,7 +134,6 @@ def _execute(program: Program) -> BaseException | None:
     module = types.ModuleType("program" if program.steps else "__main__")
     sys.modules[module.__name__] = module
     namespace = module.__dict__
-    linecache.cache[FILE_NAME] = (len(program.code), None, program.code.splitlines(True), FILE_NAME)
     try:
         exec(compile(program.code, FILE_NAME, "exec"), namespace)  # what this process is for
     except BaseException as error:
@@ -172,13 +159,14 @@ def _step(kind: str, source: str, namespace: dict[str, Any]) -> dict[str, Any]:
     return {"text": canonical(value), "shown": short_repr(value)}
 
 
-def _status(error: BaseException) -> int:
+def _status(error: BaseException, code: str) -> int:
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
             return (error.code or 0) & 0xFF
         print(error.code, file=sys.stderr)
         return 1
     try:
+        linecache.cache[FILE_NAME] = (len(code), None, code.splitlines(True), FILE_NAME)
         own = error.__traceback__ and error.__traceback__.tb_next
         traceback.print_exception(type(error), error, own, limit=-LONGEST_TRACEBACK)
     except BaseException:  # a hostile object's repr, or no memory left

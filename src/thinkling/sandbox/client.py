@@ -19,7 +19,7 @@ from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, judge, unavai
 
 Level = Literal["strict", "bubblewrap"]
 START_SECONDS = 60.0
-GRACE_SECONDS = 15.0
+GRACE_SECONDS = 60.0
 """What a server may take beyond a program's wall clock before it counts as hung."""
 _SOURCE = Path(__file__).resolve().parents[2]
 # Programs find neither the package nor what lies beside it.

@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import pwd
+import random
 import resource
 import socket
 import sys
@@ -112,7 +113,8 @@ class Server:
             (resource.RLIMIT_MEMLOCK, 0),
             (resource.RLIMIT_MSGQUEUE, 0),
         ):
-            child.limit(what, value, value)
+            resource.setrlimit(what, _lowered(what, value, value))
+        random.seed(0)  # equal programs give equal outcomes
         child.open_streams()
 
     def serve(self) -> None:
@@ -125,7 +127,7 @@ class Server:
 
     def _run(self, request: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[bytearray]]:
         limits = Limits(**request["limits"])
-        program = child.Program(request["code"], request["steps"], request["nonce"])
+        program = child.Program(request["code"], request["steps"], request["nonce"], _rlimits(limits))
         for name, content in zip(request["files"], blobs[1:], strict=True):
             self._put(name, content)
         stdin = _stdin(blobs[0])
@@ -133,7 +135,7 @@ class Server:
         started = time.monotonic()
         pid = kernel.fork()
         if pid == 0:
-            child.live(self.cell, program, limits, (stdin, *(write for _, write in pipes)))
+            child.live(self.cell, program, (stdin, *(write for _, write in pipes)))
         for _, write in pipes:
             os.close(write)
         watch = Watch(pid, [read for read, _ in pipes], limits, self.folder, stdin, self.channel.fileno())
@@ -161,6 +163,22 @@ class Server:
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 os.unlink(entry.path)
+
+
+def _rlimits(limits: Limits) -> list[tuple[int, tuple[int, int]]]:
+    wanted = (
+        (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1),
+        (resource.RLIMIT_FSIZE, limits.disk_bytes, limits.disk_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
+    )
+    return [(what, _lowered(what, soft, hard)) for what, soft, hard in wanted]
+
+
+def _lowered(what: int, soft: int, hard: int) -> tuple[int, int]:
+    """The machine may already allow less."""
+    lowest = resource.getrlimit(what)[1]
+    return (soft, hard) if lowest == resource.RLIM_INFINITY else (min(soft, lowest), min(hard, lowest))
 
 
 def _stdin(content: bytes) -> int:

@@ -14,6 +14,8 @@ from thinkling.sandbox.limits import Limits
 
 TICK = 0.02
 """Seconds between two looks at what a running child holds. Bounds what it can take before it is stopped."""
+LOCK_IN_SECONDS = 30.0
+"""Clock time that a child gets besides, before its program starts."""
 MOST_FILES = 256
 """In the private folder. Past it, what lies there is not even counted."""
 
@@ -22,7 +24,7 @@ class Watch:
     """`streams`: what was read of each pipe, up to the limit; `stopped`: why the child was killed, if it was."""
 
     def __init__(self, pid: int, reads: Sequence[int], limits: Limits, folder: str, stdin: int, channel: int) -> None:
-        """`reads`: the pipes it writes to; `stdin`: its nameless file, which is not its own; `channel`: that of the
+        """`reads`: the pipes it writes to, reports last; `stdin`: its nameless file, which is not its own; `channel`: that of the
         server, whose hang-up ends the run."""
         self._pid, self._limits, self._folder, self._channel = pid, limits, folder, channel
         self._stdin = os.fstat(stdin)
@@ -46,7 +48,8 @@ class Watch:
         next_look = 0.0
         while alive:
             now = time.monotonic()
-            if now >= self._deadline:
+            # A child that has not reported yet is still locking itself in: on a busy machine that is no fault of its.
+            if now >= self._deadline + (0 if self.streams[-1] else LOCK_IN_SECONDS):
                 self._stop("wall")
             elif now >= next_look:
                 self._look()
