@@ -201,3 +201,11 @@ def test_reference_is_causal_sdpa() -> None:
     ).transpose(1, 2)
     found = attention_by_document(q, k, v, DocumentLayout.from_lengths([[20]], 20))
     assert (found - reference).abs().max() <= 1e-5 * reference.abs().max()
+
+
+def test_layout_without_padding() -> None:
+    layout, inside = DocumentLayout.from_lengths([[3, 1], [], [5]], 5).without_padding
+    assert (layout.lengths, layout.row_length, layout.padding) == (((3, 1, 5),), 9, 0)
+    assert inside.tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 14]
+    assert layout.positions_BT.tolist() == [[0, 1, 2, 0, 0, 1, 2, 3, 4]]
+    assert DocumentLayout.from_lengths([[3, 1], [], [5]], 5).padding == 6

@@ -202,3 +202,26 @@ def test_gpu_equals_cpu(architecture: str) -> None:
         loss.backward()
         losses.append(loss.item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def test_leaving_padding_out_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States in documents, loss and gradients with padding computed and with it left out."""
+    model, _ = _models("llama", True)
+    tokens, layout = _tokens(3, ROW), DocumentLayout.from_lengths(LENGTHS, ROW)
+    inside = _inside(LENGTHS, ROW)
+    labels = torch.where(inside, tokens, -100).flatten()
+    found: list[list[Tensor]] = []
+    for much in (0.0, 1.0):
+        monkeypatch.setattr(decoder_module, "MUCH_PADDING", much)
+        states = model(tokens, layout)
+        loss = chunked_cross_entropy(states.flatten(0, 1), model.output_weight, labels)
+        found.append([states[inside], loss, *torch.autograd.grad(loss, list(model.parameters()))])
+        assert states.isfinite().all()
+        assert states[~inside].any() == (much == 1.0)
+    for a, b in zip(*found, strict=True):
+        _assert_equal(a, b)
+
+
+def test_a_batch_of_padding_alone() -> None:
+    model, _ = _models("llama", True)
+    assert model(_tokens(2, 8), DocumentLayout.from_lengths([[], []], 8)).isfinite().all()

@@ -60,6 +60,20 @@ class DocumentLayout:
         return all(len(row) <= 1 for row in self.lengths)
 
     @cached_property
+    def padding(self) -> int:
+        """Tokens in no document."""
+        return len(self.lengths) * self.row_length - sum(map(sum, self.lengths))
+
+    @cached_property
+    def without_padding(self) -> tuple[DocumentLayout, Tensor]:
+        """The same documents end to end in one row, and the token (int64, among the N) at each of its positions."""
+        total = sum(map(sum, self.lengths))
+        layout = DocumentLayout.from_lengths([[n for row in self.lengths for n in row]], total, self.cu_seqlens.device)
+        used = torch.tensor([sum(row) for row in self.lengths], device=self.cu_seqlens.device)
+        inside = torch.arange(self.row_length, device=self.cu_seqlens.device) < used.unsqueeze(1)
+        return layout, inside.flatten().nonzero().flatten()
+
+    @cached_property
     def plan(self) -> Plan:
         """How the CPU groups the documents."""
         return make_plan(self.lengths, self.row_length)
