@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.stages.dpd.knowing import KnowingEngine
 from thinkling.data.chat_template import OURS
-from thinkling.data.conversations import render
 from thinkling.data.tokenizer import Tokenizer, train_bpe
-from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.generate.rollouts import Rollout
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
@@ -23,7 +22,6 @@ from thinkling.stages.dpd.pairs import Pair, Side
 from thinkling.tasks import problemset
 from thinkling.tasks.examples import conversation
 from thinkling.tasks.pages import document
-from thinkling.tasks.problem import Problem
 
 VOCAB = 23
 
@@ -90,50 +88,6 @@ def make_rollout() -> Callable[..., Rollout]:
         )  # fmt: skip
 
     return make
-
-
-class KnowingEngine:
-    """Answers problems as their worked conversations do. The student (hidden size 16) does so in its sample of an even
-    seed alone; otherwise it says something else."""
-
-    known: dict[tuple[int, ...], tuple[int, ...]] = {}  # noqa: RUF012
-    wrong: tuple[int, ...] = ()
-    calls = 0
-
-    def __init__(self, model: Decoder, batch_size: int) -> None:
-        self.right_always = model.config.hidden_size != 16
-        self.version = 0
-
-    def update_weights(self, version: int) -> None:
-        self.version = version
-
-    @classmethod
-    def learn(cls, problems: Sequence[Problem], tokenizer: Tokenizer) -> None:
-        cls.known = {}
-        cls.calls = 0
-        cls.wrong = tuple(int(i) for i in tokenizer.encode("<think>\nA\n</think>\n\nZ<|im_end|>", markup=True))
-        for problem in problems:
-            ids = tuple(int(i) for i in render(conversation(problem), tokenizer)[0])
-            cls.known[ids[: cls.prompt_length(ids, tokenizer)]] = ids
-
-    @staticmethod
-    def prompt_length(ids: tuple[int, ...], tokenizer: Tokenizer) -> int:
-        opening = tuple(int(i) for i in tokenizer.encode("<|im_start|>assistant\n", markup=True))
-        starts = [i for i in range(len(ids)) if ids[i : i + len(opening)] == opening]
-        return starts[0] + len(opening)
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        KnowingEngine.calls += 1
-        return [self._answer(request, sampling.stop_ids) for request in requests]
-
-    def _answer(self, request: Request, stop_ids: frozenset[int]) -> Completion:
-        prompt = next(p for p in self.known if request.prompt[: len(p)] == p)
-        rest = self.known[prompt][len(request.prompt) :]
-        if not self.right_always and request.seed % 2:
-            rest = self.wrong
-        end = next(i for i, token in enumerate(rest) if token in stop_ids)
-        tokens = list(rest[: end + 1])
-        return Completion(tokens, [-0.5] * len(tokens), [0] * len(tokens), "stop")
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_kl_never_holds_the_logits_of_all_tokens() -> None:
     class Largest(TorchDispatchMode):
         size = 0
 
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             made = func(*args, **(kwargs or {}))
             if isinstance(made, torch.Tensor):
                 Largest.size = max(Largest.size, made.numel())

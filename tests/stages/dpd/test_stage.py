@@ -1,13 +1,18 @@
 """The stage from two models to a third: counts, files, resumption, mistakes."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from thinkling.data.artifact import Artifact, content_files
+from tests.stages.dpd.knowing import context as knowing_context
+from thinkling.data.artifact import content_files
 from thinkling.data.tokenizer import Tokenizer, train_bpe
 from thinkling.errors import UserError
 from thinkling.generate.rollouts import read_rollouts
@@ -16,21 +21,19 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.dpd import stage
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import read_pairs
-from thinkling.stages.sources import StdlibSource, TasksSource
+from thinkling.stages.sources import StdlibSource
 
-SOURCE = TasksSource(type="tasks", families={"sort": {}, "calc": {}})
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def context(tmp_path: Path, save_model: Callable[..., Path]) -> Callable[[str], StageContext]:
-    inputs = {
-        role: Artifact(save_model(tmp_path / role, seed=seed, hidden=hidden), {"digest": role})
-        for seed, (role, hidden) in enumerate([("model", 16), ("teacher", 32)])
-    }
+    for seed, (role, hidden) in enumerate([("model", 16), ("teacher", 32)]):
+        save_model(tmp_path / role, seed=seed, hidden=hidden)
 
     def make(name: str) -> StageContext:
         (tmp_path / name).mkdir(exist_ok=True)
-        return StageContext(name="dpd", directory=tmp_path / name, inputs=inputs, seed=7, sources={"puzzles": SOURCE})
+        return knowing_context(tmp_path / name, tmp_path)
 
     return make
 
@@ -116,6 +119,35 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
     assert list(content_files(cut.directory)) == list(content_files(whole.directory))
     for name in content_files(whole.directory):
         assert (cut.directory / name).read_bytes() == (whole.directory / name).read_bytes(), name
+
+
+def test_two_ranks_equal_one(context, engine, make_config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FSDP2 on gloo: the ranks share the samples, the references and the pairs of a step."""
+    monkeypatch.setattr(stage, "CHUNK", 5)
+    config, alone, shared = make_config(micro_pairs=1), context("alone"), context("shared")
+    stage.run(config, alone)
+    out = shared.directory / "counts.json"
+    inputs = shared.directory.parent
+    job = {"config": config.model_dump(), "directory": str(shared.directory), "inputs": str(inputs), "out": str(out)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.stages.dpd.knowing", json.dumps(job)]
+    processes = [
+        subprocess.Popen(command, env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=ROOT)
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert json.loads(out.read_text()) == alone.counts
+    assert read_pairs(shared.directory / "pairs.parquet") == read_pairs(alone.directory / "pairs.parquet")
+    for found, wanted in zip(metrics(shared.directory), metrics(alone.directory), strict=True):
+        assert found == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize(
