@@ -213,6 +213,7 @@ def test_leaving_padding_out_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     found: list[list[Tensor]] = []
     for much in (0.0, 1.0):
         monkeypatch.setattr(decoder_module, "MUCH_PADDING", much)
+        monkeypatch.setattr(decoder_module, "LEAST_PADDING", 0)
         states = model(tokens, layout)
         loss = chunked_cross_entropy(states.flatten(0, 1), model.output_weight, labels)
         found.append([states[inside], loss, *torch.autograd.grad(loss, list(model.parameters()))])

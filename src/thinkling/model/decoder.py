@@ -16,8 +16,9 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction
 from thinkling.model.rotary import Rotary, rotate
 
-MUCH_PADDING = 0.05
-"""Share of a batch from which a CPU leaves padding out: gathering documents by length then costs less."""
+MUCH_PADDING, LEAST_PADDING = 0.05, 32
+"""Share of a batch, and tokens, above which a CPU leaves padding out. Below, gathering documents by length costs more:
+break-even lies at 1 to 6%, by the lengths, and a batch pays a millisecond, as much as 20 tokens of 0.3M parameters."""
 
 
 def _on_cpu(x: Tensor) -> bool:
@@ -157,7 +158,8 @@ class Decoder(nn.Module):
         rows, length = tokens_BT.shape
         if layout is None:
             layout = DocumentLayout.from_lengths([[length]] * rows, length, tokens_BT.device)
-        if tokens_BT.device.type == "cpu" and rows * length * MUCH_PADDING < layout.padding < rows * length:
+        enough = max(LEAST_PADDING, MUCH_PADDING * rows * length)
+        if tokens_BT.device.type == "cpu" and enough < layout.padding < rows * length:
             bare_layout, inside_N = layout.without_padding
             x_ND = self._layers(tokens_BT.flatten()[inside_N], bare_layout)
             x_ND = x_ND.new_zeros(rows * length, x_ND.shape[1]).index_copy(0, inside_N, x_ND)
