@@ -97,6 +97,9 @@ class Scale:
         if self.log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             found = [m * 10.0**d for d in decades for m in (1, 2, 5) if self.low <= m * 10.0**d <= self.high]
+            if len(found) > 8:
+                found = [10.0**d for d in decades if self.low <= 10.0**d <= self.high]
+                found = found[:: max(1, round(len(found) / n))]
             if len(found) >= 2:
                 return found
         if self.high <= self.low:
@@ -105,7 +108,7 @@ class Scale:
         size = 10.0 ** math.floor(math.log10(raw))
         step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size >= raw * 0.999)
         first = math.ceil(self.low / step - 1e-9)
-        return [round(i * step, 12) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return [float(f"{i * step:.15g}") for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
 def scale_for(values: Iterable[float], start: float, stop: float, zero: bool = False) -> Scale:
@@ -116,7 +119,10 @@ def scale_for(values: Iterable[float], start: float, stop: float, zero: bool = F
         return Scale(low / 1.08, high * 1.08, start, stop, log=True)
     if zero:
         low = min(low, 0.0)
-    margin = (high - low or abs(high) or 1.0) * 0.06
+    # One value, or values a rounding apart: a scale as wide as the value is large.
+    largest = max(abs(low), abs(high))
+    span = high - low if high - low > 1e-9 * largest else largest
+    margin = 0.06 * (span if span > 1e-300 else 1.0)
     return Scale(low if zero and low == 0 else low - margin, high + margin, start, stop)
 
 
