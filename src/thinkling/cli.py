@@ -101,7 +101,7 @@ def _stage_verb(kind: str) -> None:
     app.command(kind, help=f"Run the {kind} stages of a recipe, and the stages that they rest on.")(verb)
 
 
-for _kind in ("curate", "tokenize", "pretrain", "sft", "dpd", "evaluate"):
+for _kind in ("curate", "tokenize", "pretrain", "sft", "dpd", "rl", "evaluate"):
     _stage_verb(_kind)
 
 

@@ -17,12 +17,14 @@ from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.evaluate.config import EvaluateConfig
 from thinkling.stages.pretrain.config import PretrainConfig
+from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sources import ModelSource, Source, TokensSource
 from thinkling.stages.tokenize.config import TokenizeConfig
 
 Stage = Annotated[
-    CurateConfig | TokenizeConfig | PretrainConfig | SftConfig | DpdConfig | EvaluateConfig, Field(discriminator="kind")
+    CurateConfig | TokenizeConfig | PretrainConfig | SftConfig | DpdConfig | RlConfig | EvaluateConfig,
+    Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[StageConfig]] = {
     "curate": CurateConfig,
@@ -30,6 +32,7 @@ KINDS: dict[str, type[StageConfig]] = {
     "pretrain": PretrainConfig,
     "sft": SftConfig,
     "dpd": DpdConfig,
+    "rl": RlConfig,
     "evaluate": EvaluateConfig,
 }
 """Stage kinds in the order of the recipe; a kind is also the verb, the folder and the docs page."""

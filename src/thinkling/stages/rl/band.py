@@ -1,0 +1,142 @@
+"""The pass-rate band: problems that the entering model neither always nor never gets right.
+
+Exactly these can give groups with different rewards; the others would cost samples and give no gradient. Pass rates are
+measured at each stage's start, with the model that enters it, since every stage moves them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thinkling.data.atomic import replacing
+from thinkling.data.chat_template import ChatTemplate
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
+from thinkling.generate.engine import Engine, Sampling
+from thinkling.generate.rollouts import Rollout
+from thinkling.generate.score import sample_and_score
+from thinkling.stages.rl.config import BandConfig
+from thinkling.tasks.problem import Problem
+from thinkling.verify.verdict import Outcome
+
+BAND = "band.parquet"
+SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("problem_id", pa.string()),
+        ("family", pa.string()),
+        ("question", pa.string()),
+        ("passes", pa.int32()),
+        ("undecided", pa.int32()),
+        ("samples", pa.int32()),
+        ("kept", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PassRate:
+    """A row of band.parquet."""
+
+    source: str
+    problem_id: str
+    family: str
+    question: str
+    passes: int
+    """Samples that were right."""
+    undecided: int
+    """Samples with a verdict other than right and wrong; a problem that has any is not kept."""
+    samples: int
+    kept: bool
+
+
+def inside(passes: int, samples: int, low: float, high: float) -> bool:
+    """Whether a pass rate lies strictly between low and high."""
+    return low < passes / samples < high
+
+
+def pass_rates(source: str, rollouts: Sequence[Rollout], band: BandConfig) -> list[PassRate]:
+    """One row a problem, in the order of the rollouts."""
+    by_problem: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        by_problem.setdefault(rollout.problem_id, []).append(rollout)
+    rows = []
+    for problem_id, samples in by_problem.items():
+        passes = sum(r.right for r in samples)
+        undecided = len(samples) - passes - sum(r.outcome == Outcome.WRONG for r in samples)
+        kept = not undecided and inside(passes, len(samples), band.low, band.high)
+        first = samples[0]
+        rows.append(PassRate(source, problem_id, first.family, first.question, passes, undecided, len(samples), kept))
+    return rows
+
+
+def measure(
+    source: str,
+    problems: Sequence[Problem],
+    engine: Engine,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    sampling: Sampling,
+    max_new_tokens: int,
+    band: BandConfig,
+    seed: int,
+    directory: Path,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[PassRate]:
+    """Pass rates at avg@`band.samples`. Finished chunks lie in `directory` until `write` has all rows."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rollouts = sample_and_score(
+        engine,
+        problems,
+        tokenizer,
+        "chat",
+        band.samples,
+        sampling,
+        max_new_tokens,
+        seed,
+        store=directory,
+        template=template,
+        on_progress=on_progress,
+    )
+    return pass_rates(source, rollouts, band)
+
+
+def write(path: Path, rows: Sequence[PassRate], chunks: Path) -> None:
+    """Writes band.parquet and drops the chunks that it was made from."""
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA), temporary, compression="zstd")
+    shutil.rmtree(chunks, ignore_errors=True)
+
+
+def read(path: Path) -> list[PassRate]:
+    """The rows of band.parquet, in order."""
+    return [PassRate(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+
+
+def histogram(rows: Sequence[PassRate]) -> dict[int, int]:
+    """Right samples → problems with so many, from 0 to the number of samples."""
+    counts = Counter(row.passes for row in rows)
+    return {passes: counts[passes] for passes in range(rows[0].samples + 1)}
+
+
+def check(stage: str, source: str, rows: Sequence[PassRate], band: BandConfig) -> None:
+    """Raises UserError, with the histogram, where fewer than `min_prompts` problems of the source are kept."""
+    kept = sum(row.kept for row in rows)
+    if kept >= band.min_prompts:
+        return
+    bars = " ".join(f"{passes}:{n}" for passes, n in histogram(rows).items() if n)
+    undecided = sum(row.undecided > 0 for row in rows)
+    tail = f"; {undecided} problems have samples that no verifier could decide" if undecided else ""
+    raise UserError(
+        f"stages.{stage}.band: {kept} of {len(rows)} problems of {source!r} have a pass rate strictly between "
+        f"{band.low} and {band.high}, min_prompts is {band.min_prompts}; problems by right samples of "
+        f"{band.samples}: {bars}{tail}. Raise problems_per_family, take problems nearer to what the model can do, or "
+        "lower min_prompts"
+    )

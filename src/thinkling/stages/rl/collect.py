@@ -1,0 +1,146 @@
+"""Rollouts of a step: sample, judge, reward, drop what teaches nothing, refill.
+
+Each round of a step lies on disk as soon as it is judged, and is read back by a run that was killed meanwhile: verdicts
+that depend on the clock are then the same, and nothing is sampled twice.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thinkling.data.chat_template import ChatTemplate
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.generate.engine import Engine, Sampling
+from thinkling.generate.rollouts import Rollout
+from thinkling.generate.score import sample_and_score
+from thinkling.seeds import derive
+from thinkling.stages.rl.config import RlConfig
+from thinkling.stages.rl.grpo import Sample, informative, samples_of
+from thinkling.stages.rl.prompts import Prompts
+from thinkling.tasks.problem import Problem
+from thinkling.verify.verdict import Outcome
+
+
+@dataclass
+class Rollouts:
+    """What a step brought."""
+
+    groups: list[list[Sample]] = field(default_factory=list)
+    """Informative groups, in the order in which they were asked."""
+    sampled: list[Rollout] = field(default_factory=list)
+    """All samples, also of groups that were left out."""
+    rewards: list[float] = field(default_factory=list)
+    """All rewards, likewise."""
+    equal: int = 0
+    """Groups left out since all their rewards were equal."""
+    too_small: int = 0
+    """Groups left out since too few of their samples have a reward."""
+    refills: int = 0
+    """Groups asked beyond the first round."""
+    missing: int = 0
+    """Groups wanted and not found."""
+
+    def statistics(self) -> dict[str, Any]:
+        """What metrics.jsonl says of the step; shares and means are over all samples."""
+        n = len(self.sampled)
+        outcomes = Counter(r.outcome for r in self.sampled)
+        return {
+            "reward": sum(self.rewards) / len(self.rewards) if self.rewards else None,
+            "thinking_share": sum(r.thinks for r in self.sampled) / n,
+            "mean_length": sum(r.n_tokens for r in self.sampled) / n,
+            "truncated_share": sum(r.finish_reason == "length" for r in self.sampled) / n,
+            "samples": n,
+            "undecided": n - outcomes[Outcome.RIGHT] - outcomes[Outcome.WRONG],
+            "groups": len(self.groups),
+            "groups_equal": self.equal,
+            "groups_too_small": self.too_small,
+            "groups_refilled": self.refills,
+            "groups_missing": self.missing,
+        }
+
+
+class Collector:
+    """Samples from the engine's present weights."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompts: Prompts,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        config: RlConfig,
+        seed: int,
+        store: Path,
+    ) -> None:
+        self.engine, self.prompts, self.tokenizer, self.template = engine, prompts, tokenizer, template
+        self.config, self.seed, self.store = config, seed, store
+
+    def collect(self, step: int) -> Rollouts:
+        """Rounds until every pool has its groups, `max_refills` are used, or no problem is left to ask."""
+        found = Rollouts()
+        missing = self.prompts.wanted(step)
+        waiting = [self.prompts.candidates(step, pool) for pool in range(len(missing))]
+        for number in range(self.config.max_refills + 1):
+            asked = [_take(waiting[pool], n) for pool, n in enumerate(missing)]
+            if not any(asked):
+                break
+            sampled = self._sample(step, number, [problem for problems in asked for problem in problems])
+            found.sampled += sampled
+            found.refills += sum(map(len, asked)) if number else 0
+            for pool, problems in enumerate(asked):
+                size = self.config.group_size
+                mine, sampled = sampled[: size * len(problems)], sampled[size * len(problems) :]
+                groups = [(problem, mine[i * size : (i + 1) * size]) for i, problem in enumerate(problems)]
+                missing[pool] -= self._judge(pool, groups, found)
+        found.missing = sum(missing)
+        return found
+
+    def _sample(self, step: int, number: int, problems: Sequence[Problem]) -> list[Rollout]:
+        directory = self.store / f"{step:05d}"
+        directory.mkdir(parents=True, exist_ok=True)
+        return sample_and_score(
+            self.engine,
+            problems,
+            self.tokenizer,
+            "chat",
+            self.config.group_size,
+            Sampling(self.config.temperature, self.config.top_p),
+            self.config.max_new_tokens,
+            derive(self.seed, "step", step),
+            chunk=len(problems),
+            store=directory,
+            template=self.template,
+            first_chunk=number,
+        )
+
+    def _judge(self, pool: int, groups: Sequence[tuple[Problem, list[Rollout]]], found: Rollouts) -> int:
+        """Adds the informative groups to `found`; returns their number."""
+        before = len(found.groups)
+        rewards = self.prompts.pools[pool].reward(groups)
+        for (_, rollouts), values in zip(groups, rewards, strict=True):
+            judged = [(r, value) for r, value in zip(rollouts, values, strict=True) if value is not None]
+            numbers = [value for _, value in judged]
+            found.rewards += numbers
+            if len(judged) < self.config.smallest_group:
+                found.too_small += 1
+            elif not informative(numbers):
+                found.equal += 1
+            else:
+                found.groups.append(samples_of([r for r, _ in judged], numbers, self.config.advantage))
+        return len(found.groups) - before
+
+    def prune(self, before_step: int) -> None:
+        """Deletes the rollouts of earlier steps, but every `rollouts_every`-th's."""
+        for directory in sorted(self.store.glob("[0-9]*")):
+            step = int(directory.name)
+            if step < before_step and step % self.config.rollouts_every:
+                shutil.rmtree(directory)
+
+
+def _take(problems: Iterator[Problem], n: int) -> list[Problem]:
+    return [problem for _, problem in zip(range(n), problems, strict=False)]

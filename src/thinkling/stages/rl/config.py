@@ -1,0 +1,111 @@
+"""Configuration of the rl stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from thinkling.stages.base import StageConfig
+from thinkling.train.config import OptimizerConfig
+
+
+class ProblemsConfig(BaseModel):
+    """Problems of one source, and how completions of them are rewarded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    source: str
+    """A source of type `tasks`; training problems are drawn from it."""
+    problems_per_family: int = Field(ge=1)
+    """Distinct training problems a family whose pass rate is measured; the band keeps some of them."""
+    share: float = Field(default=1.0, gt=0)
+    """Weight of this source among all: groups are dealt by it, exactly over any stretch of steps."""
+    reward: Literal["verdict"] = "verdict"
+    """`verdict`: right 1, wrong 0; a completion with any other verdict leaves its group."""
+
+
+class BandConfig(BaseModel):
+    """Which problems are worth training on: those that the entering model sometimes gets right (RECIPE.md §6)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    samples: int = Field(default=16, ge=2)
+    """Samples a problem (RECIPE.md §6: avg@16)."""
+    low: float = Field(default=0.1, ge=0, lt=1)
+    high: float = Field(default=0.9, gt=0, le=1)
+    """A problem is kept if its pass rate lies strictly between the two: at 16 samples 2 to 14 right."""
+    min_prompts: int = Field(default=32, ge=1)
+    """Fewer problems of a source inside the band end the stage, with the histogram of pass rates."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BandConfig:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must lie below high {self.high}")
+        return self
+
+
+class RlConfig(StageConfig):
+    """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
+
+    kind: Literal["rl"]
+    problems: list[ProblemsConfig] = Field(min_length=1)
+    band: BandConfig = Field(default_factory=BandConfig)
+    steps: int = Field(ge=1)
+    """Rollout batches; each gives `updates_per_batch` updates."""
+    groups: int = Field(ge=1)
+    """Prompts a step whose samples have different rewards: what is equal is left out and refilled."""
+    group_size: int = Field(default=8, ge=2)
+    """Samples a prompt."""
+    smallest_group: int = Field(default=2, ge=2)
+    """Samples with a reward that a group needs; a smaller one is refilled."""
+    max_refills: int = Field(default=3, ge=0)
+    """Rounds of further prompts a step, each of as many as are still missing."""
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Below 1 samples no longer come from the distribution whose gradient is taken; nothing corrects that."""
+    max_new_tokens: int = Field(default=96, ge=1)
+    """Tokens that the model may write a sample; what a tool writes does not count."""
+    batch_size: int = Field(default=256, ge=1)
+    """Sequences decoded at once."""
+    advantage: Literal["mean_std", "mean"] = "mean_std"
+    """Reward minus the group's mean; `mean_std` divides by the group's standard deviation (GRPO), `mean` does not
+    (Dr. GRPO, arXiv 2503.20783)."""
+    normalisation: Literal["tokens", "sequences", "dr_grpo"] = "tokens"
+    """What the summed loss is divided by, over the whole batch: its loss tokens (DAPO, arXiv 2503.14476); its
+    sequences, after each one's mean over its tokens (GRPO); sequences × `max_new_tokens` (Dr. GRPO)."""
+    updates_per_batch: int = Field(default=1, ge=1)
+    """1 is on-policy. More deals a step's groups to so many minibatches, one update each, with clipped ratios."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.2, gt=0)
+    """The ratio to the sampling policy is clipped to 1 - clip_low … 1 + clip_high; without effect on-policy."""
+    micro_tokens: int = Field(default=16384, ge=1)
+    """Tokens of a forward pass; a single longer sample goes alone."""
+    optimizer: OptimizerConfig
+    warmup_steps: int = Field(default=0, ge=0)
+    decay_share: float = Field(default=0.5, ge=0, le=1)
+    """Last share of the updates, over which the learning rate falls linearly (feasibility.md §7b)."""
+    final_lr_share: float = Field(default=0.1, ge=0, le=1)
+    """Where it falls to, as a share of the peak (feasibility.md §7b)."""
+    checkpoint_every: int = Field(default=10, ge=1)
+    """Steps between checkpoints of the training state."""
+    rollouts_every: int = Field(default=10, ge=1)
+    """Every so many steps the rollouts stay in the artifact, to be read."""
+
+    produces: ClassVar[str] = "model"
+    roles: ClassVar[Mapping[str, str]] = {"model": "model"}
+
+    @model_validator(mode="after")
+    def _sizes(self) -> RlConfig:
+        if self.smallest_group > self.group_size:
+            raise ValueError(f"smallest_group {self.smallest_group} exceeds group_size {self.group_size}")
+        if self.updates_per_batch > self.groups:
+            raise ValueError(f"updates_per_batch {self.updates_per_batch} exceeds groups {self.groups}")
+        sources = [p.source for p in self.problems]
+        if len(set(sources)) < len(sources):
+            raise ValueError("problems: a source is named twice")
+        return self
+
+    def source_names(self) -> list[str]:
+        return sorted({p.source for p in self.problems})

@@ -1,0 +1,199 @@
+"""GRPO (arXiv 2402.03300 §4.1) without KL term: advantages, the filter, and the loss over packed samples.
+
+Shapes: N tokens of a micro-batch, D hidden, V vocab.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thinkling.data.packing import IGNORED
+from thinkling.generate.rollouts import Rollout
+from thinkling.model.attention import DocumentLayout
+from thinkling.model.decoder import Decoder
+from thinkling.model.loss import chunked_log_probs
+from thinkling.stages.rl.config import RlConfig
+
+STD_FLOOR = 1e-4
+"""Added to the standard deviation, as in TRL: near-equal real-valued rewards are not blown up."""
+
+
+def informative(rewards: Sequence[float]) -> bool:
+    """Whether a group teaches anything: not all rewards are the same number. Compared exactly, since the float standard
+    deviation of equal rewards need not be 0 (NeMo-RL PR 4158)."""
+    return any(reward != rewards[0] for reward in rewards)
+
+
+def advantages(rewards: Sequence[float], kind: str) -> list[float]:
+    """Rewards minus their mean; with `mean_std` over their sample standard deviation + 1e-4. Two rewards at least."""
+    n = len(rewards)
+    mean = math.fsum(rewards) / n
+    centred = [reward - mean for reward in rewards]
+    if kind == "mean":
+        return centred
+    std = math.sqrt(math.fsum(x * x for x in centred) / (n - 1))
+    return [x / (std + STD_FLOOR) for x in centred]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A completion with its advantage."""
+
+    prompt: Sequence[int]
+    tokens: Sequence[int]
+    logprobs: Sequence[float]
+    """ln p under the policy that sampled it, one a token."""
+    forced: Sequence[bool]
+    """Tokens that a tool wrote: no loss."""
+    advantage: float
+    truncated: bool = False
+    """Cut off: it counted in the mean of its group, and has no loss."""
+
+
+def samples_of(rollouts: Sequence[Rollout], rewards: Sequence[float], kind: str) -> list[Sample]:
+    """A group as samples."""
+    return [
+        Sample(r.prompt, r.tokens, r.logprobs, r.forced, advantage, r.finish_reason == "length")
+        for r, advantage in zip(rollouts, advantages(rewards, kind), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class LossBatch:
+    """Samples end to end in one row: prompt and completion are one document, without padding."""
+
+    tokens_N: np.ndarray
+    """int64."""
+    labels_N: np.ndarray
+    """int64, shifted: the token to predict; -100 where no loss falls."""
+    advantages_N: np.ndarray
+    """fp32, at the position that predicts; 0 elsewhere, as the next two."""
+    behaviour_N: np.ndarray
+    """fp32: ln p under the policy that sampled."""
+    weights_N: np.ndarray
+    """fp32: what the token's loss counts."""
+    lengths: tuple[int, ...]
+    n: int
+    """This micro-batch's part of the number that the summed loss is divided by."""
+
+
+def loss_batches(
+    samples: Sequence[Sample], normalisation: str, max_new_tokens: int, micro_tokens: int
+) -> list[LossBatch]:
+    """Micro-batches of about `micro_tokens`; none where no sample bears a loss.
+
+    Truncated samples are left out: their loss is masked. In `dr_grpo`, whose divisor does not depend on lengths, they
+    count. A sample whose every token is forced bears no loss either.
+    """
+    used = [s for s in samples if not s.truncated and not all(s.forced)]
+    if not used:
+        return []
+    batches = [_pack(part, normalisation, max_new_tokens) for part in _cut(used, micro_tokens)]
+    if normalisation == "dr_grpo":
+        missing = (len(samples) - len(used)) * max_new_tokens
+        batches[0] = LossBatch(**{**vars(batches[0]), "n": batches[0].n + missing})
+    return batches
+
+
+def _cut(samples: Sequence[Sample], micro_tokens: int) -> Iterator[Sequence[Sample]]:
+    starts, room = [0], micro_tokens
+    for i, sample in enumerate(samples):
+        length = len(sample.prompt) + len(sample.tokens)
+        if length > room and i > starts[-1]:
+            starts.append(i)
+            room = micro_tokens
+        room -= length
+    return (samples[a:b] for a, b in pairwise([*starts, len(samples)]))
+
+
+def _pack(samples: Sequence[Sample], normalisation: str, max_new_tokens: int) -> LossBatch:
+    lengths = tuple(len(s.prompt) + len(s.tokens) for s in samples)
+    total = sum(lengths)
+    tokens, labels = np.empty(total, dtype=np.int64), np.full(total, IGNORED, dtype=np.int64)
+    advantage, behaviour, weights = (np.zeros(total, dtype=np.float32) for _ in range(3))
+    n, start = 0, 0
+    for sample, length in zip(samples, lengths, strict=True):
+        written = np.array(sample.tokens, dtype=np.int64)
+        own = ~np.array(sample.forced, dtype=bool)
+        opening = start + len(sample.prompt)
+        tokens[start:opening], tokens[opening : start + length] = sample.prompt, written
+        predicting = slice(opening - 1, start + length - 1)
+        labels[predicting] = np.where(own, written, IGNORED)
+        advantage[predicting] = np.where(own, sample.advantage, 0.0)
+        behaviour[predicting] = np.where(own, np.array(sample.logprobs), 0.0)
+        count = int(own.sum())
+        weights[predicting] = own / count if normalisation == "sequences" else own
+        n += {"tokens": count, "sequences": 1, "dr_grpo": max_new_tokens}[normalisation]
+        start += length
+    return LossBatch(tokens, labels, advantage, behaviour, weights, lengths, n)
+
+
+class GrpoObjective:
+    """The clipped policy-gradient loss of `LossBatch`es, for `Trainer`.
+
+    On-policy (`clip` None) the ratio is taken to the trainer's own detached log-probs: it is 1, and its gradient the
+    policy gradient. Otherwise to the log-probs that came with the tokens. Either way the two are compared:
+    `max_mismatch` is the largest |Δ ln p| since `reset`, and the logged sums give the mean KL.
+    """
+
+    def __init__(self, device: torch.device, temperature: float, clip: tuple[float, float] | None) -> None:
+        self.device, self.temperature, self.clip = device, temperature, clip
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the mismatch seen so far."""
+        self._max = torch.zeros((), device=self.device)
+
+    @property
+    def max_mismatch(self) -> float:
+        return float(self._max)
+
+    def __call__(self, model: nn.Module, batch: LossBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
+        assert isinstance(model, Decoder)
+        layout = DocumentLayout.from_lengths([batch.lengths], len(batch.tokens_N), self.device)
+        x_BTD = model(self._tensor(batch.tokens_N).unsqueeze(0), layout)
+        labels = self._tensor(batch.labels_N)
+        logp = chunked_log_probs(x_BTD.flatten(0, 1), model.output_weight, labels, self.temperature)
+        behaviour, advantage, weights = map(self._tensor, (batch.behaviour_N, batch.advantages_N, batch.weights_N))
+        delta = (logp.detach() - behaviour).double()
+        self._max = torch.maximum(self._max, delta.abs().max().to(self._max.dtype))
+        ratio = torch.exp(logp - (logp.detach() if self.clip is None else behaviour))
+        gain = ratio * advantage
+        metrics: dict[str, float | Tensor] = {
+            "tokens": int((batch.labels_N != IGNORED).sum()),
+            # Schulman's k3 estimate of KL(sampling policy ‖ trained one); positions without loss add 0.
+            "kl": (torch.expm1(delta) - delta).sum(),
+            "clipped": 0.0,
+        }
+        if self.clip is not None:
+            low, high = self.clip
+            bounded = ratio.clamp(1 - low, 1 + high) * advantage
+            metrics["clipped"] = (bounded < gain).sum()
+            gain = torch.minimum(gain, bounded)
+        return -(gain * weights).sum(), batch.n, metrics
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+NOTHING = LossBatch(
+    np.zeros(2, dtype=np.int64),
+    np.array([0, IGNORED]),
+    *(np.zeros(2, dtype=np.float32) for _ in range(3)),
+    lengths=(2,),
+    n=1,
+)
+"""Stands in for an update whose step found no informative group: its loss and gradient are 0."""
+
+
+def objective_of(config: RlConfig, device: torch.device) -> GrpoObjective:
+    """The objective that a stage trains with."""
+    clip = (config.clip_low, config.clip_high) if config.updates_per_batch > 1 else None
+    return GrpoObjective(device, config.temperature, clip)

@@ -1,0 +1,56 @@
+"""Which problems a step asks: pure functions of (seed, step), so that a resumed run asks the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thinkling.data.mixture import assign
+from thinkling.seeds import derive
+from thinkling.stages.rl.rewards import Reward
+from thinkling.tasks.problem import Problem
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The problems of one source that the band kept."""
+
+    name: str
+    problems: Sequence[Problem]
+    share: float
+    reward: Reward
+
+
+class Prompts:
+    """Deals the groups of each step to pools, and gives each pool's problems in order."""
+
+    def __init__(self, pools: Sequence[Pool], groups: int, steps: int, seed: int) -> None:
+        self.pools, self.groups, self.seed = pools, groups, seed
+        dealt = assign([pool.share for pool in pools], steps * groups).reshape(steps, groups)
+        self._per_step = np.stack([(dealt == i).sum(axis=1) for i in range(len(pools))], axis=1)
+        self._before = np.cumsum(self._per_step, axis=0) - self._per_step
+
+    def wanted(self, step: int) -> list[int]:
+        """Groups of each pool in a step."""
+        return self._per_step[step].tolist()
+
+    def candidates(self, step: int, pool: int) -> Iterator[Problem]:
+        """Each of the pool's problems once: first those whose turn it is, then, for refills, the others in an order of
+        the step's own. Over the steps every problem has its turn once an epoch, whatever was refilled."""
+        chosen, name = self.pools[pool], self.pools[pool].name
+        n = len(chosen.problems)
+        first = int(self._before[step, pool])
+        turn: dict[int, None] = {}
+        for slot in range(first, first + int(self._per_step[step, pool])):
+            epoch, place = divmod(slot, n)
+            turn[int(_order(n, derive(self.seed, "prompts", name, epoch))[place])] = None
+        for index in _order(n, derive(self.seed, "refills", name, step)).tolist():
+            turn.setdefault(index)
+        return (chosen.problems[index] for index in turn)
+
+
+def _order(n: int, seed: int) -> np.ndarray:
+    # Sorted raw words, as in data/packing.py: no version of numpy changes them.
+    return np.argsort(np.random.Philox(key=seed).random_raw(n), kind="stable")

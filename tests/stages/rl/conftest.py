@@ -1,0 +1,43 @@
+"""A tiny model, its tokenizer, and a model directory that a stage can start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from thinkling.data.chat_template import OURS
+from thinkling.data.tokenizer import Tokenizer, train_bpe
+from thinkling.model.config import ModelConfig
+from thinkling.model.decoder import Decoder
+from thinkling.model.huggingface import save_pretrained
+from thinkling.tasks import problemset
+from thinkling.tasks.pages import document
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    problems = problemset.generate({"sort": {}, "maximum": {}}, "train", 40, seed=1)
+    return train_bpe([document(problem) for problem in problems], 268)
+
+
+@pytest.fixture(scope="session")
+def decoder(tokenizer: Tokenizer) -> Decoder:
+    """Random weights; sampled at any temperature they give every token about equally often."""
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+    )  # fmt: skip
+    made = Decoder(config)
+    made.init_weights(torch.Generator().manual_seed(0))
+    return made
+
+
+@pytest.fixture(scope="session")
+def start(decoder: Decoder, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of that model."""
+    directory = tmp_path_factory.mktemp("start")
+    tokenizer.with_chat_template(OURS.source).save(directory / "tokenizer")
+    save_pretrained(decoder, directory / "model", directory / "tokenizer", {})
+    return directory / "model"

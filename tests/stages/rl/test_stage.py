@@ -1,0 +1,204 @@
+"""The whole stage on a tiny model: refills, resumption after a kill, and that rewards rise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thinkling.data.artifact import Artifact, content_files
+from thinkling.generate import score
+from thinkling.stages.base import StageContext
+from thinkling.stages.rl import stage as rl_stage
+from thinkling.stages.rl.collect import Collector
+from thinkling.stages.rl.config import RlConfig
+from thinkling.stages.sources import TasksSource
+from thinkling.tasks.problem import Problem
+from thinkling.verify.verdict import Outcome, Verdict
+
+
+def config(**fields: Any) -> RlConfig:
+    return RlConfig.model_validate(
+        {
+            "kind": "rl",
+            "inputs": {"model": "start"},
+            "problems": [{"source": "puzzles", "problems_per_family": 12}],
+            "band": {"samples": 8, "low": 0.0, "high": 1.0, "min_prompts": 2},
+            "steps": 5,
+            "groups": 3,
+            "group_size": 4,
+            "max_new_tokens": 4,
+            "optimizer": {"name": "adamw", "lr": 3e-3},
+            "checkpoint_every": 2,
+            "rollouts_every": 3,
+        }
+        | fields
+    )
+
+
+def context(directory: Path, start: Path) -> StageContext:
+    directory.mkdir(exist_ok=True)
+    sources = {"puzzles": TasksSource(type="tasks", families={"sort": {}, "maximum": {}})}
+    return StageContext(name="rl", directory=directory, inputs={"model": Artifact(start, {})}, seed=5, sources=sources)
+
+
+def log(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def judged_by(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Puts a rule in the verifiers' place, so that a model without skills can be right."""
+
+    def use(right: Any) -> None:
+        def judge(problem: Problem, text: str, finish_reason: str, form: str) -> Verdict:
+            outcome = right(problem, text)
+            if isinstance(outcome, bool):
+                outcome = Outcome.RIGHT if outcome else Outcome.WRONG
+            return Verdict(outcome, "rule")
+
+        monkeypatch.setattr(score, "judge", judge)
+
+    return use
+
+
+def low_first(_: Problem, text: str) -> bool:
+    """Right: the first byte of the text is in the lower half of all. Random weights get half of it right."""
+    return bool(text) and ord(text[0]) < 100
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every token ends a sample: nothing is cut off."""
+    monkeypatch.setattr(score, "stop_ids", lambda tokenizer, form: frozenset(range(tokenizer.vocab_size)))
+
+
+@pytest.mark.usefixtures("stopping")
+def test_rewards_rise_and_counts_add_up(tmp_path: Path, start: Path, judged_by: Any) -> None:
+    judged_by(low_first)
+    ctx = context(tmp_path / "r", start)
+    settings = config(steps=30, groups=6, group_size=8, max_refills=1, optimizer={"lr": 0.02}, decay_share=0)
+    rl_stage.run(settings, ctx)
+    lines = log(ctx.directory)
+    rewards = [line["reward"] for line in lines]
+    assert sum(rewards[:3]) / 3 < 0.8
+    assert sum(rewards[-3:]) / 3 > 0.95
+    assert all(line["mismatch_max"] < 1e-4 and line["mismatch_kl"] < 1e-6 for line in lines)
+    assert all(line["groups"] + line["groups_missing"] == 6 for line in lines)
+    assert all(line["samples"] == 8 * (6 + line["groups_refilled"]) for line in lines)
+    assert [line["version"] for line in lines] == list(range(30))
+    band = ctx.counts["puzzles"]
+    assert band["problems"] == 24 == band["kept"] + band["too_hard"] + band["too_easy"] + band["undecided"]
+    totals = ctx.counts["training"]
+    assert totals["groups"] == sum(line["groups"] for line in lines)
+    assert {p.parent.name for p in (ctx.directory / "rollouts").rglob("*.parquet")} == {
+        f"{step:05d}" for step in range(0, 30, 3)
+    }
+
+
+@pytest.mark.usefixtures("stopping")
+@pytest.mark.parametrize("updates", [1, 2])
+@pytest.mark.parametrize("step", [0, 3, 4])
+def test_killed_and_resumed_equals_uninterrupted(
+    tmp_path: Path, start: Path, judged_by: Any, monkeypatch: pytest.MonkeyPatch, updates: int, step: int
+) -> None:
+    judged_by(low_first)
+    settings = config(updates_per_batch=updates)
+    whole, cut = context(tmp_path / "whole", start), context(tmp_path / "cut", start)
+    rl_stage.run(settings, whole)
+    collect = Collector.collect
+
+    def dying(self: Collector, number: int) -> Any:
+        found = collect(self, number)
+        if number == step:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Collector, "collect", dying)
+    with pytest.raises(KeyboardInterrupt):
+        rl_stage.run(settings, cut)
+    monkeypatch.setattr(Collector, "collect", collect)
+    cut = context(tmp_path / "cut", start)
+    rl_stage.run(settings, cut)
+    assert cut.counts == whole.counts
+    names = list(content_files(whole.directory))
+    assert list(content_files(cut.directory)) == names
+    assert all((cut.directory / n).read_bytes() == (whole.directory / n).read_bytes() for n in names)
+
+
+@pytest.mark.usefixtures("stopping")
+def test_a_verdict_that_depended_on_the_clock_is_replayed(
+    tmp_path: Path, start: Path, judged_by: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed run's verdicts are read back, though the verifier would judge otherwise now."""
+    judged_by(low_first)
+    rl_stage.run(config(), whole := context(tmp_path / "whole", start))
+    with monkeypatch.context() as patch:
+        patch.setattr(rl_stage, "train_to_directory", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            rl_stage.run(config(), context(tmp_path / "cut", start))
+    source, target = whole.directory / "rollouts" / "00000", tmp_path / "cut" / "rollouts" / "00000"
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    judged_by(lambda problem, text: Outcome.TIMEOUT)
+    seen: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(rl_stage.Loop, "fields", lambda self, update: seen.append(self._rollouts) or _interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            rl_stage.run(config(), context(tmp_path / "cut", start))
+    assert seen[0].statistics()["reward"] == log(whole.directory)[0]["reward"]
+
+
+def _interrupt(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("stopping")
+def test_undecided_samples_leave_their_group(tmp_path: Path, start: Path, judged_by: Any) -> None:
+    """In training every sample of one family is undecided; its groups are too small and others take their places."""
+    calls = [0]
+
+    def rule(problem: Problem, text: str) -> bool | Outcome:
+        calls[0] += 1
+        if problem.family == "sort" and calls[0] > 24 * 8:
+            return Outcome.UNVERIFIABLE
+        return low_first(problem, text)
+
+    judged_by(rule)
+    ctx = context(tmp_path / "r", start)
+    rl_stage.run(config(max_refills=4), ctx)
+    lines = log(ctx.directory)
+    assert sum(line["groups_too_small"] for line in lines) > 0
+    assert sum(line["undecided"] for line in lines) == 4 * sum(line["groups_too_small"] for line in lines)
+    assert sum(line["groups_refilled"] for line in lines) > 0
+
+
+@pytest.mark.usefixtures("stopping")
+def test_a_step_without_informative_groups_moves_no_weight(tmp_path: Path, start: Path, judged_by: Any) -> None:
+    calls = [0]
+
+    def rule(problem: Problem, text: str) -> bool:
+        calls[0] += 1
+        return low_first(problem, text) if calls[0] <= 24 * 8 else False
+
+    judged_by(rule)
+    ctx = context(tmp_path / "r", start)
+    rl_stage.run(config(steps=2), ctx)
+    lines = log(ctx.directory)
+    assert [line["lr"] for line in lines] == [0.0, 0.0]
+    assert all(line["groups"] == 0 and line["groups_missing"] == 3 for line in lines)
+    assert ctx.counts["training"]["updates_without_group"] == 2
+    assert (ctx.directory / "model/model.safetensors").read_bytes() == (start / "model.safetensors").read_bytes()
+
+
+def test_what_is_cut_off_counts_in_the_mean_alone(tmp_path: Path, start: Path, judged_by: Any) -> None:
+    """Without stop tokens most samples are cut off: they lower the reward and leave the loss."""
+    judged_by(low_first)
+    ctx = context(tmp_path / "r", start)
+    rl_stage.run(config(steps=1), ctx)
+    (line,) = log(ctx.directory)
+    assert line["truncated_share"] > 0.5
+    assert line["loss_tokens"] < 0.5 * line["mean_length"] * line["samples"]
