@@ -24,8 +24,8 @@ class Watch:
     """`streams`: what was read of each pipe, up to the limit; `stopped`: why the child was killed, if it was."""
 
     def __init__(self, pid: int, reads: Sequence[int], limits: Limits, folder: str, stdin: int, channel: int) -> None:
-        """`reads`: the pipes it writes to, reports last; `stdin`: its nameless file, which is not its own; `channel`: that of the
-        server, whose hang-up ends the run."""
+        """`reads`: the pipes it writes to, reports last; `stdin`: its nameless file, which is not its own; `channel`:
+        the server's, whose hang-up ends the run."""
         self._pid, self._limits, self._folder, self._channel = pid, limits, folder, channel
         self._stdin = os.fstat(stdin)
         self._deadline = time.monotonic() + limits.wall_seconds
