@@ -80,7 +80,7 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
         at = top + row * i + 10
         parts += [
             label(MARGIN, at, clip(score["checkpoint"], 24), "t b"),
-            label(MARGIN, at + 16, FORMS.get(score["form"], score["form"]), "m"),
+            label(MARGIN, at + 16, FORMS.get(score["form"]) or str(score["form"]), "m"),
             *score_marks(score, scale, at + 2),
             label(648, at + 6, f"{score['mean']:.3f}", "t b n"),
             label(696, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
