@@ -12,6 +12,8 @@ with a cache), rewards, loss, update. Its best settings on a CPU: one micro-batc
 progress bar. Ours runs between TRL's steps.
 """
 
+# pyright: reportMissingImports=false
+# TRL is no extra of thinkling's: the script says so where it is missing.
 from __future__ import annotations
 
 import argparse
