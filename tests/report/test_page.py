@@ -19,7 +19,7 @@ from thinkling.data.documents import RejectedWriter, write_documents
 from thinkling.errors import UserError
 from thinkling.report.page import write
 from thinkling.report.picture import write_picture
-from thinkling.report.read import read_run
+from thinkling.report.read import TrainingLog, read_run
 
 HOSTILE = "</pre></style><script>alert(1)</script><img src=x onerror='alert(2)'>\x1b[31m\u202e\"'&{{ 7*7 }}"
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano.yaml"
@@ -222,6 +222,19 @@ def test_curves_follow_the_logs(nano: tuple[Path, Page, dict[str, Artifact]]) ->
     assert log.tokens[-1] == stage.counts["tokens"]
     assert [phase.last for phase in log.phases] == stage.counts["phase_ends"]
     assert len(log.column("loss")) == stage.counts["steps"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_tokens", "unit", "ends"),
+    [
+        ([{"loss_tokens": 3}, {"loss_tokens": 4}], 8, "tokens", [8, 16]),
+        ([{"loss_tokens": 3}, {"loss_tokens": 4}], None, "tokens with loss", [3, 7]),
+        ([{"loss": 1.0}, {"loss": 2.0}], None, "steps", [1, 2]),
+    ],
+)
+def test_the_axis_counts_what_it_says(rows: list[dict], batch_tokens: int | None, unit: str, ends: list[int]) -> None:
+    log = TrainingLog(rows, batch_tokens)
+    assert (log.unit, log.tokens) == (unit, ends)
 
 
 def _json(path: Path) -> Any:

@@ -177,11 +177,17 @@ def x_axis(scale: Scale, y: float, unit: str, n: int = 8) -> list[Markup]:
     """A base line with values below it and the unit after the last."""
     ticks = scale.ticks(n)
     parts = [line(scale.start, y, scale.stop, y, "axis")]
-    for tick in ticks:
-        text = tick_text(tick) + (f" {unit}" if tick == ticks[-1] else "")
-        last = tick == ticks[-1] and scale(tick) > scale.stop - 60
-        parts += [line(scale(tick), y, scale(tick), y + 4, "axis")]
-        parts += [label(scale(tick), y + 18, text, "m", "end" if last else "middle")]
+    free = math.inf
+    for tick in reversed(ticks):
+        last = tick == ticks[-1]
+        text = tick_text(tick) + (f" {unit}" if last else "")
+        width = 6.4 * len(text)
+        at_edge = last and scale(tick) + width / 2 > scale.stop
+        end = min(scale(tick) + width / 2, scale.stop)
+        parts.append(line(scale(tick), y, scale(tick), y + 4, "axis"))
+        if end + 6 <= free:
+            parts.append(label(end if at_edge else scale(tick), y + 18, text, "m", "end" if at_edge else "middle"))
+            free = end - width
     return parts
 
 

@@ -214,7 +214,7 @@ def training(log: TrainingLog) -> Markup:
         text = clip(phase.name, max(int(room / 6.2), 12))
         tier = 12 if i and tier == 0 and x(named[i - 1].end) - x(named[i - 1].begin) < 70 else 0
         parts.append(label(x(phase.begin) + (4 if i else 0), 12 + tier, text, "m"))
-    return svg(WIDTH, y + 30, "Loss, learning rate and mixture over tokens", *parts)
+    return svg(WIDTH, y + 30, "Loss, learning rate and mixture over " + log.unit, *parts)
 
 
 def curve(log: TrainingLog, key: str, title: str, x: Scale, top: float, height: float) -> list[Markup]:
@@ -227,13 +227,13 @@ def curve(log: TrainingLog, key: str, title: str, x: Scale, top: float, height: 
         drawn = [path(thin(places, 600), "--s5")]
     else:
         drawn = mean_and_spread(found, x, scale)
-    note = ", logarithmic" if scale.log else ""
     last = next((v for v in reversed(log.column(key)) if math.isfinite(v)), math.nan)
     return [
         *y_axis(scale, x.start, x.stop, 4 if height > 100 else 3),
         *drawn,
         label(x.stop + 24, top + 12, title, "t b"),
-        label(x.stop + 24, top + 28, f"last step {last:.4g}{note}", "m"),
+        label(x.stop + 24, top + 28, f"last step {last:.4g}", "m"),
+        label(x.stop + 24, top + 44, "logarithmic" if scale.log else "", "m"),
     ]
 
 

@@ -63,7 +63,7 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
     task_set = run.scores[0]["task_set"]
     found = [s for s in run.scores if s["task_set"] == task_set]
     first, row, top = found[0], 42, 100
-    scale, bottom = Scale(0, 1, 214, 620), 100 + 42 * len(found) - 4
+    scale, bottom = Scale(0, 1, 214, 584), 100 + 42 * len(found) - 4
     parts = [
         label(MARGIN, 40, f"{run.name}: score by stage", "title"),
         label(MARGIN, 63, f"{task_set}, avg@{first['k']} over {first['n']:,} held-out problems", "m"),
@@ -82,8 +82,8 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
             label(MARGIN, at, clip(score["checkpoint"], 24), "t b"),
             label(MARGIN, at + 16, FORMS.get(score["form"]) or str(score["form"]), "m"),
             *score_marks(score, scale, at + 2),
-            label(648, at + 6, f"{score['mean']:.3f}", "t b n"),
-            label(696, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
+            label(606, at + 6, f"{score['mean']:.3f}", "t b n"),
+            label(656, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
         ]
         if score.get("thinking_share") is not None:
             parts.append(label(WIDTH - MARGIN, at + 6, f"{score['thinking_share']:.0%} think", "m n", "end"))

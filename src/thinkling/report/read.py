@@ -92,17 +92,19 @@ class TrainingLog:
 
     @property
     def unit(self) -> str:
-        """What `tokens` counts: all tokens, padding included, or those that bear loss."""
-        return "tokens" if self.batch_tokens else "tokens with loss"
+        """What `tokens` counts: all tokens with padding, those that bear loss, or steps where a log has neither."""
+        if self.batch_tokens:
+            return "tokens"
+        return "tokens with loss" if all("loss_tokens" in row for row in self.rows) else "steps"
 
     @cached_property
     def tokens(self) -> list[float]:
         """Tokens seen after each step, in units of `unit`."""
         if self.batch_tokens:
             return [self.batch_tokens * (i + 1.0) for i in range(len(self.rows))]
-        total, seen = 0.0, []
+        counted, total, seen = self.unit != "steps", 0.0, []
         for row in self.rows:
-            total += row.get("loss_tokens", 1)
+            total += row["loss_tokens"] if counted else 1
             seen.append(total)
         return seen
 

@@ -209,7 +209,9 @@ def trl_inputs(
         current_gradient_accumulation_steps=1, _get_per_token_logps_and_entropies=log_probs,
         model=SimpleNamespace(training=True),
         args=SimpleNamespace(delta=None, use_bias_correction_kl=False, steps_per_generation=1),
-        accelerator=SimpleNamespace(num_processes=1, gather=lambda x: x, gather_for_metrics=lambda x: x),
+        accelerator=SimpleNamespace(
+            num_processes=1, reduce=lambda x, reduction: x, gather=lambda x: x, gather_for_metrics=lambda x: x
+        ),
         _metrics={"train": defaultdict(list)},
     )  # fmt: skip
     return trainer, model, inputs
