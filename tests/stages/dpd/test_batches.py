@@ -33,6 +33,16 @@ def test_loss_on_what_the_models_wrote_alone(sides: tuple[int, ...], make_pair) 
     assert batch.n_pairs == 7
 
 
+def test_solved_problems_stand_behind_the_pairs(make_pair, make_rollout) -> None:
+    solved = [make_rollout("s", 0, "right", [7, 8, 9]), make_rollout("t", 0, "right", [6])]
+    batch = pack_pairs([make_pair(0)], 24, 0, (0,), solved)
+    bears = batch.packed.labels_BT != -100
+    found = {s: batch.packed.labels_BT[bears & (batch.sequences_BT == s)].tolist() for s in (2, 3)}
+    assert found == {2: [7, 8, 9], 3: [6]}
+    assert len(batch.references_S) == 2
+    assert (batch.n_pairs, batch.n_solved) == (1, 2)
+
+
 def test_without_references(make_pair) -> None:
     assert np.isnan(pack_pairs([make_pair(0, (None, None))], 24, 0).references_S).all()
 

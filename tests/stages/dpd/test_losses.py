@@ -13,7 +13,7 @@ from thinkling.model.decoder import Decoder
 from thinkling.stages.dpd.batches import pack_pairs
 from thinkling.stages.dpd.config import DpdConfig, WeightsConfig
 from thinkling.stages.dpd.losses import chunked_kl, dpd_objective, dpo_loss, sequence_log_probs
-from thinkling.stages.dpd.pairs import Pair
+from thinkling.stages.dpd.pairs import Pair, Side
 
 CPU = torch.device("cpu")
 SUBSETS = [
@@ -139,6 +139,29 @@ def test_objective_is_the_formula(weights: dict, kl: str, direction: str, make_m
         assert (name in metrics) == bool(weight)
         if weight:
             assert torch.as_tensor(metrics[name]).item() == pytest.approx(terms[name].item())
+
+
+def test_solved_problems_are_a_mean_of_their_own(make_model, make_pair, make_rollout, make_config) -> None:
+    """Beside the pairs' terms, which they leave as they are."""
+    student, teacher = make_model(0, double=True), make_model(1, hidden=32, double=True).requires_grad_(False)
+    pairs = [make_pair(i) for i in range(4)]
+    solved = [make_rollout(f"s{i}", 0, "right", tokens) for i, tokens in enumerate(([5, 6], [7, 8, 9]))]
+    config: DpdConfig = make_config(batch_solved=2, weights={"kl_solved": 0.6})
+    objective, alone = dpd_objective(config, teacher, CPU), dpd_objective(make_config(), teacher, CPU)
+    without = alone(student, pack_pairs(pairs, 32, 0))[0]
+    each = []
+    for rollout in solved:
+        side = Side(0, "", rollout.tokens, rollout.forced)
+        pair = Pair("", "", "", "", rollout.prompt, 0.0, side, side)
+        (mine, _), (theirs, _) = (plain_log_probs(model, pair, 0) for model in (student, teacher))
+        each.append(F.kl_div(mine, theirs, log_target=True, reduction="none").sum())
+    mean = torch.stack(each).mean()
+    loss, n, metrics = objective(student, pack_pairs(pairs, 32, 0, solved=solved))
+    assert n == 4
+    assert_close(loss / n, without / n + 0.6 * mean)
+    assert torch.as_tensor(metrics["kl_solved"]).item() / n == pytest.approx(mean.item())
+    parts = [objective(student, pack_pairs(pairs[i : i + 2], 32, 0, solved=[solved[i // 2]]))[0] for i in (0, 2)]
+    assert_close(torch.stack(parts).sum(), loss)
 
 
 def test_cutting_a_batch_changes_nothing(make_model, make_pair, make_config) -> None:

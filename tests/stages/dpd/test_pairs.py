@@ -6,7 +6,7 @@ import pytest
 
 from thinkling.errors import UserError
 from thinkling.stages.dpd.config import PairsConfig
-from thinkling.stages.dpd.pairs import by_problem, make_pairs, read_pairs, rejection, usable, write_pairs
+from thinkling.stages.dpd.pairs import by_problem, make_pairs, read_pairs, rejection, solved_by, usable, write_pairs
 from thinkling.verify.verdict import Outcome
 
 ROW = 16
@@ -64,6 +64,15 @@ def test_what_was_cut_off_is_no_negative(make_rollout) -> None:
     rollouts = [make_rollout("p", 0, "wrong", [3], "length"), make_rollout("p", 1, "wrong", [4])]
     assert [r.tokens for r in usable(rollouts, Outcome.WRONG, ROW)] == [[4]]
     assert rejection("student", rollouts[:1], Outcome.WRONG, ROW) == "student_truncated"
+
+
+def test_solved_is_what_is_always_right(make_rollout) -> None:
+    student = [
+        make_rollout("always", 0, "right", [7]), make_rollout("always", 1, "right", [8]),
+        make_rollout("mostly", 0, "right"), make_rollout("mostly", 1, "wrong"),
+        make_rollout("long", 0, "right", list(range(ROW))), make_rollout("long", 1, "right", list(range(ROW))),
+    ]  # fmt: skip
+    assert [(r.problem_id, r.tokens) for r in solved_by(by_problem(student), ROW)] == [("always", [7])]
 
 
 def test_a_failed_verifier_stops_the_stage(make_rollout) -> None:

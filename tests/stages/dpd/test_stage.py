@@ -81,7 +81,7 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
 ) -> None:
     """Killed while sampling each model, while references are computed, and in a step after a checkpoint."""
     monkeypatch.setattr(stage, "CHUNK", 5)
-    config: DpdConfig = make_config(micro_pairs=2)
+    config: DpdConfig = make_config(micro_pairs=2, batch_solved=2)
     whole, cut = context("whole"), context("cut")
     stage.run(config, whole)
     generate, references, pack = engine.generate, stage.sequence_log_probs, stage.pack_pairs
@@ -124,7 +124,7 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
 def test_two_ranks_equal_one(context, engine, make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     """FSDP2 on gloo: the ranks share the samples, the references and the pairs of a step."""
     monkeypatch.setattr(stage, "CHUNK", 5)
-    config, alone, shared = make_config(micro_pairs=1), context("alone"), context("shared")
+    config, alone, shared = make_config(micro_pairs=1, batch_solved=2), context("alone"), context("shared")
     stage.run(config, alone)
     out = shared.directory / "counts.json"
     inputs = shared.directory.parent
@@ -165,6 +165,22 @@ def test_one_term_alone(weights: dict, logged: set, context, engine, make_config
     assert set(metrics(ctx.directory)[0]) == common | logged
     pair = read_pairs(ctx.directory / "pairs.parquet")[0]
     assert (pair.positive.reference_log_prob is None) == ("dpo" not in logged)
+
+
+def test_solved_problems_are_logged_apart(context, engine, make_config) -> None:
+    ctx = context("run")
+    stage.run(make_config(batch_solved=3, weights={"dpo": 0, "kl_positive": 0, "kl_negative": 1}), ctx)
+    lines = metrics(ctx.directory)
+    assert ctx.counts["solved"] > 0
+    assert set(lines[0]) == {"step", "loss", "lr", "grad_norm", "pairs", "kl_negative", "kl_solved"}
+    assert lines[0]["loss"] == pytest.approx(lines[0]["kl_negative"] + lines[0]["kl_solved"])
+    assert lines[-1]["kl_solved"] < lines[0]["kl_solved"]
+
+
+def test_nothing_solved_says_so(context, engine, make_config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "solved_by", lambda *_: [])
+    with pytest.raises(UserError, match="batch_solved 3: the student got no problem right"):
+        stage.run(make_config(batch_solved=3), context("run"))
 
 
 def test_too_few_pairs_says_why(context, engine, make_config) -> None:

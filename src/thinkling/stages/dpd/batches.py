@@ -1,6 +1,7 @@
 """Pairs → packed rows of one forward pass, and which pairs a step takes.
 
-B rows, T positions, P pairs, S = 2P sequences: sequence 2p is y⁺ of pair p, 2p + 1 its y⁻.
+B rows, T positions, P pairs, A solved problems, S = 2P + A sequences: sequence 2p is y⁺ of pair p, 2p + 1 its y⁻,
+2P + a the answer of solved problem a.
 """
 
 from __future__ import annotations
@@ -11,26 +12,37 @@ from dataclasses import dataclass
 import numpy as np
 
 from thinkling.data.packing import PackedBatch, first_fit, pack_conversations
+from thinkling.generate.rollouts import Rollout
 from thinkling.seeds import derive
-from thinkling.stages.dpd.pairs import Pair, Side
+from thinkling.stages.dpd.pairs import Pair
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Both sides of some pairs, or the one side that a loss needs, for one forward pass."""
+    """Both sides of some pairs, or the one side that a loss needs, and solved problems, for one forward pass."""
 
     packed: PackedBatch
     sequences_BT: np.ndarray
     """int64: the sequence that a position belongs to, -1 in padding."""
     references_S: np.ndarray
-    """float64: log π_ref(y|x) of each sequence."""
+    """float64, (2P,): log π_ref(y|x) of the pairs' sequences."""
     n_pairs: int
+    n_solved: int
 
 
-def pack_pairs(pairs: Sequence[Pair], row_length: int, pad_id: int, sides: Sequence[int] = (0, 1)) -> PairBatch:
+def pack_pairs(
+    pairs: Sequence[Pair],
+    row_length: int,
+    pad_id: int,
+    sides: Sequence[int] = (0, 1),
+    solved: Sequence[Rollout] = (),
+) -> PairBatch:
     """Packs by first fit. `sides`: 0 for y⁺, 1 for y⁻. A prompt and what a tool wrote bear no loss."""
     numbers = [2 * p + side for p in range(len(pairs)) for side in sides]
-    items = [_with_prompt(pairs[s // 2].prompt, pairs[s // 2].sides[s % 2]) for s in numbers]
+    written = [(pairs[s // 2].prompt, pairs[s // 2].sides[s % 2]) for s in numbers]
+    numbers += range(2 * len(pairs), 2 * len(pairs) + len(solved))
+    written += [(rollout.prompt, rollout) for rollout in solved]
+    items = [_with_prompt(prompt, side.tokens, side.forced) for prompt, side in written]
     packed = pack_conversations(items, row_length, pad_id)
     sequences_BT = np.full(packed.tokens_BT.shape, -1, dtype=np.int64)
     for b, row in enumerate(first_fit([len(ids) for ids, _ in items], row_length)):
@@ -39,24 +51,23 @@ def pack_pairs(pairs: Sequence[Pair], row_length: int, pad_id: int, sides: Seque
             sequences_BT[b, t : t + len(items[item][0])] = numbers[item]
             t += len(items[item][0])
     references = [side.reference_log_prob for pair in pairs for side in pair.sides]
-    return PairBatch(packed, sequences_BT, np.array(references, dtype=np.float64), len(pairs))
+    return PairBatch(packed, sequences_BT, np.array(references, dtype=np.float64), len(pairs), len(solved))
 
 
-def _with_prompt(prompt: list[int], completion: Side) -> tuple[np.ndarray, np.ndarray]:
-    ids = np.array(prompt + completion.tokens, dtype=np.int32)
-    mask = np.array([False] * len(prompt) + [not forced for forced in completion.forced])
-    return ids, mask
+def _with_prompt(prompt: list[int], tokens: list[int], forced: list[bool]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(prompt + tokens, dtype=np.int32), np.array([False] * len(prompt) + [not f for f in forced])
 
 
 class PairOrder:
-    """The pairs of each step: all pairs once an epoch, in an order drawn from (seed, epoch), on and on."""
+    """What each step takes of `n` pairs or solved problems: all once an epoch, in an order drawn from (seed, epoch), on
+    and on."""
 
-    def __init__(self, n_pairs: int, batch_pairs: int, seed: int) -> None:
-        self.n, self.batch, self.seed = n_pairs, batch_pairs, seed
+    def __init__(self, n: int, batch: int, seed: int) -> None:
+        self.n, self.batch, self.seed = n, batch, seed
         self._orders: dict[int, np.ndarray] = {}
 
     def step(self, step: int) -> list[int]:
-        """Indices of the pairs of a step, a function of the step alone."""
+        """Indices of a step, a function of the step alone."""
         places = range(step * self.batch, (step + 1) * self.batch)
         return [int(self._order(place // self.n)[place % self.n]) for place in places]
 

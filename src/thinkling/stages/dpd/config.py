@@ -50,6 +50,8 @@ class WeightsConfig(BaseModel):
     """KL to the teacher along y⁺."""
     kl_negative: float = Field(default=1.0, ge=0)
     """KL to the teacher along y⁻, the student's own."""
+    kl_solved: float = Field(default=1.0, ge=0)
+    """KL to the teacher along right answers of the student, where `batch_solved` asks for some."""
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> WeightsConfig:
@@ -75,6 +77,9 @@ class DpdConfig(StageConfig):
     """Pairs a step, over all ranks; the loss is their mean."""
     micro_pairs: int | None = Field(default=None, ge=1)
     """Pairs a forward pass on a rank; all of them where not set."""
+    batch_solved: int = Field(default=0, ge=0)
+    """Problems a step, beside the pairs and over all ranks, that the student always gets right: along an answer of its
+    own it is held to the teacher. What no pair holds is forgotten otherwise (docs/LAB.md); not in RECIPE.md §5."""
     row_length: int = Field(ge=16)
     """Tokens a packed row. A sample that is longer with its prompt makes no pair."""
     optimizer: OptimizerConfig
@@ -94,6 +99,16 @@ class DpdConfig(StageConfig):
         if self.warmup_steps + round(self.steps * self.decay_share) > self.steps:
             raise ValueError("warmup_steps and decay_share take more than all steps; lower one of them")
         return self
+
+    @property
+    def holds(self) -> bool:
+        """Whether solved problems take part in the loss."""
+        return bool(self.batch_solved and self.weights.kl_solved)
+
+    @property
+    def imitates(self) -> bool:
+        """Whether the teacher takes part in the loss."""
+        return bool(self.weights.kl_positive or self.weights.kl_negative) or self.holds
 
     def source_names(self) -> list[str]:
         return [self.pairs.source]

@@ -2,8 +2,10 @@
 
     L = w_dpo · -log σ(β (Δ⁺ - Δ⁻)) + w⁺ · KL along y⁺ + w⁻ · KL along y⁻,    Δ = log π(y|x) - log π_ref(y|x)
 
+and, where asked for, w_solved · KL along right answers of the student, as a mean of its own.
+
 Shapes: B rows, T positions, N = B·T tokens, D student hidden, E teacher hidden, V vocab, M tokens of a chunk, P pairs,
-S = 2P sequences: sequence 2p is y⁺ of pair p, 2p + 1 its y⁻.
+S sequences: 2p is y⁺ of pair p, 2p + 1 its y⁻, those from 2P on are answers to solved problems.
 """
 
 from __future__ import annotations
@@ -113,38 +115,43 @@ def dpo_loss(log_probs_S: Tensor, reference_S: Tensor, beta: float) -> tuple[Ten
 
 
 def sequence_log_probs(model: Decoder, batch: PairBatch, device: torch.device) -> Tensor:
-    """log π(y|x) summed over the loss tokens of each sequence, (S,) with its gradient."""
+    """log π(y|x) summed over the loss tokens of each of the pairs' sequences, (2P,) with its gradient."""
     x_ND, labels_N, sequences_N, _ = _forward(model, batch, device)
-    return sum_by_sequence(chunked_log_probs(x_ND, model.output_weight, labels_N), sequences_N, 2 * batch.n_pairs)
+    log_probs_N = chunked_log_probs(x_ND, model.output_weight, labels_N)
+    return sum_by_sequence(log_probs_N, sequences_N, 2 * batch.n_pairs + batch.n_solved)[: 2 * batch.n_pairs]
 
 
 def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.device) -> Objective:
     """The joint loss of a PairBatch, its count (pairs) and the sums over pairs to log: each term as it is before its
     weight, and of the DPO term the reward margin and how often it is above 0. `teacher` is needed for a KL term."""
     weights = config.weights
-    if (weights.kl_positive or weights.kl_negative) and teacher is None:
+    if config.imitates and teacher is None:
         raise ValueError("a KL term has a weight above 0, but no teacher is given")
+    # The trainer divides by pairs; a mean over solved problems is meant.
+    per_solved = config.batch_pairs / config.batch_solved if config.holds else 0.0
 
     def objective(model: nn.Module, batch: PairBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
         assert isinstance(model, Decoder)
-        n = 2 * batch.n_pairs
+        in_pairs, n = 2 * batch.n_pairs, 2 * batch.n_pairs + batch.n_solved
         x_ND, labels_N, sequences_N, layout = _forward(model, batch, device)
         total = x_ND.new_zeros((), dtype=torch.promote_types(x_ND.dtype, torch.float32))
         metrics: dict[str, float | Tensor] = {}
         if weights.dpo:
             log_probs_N = chunked_log_probs(x_ND, model.output_weight, labels_N)
             reference_S = torch.from_numpy(batch.references_S).to(device, log_probs_N.dtype)
-            loss_P, margin_P = dpo_loss(sum_by_sequence(log_probs_N, sequences_N, n), reference_S, config.beta)
+            log_probs_S = sum_by_sequence(log_probs_N, sequences_N, n)[:in_pairs]
+            loss_P, margin_P = dpo_loss(log_probs_S, reference_S, config.beta)
             total = total + weights.dpo * loss_P.sum()
             metrics |= {"dpo": loss_P.sum(), "dpo_margin": margin_P.sum(), "dpo_accuracy": (margin_P > 0).sum()}
-        if teacher is not None and (weights.kl_positive or weights.kl_negative):
+        if teacher is not None and config.imitates:
             with torch.no_grad():
                 teacher_x_NE = teacher(torch.from_numpy(batch.packed.tokens_BT).to(device), layout).flatten(0, 1)
             # A vocabulary may be padded to another size; no token lies in the padding.
             vocab = min(len(model.output_weight), len(teacher.output_weight))
             shares_N = _shares(sequences_N, n, config.kl == "mean").to(total.dtype)
-            side_N = sequences_N % 2
-            factors_N = shares_N * torch.where(side_N == 0, weights.kl_positive, weights.kl_negative)
+            side_N = torch.where(sequences_N < in_pairs, sequences_N % 2, 2)
+            factor = torch.tensor([weights.kl_positive, weights.kl_negative, weights.kl_solved * per_solved])
+            factors_N = shares_N * factor.to(shares_N)[side_N]
             loss, kl_N = chunked_kl(
                 x_ND,
                 model.output_weight[:vocab],
@@ -154,9 +161,10 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
                 config.direction == "reverse",
             )
             total = total + loss
-            for side, name in enumerate(("kl_positive", "kl_negative")):
-                if getattr(weights, name):
-                    metrics[name] = (kl_N * shares_N)[side_N == side].sum()
+            scales = {"kl_positive": 1.0, "kl_negative": 1.0, "kl_solved": per_solved}
+            for side, (name, scale) in enumerate(scales.items()):
+                if getattr(weights, name) * scale:
+                    metrics[name] = (kl_N * shares_N)[side_N == side].sum() * scale
         return total, batch.n_pairs, metrics
 
     return objective

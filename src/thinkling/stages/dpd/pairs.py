@@ -148,6 +148,12 @@ def make_pairs(
     return pairs, {"problems": len(student), "kept": kept, **dict(sorted(rejected.items())), "pairs": len(pairs)}
 
 
+def solved_by(student: Mapping[str, list[Rollout]], row_length: int) -> list[Rollout]:
+    """One usable answer to each problem that the student got right in every sample."""
+    always = [mine for mine in student.values() if all(r.right for r in mine)]
+    return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, row_length))]
+
+
 def share_right(rollouts: Sequence[Rollout]) -> float:
     """Right samples among all, as in avg@k."""
     return sum(r.right for r in rollouts) / len(rollouts)

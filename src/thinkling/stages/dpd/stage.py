@@ -33,6 +33,7 @@ from thinkling.stages.dpd.pairs import (
     read_pairs,
     rejection,
     share_right,
+    solved_by,
     write_pairs,
 )
 from thinkling.stages.sources import TasksSource
@@ -68,8 +69,9 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     """
     torch.set_num_threads(ctx.threads)
     parallel = setup()
-    if config.batch_pairs % parallel.world_size:
-        raise UserError(f"batch_pairs {config.batch_pairs} cannot be dealt evenly to {parallel.world_size} ranks")
+    for name in ("batch_pairs", "batch_solved"):
+        if getattr(config, name) % parallel.world_size:
+            raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
     models = load_models(ctx, parallel)
     asked = problems(config, ctx)
     student = by_problem(sample(config, ctx, parallel, "student", asked, models))
@@ -86,9 +88,15 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         pairs = with_references(config, ctx.directory / FILE, pairs, models, parallel)
     if parallel.rank == 0:
         write_pairs(ctx.directory / FILE, pairs)
-    train(config, ctx, pairs, models, parallel)
+    solved = solved_by(student, config.row_length)
+    if config.holds and not solved:
+        raise UserError(
+            f"batch_solved {config.batch_solved}: the student got no problem right in all its samples; set it to 0"
+        )
+    train(config, ctx, pairs, solved, models, parallel)
     ctx.counts.update(
         counts,
+        solved=len(solved),
         pairs_by_family=dict(Counter(pair.family for pair in pairs)),
         student=_summary(student),
         teacher=_summary(teacher),
@@ -186,25 +194,44 @@ def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Mo
     return [pair.with_references(*log_probs[2 * i : 2 * i + 2]) for i, pair in enumerate(pairs)]
 
 
-def train(config: DpdConfig, ctx: StageContext, pairs: list[Pair], models: Models, parallel: Parallel) -> None:
-    """Trains the student on the pairs of each step."""
+def train(
+    config: DpdConfig, ctx: StageContext, pairs: list[Pair], solved: list[Rollout], models: Models, parallel: Parallel
+) -> None:
+    """Trains the student on the pairs, and the solved problems, of each step."""
     weights, optimizer = config.weights, config.optimizer
     needed = [weights.dpo or weights.kl_positive, weights.dpo or weights.kl_negative]
     sides = [side for side in (0, 1) if needed[side]]
     order = PairOrder(len(pairs), config.batch_pairs, ctx.seed)
+    n_solved = config.batch_solved if config.holds else 0
+    solved_order = PairOrder(len(solved), n_solved, derive(ctx.seed, "solved"))
     mine = config.batch_pairs // parallel.world_size
     micro = config.micro_pairs or mine
+    passes = -(-mine // micro)
+
+    def of_rank(chosen: list[int]) -> list[int]:
+        size = len(chosen) // parallel.world_size
+        return chosen[parallel.rank * size : (parallel.rank + 1) * size]
 
     def batches(step: int) -> list[PairBatch]:
-        chosen = order.step(step)[parallel.rank * mine : (parallel.rank + 1) * mine]
-        parts = [[pairs[i] for i in chosen[start : start + micro]] for start in range(0, mine, micro)]
-        return [pack_pairs(part, config.row_length, models.tokenizer.pad_id, sides) for part in parts]
+        chosen = [pairs[i] for i in of_rank(order.step(step))]
+        held = [solved[i] for i in of_rank(solved_order.step(step))]
+        cuts = [len(held) * i // passes for i in range(passes + 1)]
+        return [
+            pack_pairs(
+                chosen[i * micro : (i + 1) * micro],
+                config.row_length,
+                models.tokenizer.pad_id,
+                sides,
+                held[cuts[i] : cuts[i + 1]],
+            )
+            for i in range(passes)
+        ]
 
     def tokens(step: int) -> int:
-        seen = [(pairs[i], side) for i in order.step(step) for side in sides]
-        return sum(len(pair.prompt) + len(pair.sides[side].tokens) for pair, side in seen)
+        seen = [(pairs[i].prompt, pairs[i].sides[side].tokens) for i in order.step(step) for side in sides]
+        seen += [(solved[i].prompt, solved[i].tokens) for i in solved_order.step(step)]
+        return sum(len(prompt) + len(completion) for prompt, completion in seen)
 
-    imitates = weights.kl_positive or weights.kl_negative
     train_to_directory(
         ctx,
         models.student.requires_grad_(True),
@@ -223,7 +250,7 @@ def train(config: DpdConfig, ctx: StageContext, pairs: list[Pair], models: Model
         tokens_per_step=tokens,
         tokenizer_dir=models.student_dir,
         label=ctx.name,
-        objective=dpd_objective(config, models.teacher if imitates else None, parallel.device),
+        objective=dpd_objective(config, models.teacher if config.imitates else None, parallel.device),
         logged=per_pair,
     )
 
