@@ -19,9 +19,10 @@ from thinkling.generate.score import bootstrap_interval, prompt_ids, sample_and_
 from thinkling.generate.tools import Form
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.tasks.pages import document, document_prompt
+from thinkling.tasks.pages import document, document_answer, document_prompt
 from thinkling.tasks.problem import Problem
 from thinkling.tasks.tools import call_text
+from thinkling.verify.registry import verify
 from thinkling.verify.verdict import Outcome, Verdict
 
 SAMPLING = Sampling(0.8, 0.95)
@@ -214,21 +215,63 @@ def test_a_failing_verifier_withholds_the_score_and_is_asked_again(
 ) -> None:
     solver = Solver(problems, tokenizer, "chat", lambda problem, _: worked(problem, "chat"))
     bad = problems[3].id
-    original = score_module.verify
+    original = score_module.verify_many
+    judged: list[str] = []
 
-    def failing(problem: Problem, text: str) -> Verdict:
-        return Verdict(Outcome.ERROR, "exact", "KeyError: x") if problem.id == bad else original(problem, text)
+    def failing(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        failure = Verdict(Outcome.ERROR, "exact", "KeyError: x")
+        return [
+            failure if problem.id == bad else verdict
+            for (problem, _), verdict in zip(samples, original(samples), strict=True)
+        ]
 
-    monkeypatch.setattr(score_module, "verify", failing)
+    def counting(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        judged.extend(problem.id for problem, _ in samples)
+        return original(samples)
+
+    monkeypatch.setattr(score_module, "verify_many", failing)
     rollouts = sample_and_score(solver, problems, tokenizer, "chat", 2, SAMPLING, 200, 0, store=tmp_path)
     with pytest.raises(UserError, match=r"verifier exact failed on 2 of .*KeyError: x; the score is withheld"):
         summarise(rollouts)
-    monkeypatch.setattr(score_module, "verify", original)
+    monkeypatch.setattr(score_module, "verify_many", counting)
     asked = solver.asked
     mended = sample_and_score(solver, problems, tokenizer, "chat", 2, SAMPLING, 200, 0, store=tmp_path)
     assert solver.asked == asked
+    assert judged == [bad, bad]
     assert summarise(mended).mean == 1.0
     assert read_rollouts(tmp_path / "00000.parquet") == mended
+
+
+@pytest.mark.parametrize("form", ["chat", "document"])
+def test_a_chunk_is_judged_as_one_batch(
+    problems: list[Problem], tokenizer: Tokenizer, form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Verdicts are those of one sample at a time, each at its own sample; what was cut off is not asked about."""
+
+    def solve(problem: Problem, number: int) -> str:
+        if number == 1:
+            return "AB" * 150
+        return worked(problem, form) if number == 0 else direct(problem, form, f"Q{problem.answer}")
+
+    batches: list[int] = []
+    original = score_module.verify_many
+
+    def counting(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        batches.append(len(samples))
+        return original(samples)
+
+    monkeypatch.setattr(score_module, "verify_many", counting)
+    solver = Solver(problems, tokenizer, form, solve)
+    rollouts = sample_and_score(solver, problems, tokenizer, form, 3, SAMPLING, 200, 0, chunk=4)
+    assert batches == [2 * len(problems[start : start + 4]) for start in range(0, len(problems), 4)]
+    by_id = {problem.id: problem for problem in problems}
+    for rollout in rollouts:
+        if rollout.sample == 1:
+            assert (rollout.outcome, rollout.tier) == ("wrong", "length")
+            continue
+        text = rollout.text if form == "chat" else document_answer(rollout.text)
+        alone = verify(by_id[rollout.problem_id], text)
+        assert (rollout.outcome, rollout.tier, rollout.detail) == (alone.outcome, alone.tier, alone.detail)
 
 
 def test_stored_chunks_of_other_problems_are_refused(

@@ -19,7 +19,7 @@ from thinkling.generate.tools import Form, generate_with_tools, newline_ids
 from thinkling.seeds import derive
 from thinkling.tasks import examples, pages
 from thinkling.tasks.problem import Problem
-from thinkling.verify.registry import verify
+from thinkling.verify.registry import verify_many
 from thinkling.verify.verdict import Outcome, Verdict
 
 _RESAMPLES_AT_ONCE = 500
@@ -58,11 +58,16 @@ def prompt_ids(problem: Problem, tokenizer: Tokenizer, form: Form, template: Cha
     return tokenizer.encode(pages.document_prompt(problem)).tolist()
 
 
-def judge(problem: Problem, text: str, finish_reason: str, form: Form) -> Verdict:
-    """The verdict on a completion's text. What was cut off is wrong, whatever stands in it."""
-    if finish_reason == "length":
-        return Verdict(Outcome.WRONG, "length", "cut off by max_new_tokens")
-    return verify(problem, text if form == "chat" else pages.document_answer(text))
+def judge(samples: Sequence[tuple[Problem, str, str]], form: Form) -> list[Verdict]:
+    """Verdicts on (problem, text, finish reason), in order. What was cut off is wrong, whatever stands in it."""
+    whole = [
+        (problem, text if form == "chat" else pages.document_answer(text))
+        for problem, text, finish_reason in samples
+        if finish_reason != "length"
+    ]
+    found = iter(verify_many(whole))
+    cut_off = Verdict(Outcome.WRONG, "length", "cut off by max_new_tokens")
+    return [cut_off if finish_reason == "length" else next(found) for _, _, finish_reason in samples]
 
 
 def thinks(text: str, form: Form) -> bool:
@@ -114,9 +119,17 @@ def sample_and_score(
                 for problem, sample in pairs
             ]
             completions = generate_with_tools(engine, requests, sampling, tokenizer, form)
+            texts = [tokenizer.decode(completion.tokens) for completion in completions]
+            verdicts = judge(
+                [
+                    (problem, text, c.finish_reason)
+                    for (problem, _), text, c in zip(pairs, texts, completions, strict=True)
+                ],
+                form,
+            )
             found = [
-                _rollout(problem, sample, prompts[problem.id], completion, tokenizer, form)
-                for (problem, sample), completion in zip(pairs, completions, strict=True)
+                _rollout(*pair, prompts[pair[0].id], completion, text, verdict, form)
+                for pair, completion, text, verdict in zip(pairs, completions, texts, verdicts, strict=True)
             ]
             if path is not None:
                 write_rollouts(path, found)
@@ -127,10 +140,8 @@ def sample_and_score(
 
 
 def _rollout(
-    problem: Problem, sample: int, prompt: list[int], completion: Completion, tokenizer: Tokenizer, form: Form
+    problem: Problem, sample: int, prompt: list[int], completion: Completion, text: str, verdict: Verdict, form: Form
 ) -> Rollout:
-    text = tokenizer.decode(completion.tokens)
-    verdict = judge(problem, text, completion.finish_reason, form)
     return Rollout(
         problem_id=problem.id,
         family=problem.family,
@@ -159,10 +170,10 @@ def _stored(path: Path, problems: Sequence[Problem], k: int, form: Form) -> list
     if all(r.outcome != Outcome.ERROR for r in rollouts):
         return rollouts
     by_id = {problem.id: problem for problem in problems}
-    for i, r in enumerate(rollouts):
-        if r.outcome == Outcome.ERROR:
-            verdict = judge(by_id[r.problem_id], r.text, r.finish_reason, form)
-            rollouts[i] = replace(r, outcome=verdict.outcome.value, tier=verdict.tier, detail=verdict.detail)
+    failed = [i for i, r in enumerate(rollouts) if r.outcome == Outcome.ERROR]
+    again = [(by_id[r.problem_id], r.text, r.finish_reason) for r in (rollouts[i] for i in failed)]
+    for i, verdict in zip(failed, judge(again, form), strict=True):
+        rollouts[i] = replace(rollouts[i], outcome=verdict.outcome.value, tier=verdict.tier, detail=verdict.detail)
     write_rollouts(path, rollouts)
     return rollouts
 
