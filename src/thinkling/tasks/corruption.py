@@ -6,6 +6,7 @@ import dataclasses
 import random
 from string import ascii_uppercase, digits
 
+from thinkling.tasks.families import FAMILIES
 from thinkling.tasks.problem import Problem
 from thinkling.tasks.tools import TOOLS
 
@@ -32,8 +33,13 @@ def corrupt(problem: Problem, rng: random.Random, share: float, answer: bool = F
     Without a tool the answer stays right, unless `answer` is true: then its symbols are replaced at the same rate.
     With a tool the trace is what the tool is asked, so the damaged expression is called, and the answer is the tool's
     true result for it: it is wrong, but never contradicts the response beside it (`answer` damages it on top).
+    A family with a `damage` of its own is damaged by that, answer included: a program follows its damaged working.
     The outcome is training text only: never verify against it.
     """
+    damage = FAMILIES[problem.family].damage if problem.family in FAMILIES else None
+    if damage is not None:
+        trace, result = damage(problem, rng, share)
+        return dataclasses.replace(problem, trace=trace, answer=result)
     trace = corrupt_text(problem.trace, rng, share)
     result = problem.answer
     if problem.tool is not None:

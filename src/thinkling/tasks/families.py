@@ -11,6 +11,7 @@ import random
 from string import ascii_uppercase, digits
 
 from thinkling.tasks.family import Draft, Family, Knob, Knobs
+from thinkling.tasks.programs import PROGRAM
 
 
 def _chain(values: list[int], operators: list[str], running: list[int]) -> tuple[str, str]:
@@ -91,5 +92,6 @@ FAMILIES: dict[str, Family] = {
         Family("reverse", {"min_length": Knob(3, 2, 9), "max_length": Knob(7, 2, 9)}, _draw_reverse),
         Family("maximum", {"min_operands": Knob(3, 2, 10), "max_operands": Knob(6, 2, 10)}, _draw_maximum),
         Family("calc", {"digits": Knob(2, 1, 6)}, _draw_calc, verifier="calculator", tool="calculator"),
+        PROGRAM,
     )
 }

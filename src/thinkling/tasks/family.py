@@ -31,6 +31,8 @@ class Draft:
     answer: str
     difficulty: Mapping[str, int | str]
     tool_call: str | None = None
+    tests: tuple[str, ...] = ()
+    hidden_tests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Family:
     draw: Callable[[random.Random, Knobs], Draft]
     verifier: str = "exact"
     tool: str | None = None
+    damage: Callable[[Problem, random.Random, float], tuple[str, str]] | None = None
+    """Working and answer of a problem damaged at a rate, for a family whose answer follows from its working, or in
+    which single symbols replaced would make no sense."""
 
     @property
     def default_knobs(self) -> dict[str, int]:
@@ -82,4 +87,6 @@ class Family:
             tool=self.tool,
             tool_call=draft.tool_call,
             difficulty=draft.difficulty,
+            tests=draft.tests,
+            hidden_tests=draft.hidden_tests,
         )

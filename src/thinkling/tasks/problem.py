@@ -21,8 +21,8 @@ def problem_id(family: str, question: str) -> str:
 class Problem:
     """One question with its right answer, the working that leads there, and the name of what checks an answer.
 
-    `question` starts with the family's lower-case word; after the space come capitals, digits and punctuation only,
-    so that every puzzle symbol is one token. `tool_call` is the expression handed to `tool`, both None without a tool.
+    `question` starts with the family's lower-case word; in a puzzle capitals, digits and punctuation only follow the
+    space, so that every symbol is one token. `tool_call` is the expression handed to `tool`, both None without a tool.
     """
 
     id: str
@@ -34,6 +34,10 @@ class Problem:
     tool: str | None = None
     tool_call: str | None = None
     difficulty: Mapping[str, int | str] = field(default_factory=dict, compare=False)
+    tests: tuple[str, ...] = field(default=(), compare=False)
+    """Python statements, such as `assert f(3) == 7`, that the asker shows or may show."""
+    hidden_tests: tuple[str, ...] = field(default=(), compare=False)
+    """Further ones that nobody but the verifier sees."""
 
 
 def split(problem: Problem) -> Split:

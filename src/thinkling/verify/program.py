@@ -1,0 +1,134 @@
+"""Programs, judged by running them against tests in the sandbox. No code of a model's runs anywhere else.
+
+The tiers, and the outcome of each:
+
+- `sandbox`: there is no sandbox on this machine, or it failed → error, which is never a reward.
+- `tests`: the problem has no tests, or they cannot be read → unverifiable; else all passed → right, or not → wrong.
+- `extract`: no program in the reply → wrong.
+- `limits`: past a limit of time, memory or output, or a call that only an attack makes → wrong.
+
+Hidden tests decide together with the public ones: both have to pass.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from thinkling.sandbox.limits import Job
+from thinkling.sandbox.outcome import Outcome as Run
+from thinkling.sandbox.outcome import SandboxUnavailable, Status
+from thinkling.sandbox.sandbox import Sandbox
+from thinkling.sandbox.suite import Suite, UnreadableTests
+from thinkling.tasks.problem import Problem
+from thinkling.verify.verdict import Outcome, Verdict, read_reply
+
+MOST_WORKERS = 16
+MOST_SUITES = 10_000
+"""Problems whose tests are kept taken apart."""
+_FENCE = re.compile(r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+_LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
+Tests = tuple[str, ...]
+
+
+def read_program(completion: str) -> str | None:
+    """The program in what a model wrote: its last fenced block, else the whole reply. None where nothing is readable."""
+    reply = read_reply(completion)
+    if reply is None:
+        return None
+    blocks = _FENCE.findall(reply)
+    return blocks[-1] if blocks else reply
+
+
+class ProgramVerifier:
+    """Holds programs against their problems' tests. Safe to use from several threads.
+
+    `sandbox`: one to use; without it one with a worker a core is opened when the first program is judged, and kept.
+    """
+
+    def __init__(self, sandbox: Sandbox | None = None) -> None:
+        self._sandbox = sandbox
+        self._suites: OrderedDict[Tests, Suite | UnreadableTests] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, problem: Problem, completion: str) -> Verdict:
+        """Judges one completion. Many at once share the sandbox's workers: `verify_many`."""
+        return self.verify_many([(problem, completion)])[0]
+
+    def verify_many(self, samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        """A verdict for each problem and completion, in order. Equal programs of a batch run once."""
+        keys = [((*problem.tests, *problem.hidden_tests), read_program(completion)) for problem, completion in samples]
+        try:
+            verdicts = self._judge(list(dict.fromkeys(keys)))
+        except SandboxUnavailable as error:
+            return [Verdict(Outcome.ERROR, "sandbox", str(error))] * len(samples)
+        return [verdicts[key] for key in keys]
+
+    def _judge(self, keys: Sequence[tuple[Tests, str | None]]) -> dict[tuple[Tests, str | None], Verdict]:
+        verdicts = {(tests, code): Verdict(Outcome.UNVERIFIABLE, "tests", "the problem has no tests")
+                    for tests, code in keys if not tests}
+        verdicts |= {(tests, code): Verdict(Outcome.WRONG, "extract", "no readable program")
+                     for tests, code in keys if tests and code is None}
+        asked = [(tests, code) for tests, code in keys if tests and code is not None]
+        if not asked:
+            return verdicts
+        sandbox = self._open()
+        suites = self._read(sandbox, list(dict.fromkeys(tests for tests, _ in asked)))
+        jobs: dict[tuple[Tests, str | None], Job] = {}
+        for tests, code in asked:
+            suite = suites[tests]
+            if isinstance(suite, UnreadableTests):
+                verdicts[tests, code] = Verdict(Outcome.UNVERIFIABLE, "tests", str(suite))
+            else:
+                jobs[tests, code] = suite.job(code)
+        for (tests, code), run in zip(jobs, sandbox.run_many(list(jobs.values())), strict=True):
+            suite = suites[tests]
+            assert isinstance(suite, Suite)
+            verdicts[tests, code] = _verdict(suite, run)
+        return verdicts
+
+    def _read(self, sandbox: Sandbox, wanted: Sequence[Tests]) -> dict[Tests, Suite | UnreadableTests]:
+        with self._lock:
+            found = {tests: self._suites[tests] for tests in wanted if tests in self._suites}
+        new = [tests for tests in wanted if tests not in found]
+        if new:
+            with ThreadPoolExecutor(sandbox.workers) as pool:
+                found |= dict(zip(new, pool.map(lambda tests: _suite(sandbox, tests), new), strict=True))
+            with self._lock:
+                self._suites |= {tests: found[tests] for tests in new}
+                while len(self._suites) > MOST_SUITES:
+                    self._suites.popitem(last=False)
+        return found
+
+    def _open(self) -> Sandbox:
+        with self._lock:
+            if self._sandbox is None:
+                self._sandbox = Sandbox(workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))))
+            return self._sandbox
+
+
+def _suite(sandbox: Sandbox, tests: Tests) -> Suite | UnreadableTests:
+    try:
+        return Suite.read(sandbox, tests)
+    except UnreadableTests as error:
+        return error
+
+
+def _verdict(suite: Suite, run: Run) -> Verdict:
+    if run.status is Status.UNAVAILABLE:
+        return Verdict(Outcome.ERROR, "sandbox", run.detail)
+    results = suite.results(run)
+    if all(results):
+        return Verdict(Outcome.RIGHT, "tests", f"{len(results)} tests passed")
+    if run.status in _LIMITS:
+        return Verdict(Outcome.WRONG, "limits", f"{run.status}: {run.detail}")
+    errors = [run.error, *(step.error for step in run.steps[1:])]
+    reason = next((f", {error}" for error in errors if error), "")
+    return Verdict(Outcome.WRONG, "tests", f"{sum(results)} of {len(results)} tests passed{reason}")
+
+
+verify = ProgramVerifier()
