@@ -1,5 +1,4 @@
-import socket
-import threading
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -7,28 +6,50 @@ from hypothesis import strategies as st
 
 from thinkling.sandbox import protocol
 
-
-@given(st.dictionaries(st.text(), st.text() | st.integers(), max_size=3), st.lists(st.binary(), max_size=3))
-@settings(max_examples=30)
-def test_a_message_arrives(header: dict, blobs: list[bytes]) -> None:
-    header.pop("blobs", None)
-    one, other = socket.socketpair()
-    with one, other:
-        protocol.send(one, header, blobs)
-        found, content = protocol.receive(other)
-    assert {key: value for key, value in found.items() if key != "blobs"} == header
-    assert content == blobs
+TEXTS = st.text() | st.text(alphabet=st.characters(categories=["Cs"]), max_size=2)
 
 
-def test_large_messages_and_the_end() -> None:
-    one, other = socket.socketpair()
+@given(TEXTS, st.lists(st.tuples(st.sampled_from(["run", "value"]), st.text()), max_size=3))
+@settings(max_examples=50)
+def test_a_program_is_read_as_it_was_written(code: str, steps: list[tuple[str, str]]) -> None:
+    files = {"a": b"\x00\xff", "ü": b"", "c": code.encode("utf-8", "replace")}
+    for some in ({}, files):
+        descriptor = protocol.write_program(protocol.Program(code, steps, "mark", some))
+        found = protocol.read_program(descriptor)
+        os.close(descriptor)
+        assert (found.code, found.nonce, found.files) == (code, "mark", some)
+        assert [tuple(step) for step in found.steps] == steps
+
+
+def test_a_sealed_file_cannot_be_changed() -> None:
+    descriptor = protocol.sealed(b"content")
+    assert os.read(descriptor, 100) == b"content"
+    for change in (lambda: os.pwrite(descriptor, b"x", 0), lambda: os.ftruncate(descriptor, 3)):
+        with pytest.raises(PermissionError):
+            change()
+    os.close(descriptor)
+
+
+def test_messages_are_kept_apart_and_carry_descriptors() -> None:
+    one, other = protocol.channel()
     with other:
-        large = bytes(5 << 20)
-        sender = threading.Thread(target=protocol.send, args=(one, {}, [large, b"1"]))
-        sender.start()
-        assert protocol.receive(other)[1] == [large, b"1"]
-        sender.join()
-        one.sendall(b"\0\0")
-        one.close()
+        with one:
+            read, write = os.pipe()
+            protocol.send(one, {"first": 1}, [write])
+            protocol.send(one, {"second": [2, "ü"]})
+            os.close(write)
+            message, (taken,) = protocol.receive(other)
+            assert message == {"first": 1}
+            os.write(taken, b"through")
+            os.close(taken)
+            assert os.read(read, 100) == b"through"
+            assert os.read(read, 100) == b""
+            os.close(read)
+            assert protocol.receive(other) == ({"second": [2, "ü"]}, [])
+            other.settimeout(0.01)
+            with pytest.raises(TimeoutError):
+                protocol.receive(other)
         with pytest.raises(protocol.Closed):
             protocol.receive(other)
+        with pytest.raises(OSError, match="Broken pipe"):
+            protocol.send(other, {})

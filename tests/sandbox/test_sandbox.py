@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from thinkling.errors import UserError
-from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Job, Limits
+from thinkling.sandbox.listen import Listener
 from thinkling.sandbox.outcome import SandboxUnavailable, Status
 from thinkling.sandbox.sandbox import Sandbox
 
@@ -81,6 +81,14 @@ def test_limits_end_a_program(sandbox: Sandbox) -> None:
     assert asleep.cpu_seconds < 0.3 <= asleep.seconds < 20
 
 
+def test_no_descriptor_stays_open(sandbox: Sandbox) -> None:
+    sandbox.run("print(1)")
+    before = sorted(os.listdir("/proc/self/fd"))
+    for code in ("print(1)", "while True: print(1)", "import time; time.sleep(9)", "1 / 0"):
+        sandbox.run(code, limits=Limits(wall_seconds=0.2, output_bytes=100))
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_capped_output_keeps_its_beginning(sandbox: Sandbox) -> None:
     outcome = sandbox.run("print('a' * 50, flush=True)\nprint('b' * 10**6)", limits=Limits(output_bytes=100))
     assert outcome.stdout == "a" * 50 + "\n" + "b" * 49
@@ -91,6 +99,19 @@ def test_files_come_in_and_do_not_stay(sandbox: Sandbox) -> None:
     first = sandbox.run(code, files={"data": b"\x00\xff", "-rf": b""})
     assert first.stdout == "['-rf', 'data'] b'\\x00\\xff'\n"
     assert sandbox.run("import os; print(os.listdir())").stdout == "[]\n"
+
+
+def test_files_have_a_limit_too(sandbox: Sandbox) -> None:
+    with pytest.raises(UserError, match="raise disk_bytes"):
+        sandbox.run("", files={"a": bytes(6), "b": bytes(6)}, limits=Limits(disk_bytes=10))
+    assert sandbox.run("", files={"a": bytes(5), "b": bytes(5)}, limits=Limits(disk_bytes=10)).status is Status.OK
+
+
+def test_large_inputs_and_outputs_go_through(sandbox: Sandbox) -> None:
+    code = "import sys; text = sys.stdin.read(); print(len(text)); sys.stderr.write(text)"
+    outcome = sandbox.run(code + "#" * 10**6, stdin="é" * 3 * 10**6, limits=Limits(output_bytes=10**7))
+    assert outcome.stdout == "3000000\n"
+    assert outcome.stderr == "é" * 3 * 10**6
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/passwd", "a\0b"])
@@ -277,11 +298,11 @@ def test_an_interrupted_run_leaves_no_reply_behind(monkeypatch: pytest.MonkeyPat
     """A Ctrl-C between request and reply: the next run must not read the reply of the last one."""
     with Sandbox() as sandbox:
 
-        def interrupt(channel: object) -> None:
+        def interrupt(listener: Listener) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(protocol, "receive", interrupt)
+            patch.setattr(Listener, "until_reply", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 sandbox.run("print('old')")
         assert sandbox.run("print('new')").stdout == "new\n"

@@ -16,13 +16,13 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as short_repr
 from typing import Any, NoReturn
 
 from thinkling.sandbox import assertions, kernel
-from thinkling.sandbox.protocol import FAILED, READY
+from thinkling.sandbox.protocol import FAILED, READY, Program, read_program
 from thinkling.sandbox.values import canonical
 
 RESULTS = 3
@@ -47,16 +47,6 @@ class Cell:
     """Descriptors from here on are not the program's."""
 
 
-@dataclass(frozen=True)
-class Program:
-    """What to run: its source, steps as (kind, source), the mark of its reports, rlimits as (what, (soft, hard))."""
-
-    code: str
-    steps: Sequence[tuple[str, str]]
-    nonce: str
-    rlimits: Sequence[tuple[int, tuple[int, int]]]
-
-
 def open_streams() -> None:
     """Makes the objects behind sys.stdin, stdout and stderr before the fork. They are made over pipes, since they
     remember that pipes cannot be rewound; the descriptors beneath them are replaced in the child."""
@@ -73,34 +63,41 @@ def open_streams() -> None:
     sys.argv = [FILE_NAME]
 
 
-def live(cell: Cell, program: Program, ends: tuple[int, ...]) -> NoReturn:
-    """The whole life of a child, right after the fork. `ends`: to be stdin, stdout, stderr and the pipe of reports."""
+def live(cell: Cell, program: int, rlimits: Sequence[tuple[int, tuple[int, int]]], ends: Sequence[int]) -> NoReturn:
+    """The whole life of a child, right after the fork. `program`: descriptor of what to run; `rlimits`: what, (soft,
+    hard); `ends`: to be stdin, stdout, stderr and the pipe of reports."""
     try:
-        _lock_in(cell, program, ends)
+        task = read_program(program)
+        _lock_in(cell, task.files, rlimits, ends)
     except BaseException as error:
-        os.write(ends[3], FAILED + f"{type(error).__name__}: {error}".encode()[:1000])
+        os.write(ends[-1], FAILED + f"{type(error).__name__}: {error}".encode()[:1000])
         os._exit(_UNPROTECTED)
     status = _UNPROTECTED + 1
     try:
         os.write(RESULTS, READY)
-        status = _run(program)
+        status = _run(task)
     finally:
         os._exit(status)
 
 
-def _lock_in(cell: Cell, program: Program, ends: tuple[int, ...]) -> None:
+def _lock_in(
+    cell: Cell, files: Mapping[str, bytes], rlimits: Sequence[tuple[int, tuple[int, int]]], ends: Sequence[int]
+) -> None:
     os.setsid()
     for target, end in enumerate(ends):
         os.dup2(end, target)
     os.closerange(cell.first_closed, cell.ruleset)
     os.closerange(cell.ruleset + 1, 1 << 20)
-    for what, values in program.rlimits:
+    for what, values in rlimits:
         resource.setrlimit(what, values)
     if cell.identity is not None:
         user, group = cell.identity
         os.setgroups([])
         os.setresgid(group, group, group)
         os.setresuid(user, user, user)
+    for name, content in files.items():
+        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
     kernel.drop_capabilities()
     kernel.forbid_new_privileges()
     kernel.die_with_parent()  # after the change of user, which undoes it

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,12 +14,11 @@ from typing import Literal
 
 from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Job, Limits
+from thinkling.sandbox.listen import Listener
 from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, judge, unavailable
 
 Level = Literal["strict", "bubblewrap"]
 START_SECONDS = 60.0
-GRACE_SECONDS = 60.0
-"""What a server may take beyond a program's wall clock before it counts as hung."""
 _SOURCE = Path(__file__).resolve().parents[2]
 # Programs find neither the package nor what lies beside it.
 _BOOT = """
@@ -52,11 +50,9 @@ class ForkServer:
             self.close()
             self._start()
         for _ in range(2):
-            nonce = secrets.token_hex(16)
             try:
                 self._asked = True
-                self._ask(job, limits, nonce)
-                reply, streams = protocol.receive(self._channel)
+                outcome = self._exchange(job, limits)
                 self._asked = False
             except (OSError, protocol.Closed) as error:
                 reason = str(error) or "it closed its channel"
@@ -65,25 +61,40 @@ class ForkServer:
                 self._start()
             else:
                 self._runs += 1
-                return judge(reply, streams, nonce, len(job.steps), limits)
+                return outcome
         return unavailable(f"the fork-server died twice ({reason}) {log}", len(job.steps))
 
-    def _ask(self, job: Job, limits: Limits, nonce: str) -> None:
-        self._channel.settimeout(limits.wall_seconds + GRACE_SECONDS)
-        request = {
-            "code": job.code,
-            "steps": [(step.kind, step.source) for step in job.steps],
-            "nonce": nonce,
-            "limits": asdict(limits),
-            "files": list(job.files),
-        }
-        protocol.send(self._channel, request, [job.stdin.encode("utf-8", "surrogatepass"), *job.files.values()])
+    def _exchange(self, job: Job, limits: Limits) -> Outcome:
+        nonce = secrets.token_hex(16)
+        steps = [(step.kind, step.source) for step in job.steps]
+        program = protocol.Program(job.code, steps, nonce, job.files)
+        given = [_stdin(job.stdin)]
+        reads = []
+        try:
+            for _ in range(3):
+                read, write = os.pipe()
+                reads.append(read)
+                given.append(write)
+            given.append(protocol.write_program(program))
+            listener = Listener(self._channel, reads, limits)
+            protocol.send(self._channel, asdict(limits), given)
+            while given:
+                os.close(given.pop())
+            reply = listener.until_reply()
+        finally:
+            for descriptor in (*given, *reads):
+                os.close(descriptor)
+        # What the server saw comes first; `asked` is what it was asked for.
+        stopped = listener.stopped if reply["stopped"] in (None, "asked") else reply["stopped"]
+        if reply["stopped"] is None and stopped == "wall":
+            stopped = None  # it ended by itself, just in time
+        return judge({**reply, "stopped": stopped}, listener.streams, nonce, len(steps), limits)
 
     def _start(self) -> None:
         self._runs, self._asked = 0, False
         self._folder = Path(tempfile.mkdtemp(prefix="thinkling-sandbox-"))
         self._folder.chmod(0o711)  # the unprivileged child passes through it to its own folder
-        self._channel, far = socket.socketpair()
+        self._channel, far = protocol.channel()
         with far, open(self._folder / "log", "wb") as log:
             self._process = subprocess.Popen(
                 [*self._prefix(), *_command(far.fileno(), self._folder)],
@@ -128,6 +139,11 @@ class ForkServer:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _stdin(text: str) -> int:
+    """A file, so that no program can block whoever writes to it."""
+    return protocol.sealed(text.encode("utf-8", "surrogatepass")) if text else os.open(os.devnull, os.O_RDONLY)
 
 
 def _command(channel: int, folder: Path) -> list[str]:

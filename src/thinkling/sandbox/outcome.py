@@ -80,7 +80,9 @@ def unavailable(detail: str, steps: int) -> Outcome:
     return Outcome(Status.UNAVAILABLE, "", "", None, "", "", detail, 0.0, 0.0, (MISSING,) * steps)
 
 
-def judge(reply: dict[str, Any], streams: Sequence[bytes], nonce: str, steps: int, limits: Limits) -> Outcome:
+def judge(
+    reply: dict[str, Any], streams: Sequence[bytes | bytearray], nonce: str, steps: int, limits: Limits
+) -> Outcome:
     """Server's reply → outcome. Decides by what the kernel and the server saw; a program's word only tells kinds of
     failure apart, so that no program can pass its failure off as the sandbox's."""
     stdout, stderr, results = streams
@@ -137,7 +139,7 @@ def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, 
     return Status.ERROR, error or f"exit status {reply['exit']}"
 
 
-def _reports(results: bytes, nonce: str, steps: int) -> tuple[list[StepResult], str]:
+def _reports(results: bytes | bytearray, nonce: str, steps: int) -> tuple[list[StepResult], str]:
     """Reads what a child reported: lines of the mark and a JSON object. All of it is untrusted: a line that does not
     fit is passed over, and one without the mark not even parsed."""
     found, error = [MISSING] * steps, ""

@@ -1,41 +1,96 @@
-"""Messages between a sandbox and its fork-server: four bytes of length, a JSON header, then byte strings."""
+"""Messages between a sandbox and its fork-server: one JSON object each, over a UNIX socket that keeps messages apart.
+
+What a program is and what it writes never goes through the server: its memory is every later child's memory too. A
+request carries descriptors instead, which the child inherits: standard input, the three pipes it writes to, and a
+sealed file with the program.
+"""
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
+import os
 import socket
 import struct
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 READY, FAILED = b"R", b"F"
 """First byte on a child's pipe of reports: it is locked in and starts the program; it could not lock itself in."""
-_LENGTH = struct.Struct(">I")
+DESCRIPTORS = 5
+_LONGEST = 1 << 16
+_SIZES = struct.Struct("<4Q")
 
 
 class Closed(Exception):
     """The other end has gone."""
 
 
-def send(channel: socket.socket, header: dict[str, Any], blobs: Sequence[bytes | bytearray] = ()) -> None:
-    """Writes one message. OSError: the other end has gone, or does not read within the channel's timeout."""
-    text = json.dumps({**header, "blobs": [len(blob) for blob in blobs]}).encode()
-    channel.sendall(b"".join((_LENGTH.pack(len(text)), text, *blobs)))
+def channel() -> tuple[socket.socket, socket.socket]:
+    """Two ends."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def receive(channel: socket.socket) -> tuple[dict[str, Any], list[bytes]]:
-    """Reads one message. Closed: there is none; OSError (TimeoutError): none within the channel's timeout."""
-    (length,) = _LENGTH.unpack(_exactly(channel, _LENGTH.size))
-    header = json.loads(_exactly(channel, length))
-    return header, [_exactly(channel, size) for size in header["blobs"]]
+def send(end: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """OSError: the other end has gone."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    end.sendmsg([json.dumps(message).encode()], rights)
 
 
-def _exactly(channel: socket.socket, size: int) -> bytes:
-    parts: list[bytes] = []
-    while size:
-        part = channel.recv(min(size, 1 << 20))
-        if not part:
-            raise Closed
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+def receive(end: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A message and its descriptors. Closed: there is none; TimeoutError: none within the channel's timeout."""
+    descriptors = array.array("i")
+    text, rights, _, _ = end.recvmsg(_LONGEST, socket.CMSG_SPACE(DESCRIPTORS * descriptors.itemsize))
+    if not text:
+        raise Closed
+    for _, _, data in rights:
+        descriptors.frombytes(data)
+    return json.loads(text), list(descriptors)
+
+
+class Program(NamedTuple):
+    """What a child runs: its source, steps as [kind, source], the mark of its reports, files for its folder."""
+
+    code: str
+    steps: Sequence[Sequence[str]]
+    nonce: str
+    files: Mapping[str, bytes]
+
+
+def write_program(program: Program) -> int:
+    """A descriptor of a sealed file in memory. Steps and files are JSON only where there are any: a child parses them,
+    and every page that it touches is copied."""
+    steps = json.dumps(program.steps).encode() if program.steps else b""
+    sizes = (
+        json.dumps({name: len(content) for name, content in program.files.items()}).encode() if program.files else b""
+    )
+    code, nonce = program.code.encode("utf-8", "surrogatepass"), program.nonce.encode()
+    head = _SIZES.pack(len(nonce), len(code), len(steps), len(sizes))
+    return sealed(b"".join((head, nonce, code, steps, sizes, *program.files.values())))
+
+
+def read_program(descriptor: int) -> Program:
+    """Inverse of write_program."""
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    parts, at = [], _SIZES.size
+    for size in _SIZES.unpack_from(content):
+        parts.append(content[at : at + size])
+        at += size
+    nonce, code, steps, sizes = parts
+    files = {}
+    for name, size in (json.loads(sizes) if sizes else {}).items():
+        files[name] = content[at : at + size]
+        at += size
+    return Program(code.decode("utf-8", "surrogatepass"), json.loads(steps) if steps else [], nonce.decode(), files)
+
+
+def sealed(content: bytes) -> int:
+    """A descriptor of a nameless file that nobody can change."""
+    descriptor = os.memfd_create("sandbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return descriptor

@@ -62,16 +62,20 @@ class Sandbox:
         limits: Limits | None = None,
         steps: Sequence[Step] = (),
     ) -> Outcome:
-        """Runs one program. Never raises for what the program does; UserError: a file name with a folder in it."""
+        """Runs one program. Never raises for what the program does. UserError: a file name with a folder in it, or
+        files larger than the limit."""
         return self.run_job(Job(code, stdin, files or {}, tuple(steps), limits))
 
     def run_job(self, job: Job) -> Outcome:
         """Runs one job, waiting for a free server. SandboxUnavailable: a fresh server could not be started."""
+        limits = job.limits or self.limits
+        if sum(map(len, job.files.values())) > limits.disk_bytes:
+            raise UserError(f"sandbox files: larger than the limit of {limits.disk_bytes} bytes; raise disk_bytes")
         if self._owner != os.getpid():
             self._open()  # the servers of a forked process are its parent's
         server = self._take()
         try:
-            return server.run(job, job.limits or self.limits)
+            return server.run(job, limits)
         finally:
             self._idle.put(server)
 

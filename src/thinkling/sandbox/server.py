@@ -1,7 +1,7 @@
 """The fork-server: a clean, single-threaded interpreter that forks one child a run and watches it.
 
-It is trusted, may be root, and reads nothing that a program wrote: what comes out of the pipes goes on as it is.
-Started by client.py; ends when its channel closes. It imports little, since a fork takes time for every page.
+It is trusted, may be root, and sees neither programs nor what they write: those pass it by in descriptors. Started by
+client.py; ends when its channel closes. It imports little, since a fork takes time for every page.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import gc
 import importlib
-import io
 import os
 import pwd
 import random
@@ -17,7 +16,6 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -120,43 +118,32 @@ class Server:
     def serve(self) -> None:
         """Until the channel closes: protocol.Closed, or OSError."""
         while True:
-            request, blobs = protocol.receive(self.channel)
-            reply, streams = self._run(request, blobs)
+            request, descriptors = protocol.receive(self.channel)
+            if "stop" in request:  # it crossed the reply to the run that it was meant for
+                continue
+            reply = self._run(Limits(**request), descriptors)
             self._empty_folder()
-            protocol.send(self.channel, reply, streams)
+            protocol.send(self.channel, reply)
 
-    def _run(self, request: dict[str, Any], blobs: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[bytearray]]:
-        limits = Limits(**request["limits"])
-        program = child.Program(request["code"], request["steps"], request["nonce"], _rlimits(limits))
-        for name, content in zip(request["files"], blobs[1:], strict=True):
-            self._put(name, content)
-        stdin = _stdin(blobs[0])
-        pipes = [os.pipe() for _ in range(3)]
+    def _run(self, limits: Limits, descriptors: list[int]) -> dict[str, Any]:
+        *ends, program = descriptors
+        rlimits = _rlimits(limits)
         started = time.monotonic()
         pid = kernel.fork()
         if pid == 0:
-            child.live(self.cell, program, (stdin, *(write for _, write in pipes)))
-        for _, write in pipes:
-            os.close(write)
-        watch = Watch(pid, [read for read, _ in pipes], limits, self.folder, stdin, self.channel.fileno())
+            child.live(self.cell, program, rlimits, ends)
+        watch = Watch(pid, limits, self.folder, ends[0], self.channel)
+        for descriptor in descriptors:
+            os.close(descriptor)
         watch.until_exit()
         _, status, usage = os.wait4(pid, 0)
-        os.close(stdin)
-        reply = {
+        return {
             "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
             "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
             "stopped": watch.stopped,
             "seconds": time.monotonic() - started,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }
-        return reply, watch.streams
-
-    def _put(self, name: str, content: bytes) -> None:
-        descriptor = os.open(os.path.join(self.folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            if self.cell.identity is not None:
-                os.fchown(descriptor, *self.cell.identity)
 
     def _empty_folder(self) -> None:
         """Landlock lets a child make plain files alone: no links, no folders. OSError ends the server."""
@@ -179,19 +166,6 @@ def _lowered(what: int, soft: int, hard: int) -> tuple[int, int]:
     """The machine may already allow less."""
     lowest = resource.getrlimit(what)[1]
     return (soft, hard) if lowest == resource.RLIM_INFINITY else (min(soft, lowest), min(hard, lowest))
-
-
-def _stdin(content: bytes) -> int:
-    """Standard input: a nameless file that nobody can change, so that no program can block its writer."""
-    if not content:
-        return os.open(os.devnull, os.O_RDONLY)
-    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with io.FileIO(descriptor, "w", closefd=False) as file:
-        file.write(content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    return descriptor
 
 
 def _identity() -> tuple[int, int] | None:

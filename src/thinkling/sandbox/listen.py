@@ -1,0 +1,83 @@
+"""The caller's part of a run: it reads what a program writes, up to the limit, and holds the clock."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from thinkling.sandbox import protocol
+from thinkling.sandbox.limits import Limits
+
+FIRST_LOOK = 0.02
+"""Most programs end within these seconds; until then nothing is read, since it waits in the pipes anyway."""
+LOCK_IN_SECONDS = 30.0
+"""Clock time that a child gets besides, before its program starts."""
+GRACE_SECONDS = 30.0
+"""What a server may take beyond that before it counts as hung."""
+
+
+class Listener:
+    """`streams`: what was read of each pipe; `stopped`: why the server was asked to stop it: `wall`, `output`."""
+
+    def __init__(self, channel: socket.socket, reads: Sequence[int], limits: Limits) -> None:
+        """`reads`: the pipes, reports last."""
+        self.streams = [bytearray() for _ in reads]
+        self.stopped: str | None = None
+        self._channel, self._limits = channel, limits
+        self._stream_of = dict(zip(reads, self.streams, strict=True))
+        self._deadline = time.monotonic() + limits.wall_seconds
+        self._poll = select.poll()
+        self._poll.register(channel, select.POLLIN)
+        for read in reads:
+            os.set_blocking(read, False)
+
+    def until_reply(self) -> dict[str, Any]:
+        """The server's reply. TimeoutError: it does not answer; protocol.Closed, OSError: it has gone."""
+        if not self._poll.poll(1000 * min(FIRST_LOOK, self._limits.wall_seconds)):
+            self._follow()
+        reply, _ = protocol.receive(self._channel)
+        for read in self._stream_of:
+            self._read(read)
+        return reply
+
+    def _follow(self) -> None:
+        """Reads until the server has something to say."""
+        for read in self._stream_of:
+            self._poll.register(read, select.POLLIN)
+        while True:
+            # A child that has not reported yet is still locking itself in: on a busy machine that is no fault of its.
+            late = time.monotonic() - self._deadline - (0 if self.streams[-1] else LOCK_IN_SECONDS)
+            if late >= 0:
+                self._stop("wall")
+            if late >= GRACE_SECONDS:
+                raise TimeoutError("it does not answer")
+            wait = min(-late, 1.0) if late < 0 else 0.1
+            for descriptor, _ in self._poll.poll(1000 * wait):
+                if descriptor == self._channel.fileno():
+                    return
+                if self._read(descriptor):
+                    self._poll.unregister(descriptor)
+
+    def _read(self, descriptor: int) -> bool:
+        """Reads what is there, and past the limit throws it away; whether the pipe has ended."""
+        stream = self._stream_of[descriptor]
+        with suppress(BlockingIOError):
+            while data := os.read(descriptor, 1 << 16):
+                space = self._limits.output_bytes - len(stream)
+                stream += data[:space]
+                if len(data) > space:
+                    self._stop("output")
+                    return False
+            return True
+        return False
+
+    def _stop(self, reason: str) -> None:
+        if self.stopped is None:
+            self.stopped = reason
+            with suppress(BrokenPipeError, ConnectionResetError):  # then until_reply finds out
+                protocol.send(self._channel, {"stop": reason})

@@ -1,0 +1,26 @@
+# Looks in all memory it was born with for what an earlier program printed.
+# kind: twice
+# control: none (there is no server outside)
+import ctypes
+import gc
+import os
+import re
+
+libc = ctypes.CDLL(None)
+read, write = os.pipe()
+
+
+def regions():
+    """All that lies within 64 MB of an object: a pipe takes what is mapped and refuses the rest without a crash."""
+    seen = {id(one) >> 26 for one in gc.get_objects()} | {ctypes.addressof(ctypes.create_string_buffer(1)) >> 26}
+    for block in sorted(seen | {one - 1 for one in seen} | {one + 1 for one in seen}):
+        for page in range(block << 26, (block + 1) << 26, 1 << 15):
+            size = libc.write(write, ctypes.c_void_p(page), ctypes.c_size_t(1 << 15))
+            if size > 0:
+                yield os.read(read, size)
+
+
+pattern = re.compile(rb"trace:[0-9a-f]{16}:")
+if any(pattern.search(content) for content in regions()):
+    print("BREACH")
+print("trace", os.urandom(8).hex(), "end", sep=":")
