@@ -60,6 +60,13 @@ def test_the_missing_feature_is_named(word: int, constant: int, code: int, named
     assert named in run.stdout
 
 
+def test_a_child_that_cannot_lock_itself_in_says_why(sandbox: Sandbox) -> None:
+    outcome = sandbox.run("print(1)", files={"x" * 300: b""})
+    assert (outcome.status, outcome.stdout) == (Status.UNAVAILABLE, "")
+    assert "could not be closed: OSError" in outcome.detail
+    assert "name too long" in outcome.detail
+
+
 def test_it_is_a_users_error() -> None:
     assert issubclass(SandboxUnavailable, UserError)
 

@@ -30,7 +30,7 @@ RESULTS = 3
 FILE_NAME = "<program>"
 LONGEST_TRACEBACK = 50
 """Innermost frames that are shown: an endless recursion has millions."""
-_UNPROTECTED = 70  # exit status of a child that could not lock itself in
+_UNPROTECTED = 70  # exit status of a child that could not lock itself in, or fails itself
 
 
 @dataclass(frozen=True)
@@ -66,26 +66,24 @@ def open_streams() -> None:
 def live(cell: Cell, program: int, rlimits: Sequence[tuple[int, tuple[int, int]]], ends: Sequence[int]) -> NoReturn:
     """The whole life of a child, right after the fork. `program`: descriptor of what to run; `rlimits`: what, (soft,
     hard); `ends`: to be stdin, stdout, stderr and the pipe of reports."""
+    status = _UNPROTECTED
     try:
-        task = read_program(program)
-        _lock_in(cell, task.files, rlimits, ends)
-    except BaseException as error:
-        os.write(ends[-1], FAILED + f"{type(error).__name__}: {error}".encode()[:1000])
-        os._exit(_UNPROTECTED)
-    status = _UNPROTECTED + 1
-    try:
-        os.write(RESULTS, READY)
-        status = _run(task)
+        for target, end in enumerate(ends):
+            os.dup2(end, target)
+        try:
+            task = read_program(program)
+            _lock_in(cell, task.files, rlimits)
+        except BaseException as error:
+            os.write(RESULTS, FAILED + f"{type(error).__name__}: {error}".encode()[:1000])
+        else:
+            os.write(RESULTS, READY)
+            status = _run(task)
     finally:
         os._exit(status)
 
 
-def _lock_in(
-    cell: Cell, files: Mapping[str, bytes], rlimits: Sequence[tuple[int, tuple[int, int]]], ends: Sequence[int]
-) -> None:
+def _lock_in(cell: Cell, files: Mapping[str, bytes], rlimits: Sequence[tuple[int, tuple[int, int]]]) -> None:
     os.setsid()
-    for target, end in enumerate(ends):
-        os.dup2(end, target)
     os.closerange(cell.first_closed, cell.ruleset)
     os.closerange(cell.ruleset + 1, 1 << 20)
     for what, values in rlimits:

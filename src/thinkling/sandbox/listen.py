@@ -16,7 +16,7 @@ from thinkling.sandbox.limits import Limits
 FIRST_LOOK = 0.02
 """Most programs end within these seconds; until then nothing is read, since it waits in the pipes anyway."""
 LOCK_IN_SECONDS = 30.0
-"""Clock time that a child gets besides, before its program starts."""
+"""Clock time that a child gets before its program starts."""
 GRACE_SECONDS = 30.0
 """What a server may take beyond that before it counts as hung."""
 
@@ -30,7 +30,8 @@ class Listener:
         self.stopped: str | None = None
         self._channel, self._limits = channel, limits
         self._stream_of = dict(zip(reads, self.streams, strict=True))
-        self._deadline = time.monotonic() + limits.wall_seconds
+        self._deadline = time.monotonic() + LOCK_IN_SECONDS
+        self._started = False
         self._poll = select.poll()
         self._poll.register(channel, select.POLLIN)
         for read in reads:
@@ -51,7 +52,10 @@ class Listener:
             self._poll.register(read, select.POLLIN)
         while True:
             # A child that has not reported yet is still locking itself in: on a busy machine that is no fault of its.
-            late = time.monotonic() - self._deadline - (0 if self.streams[-1] else LOCK_IN_SECONDS)
+            if not self._started and self.streams[-1]:
+                self._started = True
+                self._deadline = time.monotonic() + self._limits.wall_seconds
+            late = time.monotonic() - self._deadline
             if late >= 0:
                 self._stop("wall")
             if late >= GRACE_SECONDS:
