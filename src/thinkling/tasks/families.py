@@ -11,7 +11,9 @@ import random
 from string import ascii_uppercase, digits
 
 from thinkling.tasks.family import Draft, Family, Knob, Knobs
+from thinkling.tasks.judging import JUDGE
 from thinkling.tasks.programs import PROGRAM
+from thinkling.tasks.writing import WRITE
 
 
 def _chain(values: list[int], operators: list[str], running: list[int]) -> tuple[str, str]:
@@ -93,5 +95,7 @@ FAMILIES: dict[str, Family] = {
         Family("maximum", {"min_operands": Knob(3, 2, 10), "max_operands": Knob(6, 2, 10)}, _draw_maximum),
         Family("calc", {"digits": Knob(2, 1, 6)}, _draw_calc, verifier="calculator", tool="calculator"),
         PROGRAM,
+        WRITE,
+        JUDGE,
     )
 }

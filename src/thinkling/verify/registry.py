@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 from thinkling.errors import UserError
 from thinkling.tasks.problem import Problem
-from thinkling.verify import calculator, exact, maths, program
+from thinkling.verify import calculator, exact, maths, program, writing
 from thinkling.verify.verdict import Outcome, Verdict
 
 Verifier = Callable[[Problem, str], Verdict]
@@ -19,6 +19,7 @@ BUILT_IN: dict[str, Verifier] = {
     "maths": maths.verify,
     "maths-last-number": maths.verify_by_last_number,
     "program": program.verify,
+    "writing": writing.verify,
 }
 
 

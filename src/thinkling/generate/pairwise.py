@@ -1,0 +1,129 @@
+"""A pairwise model: which of two answers is better, read off the log-odds of its one-token verdict.
+
+No verdict is sampled: the log-odds say more, and cost one forward. Both orders are asked and averaged, which removes what
+the model thinks of first and second places. Comparisons run packed, many in one forward, without sharing prefixes: the
+answers come before what all have in common, and a comparison is a few dozen tokens.
+
+Shapes: N tokens of a batch, P comparisons of it, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from thinkling.data.chat_template import ChatTemplate, load_chat_template
+from thinkling.data.conversations import render, render_prompt
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
+from thinkling.model.attention import DocumentLayout
+from thinkling.model.decoder import Decoder
+from thinkling.model.huggingface import load_pretrained
+from thinkling.tasks import judging
+from thinkling.verify.preference import LOWEST, Preference
+
+_BATCH_TOKENS = 8192
+"""Tokens in one forward, unless a single comparison is longer."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Answers of one line each to a question. `answer` None: nothing that could be compared."""
+
+    question: str
+    answer: str | None
+    reference: str
+
+
+class PairwiseModel:
+    """A model that was taught the form of `tasks/judging.py`, in chat form and without a thought."""
+
+    def __init__(self, model: Decoder, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        """UserError where the two verdicts are not one token each in the model's chat form."""
+        self.model, self.tokenizer, self.template = model, tokenizer, template
+        self.opening, self.verdicts = _verdict_tokens(tokenizer, template)
+
+    @classmethod
+    def load(cls, directory: Path, device: torch.device) -> PairwiseModel:
+        """From a Hugging Face directory, with its own tokenizer and chat template."""
+        model = load_pretrained(directory).to(device)
+        return cls(model, Tokenizer.load(directory), load_chat_template(directory))
+
+    def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
+        """Both orders of each comparison; equal ones are asked once and get the same numbers.
+
+        What has no answer, or does not fit the model's context, is `LOWEST`. UserError where a log-odds is no number.
+        """
+        orders: dict[tuple[str, str, str], int] = {}
+        for c in comparisons:
+            if c.answer is not None:
+                orders.setdefault((c.question, c.answer, c.reference), len(orders))
+                orders.setdefault((c.question, c.reference, c.answer), len(orders))
+        prompts = {key: self.prompt(*key) for key in orders}
+        limit = self.model.config.max_position_embeddings
+        fitting = [key for key, prompt in prompts.items() if len(prompt) <= limit]
+        found = dict(zip(fitting, self.log_odds([prompts[key] for key in fitting]).tolist(), strict=True))
+
+        def preference(c: Comparison) -> Preference:
+            if c.answer is None:
+                return LOWEST
+            first = found.get((c.question, c.answer, c.reference))
+            second = found.get((c.question, c.reference, c.answer))
+            return LOWEST if first is None or second is None else Preference(first, second)
+
+        return [preference(c) for c in comparisons]
+
+    def prompt(self, question: str, first: str, second: str) -> tuple[int, ...]:
+        """Token ids up to where the verdict stands."""
+        turn = {"role": "user", "content": judging.question(question, first, second)}
+        return (*render_prompt([turn], self.tokenizer, template=self.template).tolist(), *self.opening)
+
+    @torch.inference_mode()
+    def log_odds(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+        """ln p(first verdict) − ln p(second verdict) after each prompt: fp64 (P,), in the order of the prompts."""
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        found = np.empty(len(prompts))
+        weight = self.model.output_weight[list(self.verdicts)]
+        direction_D = (weight[0].double() - weight[1].double()).unsqueeze(1)
+        for batch in _batches(order, prompts):
+            lengths = [len(prompts[i]) for i in batch]
+            tokens = torch.tensor([[token for i in batch for token in prompts[i]]], device=weight.device)
+            layout = DocumentLayout.from_lengths([lengths], tokens.shape[1], weight.device)
+            last = torch.tensor(lengths, device=weight.device).cumsum(0) - 1
+            x_PD = self.model(tokens, layout)[0, last]
+            found[batch] = (x_PD.double() @ direction_D).squeeze(1).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise UserError("the pairwise model gives log-odds that are not finite; its weights are damaged")
+        return found
+
+
+def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    batch, tokens = [], 0
+    for i in order:
+        if batch and tokens + len(prompts[i]) > _BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(i)
+        tokens += len(prompts[i])
+    if batch:
+        yield batch
+
+
+def _verdict_tokens(tokenizer: Tokenizer, template: ChatTemplate) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """What stands between the prompt and the verdict (an empty thought, with our template), and the two verdicts."""
+    user = {"role": "user", "content": "judge"}
+    prompt = render_prompt([user], tokenizer, template=template).tolist()
+    answered = [
+        render([user, {"role": "assistant", "content": verdict}], tokenizer, template=template)[0].tolist()
+        for verdict in judging.VERDICTS
+    ]
+    places = [i for i, (a, b) in enumerate(zip(*answered, strict=False)) if a != b]
+    if len(answered[0]) != len(answered[1]) or len(places) != 1 or answered[0][: len(prompt)] != prompt:
+        verdicts = " and ".join(judging.VERDICTS)
+        raise UserError(f"judge: the verdicts {verdicts} are not one token each in the model's chat form")
+    (at,) = places
+    return tuple(answered[0][len(prompt) : at]), (answered[0][at], answered[1][at])

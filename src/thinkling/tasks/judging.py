@@ -1,0 +1,51 @@
+"""The family `judge`: which of two answers to a question is better, in one token. What a pairwise model learns from.
+
+The question and the two answers stand in a line each, and an answer has no line break, so none can pose as another:
+`judge write KDA5` / `ADFKP!` / `KDA` → `1`. The verdicts of this family follow the rule of `tasks/writing.py`.
+"""
+
+from __future__ import annotations
+
+import random
+
+from thinkling.tasks import writing
+from thinkling.tasks.family import Draft, Family, Knobs
+from thinkling.tasks.problem import Problem, split
+
+VERDICTS = ("1", "2")
+"""The first answer is better, or the second: one token each."""
+RATES = (0.0, 0.2, 0.4, 0.6)
+"""How damaged an answer of a pair is; drawn for each."""
+
+
+def symbols(question: str, first: str, second: str) -> str:
+    """What follows the family's word. Raises ValueError where an answer holds a line break."""
+    if any(len(text.splitlines()) > 1 for text in (question, first, second)):
+        raise ValueError("an answer that is compared stands in one line")
+    return f"{question}\n{first}\n{second}"
+
+
+def question(asked: str, first: str, second: str) -> str:
+    """What a pairwise model is asked."""
+    return f"{JUDGE.name} {symbols(asked, first, second)}"
+
+
+def draw(rng: random.Random, knobs: Knobs) -> Draft:
+    """Two lines of different grade for a training question of the family `write`."""
+    while True:
+        asked = writing.WRITE.sample_checked(rng, knobs)
+        if split(asked) != "train":
+            continue
+        lines = [writing.damage(asked, rng, rng.choice(RATES))[1] for _ in VERDICTS]
+        first, second = (writing.grade(asked.question, line).mean for line in lines)
+        if first != second:
+            verdict = VERDICTS[0] if first > second else VERDICTS[1]
+            return Draft(symbols(asked.question, *lines), "", verdict, {})
+
+
+def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
+    """The other verdict: noise among the labels."""
+    return "", VERDICTS[1 - VERDICTS.index(problem.answer)]
+
+
+JUDGE = Family("judge", writing.KNOBS, draw, damage=damage)

@@ -1,0 +1,81 @@
+"""The rule that grades lines, its items by hand, and lines that nothing can be said against."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkling.tasks.problem import split
+from thinkling.tasks.problemset import generate
+from thinkling.tasks.writing import NOTHING, WRITE, Grade, damage, grade
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ADFKP!", Grade(1, 1, 1, 1)),
+        ("ABDKZ!", Grade(1, 1, 1, 1)),
+        ("ADFKP", Grade(1, 1, 1, 0)),
+        ("ADFKP.!", Grade(1, 1, 1, 0)),
+        ("ADFP!", Grade(2 / 3, 1, 0.8, 1)),
+        ("AADKP!", Grade(2 / 3, 3 / 4, 1, 1)),
+        ("KDABC!", Grade(1, 2 / 4, 1, 1)),
+        ("A!", Grade(1 / 3, 0, 0.2, 1)),
+        ("a line!", NOTHING),
+        ("", NOTHING),
+    ],
+)
+def test_items_of_a_grade(line: str, expected: Grade) -> None:
+    found = grade("write KDA5", line)
+    assert vars(found) == pytest.approx(vars(expected))
+    assert found.mean == pytest.approx(sum(vars(expected).values()) / 4)
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_the_answer_has_full_marks_and_others_have_them_too(seed: int) -> None:
+    problem = WRITE.sample(random.Random(seed))
+    assert grade(problem.question, problem.answer).mean == 1
+    asked = problem.question.split(" ")[1][:-1]
+    assert problem.trace == "<".join(sorted(asked))
+    for letter in set("ABCDEFGHIJ") - set(problem.answer):
+        for free in set(problem.answer) - set(asked) - {"!"}:
+            other = "".join(sorted(problem.answer.replace(free, letter)[:-1])) + "!"
+            assert grade(problem.question, other).mean == 1
+
+
+@given(st.integers(0, 2**63 - 1), st.text(max_size=12))
+def test_any_text_has_a_grade(seed: int, line: str) -> None:
+    found = grade(WRITE.sample(random.Random(seed)).question, line)
+    assert all(0 <= value <= 1 for value in vars(found).values())
+    assert found.mean < 1 or line.endswith("!")
+
+
+@given(st.integers(0, 2**63 - 1), st.floats(0, 1))
+def test_damage_never_betters_and_leaves_the_working(seed: int, rate: float) -> None:
+    rng = random.Random(seed)
+    problem = WRITE.sample(rng)
+    trace, line = damage(problem, rng, rate)
+    assert trace == problem.trace
+    assert grade(problem.question, line).mean <= 1
+    assert damage(problem, rng, 0.0) == (problem.trace, problem.answer)
+    assert not damage(problem, rng, 1.0)[1].endswith("!")
+
+
+def test_quality_varies_with_the_rate() -> None:
+    rng = random.Random(0)
+    problems = generate({"write": {}}, "train", 300, 0)
+    means = [
+        sum(grade(p.question, damage(p, rng, rate)[1]).mean for p in problems) / len(problems)
+        for rate in (0.0, 0.2, 0.5, 1.0)
+    ]
+    assert means[0] == 1
+    assert sorted(means, reverse=True) == means
+    assert means[-1] < 0.7
+
+
+def test_sides_hold_enough() -> None:
+    assert len({p.id for p in generate({"write": {}}, "heldout", 400, 0)}) == 400
+    assert all(split(p) == "train" for p in generate({"write": {}}, "train", 400, 0))
