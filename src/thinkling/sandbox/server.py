@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from thinkling.sandbox import child, kernel, library, protocol
+from thinkling.sandbox.inspector import Inspector
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.seccomp import filter_rows
 from thinkling.sandbox.watch import Watch
@@ -93,6 +94,7 @@ class Server:
             first_closed=library.DESCRIPTOR + keep_library,
         )
         self._prepare(os.getuid() if identity is None else identity[0])
+        self.inspector = Inspector(self.folder)
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -122,7 +124,7 @@ class Server:
             if "stop" in request:  # it crossed the reply to the run that it was meant for
                 continue
             reply = self._run(Limits(**request), descriptors)
-            self._empty_folder()
+            self.inspector.empty_folder()
             protocol.send(self.channel, reply)
 
     def _run(self, limits: Limits, descriptors: list[int]) -> dict[str, Any]:
@@ -132,7 +134,7 @@ class Server:
         pid = kernel.fork()
         if pid == 0:
             child.live(self.cell, program, rlimits, ends)
-        watch = Watch(pid, limits, self.folder, ends[0], self.channel)
+        watch = Watch(pid, limits, self.inspector, self.channel)
         for descriptor in descriptors:
             os.close(descriptor)
         watch.until_exit()
@@ -144,12 +146,6 @@ class Server:
             "seconds": time.monotonic() - started,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
         }
-
-    def _empty_folder(self) -> None:
-        """Landlock lets a child make plain files alone: no links, no folders. OSError ends the server."""
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                os.unlink(entry.path)
 
 
 def _rlimits(limits: Limits) -> list[tuple[int, tuple[int, int]]]:

@@ -1,4 +1,4 @@
-"""The server's part of a run: it looks at what a child holds, and kills it when that is too much or when asked to."""
+"""The server's part of a run: it waits for the child's end, and kills it when it holds too much or when asked to."""
 
 from __future__ import annotations
 
@@ -6,26 +6,22 @@ import os
 import select
 import signal
 import socket
-import stat
 import time
 from contextlib import suppress
 
 from thinkling.sandbox import protocol
+from thinkling.sandbox.inspector import Inspector
 from thinkling.sandbox.limits import Limits
 
 TICK = 0.02
 """Seconds between two looks. Bounds what a child can take before it is stopped."""
-MOST_FILES = 256
-"""In the private folder. Past it, what lies there is not even counted."""
 
 
 class Watch:
     """`stopped`: why the child was killed, if it was: `disk`, `threads`, or `asked`."""
 
-    def __init__(self, pid: int, limits: Limits, folder: str, stdin: int, channel: socket.socket) -> None:
-        """`stdin`: its nameless file, which is not its own."""
-        self._pid, self._limits, self._folder, self._channel = pid, limits, folder, channel
-        self._stdin = os.fstat(stdin)
+    def __init__(self, pid: int, limits: Limits, inspector: Inspector, channel: socket.socket) -> None:
+        self._pid, self._limits, self._inspector, self._channel = pid, limits, inspector, channel
         self.stopped: str | None = None
 
     def until_exit(self) -> None:
@@ -42,7 +38,9 @@ class Watch:
             if ready:
                 self._hear()
             if time.monotonic() >= next_look:
-                self._look()
+                reason = self._inspector.look(self._pid, self._limits)
+                if reason is not None:
+                    self._stop(reason)
                 next_look = time.monotonic() + TICK
         os.close(exit_of_child)
 
@@ -54,30 +52,6 @@ class Watch:
             os.waitpid(self._pid, 0)
             raise
         self._stop("asked")
-
-    def _look(self) -> None:
-        # It may have ended by now, or be ending: the kernel then refuses a look at its descriptors.
-        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if len(os.listdir(f"/proc/{self._pid}/task")) > self._limits.threads:
-                self._stop("threads")
-            elif self._disk() > self._limits.disk_bytes:
-                self._stop("disk")
-
-    def _disk(self) -> int:
-        """Bytes in the private folder, and in files without a name that the child holds open."""
-        total = 0
-        with os.scandir(self._folder) as entries:
-            for count, entry in enumerate(entries):
-                if count == MOST_FILES:
-                    return self._limits.disk_bytes + 1
-                with suppress(FileNotFoundError):
-                    total += entry.stat(follow_symlinks=False).st_size
-        for name in os.listdir(f"/proc/{self._pid}/fd"):
-            with suppress(FileNotFoundError):
-                found = os.stat(f"/proc/{self._pid}/fd/{name}")
-                if stat.S_ISREG(found.st_mode) and not found.st_nlink and not os.path.samestat(found, self._stdin):
-                    total += found.st_size
-        return total
 
     def _stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason

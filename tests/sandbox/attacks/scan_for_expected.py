@@ -7,12 +7,14 @@ import os
 import re
 
 libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
 read, write = os.pipe()
 
 
 def regions():
     """All that lies within 64 MB of an object: a pipe takes what is mapped and refuses the rest without a crash."""
     seen = {id(one) >> 26 for one in gc.get_objects()} | {ctypes.addressof(ctypes.create_string_buffer(1)) >> 26}
+    seen.add(libc.sbrk(0) >> 26)  # what C libraries allocate
     for block in sorted(seen | {one - 1 for one in seen} | {one + 1 for one in seen}):
         for page in range(block << 26, (block + 1) << 26, 1 << 15):
             size = libc.write(write, ctypes.c_void_p(page), ctypes.c_size_t(1 << 15))

@@ -1,0 +1,129 @@
+"""A process beside the fork-server that looks at what a child holds, and empties its folder.
+
+Names of files and numbers of descriptors are words that a program chose. The server must not read them: its memory,
+freed or not, is every later child's memory too. The inspector is forked before the first run and forks nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+from contextlib import suppress
+from typing import NoReturn
+
+from thinkling.sandbox import kernel, protocol
+from thinkling.sandbox.limits import Limits
+
+MOST_FILES = 256
+"""In the private folder. Past it, what lies there is not even counted."""
+_REQUEST = struct.Struct("<iQQ")  # process (0: none, empty the folder), bytes, threads
+_FINE, _DISK, _THREADS = b"f", b"d", b"t"
+_REASONS = {_FINE: None, _DISK: "disk", _THREADS: "threads"}
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""A look at a process or thread that ends at that moment; of one that is ending the kernel refuses descriptors."""
+
+
+class Inspector:
+    """The server's end."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        os.utime(folder, ns=(0, 0))
+        self._channel, far = protocol.channel()
+        server = os.getpid()
+        if kernel.fork() == 0:
+            _live(far, folder, server)
+        far.close()
+
+    def look(self, pid: int, limits: Limits) -> str | None:
+        """Which limit a child is past: `disk`, `threads`. Closed, OSError: the inspector is gone."""
+        return _REASONS[self._ask(pid, limits.disk_bytes, limits.threads)]
+
+    def empty_folder(self) -> None:
+        """Removes what a child left. No child can set the time back by which one sees that it left nothing."""
+        if os.stat(self._folder).st_mtime_ns:
+            self._ask(0, 0, 0)
+
+    def _ask(self, *request: int) -> bytes:
+        self._channel.send(_REQUEST.pack(*request))
+        reply = self._channel.recv(1)
+        if not reply:
+            raise protocol.Closed
+        return reply
+
+
+def _live(channel: socket.socket, folder: str, server: int) -> NoReturn:
+    """The inspector's process."""
+    try:
+        kernel.die_with_parent()
+        os.closerange(3, channel.fileno())
+        os.closerange(channel.fileno() + 1, 1 << 20)
+        program = protocol.sealed(b"")
+        memory = os.fstat(program).st_dev
+        os.close(program)
+        while os.getppid() == server and (request := channel.recv(_REQUEST.size)):
+            pid, most_bytes, most_threads = _REQUEST.unpack(request)
+            channel.send(_look(pid, most_bytes, most_threads, folder, memory) if pid else _empty(folder))
+    finally:
+        os._exit(1)
+
+
+def _empty(folder: str) -> bytes:
+    """Landlock lets a child make plain files alone: no links, no folders. OSError ends the server."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            os.unlink(entry.path)
+    os.utime(folder, ns=(0, 0))
+    return _FINE
+
+
+def _look(pid: int, most_bytes: int, most_threads: int, folder: str, memory: int) -> bytes:
+    """`memory`: device of files in memory, which a child is given and cannot make."""
+    with suppress(*_GONE):
+        tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
+        if len(tasks) > most_threads:
+            return _THREADS
+        sizes = _nameless(tasks, memory)
+        if _in_folder(folder, most_bytes) + sum(sizes.values()) > most_bytes or _mapped(tasks) - sizes.keys():
+            return _DISK
+    return _FINE
+
+
+def _in_folder(folder: str, most_bytes: int) -> int:
+    total = 0
+    with os.scandir(folder) as entries:
+        for count, entry in enumerate(entries):
+            if count == MOST_FILES:
+                return most_bytes + 1
+            with suppress(FileNotFoundError):
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
+
+
+def _nameless(tasks: list[str], memory: int) -> dict[int, int]:
+    """Size by inode of files without a name that a child holds open. A thread can have descriptors of its own, and the
+    first one can end before the others."""
+    sizes = {}
+    for task in tasks:
+        with suppress(*_GONE):
+            for name in os.listdir(f"{task}/fd"):
+                with suppress(FileNotFoundError):
+                    found = os.stat(f"{task}/fd/{name}")
+                    if stat.S_ISREG(found.st_mode) and not found.st_nlink and found.st_dev != memory:
+                        sizes[found.st_ino] = found.st_size
+    return sizes
+
+
+def _mapped(tasks: list[str]) -> set[int]:
+    """Inodes of files that are mapped and have no name. Without a descriptor, no honest program has such."""
+    for task in tasks:
+        with suppress(*_GONE), open(f"{task}/maps", "rb") as maps:
+            lines = maps.readlines()
+            if lines:  # those of all threads
+                gone = [
+                    line for line in lines if line.endswith(b" (deleted)\n") and b" /dev/zero (deleted)" not in line
+                ]
+                return {int(line.split(maxsplit=5)[4]) for line in gone}
+    return set()
