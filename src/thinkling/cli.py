@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,6 +70,42 @@ def doctor(recipe: Annotated[Path | None, typer.Argument(help="Also check what t
         raise typer.Exit(2)
 
 
+class Experiment(StrEnum):
+    """What `evidence` can run."""
+
+    FG_WSD = "fg-wsd"
+    DPD = "dpd"
+    RL = "rl"
+
+
+@app.command()
+def evidence(
+    experiment: Annotated[Experiment, typer.Argument(show_default=False)],
+    seeds: Annotated[str | None, typer.Option(help="As in 0-7 or 0,3,5; by default those of the claims")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds at a time, each a process of one thread")] = 1,
+    recipe: Annotated[Path, typer.Option(help="The recipe that the arms derive from")] = Path("recipes/evidence.yaml"),
+    runs: Root = RUNS,
+    one_seed: Annotated[bool, typer.Option("--one-seed", hidden=True)] = False,
+) -> None:
+    """Compare ways of training, paired by seed, with intervals: fg-wsd, dpd or rl."""
+    _fix_environment(1)
+    from thinkling.pipeline.evidence import arms, gather, seed
+    from thinkling.pipeline.evidence import experiment as experiments
+    from thinkling.pipeline.progress import progress_console, result_console
+
+    chosen = arms.EXPERIMENTS[experiment.value]
+    wanted = list(chosen.seeds) if seeds is None else experiments.parse_seeds(seeds)
+    if one_seed:
+        seed.run_seed(chosen, recipe, wanted[0], runs, progress_console(), lambda line: print(line, flush=True))
+        return
+    found = experiments.run(chosen, recipe, wanted, jobs, runs, progress_console())
+    from thinkling.report import evidence as drawing
+
+    gather.show(found, result_console())
+    written = drawing.write(seed.results_of(chosen, runs))
+    progress_console().print(f"evidence: {written}", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def chat(
     model: Annotated[Path, typer.Argument(help="Model directory, for instance runs/tiny/model", show_default=False)],
@@ -114,8 +151,9 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def _load(path: Path, overrides: list[str] | None) -> Recipe:
     from thinkling.pipeline.recipe import load_recipe
+    from thinkling.pipeline.without_sandbox import without_code
 
-    return load_recipe(path, overrides)
+    return without_code(load_recipe(path, overrides))
 
 
 def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[str] | None) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
 
 from thinkling.data.tokenizer_config import TokenizerConfig
 from thinkling.errors import UserError
@@ -66,9 +66,18 @@ class Recipe(BaseModel):
     tokenizer: TokenizerConfig | None = None
     sources: dict[str, Source] = Field(default_factory=dict)
     stages: dict[str, Stage] = Field(min_length=1)
+    sandbox: Literal["required", "none"] = "required"
+    """`none`: this machine cannot confine code that a model wrote. RL stages and task sets whose verifier would run it
+    are left out, and the result names them."""
     plan_only: bool = False
     """A recipe whose sources are not on this machine: it can be planned, not run."""
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
+    _left_out: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What `sandbox: none` left out (without_sandbox.py): stages, and task sets as `NAME.task_sets.programs`."""
+        return self._left_out
 
     @model_validator(mode="after")
     def _references(self) -> Recipe:
