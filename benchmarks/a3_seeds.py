@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,25 @@ RECIPE = REPOSITORY / "recipes" / "tiny.yaml"
 RESAMPLES = 10_000
 
 
-def run_seed(seed: int, runs: Path) -> Path:
+def run_seed(seed: int, runs: Path, overrides: Sequence[str] = ()) -> Path:
     """The folder of a finished run of one seed; what was done before is skipped."""
     name = f"tiny-seed{seed}"
     command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(runs)]
-    command += ["--set", f"seed={seed}", "--set", f"name={name}"]
+    for override in (f"seed={seed}", f"name={name}", *overrides):
+        command += ["--set", override]
     subprocess.run(command, check=True, cwd=REPOSITORY, stdout=sys.stderr)
     return runs / name
 
 
-def rollouts(run: Path, stage: str) -> dict[str, np.ndarray]:
+def artifact(run: Path, stage: str) -> Path:
+    """The last finished artifact of a stage; `stage` is its full name."""
+    manifests = list(run.glob(f"{stage}-????????/manifest.json"))
+    return max(manifests, key=lambda p: p.stat().st_mtime).parent
+
+
+def rollouts(run: Path, stage: str, task_set: str = "puzzles") -> dict[str, np.ndarray]:
     """Per problem (sorted by id): mean right over its samples, and the flat columns right and thinks."""
-    manifests = sorted(run.glob(f"{stage}-*/manifest.json"), key=lambda p: p.stat().st_mtime)
-    table = pq.read_table(manifests[-1].parent / "rollouts")
+    table = pq.read_table(artifact(run, stage) / "rollouts" / task_set)
     right = np.array([outcome == "right" for outcome in table["outcome"].to_pylist()])
     thinks = np.array(table["thinks"].to_pylist())
     ids, inverse = np.unique(np.array(table["problem_id"].to_pylist()), return_inverse=True)

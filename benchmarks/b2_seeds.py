@@ -1,0 +1,74 @@
+"""B2, B3, B5, B6: the held-out puzzles along the whole of tiny, over seeds of the whole run.
+
+    python -m benchmarks.b2_seeds --seeds 0 1 2 --jobs 1
+
+Runs recipes/tiny.yaml once a seed, then pairs checkpoints problem by problem, as a3_seeds does: a problem scores its
+mean over k samples and seeds, the interval is a bootstrap over problems. With more than one job the seeds run beside
+each other, which changes no result. A script that was cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.a3_seeds import RECIPE, REPOSITORY, interval, rollouts, run_seed
+from thinkling.pipeline.recipe import Recipe, load_recipe
+from thinkling.stages.evaluate.config import EvaluateConfig
+
+TASK_SET, WORSE = "puzzles", -0.02
+
+
+def chat_evaluations(recipe: Recipe) -> list[str]:
+    """The evaluations that ask for the puzzles in chat form, in the recipe's order."""
+    return [
+        name
+        for name, stage in recipe.stages.items()
+        if isinstance(stage, EvaluateConfig)
+        and TASK_SET in stage.task_sets
+        and stage.task_sets[TASK_SET].form == "chat"
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
+    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other, each of the recipe's threads")
+    arguments = parser.parse_args()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = list(pool.map(lambda seed: run_seed(seed, arguments.runs), arguments.seeds))
+    names = chat_evaluations(load_recipe(RECIPE))
+    # Stage → seeds × problems.
+    means: dict[str, np.ndarray] = {}
+    for name in names:
+        found = [rollouts(run, name, TASK_SET) for run in runs]
+        assert all(list(f["ids"]) == list(found[0]["ids"]) for f in found)
+        means[name] = np.stack([f["per_problem"] for f in found])
+
+    def entry(per_seed_SP: np.ndarray, **beside: Any) -> dict[str, Any]:
+        low, high = interval(per_seed_SP.mean(axis=0))
+        value, n = float(per_seed_SP.mean()), per_seed_SP.shape[1]
+        return {"value": value, "low": low, "high": high, "n": n, "runs": per_seed_SP.mean(axis=1).tolist(),
+                "unit": "avg@8", **beside}  # fmt: skip
+
+    last = names[-1]
+    steps = {f"{a} → {b}": interval((means[b] - means[a]).mean(axis=0)) for a, b in pairwise(names)}
+    fallen = [step for step, (_, high) in steps.items() if high < WORSE]
+    found = {
+        "B2": entry(means["evaluate_dpd"] - means["evaluate_sft"]),
+        "B3": entry(means[last] - means["evaluate_dpd"]),
+        "B5": entry(means[last], by_stage={name: values.mean(axis=1).tolist() for name, values in means.items()}),
+        "B6": {"value": len(fallen), "n": len(steps), "runs": fallen, "unit": "transitions", "intervals": steps},
+    }
+    print(json.dumps({"measurements": found}))
+
+
+if __name__ == "__main__":
+    main()
