@@ -1,0 +1,1 @@
+"""`thinkling evidence`: training runs that differ in one thing, paired by seed, with intervals."""

@@ -1,0 +1,224 @@
+"""What the three experiments run: their arms, each a recipe with stated fields overridden.
+
+Arms of a seed share a run directory, so stages that are equal are one artifact. An arm's own stage bears the same name
+in all arms of an experiment: a stage's seed follows from its name, so arms start from the same weights and see the same
+order of data wherever their settings are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+
+from thinkling.data.artifact import Artifact
+from thinkling.errors import UserError
+from thinkling.pipeline.evidence.compute import dpd_passes, steps_for
+from thinkling.pipeline.recipe import Recipe
+from thinkling.stages.base import StageConfig
+from thinkling.stages.dpd.config import DpdConfig
+from thinkling.stages.pretrain.config import PretrainConfig
+from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.sources import TasksSource
+
+S = TypeVar("S", bound=StageConfig)
+
+Overrides = list[str]
+"""As on the command line: `stages.dpd.steps=80`."""
+Done = Mapping[str, Mapping[str, Artifact]]
+"""Arm → stage → artifact, of the arms that are finished."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One setting. `overrides` may depend on what the arms before it found, as where compute is matched."""
+
+    name: str
+    title: str
+    overrides: Callable[[Recipe, Done], Overrides]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms that are compared, seed by seed."""
+
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+    targets: tuple[str, ...]
+    """Stages that every arm runs, with what they rest on."""
+    pairs: tuple[tuple[str, str], ...]
+    """(arm, arm that is subtracted from it)."""
+    metric: str
+    """What is compared; other figures stand beside it."""
+    unit: str
+    lower_is_better: bool
+    seeds: tuple[int, ...]
+
+
+ROWS_A_STEP = 8
+UNIT_STEPS = 25
+"""Phases are whole numbers of 200 rows: then every share below is a whole number of rows, and arms agree exactly."""
+PHASES = (("warm-up", 1), ("stable, first part", 5), ("stable, second part", 6), ("decay", 5))
+"""Names and lengths in units. The first two together are as long as the third: a mixture that is 10:90 in them and
+90:10 in the third has spent the same rows of every source as one that is 50:50 throughout."""
+PEAK, LAST = 4.0e-3, 4.0e-5
+DECAY_SHARE_HQ = 0.9
+HQ, MQ = {"hq-pages": 0.75, "hq-docstrings": 0.25}, {"mq-pages-corrupted": 0.6, "mq-topics": 0.4}
+
+
+def mixture(hq: float) -> dict[str, float]:
+    """Source → share at a share `hq` of high-quality text."""
+    parts = {n: hq * s for n, s in HQ.items()} | {n: (1 - hq) * s for n, s in MQ.items()}
+    return {name: round(share, 6) for name, share in parts.items()}
+
+
+def phases(first: float, second: float, row_length: int) -> list[dict[str, Any]]:
+    """Phases of a run whose plateau begins with a share `first` of high-quality text and goes on with `second`."""
+    shares = (first, first, second, DECAY_SHARE_HQ)
+    rates = ([0.0, PEAK], PEAK, PEAK, [PEAK, LAST])
+    return [
+        {
+            "name": name,
+            "tokens": units * UNIT_STEPS * ROWS_A_STEP * row_length,
+            "learning_rate": rate,
+            "mixture": mixture(share),
+            **({"decay": True} if name == "decay" else {}),
+        }
+        for (name, units), share, rate in zip(PHASES, shares, rates, strict=True)
+    ]
+
+
+def _fg_wsd(first: float, second: float) -> Callable[[Recipe, Done], Overrides]:
+    def overrides(recipe: Recipe, done: Done) -> Overrides:
+        pretrain = _stage(recipe, "pretrain", PretrainConfig)
+        length = pretrain.row_length
+        return [
+            "sources.pages.pages_per_family=1400",
+            "stages.pretrain.evaluate_rows=128",
+            f"stages.pretrain.batch_tokens={ROWS_A_STEP * length}",
+            f"stages.pretrain.phases={_flow(phases(first, second, length))}",
+        ]
+
+    return overrides
+
+
+def _same(recipe: Recipe, done: Done) -> Overrides:
+    return []
+
+
+def _kd_alone(recipe: Recipe, done: Done) -> Overrides:
+    return _matched(recipe, done, ("dpo", "kl_negative"))
+
+
+def _dpo_alone(recipe: Recipe, done: Done) -> Overrides:
+    return _matched(recipe, done, ("kl_positive", "kl_negative", "kl_solved"))
+
+
+def _matched(recipe: Recipe, done: Done, without: tuple[str, ...]) -> Overrides:
+    """Fewer terms for more steps, until passes over tokens are those of dpd."""
+    dpd = _stage(recipe, "dpd", DpdConfig)
+    weights = dpd.weights.model_copy(update=dict.fromkeys(without, 0.0))
+    steps = steps_for(done["dpd"]["dpd"], dpd, dpd.model_copy(update={"weights": weights}))
+    return [f"stages.dpd.weights={_flow(weights.model_dump())}", f"stages.dpd.steps={steps}"]
+
+
+def _more_sft(recipe: Recipe, done: Done) -> Overrides:
+    return _sft(recipe, done, "sft")
+
+
+def _clean_sft(recipe: Recipe, done: Done) -> Overrides:
+    return _sft(recipe, done, "sft_teacher")
+
+
+def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
+    """SFT in dpd's place, on examples as stage `like` has them, as many as cost what dpd cost: a third of its passes
+    over tokens, since a training step is three."""
+    sft, examples_of = _stage(recipe, "sft", SftConfig), _stage(recipe, like, SftConfig)
+    counts = done["dpd"][like].counts
+    used = counts["kept"] * counts["rows"] / (counts["rows"] + counts["rows_left_over"])
+    tokens_each = counts["tokens"] / used
+    examples = examples_of.examples
+    source = recipe.sources[examples.source]
+    assert isinstance(source, TasksSource)
+    wanted = dpd_passes(done["dpd"]["dpd"], _stage(recipe, "dpd", DpdConfig)).total / 3 / tokens_each
+    stage = sft.model_dump(mode="json") | {
+        "inputs": {"model": recipe.stages["dpd"].inputs["model"]},
+        "epochs": 1.0,
+        "examples": examples.model_dump(mode="json")
+        | {"problems_per_family": max(1, round(wanted / len(source.families)))},
+    }
+    return [f"stages.dpd={_flow(stage)}"]
+
+
+def _flow(value: Any) -> str:
+    """A value on one line of YAML. JSON would not do: YAML reads its 4e-05 as text."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**9).strip()
+
+
+def _stage(recipe: Recipe, name: str, kind: type[S]) -> S:
+    stage = recipe.stages.get(name)
+    if not isinstance(stage, kind):
+        raise UserError(
+            f"{recipe.name}: evidence needs a stage {name!r} of kind {kind.__name__.removesuffix('Config').lower()}; "
+            "take recipes/evidence.yaml, or give your recipe such a stage"
+        )
+    return stage
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            name="fg-wsd",
+            question="Does the order of the mixture inside the plateau matter?",
+            arms=(
+                Arm("wsd", "WSD: 50% high-quality text through the plateau", _fg_wsd(0.5, 0.5)),
+                Arm("fg_equal", "FG-WSD: 10%, then 90%; the same rows of every source", _fg_wsd(0.1, 0.9)),
+                Arm("fg_rich", "FG-WSD: 50%, then 90%; more high-quality text", _fg_wsd(0.5, 0.9)),
+            ),
+            targets=("pretrain",),
+            pairs=(("fg_equal", "wsd"), ("fg_rich", "wsd")),
+            metric="loss on held-out high-quality text",
+            unit="nats/token",
+            lower_is_better=True,
+            seeds=tuple(range(8)),
+        ),
+        Experiment(
+            name="dpd",
+            question="Does DPD beat its parts, and more SFT, at equal compute?",
+            arms=(
+                Arm("dpd", "all three terms", _same),
+                Arm("sft_more", "more SFT, examples as before", _more_sft),
+                Arm("sft_clean", "more SFT, clean traces", _clean_sft),
+                Arm("dpo_alone", "the DPO term alone", _dpo_alone),
+                Arm("kd_alone", "KL to the teacher on right answers alone", _kd_alone),
+            ),
+            targets=("evaluate_sft", "evaluate_dpd"),
+            pairs=(
+                ("dpd", "sft_more"),
+                ("dpd", "sft_clean"),
+                ("dpd", "dpo_alone"),
+                ("dpd", "kd_alone"),
+                ("dpd", "sft"),
+            ),
+            metric="avg@8 on held-out puzzles",
+            unit="avg@8",
+            lower_is_better=False,
+            seeds=tuple(range(5)),
+        ),
+        Experiment(
+            name="rl",
+            question="What does GRPO straight from SFT bring: more thinking, or better thinking?",
+            arms=(Arm("rl", "GRPO from the SFT checkpoint", _same),),
+            targets=("evaluate_sft", "evaluate_rl"),
+            pairs=(("rl", "sft"),),
+            metric="avg@8 on held-out puzzles",
+            unit="avg@8",
+            lower_is_better=False,
+            seeds=tuple(range(3)),
+        ),
+    )
+}
