@@ -63,7 +63,7 @@ def test_the_loss_weighs_high_quality_sources_after_the_last_phase(tmp_path: Pat
     lines = [json.dumps({"step": i, "phase": phase, "rows": rows}) for i, (phase, rows) in enumerate(steps)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     found = outcomes.loss_outcome(Artifact(tmp_path, {"counts": {"sources": {"hq-pages": {"rows": 15}}}}))
-    assert found["value"] == pytest.approx(0.75 * 2 + 0.25 * 4)
+    assert found["value"] == pytest.approx(0.8 * 4 + 0.2 * 2)
     assert found["plateau_rows"] == {"hq-pages": 7, "mq-topics": 9}
 
 
