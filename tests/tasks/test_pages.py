@@ -27,7 +27,7 @@ def test_stated_forms() -> None:
     assert document(CALC, with_trace=False) == "calc 47*83=3901\n"
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.verifier != "program"])
 @given(seed=st.integers(0, 2**63 - 1))
 def test_the_pages_answer_is_verified_right(name: str, seed: int) -> None:
     problem = FAMILIES[name].sample(random.Random(seed))
@@ -36,6 +36,14 @@ def test_the_pages_answer_is_verified_right(name: str, seed: int) -> None:
     assert verify(problem, document_answer(completion)).outcome is Outcome.RIGHT
     assert document_answer(completion + "sum A1") == problem.answer
     assert document_answer(completion.removesuffix("\n") + "<|endoftext|>") == problem.answer
+
+
+@given(seed=st.integers(0, 2**63 - 1))
+def test_the_page_of_a_program_ends_with_its_code(seed: int) -> None:
+    problem = FAMILIES["program"].sample(random.Random(seed))
+    completion = document(problem).removeprefix(document_prompt(problem))
+    assert document_answer(completion) == problem.answer
+    assert document(problem, with_trace=False) == f"{problem.question}={problem.answer}\n"
 
 
 @pytest.mark.parametrize("completion", ["", "B+5=6", "\n.7", "47*83<tool_call>\n{}\n</tool_call>\n", "5.\n"])

@@ -30,13 +30,17 @@ from thinkling.verify.verdict import Outcome, Verdict, read_reply
 MOST_WORKERS = 16
 MOST_SUITES = 10_000
 """Problems whose tests are kept taken apart."""
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE)
+_FENCE = re.compile(
+    r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE
+)
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
+Key = tuple[Tests, str | None]
+"""All tests of a problem, and the program read from a completion."""
 
 
 def read_program(completion: str) -> str | None:
-    """The program in what a model wrote: its last fenced block, else the whole reply. None where nothing is readable."""
+    """The program in what a model wrote: the last fenced block, else all of it. None where nothing is readable."""
     reply = read_reply(completion)
     if reply is None:
         return None
@@ -68,28 +72,29 @@ class ProgramVerifier:
             return [Verdict(Outcome.ERROR, "sandbox", str(error))] * len(samples)
         return [verdicts[key] for key in keys]
 
-    def _judge(self, keys: Sequence[tuple[Tests, str | None]]) -> dict[tuple[Tests, str | None], Verdict]:
-        verdicts = {(tests, code): Verdict(Outcome.UNVERIFIABLE, "tests", "the problem has no tests")
-                    for tests, code in keys if not tests}
-        verdicts |= {(tests, code): Verdict(Outcome.WRONG, "extract", "no readable program")
-                     for tests, code in keys if tests and code is None}
-        asked = [(tests, code) for tests, code in keys if tests and code is not None]
-        if not asked:
+    def _judge(self, keys: Sequence[Key]) -> dict[Key, Verdict]:
+        verdicts: dict[Key, Verdict] = {}
+        programs: dict[Key, str] = {}
+        for tests, code in keys:
+            if not tests:
+                verdicts[tests, code] = Verdict(Outcome.UNVERIFIABLE, "tests", "the problem has no tests")
+            elif code is None:
+                verdicts[tests, code] = Verdict(Outcome.WRONG, "extract", "no readable program")
+            else:
+                programs[tests, code] = code
+        if not programs:
             return verdicts
         sandbox = self._open()
-        suites = self._read(sandbox, list(dict.fromkeys(tests for tests, _ in asked)))
-        jobs: dict[tuple[Tests, str | None], Job] = {}
-        for tests, code in asked:
-            suite = suites[tests]
-            if isinstance(suite, UnreadableTests):
-                verdicts[tests, code] = Verdict(Outcome.UNVERIFIABLE, "tests", str(suite))
+        suites = self._read(sandbox, list(dict.fromkeys(tests for tests, _ in programs)))
+        runs: list[tuple[Key, Suite, Job]] = []
+        for key, code in programs.items():
+            suite = suites[key[0]]
+            if isinstance(suite, Suite):
+                runs.append((key, suite, suite.job(code)))
             else:
-                jobs[tests, code] = suite.job(code)
-        for (tests, code), run in zip(jobs, sandbox.run_many(list(jobs.values())), strict=True):
-            suite = suites[tests]
-            assert isinstance(suite, Suite)
-            verdicts[tests, code] = _verdict(suite, run)
-        return verdicts
+                verdicts[key] = Verdict(Outcome.UNVERIFIABLE, "tests", str(suite))
+        outcomes = sandbox.run_many([job for _, _, job in runs])
+        return verdicts | {key: _verdict(suite, run) for (key, suite, _), run in zip(runs, outcomes, strict=True)}
 
     def _read(self, sandbox: Sandbox, wanted: Sequence[Tests]) -> dict[Tests, Suite | UnreadableTests]:
         with self._lock:

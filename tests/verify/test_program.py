@@ -1,0 +1,146 @@
+"""Programs judged by their tests. What a sandbox is for is tested in tests/sandbox."""
+
+import dataclasses
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from thinkling.sandbox.limits import Limits
+from thinkling.sandbox.outcome import SandboxUnavailable, unavailable
+from thinkling.sandbox.sandbox import Sandbox
+from thinkling.tasks.corruption import corrupt
+from thinkling.tasks.mbpp import read_mbpp
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.problemset import generate
+from thinkling.verify import program, registry
+from thinkling.verify.program import ProgramVerifier, read_program
+from thinkling.verify.verdict import Outcome
+
+DOUBLE = Problem(
+    "0", "program", "Write f, which doubles.", "", "", "program",
+    tests=("assert f(2) == 4",), hidden_tests=("assert f('ab') == 'abab'", "assert f(0) == 0"),
+)  # fmt: skip
+RIGHT = "def f(x): return x * 2"
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[ProgramVerifier]:
+    try:
+        sandbox = Sandbox(Limits(cpu_seconds=2, wall_seconds=30.0), workers=2)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    with sandbox:
+        yield ProgramVerifier(sandbox)
+
+
+@pytest.mark.parametrize(
+    ("completion", "outcome", "tier", "detail"),
+    [
+        (RIGHT, Outcome.RIGHT, "tests", "3 tests passed"),
+        (f"<think>\nTwice.\n</think>\n\n{RIGHT}<|im_end|>", Outcome.RIGHT, "tests", "3 tests passed"),
+        (f"First\n```python\n1/0\n```\nor\n```python\n{RIGHT}\n```\nDone.", Outcome.RIGHT, "tests", "3 tests passed"),
+        ("def f(x): return 4", Outcome.WRONG, "tests", "1 of 3 tests passed"),
+        ("def f(x): return x + 2", Outcome.WRONG, "tests", "1 of 3 tests passed, TypeError"),
+        ("def g(x): return x * 2", Outcome.WRONG, "tests", "0 of 3 tests passed, NameError"),
+        ("def f(x) return", Outcome.WRONG, "tests", "0 of 3 tests passed, SyntaxError"),
+        ("print('3 tests passed')", Outcome.WRONG, "tests", "0 of 3 tests passed, NameError"),
+        ("while True: pass", Outcome.WRONG, "limits", "timeout: more than 2 s of processor time"),
+        (f"{RIGHT}\nimport os\nos.fork()", Outcome.WRONG, "tests", "0 of 3 tests passed, PermissionError"),
+        ("<think>\nso", Outcome.WRONG, "extract", "no readable program"),
+        ("", Outcome.WRONG, "extract", "no readable program"),
+    ],
+)  # fmt: skip
+def test_verdicts(verifier: ProgramVerifier, completion: str, outcome: Outcome, tier: str, detail: str) -> None:
+    verdict = verifier(DOUBLE, completion)
+    assert (verdict.outcome, verdict.tier, verdict.detail) == (outcome, tier, detail)
+
+
+def test_a_program_that_knows_the_public_tests_alone_is_wrong(verifier: ProgramVerifier) -> None:
+    assert verifier(dataclasses.replace(DOUBLE, hidden_tests=()), "f = {2: 4}.get").outcome is Outcome.RIGHT
+    assert verifier(DOUBLE, "f = {2: 4}.get").outcome is Outcome.WRONG
+
+
+def test_without_readable_tests_nothing_is_decided(verifier: ProgramVerifier) -> None:
+    for tests, detail in (((), "the problem has no tests"), (("assert f(",), "'assert f(': SyntaxError")):
+        verdict = verifier(dataclasses.replace(DOUBLE, tests=tests, hidden_tests=()), RIGHT)
+        assert (verdict.outcome, verdict.tier) == (Outcome.UNVERIFIABLE, "tests")
+        assert verdict.detail.startswith(detail)
+
+
+def test_many_come_back_in_order_and_equal_programs_run_once(
+    verifier: ProgramVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    run_many = Sandbox.run_many
+    monkeypatch.setattr(Sandbox, "run_many", lambda self, jobs: asked.append(len(jobs)) or run_many(self, jobs))
+    other = dataclasses.replace(DOUBLE, tests=("assert f(1) == 3",), hidden_tests=())
+    samples = [
+        (DOUBLE, RIGHT),
+        (other, RIGHT),
+        (DOUBLE, "no"),
+        (other, "f = lambda x: x + 2"),
+        (DOUBLE, RIGHT),
+        (DOUBLE, ""),
+    ]
+    verdicts = verifier.verify_many(samples)
+    expected = ["right", "wrong", "wrong", "right", "right", "wrong"]
+    assert [v.outcome.value for v in verdicts] == expected
+    assert asked == [4]
+    assert verdicts == [verifier(*sample) for sample in samples]
+
+
+def test_no_sandbox_is_an_error_and_never_a_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: object) -> Sandbox:
+        raise SandboxUnavailable("sandbox: this kernel has no Landlock")
+
+    monkeypatch.setattr(program, "Sandbox", missing)
+    verdicts = ProgramVerifier().verify_many([(DOUBLE, RIGHT), (DOUBLE, "no")])
+    assert [(v.outcome, v.tier) for v in verdicts] == [(Outcome.ERROR, "sandbox")] * 2
+    assert verdicts[0].detail == "sandbox: this kernel has no Landlock"
+
+
+def test_a_run_that_the_sandbox_could_not_make_is_an_error(
+    verifier: ProgramVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier(DOUBLE, RIGHT)  # its tests are read
+    monkeypatch.setattr(Sandbox, "run_many", lambda self, jobs: [unavailable("killed", len(job.steps)) for job in jobs])
+    verdict = verifier(DOUBLE, RIGHT)
+    assert (verdict.outcome, verdict.tier, verdict.detail) == (Outcome.ERROR, "sandbox", "killed")
+
+
+def test_the_registry_knows_it() -> None:
+    assert registry.resolve("program") is program.verify
+
+
+def test_the_generator_and_python_agree(verifier: ProgramVerifier) -> None:
+    """Expected values come from tasks/programs.py alone; here the described programs really run."""
+    problems = generate({"program": {"min_steps": 1, "max_steps": 5}}, "train", 60, seed=1)
+    verdicts = verifier.verify_many([(p, f"<think>\n{p.trace}\n</think>\n\n{p.answer}<|im_end|>") for p in problems])
+    assert {v.outcome for v in verdicts} == {Outcome.RIGHT}
+    rng = random.Random(0)
+    damaged = [corrupt(p, rng, 1.0) for p in problems]
+    outcomes = [
+        v.outcome for v in verifier.verify_many([(p, d.answer) for p, d in zip(problems, damaged, strict=True)])
+    ]
+    assert outcomes.count(Outcome.WRONG) > 40
+    assert set(outcomes) <= {Outcome.RIGHT, Outcome.WRONG}
+
+
+def test_reference_solutions_of_mbpp_pass(verifier: ProgramVerifier) -> None:
+    if not os.environ.get("THINKLING_DATA"):
+        pytest.skip("THINKLING_DATA is not set")
+    path = Path(os.environ["THINKLING_DATA"]) / "mbpp" / "mbpp.jsonl"
+    problems = random.Random(0).sample(read_mbpp([path]), 40)
+    assert all(problem.tests and problem.answer for problem in problems)
+    verdicts = verifier.verify_many([(problem, f"```python\n{problem.answer}\n```") for problem in problems])
+    assert {v.outcome for v in verdicts} == {Outcome.RIGHT}
+
+
+def test_read_program() -> None:
+    assert read_program("```\na\n```") == "a\n"
+    assert read_program("a = '''\n```'''\nb") == "a = '''\n```'''\nb"
+    assert json.loads(read_program("<think></think>\n\n[1,\n 2]<|im_end|>")) == [1, 2]
