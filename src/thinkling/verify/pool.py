@@ -25,15 +25,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["equal", "different", "unreadable", "undecided", "exhausted", "timeout", "failed"]
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 DEADLINE_SECONDS = 5.0
-SLICE_SECONDS = 0.25
-"""The first slice; each further one is GROWTH times as long, up to the deadline."""
+SLICE_SECONDS = 0.05
+"""Processor time of the first slice: what a comparison without end costs the others of its batch. Each further one is
+GROWTH times as long, up to the deadline, which is clock time."""
 GROWTH = 4
 MEMORY_BYTES = 2 << 30
 MOST_COMPARISONS = 1000
 """After which a worker is replaced: sympy's caches only grow."""
 _TRIES = 2
+_TICK = 0.01
+_PROCESS_CLOCK = 2
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class _Worker:
     job: _Job | None = None
     started: float = 0.0
     expires: float = 0.0
+    slice: float = 0.0
+    cpu: float = 0.0
+    """Processor time that it had used when it began."""
     final: bool = True
     """Whether it runs to the deadline, not for a slice."""
     received: bytearray = field(default_factory=bytearray)
@@ -255,6 +261,7 @@ class _Batch:
             seconds = self.pool.slice_seconds * GROWTH**job.slices
             crowded = self.total - len(self.found) > self.pool.size
             worker.final = not crowded or seconds * GROWTH > self.pool.deadline_seconds
+            worker.slice, worker.cpu = seconds, _cpu_seconds(worker.pid)
             worker.expires = worker.started + (self.pool.deadline_seconds if worker.final else seconds)
             worker.received.clear()
             selector.register(worker.channel, selectors.EVENT_READ, worker)
@@ -298,10 +305,18 @@ class _Batch:
         if worker.final:
             detail = f"killed after {self.pool.deadline_seconds:g} s"
             self._finish(worker, selector, self._reply(worker, "timeout", detail))
+        elif (left := self._left(worker)) > 0:
+            worker.expires = time.monotonic() + left
+            return
         else:
             job.slices += 1
             self._again(worker, selector)
         self.pool.end(worker)
+
+    def _left(self, worker: _Worker) -> float:
+        """Seconds of its slice that a worker has not had, on a machine with more to do; none at the deadline."""
+        left = worker.slice - (_cpu_seconds(worker.pid) - worker.cpu)
+        return min(left, worker.started + self.pool.deadline_seconds - time.monotonic()) if left > _TICK else 0.0
 
     def _died(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
         """By its own limits or another's doing: once more, in a new worker; a second death is the comparison's own."""
@@ -323,6 +338,14 @@ class _Batch:
         selector.unregister(worker.channel)
         self.waiting.setdefault(worker.job.slices, deque()).append(worker.job)
         worker.job = None
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of another process (clock_getcpuclockid); 0 where it is gone."""
+    try:
+        return time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)
+    except OSError:
+        return 0.0
 
 
 _shared: tuple[int, Pool] | None = None

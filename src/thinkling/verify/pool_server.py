@@ -26,6 +26,26 @@ PROBES = (
     (r"\frac{1}{2004!}", r"\frac{1}{2006!}", False),
 )
 """Compared before the first fork: a math-verify that does not work is an error, not a wrong answer."""
+WARM_UP = (
+    (r"\frac{\sqrt{3}}{2} + \pi", r"\pi + \frac{\sqrt{3}}{2} + 0"),
+    ("(x+1)^2", "x^2 + 2x + 1"),
+    ("y = 2x + 3", "2x - y + 3 = 0"),
+    (r"\sin^2 x + \cos x - \log_{2} y", r"\cos x + \sin^2 x - \log_2 y"),
+    ("-1 + 2i", "2i - 1"),
+    (r"\sqrt[3]{2}", "2^{1/3}"),
+    (r"\frac{x-1}{2y}", r"\frac{-1+x}{2 \times y}"),
+    ("e^{2x}", "(e^x)^2"),
+    ("x_1!", "x_{1}!"),
+    ("x + y < 2", "2 > y + x"),
+    ("x^{12}", "x^{123}"),
+    (r"12\sqrt{345}", r"\frac{12\sqrt{3}}{45}"),
+    ("x^2 + 24x + 144", "(x+12)^2"),
+    (r"\frac{12x^{10} - 3y}{45(x+1)}", r"3x^2y^{12} - 123xy + 45"),
+    (r"12\pi - 3.45", r"\frac{123}{45}\pi"),
+    (r"a^2b^{-1} + \frac{a}{b^2}", "-12a(b - 3)^{2} + c"),
+)
+"""Compared once for the caches that they fill, of algebra and of the parser, which learns sequences of tokens: every
+worker begins with them, and no first comparison of its kind outlasts a slice."""
 
 
 def main() -> None:
@@ -59,12 +79,14 @@ def main() -> None:
 
 
 def _probe() -> str | None:
-    """Loads math-verify, and warms the caches that every worker will share."""
+    """Loads math-verify; None where it works."""
     from thinkling.verify.symbolic import compare
 
     for reference, answer, expected in PROBES:
         if compare(reference, answer, "") is not expected:
             return f"math-verify does not work: {reference} and {answer}"
+    for reference, answer in WARM_UP:
+        compare(reference, answer, "")
     return None
 
 
