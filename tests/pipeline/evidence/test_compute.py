@@ -14,7 +14,7 @@ from thinkling.pipeline.evidence.compute import dpd_passes, sft_passes, steps_fo
 from thinkling.pipeline.recipe import Recipe, load_recipe
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import FILE, Pair, Side, write_pairs
-from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.sft.config import ExamplesConfig, SftConfig
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "evidence.yaml"
 PROMPT, POSITIVE, NEGATIVE, SOLVED = 10, 30, 20, 25
@@ -98,7 +98,8 @@ def test_fewer_terms_run_for_more_steps_at_equal_passes(dpd: Artifact) -> None:
 
 def test_arms_of_dpd_are_sized_by_what_dpd_cost(dpd: Artifact) -> None:
     base = load_recipe(RECIPE)
-    counts = {"tokens": 60_000, "kept": 1000, "rows": 500, "rows_left_over": 0}
+    # 48,000 tokens in 400 rows, and 100 rows that were left over: 60,000 in all.
+    counts = {"tokens": 48_000, "rows": 400, "rows_left_over": 100}
     before = Artifact(dpd.path, {"counts": counts})
     done = {"dpd": {"dpd": dpd, "sft": before, "sft_teacher": before}}
     stage = base.stages["dpd"]
@@ -114,15 +115,23 @@ def test_arms_of_dpd_are_sized_by_what_dpd_cost(dpd: Artifact) -> None:
         sft = recipes[name].stages["dpd"]
         assert isinstance(sft, SftConfig)
         assert sft.inputs == {"model": "sft"}
-        conversations = sft.examples.problems_per_family * 6
-        assert conversations * 60 * 3 == pytest.approx(total, abs=6 * 60 * 3 / 2 + 1)
-        assert (sft.examples.corrupted > 0) == (name == "sft_more")
+        (before_it,) = _sets(base.stages["sft_teacher" if name == "sft_clean" else "sft"])
+        (examples,) = _sets(sft)
+        tokens = 60_000 * examples.problems_per_family / before_it.problems_per_family
+        assert tokens * 3 == pytest.approx(total, abs=60_000 * 3 / before_it.problems_per_family)
+        assert examples.without_trace == before_it.without_trace
+        assert (examples.corrupted > 0) == (name == "sft_more")
     for name, alone in (("dpo_alone", {"dpo"}), ("kd_alone", {"kl_positive"})):
         dpd_arm = recipes[name].stages["dpd"]
         assert isinstance(dpd_arm, DpdConfig)
         weights = dpd_arm.weights.model_dump()
         assert {k for k in ("dpo", "kl_positive", "kl_negative") if weights[k]} == alone
         assert dpd_arm.steps > stage.steps
+
+
+def _sets(stage: object) -> list[ExamplesConfig]:
+    assert isinstance(stage, SftConfig)
+    return stage.examples if isinstance(stage.examples, list) else [stage.examples]
 
 
 def test_sft_passes_are_three_a_token() -> None:

@@ -34,9 +34,19 @@ def small(recipe_data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
     return path
 
 
-def test_fg_wsd_arms_see_equal_tokens_and_are_skipped_when_done(small: Path, tmp_path: Path) -> None:
+def test_fg_wsd_arms_see_equal_tokens_and_go_on_where_they_were_cut_off(small: Path, tmp_path: Path) -> None:
     told: list[str] = []
+
+    def kill(line: str) -> None:
+        told.append(line)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        seed.run_seed(FG_WSD, small, 3, tmp_path / "runs", QUIET, kill)
     result = seed.run_seed(FG_WSD, small, 3, tmp_path / "runs", QUIET, told.append)
+    assert told[0].startswith("seed 3: wsd done, ")
+    assert told[1] == "seed 3: wsd done, was there already"
+    assert [line.split()[2] for line in told[2:]] == ["fg_equal", "fg_rich"]
     found = result["arms"]
     assert list(found) == ["wsd", "fg_equal", "fg_rich"]
     for key in ("plateau_rows", "sources"):

@@ -15,13 +15,12 @@ import yaml
 
 from thinkling.data.artifact import Artifact
 from thinkling.errors import UserError
-from thinkling.pipeline.evidence.compute import dpd_passes, steps_for
+from thinkling.pipeline.evidence.compute import TRAINING, dpd_passes, steps_for
 from thinkling.pipeline.recipe import Recipe
 from thinkling.stages.base import StageConfig
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.sources import TasksSource
 
 S = TypeVar("S", bound=StageConfig)
 
@@ -138,20 +137,22 @@ def _clean_sft(recipe: Recipe, done: Done) -> Overrides:
 def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
     """SFT in dpd's place, on examples as stage `like` has them, as many as cost what dpd cost: a third of its passes
     over tokens, since a training step is three."""
-    sft, examples_of = _stage(recipe, "sft", SftConfig), _stage(recipe, like, SftConfig)
+    sft, model = _stage(recipe, "sft", SftConfig), _stage(recipe, like, SftConfig)
     counts = done["dpd"][like].counts
-    used = counts["kept"] * counts["rows"] / (counts["rows"] + counts["rows_left_over"])
-    tokens_each = counts["tokens"] / used
-    examples = examples_of.examples
-    source = recipe.sources[examples.source]
-    assert isinstance(source, TasksSource)
-    wanted = dpd_passes(done["dpd"]["dpd"], _stage(recipe, "dpd", DpdConfig)).total / 3 / tokens_each
+    tokens = counts["tokens"] * (counts["rows"] + counts["rows_left_over"]) / counts["rows"] / model.epochs
+    wanted = dpd_passes(done["dpd"]["dpd"], _stage(recipe, "dpd", DpdConfig)).total / TRAINING
+    sets = model.examples if isinstance(model.examples, list) else [model.examples]
     stage = sft.model_dump(mode="json") | {
         "inputs": {"model": recipe.stages["dpd"].inputs["model"]},
         "epochs": 1.0,
-        "examples": examples.model_dump(mode="json")
-        | {"problems_per_family": max(1, round(wanted / len(source.families)))},
+        "examples": [
+            one.model_dump(mode="json")
+            | {"problems_per_family": max(1, round(one.problems_per_family * wanted / tokens))}
+            for one in sets
+        ],
     }
+    if len(sets) == 1:
+        (stage["examples"],) = stage["examples"]
     return [f"stages.dpd={_flow(stage)}"]
 
 
