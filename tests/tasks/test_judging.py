@@ -16,9 +16,9 @@ from thinkling.tasks.writing import grade
 
 
 def test_form() -> None:
-    assert question("write KDA5", "ADFKP!", "KDA") == "judge write KDA5\nADFKP!\nKDA"
+    assert question("write KDA", "DKA!", "KDD") == "judge write KDA\nDKA!\nKDD"
     with pytest.raises(ValueError, match="one line"):
-        question("write KDA5", "A!\nB!", "KDA")
+        question("write KDA", "A!\nB!", "KDA")
 
 
 @given(st.integers(0, 2**63 - 1))

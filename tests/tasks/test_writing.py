@@ -16,52 +16,52 @@ from thinkling.tasks.writing import NOTHING, WRITE, Grade, damage, grade
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("ADFKP!", Grade(1, 1, 1, 1)),
-        ("ABDKZ!", Grade(1, 1, 1, 1)),
-        ("ADFKP", Grade(1, 1, 1, 0)),
-        ("ADFKP.!", Grade(1, 1, 1, 0)),
-        ("ADFP!", Grade(2 / 3, 1, 0.8, 1)),
-        ("AADKP!", Grade(2 / 3, 3 / 4, 1, 1)),
-        ("KDABC!", Grade(1, 2 / 4, 1, 1)),
-        ("A!", Grade(1 / 3, 0, 0.2, 1)),
+        ("KDA!", Grade(1, 1, 1)),
+        ("ADK!", Grade(1, 1, 1)),
+        ("KDA", Grade(1, 1, 0)),
+        ("KDA!!", Grade(1, 1, 0)),
+        ("K!DA", Grade(1, 1, 0)),
+        ("KD!", Grade(2 / 3, 1, 1)),
+        ("KDAXY!", Grade(1, 3 / 5, 1)),
+        ("KKDA!", Grade(1, 3 / 4, 1)),
+        ("XYZ!", Grade(0, 0, 1)),
         ("a line!", NOTHING),
         ("", NOTHING),
     ],
 )
 def test_items_of_a_grade(line: str, expected: Grade) -> None:
-    found = grade("write KDA5", line)
+    found = grade("write KDA", line)
     assert vars(found) == pytest.approx(vars(expected))
-    assert found.mean == pytest.approx(sum(vars(expected).values()) / 4)
+    assert found.mean == pytest.approx(sum(vars(expected).values()) / 3)
 
 
 @given(st.integers(0, 2**63 - 1))
-def test_the_answer_has_full_marks_and_others_have_them_too(seed: int) -> None:
-    problem = WRITE.sample(random.Random(seed))
+def test_the_answer_has_full_marks_in_any_order_of_letters(seed: int) -> None:
+    rng = random.Random(seed)
+    problem = WRITE.sample(rng)
     assert grade(problem.question, problem.answer).mean == 1
-    asked = problem.question.split(" ")[1][:-1]
-    assert problem.trace == "<".join(sorted(asked))
-    for letter in set("ABCDEFGHIJ") - set(problem.answer):
-        for free in set(problem.answer) - set(asked) - {"!"}:
-            other = "".join(sorted(problem.answer.replace(free, letter)[:-1])) + "!"
-            assert grade(problem.question, other).mean == 1
+    letters = list(problem.answer[:-1])
+    rng.shuffle(letters)
+    assert grade(problem.question, "".join(letters) + "!").mean == 1
 
 
 @given(st.integers(0, 2**63 - 1), st.text(max_size=12))
 def test_any_text_has_a_grade(seed: int, line: str) -> None:
-    found = grade(WRITE.sample(random.Random(seed)).question, line)
+    problem = WRITE.sample(random.Random(seed))
+    found = grade(problem.question, line)
     assert all(0 <= value <= 1 for value in vars(found).values())
-    assert found.mean < 1 or line.endswith("!")
+    assert (found.mean == 1) == (sorted(line) == sorted(problem.answer) and line.endswith("!"))
 
 
 @given(st.integers(0, 2**63 - 1), st.floats(0, 1))
-def test_damage_never_betters_and_leaves_the_working(seed: int, rate: float) -> None:
+def test_damage_never_betters(seed: int, rate: float) -> None:
     rng = random.Random(seed)
     problem = WRITE.sample(rng)
-    trace, line = damage(problem, rng, rate)
-    assert trace == problem.trace
-    assert grade(problem.question, line).mean <= 1
+    assert grade(problem.question, damage(problem, rng, rate)[1]).mean <= 1
     assert damage(problem, rng, 0.0) == (problem.trace, problem.answer)
-    assert not damage(problem, rng, 1.0)[1].endswith("!")
+    worst = damage(problem, rng, 1.0)[1]
+    assert not worst.endswith("!")
+    assert len(worst) >= len(problem.answer)
 
 
 def test_quality_varies_with_the_rate() -> None:

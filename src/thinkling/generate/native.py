@@ -53,7 +53,7 @@ class NativeEngine:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion a request, in order. UserError: unknown token, non-finite logits."""
+        """One completion a request, in order. UserError: unknown token, too long for the model, non-finite logits."""
         self._check(requests, sampling)
         if not requests:
             return []
@@ -68,6 +68,13 @@ class NativeEngine:
         for request in requests:
             if not 0 <= min(request.prompt) <= max(request.prompt) < config.known_vocab_size:
                 raise UserError(f"a prompt holds a token outside the model's vocabulary of {config.known_vocab_size}")
+            # A continuation may go beyond: nobody knows before how much a tool writes, and positions are rotations.
+            length = len(request.prompt) + request.max_new_tokens
+            if not request.rng_offset and length > config.max_position_embeddings:
+                raise UserError(
+                    f"a prompt of {len(request.prompt)} tokens and max_new_tokens {request.max_new_tokens} exceed the "
+                    f"model's max_position_embeddings {config.max_position_embeddings}; lower max_new_tokens"
+                )
         if any(not 0 <= stop < config.known_vocab_size for stop in sampling.stop_ids):
             raise UserError(f"stop_ids {sorted(sampling.stop_ids)} are not all in the model's vocabulary")
 

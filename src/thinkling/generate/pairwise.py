@@ -1,7 +1,7 @@
 """A pairwise model: which of two answers is better, read off the log-odds of its one-token verdict.
 
-No verdict is sampled: the log-odds say more, and cost one forward. Both orders are asked and averaged, which removes what
-the model thinks of first and second places. Comparisons run packed, many in one forward, without sharing prefixes: the
+No verdict is sampled: the log-odds say more, and cost one forward. Both orders are asked and averaged, which removes
+what the model thinks of first and second places. Comparisons run packed, many in one forward, and share no prefix: the
 answers come before what all have in common, and a comparison is a few dozen tokens.
 
 Shapes: N tokens of a batch, P comparisons of it, D hidden.

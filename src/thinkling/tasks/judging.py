@@ -1,12 +1,13 @@
 """The family `judge`: which of two answers to a question is better, in one token. What a pairwise model learns from.
 
 The question and the two answers stand in a line each, and an answer has no line break, so none can pose as another:
-`judge write KDA5` / `ADFKP!` / `KDA` → `1`. The verdicts of this family follow the rule of `tasks/writing.py`.
+`judge write KDA` / `DKA!` / `KDD` → `1`. The verdicts of this family follow the rule of `tasks/writing.py`.
 """
 
 from __future__ import annotations
 
 import random
+from string import ascii_uppercase
 
 from thinkling.tasks import writing
 from thinkling.tasks.family import Draft, Family, Knobs
@@ -14,8 +15,8 @@ from thinkling.tasks.problem import Problem, split
 
 VERDICTS = ("1", "2")
 """The first answer is better, or the second: one token each."""
-RATES = (0.0, 0.2, 0.4, 0.6)
-"""How damaged an answer of a pair is; drawn for each."""
+MOST_EDITS = 4
+"""Edits of a good line that make an answer of a pair: from none to so many."""
 
 
 def symbols(question: str, first: str, second: str) -> str:
@@ -36,11 +37,34 @@ def draw(rng: random.Random, knobs: Knobs) -> Draft:
         asked = writing.WRITE.sample_checked(rng, knobs)
         if split(asked) != "train":
             continue
-        lines = [writing.damage(asked, rng, rng.choice(RATES))[1] for _ in VERDICTS]
+        lines = [edited(asked.answer, rng, rng.randint(0, MOST_EDITS)) for _ in VERDICTS]
         first, second = (writing.grade(asked.question, line).mean for line in lines)
         if first != second:
             verdict = VERDICTS[0] if first > second else VERDICTS[1]
             return Draft(symbols(asked.question, *lines), "", verdict, {})
+
+
+def edited(line: str, rng: random.Random, edits: int) -> str:
+    """The line after so many edits at random places, each of any kind: what a model under training may come to write,
+    not only what it was shown. A pairwise model that has seen less is soon deceived."""
+    symbols = list(line)
+    for _ in range(edits):
+        at, letter = rng.randrange(len(symbols) + 1), rng.choice(ascii_uppercase)
+        kind = rng.choice(("replace", "replace", "leave out", "add", "repeat", "exchange", "mark"))
+        if kind == "add":
+            symbols.insert(at, letter)
+        elif kind == "mark":
+            symbols[-1:] = [] if symbols[-1:] == [writing.END] and rng.random() < 0.5 else [*symbols[-1:], writing.END]
+        elif at < len(symbols):
+            if kind == "replace":
+                symbols[at] = letter
+            elif kind == "leave out":
+                del symbols[at]
+            elif kind == "repeat":
+                symbols.insert(rng.randrange(len(symbols) + 1), symbols[at])
+            else:
+                symbols[at : at + 2] = symbols[at : at + 2][::-1]
+    return "".join(symbols)
 
 
 def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:

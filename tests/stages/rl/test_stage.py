@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,10 @@ def judged_by(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Puts a rule in the verifiers' place, so that a model without skills can be right."""
 
     def use(right: Any) -> None:
-        def judge(problem: Problem, text: str, finish_reason: str, form: str) -> Verdict:
-            outcome = right(problem, text)
-            if isinstance(outcome, bool):
-                outcome = Outcome.RIGHT if outcome else Outcome.WRONG
-            return Verdict(outcome, "rule")
+        def judge(samples: Sequence[tuple[Problem, str, str]], form: str) -> list[Verdict]:
+            outcomes = [right(problem, text) for problem, text, _ in samples]
+            named = {True: Outcome.RIGHT, False: Outcome.WRONG}
+            return [Verdict(named[o] if isinstance(o, bool) else o, "rule") for o in outcomes]
 
         monkeypatch.setattr(score, "judge", judge)
 

@@ -22,7 +22,8 @@ class TaskSetConfig(BaseModel):
 
 
 class EvaluateConfig(StageConfig):
-    """avg@k: the mean over k samples a problem, with a bootstrap interval over problems."""
+    """avg@k: the mean over k samples a problem, with a bootstrap interval over problems. Where a rule grades answers,
+    the mean grade, and with a baseline the share of comparisons won by the rule."""
 
     kind: Literal["evaluate"]
     task_sets: dict[str, TaskSetConfig] = Field(min_length=1)
@@ -37,8 +38,10 @@ class EvaluateConfig(StageConfig):
     batch_size: int = Field(default=128, ge=1)
     """Sequences decoded at once."""
 
+    code_version: ClassVar[int] = 2
     produces: ClassVar[str] = "scores"
-    roles: ClassVar[Mapping[str, str]] = {"model": "model"}
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
+    """`baseline`: an earlier evaluation; the graded task sets that both have are compared sample by sample."""
 
     def source_names(self) -> list[str]:
         return sorted({t.source for t in self.task_sets.values()})

@@ -1,7 +1,10 @@
-"""The pass-rate band: problems that the entering model neither always nor never gets right.
+"""The pass-rate band: problems that the entering model neither always nor never gets right, or better than itself.
 
 Exactly these can give groups with different rewards; the others would cost samples and give no gradient. Pass rates are
 measured at each stage's start, with the model that enters it, since every stage moves them.
+
+By preference one sample more is drawn of each problem, and is its reference from then on: what the entering model wrote
+makes rewards mean the same at every step, and gives one comparison a sample.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ from thinkling.data.chat_template import ChatTemplate
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.engine import Engine, Sampling
+from thinkling.generate.pairwise import PairwiseModel
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import sample_and_score
 from thinkling.stages.rl.config import BandConfig
+from thinkling.stages.rl.rewards import answer_of, prefer
 from thinkling.tasks.problem import Problem
 from thinkling.verify.verdict import Outcome
 
@@ -37,6 +42,7 @@ SCHEMA = pa.schema(
         ("undecided", pa.int32()),
         ("samples", pa.int32()),
         ("kept", pa.bool_()),
+        ("reference", pa.string()),
     ]
 )
 
@@ -50,11 +56,13 @@ class PassRate:
     family: str
     question: str
     passes: int
-    """Samples that were right."""
+    """Samples that were right, or preferred to the reference."""
     undecided: int
-    """Samples with a verdict other than right and wrong; a problem that has any is not kept."""
+    """Samples with a verdict other than right and wrong, or without a reference; a problem that has any is not kept."""
     samples: int
     kept: bool
+    reference: str | None = None
+    """What samples are compared with; null by verdict, and where the entering model wrote nothing that can be read."""
 
 
 def inside(passes: int, samples: int, low: float, high: float) -> bool:
@@ -64,17 +72,40 @@ def inside(passes: int, samples: int, low: float, high: float) -> bool:
 
 def pass_rates(source: str, rollouts: Sequence[Rollout], band: BandConfig) -> list[PassRate]:
     """One row a problem, in the order of the rollouts."""
-    by_problem: dict[str, list[Rollout]] = {}
-    for rollout in rollouts:
-        by_problem.setdefault(rollout.problem_id, []).append(rollout)
     rows = []
-    for problem_id, samples in by_problem.items():
+    for problem_id, samples in _by_problem(rollouts).items():
         passes = sum(r.right for r in samples)
         undecided = len(samples) - passes - sum(r.outcome == Outcome.WRONG for r in samples)
         kept = not undecided and inside(passes, len(samples), band.low, band.high)
         first = samples[0]
         rows.append(PassRate(source, problem_id, first.family, first.question, passes, undecided, len(samples), kept))
     return rows
+
+
+def preference_rates(
+    source: str, rollouts: Sequence[Rollout], band: BandConfig, judge: PairwiseModel
+) -> list[PassRate]:
+    """The same by preference: each problem's first sample is the reference of its others."""
+    by_problem = _by_problem(rollouts)
+    references = {problem_id: answer_of(samples[0]) for problem_id, samples in by_problem.items()}
+    pairs = [(r, reference) for r in rollouts if r.sample and (reference := references[r.problem_id]) is not None]
+    preferred = Counter(
+        r.problem_id for (r, _), found in zip(pairs, prefer(judge, pairs), strict=True) if found.score > 0
+    )
+    rows = []
+    for problem_id, (first, *others) in by_problem.items():
+        passes, reference, n = preferred[problem_id], references[problem_id], len(others)
+        kept = reference is not None and inside(passes, n, band.low, band.high)
+        undecided = n if reference is None else 0
+        rows.append(PassRate(source, problem_id, first.family, first.question, passes, undecided, n, kept, reference))
+    return rows
+
+
+def _by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
+    found: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        found.setdefault(rollout.problem_id, []).append(rollout)
+    return found
 
 
 def measure(
@@ -88,16 +119,18 @@ def measure(
     band: BandConfig,
     seed: int,
     directory: Path,
+    judge: PairwiseModel | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[PassRate]:
-    """Pass rates at avg@`band.samples`. Finished chunks lie in `directory` until `write` has all rows."""
+    """Pass rates at avg@`band.samples`, by verdict, or by preference where there is a judge. Finished chunks lie in
+    `directory` until `write` has all rows."""
     directory.mkdir(parents=True, exist_ok=True)
     rollouts = sample_and_score(
         engine,
         problems,
         tokenizer,
         "chat",
-        band.samples,
+        band.samples + (judge is not None),
         sampling,
         max_new_tokens,
         seed,
@@ -105,7 +138,7 @@ def measure(
         template=template,
         on_progress=on_progress,
     )
-    return pass_rates(source, rollouts, band)
+    return pass_rates(source, rollouts, band) if judge is None else preference_rates(source, rollouts, band, judge)
 
 
 def write(path: Path, rows: Sequence[PassRate], chunks: Path) -> None:
@@ -133,7 +166,7 @@ def check(stage: str, source: str, rows: Sequence[PassRate], band: BandConfig) -
         return
     bars = " ".join(f"{passes}:{n}" for passes, n in histogram(rows).items() if n)
     undecided = sum(row.undecided > 0 for row in rows)
-    tail = f"; {undecided} problems have samples that no verifier could decide" if undecided else ""
+    tail = f"; {undecided} problems have samples that nothing could decide" if undecided else ""
     raise UserError(
         f"stages.{stage}.band: {kept} of {len(rows)} problems of {source!r} have a pass rate strictly between "
         f"{band.low} and {band.high}, min_prompts is {band.min_prompts}; problems by right samples of "

@@ -34,8 +34,10 @@ class Rollouts:
     """Informative groups, in the order in which they were asked."""
     sampled: list[Rollout] = field(default_factory=list)
     """All samples, also of groups that were left out."""
-    rewards: list[float] = field(default_factory=list)
-    """All rewards, likewise."""
+    rewards: dict[str, list[float]] = field(default_factory=dict)
+    """All rewards by source, likewise."""
+    figures: dict[str, list[float]] = field(default_factory=dict)
+    """What else the rewards tell, by name."""
     equal: int = 0
     """Groups left out since all their rewards were equal."""
     too_small: int = 0
@@ -49,8 +51,10 @@ class Rollouts:
         """What metrics.jsonl says of the step; shares and means are over all samples."""
         n = len(self.sampled)
         outcomes = Counter(r.outcome for r in self.sampled)
+        several = {f"reward_{source}": values for source, values in self.rewards.items() if len(self.rewards) > 1}
         return {
-            "reward": sum(self.rewards) / len(self.rewards) if self.rewards else None,
+            "reward": _mean([value for values in self.rewards.values() for value in values]),
+            **{name: _mean(values) for name, values in (several | self.figures).items()},
             "thinking_share": sum(r.thinks for r in self.sampled) / n,
             "mean_length": sum(r.n_tokens for r in self.sampled) / n,
             "truncated_share": sum(r.finish_reason == "length" for r in self.sampled) / n,
@@ -121,11 +125,14 @@ class Collector:
     def _judge(self, pool: int, groups: Sequence[tuple[Problem, list[Rollout]]], found: Rollouts) -> int:
         """Adds the informative groups to `found`; returns their number."""
         before = len(found.groups)
-        rewards = self.prompts.pools[pool].reward(groups)
-        for (_, rollouts), values in zip(groups, rewards, strict=True):
+        judged_groups = self.prompts.pools[pool].reward(groups)
+        rewards = found.rewards.setdefault(self.prompts.pools[pool].name, [])
+        for name, figures in judged_groups.figures.items():
+            found.figures.setdefault(name, []).extend(figures)
+        for (_, rollouts), values in zip(groups, judged_groups.rewards, strict=True):
             judged = [(r, value) for r, value in zip(rollouts, values, strict=True) if value is not None]
             numbers = [value for _, value in judged]
-            found.rewards += numbers
+            rewards += numbers
             if len(judged) < self.config.smallest_group:
                 found.too_small += 1
             elif not informative(numbers):
@@ -140,6 +147,10 @@ class Collector:
             step = int(directory.name)
             if step < before_step and step % self.config.rollouts_every:
                 shutil.rmtree(directory)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _take(problems: Iterator[Problem], n: int) -> list[Problem]:

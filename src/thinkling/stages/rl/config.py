@@ -22,8 +22,9 @@ class ProblemsConfig(BaseModel):
     """Distinct training problems a family whose pass rate is measured; the band keeps some of them."""
     share: float = Field(default=1.0, gt=0)
     """Weight of this source among all: groups are dealt by it, exactly over any stretch of steps."""
-    reward: Literal["verdict"] = "verdict"
-    """`verdict`: right 1, wrong 0; a completion with any other verdict leaves its group."""
+    reward: Literal["verdict", "preference"] = "verdict"
+    """`verdict`: right 1, wrong 0; a completion with any other verdict leaves its group. `preference`: the probability,
+    in 0–1, with which the pairwise model of role `judge` prefers the answer to one of the entering model's."""
 
 
 class BandConfig(BaseModel):
@@ -35,7 +36,8 @@ class BandConfig(BaseModel):
     """Samples a problem (RECIPE.md §6: avg@16)."""
     low: float = Field(default=0.1, ge=0, lt=1)
     high: float = Field(default=0.9, gt=0, le=1)
-    """A problem is kept if its pass rate lies strictly between the two: at 16 samples 2 to 14 right."""
+    """A problem is kept if its pass rate lies strictly between the two: at 16 samples 2 to 14 right. By preference a
+    sample passes that is preferred to the reference, a further sample of the entering model."""
     min_prompts: int = Field(default=32, ge=1)
     """Fewer problems of a source inside the band end the stage, with the histogram of pass rates."""
 
@@ -93,8 +95,21 @@ class RlConfig(StageConfig):
     rollouts_every: int = Field(default=10, ge=1)
     """Every so many steps the rollouts stay in the artifact, to be read."""
 
+    code_version: ClassVar[int] = 2
     produces: ClassVar[str] = "model"
-    roles: ClassVar[Mapping[str, str]] = {"model": "model"}
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "judge?": "model"}
+
+    @model_validator(mode="after")
+    def _judge(self) -> RlConfig:
+        needed = [p.source for p in self.problems if p.reward == "preference"]
+        if needed and "judge" not in self.inputs:
+            raise ValueError(
+                f"inputs.judge is missing: source {needed[0]!r} has reward: preference, so name the stage whose model "
+                "compares answers (inputs: {model: …, judge: …})"
+            )
+        if "judge" in self.inputs and not needed:
+            raise ValueError("inputs.judge: no source has reward: preference; leave it out, or set the reward")
+        return self
 
     @model_validator(mode="after")
     def _sizes(self) -> RlConfig:

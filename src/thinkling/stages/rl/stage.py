@@ -13,6 +13,7 @@ from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
 from thinkling.generate.native import NativeEngine
+from thinkling.generate.pairwise import PairwiseModel
 from thinkling.model.huggingface import load_pretrained
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
@@ -42,7 +43,8 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_pretrained(start).to(device)
     engine = NativeEngine(model, config.batch_size)
-    pools = make_pools(config, ctx, engine, tokenizer, template)
+    judge = PairwiseModel.load(ctx.inputs["judge"].model_dir, device) if "judge" in ctx.inputs else None
+    pools = make_pools(config, ctx, engine, tokenizer, template, judge)
     prompts = Prompts(pools, config.groups, config.steps, ctx.seed)
     collector = Collector(engine, prompts, tokenizer, template, config, ctx.seed, ctx.directory / "rollouts")
     loop = Loop(config, engine, collector, device)
@@ -70,7 +72,12 @@ def run(config: RlConfig, ctx: StageContext) -> None:
 
 
 def make_pools(
-    config: RlConfig, ctx: StageContext, engine: NativeEngine, tokenizer: Tokenizer, template: ChatTemplate
+    config: RlConfig,
+    ctx: StageContext,
+    engine: NativeEngine,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    judge: PairwiseModel | None = None,
 ) -> list[Pool]:
     """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already."""
     problems = {p.source: _problems(ctx, p.source, p.problems_per_family) for p in config.problems}
@@ -78,12 +85,13 @@ def make_pools(
     if not path.exists():
         sampling = Sampling(config.temperature, config.top_p)
         rows: list[band.PassRate] = []
-        total = sum(map(len, problems.values())) * config.band.samples
+        judges = {p.source: judge if p.reward == "preference" else None for p in config.problems}
+        total = sum(len(asked) * (config.band.samples + (judges[name] is not None)) for name, asked in problems.items())
         with ctx.progress.track(f"{ctx.name}: pass rates", total, "samples") as task:
             for name, asked in problems.items():
                 rows += band.measure(
                     name, asked, engine, tokenizer, template, sampling, config.max_new_tokens, config.band,
-                    derive(ctx.seed, "band", name), chunks / name, task.advance,
+                    derive(ctx.seed, "band", name), chunks / name, judges[name], task.advance,
                 )  # fmt: skip
         band.write(path, rows, chunks)
     rows = band.read(path)
@@ -91,9 +99,9 @@ def make_pools(
     for p in config.problems:
         mine = [row for row in rows if row.source == p.source]
         band.check(ctx.name, p.source, mine, config.band)
-        kept = {row.problem_id for row in mine if row.kept}
+        kept = {row.problem_id: row.reference or "" for row in mine if row.kept}
         chosen = [problem for problem in problems[p.source] if problem.id in kept]
-        pools.append(Pool(p.source, chosen, p.share, reward_of(p)))
+        pools.append(Pool(p.source, chosen, p.share, reward_of(p, judge, kept)))
         ctx.counts[p.source] = _band_counts(mine)
     return pools
 

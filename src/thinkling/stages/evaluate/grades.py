@@ -1,0 +1,101 @@
+"""Grades by a stated rule: mean grade of a task set, and the share of comparisons won against an earlier evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thinkling.data.atomic import replacing
+from thinkling.errors import UserError
+from thinkling.generate.rollouts import Rollout
+from thinkling.generate.score import Score, bootstrap_interval
+from thinkling.tasks.problem import Problem
+from thinkling.verify.preference import grade, win
+
+SCHEMA = pa.schema([("problem_id", pa.string()), ("sample", pa.int32()), ("grade", pa.float64())])
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A row of grades/TASK_SET.parquet: the rule's grade of one sample, in 0–1."""
+
+    problem_id: str
+    sample: int
+    grade: float
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """Share of the samples graded higher than the baseline's sample of the same number for the same problem, which was
+    drawn with the same random numbers; ties count half. Bootstrap interval over `n` problems."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem]) -> list[Graded]:
+    """One row a sample, in the order of the rollouts."""
+    by_id = {problem.id: problem for problem in problems}
+    return [
+        Graded(r.problem_id, r.sample, grade(by_id[r.problem_id], r.text, r.finish_reason == "length"))
+        for r in rollouts
+    ]
+
+
+def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[Graded]) -> Score:
+    """The score with grades in place of right and wrong: mean, interval, families and those that think.
+
+    `outcomes` still counts verdicts: right is a grade of 1.
+    """
+    values = [row.grade for row in graded]
+    low, high = bootstrap_interval(_problem_means(graded, values))
+    families: dict[str, list[float]] = {}
+    for rollout, value in zip(rollouts, values, strict=True):
+        families.setdefault(rollout.family, []).append(value)
+    thinking = [value for rollout, value in zip(rollouts, values, strict=True) if rollout.thinks]
+    return replace(
+        score,
+        mean=float(np.mean(values)),
+        low=low,
+        high=high,
+        accuracy_thinking=float(np.mean(thinking)) if thinking else None,
+        per_family={family: float(np.mean(found)) for family, found in families.items()},
+    )
+
+
+def win_rate(mine: Sequence[Graded], other: Sequence[Graded]) -> WinRate:
+    """Compares sample by sample. ValueError where the two hold other problems or samples."""
+    if [(r.problem_id, r.sample) for r in mine] != [(r.problem_id, r.sample) for r in other]:
+        raise ValueError("grades of other problems or samples cannot be compared")
+    wins = [win(a.grade, b.grade) for a, b in zip(mine, other, strict=True)]
+    means = _problem_means(mine, wins)
+    low, high = bootstrap_interval(means)
+    return WinRate(float(means.mean()), low, high, len(means))
+
+
+def _problem_means(rows: Sequence[Graded], values: Sequence[float]) -> np.ndarray:
+    """Mean of each problem's values; a problem's samples stand together."""
+    pairs = zip((row.problem_id for row in rows), values, strict=True)
+    return np.array([np.mean([v for _, v in group]) for _, group in groupby(pairs, key=lambda pair: pair[0])])
+
+
+def write_grades(path: Path, rows: Sequence[Graded]) -> None:
+    """Writes the file whole or not at all."""
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA), temporary, compression="zstd")
+
+
+def read_grades(path: Path) -> list[Graded]:
+    """The rows of a file. Raises UserError naming it where it is missing or unreadable."""
+    try:
+        return [Graded(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: no grades can be read from it ({error})") from error
