@@ -17,19 +17,21 @@ from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.evaluate.config import EvaluateConfig
 from thinkling.stages.pretrain.config import PretrainConfig
+from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sources import ModelSource, Source, TokensSource
 from thinkling.stages.tokenize.config import TokenizeConfig
 
 Stage = Annotated[
-    CurateConfig | TokenizeConfig | PretrainConfig | SftConfig | DpdConfig | RlConfig | EvaluateConfig,
+    CurateConfig | TokenizeConfig | PretrainConfig | RefineConfig | SftConfig | DpdConfig | RlConfig | EvaluateConfig,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[StageConfig]] = {
     "curate": CurateConfig,
     "tokenize": TokenizeConfig,
     "pretrain": PretrainConfig,
+    "refine": RefineConfig,
     "sft": SftConfig,
     "dpd": DpdConfig,
     "rl": RlConfig,

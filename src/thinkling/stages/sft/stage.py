@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from thinkling.data.chat_template import load_chat_template
-from thinkling.data.conversations import Conversation, render, write_conversations
+from thinkling.data.conversations import Conversation, read_conversations, render, write_conversations
 from thinkling.data.packing import PackedBatch, pack_conversations
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.model.huggingface import load_pretrained
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
-from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.sft.config import ExamplesConfig, SftConfig
 from thinkling.stages.sources import TasksSource
 from thinkling.stages.training import train_to_directory
-from thinkling.tasks.examples import example
+from thinkling.tasks import refinement
+from thinkling.tasks.examples import Message, example
+from thinkling.tasks.problem import Problem
 from thinkling.tasks.problemset import generate
 from thinkling.train.parallel import setup
 from thinkling.train.schedule import Schedule, Segment
@@ -34,7 +37,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     parallel = setup()
     start = ctx.inputs["model"].model_dir
     tokenizer, template = Tokenizer.load(start), load_chat_template(start)
-    conversations = list(make_conversations(config, ctx))
+    made, read = list(make_conversations(config, ctx)), given_conversations(ctx)
+    conversations = made + read
     if parallel.rank == 0:
         write_conversations(ctx.directory / "conversations.parquet", conversations)
     rendered = [render(c.messages, tokenizer, template=template) for c in conversations]
@@ -74,6 +78,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     )
     ctx.counts.update(
         conversations=len(conversations),
+        from_examples=len(made),
+        from_conversations=len(read),
         kept=len(fitting),
         too_long=len(rendered) - len(fitting),
         rows=steps * config.batch_rows,
@@ -85,16 +91,46 @@ def run(config: SftConfig, ctx: StageContext) -> None:
 
 
 def make_conversations(config: SftConfig, ctx: StageContext) -> Iterator[Conversation]:
-    """The examples, one a problem, in the order of the families."""
-    wanted = config.examples
+    """The examples, one a problem: set after set, in the order of the families."""
+    for number, wanted in enumerate(config.example_sets):
+        seed = derive(ctx.seed, "examples", number) if number else ctx.seed
+        for problem in problems(wanted, ctx, seed):
+            yield Conversation(
+                id=problem.id,
+                messages=messages_of(problem, wanted, seed),
+                source=f"{wanted.source}/{problem.family}",
+                problem_id=problem.id,
+            )
+
+
+def problems(wanted: ExamplesConfig, ctx: StageContext, seed: int) -> list[Problem]:
+    """Training problems of a set of examples. Raises UserError for a source or a family that is not there."""
+    where = f"stages.{ctx.name}.examples"
     source = ctx.sources[wanted.source]
     if not isinstance(source, TasksSource):
-        raise UserError(f"stages.{ctx.name}.examples.source: {wanted.source!r} is of type {source.type}, not tasks")
-    for problem in generate(source.families, "train", wanted.problems_per_family, ctx.seed):
-        messages = example(problem, ctx.seed, wanted.without_trace, wanted.corrupted, wanted.corrupted_characters)
-        yield Conversation(
-            id=problem.id, messages=messages, source=f"{wanted.source}/{problem.family}", problem_id=problem.id
-        )
+        raise UserError(f"{where}.source: {wanted.source!r} is of type {source.type}, not tasks")
+    chosen = wanted.families or list(source.families)
+    for family in chosen:
+        if family not in source.families:
+            raise UserError(f"{where}.families: {wanted.source} has no {family!r}; it has {', '.join(source.families)}")
+        if wanted.roles and family not in refinement.FAMILIES:
+            raise UserError(f"{where}.families: {family!r} has no roles; name some of {', '.join(refinement.FAMILIES)}")
+    families = {family: source.families[family] for family in chosen}
+    return generate(families, "train", wanted.problems_per_family, seed)
+
+
+def messages_of(problem: Problem, wanted: ExamplesConfig, seed: int) -> list[Message]:
+    """What a problem teaches: how it is solved, or a role of refine."""
+    if wanted.roles:
+        rng = random.Random(derive(seed, "role", problem.id))
+        return refinement.conversation(problem, wanted.roles, rng)
+    return example(problem, seed, wanted.without_trace, wanted.corrupted, wanted.corrupted_characters)
+
+
+def given_conversations(ctx: StageContext) -> list[Conversation]:
+    """Those of the input `conversations`; none without it."""
+    given = ctx.inputs.get("conversations")
+    return [] if given is None else list(read_conversations(given.file("conversations.parquet")))
 
 
 def pack_epochs(

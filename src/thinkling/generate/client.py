@@ -1,0 +1,132 @@
+"""Client of a server with OpenAI's chat completions (vLLM, llama.cpp, SGLang, and what is sold as a service).
+
+Needs nothing beyond the standard library: concurrency is threads that wait. The key comes from an environment variable
+and is written nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from thinkling.errors import UserError
+from thinkling.generate.engine import Sampling
+from thinkling.generate.replies import Messages, Reply
+
+ATTEMPTS = 4
+_FINAL = frozenset({400, 401, 403, 404, 405, 410, 413, 422})
+"""Statuses that asking again does not change."""
+
+
+class ServedModel:
+    """A model behind `<url>/chat/completions`. Implements `Replier`."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        key_variable: str | None = None,
+        concurrency: int = 8,
+        timeout_s: float = 120.0,
+        pause_s: float = 2.0,
+        kept: Path | None = None,
+        where: str = "served model",
+    ) -> None:
+        """`kept`: an append-only file of answers by request, so that a killed run does not ask again. `pause_s`:
+        before the second attempt, doubled before each further one. `where`: the field that errors name.
+
+        Raises UserError where the key's variable is not set.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"{where}: url {url!r} starts with neither http:// nor https://")
+        self.address, self.model, self.where = url.rstrip("/") + "/chat/completions", model, where
+        self.concurrency, self.timeout_s, self.pause_s = concurrency, timeout_s, pause_s
+        self._headers = {"Content-Type": "application/json"}
+        if key_variable is not None:
+            key = os.environ.get(key_variable)
+            if not key:
+                raise UserError(f"{where}: {key_variable} is not set in the environment")
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._path = kept
+        self._kept = {} if kept is None else read_kept(kept)
+
+    def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
+        """As `Replier`. Raises UserError where the server refuses, or fails four times in a row."""
+        bodies = [
+            {
+                "model": self.model,
+                "messages": [dict(message) for message in messages],
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "max_tokens": limit,
+                "seed": seed % 2**31,
+            }
+            for messages, seed in zip(asked, seeds, strict=True)
+        ]
+        keys = [hashlib.sha256(json.dumps([self.address, body]).encode()).hexdigest() for body in bodies]
+        missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in self._kept}
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            try:
+                for key, answer in zip(missing, pool.map(self._ask, missing.values()), strict=True):
+                    self._keep(key, answer)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return [self._kept[key] for key in keys]
+
+    def _keep(self, key: str, reply: Reply) -> None:
+        self._kept[key] = reply
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps([key, reply.text, reply.reasoning, reply.finish_reason]) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+
+    def _ask(self, body: Mapping[str, Any]) -> Reply:
+        for attempt in range(1, ATTEMPTS + 1):
+            request = urllib.request.Request(self.address, json.dumps(body).encode(), self._headers)
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
+                    return read_answer(json.load(response))
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                status = error.code if isinstance(error, urllib.error.HTTPError) else None
+                if status in _FINAL or attempt == ATTEMPTS:
+                    raise UserError(f"{self.where}: {self.address} gave no answer ({error})") from error
+                time.sleep(self.pause_s * 2 ** (attempt - 1))
+        raise AssertionError("the loop returns or raises")
+
+
+def read_answer(answer: Any) -> Reply:
+    """The first choice of a chat completion; a thought in its own field or before `</think>`. ValueError: no choice."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise ValueError("the answer is no chat completion")
+    message = choices[0].get("message")
+    if not isinstance(message, dict):
+        raise ValueError("the answer has no message")
+    text = str(message.get("content") or "")
+    reasoning = str(message.get("reasoning_content") or message.get("reasoning") or "")
+    thought, closed, rest = text.rpartition("</think>")
+    if closed:
+        reasoning, text = reasoning or thought.strip().removeprefix("<think>"), rest
+    return Reply(text.strip(), reasoning.strip(), str(choices[0].get("finish_reason") or "stop"))
+
+
+def read_kept(path: Path) -> dict[str, Reply]:
+    """Answers of a run that was cut off; a torn last line is cut away, since the next one is written behind it."""
+    if not path.exists():
+        return {}
+    whole, newline, _ = path.read_bytes().rpartition(b"\n")
+    os.truncate(path, len(whole) + len(newline))
+    entries = [json.loads(line) for line in whole.split(b"\n")] if newline else []
+    return {key: Reply(text, reasoning, reason) for key, text, reasoning, reason in entries}

@@ -1,0 +1,66 @@
+"""What was asked and answered, phase by phase: files that are written once, whole, and never changed.
+
+A phase is one kind of question to the open jobs of a chunk (`00002-03-critique-1.jsonl`). A killed run reads the phases
+that are there and goes on with the next one, so it batches as an uninterrupted run does and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from thinkling.data.atomic import replacing
+from thinkling.errors import UserError
+from thinkling.generate.replies import Reply
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question to one model."""
+
+    key: str
+    """The job's."""
+    event: str
+    """draft, checklist, critique, revision or chain."""
+    round: int
+    by: str
+    """The field that names the backend, and the model in it: `evaluators.0 input refiner`."""
+    seed: int
+    prompt: str
+
+
+Answer = Callable[[Sequence[Question]], list[Reply]]
+
+
+class Events:
+    """The phases of one chunk, in order."""
+
+    def __init__(self, directory: Path, chunk: int) -> None:
+        self.directory, self.chunk, self.phase = directory, chunk, 0
+
+    def ask(self, name: str, questions: Sequence[Question], answer: Answer) -> list[Reply]:
+        """Replies in order, from the phase's file or else from `answer`; nothing is written where nothing is asked.
+
+        Raises UserError where the file holds other questions.
+        """
+        path = self.directory / f"{self.chunk:05d}-{self.phase:02d}-{name}.jsonl"
+        self.phase += 1
+        if not questions:
+            return []
+        if path.exists():
+            return _read(path, questions)
+        replies = answer(questions)
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+            for question, reply in zip(questions, replies, strict=True):
+                stream.write(json.dumps(asdict(question) | {"reply": asdict(reply)}, ensure_ascii=False) + "\n")
+        return replies
+
+
+def _read(path: Path, questions: Sequence[Question]) -> list[Reply]:
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    replies = [Reply(**record.pop("reply")) for record in records]
+    if records != [asdict(question) for question in questions]:
+        raise UserError(f"{path}: holds other questions; remove {path.parent} to refine anew")
+    return replies

@@ -1,0 +1,169 @@
+"""The loop over a chunk of jobs: draft, checklist, then critique and revision until a job ends, then the chain."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from thinkling.generate.engine import Sampling
+from thinkling.generate.replies import Replier, Reply
+from thinkling.seeds import derive
+from thinkling.stages.refine.config import BackendConfig, RefineConfig
+from thinkling.stages.refine.events import Events, Question
+from thinkling.stages.refine.jobs import Asked, Job, Round
+from thinkling.stages.refine.style import Solution, Style
+from thinkling.tasks.corruption import corrupt_text
+
+
+class Loop:
+    """Jobs through all roles. `models`: a model for each of `config.backends`."""
+
+    def __init__(self, config: RefineConfig, style: Style, models: Mapping[str, Replier], seed: int) -> None:
+        self.config, self.style, self.models, self.seed = config, style, models, seed
+
+    def run(self, asked: Sequence[Asked], first: int, events: Events) -> list[Job]:
+        """Jobs of a chunk, ended, each with its chain or the reason against it. `first`: number of the first job."""
+        jobs = [
+            Job(one, (first + i) % len(self.config.drafters), self._chance(one) < self.config.corrupted)
+            for i, one in enumerate(asked)
+        ]
+        self._draft(jobs, events)
+        self._checklist(jobs, events)
+        for number in range(self.config.rounds + 1):
+            if number:
+                self._revise(jobs, number, events)
+            self._critique(jobs, number, events)
+        self._chain(jobs, events)
+        return jobs
+
+    def _draft(self, jobs: list[Job], events: Events) -> None:
+        replies = self._ask(
+            events, jobs, "draft", 0, lambda job: f"drafters.{job.drafter}", lambda job: job.asked.question
+        )
+        for job, reply in replies:
+            solution = self.style.draft(reply) if reply.finish_reason == "stop" else None
+            if solution is None:
+                job.end = "draft_unreadable"
+                continue
+            job.rounds.append(Round(self._damaged(solution, job.asked) if job.corrupted else solution))
+
+    def _checklist(self, jobs: list[Job], events: Events) -> None:
+        def prompt(job: Job) -> str:
+            return self.style.checklist_prompt(job.asked.question)
+
+        for job, reply in self._ask(events, jobs, "checklist", 0, lambda _: "checklist", prompt):
+            job.items = self.style.checklist(whole(reply)) or []
+            if not job.items:
+                job.end = "checklist_unreadable"
+
+    def _critique(self, jobs: list[Job], number: int, events: Events) -> None:
+        def prompt(job: Job) -> str:
+            return self.style.evaluate_prompt(job.asked.question, job.last.solution, job.items)
+
+        for i in range(len(self.config.evaluators)):
+            replies = self._ask(events, jobs, "critique", number, lambda _, i=i: f"evaluators.{i}", prompt)
+            for job, reply in replies:
+                job.last.critiques.append(reply.text)
+                job.last.verdicts.append(self.style.critique(whole(reply), job.items))
+        for job in jobs:
+            if job.open:
+                job.judge(self.config.rounds, self.config.patience)
+
+    def _revise(self, jobs: list[Job], number: int, events: Events) -> None:
+        def prompt(job: Job) -> str:
+            return self.style.revise_prompt(job.asked.question, job.last.solution, job.items, job.last.harshest)
+
+        for job, reply in self._ask(events, jobs, "revision", number, lambda _: "reviser", prompt):
+            solution = self.style.revision(whole(reply))
+            if solution is None:
+                job.end = "revision_unreadable"
+            else:
+                job.rounds.append(Round(solution))
+
+    def _chain(self, jobs: list[Job], events: Events) -> None:
+        done = [job for job in jobs if final(job, self.config.keep) is not None]
+        for job in jobs:
+            job.rejected = None if job in done else job.end
+
+        def prompt(job: Job) -> str:
+            return self.style.chain_prompt(job.asked.question, solution_of(job))
+
+        def solution_of(job: Job) -> Solution:
+            solution = final(job, self.config.keep)
+            assert solution is not None
+            return solution
+
+        for job, reply in self._ask(events, done, "chain", 0, lambda _: "chain", prompt, ended=True):
+            job.chain = self.style.chain(whole(reply), solution_of(job))
+            if job.chain is None:
+                job.rejected = "chain_unreadable"
+            elif not job.chain.agrees:
+                job.rejected = "chain_disagrees"
+
+    def _ask(
+        self,
+        events: Events,
+        jobs: Sequence[Job],
+        event: str,
+        number: int,
+        field: Callable[[Job], str],
+        prompt: Callable[[Job], str],
+        ended: bool = False,
+    ) -> list[tuple[Job, Reply]]:
+        """Asks for each open job, or for each given one where they have `ended`, and pairs jobs with replies."""
+        chosen = [job for job in jobs if job.open or ended]
+        questions = []
+        for job in chosen:
+            name = field(job)
+            seed = derive(self.seed, event, number, name, job.asked.key)
+            by = f"{name} {named(self.config.backends[name])}"
+            questions.append(Question(job.asked.key, event, number, by, seed, prompt(job)))
+        names = [field(job) for job in chosen]
+        phase = f"{event}-{number}" + (f"-{names[0].partition('.')[2]}" if event == "critique" and names else "")
+        replies = events.ask(phase, questions, lambda asked: self._answer(names, asked))
+        return list(zip(chosen, replies, strict=True)) if chosen else []
+
+    def _answer(self, names: Sequence[str], questions: Sequence[Question]) -> list[Reply]:
+        """Replies in the order of the questions; those to one backend go to it together."""
+        found: dict[int, Reply] = {}
+        for name in dict.fromkeys(names):
+            backend = self.config.backends[name]
+            mine = [i for i, other in enumerate(names) if other == name]
+            messages = [[{"role": "user", "content": questions[i].prompt}] for i in mine]
+            replies = self.models[name].reply(
+                messages,
+                [questions[i].seed for i in mine],
+                Sampling(backend.temperature, backend.top_p),
+                backend.max_new_tokens,
+            )
+            found |= dict(zip(mine, replies, strict=True))
+        return [found[i] for i in range(len(questions))]
+
+    def _chance(self, asked: Asked) -> float:
+        return random.Random(derive(self.seed, "corrupted", asked.key)).random()
+
+    def _damaged(self, solution: Solution, asked: Asked) -> Solution:
+        """The draft with some of its own symbols replaced; the right answer plays no part in it."""
+        rng = random.Random(derive(self.seed, "damage", asked.key))
+        share = self.config.corrupted_characters
+        working, answer = corrupt_text(solution.working, rng, share), corrupt_text(solution.answer, rng, share)
+        return replace(solution, working=working, answer=answer)
+
+
+def whole(reply: Reply) -> str:
+    """The reply's text; empty, which no reader accepts, where it was cut off."""
+    return reply.text if reply.finish_reason == "stop" else ""
+
+
+def final(job: Job, keep: str) -> Solution | None:
+    """The solution that a job may leave, or None. With `any` the best one that was judged."""
+    if job.end == "met":
+        return job.last.solution
+    judged = [r for r in job.rounds if r.met is not None]
+    return job.best.solution if keep == "any" and judged else None
+
+
+def named(backend: BackendConfig) -> str:
+    """The backend in the records: never its key."""
+    return f"input {backend.input}" if backend.input is not None else f"{backend.url} {backend.model}"

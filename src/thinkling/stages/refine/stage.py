@@ -1,0 +1,129 @@
+"""The refine stage: problems → jobs through all roles → conversations with refined solutions and their chains."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+
+from thinkling.data.conversations import Conversation, write_conversations
+from thinkling.errors import UserError
+from thinkling.generate.client import ServedModel
+from thinkling.generate.replies import LocalModel, Replier
+from thinkling.stages.base import StageContext
+from thinkling.stages.refine.audit import FILE, outcome_of, outcomes, quality, write_jobs
+from thinkling.stages.refine.config import RefineConfig
+from thinkling.stages.refine.events import Events
+from thinkling.stages.refine.jobs import Asked, Job
+from thinkling.stages.refine.loop import Loop, final
+from thinkling.stages.refine.style import Style
+from thinkling.stages.refine.symbols import Symbols
+from thinkling.stages.refine.words import Words
+from thinkling.stages.sources import TasksSource
+from thinkling.tasks import refinement
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.problemset import generate
+from thinkling.verify.verdict import Outcome
+
+
+def run(config: RefineConfig, ctx: StageContext) -> None:
+    """Refines solutions of training problems; goes on after the last finished phase of a killed run.
+
+    Raises UserError for a source, family, model or server that is not there, and where nothing at all is kept.
+    """
+    torch.set_num_threads(ctx.threads)
+    problems = {problem.id: problem for problem in chosen_problems(config, ctx)}
+    asked = [Asked.of(problem, ctx.seed, config.checklist_version) for problem in problems.values()]
+    style: Style = Symbols() if config.style == "symbols" else Words()
+    loop = Loop(config, style, backends(config, ctx), ctx.seed)
+    jobs: list[Job] = []
+    with ctx.progress.track(ctx.name, len(asked), "jobs") as task:
+        for number, first in enumerate(range(0, len(asked), config.chunk)):
+            events = Events(ctx.directory / "events", number)
+            jobs += loop.run(asked[first : first + config.chunk], first, events)
+            task.advance(len(jobs) - first)
+    finish(config, ctx, jobs, problems)
+
+
+def chosen_problems(config: RefineConfig, ctx: StageContext) -> list[Problem]:
+    """Training problems, family after family, mixed by id so that a chunk holds them all."""
+    wanted, where = config.problems, f"stages.{ctx.name}.problems"
+    source = ctx.sources[wanted.source]
+    if not isinstance(source, TasksSource):
+        raise UserError(f"{where}.source: {wanted.source!r} is of type {source.type}, not tasks")
+    for family in wanted.families or source.families:
+        if family not in source.families:
+            raise UserError(f"{where}.families: {wanted.source} has no {family!r}; it has {', '.join(source.families)}")
+        if config.style == "symbols" and family not in refinement.FAMILIES:
+            raise UserError(
+                f"{where}.families: {family!r} has no roles in symbols; name some of {', '.join(refinement.FAMILIES)}"
+            )
+    families = {family: source.families[family] for family in wanted.families or source.families}
+    found = generate(families, "train", wanted.problems_per_family, ctx.seed)
+    return sorted(found, key=lambda problem: problem.id)
+
+
+def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
+    """A model for each field that names one; fields that name the same share it."""
+    made: dict[str, Replier] = {}
+    found: dict[str, Replier] = {}
+    for field, backend in config.backends.items():
+        identity = backend.input or f"{backend.url} {backend.model} {backend.key_variable}"
+        if identity not in made:
+            where = f"stages.{ctx.name}.{field}"
+            made[identity] = (
+                LocalModel(ctx.inputs[backend.input].model_dir, config.batch_size)
+                if backend.input is not None
+                else ServedModel(
+                    backend.url or "",
+                    backend.model or "",
+                    backend.key_variable,
+                    backend.concurrency,
+                    backend.timeout_s,
+                    kept=ctx.directory / f"answers-{len(made)}.log.jsonl",
+                    where=where,
+                )
+            )
+        found[field] = made[identity]
+    return found
+
+
+def finish(config: RefineConfig, ctx: StageContext, jobs: list[Job], problems: Mapping[str, Problem]) -> None:
+    """Conversations, the audit and the counts. Verdicts come after all was decided, unless `keep` asks for them."""
+    found = outcomes(jobs, problems)
+    kept: dict[str, Outcome] = {}
+    conversations = []
+    for job in jobs:
+        solution = final(job, config.keep)
+        if job.rejected is not None or solution is None or job.chain is None:
+            continue
+        outcome = outcome_of(job, solution, found)
+        if config.keep == "verified" and outcome is not Outcome.RIGHT:
+            job.rejected = f"verifier_{outcome.value}"
+            continue
+        kept[job.asked.key] = outcome
+        answer = {"role": "assistant", "content": solution.answer, "reasoning_content": job.chain.text}
+        conversations.append(
+            Conversation(
+                id=job.asked.key,
+                messages=[{"role": "user", "content": job.asked.question}, answer],
+                source=f"{config.problems.source}/{job.asked.family}",
+                problem_id=job.asked.problem_id,
+            )
+        )
+    write_jobs(ctx.directory / FILE, jobs, found, config.checklist_version)
+    rejected = Counter(job.rejected for job in jobs if job.rejected is not None)
+    if not conversations:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(rejected.items()))
+        raise UserError(f"stages.{ctx.name}: none of {len(jobs)} jobs left a solution ({reasons})")
+    write_conversations(ctx.directory / "conversations.parquet", conversations)
+    ctx.counts.update(
+        jobs=len(jobs),
+        kept=len(conversations),
+        rejected=dict(sorted(rejected.items())),
+        ends=dict(sorted(Counter(job.end or "" for job in jobs).items())),
+        rounds=dict(sorted(Counter(str(len(job.rounds) - 1) for job in jobs if job.rounds).items())),
+        kept_by_family=dict(sorted(Counter(c.source.rpartition("/")[2] for c in conversations).items())),
+        quality=quality(jobs, found, kept),
+    )

@@ -1,0 +1,208 @@
+"""The roles of refinement in symbols, for puzzle families: prompts, how replies are read, and training conversations.
+
+A model of 0.3M parameters plays the roles that a large model plays in words (stages/refine/plain.py). Every reply is
+local: a copy from the prompt plus one operation a step. For `sum A1B+5C+9` and the draft `B+5=6C+9=14.14`:
+
+    checklist   list sum A1B+5C+9                                   → B+5;C+9;.
+    evaluate    check sum A1B+5C+9 / B+5=6C+9=14.14 / B+5;C+9;.     → B+5=6!C+9=15?.15?
+    revise      mend sum A1B+5C+9 / B+5=6C+9=14.14 / (critique)     → B+5=6C+9=15.15
+    chain       chain sum A1B+5C+9 / 15                             → B+5;C+9:B+5=6C+9=15.15
+
+An item names what one step deals with: an operand of a chain, a letter to reverse (`BCA` → `B;C;A;.`), a digit to
+sort; `.` is the answer, with nothing else beside the steps. The evaluator writes each step as it finds it itself, in
+the order of the working, and marks it: `!` stands so in the solution, `?` does not. The chain's summary is its plan.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from thinkling.errors import UserError
+from thinkling.tasks.corruption import corrupt_text
+from thinkling.tasks.problem import Problem
+
+Role = Literal["checklist", "evaluate", "revise", "chain"]
+ROLES: tuple[Role, ...] = ("checklist", "evaluate", "revise", "chain")
+
+GOOD, BAD, ANSWER, NEXT, PLAN = "!", "?", ".", ";", ":"
+_CHAIN = (re.compile(r"[A-Z][-+*]?\d=\d+"), re.compile(r"(?<!^)[A-Z][-+*]?\d"))
+_STEPS = {
+    "sum": _CHAIN[0],
+    "mod": _CHAIN[0],
+    "maximum": _CHAIN[0],
+    "reverse": re.compile(r"\d[A-Z]"),
+    "sort": re.compile(r"<?\d"),
+}
+FAMILIES = tuple(_STEPS)
+"""Families that these roles know: those whose working is a row of steps, without a tool."""
+_SEGMENT = re.compile(r"([^!?\n]+)([!?])")
+_LINE = re.compile(r"[^\s!?:;]*\.[^\s.!?:;]+")
+_FLAWS = {"symbols": 5, "turn": 5, "bare": 2, "bare_wrong": 2, "answer": 1, "cut": 1}
+"""Flaw → weight among flawed training drafts."""
+
+
+def checklist_prompt(question: str) -> str:
+    """What the checklist's writer is asked."""
+    return f"list {question}"
+
+
+def evaluate_prompt(question: str, line: str, items: Sequence[str]) -> str:
+    """What an evaluator is asked. `line`: the solution, `working.answer`."""
+    return f"check {question}\n{line}\n{NEXT.join(items)}"
+
+
+def revise_prompt(question: str, line: str, critique: str) -> str:
+    """What the reviser is asked."""
+    return f"mend {question}\n{line}\n{critique}"
+
+
+def chain_prompt(question: str, answer: str) -> str:
+    """What the chain's writer is asked."""
+    return f"chain {question}\n{answer}"
+
+
+def read_checklist(text: str) -> list[str] | None:
+    """Items of a checklist: distinct, without blanks or marks, the last one `.`; None where it is not so."""
+    items = text.split(NEXT)
+    formed = all(item and not re.search(r"[\s!?:]", item) for item in items)
+    return items if formed and len(items) > 1 and items[-1] == ANSWER and len(set(items)) == len(items) else None
+
+
+def read_critique(text: str, items: Sequence[str]) -> list[bool] | None:
+    """Which items the solution meets, in the checklist's order. None unless each is named by exactly one marked step,
+    and the answer's comes last."""
+    segments = _SEGMENT.findall(text)
+    if "".join(a + b for a, b in segments) != text or len(segments) != len(items):
+        return None
+    *steps, (last, answered) = segments
+    marks: dict[str, bool] = {ANSWER: answered == GOOD}
+    for step, mark in steps:
+        named = [item for item in items[:-1] if step.startswith(item) or step.endswith(item)]
+        if len(named) != 1:
+            return None
+        marks[named[0]] = mark == GOOD
+    whole = last.startswith(ANSWER) and len(marks) == len(items)
+    return [marks[item] for item in items] if whole else None
+
+
+def read_line(text: str) -> tuple[str, str] | None:
+    """Working and answer of a solution's line, or None."""
+    if not _LINE.fullmatch(text):
+        return None
+    working, _, answer = text.rpartition(ANSWER)
+    return working, answer
+
+
+def read_chain(text: str) -> tuple[str, str, str] | None:
+    """Summary, chain and the answer that the chain comes to, or None."""
+    plan, colon, line = text.partition(PLAN)
+    solution = read_line(line)
+    if not plan or not colon or solution is None or not solution[0]:
+        return None
+    return plan, *solution
+
+
+def steps_of(family: str, working: str) -> list[str]:
+    """The steps in a working, or whatever of them can be read. Raises UserError for a family without steps."""
+    if family not in _STEPS:
+        raise UserError(f"roles: family {family!r} has none in symbols; there are {', '.join(FAMILIES)}")
+    return _STEPS[family].findall(working)
+
+
+def items_of(problem: Problem) -> list[str]:
+    """The checklist of a problem, from its question alone."""
+    symbols = problem.question.partition(" ")[2]
+    if problem.family in ("reverse", "sort"):
+        return [*symbols, ANSWER]
+    return [*_CHAIN[1].findall(symbols), ANSWER]
+
+
+def critique_of(problem: Problem, working: str, answer: str) -> str:
+    """The true critique of a solution: for training, where the right working is known."""
+    written = steps_of(problem.family, working)
+    steps = steps_of(problem.family, problem.trace)
+    last = GOOD if (working, answer) == (problem.trace, problem.answer) else BAD
+    marked = "".join(step + (GOOD if step in written else BAD) for step in steps)
+    return f"{marked}{ANSWER}{problem.answer}{last}"
+
+
+def conversation(problem: Problem, weights: Mapping[Role, float], rng: random.Random) -> list[dict[str, Any]]:
+    """One training conversation in a role drawn by weight. Raises UserError for a family without steps."""
+    role = rng.choices(list(weights), list(weights.values()))[0]
+    question, items = problem.question, items_of(problem)
+    right = f"{problem.trace}{ANSWER}{problem.answer}"
+    if role == "checklist":
+        asked, reply = checklist_prompt(question), NEXT.join(items)
+    elif role == "chain":
+        _, given = flawed(problem, rng) if rng.random() < 0.15 else ("", problem.answer)
+        asked, reply = chain_prompt(question, given), NEXT.join(items[:-1]) + PLAN + right
+    else:
+        clean = role == "evaluate" and rng.random() < 0.3
+        working, answer = (problem.trace, problem.answer) if clean else flawed(problem, rng)
+        line, critique = f"{working}{ANSWER}{answer}", critique_of(problem, working, answer)
+        if role == "evaluate":
+            asked, reply = evaluate_prompt(question, line, items), critique
+        else:
+            asked, reply = revise_prompt(question, line, critique), right
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}]
+
+
+def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
+    """Working and answer of a draft with a flaw: damaged symbols, a wrong turn that the rest follows, no working, a
+    wrong answer, or steps left out."""
+    flaw = rng.choices(list(_FLAWS), list(_FLAWS.values()))[0]
+    working, answer = problem.trace, problem.answer
+    if flaw == "symbols":
+        share = rng.uniform(0.08, 0.3)
+        return corrupt_text(working, rng, share), corrupt_text(answer, rng, share)
+    if flaw == "turn":
+        return _wrong_turn(problem, rng)
+    if flaw == "bare":
+        return "", answer
+    if flaw in ("bare_wrong", "answer"):
+        wrong = corrupt_text(answer, rng, 1 / len(answer))
+        return ("" if flaw == "bare_wrong" else working), wrong
+    steps = steps_of(problem.family, working)
+    del steps[rng.randrange(len(steps))]
+    return "".join(steps), answer
+
+
+def _wrong_turn(problem: Problem, rng: random.Random) -> tuple[str, str]:
+    """One step goes wrong and those after it build on that: a model's own mistake, unlike damage."""
+    steps = steps_of(problem.family, problem.trace)
+    at = rng.randrange(len(steps))
+    if problem.family in ("reverse", "sort"):
+        letters = list(problem.answer)
+        other = rng.choice([i for i in range(len(letters)) if i != at] or [at])
+        letters[at], letters[other] = letters[other], letters[at]
+        answer = "".join(letters)
+        if problem.family == "sort":
+            return "<".join(letters), answer
+        return "".join(f"{i}{letter}" for i, letter in enumerate(letters, start=1)), answer
+    shift = rng.choice([-2, -1, 1, 2])
+    written = []
+    value = 0
+    for i, step in enumerate(steps):
+        head, _, true = step.partition("=")
+        if i < at:
+            value = int(true)
+        elif i == at:
+            value = _turned(problem.family, int(true) + shift)
+        else:
+            value = _turned(problem.family, _continue(problem.family, value, head))
+        written.append(f"{head}={value}")
+    return "".join(written), str(value)
+
+
+def _turned(family: str, value: int) -> int:
+    return value % 10 if family in ("mod", "maximum") else max(0, value)
+
+
+def _continue(family: str, value: int, head: str) -> int:
+    operator, operand = head[1:-1], int(head[-1])
+    if family == "maximum":
+        return max(value, operand)
+    return value + operand if operator == "+" else value - operand if operator == "-" else value * operand

@@ -1,0 +1,271 @@
+"""The loop with scripted roles: stop rules, what is kept, what a prompt may hold, and going on after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from thinkling.data.conversations import read_conversations
+from thinkling.errors import UserError
+from thinkling.generate.engine import Sampling
+from thinkling.generate.replies import Messages, Reply
+from thinkling.stages.base import StageContext
+from thinkling.stages.refine import stage
+from thinkling.stages.refine.config import RefineConfig
+from thinkling.stages.refine.jobs import Asked, Job, Round
+from thinkling.stages.refine.style import Solution
+from thinkling.stages.sources import TasksSource
+from thinkling.tasks import refinement as roles
+from thinkling.tasks.problem import Problem
+from thinkling.tasks.problemset import generate
+
+FAMILIES: dict[str, dict[str, int]] = {"sum": {}, "sort": {}}
+SENTINEL = "SECRET9"
+BACKEND = {"input": "refiner"}
+
+
+class Killed(BaseException):
+    """In place of SIGKILL."""
+
+
+class Oracle:
+    """Plays every role in symbols, knowing all problems; drafts of `wrong(problem)` are wrong."""
+
+    def __init__(
+        self,
+        wrong: Callable[[Problem], bool] = lambda problem: int(problem.id, 16) % 2 == 0,
+        revise: Callable[[Problem], str] | None = None,
+        overrides: Mapping[str, str] | None = None,
+        kill_at: int | None = None,
+    ) -> None:
+        self.problems = {p.question: p for p in generate(FAMILIES, "train", 12, 7)}
+        self.wrong, self.revise, self.overrides, self.kill_at = wrong, revise, overrides or {}, kill_at
+        self.prompts: list[str] = []
+        self.calls = 0
+
+    def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
+        if self.calls == self.kill_at:
+            raise Killed
+        self.calls += 1
+        assert len(seeds) == len(set(seeds)) == len(asked)
+        return [self._answer(messages[0]["content"]) for messages in asked]
+
+    def _answer(self, prompt: str) -> Reply:
+        self.prompts.append(prompt)
+        first, *rest = prompt.split("\n")
+        word, _, question = first.partition(" ")
+        if question not in self.problems:
+            problem = self.problems[first]
+            answer = ("9" if problem.answer[0] != "9" else "8") + problem.answer[1:]
+            return Reply(answer if self.wrong(problem) else problem.answer, problem.trace)
+        problem = self.problems[question]
+        if word in self.overrides:
+            return Reply(self.overrides[word])
+        if word == "list":
+            return Reply(";".join(roles.items_of(problem)))
+        if word == "check":
+            return Reply(roles.critique_of(problem, *(roles.read_line(rest[0]) or ("", ""))))
+        if word == "mend":
+            return Reply(self.revise(problem) if self.revise else f"{problem.trace}.{problem.answer}")
+        plan = ";".join(roles.items_of(problem)[:-1])
+        return Reply(f"{plan}:{problem.trace}.{problem.answer}")
+
+
+def config(**fields: Any) -> RefineConfig:
+    return RefineConfig.model_validate(
+        {
+            "kind": "refine", "inputs": {"refiner": "a"}, "style": "symbols", "drafters": [BACKEND],
+            "problems": {"source": "p", "problems_per_family": 12}, "checklist": BACKEND, "evaluators": [BACKEND],
+            "reviser": BACKEND, "chain": BACKEND, "chunk": 10,
+        }
+        | fields
+    )  # fmt: skip
+
+
+def refine(directory: Path, oracle: Any, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> StageContext:
+    directory.mkdir(exist_ok=True)
+    made = config(**fields)
+    monkeypatch.setattr(stage, "backends", lambda config, ctx: dict.fromkeys(config.backends, oracle))
+    source = TasksSource(type="tasks", families=FAMILIES)
+    ctx = StageContext("refine", directory, {}, 7, sources={"p": source})
+    stage.run(made, ctx)
+    return ctx
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def test_wrong_drafts_are_mended_and_all_is_counted(tmp_path, monkeypatch) -> None:
+    ctx = refine(tmp_path, oracle := Oracle(), monkeypatch)
+    wrong = sum(map(oracle.wrong, oracle.problems.values()))
+    assert 0 < wrong < 24
+    assert (ctx.counts["jobs"], ctx.counts["kept"], ctx.counts["rejected"]) == (24, 24, {})
+    assert ctx.counts["rounds"] == {"0": 24 - wrong, "1": wrong}
+    assert ctx.counts["quality"] == {
+        "drafts": {"n": 24, "right": 24 - wrong},
+        "damaged_drafts": {"n": 0, "right": 0},
+        "final": {"n": 24, "right": 24},
+        "kept": {"n": 24, "right": 24},
+        "critic": {"right_met": 24, "wrong_unmet": wrong},
+        "revisions": {"of_wrong": wrong, "right": wrong},
+    }
+    by_question = {c.messages[0]["content"]: c for c in read_conversations(tmp_path / "conversations.parquet")}
+    for question, problem in oracle.problems.items():
+        answer = by_question[question].messages[1]
+        assert (answer["content"], answer["reasoning_content"]) == (problem.answer, problem.trace)
+        assert by_question[question].problem_id == problem.id
+
+
+def test_damage_is_of_a_stated_share_and_refined_away(tmp_path, monkeypatch) -> None:
+    oracle = Oracle(wrong=lambda problem: False)
+    ctx = refine(tmp_path, oracle, monkeypatch, corrupted=0.5, corrupted_characters=1.0)
+    damaged = ctx.counts["quality"]["damaged_drafts"]
+    assert 4 <= damaged["n"] <= 20
+    assert damaged["right"] == 0
+    assert ctx.counts["kept"] == 24
+    rows = pq.read_table(tmp_path / "jobs.parquet").to_pylist()
+    assert sum(row["corrupted"] for row in rows) == damaged["n"]
+    assert all(len(row["rounds"]) == 1 + row["corrupted"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "reason"),
+    [
+        ("list", "no list", "checklist_unreadable"),
+        ("check", "looks fine", "critique_unreadable"),
+        ("chain", "because", "chain_unreadable"),
+    ],
+)
+def test_replies_out_of_form_are_rejected_by_reason(tmp_path, monkeypatch, word, text, reason) -> None:
+    with pytest.raises(UserError, match=f"{reason} 24"):
+        refine(tmp_path, Oracle(overrides={word: text}), monkeypatch)
+
+
+def test_a_revision_out_of_form_and_a_chain_that_leads_elsewhere(tmp_path, monkeypatch) -> None:
+    ctx = refine(tmp_path / "a", oracle := Oracle(overrides={"mend": "?"}), monkeypatch)
+    wrong = sum(map(oracle.wrong, oracle.problems.values()))
+    assert ctx.counts["rejected"] == {"revision_unreadable": wrong}
+    with pytest.raises(UserError, match="chain_disagrees 24"):
+        refine(tmp_path / "b", Oracle(overrides={"chain": "B+1:B+1=2.77777"}), monkeypatch)
+
+
+def test_no_gain_and_budget_end_a_job(tmp_path, monkeypatch) -> None:
+    stuck = Oracle(revise=lambda problem: f".{problem.answer}")
+    ctx = refine(tmp_path / "a", stuck, monkeypatch, rounds=9, patience=3)
+    wrong = sum(map(stuck.wrong, stuck.problems.values()))
+    assert ctx.counts["rejected"] == {"no_gain": wrong}
+    assert ctx.counts["rounds"]["3"] == wrong
+    short = refine(tmp_path / "b", Oracle(), monkeypatch, rounds=0)
+    assert short.counts["rejected"] == {"budget": wrong}
+    every = refine(tmp_path / "c", Oracle(), monkeypatch, rounds=0, keep="any")
+    assert every.counts["rejected"] == {"chain_disagrees": wrong}
+
+
+def job(*met: int) -> Job:
+    made = Job(Asked("k", "p", "sum", "sum A1B+1"), 0, items=list("abcd"))
+    made.rounds = [Round(Solution("", str(n)), [""], [[i < n for i in range(4)]]) for n in met]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("met", "end"),
+    [((4,), "met"), ((1,), None), ((1, 2), None), ((2, 1), None), ((2, 1, 2), "no_gain"), ((1, 2, 3, 3), "budget"),
+     ((1, 2, 2, 2), "no_gain"), ((1, 1, 4), "met")],
+)  # fmt: skip
+def test_stop_rule(met: tuple[int, ...], end: str | None) -> None:
+    made = job(*met)
+    made.judge(rounds=3, patience=2)
+    assert made.end == end
+    assert made.best.solution.answer == str(max(met))
+
+
+def test_all_evaluators_must_agree_and_the_harshest_is_heeded() -> None:
+    one = Round(Solution("", "1"), ["mild", "bad", "harsh"], [[True, True], None, [True, False]])
+    assert one.met == [True, False]
+    assert one.harshest == "harsh"
+    assert Round(Solution("", "1"), ["bad"], [None]).met is None
+
+
+def test_no_role_is_shown_a_reference(tmp_path, monkeypatch) -> None:
+    """Every problem's answer, trace and tool call is a sentinel; none of it stands in any prompt or record."""
+
+    def poisoned(*arguments: Any) -> list[Problem]:
+        return [
+            dataclasses.replace(p, answer=SENTINEL, trace=SENTINEL, tool_call=SENTINEL, hidden_tests=(SENTINEL,))
+            for p in generate(*arguments)
+        ]
+
+    monkeypatch.setattr(stage, "generate", poisoned)
+    oracle = Oracle()
+    ctx = refine(tmp_path, oracle, monkeypatch, corrupted=0.3)
+    assert ctx.counts["quality"]["kept"] == {"n": 24, "right": 0}
+    assert len(oracle.prompts) > 100
+    assert not any(SENTINEL in prompt for prompt in oracle.prompts)
+    assert not any(SENTINEL.encode() in content for content in contents(tmp_path / "events").values())
+    assert not {f.name for f in dataclasses.fields(Asked)} & {"answer", "trace", "tests", "hidden_tests", "tool_call"}
+
+
+def test_keep_verified_reads_the_verdict_after_all_is_done(tmp_path, monkeypatch) -> None:
+    def poisoned(*arguments: Any) -> list[Problem]:
+        return [dataclasses.replace(p, answer=SENTINEL) if p.family == "sum" else p for p in generate(*arguments)]
+
+    monkeypatch.setattr(stage, "generate", poisoned)
+    ctx = refine(tmp_path, Oracle(), monkeypatch, keep="verified")
+    assert (ctx.counts["kept"], ctx.counts["rejected"]) == (12, {"verifier_wrong": 12})
+
+
+def test_killed_at_every_call_and_resumed_gives_the_same_bytes(tmp_path, monkeypatch) -> None:
+    whole = Oracle()
+    refine(tmp_path / "whole", whole, monkeypatch, corrupted=0.3)
+    expected = contents(tmp_path / "whole")
+    names = [name.partition("-")[2].partition("-")[2] for name in expected if name.startswith("events/")]
+    assert {name.partition("-")[0] for name in names} == {"draft", "checklist", "critique", "revision", "chain"}
+    for call in range(whole.calls):
+        directory = tmp_path / f"killed-{call}"
+        with pytest.raises(Killed):
+            refine(directory, Oracle(kill_at=call), monkeypatch, corrupted=0.3)
+        before = contents(directory)
+        second = Oracle()
+        refine(directory, second, monkeypatch, corrupted=0.3)
+        assert second.calls == whole.calls - call
+        after = contents(directory)
+        assert after == expected
+        assert all(after[name] == content for name, content in before.items())
+
+
+def test_records_of_other_questions_are_refused(tmp_path, monkeypatch) -> None:
+    refine(tmp_path, Oracle(), monkeypatch)
+    with pytest.raises(UserError, match="other questions"):
+        refine(tmp_path, Oracle(), monkeypatch, checklist_version=2)
+
+
+def test_drafters_take_turns(tmp_path, monkeypatch) -> None:
+    refine(tmp_path, Oracle(), monkeypatch, drafters=[BACKEND, BACKEND])
+    rows = pq.read_table(tmp_path / "jobs.parquet").to_pylist()
+    assert [row["drafter"] for row in rows] == [0, 1] * 12
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"reviser": {"input": "teacher"}}, "reviser.input"),
+        ({"chain": {"url": "http://h/v1"}}, "model"),
+        ({"chain": {}}, "give input"),
+        ({"chain": {"input": "refiner", "url": "http://h", "model": "m"}}, "give input"),
+    ],
+)
+def test_mistakes_in_the_configuration(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**fields)
+
+
+def test_families_without_roles_are_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(FAMILIES, "calc", {})
+    with pytest.raises(UserError, match="'calc' has no roles"):
+        refine(tmp_path, Oracle(), monkeypatch)
