@@ -1,8 +1,8 @@
 """B13: the maths verifier on the frozen table tests/verify/maths_pairs.jsonl, math-verify alone beside it, cost bombs.
 
 a: pairs called right that are not; b: recall of those that are right; c: recall of math-verify alone, its false
-positives beside it; d: seconds that a cost bomb lives past its deadline; e: verdicts of other samples that bombs in the
-same batch changed; f: seconds that these bombs delayed the last of the others. Last line: JSON.
+positives beside it; d: verdicts of other samples that cost bombs in their batch changed, with the longest that a bomb
+lived past its deadline; e: seconds that the bombs delayed the last of the others. Last line: JSON.
 
 Half of the pairs are written by hand; the others are keys of $THINKLING_DATA/gsm8k/example_model_solutions.jsonl, whose
 texts are read here. The label of those is the authors' `is_correct`.
@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from thinkling.verify.verdict import Outcome
 TABLE = Path(__file__).resolve().parents[1] / "tests" / "verify" / "maths_pairs.jsonl"
 DEADLINE = 5.0
 WORKERS = 2
+ROUNDS = 3
 BOMBS = [
     ("10^{10^{10}}", "5"),
     ("5", "10^{10^{10}}"),
@@ -173,7 +175,7 @@ def _alone(pair: Pair, letters: bool = False) -> bool:
 
 
 def _bombs() -> dict[str, dict[str, Any]]:
-    """The same samples alone and with a bomb before every few of them, in turn, each time in a new pool."""
+    """The same samples alone and with a bomb before every few of them, in turns, in one warm pool."""
     bombs = [Request(reference, answer) for reference, answer in BOMBS]
     every = len(OTHERS) // len(bombs)
     mixed: list[Request] = []
@@ -184,34 +186,43 @@ def _bombs() -> dict[str, dict[str, Any]]:
     past: list[float] = []
     changed: list[int] = []
     delays: list[float] = []
-    alone_seconds: list[float] = []
-    for _ in range(3):
-        pool = Pool(workers=WORKERS, deadline_seconds=DEADLINE)
-        pool.compare_many(OTHERS[:WORKERS])  # starts it
+    last: list[list[float]] = []
+    pool = Pool(workers=WORKERS, deadline_seconds=DEADLINE)
+    pool.compare_many(OTHERS)
+    for _ in range(ROUNDS):
         alone = dict(zip(OTHERS, pool.compare_many(OTHERS), strict=True))
         together = dict(zip(mixed, pool.compare_many(mixed), strict=True))
-        pool.close()
         lived = [together[bomb] for bomb in bombs]
         past.append(max(reply.seconds for reply in lived) - DEADLINE)
         changed.append(sum(alone[other].kind != together[other].kind for other in OTHERS))
-        last = [max(replies[other].finished for other in OTHERS) for replies in (alone, together)]
-        delays.append(last[1] - last[0])
-        alone_seconds.append(last[0])
-        kinds = [reply.kind for reply in lived]
-        print(f"bombs: {kinds.count('timeout')} of {len(kinds)} killed")
-        print(f"others: {last[0]:.2f} s alone, {last[1]:.2f} s with")
-    count = len(bombs)
-    shared = {"deadline": DEADLINE, "workers": WORKERS, "others": len(OTHERS)}
+        last.append([max(replies[other].finished for other in OTHERS) for replies in (alone, together)])
+        delays.append(last[-1][1] - last[-1][0])
+        killed = [reply.kind for reply in lived].count("timeout")
+        print(
+            f"others: {last[-1][0]:.2f} s alone, {last[-1][1]:.2f} s beside {len(bombs)} bombs, {killed} of them killed"
+        )
+    pool.close()
+    shared = {"bombs": len(bombs), "others": len(OTHERS), "workers": WORKERS, "load": os.getloadavg()[0]}
     return {
-        "B13d": {"value": max(past), "n": count, "runs": past, "unit": "seconds", **shared},
-        "B13e": {"value": sum(changed), "n": len(OTHERS), "runs": changed, "unit": "verdicts"},
-        "B13f": {
-            "value": max(delays),
-            "n": len(OTHERS),
+        "B13d": {
+            "value": sum(changed),
+            "n": len(OTHERS) * ROUNDS,
+            "runs": changed,
+            "unit": "verdicts",
+            "deadline": DEADLINE,
+            "most_seconds_past_deadline": max(past),
+            **shared,
+        },
+        "B13e": {
+            "value": statistics.median(delays),
+            "low": min(delays),
+            "high": max(delays),
+            "n": ROUNDS,
             "runs": delays,
             "unit": "seconds",
-            "alone": alone_seconds,
-            "bombs": count,
+            "alone_and_with": last,
+            "median_ratio": statistics.median(beside / alone for alone, beside in last),
+            **shared,
         },
     }
 
