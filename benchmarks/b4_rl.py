@@ -2,8 +2,8 @@
 
     python -m benchmarks.b4_rl --seeds 0-2 --jobs 2
 
-The interval is a bootstrap over problems of the mean over samples and seeds; `split` gives means over seeds, and the
-t-interval over seeds stands beside it.
+B4a: bootstrap over problems of the mean over samples and seeds; the t-interval over seeds stands beside it. B4b and B4c:
+the two parts of the gain, means over seeds with the extremes over seeds as ends.
 """
 
 from __future__ import annotations
