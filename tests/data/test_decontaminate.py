@@ -108,3 +108,26 @@ def test_planted_problems_in_real_text_are_all_found(real_data: Path) -> None:
         page = rng.choice(pages)
         place = rng.randrange(len(page))
         assert held_out.find(f"{page[:place]}\n{question}\n{page[place:]}") is not None
+
+
+LATEX = r"What is the smallest positive value of $x$ for which $\sin\left(2x\right) = \frac{1}{2}$, in degrees?"
+
+
+def test_latex_spacing_and_case_make_no_difference() -> None:
+    short = r"Compute $\dbinom{5}{3}$."
+    held_out = HeldOut([LATEX, short])
+    for text, problem in (
+        ("Q: WHAT IS THE SMALLEST POSITIVE VALUE OF X FOR WHICH SIN(2X)=1/2, IN DEGREES?", LATEX),
+        ("what  is the\nsmallest positive value of \\(x\\) for which \\(\\sin (2 x)=\\dfrac12\\), in degrees", LATEX),
+        ("compute\tC: compute \\(\\binom{5}{3}\\)", short),
+    ):
+        match = held_out.find(f"some text before. {text} And after.")
+        assert match is not None, text
+        assert match.problem == problem
+    assert held_out.find(r"Compute $\dbinom{5}{4}$.") is None
+
+
+def test_runs_of_numbers_are_no_evidence() -> None:
+    listing = "List the numbers: " + " ".join(map(str, range(1, 40)))
+    assert HeldOut([listing]).find("page " + " ".join(map(str, range(5, 30)))) is None
+    assert HeldOut([listing]).find(f"so {listing.upper()} now") == Match(listing, "exact")

@@ -10,8 +10,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-_SPACING = re.compile(r"\\(?:[,;:!>\s\\]|q?quad\b|hspace\{[^{}]*\}|(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])\.?)")
-_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[^{}]*\}(?:\{[lcr|]*\}|\[[a-z]*\])?")
+_SPACING = re.compile(r"\\(?:[,;:!>()\[\]\s\\]|q?quad\b|hspace\{[^{}]*\}|(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])\.?)")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[^{}]*\}(?:\{[lcrLCR|]*\}|\[[a-zA-Z]*\])?")
 _FONT = re.compile(
     r"\\(?:text(?:bf|it|rm|tt|normal)?|math(?:rm|bf|it|bb|cal|sf|frak)|mbox|operatorname\*?|boldsymbol)\b"
 )

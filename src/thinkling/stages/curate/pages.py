@@ -22,6 +22,7 @@ class Page:
     key: str
     text: str
     damaged: bool
+    problem: Problem
 
 
 def pages(name: str, source: PagesSource, tasks: TasksSource, seed: int) -> Iterator[Page]:
@@ -47,10 +48,10 @@ def pages(name: str, source: PagesSource, tasks: TasksSource, seed: int) -> Iter
         written = [_page(p, kind, rng, source.corrupted_characters) for p, kind in zip(problems, kinds, strict=True)]
         yield from written
         for number, page in enumerate(rng.choices(written, k=copies)):
-            yield Page(f"{page.key}-copy{number}", page.text, page.damaged)
+            yield Page(f"{page.key}-copy{number}", page.text, page.damaged, page.problem)
 
 
 def _page(problem: Problem, kind: str, rng: random.Random, share: float) -> Page:
     if kind == "damaged":
-        return Page(problem.id, document(corrupt(problem, rng, share, answer=True)), True)
-    return Page(problem.id, document(problem, with_trace=kind == "worked"), False)
+        return Page(problem.id, document(corrupt(problem, rng, share, answer=True)), True, problem)
+    return Page(problem.id, document(problem, with_trace=kind == "worked"), False, problem)

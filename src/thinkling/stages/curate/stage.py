@@ -1,9 +1,9 @@
 """curate: sources → documents.
 
-Every record of every source goes through the same steps, one at a time: admission, exact deduplication over all
-sources, decontamination against the held-out problems. What is kept has the quality of its source.
-``documents.parquet`` holds what was kept, ``rejected.parquet`` what was not and why, ``provenance.json`` which standard
-library was read, if one was.
+Every record of every source goes through the same steps: admission, exact deduplication over all sources, near
+deduplication where the recipe asks for it, decontamination against the held-out problems. What is kept has the quality
+of its source, or is graded and split by its own (`graded`). ``documents.parquet`` holds what was kept,
+``rejected.parquet`` what was not and why, ``provenance.json`` which standard library was read, if one was.
 """
 
 from __future__ import annotations
@@ -17,43 +17,76 @@ from pathlib import Path
 from thinkling.data.artifact import write_json
 from thinkling.data.decontaminate import HeldOut, decontaminated
 from thinkling.data.dedup import unique
-from thinkling.data.documents import Counts, Document, DocumentWriter, admit
+from thinkling.data.documents import Counts, Document, DocumentWriter, admit, read_documents
+from thinkling.data.near_dedup import NearDuplicates, clusters, near_unique
 from thinkling.data.readers import RawRecord
 from thinkling.errors import UserError
 from thinkling.stages.base import StageContext
-from thinkling.stages.curate import stdlib
+from thinkling.stages.curate import graded, stdlib
 from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.curate.ledger import Ledger
 from thinkling.stages.curate.streams import Stream, open_streams, tasks_of
 from thinkling.stages.sources import StdlibSource
 
 DOCUMENTS, REJECTED, PROVENANCE = "documents.parquet", "rejected.parquet", "provenance.json"
+WORK = "work"
+"""Directory of what is set down on the way; removed before the stage ends."""
 
 
 def run(config: CurateConfig, ctx: StageContext) -> None:
-    """Writes the documents artifact. A run that was cut off starts over: the stage is short.
+    """Writes the documents artifact. A run that was cut off starts over, but asks a served annotator nothing twice.
 
-    Raises UserError for a source that cannot be read, or that has records but no document among them.
+    Raises UserError for a source that cannot be read, or that has records but no document among them, and where an
+    extra is not installed that the recipe needs.
     """
     _clear(ctx.directory)
-    streams = [s for name in config.sources for s in open_streams(name, ctx.sources, config.quality[name], ctx.seed)]
+    streams = [s for name in config.sources for s in _open(name, config, ctx)]
     _check_names(streams)
     questions = [p.question for name in config.heldout for p in tasks_of(name, ctx.sources).heldout()]
-    held_out = HeldOut(questions, config.ngram)
-    deduplication, decontamination = Counts("dedup"), Counts("decontaminate")
-    with (
-        Ledger(ctx.directory / REJECTED, max_characters=sys.maxsize) as ledger,
-        DocumentWriter(ctx.directory / DOCUMENTS) as writer,
-    ):
+    steps = [Counts("dedup"), Counts("near dedup"), Counts("decontaminate")]
+    with Ledger(ctx.directory / REJECTED, max_characters=sys.maxsize) as ledger:
         admitted = chain.from_iterable(_admitted(stream, config, ctx, ledger) for stream in streams)
-        distinct = unique(_identified(admitted), deduplication, ledger)
-        for document in decontaminated(distinct, held_out, decontamination, ledger):
-            ledger.keep(document)
-            writer.write(document)
-    for step in (deduplication, decontamination):
+        documents = unique(_identified(admitted), steps[0], ledger)
+        if config.near_dedup is not None:
+            settings = NearDuplicates(**config.near_dedup.model_dump())
+            documents = _near_unique(documents, settings, ctx.directory / WORK, steps[1], ledger)
+        documents = decontaminated(documents, HeldOut(questions, config.ngram), steps[2], ledger)
+        if config.grading is None:
+            with DocumentWriter(ctx.directory / DOCUMENTS) as writer:
+                for document in documents:
+                    ledger.keep(document)
+                    writer.write(document)
+        else:
+            pool = ctx.directory / WORK / "pool.parquet"
+            graded.write(documents, ctx.directory / DOCUMENTS, pool, streams, config.grading, ctx, ledger)
+    for step in steps:
         step.check()
+    for name in (WORK, graded.ANSWERS):
+        _remove(ctx.directory / name)
     _write_provenance(config, ctx)
     ctx.counts.update(ledger.counts(), heldout_problems=len(questions))
+
+
+def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[Stream]:
+    """The streams of a source. With grading the quality is settled later, and `mq` until then."""
+    return open_streams(name, ctx.sources, "mq" if config.grading else config.quality[name], ctx.seed)
+
+
+def _near_unique(
+    documents: Iterator[Document], settings: NearDuplicates, work: Path, counts: Counts, ledger: Ledger
+) -> Iterator[Document]:
+    """Sets the documents down to compare them all, then passes on the first of each cluster."""
+    path, ids = work / "distinct.parquet", []
+    with DocumentWriter(path) as writer:
+
+        def texts() -> Iterator[str]:
+            for document in documents:
+                writer.write(document)
+                ids.append(document["id"])
+                yield document["text"]
+
+        first = clusters(texts(), settings)
+    yield from near_unique(read_documents(path), first, ids, counts, ledger)
 
 
 def _admitted(stream: Stream, config: CurateConfig, ctx: StageContext, ledger: Ledger) -> Iterator[Document]:
@@ -110,6 +143,14 @@ def _write_provenance(config: CurateConfig, ctx: StageContext) -> None:
 
 
 def _clear(directory: Path) -> None:
-    """Removes what a run that was cut off left behind."""
+    """Removes what a run that was cut off left behind, the answers of a served annotator excepted."""
     for path in directory.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.name != graded.ANSWERS:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, assert_never
 
 from thinkling.data.readers import RawRecord, read_jsonl, read_parquet, read_text_files
 from thinkling.errors import UserError
 from thinkling.stages.curate import stdlib
+from thinkling.stages.curate.annotate import Matter
 from thinkling.stages.curate.pages import Page, pages
 from thinkling.stages.sources import FilesSource, PagesSource, Source, StdlibSource, TasksSource
+from thinkling.tasks.problem import Problem
 
 Quality = Literal["hq", "mq"]
 DAMAGED_SUFFIX = "-corrupted"
@@ -21,13 +23,19 @@ DAMAGED_SUFFIX = "-corrupted"
 class Stream:
     """Records that become documents of one source; progress counts the pieces that they come in."""
 
+    name: str
+    """The recipe's name of the source."""
     source: str
+    """The source of its documents: the same, but another one for damaged pages."""
     quality: Quality
     pieces: Iterable[Iterable[RawRecord]]
     n_pieces: int
     unit: str
     text_field: str = "text"
     markup: bool = False
+    matter: Matter = "unknown"
+    problems: Mapping[str, Problem] = field(default_factory=dict)
+    """Id of a record → the problem on it: for verifiers, never for features."""
 
 
 def open_streams(name: str, sources: Mapping[str, Source], quality: Quality, seed: int) -> list[Stream]:
@@ -68,12 +76,14 @@ def _stdlib_stream(name: str, source: StdlibSource, quality: Quality) -> Stream:
             else:
                 yield RawRecord({"id": text.key, "text": text.text}, origin)
 
-    return Stream(name, quality, map(read, files), len(files), "files")
+    matter: Matter = "code" if source.part == "code" else "prose"
+    return Stream(name, name, quality, map(read, files), len(files), "files", matter=matter)
 
 
 def _files_stream(name: str, source: FilesSource, quality: Quality) -> Stream:
     paths = source.files()
-    return Stream(name, quality, map(_reader(source.type), paths), len(paths), "files", text_field=source.text_field)
+    pieces = map(_reader(source.type), paths)
+    return Stream(name, name, quality, pieces, len(paths), "files", text_field=source.text_field)
 
 
 def _reader(kind: Literal["text", "jsonl", "parquet"]) -> Callable[[Path], Iterator[RawRecord]]:
@@ -96,12 +106,15 @@ def _page_streams(
     damaged = [page for page in written if page.damaged]
     streams = []
     if sound:
-        streams.append(_page_stream(name, quality, sound))
+        streams.append(_page_stream(name, name, quality, sound))
     if damaged:
-        streams.append(_page_stream(name + DAMAGED_SUFFIX, "mq", damaged))
+        streams.append(_page_stream(name, name + DAMAGED_SUFFIX, "mq", damaged))
     return streams
 
 
-def _page_stream(name: str, quality: Quality, written: list[Page]) -> Stream:
-    records = ([RawRecord({"id": page.key, "text": page.text}, f"{name}/{page.key}")] for page in written)
-    return Stream(name, quality, records, len(written), "pages", markup=True)
+def _page_stream(name: str, source: str, quality: Quality, written: list[Page]) -> Stream:
+    records = ([RawRecord({"id": page.key, "text": page.text}, f"{source}/{page.key}")] for page in written)
+    problems = {page.key: page.problem for page in written}
+    return Stream(
+        name, source, quality, records, len(written), "pages", markup=True, matter="puzzle", problems=problems
+    )

@@ -1,0 +1,124 @@
+"""Kinds of damage to sound text: examples of bad grades, each with the share of the text that was damaged.
+
+The labeller learns from some kinds and is judged on one that it never saw, so that its report tells how far it sees
+damage as such. The share goes into the *grades* of the examples alone (`annotate`), never into their features.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from thinkling.tasks.corruption import corrupt_text
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_RESIDUE = (
+    '<div class="item">', "</div>", "<br/>", '<a href="#top">', "</span>", "&nbsp;", "&amp;", "\ufffd", "â€™",
+    "Home | About | Contact", "» Next", "Share this", "Log in", "[edit]", "Copyright © All rights reserved",
+)  # fmt: skip
+
+
+class Damaged(NamedTuple):
+    """A damaged text."""
+
+    text: str
+    kind: str
+    share: float
+    """Part of the text that was changed, put in, or lost: in (0, 1]."""
+
+
+def damage(kind: str, text: str, other: str, rng: random.Random) -> Damaged:
+    """The text with damage of one of `KINDS`; `other` is a text of a different document, for pieces to mix in."""
+    share = rng.uniform(0.05, 0.6)
+    return Damaged(_KINDS[kind](text, other, share, rng), kind, share)
+
+
+def _characters(text: str, other: str, share: float, rng: random.Random) -> str:
+    """Typing errors: letters replaced, lost, doubled; share/2 of the characters."""
+    changed = list(text)
+    for i in rng.sample(range(len(changed)), int(len(changed) * share / 2)):
+        if changed[i].isalnum():
+            changed[i] = rng.choice(("", changed[i] * 2, rng.choice(_LETTERS), rng.choice(_LETTERS)))
+    return "".join(changed)
+
+
+def _symbols(text: str, other: str, share: float, rng: random.Random) -> str:
+    """Digits, capitals and operators replaced by others; of a puzzle page in working and answer alone."""
+    cut = re.match(r"[a-z]+ \S+?[:=]", text)
+    start = cut.end() if cut else 0
+    return text[:start] + corrupt_text(text[start:], rng, share)
+
+
+def _order(text: str, other: str, share: float, rng: random.Random) -> str:
+    """Words (symbols where the text has few words) in random order."""
+    words = re.findall(r"\s+|\S+", text) if len(text.split()) >= 8 else list(text)
+    places = [i for i, word in enumerate(words) if not word.isspace()]
+    moved = sorted(rng.sample(places, int(len(places) * share)))
+    shuffled = rng.sample(moved, len(moved))
+    changed = list(words)
+    for to, origin in zip(moved, shuffled, strict=True):
+        changed[to] = words[origin]
+    return "".join(changed)
+
+
+def _mixture(text: str, other: str, share: float, rng: random.Random) -> str:
+    """Sentences of another document in place of the text's own."""
+    own, foreign = _pieces(text), _pieces(other)
+    for i in rng.sample(range(len(own)), max(1, int(len(own) * share))):
+        own[i] = rng.choice(foreign)
+    return "".join(own)
+
+
+def _repetition(text: str, other: str, share: float, rng: random.Random) -> str:
+    """A few sentences over and over until they make up the share."""
+    pieces = _pieces(text)
+    repeated = rng.sample(pieces, min(len(pieces), 2))
+    times = max(1, round(share / (1 - share) * len(pieces) / len(repeated)))
+    at = rng.randrange(len(pieces) + 1)
+    return "".join([*pieces[:at], *(repeated * min(times, 200)), *pieces[at:]])
+
+
+def _cut(text: str, other: str, share: float, rng: random.Random) -> str:
+    """The beginning, the end, or both are missing."""
+    lost = max(1, int(len(text) * share))
+    before = rng.choice((0, 0, lost // 2, lost))
+    return text[before : len(text) - (lost - before)]
+
+
+def _residue(text: str, other: str, share: float, rng: random.Random) -> str:
+    """Markup and menus between the words."""
+    words = text.split(" ")
+    for _ in range(max(1, int(len(words) * share / 2))):
+        words.insert(rng.randrange(len(words) + 1), rng.choice(_RESIDUE))
+    return " ".join(words)
+
+
+def _case(text: str, other: str, share: float, rng: random.Random) -> str:
+    """A stretch in capitals or without any."""
+    length = int(len(text) * share)
+    at = rng.randrange(len(text) - length + 1)
+    change = rng.choice((str.upper, str.lower, str.swapcase))
+    return text[:at] + change(text[at : at + length]) + text[at + length :]
+
+
+_KINDS: dict[str, Callable[[str, str, float, random.Random], str]] = {
+    "characters": _characters,
+    "symbols": _symbols,
+    "order": _order,
+    "mixture": _mixture,
+    "repetition": _repetition,
+    "cut": _cut,
+    "residue": _residue,
+    "case": _case,
+}
+KINDS: tuple[str, ...] = tuple(_KINDS)
+
+
+def _pieces(text: str) -> list[str]:
+    """Sentences and lines, each with the white space after it."""
+    ends = [match.end() for match in _SENTENCE.finditer(text)]
+    pieces = [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
+    return [piece for piece in pieces if piece] or [text]

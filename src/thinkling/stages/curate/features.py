@@ -1,0 +1,196 @@
+"""What the labeller sees of a text: an LSA vector and surface statistics, both fitted on the pool.
+
+LSA (Deerwester et al. 1990): hashed counts of words and pairs of words, tf-idf, truncated singular value decomposition.
+It brings no weights along and so no licence. Statistics become their rank within the pool, and the rank a line with
+bends, so that a linear model on top can follow a curve; and since the same statistic says different things of code, of
+prose and of a page of symbols, the ranks come again for each of G groups that k-means finds among the vectors.
+
+Shapes: N texts, W buckets kept, K dimensions of the LSA, S surface statistics, Q quantiles, G groups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinkling.data.ngrams import WordHasher, windows
+from thinkling.errors import UserError
+from thinkling.stages.curate import surface
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Floats = npt.NDArray[np.float32]
+
+BUCKETS = 2**17
+_QUANTILES = np.linspace(0, 1, 41)
+_BENDS = (0.1, 0.3, 0.5, 0.7, 0.9)
+_TOKEN = re.compile(r"[A-Z](?![a-z])|[^\W\d_]+|\d|[^\w\s]")
+_MIN_DOCUMENTS = 3
+_GROUPS, _ROUNDS = 5, 20
+
+
+@dataclass(frozen=True)
+class Features:
+    """Texts as numbers."""
+
+    embedding_NK: Floats
+    """LSA vectors of length 1; a zero vector for a text with no known word."""
+    surface_NS: npt.NDArray[np.float64]
+
+
+class FeatureSpace:
+    """Maps texts to `Features` and to the rows that a linear model takes."""
+
+    def __init__(
+        self,
+        buckets_W: npt.NDArray[np.int64],
+        idf_W: Floats,
+        components_KW: Floats,
+        quantiles_SQ: Floats,
+        centres_GK: Floats,
+    ) -> None:
+        self._buckets_W = buckets_W
+        self._idf_W = idf_W
+        self._components_KW = components_KW
+        self._quantiles_SQ = quantiles_SQ
+        self._centres_GK = centres_GK
+        self._hasher = WordHasher()
+
+    @classmethod
+    def fit(cls, texts: Iterable[str], dimensions: int, seed: int) -> FeatureSpace:
+        """Fits to texts of the pool. K = `dimensions`, or fewer where the texts do not carry as many.
+
+        Raises UserError without scikit-learn installed, or where no word stands in three texts.
+        """
+        randomized_svd = _sklearn_svd()
+        hasher, buckets, counts, lengths, measured = WordHasher(), [], [], [], []
+        for text in texts:
+            found, times = _hashed(text, hasher)
+            buckets.append(found)
+            counts.append(times)
+            lengths.append(len(found))
+            measured.append(surface.measure(text))
+        all_buckets = np.concatenate([*buckets, np.empty(0, np.int64)])
+        kept_W, in_texts = np.unique(all_buckets, return_counts=True)
+        kept_W = kept_W[in_texts >= _MIN_DOCUMENTS]
+        if len(kept_W) < 2:
+            raise UserError("grading: the documents share no words to fit the labeller on; grade a larger pool")
+        in_texts = in_texts[in_texts >= _MIN_DOCUMENTS]
+        idf_W = (np.log((1 + len(lengths)) / (1 + in_texts)) + 1).astype(np.float32)
+        matrix = _matrix(buckets, counts, kept_W, idf_W)
+        k = min(dimensions, len(lengths) - 1, len(kept_W) - 1)
+        _, _, components_KW = randomized_svd(matrix, n_components=k, n_iter=3, random_state=seed % 2**32)
+        components_KW = np.ascontiguousarray(components_KW, np.float32)
+        quantiles_SQ = np.quantile(np.array(measured), _QUANTILES, axis=0).T.astype(np.float32)
+        centres_GK = _centres(_projected(matrix, components_KW), np.random.default_rng(seed))
+        return cls(kept_W, idf_W, components_KW, quantiles_SQ, centres_GK)
+
+    @property
+    def dimensions(self) -> int:
+        """K"""
+        return len(self._components_KW)
+
+    def features(self, texts: Sequence[str]) -> Features:
+        """The texts in numbers; each depends on its own wording alone."""
+        if not texts:
+            empty = np.empty((0, len(surface.NAMES)))
+            return Features(np.empty((0, self.dimensions), np.float32), empty)
+        hashed = [_hashed(text, self._hasher) for text in texts]
+        matrix = _matrix([b for b, _ in hashed], [c for _, c in hashed], self._buckets_W, self._idf_W)
+        return Features(_projected(matrix, self._components_KW), np.array([surface.measure(text) for text in texts]))
+
+    def rows(self, features: Features) -> Floats:
+        """(N, K + S·(1 + bends) + G·(1 + S)) columns for a linear model, each within about [−1, 1]."""
+        ranks_NS = np.stack(
+            [
+                np.interp(column, quantiles, _QUANTILES)
+                for column, quantiles in zip(features.surface_NS.T, self._quantiles_SQ, strict=True)
+            ],
+            axis=1,
+        )
+        bent = [np.maximum(ranks_NS - bend, 0) for bend in _BENDS]
+        group_N = np.argmax(features.embedding_NK @ self._centres_GK.T, axis=1)
+        in_group_NG = np.eye(len(self._centres_GK))[group_N]
+        of_group_NGS = in_group_NG[:, :, None] * (ranks_NS - 0.5)[:, None, :]
+        scale = np.float32(np.sqrt(self.dimensions) / 4)
+        columns = [features.embedding_NK * scale, ranks_NS - 0.5, *bent, in_group_NG]
+        return np.hstack([*columns, *np.moveaxis(of_group_NGS, 1, 0)]).astype(np.float32)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What `FeatureSpace` is built from, by name."""
+        return {
+            "buckets_W": self._buckets_W,
+            "idf_W": self._idf_W,
+            "components_KW": self._components_KW,
+            "quantiles_SQ": self._quantiles_SQ,
+            "centres_GK": self._centres_GK,
+        }
+
+
+def _projected(matrix: csr_matrix, components_KW: Floats) -> Floats:
+    """(N, K) LSA vectors of length 1."""
+    projected_NK = np.asarray(matrix @ components_KW.T, np.float32)
+    lengths_N = np.linalg.norm(projected_NK, axis=1, keepdims=True)
+    return projected_NK / np.maximum(lengths_N, np.float32(1e-9))
+
+
+def _centres(vectors_NK: Floats, rng: np.random.Generator) -> Floats:
+    """Spherical k-means (Dhillon and Modha 2001): centres of length 1; each starts far from those before it."""
+    centres_GK = vectors_NK[rng.integers(len(vectors_NK))][None]
+    while len(centres_GK) < min(_GROUPS, len(vectors_NK)):
+        farthest = np.argmin((vectors_NK @ centres_GK.T).max(1))
+        centres_GK = np.vstack([centres_GK, vectors_NK[farthest]])
+    for _ in range(_ROUNDS):
+        group_N = np.argmax(vectors_NK @ centres_GK.T, axis=1)
+        for group in range(len(centres_GK)):
+            total_K = vectors_NK[group_N == group].sum(0)
+            length = np.linalg.norm(total_K)
+            if length > 0:  # a group that lost all its members keeps its centre
+                centres_GK[group] = total_K / length
+    return centres_GK
+
+
+def _hashed(text: str, hasher: WordHasher) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Buckets of the words and pairs of words of a text's excerpt, ascending, and how often each occurs."""
+    words = [word.lower() if len(word) > 1 else word for word in _TOKEN.findall(surface.excerpt(text))]
+    hashes = hasher(words)
+    grams = np.concatenate([windows(hashes, 1), windows(hashes, 2)])
+    return np.unique((grams % np.uint64(BUCKETS)).astype(np.int64), return_counts=True)
+
+
+def _matrix(
+    buckets: Sequence[npt.NDArray[np.int64]],
+    counts: Sequence[npt.NDArray[np.int64]],
+    kept_W: npt.NDArray[np.int64],
+    idf_W: Floats,
+) -> csr_matrix:
+    """(N, W) tf-idf: 1 + log(count) times idf, rows of length 1."""
+    from scipy.sparse import csr_matrix
+
+    column = np.full(BUCKETS, -1, np.int64)
+    column[kept_W] = np.arange(len(kept_W))
+    indices, values, offsets = [], [], [0]
+    for found, times in zip(buckets, counts, strict=True):
+        places = column[found]
+        known = places >= 0
+        weights = (1 + np.log(times[known])) * idf_W[places[known]]
+        length = np.sqrt(np.sum(weights * weights))
+        indices.append(places[known])
+        values.append((weights / length if length else weights).astype(np.float32))
+        offsets.append(offsets[-1] + len(weights))
+    shape = (len(buckets), len(kept_W))
+    return csr_matrix((np.concatenate(values), np.concatenate(indices), offsets), shape=shape)
+
+
+def _sklearn_svd() -> Any:
+    try:
+        from sklearn.utils.extmath import randomized_svd
+    except ImportError as error:
+        raise UserError("grading needs scikit-learn: install thinkling[curate], or give quality by source") from error
+    return randomized_svd

@@ -1,0 +1,108 @@
+"""Writes graded documents: documents.parquet with a column a grade, and beside it what the grades came from.
+
+``grading.json`` is the report (agreement of the labeller by tag and kind of damage, weights, importance, recall of the
+search, the split), ``labeller/`` the labeller itself, ``annotated.parquet`` the examples that it learned from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thinkling.data.artifact import write_json
+from thinkling.data.atomic import replacing
+from thinkling.data.documents import QUALITIES, SCHEMA, Document, write_documents
+from thinkling.stages.base import StageContext
+from thinkling.stages.curate.annotate import Annotator
+from thinkling.stages.curate.config import GradingConfig
+from thinkling.stages.curate.grading import Graded, grade
+from thinkling.stages.curate.ledger import Ledger
+from thinkling.stages.curate.pool import Pool
+from thinkling.stages.curate.quality import SIMILARITY
+from thinkling.stages.curate.served import ServedAnnotator, chat_completions
+from thinkling.stages.curate.streams import Stream
+from thinkling.stages.curate.tags import NAMES
+
+ANSWERS = "annotator-answers.jsonl"
+"""A served annotator's answers: kept while the stage runs, so that a run that was cut off asks nothing twice."""
+GRADED_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        *(pa.field(name, pa.int8(), nullable=False) for name in NAMES),
+        pa.field(SIMILARITY, pa.float32(), nullable=False),
+        pa.field("value", pa.float32(), nullable=False),
+        pa.field("value_terms", pa.string(), nullable=False),
+    ]
+)
+"""`SCHEMA`, the 20 grades, similarity to the seeds, the quality value, and the largest terms of that value."""
+ANNOTATED_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("damage", pa.string(), nullable=False),
+        pa.field("share", pa.float32(), nullable=False),
+        *(pa.field(name, pa.int8()) for name in NAMES),
+    ]
+)
+
+
+def write(
+    documents: Iterable[Document],
+    target: Path,
+    pool_path: Path,
+    streams: Sequence[Stream],
+    config: GradingConfig,
+    ctx: StageContext,
+    ledger: Ledger,
+) -> None:
+    """Grades the documents and writes those that are kept; the others go to the ledger with their reason.
+
+    `target`: the documents file; `pool_path`: where all are set down, to be read several times. Labeller, examples and
+    report go into the stage's directory.
+    """
+    write_documents(pool_path, documents)
+    pool = Pool.survey(pool_path, {stream.source: stream for stream in streams})
+    graded, learned, report = grade(pool, config, _annotator(config, ctx), ctx, pool_path.parent / "lance")
+    learned.labeller.save(ctx.directory / "labeller")
+    write_json(ctx.directory / "grading.json", report)
+    with replacing(ctx.directory / "annotated.parquet") as temporary:
+        table = pa.Table.from_pylist(learned.examples.audit(pool), schema=ANNOTATED_SCHEMA)
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    write_documents(target, _kept(pool, graded, ledger), schema=GRADED_SCHEMA)
+    ctx.counts["split"] = report["split"]
+
+
+def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
+    """The kept documents with their grades. A damaged page has the name of its source now: what is known of it is what
+    its grades say."""
+    row = 0
+    for batch in pool.batches():
+        for document in batch:
+            label = graded.labels[row]
+            if label in QUALITIES:
+                ledger.keep(document)
+                yield document | _columns(pool, graded, row)
+            else:
+                ledger.write(document, label, graded.explain(row))
+            row += 1
+
+
+def _columns(pool: Pool, graded: Graded, row: int) -> Document:
+    return {
+        "quality": graded.labels[row],
+        "source": pool.streams[pool.sources[row]].name,
+        **dict(zip(NAMES, graded.grades_NT[row].tolist(), strict=True)),
+        SIMILARITY: float(graded.similarity_N[row]),
+        "value": float(graded.values_N[row]),
+        "value_terms": graded.explain(row),
+    }
+
+
+def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
+    """The served model that the recipe names, None for the rules."""
+    if config.annotator == "rules":
+        return None
+    answers = ctx.directory / ANSWERS
+    return ServedAnnotator(chat_completions(config.annotator), answers, config.annotator.concurrency)

@@ -1,0 +1,247 @@
+"""Grades a pool of documents: labeller, grades, similarity to seeds, quality value, split by budget.
+
+Nothing but a document's text reaches the labeller's features. Sources and problems serve to choose examples and seeds
+and to annotate them, and sources to say where similarity counts.
+
+Shapes: N documents, T tags, C columns of the quality value, K dimensions of the LSA.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thinkling.errors import UserError
+from thinkling.stages.base import StageContext
+from thinkling.stages.curate.annotate import Annotator
+from thinkling.stages.curate.config import GradingConfig
+from thinkling.stages.curate.examples import Examples, annotate, sound_pages
+from thinkling.stages.curate.features import FeatureSpace, Floats
+from thinkling.stages.curate.labeller import Agreement, Doubles, Labeller
+from thinkling.stages.curate.pool import Pool, spread
+from thinkling.stages.curate.quality import QualityModel, by_budget, columns, explanation, importance
+from thinkling.stages.curate.retrieval import Retriever, Seed, scaled, similarity, telling_terms
+from thinkling.stages.curate.rules import RuleAnnotator
+from thinkling.stages.curate.surface import excerpt
+from thinkling.stages.curate.tags import NAMES
+
+Grades = npt.NDArray[np.int8]
+
+_KNOWN_FROM = 3
+"""Documents that must hold a word before it counts as spelt right."""
+_CANDIDATES = 4
+"""Documents looked at for each seed wanted, since not every page is right."""
+_PROBES, _PROBE_NEIGHBOURS = 20, 10
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The labeller and what it was made from."""
+
+    labeller: Labeller
+    examples: Examples
+    unseen_MT: Grades
+    """Grades of the examples by heads that did not see their texts."""
+    held_out: dict[str, dict[str, Agreement]]
+
+
+@dataclass(frozen=True)
+class _Signal:
+    """What weights are fitted to: M documents, good ones and others, and how much each counts."""
+
+    columns_MC: Doubles
+    good_M: npt.NDArray[np.bool_]
+    weights_M: Doubles
+
+
+@dataclass(frozen=True)
+class Graded:
+    """The outcome, a row a document of the pool."""
+
+    grades_NT: Grades
+    similarity_N: Floats
+    columns_NC: Doubles
+    model: QualityModel
+    values_N: Doubles
+    labels: list[str]
+    """`hq`, `mq`, or why the document is rejected."""
+
+    def explain(self, row: int) -> str:
+        """The largest terms of a document's value."""
+        contributions_NC = self.model.contributions(self.columns_NC[row : row + 1])
+        return f"value {self.values_N[row]:.2f}: {explanation(contributions_NC[0], self.columns_NC[row])}"
+
+
+def grade(
+    pool: Pool, config: GradingConfig, annotator: Annotator | None, ctx: StageContext, work: Path
+) -> tuple[Graded, Learned, dict[str, Any]]:
+    """Grades, the labeller, and a report for people. `annotator`: None for the stated rules; `work`: for the database.
+
+    Raises UserError where the pool cannot carry a labeller, has no seed, or an extra is not installed.
+    """
+    seeds = _choose_seeds(pool, config)
+    learned = _learn(pool, config, annotator, ctx)
+    retriever = Retriever(work)
+    grades_NT, queries = _grade_all(pool, learned.labeller, retriever, seeds, ctx)
+    similarity_N = _similarity(retriever, queries, config.neighbours, ctx)
+    columns_NC = columns(grades_NT, similarity_N)
+    tokens_N = _tokens(pool, config)
+    signal = _signal(columns_NC, tokens_N, list(seeds), learned)
+    model = (
+        QualityModel.fit(signal.columns_MC, signal.good_M, config.penalty, signal.weights_M).centred(columns_NC)
+        if config.weights is None
+        else QualityModel.given(columns_NC, config.weights)
+    )
+    values_N = model.values(columns_NC)
+    labels = _label(config, grades_NT, values_N, tokens_N)
+    graded = Graded(grades_NT, similarity_N, columns_NC, model, values_N, labels)
+    probes_NK = np.array([query.vector_K for query in queries[:_PROBES]])
+    report = {
+        "examples": len(learned.examples.examples),
+        "held_out_agreement": {
+            kind: {name: asdict(found) for name, found in tags.items()} for kind, tags in learned.held_out.items()
+        },
+        "retrieval": {
+            "seeds": len(seeds),
+            "exact": retriever.exact,
+            "recall": retriever.recall_probe(probes_NK, min(_PROBE_NEIGHBOURS, len(pool))),
+        },
+        "quality": model.as_dict()
+        | {"importance": importance(model, signal.columns_MC, signal.good_M, signal.weights_M, ctx.seed)},
+        "split": _split(pool, labels, tokens_N),
+    }
+    return graded, learned, report
+
+
+def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
+    """Row → words to search for. Raises UserError for a source without any document fit to be one."""
+    order = pool.by_hash("seeds")
+    chosen: dict[int, str] = {}
+    for name, wanted in config.seeds.items():
+        candidates = order.get(name, [])[: wanted * _CANDIDATES]
+        texts = pool.texts(candidates)
+        sound = set(sound_pages(pool, texts))
+        rows = [row for row in candidates if row in sound][:wanted]
+        if not rows:
+            raise UserError(f"grading.seeds.{name}: none of its documents is fit to be a seed; name another source")
+        chosen |= {row: telling_terms(excerpt(texts[row]), pool.frequencies, len(pool)) for row in rows}
+    return dict(sorted(chosen.items()))
+
+
+def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, ctx: StageContext) -> Learned:
+    """Fits the labeller, and measures it by leaving out each kind of damage in turn."""
+    order, wanted = pool.by_hash("annotated"), config.annotated
+    if isinstance(wanted, int):
+        chosen = spread(order, wanted)
+    else:
+        chosen = sorted(row for name, n in wanted.items() for row in order.get(name, [])[:n])
+    fitted_on = spread({"all": _shuffled(len(pool), ctx.seed)}, config.fitted_on)
+    if annotator is None:
+        annotator = RuleAnnotator({word for word, n in pool.frequencies.items() if n >= _KNOWN_FROM})
+    with ctx.progress.track("labeller", 3, "steps") as task:
+        space = FeatureSpace.fit(pool.texts(fitted_on).values(), config.dimensions, ctx.seed)
+        task.advance()
+        examples = annotate(pool, pool.texts(chosen), annotator, ctx.seed)
+        task.advance()
+        annotated = examples.in_numbers(space)
+        heads = annotated.fit(np.ones(len(examples.rows), np.bool_), config.ridge)
+        unseen = annotated.unseen_grades(config.ridge)
+        held_out = annotated.held_out_agreement(config.ridge)
+        task.advance()
+    return Learned(Labeller(space, heads), examples, unseen, held_out)
+
+
+def _shuffled(n: int, seed: int) -> list[int]:
+    return np.random.default_rng(seed).permutation(n).tolist()
+
+
+def _grade_all(
+    pool: Pool, labeller: Labeller, retriever: Retriever, seeds: dict[int, str], ctx: StageContext
+) -> tuple[Grades, list[Seed]]:
+    """Grades every document and puts it into the database; the seeds come back as queries."""
+    graded, queries = [], []
+    with ctx.progress.track("grade", len(pool), "documents") as task:
+        row = 0
+        for batch in pool.batches():
+            texts = [document["text"] for document in batch]
+            features = labeller.space.features(texts)
+            graded.append(labeller.grade(features))
+            retriever.add([excerpt(text) for text in texts], features.embedding_NK)
+            for place in range(len(batch)):
+                if row + place in seeds:
+                    queries.append(Seed(seeds[row + place], features.embedding_NK[place], row + place))
+            row += len(batch)
+            task.advance(len(batch))
+    return np.concatenate(graded), queries
+
+
+def _similarity(retriever: Retriever, queries: list[Seed], neighbours: int, ctx: StageContext) -> Floats:
+    retriever.build()
+    total = np.zeros(retriever.n_rows)
+    with ctx.progress.track("retrieve", len(queries), "seeds") as task:
+        for one in similarity(retriever, queries, neighbours):
+            total += one
+            task.advance()
+    return scaled(total, len(queries))
+
+
+def _tokens(pool: Pool, config: GradingConfig) -> npt.NDArray[np.int64]:
+    """Estimated tokens of each document."""
+    sizes = config.bytes_per_token
+    per_token_N = np.array([sizes[name] for name in pool.names()]) if isinstance(sizes, dict) else sizes
+    return np.ceil(pool.bytes_N / per_token_N).astype(np.int64)
+
+
+def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], seeds: list[int], learned: Learned) -> _Signal:
+    """Seeds (weight 1/2) against the rest of the pool (1/4, by tokens, as budgets go) and against the examples that are
+    known to be damaged (1/4). A damaged example has the grades of heads that did not see it, and the similarity of the
+    document that it was made from: alike in everything but the damage.
+
+    Raises UserError where every document is a seed.
+    """
+    is_seed_N = np.isin(np.arange(len(columns_NC)), seeds)
+    if is_seed_N.all():
+        raise UserError("grading.seeds: all documents of the pool are seeds; name fewer, or other sources")
+    damaged = [place for place, kind in enumerate(learned.examples.kinds) if kind]
+    rows = [learned.examples.rows[place] for place in damaged]
+    damaged_DC = columns(learned.unseen_MT[damaged], columns_NC[rows, -1])
+    others = tokens_N * ~is_seed_N
+    share = 1 / 4 if damaged else 1 / 2
+    weights_N = np.where(is_seed_N, 1 / (2 * len(seeds)), others * (share / others.sum()))
+    return _Signal(
+        np.vstack([columns_NC, damaged_DC]),
+        np.append(is_seed_N, np.zeros(len(damaged), np.bool_)),
+        np.append(weights_N, np.full(len(damaged), share / max(len(damaged), 1))),
+    )
+
+
+def _reaches(grades_NT: Grades, least: dict[str, int]) -> npt.NDArray[np.bool_]:
+    """Whether all grades that are asked for are reached."""
+    reached_N = np.ones(len(grades_NT), np.bool_)
+    for name, grade in least.items():
+        reached_N &= grades_NT[:, NAMES.index(name)] >= grade
+    return reached_N
+
+
+def _label(config: GradingConfig, grades_NT: Grades, values_N: Doubles, tokens_N: npt.NDArray[np.int64]) -> list[str]:
+    passes_N = _reaches(grades_NT, config.minimum)
+    labels = by_budget(values_N, tokens_N, config.hq_tokens, config.mq_tokens, passes_N)
+    for row in np.flatnonzero(~passes_N):
+        low = next(name for name, g in config.minimum.items() if grades_NT[row, NAMES.index(name)] < g)
+        labels[row] = f"low {low}"
+    return labels
+
+
+def _split(pool: Pool, labels: list[str], tokens_N: npt.NDArray[np.int64]) -> dict[str, dict[str, dict[str, int]]]:
+    """Source of the document → outcome → documents and estimated tokens. Damaged pages stand apart: a check on the
+    grades, which know nothing of it."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for source, label, tokens in zip(pool.sources, labels, tokens_N.tolist(), strict=True):
+        cell = found.setdefault(source, {}).setdefault(label, {"documents": 0, "tokens": 0})
+        cell["documents"] += 1
+        cell["tokens"] += tokens
+    return {source: dict(sorted(found[source].items())) for source in sorted(found)}

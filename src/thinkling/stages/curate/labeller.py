@@ -1,0 +1,200 @@
+"""The labeller: 20 grades for any text, distilled from a few thousand annotated examples.
+
+A head a tag: ridge regression on the features, stretched so that the grades of examples that it did not see are spread
+as widely as the annotated ones (regression alone huddles round the mean), and rounded to a grade 0–9.
+
+Saved as safetensors and JSON, no pickle. Shapes: N texts, F features (with a constant), T tags.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from thinkling.data.artifact import write_json
+from thinkling.data.readers import readable
+from thinkling.errors import UserError
+from thinkling.stages.curate.features import Features, FeatureSpace, Floats
+from thinkling.stages.curate.tags import HIGHEST, NAMES, Grades
+
+Doubles = npt.NDArray[np.float64]
+WEIGHTS, DESCRIPTION = "labeller.safetensors", "labeller.json"
+_FORMAT = 1
+_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far predicted grades of one tag agree with annotated ones."""
+
+    n: int
+    kappa: float | None
+    """Quadratic-weighted kappa (Cohen 1968); None where all annotated and predicted grades are one."""
+    mae: float
+    """Mean absolute difference, in grades."""
+
+
+class Heads:
+    """One linear model a tag on rows of features."""
+
+    def __init__(self, weights_FT: Doubles) -> None:
+        self.weights_FT = weights_FT
+
+    @classmethod
+    def fit(cls, rows_NF: Floats, grades_NT: Doubles, ridge: float) -> Heads:
+        """Fits to annotated grades, NaN where there is none. A tag without any annotation is graded 0 throughout."""
+        x_NF = _with_constant(rows_NF)
+        fold_N = np.random.default_rng(0).permutation(len(x_NF)) % _FOLDS
+        unseen_NT = np.empty_like(grades_NT)
+        for fold in range(_FOLDS):
+            weights_FT = _solve(x_NF[fold_N != fold], grades_NT[fold_N != fold], ridge)
+            unseen_NT[fold_N == fold] = x_NF[fold_N == fold] @ weights_FT
+        weights_FT = _solve(x_NF, grades_NT, ridge)
+        for t in range(grades_NT.shape[1]):
+            known_N = ~np.isnan(grades_NT[:, t])
+            if known_N.any():
+                values_N, wanted_N = unseen_NT[known_N, t], grades_NT[known_N, t]
+                stretch = wanted_N.std() / max(values_N.std(), 1e-6)
+                weights_FT[:, t] *= stretch
+                weights_FT[-1, t] += wanted_N.mean() - stretch * values_N.mean()
+        return cls(weights_FT)
+
+    def grades(self, rows_NF: Floats) -> npt.NDArray[np.int8]:
+        """(N, T)"""
+        values_NT = _with_constant(rows_NF) @ self.weights_FT
+        return np.clip(np.round(values_NT), 0, HIGHEST).astype(np.int8)
+
+
+class Labeller:
+    """Feature space and heads: everything that grades a text."""
+
+    def __init__(self, space: FeatureSpace, heads: Heads) -> None:
+        self.space = space
+        self.heads = heads
+
+    def grade(self, features: Features) -> npt.NDArray[np.int8]:
+        """(N, T) grades, tags in the order of `tags.NAMES`."""
+        return self.heads.grades(self.space.rows(features))
+
+    def save(self, directory: Path) -> None:
+        """Writes labeller.safetensors and labeller.json."""
+        directory.mkdir(parents=True, exist_ok=True)
+        arrays = self.space.arrays() | {"weights_FT": self.heads.weights_FT}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, directory / WEIGHTS)
+        write_json(directory / DESCRIPTION, {"format": _FORMAT, "tags": list(NAMES), "highest": HIGHEST})
+
+    @classmethod
+    def load(cls, directory: Path) -> Labeller:
+        """What `save` wrote. Raises UserError where a file is missing, broken, or of other tags."""
+        with readable(directory / DESCRIPTION):
+            description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
+        if description.get("format") != _FORMAT or description.get("tags") != list(NAMES):
+            raise UserError(f"{directory / DESCRIPTION}: made for other tags; curate again")
+        with readable(directory / WEIGHTS):
+            arrays = load_file(directory / WEIGHTS)
+        heads = Heads(arrays.pop("weights_FT"))
+        return cls(FeatureSpace(**arrays), heads)
+
+
+def as_array(grades: Iterable[Grades]) -> Doubles:
+    """(N, T), NaN where a grade was left out."""
+    return np.array([[one.get(name, np.nan) for name in NAMES] for one in grades], np.float64).reshape(-1, len(NAMES))
+
+
+def agreement(annotated_NT: Doubles, predicted_NT: npt.NDArray[np.int8]) -> dict[str, Agreement]:
+    """Agreement for each tag that has annotations."""
+    found = {}
+    for t, name in enumerate(NAMES):
+        known = ~np.isnan(annotated_NT[:, t])
+        if known.any():
+            annotated, predicted = annotated_NT[known, t].astype(np.int64), predicted_NT[known, t].astype(np.int64)
+            mae = float(np.abs(annotated - predicted).mean())
+            found[name] = Agreement(int(known.sum()), weighted_kappa(annotated, predicted), mae)
+    return found
+
+
+def weighted_kappa(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float | None:
+    """Quadratic-weighted kappa of two lists of grades; None where both hold one and the same grade only."""
+    grades = np.arange(HIGHEST + 1)
+    cost = (grades[:, None] - grades[None, :]) ** 2
+    observed = np.zeros(cost.shape)
+    np.add.at(observed, (a, b), 1)
+    expected = np.outer(observed.sum(1), observed.sum(0)) / max(len(a), 1)
+    by_chance = (cost * expected).sum()
+    return float(1 - (cost * observed).sum() / by_chance) if by_chance else None
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Examples in numbers, sound texts and what damage made of them."""
+
+    rows_NF: Floats
+    grades_NT: Doubles
+    """NaN where there is no grade."""
+    kinds: Sequence[str]
+    """Kind of damage, empty for a sound text."""
+    texts: Sequence[int]
+    """Which text an example was made from: equal for a sound text and its damaged forms."""
+
+    def fit(self, chosen_N: npt.NDArray[np.bool_], ridge: float) -> Heads:
+        """Heads from the chosen examples."""
+        return Heads.fit(self.rows_NF[chosen_N], self.grades_NT[chosen_N], ridge)
+
+    def unseen_grades(self, ridge: float) -> npt.NDArray[np.int8]:
+        """(N, T) grades of each example by heads that saw neither its text nor another form of it: those of the other
+        half of the texts."""
+        half_N = np.unique(self.texts, return_inverse=True)[1] % 2
+        found_NT = np.empty(self.grades_NT.shape, np.int8)
+        for half in range(2):
+            found_NT[half_N == half] = self.fit(half_N != half, ridge).grades(self.rows_NF[half_N == half])
+        return found_NT
+
+    def held_out_agreement(self, ridge: float, test_share: float = 1 / 3) -> dict[str, dict[str, Agreement]]:
+        """Kind of damage → agreement by tag of heads that never saw that kind, nor the test texts in any form.
+
+        Judged are the test texts that were damaged in that way, sound and damaged: as many of the one as of the other.
+        `all` puts the judgements of every kind together.
+        """
+        kind_N, text_N = np.array(self.kinds), np.array(self.texts)
+        test_N = text_N % round(1 / test_share) == 0
+        judged_before: list[npt.NDArray[np.int64]] = []
+        graded: list[npt.NDArray[np.int8]] = []
+        found = {}
+        for kind in dict.fromkeys(kind for kind in self.kinds if kind):
+            heads = self.fit(~test_N & (kind_N != kind), ridge)
+            affected = text_N[test_N & (kind_N == kind)]
+            judged = np.flatnonzero(((kind_N == kind) | (kind_N == "")) & np.isin(text_N, affected))
+            if len(judged):
+                judged_before.append(judged)
+                graded.append(heads.grades(self.rows_NF[judged]))
+                found[kind] = agreement(self.grades_NT[judged], graded[-1])
+        if graded:
+            found["all"] = agreement(self.grades_NT[np.concatenate(judged_before)], np.concatenate(graded))
+        return found
+
+
+def _with_constant(rows_NF: Floats) -> Floats:
+    return np.hstack([rows_NF, np.ones((len(rows_NF), 1), np.float32)])
+
+
+def _solve(x_NF: Floats, grades_NT: Doubles, ridge: float) -> Doubles:
+    """Ridge regression of each tag on the rows that have a grade for it; the constant is not shrunk."""
+    from scipy.linalg import solve
+
+    penalty = np.full(x_NF.shape[1], float(ridge))
+    penalty[-1] = 1e-6
+    weights_FT = np.zeros((x_NF.shape[1], grades_NT.shape[1]))
+    known_NT = ~np.isnan(grades_NT)
+    patterns, pattern_T = np.unique(known_NT, axis=1, return_inverse=True)
+    for number, known in enumerate(patterns.T):
+        tags = np.flatnonzero(pattern_T == number)
+        x = x_NF[known]
+        gram = (x.T @ x).astype(np.float64) + np.diag(penalty)
+        weights_FT[:, tags] = solve(gram, x.T @ grades_NT[np.ix_(known, tags)], assume_a="pos")
+    return weights_FT

@@ -1,0 +1,91 @@
+"""The documents that are to be graded, in a Parquet file that is read several times, so that its text need not fit in
+memory; of each document some hundred bytes are kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from thinkling.data.documents import Document, read_documents
+from thinkling.stages.curate.annotate import Example
+from thinkling.stages.curate.retrieval import terms_of
+from thinkling.stages.curate.streams import Stream
+from thinkling.stages.curate.surface import excerpt
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Documents in order, and what is known of them beside their text."""
+
+    path: Path
+    streams: Mapping[str, Stream]
+    """A document's `source` → where it came from."""
+    ids: Sequence[str]
+    sources: Sequence[str]
+    bytes_N: npt.NDArray[np.int64]
+    """Bytes of UTF-8 a document."""
+    frequencies: Mapping[str, int]
+    """Word → number of documents that hold it."""
+
+    @classmethod
+    def survey(cls, path: Path, streams: Mapping[str, Stream]) -> Pool:
+        """Reads all documents once."""
+        ids, sources, sizes, frequencies = [], [], [], Counter[str]()
+        for document in read_documents(path):
+            ids.append(document["id"])
+            sources.append(document["source"])
+            sizes.append(len(document["text"].encode()))
+            frequencies.update(set(terms_of(excerpt(document["text"]))))
+        return cls(path, streams, ids, sources, np.array(sizes, np.int64), frequencies)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def names(self) -> list[str]:
+        """Of each document the recipe's name of its source: damaged pages have that of the sound ones."""
+        return [self.streams[source].name for source in self.sources]
+
+    def by_hash(self, salt: str) -> dict[str, list[int]]:
+        """The recipe's name of a source → its documents, in an order that follows from their ids and the salt alone."""
+        found: dict[str, list[int]] = {}
+        for row, name in enumerate(self.names()):
+            found.setdefault(name, []).append(row)
+        keys = [hashlib.sha256(f"{salt}\x1f{identity}".encode()).digest() for identity in self.ids]
+        return {name: sorted(rows, key=keys.__getitem__) for name, rows in found.items()}
+
+    def texts(self, rows: Iterable[int]) -> dict[int, str]:
+        """Row → text, of some rows, in order."""
+        wanted = set(rows)
+        return {row: document["text"] for row, document in enumerate(read_documents(self.path)) if row in wanted}
+
+    def batches(self) -> Iterator[list[Document]]:
+        """All documents, some hundred at a time."""
+        batch: list[Document] = []
+        for document in read_documents(self.path):
+            batch.append(document)
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def example(self, row: int, text: str) -> Example:
+        """A document as something to annotate."""
+        stream = self.streams[self.sources[row]]
+        return Example(text, stream.matter, stream.problems.get(self.ids[row].removeprefix(f"{stream.source}/")))
+
+
+def spread(groups: Mapping[str, Sequence[int]], n: int) -> list[int]:
+    """n members, equally many of each group; what small groups leave goes to the others. The first of each, sorted."""
+    chosen: list[int] = []
+    for position, name in enumerate(sorted(groups, key=lambda name: (len(groups[name]), name))):
+        chosen += groups[name][: (n - len(chosen)) // (len(groups) - position)]
+    return sorted(chosen)

@@ -1,0 +1,180 @@
+"""Grades and similarity → one value a document → HQ, MQ or rejected.
+
+The value is a sum with one term a tag and one for similarity, so it explains itself: each term says by how much the
+grade lifts or lowers the document against the average of the pool. The weights are the recipe's own where it gives
+them; otherwise logistic regression fits them to a signal of good documents and others. Content and
+format tags are treated alike; `importance` measures which of the two matter.
+
+Shapes: N documents, C columns (the tags in order, then similarity).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thinkling.errors import UserError
+from thinkling.stages.curate.features import Floats
+from thinkling.stages.curate.labeller import Doubles
+from thinkling.stages.curate.tags import HIGHEST, NAMES, TAGS
+
+SIMILARITY = "similarity"
+COLUMNS: tuple[str, ...] = (*NAMES, SIMILARITY)
+OVER_BUDGET = "beyond the token budget"
+_SHOWN = 3
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class QualityModel:
+    """value = intercept + Σ weight · (column − mean); columns lie in [0, 1]."""
+
+    weights_C: Doubles
+    means_C: Doubles
+    intercept: float
+
+    @classmethod
+    def fit(
+        cls,
+        columns_NC: Doubles,
+        good_N: npt.NDArray[np.bool_],
+        penalty: float,
+        weights_N: Doubles | None = None,
+        monotone: bool = True,
+    ) -> QualityModel:
+        """Logistic regression of a signal on standardised columns; the value is the log of the odds.
+
+        `weights_N`: how much each document counts, in all 1; without it good and others half each.
+        `penalty`: on the weights' squares. `monotone`: no weight is negative, since 9 is the better end of every tag.
+        Raises UserError without scikit-learn installed, ValueError where the signal has one class only.
+        """
+        if good_N.all() or not good_N.any():
+            raise ValueError("a signal of one class fits no weights")
+        means_C, spreads_C = columns_NC.mean(0), columns_NC.std(0)
+        spreads_C[spreads_C == 0] = 1
+        x_NC = (columns_NC - means_C) / spreads_C
+        weights_N = balance(good_N) if weights_N is None else weights_N
+        solution = _logistic(x_NC, np.where(good_N, 1.0, -1.0), weights_N, penalty, monotone)
+        return cls(solution[:-1] / spreads_C, means_C, float(solution[-1]))
+
+    @classmethod
+    def given(cls, columns_NC: Doubles, weights: Mapping[str, float]) -> QualityModel:
+        """The recipe's own weights; columns that it does not name count nothing."""
+        return cls(np.array([weights.get(name, 0.0) for name in COLUMNS]), columns_NC.mean(0), 0.0)
+
+    def centred(self, columns_NC: Doubles) -> QualityModel:
+        """The same values, with terms that are counted from these documents' average."""
+        means_C = columns_NC.mean(0)
+        return QualityModel(self.weights_C, means_C, self.intercept + float(self.weights_C @ (means_C - self.means_C)))
+
+    def contributions(self, columns_NC: Doubles) -> Doubles:
+        """(N, C) terms of the sum."""
+        return self.weights_C * (columns_NC - self.means_C)
+
+    def values(self, columns_NC: Doubles) -> Doubles:
+        """(N,)"""
+        return self.intercept + self.contributions(columns_NC).sum(1)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: everything that a value follows from."""
+        return {
+            "intercept": self.intercept,
+            "columns": {
+                name: {"weight": weight, "mean": mean}
+                for name, weight, mean in zip(COLUMNS, self.weights_C.tolist(), self.means_C.tolist(), strict=True)
+            },
+        }
+
+
+def columns(grades_NT: npt.NDArray[np.int8], similarity_N: Floats | Doubles) -> Doubles:
+    """(N, C): grades as shares of the highest, and similarity."""
+    return np.hstack([grades_NT / HIGHEST, similarity_N[:, None].astype(np.float64)])
+
+
+def explanation(contributions_C: Doubles, column_C: Doubles) -> str:
+    """The largest terms of one document's value: `correctness 2 (-1.31), prose 0 (-0.40), similarity 0.52 (+0.33)`."""
+    order = sorted(range(len(COLUMNS)), key=lambda c: (-abs(contributions_C[c]), c))[:_SHOWN]
+    return ", ".join(f"{COLUMNS[c]} {_shown(c, column_C[c])} ({contributions_C[c]:+.2f})" for c in order)
+
+
+def _shown(column: int, value: float) -> str:
+    return f"{value:.2f}" if COLUMNS[column] == SIMILARITY else str(round(value * HIGHEST))
+
+
+def by_budget(
+    values_N: Doubles,
+    tokens_N: npt.NDArray[np.int64],
+    hq_tokens: int,
+    mq_tokens: int | None,
+    passes_N: npt.NDArray[np.bool_],
+) -> list[str]:
+    """`hq`, `mq` or `OVER_BUDGET` for each document, best value first: HQ until its budget is full, then MQ.
+
+    The document that crosses a budget still belongs to it. `mq_tokens` None: everything else is MQ. Documents that do
+    not pass are rejected and use up nothing. Where values are equal the earlier document comes first.
+    """
+    found = [OVER_BUDGET] * len(values_N)
+    used = 0
+    limits = {"hq": hq_tokens, "mq": float("inf") if mq_tokens is None else hq_tokens + mq_tokens}
+    for i in np.lexsort((np.arange(len(values_N)), -values_N)):
+        if passes_N[i]:
+            found[i] = next((quality for quality, limit in limits.items() if used < limit), OVER_BUDGET)
+            used += int(tokens_N[i])
+    return found
+
+
+def balance(good_N: npt.NDArray[np.bool_]) -> Doubles:
+    """Weights that sum to 1: half on the good, half on the others."""
+    return np.where(good_N, 0.5 / max(int(good_N.sum()), 1), 0.5 / max(int((~good_N).sum()), 1))
+
+
+def auc(scores_N: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles | None = None) -> float:
+    """Probability that a good document scores above another (ties count half), each drawn by its weight."""
+    weights_N = np.ones(len(good_N)) if weights_N is None else weights_N
+    _, place_N = np.unique(scores_N, return_inverse=True)
+    good = np.bincount(place_N, weights_N * good_N)
+    other = np.bincount(place_N, weights_N * ~good_N)
+    below = np.cumsum(other) - other
+    return float((good * (below + other / 2)).sum() / (good.sum() * other.sum()))
+
+
+def importance(
+    model: QualityModel, columns_NC: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles, seed: int
+) -> dict[str, float]:
+    """By how much the AUC, weighted as the fit was, falls where columns are shuffled among documents: those of all
+    content tags together, of all format tags together, and each alone (permutation importance, Breiman 2001)."""
+    rng = np.random.default_rng(seed)
+    groups: dict[str, list[int]] = {
+        kind: [c for c, tag in enumerate(TAGS) if tag.kind == kind] for kind in ("content", "format")
+    } | {name: [c] for c, name in enumerate(COLUMNS)}
+    whole = auc(model.values(columns_NC), good_N, weights_N)
+    found = {}
+    for name, members in groups.items():
+        falls = []
+        for _ in range(_REPEATS):
+            shuffled = columns_NC.copy()
+            shuffled[:, members] = columns_NC[rng.permutation(len(columns_NC))][:, members]
+            falls.append(whole - auc(model.values(shuffled), good_N, weights_N))
+        found[name] = float(np.mean(falls))
+    return found
+
+
+def _logistic(x_NC: Doubles, sign_N: Doubles, weights_N: Doubles, penalty: float, monotone: bool) -> Doubles:
+    """Weights and, last, the intercept that minimise ½ · penalty · |w|² + Σ weightᵢ · log(1 + exp(−signᵢ · valueᵢ))."""
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise UserError("grading needs scikit-learn: install thinkling[curate], or give quality by source") from error
+
+    def objective(point: Doubles) -> tuple[float, Doubles]:
+        margins_N = sign_N * (x_NC @ point[:-1] + point[-1])
+        slopes_N = -weights_N * sign_N / (1 + np.exp(np.clip(margins_N, -50, 50)))
+        loss = float(penalty * point[:-1] @ point[:-1] / 2 + weights_N @ np.logaddexp(0, -margins_N))
+        return loss, np.append(penalty * point[:-1] + slopes_N @ x_NC, slopes_N.sum())
+
+    n = x_NC.shape[1]
+    bounds = [(0.0 if monotone else None, None)] * n + [(None, None)]
+    return minimize(objective, np.zeros(n + 1), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x

@@ -1,0 +1,176 @@
+"""Hybrid retrieval over the pool: full text and vectors in LanceDB, fused by rank; seed documents are the queries.
+
+LanceDB is embedded: a directory, no server. Below `EXACT_BELOW` rows vectors are searched without an index, so exactly;
+above, an IVF_RQ index is built and `Retriever.recall_probe` says what it misses. Where scores are equal the earlier row
+comes first, so equal pools give equal results.
+
+The partition join that scores billions of documents (reference/curation.md §3) is not this: here one query is one
+search, at about 10 ms.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from thinkling.errors import UserError
+from thinkling.stages.curate.features import Floats
+
+EXACT_BELOW = 100_000
+"""Rows up to which an index would only lose precision (LanceDB's documentation says the same)."""
+RRF = 60
+"""The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
+_SLACK = 50
+_TERM = re.compile(r"\w{2,40}")
+_REFINE, _PROBES = 5, 20
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A document of acknowledged quality, as a query."""
+
+    terms: str
+    """Its most telling words (`telling_terms`)."""
+    vector_K: Floats
+    row: int | None = None
+    """Its own row where it is in the pool: no document recommends itself."""
+
+
+class Retriever:
+    """The pool in LanceDB. Rows are numbered from 0 in the order in which they are added."""
+
+    def __init__(self, directory: Path, exact_below: int = EXACT_BELOW) -> None:
+        """Raises UserError without lancedb installed."""
+        self._lancedb = _lancedb()
+        self._database = self._lancedb.connect(str(directory))
+        self._table: Any = None
+        self._exact_below = exact_below
+        self.n_rows = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether vector search looks at every row."""
+        return self.n_rows < self._exact_below
+
+    def add(self, texts: Sequence[str], vectors_NK: Floats) -> None:
+        """Appends rows; call `build` when all are there."""
+        k = vectors_NK.shape[1]
+        flat = pa.array(np.ascontiguousarray(vectors_NK, np.float32).ravel())
+        rows = pa.table(
+            {
+                "row": pa.array(range(self.n_rows, self.n_rows + len(texts)), pa.int64()),
+                "text": pa.array(texts, pa.string()),
+                "vector": pa.FixedSizeListArray.from_arrays(flat, k),
+            }
+        )
+        if self._table is None:
+            self._table = self._database.create_table("pool", rows)
+        else:
+            self._table.add(rows)
+        self.n_rows += len(texts)
+
+    def build(self) -> None:
+        """Builds the full-text index, and the vector index where there are rows enough for one.
+
+        One worker builds the text index: with several, BM25 would be computed a part at a time.
+        """
+        from lancedb.index import FTS, IvfRq
+
+        self._table.create_index("text", config=FTS(num_workers=1), replace=True)
+        if not self.exact:
+            self._table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
+
+    def search_text(self, terms: str, k: int) -> list[int]:
+        """The k rows with the highest BM25 for the words, best first."""
+        from lancedb.query import MatchQuery
+
+        if not terms:
+            return []
+        match = MatchQuery(terms, "text")  # pyright: ignore[reportCallIssue]  # its defaults are not visible to pyright
+        query = self._table.search(match, query_type="fts").select(["row", "_score"])
+        found = query.limit(k + _SLACK).to_arrow()
+        return _best(found["row"].to_numpy(), -found["_score"].to_numpy(), k)
+
+    def search_vector(self, vector_K: Floats, k: int, exact: bool = False) -> list[int]:
+        """The k rows nearest by cosine, best first; `exact` passes by the index."""
+        query = self._table.search(vector_K, vector_column_name="vector").distance_type("cosine")
+        if exact:
+            query = query.bypass_vector_index()
+        elif not self.exact:
+            query = query.nprobes(_PROBES).refine_factor(_REFINE)
+        found = query.select(["row", "_distance"]).limit(k + _SLACK).to_arrow()
+        return _best(found["row"].to_numpy(), found["_distance"].to_numpy(), k)
+
+    def search(self, terms: str, vector_K: Floats, k: int) -> dict[int, float]:
+        """Hybrid: row → Σ 1 / (60 + rank) over the two lists of k; ranks count from 1."""
+        scores: dict[int, float] = {}
+        for rows in (self.search_text(terms, k), self.search_vector(vector_K, k)):
+            for rank, row in enumerate(rows, start=1):
+                scores[row] = scores.get(row, 0.0) + 1 / (RRF + rank)
+        return scores
+
+    def recall_probe(self, queries_NK: Floats, k: int) -> float:
+        """Share of the k exactly nearest rows that vector search finds, over the queries: 1 where it is exact."""
+        shares = []
+        for vector in queries_NK:
+            wanted = set(self.search_vector(vector, k, exact=True))
+            shares.append(len(wanted.intersection(self.search_vector(vector, k))) / max(len(wanted), 1))
+        return float(np.mean(shares)) if shares else 1.0
+
+
+def similarity(retriever: Retriever, seeds: Sequence[Seed], k: int) -> Iterator[npt.NDArray[np.float64]]:
+    """For each seed what it adds to every row: 1 where the row is first in both lists, less further down; sum them.
+
+    No document recommends itself.
+    """
+    for seed in seeds:
+        added_N = np.zeros(retriever.n_rows)
+        for row, score in retriever.search(seed.terms, seed.vector_K, k).items():
+            if row != seed.row:
+                added_N[row] = score * (RRF + 1) / 2
+        yield added_N
+
+
+def scaled(total_N: npt.NDArray[np.float64], n_seeds: int) -> Floats:
+    """The sum of `similarity` on a logarithmic scale: 0 = found near no seed, 1 = first for every one."""
+    return (np.log1p(total_N) / math.log1p(max(n_seeds, 1))).astype(np.float32)
+
+
+def terms_of(text: str) -> list[str]:
+    """Words as full-text search takes them apart, in lower case."""
+    return [term.lower() for term in _TERM.findall(text)]
+
+
+def telling_terms(text: str, frequencies: Mapping[str, int], n_texts: int, n: int = 16) -> str:
+    """The n words of a text with the highest tf-idf: what full-text search is asked for. Words no text holds are left
+    out. `frequencies`: word of `terms_of` → number of the n_texts that hold it."""
+    weights = {
+        term: (1 + math.log(count)) * math.log(1 + n_texts / frequencies[term])
+        for term, count in Counter(terms_of(text)).items()
+        if frequencies.get(term, 0) > 0
+    }
+    return " ".join(sorted(weights, key=lambda term: (-weights[term], term))[:n])
+
+
+def _best(rows: npt.NDArray[np.int64], costs: npt.NDArray[np.floating], k: int) -> list[int]:
+    """Lowest cost first, the earlier row first where costs are equal."""
+    return rows[np.lexsort((rows, costs))][:k].tolist()
+
+
+def _lancedb() -> Any:
+    try:
+        import lancedb
+    except ImportError as error:
+        raise UserError("grading needs lancedb: install thinkling[curate], or give quality by source") from error
+    logging.getLogger("lancedb").setLevel(logging.ERROR)  # a warning a query about columns that were left out
+    return lancedb

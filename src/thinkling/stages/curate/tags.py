@@ -1,0 +1,164 @@
+"""The 20 tags: what each grade from 0 to 9 says about a text.
+
+Nanbeige4-3B grades documents on 20 quality dimensions whose names its report does not give; these are ours. A *content*
+tag is about what a text says, a *format* tag about how it is written down (the report finds that content predicts
+usefulness better; here that is measured, see `quality.Importance`, and not built in). 9 is always the better end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+Kind = Literal["content", "format"]
+HIGHEST = 9
+
+
+class Tag(NamedTuple):
+    """One dimension of quality."""
+
+    name: str
+    """Name of its column in documents.parquet."""
+    kind: Kind
+    definition: str
+    lowest: str
+    """What a text graded 0 looks like."""
+    highest: str
+    """What a text graded 9 looks like."""
+
+
+def _content(name: str, definition: str, lowest: str, highest: str) -> Tag:
+    return Tag(name, "content", definition, lowest, highest)
+
+
+def _format(name: str, definition: str, lowest: str, highest: str) -> Tag:
+    return Tag(name, "format", definition, lowest, highest)
+
+
+TAGS: tuple[Tag, ...] = (
+    _content(
+        "correctness",
+        "what can be checked is right: answers, working, syntax, the text's own wording",
+        "wrong answer and broken working, or text damaged past use",
+        "everything that can be checked holds",
+    ),
+    _content(
+        "reasoning",
+        "steps lead to conclusions: working, causes, conditions, consequences",
+        "bare assertions or a bare answer",
+        "each conclusion stands after the steps that lead to it",
+    ),
+    _content(
+        "completeness",
+        "the text begins and ends where its matter does",
+        "starts or stops in the middle, with brackets left open",
+        "whole: an opening, an end, nothing cut off",
+    ),
+    _content(
+        "coherence",
+        "neighbouring parts speak of the same matter, in an order that can be followed",
+        "parts have nothing to do with one another, or stand in random order",
+        "each part goes on from the one before",
+    ),
+    _content(
+        "explanation",
+        "teaches: defines its terms, gives examples, says what things are for",
+        "takes everything as known, or has nothing to teach",
+        "a reader new to the matter understands it from this text",
+    ),
+    _content(
+        "density",
+        "new information a word",
+        "filler and repetition",
+        "nearly every word adds something",
+    ),
+    _content(
+        "depth",
+        "goes into its subject with the subject's own terms",
+        "everyday small talk",
+        "terms and details of a specialist",
+    ),
+    _content(
+        "specificity",
+        "names, numbers, dates, titles instead of generalities",
+        "nothing that could be looked up",
+        "concrete facts in most sentences",
+    ),
+    _content(
+        "self_contained",
+        "can be understood without what it points to: links, pictures, pages before or after",
+        "mostly pointers: click here, see above, read more",
+        "needs nothing but itself",
+    ),
+    _content(
+        "impartial",
+        "informs instead of selling",
+        "an advertisement",
+        "no praise, no call to buy, no exclamation",
+    ),
+    _content(
+        "privacy",
+        "free of personal data: addresses, telephone numbers, accounts",
+        "a list of contacts",
+        "no personal data",
+    ),
+    _content(
+        "variety",
+        "says each thing once",
+        "the same lines or phrases over and over",
+        "no line and no long phrase twice",
+    ),
+    _format(
+        "prose",
+        "running sentences instead of lists, tables, menus",
+        "fragments alone",
+        "sentences in paragraphs throughout",
+    ),
+    _format(
+        "language",
+        "words in the proportions of written language",
+        "keywords or symbols without grammar",
+        "grammar words where a writer puts them",
+    ),
+    _format(
+        "spelling",
+        "words are words: no typing, scanning or encoding errors in them",
+        "hardly a word is intact",
+        "no misspelt word",
+    ),
+    _format(
+        "casing",
+        "capitals where the language has them",
+        "all capitals, or none",
+        "sentences and names, and nothing else, are capitalised",
+    ),
+    _format(
+        "punctuation",
+        "sentences are ended and clauses parted by marks",
+        "no marks, or marks in heaps",
+        "every sentence ends in its mark",
+    ),
+    _format(
+        "layout",
+        "lines and paragraphs of a sensible length, steady indentation",
+        "one wall of text, or a word a line",
+        "paragraphs that can be read at a glance",
+    ),
+    _format(
+        "clean_markup",
+        "no residue of HTML, encodings, control characters, menus",
+        "more residue than text",
+        "no residue",
+    ),
+    _format(
+        "length",
+        "long enough to say something",
+        "a few words",
+        "a thousand words and more",
+    ),
+)
+
+NAMES: tuple[str, ...] = tuple(tag.name for tag in TAGS)
+
+Grades = Mapping[str, int]
+"""Tag → grade. An annotator leaves out the tags that it cannot judge."""

@@ -1,0 +1,120 @@
+"""Near duplicates against their definition: all pairs, exact Jaccard, connected components."""
+
+from __future__ import annotations
+
+import builtins
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thinkling.data.documents import Counts, RejectedWriter
+from thinkling.data.near_dedup import NearDuplicates, UnionFind, clusters, jaccard, near_unique, word_runs
+from thinkling.data.ngrams import WordHasher
+from thinkling.errors import UserError
+
+VOCABULARY = [f"w{i}" for i in range(400)]
+
+
+def changed(words: list[str], n: int, rng: random.Random) -> list[str]:
+    out = list(words)
+    for place in rng.sample(range(len(words)), n):
+        out[place] = rng.choice(VOCABULARY)
+    return out
+
+
+def runs_of(words: list[str], size: int) -> set[tuple[str, ...]]:
+    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+
+@given(st.integers(1, 40), st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=60))
+def test_union_find_gives_the_components_and_their_smallest_members(n: int, pairs: list[tuple[int, int]]) -> None:
+    pairs = [(i % n, j % n) for i, j in pairs]
+    joined = UnionFind(n)
+    for i, j in pairs:
+        joined.union(i, j)
+    component = list(range(n))  # by passing the smallest label round until nothing moves
+    while True:
+        before = list(component)
+        for i, j in pairs:
+            component[i] = component[j] = min(component[i], component[j])
+        if component == before:
+            break
+    assert joined.representatives() == component
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
+def test_jaccard(a: set[int], b: set[int]) -> None:
+    found = jaccard(np.array(sorted(a), np.uint64), np.array(sorted(b), np.uint64))
+    assert found == (len(a & b) / len(a | b) if a | b else 0.0)
+
+
+@given(st.lists(st.sampled_from("ab c"), max_size=30), st.integers(1, 4))
+def test_word_runs_are_as_many_as_the_distinct_runs(words: list[str], size: int) -> None:
+    text = "  ".join(words).upper()
+    assert len(word_runs(text, size, WordHasher())) == len(runs_of(text.lower().split(), size))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_clusters_are_those_of_all_pairs_whatever_the_order(seed: int) -> None:
+    rng = random.Random(seed)
+    originals = [[rng.choice(VOCABULARY) for _ in range(120)] for _ in range(6)]
+    documents = [*originals, *(changed(rng.choice(originals), rng.choice((0, 1, 2, 30)), rng) for _ in range(8))]
+    rng.shuffle(documents)
+    settings_ = NearDuplicates(threshold=0.8, bands=40, rows=3)  # candidates so many that none is missed
+    joined = UnionFind(len(documents))
+    sets = [runs_of(words, 5) for words in documents]
+    for i, a in enumerate(sets):
+        for j, b in enumerate(sets[:i]):
+            if len(a & b) / len(a | b) >= 0.8:
+                joined.union(i, j)
+    assert clusters((" ".join(words) for words in documents), settings_) == joined.representatives()
+
+
+def test_planted_copies_are_found_and_nothing_else() -> None:
+    rng = random.Random(0)
+    originals = [[rng.choice(VOCABULARY) for _ in range(490)] for _ in range(100)]
+    copies = [changed(words, 8, rng) for words in originals[:60]]
+    first = clusters((" ".join(words) for words in [*originals, *copies]), NearDuplicates())
+    assert first[:100] == list(range(100))
+    assert first[100:] == list(range(60))
+
+
+def test_short_texts_are_left_alone() -> None:
+    text = " ".join(VOCABULARY[:49])
+    assert clusters([text, text, "", ""], NearDuplicates(min_words=50)) == [0, 1, 2, 3]
+    assert clusters([text, text, "", ""], NearDuplicates(min_words=49)) == [0, 0, 2, 3]
+    assert clusters([], NearDuplicates()) == []
+
+
+def test_the_others_of_a_cluster_go_with_the_first_ones_id(tmp_path: Path) -> None:
+    words = VOCABULARY[:100]
+    texts = [" ".join(words), "short", " ".join([*words[:-1], "end"]), " ".join(words[::-1])]
+    documents = [
+        {"id": f"d{i}", "text": text, "source": "s", "quality": "hq", "markup": False} for i, text in enumerate(texts)
+    ]
+    first, counts = clusters(texts, NearDuplicates()), Counts("near dedup")
+    with RejectedWriter(tmp_path / "rejected.parquet") as rejected:
+        kept = list(near_unique(documents, first, [d["id"] for d in documents], counts, rejected))
+    assert [document["id"] for document in kept] == ["d0", "d1", "d3"]
+    row = pq.read_table(tmp_path / "rejected.parquet").to_pylist()[0]
+    assert (row["id"], row["reason"], row["detail"]) == ("d2", "near duplicate", "of d0")
+    assert counts.as_dict() == {"in": 4, "kept": 3, "rejected": {"near duplicate": 1}}
+
+
+def test_without_rensa_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: object, **more: object) -> object:
+        if name == "rensa":
+            raise ImportError(name)
+        return real(name, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"thinkling\[curate\]"):
+        clusters([" ".join(VOCABULARY)], NearDuplicates())

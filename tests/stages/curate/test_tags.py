@@ -1,0 +1,11 @@
+"""The list of tags."""
+
+from thinkling.stages.curate.rules import RULES
+from thinkling.stages.curate.tags import NAMES, TAGS
+
+
+def test_there_are_twenty_with_one_rule_each() -> None:
+    assert len(TAGS) == len(set(NAMES)) == 20
+    assert tuple(RULES) == NAMES
+    assert {tag.kind for tag in TAGS} == {"content", "format"}
+    assert all(tag.definition and tag.lowest and tag.highest for tag in TAGS)
