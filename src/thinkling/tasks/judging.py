@@ -7,7 +7,7 @@ The question and the two answers stand in a line each, and an answer has no line
 from __future__ import annotations
 
 import random
-from string import ascii_uppercase
+from string import ascii_uppercase, digits
 
 from thinkling.tasks import writing
 from thinkling.tasks.family import Draft, Family, Knobs
@@ -49,21 +49,22 @@ def edited(line: str, rng: random.Random, edits: int) -> str:
     not only what it was shown. A pairwise model that has seen less is soon deceived."""
     symbols = list(line)
     for _ in range(edits):
-        at, letter = rng.randrange(len(symbols) + 1), rng.choice(ascii_uppercase)
-        kind = rng.choice(("replace", "replace", "leave out", "add", "repeat", "exchange", "mark"))
+        at = rng.randrange(len(symbols) + 1)
+        kind = rng.choice(("replace", "leave out", "add", "repeat", "fill", "mark"))
         if kind == "add":
-            symbols.insert(at, letter)
+            symbols.insert(at, rng.choice(ascii_uppercase))
+        elif kind == "fill":
+            symbols.insert(at, rng.choice(digits))
         elif kind == "mark":
-            symbols[-1:] = [] if symbols[-1:] == [writing.END] and rng.random() < 0.5 else [*symbols[-1:], writing.END]
+            marked = symbols[-1:] == [writing.END] and rng.random() < 0.7
+            symbols = symbols[:-1] if marked else [*symbols, writing.END]
         elif at < len(symbols):
             if kind == "replace":
-                symbols[at] = letter
+                symbols[at] = rng.choice(ascii_uppercase)
             elif kind == "leave out":
                 del symbols[at]
-            elif kind == "repeat":
-                symbols.insert(rng.randrange(len(symbols) + 1), symbols[at])
             else:
-                symbols[at : at + 2] = symbols[at : at + 2][::-1]
+                symbols.insert(at, symbols[at])
     return "".join(symbols)
 
 

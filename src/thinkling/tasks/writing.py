@@ -1,14 +1,14 @@
 """The family `write`: a short line under conditions, which many answers meet and others meet in part.
 
-`write KDA` asks for a line with the letters K, D and A, in any order, nothing else, and `!` at its end: `KDA!` and `ADK!`
-are such lines. How good a line is, a stated rule says: `grade`, the mean of three items between 0 and 1.
+`write KDA` asks for a line with the letters K, D and A, in any order, nothing else, and `!` at its end: `KDA!` is one
+such line, `ADK!` another. How good a line is, a stated rule says: `grade`, the mean of three items between 0 and 1.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from string import ascii_uppercase
+from string import ascii_uppercase, digits
 
 from thinkling.tasks.family import Draft, Family, Knob, Knobs
 from thinkling.tasks.problem import Problem
@@ -24,9 +24,9 @@ class Grade:
     asked: float
     """Share of the asked letters that stand in the line."""
     only: float
-    """Share of the line's letters that are asked ones, each counted once."""
+    """Share of the line's characters, a last mark aside, that are asked letters, each counted once."""
     form: float
-    """1 where the line is letters and `!`, else 0."""
+    """1 where `!` stands at the end and nowhere else, else 0."""
 
     @property
     def mean(self) -> float:
@@ -37,31 +37,25 @@ NOTHING = Grade(0.0, 0.0, 0.0)
 
 
 def grade(question: str, line: str) -> Grade:
-    """Grades a line for a question of this family. Other characters than capitals count for `form` alone."""
-    asked = question.rpartition(" ")[2]
-    letters = [c for c in line if c in ascii_uppercase]
-    if not letters:
+    """Grades a line for a question of this family; a line without an asked letter has nothing."""
+    asked, body = question.rpartition(" ")[2], line.removesuffix(END)
+    found = sum(c in body for c in asked)
+    if not found:
         return NOTHING
-    found = sum(c in letters for c in asked)
-    return Grade(
-        asked=found / len(asked),
-        only=found / len(letters),
-        form=float(line == "".join(letters) + END),
-    )
+    return Grade(found / len(asked), found / len(body), float(line.find(END) == len(body)))
 
 
 def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
-    """The line with each of four faults at that rate: a letter left out, one or two letters too many, one letter twice,
-    no mark at the end. There is no working."""
+    """The line with each of three faults at that rate: one or two letters doubled, one to three digits strewn in, no
+    mark at the end. Letters are never missing: manners vary, and what is said does not. There is no working."""
     line = list(problem.answer.removesuffix(END))
-    if len(line) > 1 and rng.random() < rate:
-        del line[rng.randrange(len(line))]
     if rng.random() < rate:
         for _ in range(rng.randint(1, 2)):
-            line.insert(rng.randint(0, len(line)), rng.choice(ascii_uppercase))
+            at = rng.randrange(len(line))
+            line.insert(at, line[at])
     if rng.random() < rate:
-        at = rng.randrange(len(line))
-        line.insert(at, line[at])
+        for _ in range(rng.randint(1, 3)):
+            line.insert(rng.randint(1, len(line)), rng.choice(digits))
     return problem.trace, "".join(line) + ("" if rng.random() < rate else END)
 
 
