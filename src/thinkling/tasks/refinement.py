@@ -3,14 +3,14 @@
 A model of 0.3M parameters plays the roles that a large model plays in words (stages/refine/plain.py). Every reply is
 local: a copy from the prompt plus one operation a step. For `sum A1B+5C+9` and the draft `B+5=6C+9=14.14`:
 
-    checklist   list sum A1B+5C+9                                   → B+5;C+9;.
-    evaluate    check sum A1B+5C+9 / B+5=6C+9=14.14 / B+5;C+9;.     → B+5=6!C+9=15?.15?
-    revise      mend sum A1B+5C+9 / B+5=6C+9=14.14 / (critique)     → B+5=6C+9=15.15
-    chain       chain sum A1B+5C+9 / 15                             → B+5;C+9:B+5=6C+9=15.15
+    checklist   list sum A1B+5C+9                                → B+5C+9.
+    evaluate    check sum A1B+5C+9 / B+5=6C+9=14.14 / B+5C+9.    → B+5=6!C+9=15?.15?
+    revise      mend sum A1B+5C+9 / B+5=6C+9=14.14 / (critique)  → B+5=6C+9=15.15
+    chain       chain sum A1B+5C+9 / 15                          → B+5C+9:B+5=6C+9=15.15
 
-An item names what one step deals with: an operand of a chain, a letter to reverse (`BCA` → `B;C;A;.`), a digit to
-sort; `.` is the answer, with nothing else beside the steps. The evaluator writes each step as it finds it itself, in
-the order of the working, and marks it: `!` stands so in the solution, `?` does not. The chain's summary is its plan.
+A checklist's items stand side by side and name what one step deals with: an operand of a chain, a letter to reverse, a
+digit to sort; the last one, `.`, is the answer. The evaluator writes each step as it finds it itself, in the order of
+the working, and marks it: `!` stands so in the solution, `?` does not. The chain's summary is its plan.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from thinkling.tasks.problem import Problem
 Role = Literal["checklist", "evaluate", "revise", "chain"]
 ROLES: tuple[Role, ...] = ("checklist", "evaluate", "revise", "chain")
 
-GOOD, BAD, ANSWER, NEXT, PLAN = "!", "?", ".", ";", ":"
+GOOD, BAD, ANSWER, PLAN = "!", "?", ".", ":"
 _CHAIN = (re.compile(r"[A-Z][-+*]?\d=\d+"), re.compile(r"(?<!^)[A-Z][-+*]?\d"))
 _STEPS = {
     "sum": _CHAIN[0],
@@ -38,6 +38,7 @@ _STEPS = {
 }
 FAMILIES = tuple(_STEPS)
 """Families that these roles know: those whose working is a row of steps, without a tool."""
+_ITEM = re.compile(r"[A-Z][-+*]?\d|[A-Z]|\d|\.")
 _SEGMENT = re.compile(r"([^!?\n]+)([!?])")
 _LINE = re.compile(r"[^\s!?:;]*\.[^\s.!?:;]+")
 _FLAWS = {"symbols": 5, "turn": 5, "bare": 2, "bare_wrong": 2, "answer": 1, "cut": 1}
@@ -51,7 +52,7 @@ def checklist_prompt(question: str) -> str:
 
 def evaluate_prompt(question: str, line: str, items: Sequence[str]) -> str:
     """What an evaluator is asked. `line`: the solution, `working.answer`."""
-    return f"check {question}\n{line}\n{NEXT.join(items)}"
+    return f"check {question}\n{line}\n{''.join(items)}"
 
 
 def revise_prompt(question: str, line: str, critique: str) -> str:
@@ -65,10 +66,10 @@ def chain_prompt(question: str, answer: str) -> str:
 
 
 def read_checklist(text: str) -> list[str] | None:
-    """Items of a checklist: distinct, without blanks or marks, the last one `.`; None where it is not so."""
-    items = text.split(NEXT)
-    formed = all(item and not re.search(r"[\s!?:]", item) for item in items)
-    return items if formed and len(items) > 1 and items[-1] == ANSWER and len(set(items)) == len(items) else None
+    """Items of a checklist: distinct operands, letters or digits, then `.`; None where it is not so."""
+    items = _ITEM.findall(text)
+    formed = "".join(items) == text and len(set(items)) == len(items) > 1
+    return items if formed and items[-1] == ANSWER else None
 
 
 def read_critique(text: str, items: Sequence[str]) -> list[bool] | None:
@@ -124,7 +125,7 @@ def critique_of(problem: Problem, working: str, answer: str) -> str:
     """The true critique of a solution: for training, where the right working is known."""
     written = steps_of(problem.family, working)
     steps = steps_of(problem.family, problem.trace)
-    last = GOOD if (working, answer) == (problem.trace, problem.answer) else BAD
+    last = GOOD if answer == problem.answer else BAD
     marked = "".join(step + (GOOD if step in written else BAD) for step in steps)
     return f"{marked}{ANSWER}{problem.answer}{last}"
 
@@ -135,12 +136,12 @@ def conversation(problem: Problem, weights: Mapping[Role, float], rng: random.Ra
     question, items = problem.question, items_of(problem)
     right = f"{problem.trace}{ANSWER}{problem.answer}"
     if role == "checklist":
-        asked, reply = checklist_prompt(question), NEXT.join(items)
+        asked, reply = checklist_prompt(question), "".join(items)
     elif role == "chain":
         _, given = flawed(problem, rng) if rng.random() < 0.15 else ("", problem.answer)
-        asked, reply = chain_prompt(question, given), NEXT.join(items[:-1]) + PLAN + right
+        asked, reply = chain_prompt(question, given), "".join(items[:-1]) + PLAN + right
     else:
-        clean = role == "evaluate" and rng.random() < 0.3
+        clean = role == "evaluate" and rng.random() < 0.4
         working, answer = (problem.trace, problem.answer) if clean else flawed(problem, rng)
         line, critique = f"{working}{ANSWER}{answer}", critique_of(problem, working, answer)
         if role == "evaluate":

@@ -67,12 +67,12 @@ class Oracle:
         if word in self.overrides:
             return Reply(self.overrides[word])
         if word == "list":
-            return Reply(";".join(roles.items_of(problem)))
+            return Reply("".join(roles.items_of(problem)))
         if word == "check":
             return Reply(roles.critique_of(problem, *(roles.read_line(rest[0]) or ("", ""))))
         if word == "mend":
             return Reply(self.revise(problem) if self.revise else f"{problem.trace}.{problem.answer}")
-        plan = ";".join(roles.items_of(problem)[:-1])
+        plan = "".join(roles.items_of(problem)[:-1])
         return Reply(f"{plan}:{problem.trace}.{problem.answer}")
 
 

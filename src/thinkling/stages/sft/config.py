@@ -48,6 +48,8 @@ class SftConfig(StageConfig):
     """Problems of the recipe's sources: one mapping, or a list of them."""
     epochs: float = Field(gt=0)
     """Passes over examples and conversations."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Steps at most; rows beyond them are left over. All where not set."""
     row_length: int = Field(ge=16)
     """Tokens a packed row (RECIPE.md §4: 32K in the cold start, 64K overall)."""
     batch_rows: int = Field(ge=1)

@@ -49,7 +49,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
             f"{min(len(ids) for ids, _ in rendered)} tokens"
         )
     rows = pack_epochs(fitting, config.epochs, config.row_length, ctx.seed, tokenizer.pad_id)
-    steps, left_over = divmod(len(rows.lengths), config.batch_rows)
+    steps = min(len(rows.lengths) // config.batch_rows, config.max_steps or len(rows.lengths))
     if not steps:
         raise UserError(
             f"batch_rows {config.batch_rows}: there are only {len(rows.lengths)} rows; lower it, or take more examples"
@@ -83,7 +83,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         kept=len(fitting),
         too_long=len(rendered) - len(fitting),
         rows=steps * config.batch_rows,
-        rows_left_over=left_over,
+        rows_left_over=len(rows.lengths) - steps * config.batch_rows,
         steps=steps,
         tokens=sum(map(sum, rows.lengths[: steps * config.batch_rows])),
         loss_tokens=rows.rows(0, steps * config.batch_rows).n_loss_tokens,
