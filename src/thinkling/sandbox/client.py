@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -77,18 +78,26 @@ class ForkServer:
                 given.append(write)
             given.append(protocol.write_program(program))
             listener = Listener(self._channel, reads, limits)
-            protocol.send(self._channel, asdict(limits), given)
+            protocol.send(self._channel, json.dumps(asdict(limits)).encode(), given)
             while given:
                 os.close(given.pop())
             reply = listener.until_reply()
         finally:
             for descriptor in (*given, *reads):
                 os.close(descriptor)
-        # What the server saw comes first; `asked` is what it was asked for.
-        stopped = listener.stopped if reply["stopped"] in (None, "asked") else reply["stopped"]
-        if reply["stopped"] is None and stopped == "wall":
-            stopped = None  # it ended by itself, just in time
-        return judge({**reply, "stopped": stopped}, listener.streams, nonce, len(steps), limits)
+        status, seconds, cpu_seconds = protocol.ENDED.unpack_from(reply)
+        stopped = reply[protocol.ENDED.size :].decode() or None
+        # What the server saw comes first; `asked` is what it was asked for. No clock stops what ended by itself.
+        if stopped == "asked" or (stopped is None and listener.stopped != "wall"):
+            stopped = listener.stopped
+        found = {
+            "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+            "stopped": stopped,
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+        }
+        return judge(found, listener.streams, nonce, len(steps), limits)
 
     def _start(self) -> None:
         self._runs, self._asked = 0, False
@@ -107,14 +116,14 @@ class ForkServer:
             )
         self._channel.settimeout(START_SECONDS)
         try:
-            hello, _ = protocol.receive(self._channel)
+            missing = protocol.receive(self._channel)[0].decode()
         except (OSError, protocol.Closed) as error:
             log = self._last_words()
             self.close()
             raise SandboxUnavailable(f"sandbox: its server did not start ({type(error).__name__}) {log}") from None
-        if hello["missing"] is not None:
+        if missing != protocol.NOTHING:
             self.close()
-            raise SandboxUnavailable(f"sandbox: {hello['missing']}")
+            raise SandboxUnavailable(f"sandbox: {missing}")
 
     def _prefix(self) -> list[str]:
         """What starts the server: at level `bubblewrap` it stands in namespaces of its own, with its children."""

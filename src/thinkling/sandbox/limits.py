@@ -18,7 +18,7 @@ class Limits:
     cpu_seconds: int = 5
     """Processor time, whole seconds as the kernel counts them."""
     wall_seconds: float = 10.0
-    """Clock time from its start to its exit. Twice the processor time, so that a busy machine does not make a program wrong."""
+    """Clock time of the program. Twice the processor time, so that a busy machine does not make a program wrong."""
     memory_bytes: int = 512 * 2**20
     """Address space, about 100 MB of which the interpreter and its modules take."""
     output_bytes: int = 2**20

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Limits
@@ -37,7 +36,7 @@ class Listener:
         for read in reads:
             os.set_blocking(read, False)
 
-    def until_reply(self) -> dict[str, Any]:
+    def until_reply(self) -> bytes:
         """The server's reply. TimeoutError: it does not answer; protocol.Closed, OSError: it has gone."""
         if not self._poll.poll(1000 * min(FIRST_LOOK, self._limits.wall_seconds)):
             self._follow()
@@ -84,4 +83,4 @@ class Listener:
         if self.stopped is None:
             self.stopped = reason
             with suppress(BrokenPipeError, ConnectionResetError):  # then until_reply finds out
-                protocol.send(self._channel, {"stop": reason})
+                protocol.send(self._channel, protocol.STOP)

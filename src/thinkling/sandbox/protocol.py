@@ -1,8 +1,9 @@
-"""Messages between a sandbox and its fork-server: one JSON object each, over a UNIX socket that keeps messages apart.
+"""Messages between a sandbox and its fork-server, over a UNIX socket that keeps them apart.
 
 What a program is and what it writes never goes through the server: its memory is every later child's memory too. A
 request carries descriptors instead, which the child inherits: standard input, the three pipes it writes to, and a
-sealed file with the program.
+sealed file with the program. A request is the limits in JSON, or STOP; a reply is ENDED and why the child was stopped.
+The server reads and writes as little as it can: it takes a fault for every page that it touches after a fork.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 READY, FAILED = b"R", b"F"
 """First byte on a child's pipe of reports: it is locked in and starts the program; it could not lock itself in."""
+NOTHING = "nothing"
+"""A server's first message: what the machine lacks."""
+STOP = b"stop"
+ENDED = struct.Struct("<idd")
+"""Wait status, seconds, seconds of processor time."""
 DESCRIPTORS = 5
 _LONGEST = 1 << 16
 _SIZES = struct.Struct("<4Q")
@@ -32,21 +38,21 @@ def channel() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def send(end: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+def send(end: socket.socket, message: bytes, descriptors: Sequence[int] = ()) -> None:
     """OSError: the other end has gone."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    end.sendmsg([json.dumps(message).encode()], rights)
+    end.sendmsg([message], rights)
 
 
-def receive(end: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def receive(end: socket.socket) -> tuple[bytes, list[int]]:
     """A message and its descriptors. Closed: there is none; TimeoutError: none within the channel's timeout."""
     descriptors = array.array("i")
-    text, rights, _, _ = end.recvmsg(_LONGEST, socket.CMSG_SPACE(DESCRIPTORS * descriptors.itemsize))
-    if not text:
+    message, rights, _, _ = end.recvmsg(_LONGEST, socket.CMSG_SPACE(DESCRIPTORS * descriptors.itemsize))
+    if not message:
         raise Closed
     for _, _, data in rights:
         descriptors.frombytes(data)
-    return json.loads(text), list(descriptors)
+    return message, list(descriptors)
 
 
 class Program(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import importlib
+import json
 import os
 import pwd
 import random
@@ -17,7 +18,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import Any
+from functools import lru_cache
 
 from thinkling.sandbox import child, kernel, library, protocol
 from thinkling.sandbox.inspector import Inspector
@@ -25,6 +26,7 @@ from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.seccomp import filter_rows
 from thinkling.sandbox.watch import Watch
 
+Rlimits = list[tuple[int, tuple[int, int]]]
 SPARE_TASKS = 4096
 """RLIMIT_NPROC above what the user runs now: a backstop behind the limit on threads, which is looked at every tick."""
 
@@ -41,10 +43,10 @@ def main() -> None:
     root = sys.argv[2]
     missing = kernel.missing_feature()
     if missing is not None:
-        protocol.send(channel, {"missing": missing})
+        protocol.send(channel, missing.encode())
         return
     server = Server(channel, root)
-    protocol.send(channel, {"missing": None, "abi": server.cell.abi})
+    protocol.send(channel, protocol.NOTHING.encode())
     with suppress(protocol.Closed, BrokenPipeError, ConnectionResetError):
         server.serve()
     with suppress(OSError):  # the sandbox may be doing the same
@@ -121,15 +123,14 @@ class Server:
         """Until the channel closes: protocol.Closed, or OSError."""
         while True:
             request, descriptors = protocol.receive(self.channel)
-            if "stop" in request:  # it crossed the reply to the run that it was meant for
+            if request == protocol.STOP:  # it crossed the reply to the run that it was meant for
                 continue
-            reply = self._run(Limits(**request), descriptors)
+            reply = self._run(*_read(request), descriptors)
             self.inspector.empty_folder()
             protocol.send(self.channel, reply)
 
-    def _run(self, limits: Limits, descriptors: list[int]) -> dict[str, Any]:
+    def _run(self, limits: Limits, rlimits: Rlimits, descriptors: list[int]) -> bytes:
         *ends, program = descriptors
-        rlimits = _rlimits(limits)
         started = time.monotonic()
         pid = kernel.fork()
         if pid == 0:
@@ -139,23 +140,21 @@ class Server:
             os.close(descriptor)
         watch.until_exit()
         _, status, usage = os.wait4(pid, 0)
-        return {
-            "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-            "stopped": watch.stopped,
-            "seconds": time.monotonic() - started,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        }
+        ended = protocol.ENDED.pack(status, time.monotonic() - started, usage.ru_utime + usage.ru_stime)
+        return ended + (watch.stopped or "").encode()
 
 
-def _rlimits(limits: Limits) -> list[tuple[int, tuple[int, int]]]:
+@lru_cache(maxsize=16)
+def _read(request: bytes) -> tuple[Limits, Rlimits]:
+    """Limits come in JSON, and mostly the same ones."""
+    limits = Limits(**json.loads(request))
     wanted = (
         (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
         (resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1),
         (resource.RLIMIT_FSIZE, limits.disk_bytes, limits.disk_bytes),
         (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
     )
-    return [(what, _lowered(what, soft, hard)) for what, soft, hard in wanted]
+    return limits, [(what, _lowered(what, soft, hard)) for what, soft, hard in wanted]
 
 
 def _lowered(what: int, soft: int, hard: int) -> tuple[int, int]:
