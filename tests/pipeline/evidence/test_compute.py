@@ -127,6 +127,7 @@ def test_arms_of_dpd_are_sized_by_what_dpd_cost(dpd: Artifact) -> None:
         weights = dpd_arm.weights.model_dump()
         assert {k for k in ("dpo", "kl_positive", "kl_negative") if weights[k]} == alone
         assert dpd_arm.steps > stage.steps
+        assert dpd_arm.optimizer.lr == pytest.approx(1e-4 if name == "dpo_alone" else stage.optimizer.lr)
 
 
 def _sets(stage: object) -> list[ExamplesConfig]:

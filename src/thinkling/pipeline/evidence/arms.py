@@ -114,8 +114,15 @@ def _kd_alone(recipe: Recipe, done: Done) -> Overrides:
     return _matched(recipe, done, ("dpo", "kl_negative"))
 
 
+DPO_RATE = 1 / 15
+"""DPO alone takes this share of dpd's learning rate: with nothing holding it back it leaves what it started from. Seed 100,
+from 0.65: 0.18 at the whole rate, 0.67 at a fifth, 0.77 at this."""
+
+
 def _dpo_alone(recipe: Recipe, done: Done) -> Overrides:
-    return _matched(recipe, done, ("kl_positive", "kl_negative", "kl_solved"))
+    rate = _stage(recipe, "dpd", DpdConfig).optimizer.lr * DPO_RATE
+    matched = _matched(recipe, done, ("kl_positive", "kl_negative", "kl_solved"))
+    return [*matched, f"stages.dpd.optimizer.lr={rate:.10f}"]
 
 
 def _matched(recipe: Recipe, done: Done, without: tuple[str, ...]) -> Overrides:
