@@ -1,0 +1,101 @@
+"""The whole stage on a random model: verdicts and grades side by side, a baseline, and settings that do not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from thinkling.data.artifact import Artifact, content_files
+from thinkling.data.chat_template import OURS
+from thinkling.data.tokenizer import train_bpe
+from thinkling.errors import UserError
+from thinkling.model.config import ModelConfig
+from thinkling.model.decoder import Decoder
+from thinkling.model.huggingface import save_pretrained
+from thinkling.stages.base import StageContext
+from thinkling.stages.evaluate import stage
+from thinkling.stages.evaluate.config import EvaluateConfig
+from thinkling.stages.evaluate.grades import read_grades
+from thinkling.stages.sources import TasksSource
+from thinkling.tasks import problemset
+from thinkling.tasks.pages import document
+
+SOURCES = {
+    "puzzles": TasksSource(type="tasks", families={"sort": {}, "maximum": {}}, heldout_per_family=3),
+    "writing": TasksSource(type="tasks", families={"write": {}}, heldout_per_family=4),
+    "both": TasksSource(type="tasks", families={"write": {}, "sort": {}}, heldout_per_family=2),
+}
+SETS = {"puzzles": {"source": "puzzles"}, "writing": {"source": "writing"}}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("start")
+    problems = problemset.generate({"sort": {}, "write": {}}, "train", 40, seed=1)
+    tokenizer = train_bpe([document(problem) for problem in problems], 268)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+    )  # fmt: skip
+    model = Decoder(config)
+    model.init_weights(torch.Generator().manual_seed(0))
+    tokenizer.with_chat_template(OURS.source).save(directory / "tokenizer")
+    save_pretrained(model, directory / "model", directory / "tokenizer", {})
+    return directory / "model"
+
+
+def run(directory: Path, start: Path, sets: dict[str, Any], baseline: Path | None = None, k: int = 2) -> Any:
+    directory.mkdir()
+    inputs = {"model": Artifact(start, {})} | ({"baseline": Artifact(baseline, {})} if baseline else {})
+    config = EvaluateConfig.model_validate(
+        {"kind": "evaluate", "inputs": dict.fromkeys(inputs, "x"), "task_sets": sets, "k": k, "max_new_tokens": 6}
+    )
+    ctx = StageContext(
+        name=directory.name, directory=directory, inputs=inputs, seed=len(directory.name), sources=SOURCES
+    )
+    stage.run(config, ctx)
+    return json.loads((directory / "scores.json").read_text())
+
+
+def test_verdicts_and_grades_stand_side_by_side(tmp_path: Path, start: Path) -> None:
+    puzzles, writing = run(tmp_path / "first", start, SETS)
+    assert (puzzles["measure"], writing["measure"]) == ("right", "grade")
+    assert set(puzzles) == set(writing)
+    rows = read_grades(tmp_path / "first/grades/writing.parquet")
+    assert len(rows) == 8
+    assert writing["mean"] == pytest.approx(sum(row.grade for row in rows) / 8)
+    assert not (tmp_path / "first/grades/puzzles.parquet").exists()
+
+
+def test_a_model_draws_with_itself_whatever_the_stages_are_called(tmp_path: Path, start: Path) -> None:
+    run(tmp_path / "one", start, SETS)
+    puzzles, writing = run(tmp_path / "another", start, SETS, tmp_path / "one")
+    assert writing["win_rate"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 4}
+    assert "win_rate" not in puzzles
+
+
+def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path, start: Path) -> None:
+    for name in ("aa", "bb"):
+        run(tmp_path / name, start, SETS)
+    names = list(content_files(tmp_path / "aa"))
+    assert names == list(content_files(tmp_path / "bb"))
+    assert all((tmp_path / "aa" / n).read_bytes() == (tmp_path / "bb" / n).read_bytes() for n in names)
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
+    with pytest.raises(UserError, match=r"task_sets\.mixed: a rule grades some families of 'both'"):
+        run(tmp_path / "a", start, {"mixed": {"source": "both"}})
+    with pytest.raises(UserError, match=r"task_sets\.writing\.form: .*chat form"):
+        run(tmp_path / "b", start, {"writing": {"source": "writing", "form": "document"}})
+    run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
+    with pytest.raises(UserError, match=r"inputs\.baseline: no task set is graded"):
+        run(tmp_path / "d", start, {"puzzles": {"source": "puzzles"}}, tmp_path / "c")
+    with pytest.raises(UserError, match=r"grades.writing\.parquet: no grades"):
+        run(tmp_path / "e", start, SETS, tmp_path / "c")
+    run(tmp_path / "f", start, SETS, k=1)
+    with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'writing' has other problems or k"):
+        run(tmp_path / "g", start, SETS, tmp_path / "f")
