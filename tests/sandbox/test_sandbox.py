@@ -89,6 +89,24 @@ def test_no_descriptor_stays_open(sandbox: Sandbox) -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
+def test_mapped_files_are_counted_and_allowed(sandbox: Sandbox) -> None:
+    """By their size, since Python's own mappings keep a descriptor."""
+    code = """
+import mmap, tempfile, time
+held = []
+for _ in range(COUNT):
+    with tempfile.TemporaryFile() as file:
+        file.truncate(1 << 19)
+        held.append(mmap.mmap(file.fileno(), 1 << 19))
+time.sleep(0.2)
+"""
+    limits = Limits(disk_bytes=1 << 20, wall_seconds=30.0)
+    for count, status in ((2, Status.OK), (3, Status.OUTPUT)):
+        assert sandbox.run(code.replace("COUNT", str(count)), limits=limits).status is status
+    nameless = "import mmap, time; held = mmap.mmap(-1, 1 << 21); time.sleep(0.2)"
+    assert sandbox.run(nameless, limits=limits).status is Status.OK
+
+
 def test_a_capped_output_keeps_its_beginning(sandbox: Sandbox) -> None:
     outcome = sandbox.run("print('a' * 50, flush=True)\nprint('b' * 10**6)", limits=Limits(output_bytes=100))
     assert outcome.stdout == "a" * 50 + "\n" + "b" * 49

@@ -86,7 +86,7 @@ def _look(pid: int, most_bytes: int, most_threads: int, folder: str, memory: int
         if len(tasks) > most_threads:
             return _THREADS
         sizes = _nameless(tasks, memory)
-        if _in_folder(folder, most_bytes) + sum(sizes.values()) > most_bytes or _mapped(tasks) - sizes.keys():
+        if _in_folder(folder, most_bytes) + sum(sizes.values()) > most_bytes or _mapped(tasks, folder) - sizes.keys():
             return _DISK
     return _FINE
 
@@ -116,14 +116,13 @@ def _nameless(tasks: list[str], memory: int) -> dict[int, int]:
     return sizes
 
 
-def _mapped(tasks: list[str]) -> set[int]:
-    """Inodes of files that are mapped and have no name. Without a descriptor, no honest program has such."""
+def _mapped(tasks: list[str], folder: str) -> set[int]:
+    """Inodes of files of the folder that are mapped and have no name. An honest program has a descriptor of such."""
+    within = os.fsencode(os.path.realpath(folder)) + b"/"
     for task in tasks:
         with suppress(*_GONE), open(f"{task}/maps", "rb") as maps:
             lines = maps.readlines()
             if lines:  # those of all threads
-                gone = [
-                    line for line in lines if line.endswith(b" (deleted)\n") and b" /dev/zero (deleted)" not in line
-                ]
+                gone = [line for line in lines if line.endswith(b" (deleted)\n") and within in line]
                 return {int(line.split(maxsplit=5)[4]) for line in gone}
     return set()
