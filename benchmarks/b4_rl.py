@@ -2,8 +2,8 @@
 
     python -m benchmarks.b4_rl --seeds 0-2 --jobs 2
 
-B4a: bootstrap over problems of the mean over samples and seeds; the t-interval over seeds stands beside it. B4b and B4c:
-the two parts of the gain, means over seeds with the extremes over seeds as ends.
+B4a: bootstrap over problems of the mean over samples and seeds; the t-interval over seeds stands beside it. B4b and
+B4c: the two parts of the gain, means over seeds with the extremes over seeds as ends.
 """
 
 from __future__ import annotations

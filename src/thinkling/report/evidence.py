@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def mean_split(split: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def values_chart(evidence: Mapping[str, Any]) -> Markup:
     """A column an arm; a line joins the values of a seed, a bar is their mean."""
     arms, height, top, left, right = evidence["arms"], 330, 22, 64, WIDTH - 120
-    scale = scale_for([v for arm in arms for v in arm["values"]], height - 34, top)
+    scale = replace(scale_for([v for arm in arms for v in arm["values"]], height - 34, top), log=False)
     step = (right - left) / len(arms)
     at = [left + step * (i + 0.5) for i in range(len(arms))]
     parts = y_axis(scale, left, right)
@@ -96,7 +97,7 @@ def values_chart(evidence: Mapping[str, Any]) -> Markup:
         parts.append(tag("line", x1=x - 26, y1=y, x2=x + 26, y2=y, style="stroke:var(--s2);stroke-width:3"))
         parts.append(label(x, height - 10, arm["name"], "t b", "middle"))
     ends = dodge([scale(arms[-1]["values"][i]) for i in range(len(evidence["seeds"]))], 15, top, height - 30)
-    parts += [label(at[-1] + 14, y + 4, f"seed {s}", "m") for s, y in zip(evidence["seeds"], ends, strict=True)]
+    parts += [label(at[-1] + 32, y + 4, f"seed {s}", "m") for s, y in zip(evidence["seeds"], ends, strict=True)]
     return svg(WIDTH, height, f"{evidence['metric']} of every arm and seed", *parts)
 
 

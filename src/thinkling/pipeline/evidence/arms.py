@@ -115,8 +115,8 @@ def _kd_alone(recipe: Recipe, done: Done) -> Overrides:
 
 
 DPO_RATE = 1 / 15
-"""DPO alone takes this share of dpd's learning rate: with nothing holding it back it leaves what it started from. Seed 100,
-from 0.65: 0.18 at the whole rate, 0.67 at a fifth, 0.77 at this."""
+"""DPO alone takes this share of dpd's learning rate: with nothing holding it back it leaves what it started from. Seed
+100, from 0.65: 0.18 at the whole rate, 0.67 at a fifth, 0.77 at this."""
 
 
 def _dpo_alone(recipe: Recipe, done: Done) -> Overrides:
@@ -214,7 +214,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 ("dpd", "kd_alone"),
                 ("dpd", "sft"),
             ),
-            metric="avg@8 on held-out puzzles",
+            metric="score on held-out puzzles",
             unit="avg@8",
             lower_is_better=False,
             seeds=tuple(range(5)),
@@ -225,7 +225,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             arms=(Arm("rl", "GRPO from the SFT checkpoint", _same),),
             targets=("evaluate_sft", "evaluate_rl"),
             pairs=(("rl", "sft"),),
-            metric="avg@8 on held-out puzzles",
+            metric="score on held-out puzzles",
             unit="avg@8",
             lower_is_better=False,
             seeds=tuple(range(3)),
