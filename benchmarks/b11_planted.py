@@ -98,7 +98,7 @@ def leaks(folder: Path) -> dict[str, dict[str, Any]]:
     rng = random.Random(12)
     math = json.loads((folder / "math" / "math500.json").read_text(encoding="utf-8"))
     problems = jsonl(folder / "gsm8k" / "test.jsonl", "question") + [row["problem"] for row in math]
-    carriers = [text for texts in corpora(folder).values() for text in texts]
+    carriers = [text for texts in corpora(folder).values() for text in texts if text.strip()]
     held_out = HeldOut(problems)
     found: dict[str, int] = {}
     for way, retype in RETYPED.items():

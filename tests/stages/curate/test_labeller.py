@@ -63,6 +63,27 @@ def test_grades_are_spread_as_the_annotated_ones_are() -> None:
     assert found.std() == pytest.approx(grades[:, 0].std(), abs=0.05)
 
 
+def test_each_tag_is_fitted_to_the_rows_that_have_a_grade_for_it() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(80, 5)).astype(np.float32)
+    grades = rng.integers(0, 10, (80, len(NAMES))).astype(float)
+    grades[rng.uniform(size=grades.shape) < 0.2] = np.nan
+    together = Heads.fit(rows, grades, 0.5).weights_FT
+    for tag in range(len(NAMES)):
+        alone = np.full_like(grades, np.nan)
+        alone[:, tag] = grades[:, tag]
+        assert together[:, tag] == pytest.approx(Heads.fit(rows, alone, 0.5).weights_FT[:, tag])
+
+
+def test_columns_that_repeat_one_another_do_no_harm() -> None:
+    rng = np.random.default_rng(0)
+    column = rng.uniform(-0.5, 0.5, (3000, 1))
+    rows = np.hstack([np.tile(column, (1, 300)), np.eye(5)[rng.integers(5, size=3000)]]).astype(np.float32)
+    grades = np.full((3000, len(NAMES)), np.nan)
+    grades[:, 0] = np.round(4.5 + 9 * column[:, 0])
+    assert agreement(grades, Heads.fit(rows, grades, 0.3).grades(rows))[NAMES[0]].mae < 0.1
+
+
 def test_unseen_grades_come_from_heads_that_saw_no_form_of_the_text() -> None:
     rng = np.random.default_rng(0)
     rows = np.repeat(rng.normal(size=(20, 60)), 2, axis=0).astype(np.float32)  # enough to learn by heart

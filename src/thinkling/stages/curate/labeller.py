@@ -184,17 +184,25 @@ def _with_constant(rows_NF: Floats) -> Floats:
 
 
 def _solve(x_NF: Floats, grades_NT: Doubles, ridge: float) -> Doubles:
-    """Ridge regression of each tag on the rows that have a grade for it; the constant is not shrunk."""
+    """Ridge regression of each tag on the rows that have a grade for it; the constant is not shrunk.
+
+    Tags with grades for the same rows (P patterns) share a matrix of products, and rows with grades for the same tags go
+    into it together. In double precision: the columns are nearly dependent.
+    """
     from scipy.linalg import solve
 
-    penalty = np.full(x_NF.shape[1], float(ridge))
-    penalty[-1] = 1e-6
-    weights_FT = np.zeros((x_NF.shape[1], grades_NT.shape[1]))
-    known_NT = ~np.isnan(grades_NT)
-    patterns, pattern_T = np.unique(known_NT, axis=1, return_inverse=True)
-    for number, known in enumerate(patterns.T):
+    f = x_NF.shape[1]
+    penalty_F = np.full(f, float(ridge))
+    penalty_F[-1] = 1e-6
+    patterns_NP, pattern_T = np.unique(~np.isnan(grades_NT), axis=1, return_inverse=True)
+    products_PFF = np.tile(np.diag(penalty_F), (patterns_NP.shape[1], 1, 1))
+    cells, cell_N = np.unique(patterns_NP, axis=0, return_inverse=True)
+    for number, cell_P in enumerate(cells):
+        x = x_NF[cell_N == number].astype(np.float64)
+        products_PFF[cell_P] += x.T @ x
+    weights_FT = np.zeros((f, grades_NT.shape[1]))
+    for number, known_N in enumerate(patterns_NP.T):
         tags = np.flatnonzero(pattern_T == number)
-        x = x_NF[known]
-        gram = (x.T @ x).astype(np.float64) + np.diag(penalty)
-        weights_FT[:, tags] = solve(gram, x.T @ grades_NT[np.ix_(known, tags)], assume_a="pos")
+        right_FT = x_NF[known_N].T.astype(np.float64) @ grades_NT[np.ix_(known_N, tags)]
+        weights_FT[:, tags] = solve(products_PFF[number], right_FT, assume_a="pos")
     return weights_FT
