@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -78,7 +79,7 @@ class ForkServer:
                 given.append(write)
             given.append(protocol.write_program(program))
             listener = Listener(self._channel, reads, limits)
-            protocol.send(self._channel, json.dumps(asdict(limits)).encode(), given)
+            protocol.send(self._channel, _request(limits), given)
             while given:
                 os.close(given.pop())
             reply = listener.until_reply()
@@ -148,6 +149,11 @@ class ForkServer:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=16)
+def _request(limits: Limits) -> bytes:
+    return json.dumps(asdict(limits)).encode()
 
 
 def _stdin(text: str) -> int:

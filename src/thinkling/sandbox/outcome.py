@@ -97,13 +97,17 @@ def judge(
         stdout=stdout.decode("utf-8", "replace"),
         stderr=stderr.decode("utf-8", "replace"),
         exit_code=reply["exit"],
-        signal=signal.Signals(ended_by).name if ended_by in set(signal.Signals) else str(ended_by or ""),
+        signal="" if ended_by is None else _signal_name(ended_by),
         error=error,
         detail=detail,
         seconds=reply["seconds"],
         cpu_seconds=reply["cpu_seconds"],
         steps=tuple(found),
     )
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)
 
 
 def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, str]:
