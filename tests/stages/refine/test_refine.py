@@ -81,7 +81,7 @@ def config(**fields: Any) -> RefineConfig:
         {
             "kind": "refine", "inputs": {"refiner": "a"}, "style": "symbols", "drafters": [BACKEND],
             "problems": {"source": "p", "problems_per_family": 12}, "checklist": BACKEND, "evaluators": [BACKEND],
-            "reviser": BACKEND, "chain": BACKEND, "chunk": 10,
+            "reviser": BACKEND, "chain": BACKEND, "chunk": 12,
         }
         | fields
     )  # fmt: skip
