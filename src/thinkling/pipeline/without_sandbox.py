@@ -28,7 +28,7 @@ def left_out(recipe: Recipe) -> list[str]:
 
 def without_code(recipe: Recipe) -> Recipe:
     """The recipe as it runs: as it is, or, with `sandbox: none`, without what needs a sandbox. A stage that would start
-    from a model of a stage left out starts from the model before.
+    from a model of a stage left out starts from the model before; an optional input of another kind is left out too.
 
     Raises UserError where a stage needs of it something else than a model.
     """
@@ -36,18 +36,24 @@ def without_code(recipe: Recipe) -> Recipe:
         return recipe
     gone = left_out(recipe)
     stages: dict[str, StageConfig] = {}
+    dropped: list[str] = []
     for name, stage in recipe.stages.items():
         if name in gone:
             continue
-        changes: dict[str, object] = {
-            "inputs": {role: _giver(recipe, name, role, giver, gone) for role, giver in stage.inputs.items()}
-        }
+        optional = [
+            role
+            for role, giver in stage.inputs.items()
+            if giver in gone and recipe.stages[giver].produces != "model" and f"{role}?" in stage.roles
+        ]
+        dropped += [f"{name}.inputs.{role}" for role in optional]
+        inputs = {r: _giver(recipe, name, r, giver, gone) for r, giver in stage.inputs.items() if r not in optional}
+        changes: dict[str, object] = {"inputs": inputs}
         if isinstance(stage, EvaluateConfig):
             kept = {t: s for t, s in stage.task_sets.items() if f"{name}.task_sets.{t}" not in gone}
             changes["task_sets"] = kept
         stages[name] = stage.model_copy(update=changes)
     kept = recipe.model_copy(update={"stages": stages})
-    kept._left_out = tuple(gone)
+    kept._left_out = (*gone, *dropped)
     return kept
 
 
