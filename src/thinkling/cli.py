@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thinkling.pipeline.recipe import Recipe
 
 app = typer.Typer(
-    help="Trains small thinking models: raw text → curate → pretrain → sft → evaluate, by one recipe file.",
+    help="Trains small thinking models: raw text → curate → pretrain → refine → sft → dpd → rl → evaluate, by one recipe file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -138,7 +138,7 @@ def _stage_verb(kind: str) -> None:
     app.command(kind, help=f"Run the {kind} stages of a recipe, and the stages that they rest on.")(verb)
 
 
-for _kind in ("curate", "tokenize", "pretrain", "sft", "dpd", "rl", "evaluate"):
+for _kind in ("curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl", "evaluate"):
     _stage_verb(_kind)
 
 
