@@ -27,7 +27,7 @@ from typing import Literal
 Kind = Literal["equal", "different", "unreadable", "undecided", "exhausted", "timeout", "failed"]
 START_SECONDS = 300.0
 DEADLINE_SECONDS = 5.0
-SLICE_SECONDS = 0.05
+SLICE_SECONDS = 0.075
 """Processor time of the first slice: what a comparison without end costs the others of its batch. Each further one is
 GROWTH times as long, up to the deadline, which is clock time."""
 GROWTH = 4
@@ -35,7 +35,7 @@ MEMORY_BYTES = 2 << 30
 MOST_COMPARISONS = 1000
 """After which a worker is replaced: sympy's caches only grow."""
 _TRIES = 2
-_TICK = 0.01
+_TICK = 0.005
 _PROCESS_CLOCK = 2
 
 
