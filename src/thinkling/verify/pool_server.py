@@ -8,6 +8,7 @@ so that no pid is used again before the pool knows. When the channel closes or t
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -87,6 +88,8 @@ def _probe() -> str | None:
             return f"math-verify does not work: {reference} and {answer}"
     for reference, answer in WARM_UP:
         compare(reference, answer, "")
+    gc.collect()
+    gc.freeze()  # a worker's collections pass over what all were born with: else one of them takes a whole slice
     return None
 
 
