@@ -7,10 +7,11 @@ import random
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from tests.stages.curate.texts import advertisement, prose
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import Features, FeatureSpace
+from thinkling.stages.curate.features import Features, FeatureSpace, _right_singular_vectors
 
 RNG = random.Random(0)
 TEXTS = [prose(RNG) for _ in range(30)] + [advertisement(RNG) for _ in range(30)]
@@ -42,6 +43,14 @@ def test_equal_runs_are_equal(space: FeatureSpace) -> None:
         np.testing.assert_array_equal(array, again.arrays()[name])
 
 
+def test_singular_vectors_are_those_of_the_whole_decomposition() -> None:
+    rng = np.random.default_rng(0)
+    dense = (rng.normal(size=(60, 8)) * 2.0 ** -np.arange(8)) @ rng.normal(size=(8, 90))
+    found = _right_singular_vectors(csr_matrix(dense.astype(np.float32)), 4, rng)
+    wanted = np.linalg.svd(dense)[2][:4]
+    assert np.abs(found @ wanted.T) == pytest.approx(np.eye(4), abs=1e-3)
+
+
 def test_rows_are_finite_and_of_one_width(space: FeatureSpace) -> None:
     odd = ["", " ", "§", "a" * 50_000, "\n\n"]
     rows = space.rows(space.features([*TEXTS, *odd]))
@@ -59,11 +68,11 @@ def test_a_pool_without_common_words_is_an_error() -> None:
         FeatureSpace.fit(["one", "two"], 8, seed=0)
 
 
-def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *rest: object, **more: object) -> object:
-        if name.startswith("sklearn"):
+        if name.startswith("scipy"):
             raise ImportError(name)
         return real(name, *rest, **more)  # type: ignore[arg-type]
 

@@ -186,8 +186,8 @@ def _with_constant(rows_NF: Floats) -> Floats:
 def _solve(x_NF: Floats, grades_NT: Doubles, ridge: float) -> Doubles:
     """Ridge regression of each tag on the rows that have a grade for it; the constant is not shrunk.
 
-    Tags with grades for the same rows (P patterns) share a matrix of products, and rows with grades for the same tags go
-    into it together. In double precision: the columns are nearly dependent.
+    Tags with grades for the same rows (P patterns) share a matrix of products, and rows with grades for the same tags
+    go into it together. In double precision: the columns are nearly dependent.
     """
     from scipy.linalg import solve
 

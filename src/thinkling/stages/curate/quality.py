@@ -49,7 +49,7 @@ class QualityModel:
 
         `weights_N`: how much each document counts, in all 1; without it good and others half each.
         `penalty`: on the weights' squares. `monotone`: no weight is negative, since 9 is the better end of every tag.
-        Raises UserError without scikit-learn installed, ValueError where the signal has one class only.
+        Raises UserError without scipy installed, ValueError where the signal has one class only.
         """
         if good_N.all() or not good_N.any():
             raise ValueError("a signal of one class fits no weights")
@@ -167,7 +167,7 @@ def _logistic(x_NC: Doubles, sign_N: Doubles, weights_N: Doubles, penalty: float
     try:
         from scipy.optimize import minimize
     except ImportError as error:
-        raise UserError("grading needs scikit-learn: install thinkling[curate], or give quality by source") from error
+        raise UserError("grading needs scipy: install thinkling[curate], or give quality by source") from error
 
     def objective(point: Doubles) -> tuple[float, Doubles]:
         margins_N = sign_N * (x_NC @ point[:-1] + point[-1])
