@@ -38,7 +38,7 @@ from thinkling.stages.curate.surface import measure
 from thinkling.stages.curate.tags import NAMES
 from thinkling.stages.sources import PagesSource, Source, StdlibSource, TasksSource
 
-SEEDS, ANNOTATED, DIMENSIONS, RIDGE, PENALTY, NEIGHBOURS = 5, 3000, 128, 0.3, 0.02, 100
+SEEDS, ANNOTATED, DIMENSIONS, RIDGE, PENALTY, NEIGHBOURS = 5, 2000, 128, 0.3, 0.02, 100
 FAMILIES: dict[str, dict[str, Any]] = {name: {} for name in ("sum", "mod", "sort", "reverse", "maximum", "calc")}
 SOURCES: dict[str, Source] = {
     "code": StdlibSource(type="python_stdlib", part="code"),

@@ -135,8 +135,8 @@ class FeatureSpace:
 def _right_singular_vectors(matrix: csr_matrix, k: int, rng: np.random.Generator) -> Floats:
     """(k, W) those of the k largest singular values, by random projection with three power iterations (Halko,
     Martinsson and Tropp 2011, algorithm 4.4)."""
-    width = min(k + _OVERSAMPLED, *matrix.shape)
-    basis_NP = np.linalg.qr(matrix @ rng.standard_normal((matrix.shape[1], width), np.float32))[0]
+    n, w = matrix.get_shape()
+    basis_NP = np.linalg.qr(matrix @ rng.standard_normal((w, min(k + _OVERSAMPLED, n, w)), np.float32))[0]
     for _ in range(_POWER_ITERATIONS):
         basis_WP = np.linalg.qr(matrix.T @ basis_NP)[0]
         basis_NP = np.linalg.qr(matrix @ basis_WP)[0]
