@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from thinkling.errors import UserError
 from thinkling.generate.rollouts import Rollout
+from thinkling.stages.rl import band
 from thinkling.stages.rl.band import check, histogram, inside, pass_rates, read, write
 from thinkling.stages.rl.config import BandConfig, RlConfig
 
@@ -65,6 +68,14 @@ def test_an_undecided_sample_leaves_the_problem_out() -> None:
     found = [*rollouts({"a": 8}, 15), rollout("a", 15, "timeout")]
     (row,) = pass_rates("p", found, BandConfig())
     assert (row.passes, row.undecided, row.kept) == (8, 1, False)
+
+
+def test_a_verifier_that_never_works_ends_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = [replace(rollout("a", i, "error"), detail="sandbox: no Landlock") for i in range(2)]
+    monkeypatch.setattr(band, "sample_and_score", lambda *_, **__: failed)
+    nothing: Any = None
+    with pytest.raises(UserError, match=r"problems.code: .* on all 2 samples \(sandbox: no Landlock\)"):
+        band.measure("code", [], nothing, nothing, nothing, nothing, 8, BandConfig(), 0, tmp_path / "chunks")
 
 
 def test_too_few_prompts_end_with_the_histogram() -> None:

@@ -123,7 +123,10 @@ def measure(
     on_progress: Callable[[int], None] | None = None,
 ) -> list[PassRate]:
     """Pass rates at avg@`band.samples`, by verdict, or by preference where there is a judge. Finished chunks lie in
-    `directory` until `write` has all rows."""
+    `directory` until `write` has all rows.
+
+    Raises UserError where the verifier failed on every sample: it cannot work here, say for want of a sandbox.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     rollouts = sample_and_score(
         engine,
@@ -138,6 +141,11 @@ def measure(
         template=template,
         on_progress=on_progress,
     )
+    if all(r.outcome == Outcome.ERROR for r in rollouts):
+        raise UserError(
+            f"problems.{source}: its verifier failed on all {len(rollouts)} samples ({rollouts[0].detail}); mend that, "
+            "or, for want of a sandbox, say sandbox: none in the recipe"
+        )
     return pass_rates(source, rollouts, band) if judge is None else preference_rates(source, rollouts, band, judge)
 
 
