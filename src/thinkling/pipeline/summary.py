@@ -75,6 +75,15 @@ def show(summary: dict[str, Any], console: Console) -> None:
         )
     if summary["scores"]:
         console.print(score_table(summary["scores"]))
+    for entry in summary["scores"]:
+        if won := entry.get("win_rate"):
+            interval = f"{won['low']:.3f}–{won['high']:.3f}"
+            console.print(
+                f"{entry['checkpoint']} wins {won['mean']:.3f} ({interval}) of its comparisons on {entry['task_set']}, by "
+                f"the rule, against the baseline",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def score_table(entries: list[dict[str, Any]]) -> Table:

@@ -21,7 +21,7 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.dpd import stage
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import read_pairs
-from thinkling.stages.sources import StdlibSource
+from thinkling.stages.sources import StdlibSource, TasksSource
 
 ROOT = Path(__file__).parents[3]
 
@@ -199,6 +199,15 @@ def test_source_of_another_type(context, make_config) -> None:
     ctx.sources = {"puzzles": StdlibSource(type="python_stdlib", part="code")}
     with pytest.raises(UserError, match=r"stages.dpd.pairs.source: 'puzzles' is of type python_stdlib, not tasks"):
         stage.run(make_config(), ctx)
+
+
+def test_problems_of_further_sources(context, make_config) -> None:
+    ctx = context("run")
+    ctx.sources = {**ctx.sources, "more": TasksSource(type="tasks", families={"reverse": {}})}
+    pairs = {"source": "puzzles", "problems_per_family": 12, "also": {"more": 5}}
+    config = make_config(pairs=pairs)
+    assert config.source_names() == ["puzzles", "more"]
+    assert [p.family for p in stage.problems(config, ctx)] == ["sort"] * 12 + ["calc"] * 12 + ["reverse"] * 5
 
 
 def test_schedule_that_does_not_fit(make_config) -> None:

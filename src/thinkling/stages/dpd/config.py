@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,8 @@ class PairsConfig(BaseModel):
     """A source of type `tasks`."""
     problems_per_family: int = Field(ge=1)
     """Distinct training problems a family; a part of them becomes pairs."""
+    also: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Further sources of type `tasks` → problems a family. The teacher must know them too."""
     student_samples: int = Field(default=4, ge=1)
     """Samples a problem from the entering checkpoint."""
     teacher_samples: int = Field(default=2, ge=1)
@@ -37,6 +39,11 @@ class PairsConfig(BaseModel):
     """Tokens that a model may write a sample; what a tool writes does not count."""
     batch_size: int = Field(default=128, ge=1)
     """Sequences decoded at once."""
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """Every source → problems a family."""
+        return {self.source: self.problems_per_family, **self.also}
 
 
 class WeightsConfig(BaseModel):
@@ -111,4 +118,4 @@ class DpdConfig(StageConfig):
         return bool(self.weights.kl_positive or self.weights.kl_negative) or self.holds
 
     def source_names(self) -> list[str]:
-        return [self.pairs.source]
+        return list(self.pairs.sources)

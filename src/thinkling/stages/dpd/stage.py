@@ -124,11 +124,14 @@ def load_models(ctx: StageContext, parallel: Parallel) -> Models:
 
 
 def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
-    """Training problems, family after family."""
-    source = ctx.sources[config.pairs.source]
-    if not isinstance(source, TasksSource):
-        raise UserError(f"stages.{ctx.name}.pairs.source: {config.pairs.source!r} is of type {source.type}, not tasks")
-    return generate(source.families, "train", config.pairs.problems_per_family, ctx.seed)
+    """Training problems, source after source, family after family."""
+    found: list[Problem] = []
+    for name, per_family in config.pairs.sources.items():
+        source = ctx.sources[name]
+        if not isinstance(source, TasksSource):
+            raise UserError(f"stages.{ctx.name}.pairs.source: {name!r} is of type {source.type}, not tasks")
+        found += generate(source.families, "train", per_family, ctx.seed)
+    return found
 
 
 def sample(
