@@ -25,10 +25,11 @@ RESAMPLES = 10_000
 
 
 def run_seed(seed: int, runs: Path, overrides: Sequence[str] = ()) -> Path:
-    """The folder of a finished run of one seed; what was done before is skipped."""
+    """The folder of a finished run of one seed, in one thread, so that seeds can run beside each other; what was done
+    before is skipped."""
     name = f"tiny-seed{seed}"
     command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(runs)]
-    for override in (f"seed={seed}", f"name={name}", *overrides):
+    for override in (f"seed={seed}", f"name={name}", "threads=1", *overrides):
         command += ["--set", override]
     subprocess.run(command, check=True, cwd=REPOSITORY, stdout=sys.stderr)
     return runs / name

@@ -1,6 +1,6 @@
 """B2, B3, B5, B6: the held-out puzzles along the whole of tiny, over seeds of the whole run.
 
-    python -m benchmarks.b2_seeds --seeds 0 1 2 --jobs 1
+    python -m benchmarks.b2_seeds --seeds 0 1 2 --jobs 2
 
 Runs recipes/tiny.yaml once a seed, then pairs checkpoints problem by problem, as a3_seeds does: a problem scores its
 mean over k samples and seeds, the interval is a bootstrap over problems. With more than one job the seeds run beside
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
-    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other, each of the recipe's threads")
+    parser.add_argument("--jobs", type=int, default=1, help="runs of one thread beside each other")
     arguments = parser.parse_args()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         runs = list(pool.map(lambda seed: run_seed(seed, arguments.runs), arguments.seeds))
