@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thinkling.pipeline.recipe import Recipe
 
 app = typer.Typer(
-    help="Trains small thinking models: raw text → curate → pretrain → refine → sft → dpd → rl → evaluate, by one recipe file.",
+    help="Trains small thinking models, from raw text to reinforcement learning and scores, by one recipe file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

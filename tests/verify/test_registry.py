@@ -64,7 +64,7 @@ def test_a_verifier_that_raises_is_an_error_verdict(monkeypatch: pytest.MonkeyPa
 def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, always=always_right)
     with pytest.raises(
-        UserError, match="unknown verifier 'physics'; there are exact, calculator, maths, maths-last-number, .*always"
+        UserError, match=r"unknown verifier 'physics'; there are exact, calculator, maths, maths-last-number, .*always"
     ):
         registry.verify(with_verifier("physics"), "x")
 

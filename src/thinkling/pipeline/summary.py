@@ -79,8 +79,8 @@ def show(summary: dict[str, Any], console: Console) -> None:
         if won := entry.get("win_rate"):
             interval = f"{won['low']:.3f}–{won['high']:.3f}"
             console.print(
-                f"{entry['checkpoint']} wins {won['mean']:.3f} ({interval}) of its comparisons on {entry['task_set']}, by "
-                f"the rule, against the baseline",
+                f"{entry['checkpoint']} against the baseline on {entry['task_set']}: wins {won['mean']:.3f} "
+                f"({interval}) of the comparisons, by the rule",
                 highlight=False,
                 soft_wrap=True,
             )
