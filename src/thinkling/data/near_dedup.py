@@ -27,7 +27,7 @@ from thinkling.data.ngrams import Hashes, WordHasher, windows
 from thinkling.errors import UserError
 
 _WORD = re.compile(r"\w(?:\S*\w)?")
-"""What stands between white space, without marks at its ends: one changed word is one changed word, whatever it holds."""
+"""What stands between white space, without marks at its ends: one changed word is one changed word."""
 _HASHES_PER_BATCH = 2_000_000
 _SEED = 1
 
