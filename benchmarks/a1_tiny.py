@@ -1,6 +1,6 @@
 """A1, A2, and B1 in their place: `make tiny` from a clean clone of HEAD on two cores, and once more.
 
-    python -m benchmarks.a1_tiny [--issue 3]
+    python -m benchmarks.a1_tiny [--issue 3] [--keep runs]
 
 Set-up (the clone's own .venv) happens before the clock starts.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,11 @@ def tiny(clone: Path) -> Watched:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--issue", type=int, choices=(2, 3), default=2, help="whose claims: 2 for A1 and A2, 3 for B1")
-    issue = parser.parse_args().issue
+    parser.add_argument("--keep", type=Path, help="folder that the finished run is moved to, for the claims over seeds")
+    arguments = parser.parse_args()
+    issue, keep = arguments.issue, arguments.keep
+    if keep is not None and (keep / "tiny").exists():
+        raise SystemExit(f"{keep}/tiny is there already")
     cores = two_cores()
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
@@ -50,6 +55,9 @@ def main() -> None:
         first = tiny(clone)
         done = manifests(clone / "runs")
         again = tiny(clone)
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(clone / "runs" / "tiny", keep / "tiny", symlinks=True)
         redone = {name for name, written in manifests(clone / "runs").items() if done.get(name) != written}
     beside = {"cores": cores, "percent_busy_before": busy}
     minutes, gigabytes = first.seconds / 60, first.peak_bytes / 1e9

@@ -25,11 +25,12 @@ RESAMPLES = 10_000
 
 
 def run_seed(seed: int, runs: Path, overrides: Sequence[str] = ()) -> Path:
-    """The folder of a finished run of one seed, in one thread, so that seeds can run beside each other; what was done
-    before is skipped."""
-    name = f"tiny-seed{seed}"
+    """The folder of a finished run of one seed; what was done before is skipped. Seed 0 is `make tiny` itself, the others
+    run in one thread each, so that they can run beside each other."""
+    name = f"tiny-seed{seed}" if seed else "tiny"
     command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(runs)]
-    for override in (f"seed={seed}", f"name={name}", "threads=1", *overrides):
+    own = (f"seed={seed}", f"name={name}", "threads=1") if seed else ()
+    for override in (*own, *overrides):
         command += ["--set", override]
     subprocess.run(command, check=True, cwd=REPOSITORY, stdout=sys.stderr)
     return runs / name

@@ -78,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
-    parser.add_argument("--jobs", type=int, default=1, help="runs of one thread beside each other")
+    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; seed 0 has two threads")
     parser.add_argument("--before", default="evaluate_rl_code")
     parser.add_argument("--after", default="evaluate")
     arguments = parser.parse_args()

@@ -164,14 +164,23 @@ def _lowered(what: int, soft: int, hard: int) -> tuple[int, int]:
 
 
 def _identity() -> tuple[int, int] | None:
-    """Whom root's children become."""
+    """Whom root's children become. None: the server is no root, or root of a user namespace that knows nobody else; a
+    child keeps its user then, and loses its capabilities all the same."""
     if os.getuid() != 0:
         return None
     try:
         nobody = pwd.getpwnam("nobody")
+        user, group = nobody.pw_uid, nobody.pw_gid
     except KeyError:
-        return 65534, 65534
-    return nobody.pw_uid, nobody.pw_gid
+        user = group = 65534
+    return (user, group) if _mapped("uid_map", user) and _mapped("gid_map", group) else None
+
+
+def _mapped(table: str, number: int) -> bool:
+    """Whether this user namespace has that user or group (user_namespaces(7))."""
+    with open(f"/proc/self/{table}") as lines:
+        ranges = [line.split() for line in lines]
+    return any(int(first) <= number < int(first) + int(size) for first, _, size in ranges)
 
 
 def _tasks_of(user: int) -> int:
