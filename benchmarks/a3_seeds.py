@@ -25,7 +25,7 @@ RESAMPLES = 10_000
 
 
 def run_seed(seed: int, runs: Path, overrides: Sequence[str] = ()) -> Path:
-    """The folder of a finished run of one seed; what was done before is skipped. Seed 0 is `make tiny` itself, the others
+    """The folder of a finished run; what was done before is skipped. Seed 0 is `make tiny` itself, the other seeds
     run in one thread each, so that they can run beside each other."""
     name = f"tiny-seed{seed}" if seed else "tiny"
     command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(runs)]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.sandbox_arena import ATTACKS, Arena, Attack, all_attacks
+from benchmarks.sandbox_arena import ATTACKS, Arena, Attack, all_attacks, child_user
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.sandbox import Sandbox
 
@@ -15,7 +15,7 @@ NAMES = sorted(path.stem for path in ATTACKS.glob("*.py"))
 
 @pytest.fixture(scope="module")
 def arena() -> Iterator[Arena]:
-    with Arena(65534 if os.getuid() == 0 else os.getuid()) as opened:
+    with Arena(child_user()) as opened:
         yield opened
 
 

@@ -324,3 +324,19 @@ def test_an_interrupted_run_leaves_no_reply_behind(monkeypatch: pytest.MonkeyPat
             with pytest.raises(KeyboardInterrupt):
                 sandbox.run("print('old')")
         assert sandbox.run("print('new')").stdout == "new\n"
+
+
+def test_root_of_a_namespace_that_knows_nobody_else() -> None:
+    """A rootless container: there is no user to become, and the child is confined all the same."""
+    program = (
+        "from thinkling.sandbox.sandbox import Sandbox\n"
+        "sandbox = Sandbox()\n"
+        "outcome = sandbox.run('import os; print(os.getuid()); open(\"/etc/passwd\")')\n"
+        "print(outcome.stdout.strip(), outcome.error)\n"
+        "sandbox.close()\n"
+    )
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-r", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespaces here")
+    done = subprocess.run([unshare, "-r", sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "PermissionError"]
