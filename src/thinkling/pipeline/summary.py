@@ -88,7 +88,7 @@ def show(summary: dict[str, Any], console: Console) -> None:
 
 def score_table(entries: list[dict[str, Any]]) -> Table:
     """Scores as a table with a bar: `█` up to the mean, `─` over the interval."""
-    k = ", ".join(sorted({f"avg@{entry['k']}" for entry in entries}))
+    k = ", ".join(sorted({f"{'mean grade' if e.get('measure') == 'grade' else 'avg'}@{e['k']}" for e in entries}))
     table = Table(title=f"scores ({k}; 95% bootstrap interval over problems)", title_justify="left")
     for column in ("checkpoint", "task set", "form", "mean", "interval", "thinks", "right if it thinks", "0 … 1"):
         table.add_column(column, no_wrap=True)

@@ -42,8 +42,12 @@ def flow(stage: Stage) -> list[str]:
         refused = sum((counts.get("rejected") or {}).values())
         if refused:
             parts.append(f"{short(refused)} rejected")
+    if {"jobs", "kept"} <= counts.keys():
+        parts.append(f"{short(counts['kept'])} kept")
     for key, value in counts.items():
-        if isinstance(value, dict) and {"problems", "samples"} <= value.keys():
+        if isinstance(value, dict) and {"problems", "kept"} <= value.keys():
+            parts.append(f"{key}: {short(value['kept'])} of {short(value['problems'])} problems in the band")
+        elif isinstance(value, dict) and {"problems", "samples"} <= value.keys():
             parts.append(f"{key}: {short(value['problems'])} problems, {short(value['samples'])} samples")
         elif isinstance(value, int | float) and not isinstance(value, bool) and value and key not in ("in", "kept"):
             parts.append(f"{short(value)} {key.replace('_', ' ')}")
@@ -138,13 +142,18 @@ def _score(score: dict[str, Any], x: float, y: float) -> list[Markup]:
     ]
 
 
+def measure(score: dict[str, Any]) -> str:
+    """What a score is the mean of: samples that are right, or the grades that a rule gives them."""
+    return "mean grade" if score.get("measure") == "grade" else "avg"
+
+
 def score_chart(scores: list[dict[str, Any]]) -> Markup:
     """Mean and interval of every checkpoint, and how often it thinks, one task set below the other."""
     row, left, right = 34, 240, 800
     scale, parts, y = Scale(0, 1, left, right), [], 30.0
     for task_set in dict.fromkeys(s["task_set"] for s in scores):
         found = [s for s in scores if s["task_set"] == task_set]
-        ks = ", ".join(dict.fromkeys(f"avg@{s['k']}" for s in found if "k" in s))
+        ks = ", ".join(dict.fromkeys(f"{measure(s)}@{s['k']}" for s in found if "k" in s))
         parts.append(label(0, y, f"{task_set}{f' ({ks})' if ks else ''}", "t b"))
         bottom = y + 14 + row * len(found)
         for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
