@@ -100,7 +100,7 @@ def test_input_must_stand_earlier(tmp_path: Path) -> None:
     data["stages"] = dict(reversed(data["stages"].items()))
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False))
-    with pytest.raises(UserError, match="'rl_stem' stands later in the recipe"):
+    with pytest.raises(UserError, match="stands later in the recipe"):
         load_recipe(path)
 
 
