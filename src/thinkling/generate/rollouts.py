@@ -8,10 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from thinkling.data.atomic import replacing
-from thinkling.errors import UserError
+from thinkling.data.tables import read_table, write_table
 from thinkling.verify.verdict import Outcome
 
 SCHEMA = pa.schema(
@@ -81,17 +79,9 @@ class Rollout:
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
     """Writes the file whole or not at all; the same rollouts give the same bytes."""
-    table = pa.Table.from_pylist([asdict(rollout) for rollout in rollouts], schema=SCHEMA)
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_table(path, map(asdict, rollouts), SCHEMA)
 
 
 def read_rollouts(path: Path) -> list[Rollout]:
     """The rollouts of a file, in order. Raises UserError naming the file where it cannot be read."""
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not readable as Parquet ({error})") from error
-    if not table.schema.equals(SCHEMA):
-        raise UserError(f"{path}: its columns are not those of rollouts")
-    return [Rollout(**row) for row in table.to_pylist()]
+    return [Rollout(**row) for row in read_table(path, SCHEMA)]

@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
     with pytest.raises(UserError, match=r"inputs\.baseline: no task set is graded"):
         run(tmp_path / "d", start, {"puzzles": {"source": "puzzles"}}, tmp_path / "c")
-    with pytest.raises(UserError, match=r"grades.writing\.parquet: no grades"):
+    with pytest.raises(UserError, match=r"grades.writing\.parquet: not readable as Parquet"):
         run(tmp_path / "e", start, SETS, tmp_path / "c")
     run(tmp_path / "f", start, SETS, k=1)
     with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'writing' has other problems or k"):

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from thinkling.data.atomic import replacing
+from thinkling.data.tables import read_table, write_table
 from thinkling.errors import UserError
 from thinkling.generate.rollouts import Rollout
 from thinkling.stages.dpd.config import PairsConfig
@@ -166,18 +165,10 @@ def _pair(right: Rollout, wrong: Rollout, margin: float) -> Pair:
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     """Writes the file whole or not at all; the same pairs give the same bytes."""
-    table = pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=SCHEMA)
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_table(path, map(asdict, pairs), SCHEMA)
 
 
 def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file, in order. Raises UserError naming the file where it cannot be read."""
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not readable as Parquet ({error})") from error
-    if not table.schema.equals(SCHEMA):
-        raise UserError(f"{path}: its columns are not those of pairs")
-    rows = table.to_pylist()
+    rows = read_table(path, SCHEMA)
     return [Pair(**{**r, "positive": Side(**r["positive"]), "negative": Side(**r["negative"])}) for r in rows]

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from thinkling.data.atomic import replacing
-from thinkling.errors import UserError
+from thinkling.data.tables import read_table, write_table
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Score, bootstrap_interval
 from thinkling.tasks.problem import Problem
@@ -89,13 +87,9 @@ def _problem_means(rows: Sequence[Graded], values: Sequence[float]) -> np.ndarra
 
 def write_grades(path: Path, rows: Sequence[Graded]) -> None:
     """Writes the file whole or not at all."""
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA), temporary, compression="zstd")
+    write_table(path, map(asdict, rows), SCHEMA)
 
 
 def read_grades(path: Path) -> list[Graded]:
     """The rows of a file. Raises UserError naming it where it is missing or unreadable."""
-    try:
-        return [Graded(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: no grades can be read from it ({error})") from error
+    return [Graded(**row) for row in read_table(path, SCHEMA)]

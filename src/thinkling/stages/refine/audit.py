@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from thinkling.data.atomic import replacing
+from thinkling.data.tables import write_table
 from thinkling.stages.refine.jobs import Job
 from thinkling.stages.refine.style import Solution
 from thinkling.tasks.problem import Problem
@@ -62,9 +61,7 @@ def outcome_of(job: Job, solution: Solution, found: Mapping[tuple[str, int], Out
 
 def write_jobs(path: Path, jobs: Sequence[Job], found: Mapping[tuple[str, int], Outcome], version: int) -> None:
     """Writes the file whole or not at all."""
-    table = pa.Table.from_pylist([_row(job, found, version) for job in jobs], schema=SCHEMA)
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_table(path, (_row(job, found, version) for job in jobs), SCHEMA)
 
 
 def _row(job: Job, found: Mapping[tuple[str, int], Outcome], version: int) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from thinkling.data.atomic import replacing
 from thinkling.data.chat_template import ChatTemplate
+from thinkling.data.tables import read_table, write_table
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.engine import Engine, Sampling
@@ -151,14 +150,13 @@ def measure(
 
 def write(path: Path, rows: Sequence[PassRate], chunks: Path) -> None:
     """Writes band.parquet and drops the chunks that it was made from."""
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA), temporary, compression="zstd")
+    write_table(path, map(asdict, rows), SCHEMA)
     shutil.rmtree(chunks, ignore_errors=True)
 
 
 def read(path: Path) -> list[PassRate]:
     """The rows of band.parquet, in order."""
-    return [PassRate(**row) for row in pq.read_table(path, schema=SCHEMA).to_pylist()]
+    return [PassRate(**row) for row in read_table(path, SCHEMA)]
 
 
 def histogram(rows: Sequence[PassRate]) -> dict[int, int]:
