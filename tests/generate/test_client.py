@@ -19,13 +19,14 @@ SAMPLING = Sampling(0.5, 0.9)
 
 
 class Server(ThreadingHTTPServer):
-    """Echoes the last message; `failures` answers first come with `status`."""
+    """Echoes the last message; `failures` answers first come with `status`, and what says `refused` gets a 401."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.failures, self.status = 0, 503
+        self.refused = ""
         self.lock = threading.Lock()
 
     @property
@@ -44,7 +45,8 @@ class Handler(BaseHTTPRequestHandler):
             failing = self.server.failures > 0
             self.server.failures -= failing
         found = self.path == "/v1/chat/completions"
-        self.send_response(self.server.status if failing else 200 if found else 404)
+        refused = self.server.refused and body["messages"][-1]["content"] == self.server.refused
+        self.send_response(401 if refused else self.server.status if failing else 200 if found else 404)
         self.end_headers()
         message = {"content": f"<think>\nhm\n</think>\n\nyou said {body['messages'][-1]['content']}"}
         self.wfile.write(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode())
@@ -90,6 +92,14 @@ def test_what_was_answered_is_not_asked_again(server: Server, tmp_path) -> None:
     assert ask(again, "a", "b", "c")[:2] == first
     assert len(server.bodies) == 3
     assert len(read_kept(path)) == 3
+
+
+def test_answers_beside_a_failure_are_kept(server: Server, tmp_path) -> None:
+    server.refused = "bad"
+    path = tmp_path / "answers.log.jsonl"
+    with pytest.raises(UserError, match="401"):
+        ask(ServedModel(server.url, "m", concurrency=3, kept=path), "bad", "b", "c")
+    assert {reply.text for reply in read_kept(path).values()} == {"you said b", "you said c"}
 
 
 def test_passing_failures_are_asked_again(server: Server) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -56,7 +57,7 @@ class ServedModel:
             if not key:
                 raise UserError(f"{where}: {key_variable} is not set in the environment")
             self._headers["Authorization"] = f"Bearer {key}"
-        self._path = kept
+        self._path, self._lock = kept, threading.Lock()
         self._kept = {} if kept is None else read_kept(kept)
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
@@ -75,13 +76,19 @@ class ServedModel:
         keys = [hashlib.sha256(json.dumps([self.address, body]).encode()).hexdigest() for body in bodies]
         missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in self._kept}
         with ThreadPoolExecutor(self.concurrency) as pool:
+            under_way = [pool.submit(self._fetch, key, body) for key, body in missing.items()]
             try:
-                for key, answer in zip(missing, pool.map(self._ask, missing.values()), strict=True):
-                    self._keep(key, answer)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+                for future in under_way:
+                    future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)  # after a failure nothing more is asked
         return [self._kept[key] for key in keys]
+
+    def _fetch(self, key: str, body: Mapping[str, Any]) -> None:
+        """Asks, and keeps the answer at once: it was paid for, whatever becomes of the others."""
+        reply = self._ask(body)
+        with self._lock:
+            self._keep(key, reply)
 
     def _keep(self, key: str, reply: Reply) -> None:
         self._kept[key] = reply

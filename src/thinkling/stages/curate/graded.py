@@ -22,7 +22,6 @@ from thinkling.stages.curate.grading import Graded, grade
 from thinkling.stages.curate.ledger import Ledger
 from thinkling.stages.curate.pool import Pool
 from thinkling.stages.curate.quality import SIMILARITY
-from thinkling.stages.curate.served import ServedAnnotator, chat_completions
 from thinkling.stages.curate.streams import Stream
 from thinkling.stages.curate.tags import NAMES
 
@@ -104,5 +103,19 @@ def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
     """The served model that the recipe names, None for the rules."""
     if config.annotator == "rules":
         return None
-    answers = ctx.directory / ANSWERS
-    return ServedAnnotator(chat_completions(config.annotator), answers, config.annotator.concurrency)
+    # They load torch, which curate has no other use for.
+    from thinkling.generate.client import ServedModel
+    from thinkling.stages.curate.served import ServedAnnotator
+
+    asked = config.annotator
+    return ServedAnnotator(
+        ServedModel(
+            asked.url,
+            asked.model,
+            asked.key_variable,
+            asked.concurrency,
+            asked.timeout_s,
+            kept=ctx.directory / ANSWERS,
+            where=f"stages.{ctx.name}.grading.annotator",
+        )
+    )
