@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from thinkling.data.atomic import replacing
 from thinkling.errors import UserError
 from thinkling.report.charts import Scale, dodge, label, line, path, scale_for, svg, tag, x_axis, y_axis
-from thinkling.report.text import seconds, visible
+from thinkling.report.templates import templates
+from thinkling.report.text import seconds
 
 DATA, PAGE = "evidence.json", "evidence.html"
 WIDTH = 1080
@@ -38,21 +38,10 @@ def write(directory: Path) -> Path:
 
 def render(evidence: Mapping[str, Any]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("thinkling.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
+    environment = templates()
     environment.filters.update(seconds=seconds)
-    loader = environment.loader
-    assert loader is not None
-    style = Markup("".join(loader.get_source(environment, name)[0] for name in ("figures.css", "style.css")))
     return environment.get_template("evidence.html").render(
         evidence=evidence,
-        style=style,
         values=values_chart(evidence),
         differences=differences_chart(evidence),
         splits=[(one, mean_split(one["split"])) for one in evidence["comparisons"] if "split" in one],

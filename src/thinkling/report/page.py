@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from thinkling.data.atomic import replacing
 from thinkling.report import figures
 from thinkling.report.read import RunView, Stage, read_run
 from thinkling.report.samples import tables
-from thinkling.report.text import cut, megabytes, number, seconds, short, visible
+from thinkling.report.templates import templates
+from thinkling.report.text import cut, megabytes, number, seconds, short
 
 REPORT = "report.html"
 SAMPLE_CHARACTERS = 900
@@ -38,25 +36,14 @@ def write(run_directory: Path, artifacts: Mapping[str, Path] | None = None) -> P
 
 def render(run: RunView) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("thinkling.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
+    environment = templates()
     environment.globals.update(extras=extras, calls=calls)
     environment.filters.update(
         cut=lambda text: cut(text, SAMPLE_CHARACTERS), number=number, seconds=seconds, short=short, megabytes=megabytes
     )
-    loader = environment.loader
-    assert loader is not None
-    style = Markup("".join(loader.get_source(environment, name)[0] for name in ("figures.css", "style.css")))
     trained = [stage for stage in run.stages if stage.log]
     return environment.get_template("page.html").render(
         run=run,
-        style=style,
         tiles=tiles(run),
         pipeline=figures.pipeline(run),
         counts=[(stage, *ledger(stage.counts)) for stage in run.stages],
