@@ -12,7 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,27 @@ RECIPE = REPOSITORY / "recipes" / "tiny.yaml"
 RESAMPLES = 10_000
 
 
-def run_seed(seed: int, runs: Path, overrides: Sequence[str] = ()) -> Path:
+def run_seed(seed: int, runs: Path) -> Path:
     """The folder of a finished run; what was done before is skipped. Seed 0 is `make tiny` itself, the other seeds
     run in one thread each, so that they can run beside each other."""
     name = f"tiny-seed{seed}" if seed else "tiny"
     command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(runs)]
     own = (f"seed={seed}", f"name={name}", "threads=1") if seed else ()
-    for override in (*own, *overrides):
+    for override in own:
         command += ["--set", override]
     subprocess.run(command, check=True, cwd=REPOSITORY, stdout=sys.stderr)
     return runs / name
+
+
+def finished_runs(doc: str | None) -> list[Path]:
+    """The runs of the seeds that the command line names, made where they are missing."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
+    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; seed 0 has two threads")
+    arguments = parser.parse_args()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        return list(pool.map(lambda seed: run_seed(seed, arguments.runs), arguments.seeds))
 
 
 def artifact(run: Path, stage: str) -> Path:

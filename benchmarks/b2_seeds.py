@@ -9,16 +9,13 @@ each other, which changes no result. A script that was cut off goes on where it 
 
 from __future__ import annotations
 
-import argparse
 import json
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.a3_seeds import RECIPE, REPOSITORY, interval, rollouts, run_seed
+from benchmarks.a3_seeds import RECIPE, finished_runs, interval, rollouts
 from thinkling.pipeline.recipe import Recipe, load_recipe
 from thinkling.stages.evaluate.config import EvaluateConfig
 
@@ -37,13 +34,7 @@ def chat_evaluations(recipe: Recipe) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
-    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; seed 0 has two threads")
-    arguments = parser.parse_args()
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = list(pool.map(lambda seed: run_seed(seed, arguments.runs), arguments.seeds))
+    runs = finished_runs(__doc__)
     names = chat_evaluations(load_recipe(RECIPE))
     # Stage → seeds × problems.
     means: dict[str, np.ndarray] = {}

@@ -9,17 +9,15 @@ in a3_seeds). Beside the gain: the band of each seed, what came of failed progra
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.a3_seeds import REPOSITORY, artifact, interval, rollouts, run_seed
+from benchmarks.a3_seeds import artifact, finished_runs, interval, rollouts
 
 STAGE, BEFORE, AFTER = "rl_code", "evaluate_rl_stem", "evaluate_rl_code"
 TASK_SET, KEPT = "programs", "puzzles"
@@ -54,13 +52,7 @@ def gain(runs: list[Path], task_set: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
-    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; seed 0 has two threads")
-    arguments = parser.parse_args()
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = list(pool.map(lambda seed: run_seed(seed, arguments.runs), arguments.seeds))
+    runs = finished_runs(__doc__)
     found = gain(runs, TASK_SET) | {
         "band": [band(run) for run in runs],
         "verdicts": [tiers(run, AFTER) for run in runs],

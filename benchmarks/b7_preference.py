@@ -1,6 +1,6 @@
 """B7b: the stage rl_preference by a stated rule, never by the model that it was trained on, over seeds of tiny.
 
-    python -m benchmarks.b7_preference --seeds 0 1 2 [--runs DIR] [--jobs N] [--before STAGE] [--after STAGE]
+    python -m benchmarks.b7_preference --seeds 0 1 2 [--runs DIR] [--jobs N]
 
 Reads the runs of recipes/tiny.yaml that b2_seeds makes, or makes them. The evaluations around the stage asked the same
 held-out prompts with the same random numbers; a sample wins where tasks/writing.py grades it higher than its
@@ -10,9 +10,7 @@ prompts. Beside it: the band of each seed, mean grades, the puzzles over the sam
 
 from __future__ import annotations
 
-import argparse
 import json
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.a3_seeds import REPOSITORY, artifact, interval, rollouts, run_seed
+from benchmarks.a3_seeds import artifact, finished_runs, interval, rollouts
 from thinkling.stages.evaluate.grades import Graded, read_grades
 from thinkling.verify.preference import win
 
+BEFORE, AFTER = "evaluate_rl_code", "evaluate"
 STAGE, TASK_SET, KEPT = "rl_preference", "writing", "puzzles"
 
 
@@ -75,16 +74,7 @@ def measure(runs: list[Path], before: str, after: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs")
-    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; seed 0 has two threads")
-    parser.add_argument("--before", default="evaluate_rl_code")
-    parser.add_argument("--after", default="evaluate")
-    arguments = parser.parse_args()
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = list(pool.map(lambda seed: run_seed(seed, arguments.runs), arguments.seeds))
-    print(json.dumps({"measurements": {"B7b": measure(runs, arguments.before, arguments.after)}}))
+    print(json.dumps({"measurements": {"B7b": measure(finished_runs(__doc__), BEFORE, AFTER)}}))
 
 
 if __name__ == "__main__":
