@@ -46,7 +46,7 @@ def examine(recipe: Recipe | None) -> list[Finding]:
     """Looks at the machine, and at what a recipe needs of it."""
     findings = [_python(), *_packages(), _cores(recipe), _memory(), _disk(), *_devices()]
     if recipe is not None:
-        findings += _recipe(recipe)
+        findings += [_sandbox(recipe), *_recipe(recipe)]
     return findings
 
 
@@ -119,6 +119,18 @@ def _devices() -> list[Finding]:
         return [Finding("devices", "ok", "no CUDA device: everything runs on the CPU")]
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return [Finding("devices", "ok", ", ".join(names))]
+
+
+def _sandbox(recipe: Recipe) -> Finding:
+    from thinkling.pipeline.without_sandbox import needs_sandbox
+    from thinkling.sandbox.kernel import missing_feature
+
+    lacking, wanting = missing_feature(), needs_sandbox(recipe, recipe.stages)
+    if lacking is None:
+        return Finding("sandbox", "ok", "programs that a model wrote can be confined")
+    if wanting:
+        return Finding("sandbox", "missing", f"{lacking}; {', '.join(wanting)} need it: or --set sandbox=none")
+    return Finding("sandbox", "ok", f"{lacking}; no stage of the recipe needs it")
 
 
 def _recipe(recipe: Recipe) -> list[Finding]:

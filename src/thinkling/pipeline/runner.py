@@ -20,6 +20,8 @@ from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
 from thinkling.pipeline.raw import directory_digests, source_digests
 from thinkling.pipeline.recipe import Recipe
+from thinkling.pipeline.without_sandbox import needs_sandbox
+from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
 from thinkling.stages.base import Silent, StageConfig, StageContext
 from thinkling.stages.sources import ModelSource
@@ -132,6 +134,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     """
     recipe, rank = run.recipe, int(os.environ.get("RANK", "0"))
     names = recipe.needed_by(targets or list(recipe.stages))
+    _refuse_without_sandbox(run, names)
     run.directory.mkdir(parents=True, exist_ok=True)
     done: dict[str, Artifact] = {}
     result: list[Done] = []
@@ -154,6 +157,20 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
         if rank == 0:
             link_models(run, done)
     return result
+
+
+def _refuse_without_sandbox(run: Run, names: list[str]) -> None:
+    """Raises UserError, before anything runs, where a stage to do would judge programs and this machine cannot."""
+    lacking = missing_feature()
+    if lacking is None:
+        return
+    done = {name for name, state, _ in run.states() if state == "done"}
+    wanting = [name for name in needs_sandbox(run.recipe, names) if name not in done]
+    if wanting:
+        raise UserError(
+            f"{', '.join(wanting)}: programs that a model wrote are judged there, and this machine has no sandbox for "
+            f"them: {lacking}. Or say sandbox: none in the recipe: it leaves that out, and the result names it"
+        )
 
 
 def reuse(final: Path) -> Artifact:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,6 +40,11 @@ class StageConfig(BaseModel):
     def source_names(self) -> list[str]:
         """Sources of the recipe that the stage reads itself."""
         return []
+
+    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
+        """The stage with no model's answers to problems of these sources judged in it, None where nothing is left of
+        it, and the fields that were dropped."""
+        return self, []
 
 
 class Task(Protocol):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -119,3 +119,11 @@ class DpdConfig(StageConfig):
 
     def source_names(self) -> list[str]:
         return list(self.pairs.sources)
+
+    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
+        """Further sources are dropped; None where it is the first."""
+        kept = {name: n for name, n in self.pairs.also.items() if name not in sources}
+        dropped = [f"pairs.also.{name}" for name in self.pairs.also if name not in kept]
+        if self.pairs.source in sources:
+            return None, []
+        return self.model_copy(update={"pairs": self.pairs.model_copy(update={"also": kept})}), dropped

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Collection, Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,3 +45,9 @@ class EvaluateConfig(StageConfig):
 
     def source_names(self) -> list[str]:
         return sorted({t.source for t in self.task_sets.values()})
+
+    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
+        """Task sets of these sources are dropped."""
+        kept = {name: task_set for name, task_set in self.task_sets.items() if task_set.source not in sources}
+        dropped = [f"task_sets.{name}" for name in self.task_sets if name not in kept]
+        return (self.model_copy(update={"task_sets": kept}) if kept else None), dropped

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Collection, Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -111,3 +111,7 @@ class RefineConfig(StageConfig):
 
     def source_names(self) -> list[str]:
         return [self.problems.source]
+
+    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
+        """None where it refines such problems: its audit judges every solution."""
+        return (None if self.problems.source in sources else self), []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Collection, Mapping
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -124,3 +124,7 @@ class RlConfig(StageConfig):
 
     def source_names(self) -> list[str]:
         return sorted({p.source for p in self.problems})
+
+    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
+        """None where it trains on such problems: what else it trains on is there to hold what the model knows."""
+        return (None if any(p.source in sources for p in self.problems) else self), []
