@@ -3,7 +3,7 @@
     python -m benchmarks.b7_preference --seeds 0 1 2 [--runs DIR] [--jobs N]
 
 Reads the runs of recipes/tiny.yaml that b2_seeds makes, or makes them. The evaluations around the stage asked the same
-held-out prompts with the same random numbers; a sample wins where tasks/writing.py grades it higher than its
+held-out prompts with the same random numbers; a sample wins where puzzles/writing.py grades it higher than its
 counterpart, a tie counts half. A prompt scores its mean over samples and seeds, the interval is a bootstrap over
 prompts. Beside it: the band of each seed, mean grades, the puzzles over the same step.
 """

@@ -6,9 +6,9 @@ import pytest
 
 from thinkling.data.tokenizer import Tokenizer, train_bpe
 from thinkling.generate.engine import Completion, Request, Sampling
-from thinkling.tasks import problemset
-from thinkling.tasks.examples import conversation
-from thinkling.tasks.pages import document
+from thinkling.puzzles import problemset
+from thinkling.puzzles.examples import conversation
+from thinkling.puzzles.pages import document
 from thinkling.tasks.problem import Problem
 
 PUZZLES = ("sum", "mod", "sort", "reverse", "maximum", "calc")

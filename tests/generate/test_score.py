@@ -19,7 +19,7 @@ from thinkling.generate.score import bootstrap_interval, prompt_ids, sample_and_
 from thinkling.generate.tools import Form
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.tasks.pages import document, document_answer, document_prompt
+from thinkling.puzzles.pages import document, document_answer, document_prompt
 from thinkling.tasks.problem import Problem
 from thinkling.tasks.tools import call_text
 from thinkling.verify.registry import verify

@@ -11,8 +11,8 @@ from thinkling.generate.native import NativeEngine
 from thinkling.generate.tools import Form, generate_with_tools, newline_ids
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.tasks.examples import conversation, prompt
-from thinkling.tasks.pages import document, document_prompt
+from thinkling.puzzles.examples import conversation, prompt
+from thinkling.puzzles.pages import document, document_prompt
 from thinkling.tasks.problem import Problem
 from thinkling.tasks.tools import call_text
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.tasks.problemset import generate
+from thinkling.puzzles.problemset import generate
 from thinkling.verify.preference import LOWEST, Preference, grade, is_graded, win
 from thinkling.verify.registry import verify
 from thinkling.verify.verdict import Outcome

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.problemset import generate
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.outcome import SandboxUnavailable, unavailable
 from thinkling.sandbox.sandbox import Sandbox
-from thinkling.tasks.corruption import corrupt
 from thinkling.tasks.mbpp import read_mbpp
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 from thinkling.verify import program, registry
 from thinkling.verify.program import ProgramVerifier, read_program
 from thinkling.verify.verdict import Outcome
@@ -117,7 +117,7 @@ def test_the_registry_knows_it() -> None:
 
 
 def test_the_generator_and_python_agree(verifier: ProgramVerifier) -> None:
-    """Expected values come from tasks/programs.py alone; here the described programs really run."""
+    """Expected values come from puzzles/programs.py alone; here the described programs really run."""
     problems = generate({"program": {"min_steps": 1, "max_steps": 5}}, "train", 60, seed=1)
     verdicts = verifier.verify_many([(p, f"<think>\n{p.trace}\n</think>\n\n{p.answer}<|im_end|>") for p in problems])
     assert {v.outcome for v in verdicts} == {Outcome.RIGHT}

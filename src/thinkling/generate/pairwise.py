@@ -23,7 +23,7 @@ from thinkling.errors import UserError
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
-from thinkling.tasks import judging
+from thinkling.puzzles import judging
 from thinkling.verify.preference import LOWEST, Preference
 
 _BATCH_TOKENS = 8192
@@ -40,7 +40,7 @@ class Comparison:
 
 
 class PairwiseModel:
-    """A model that was taught the form of `tasks/judging.py`, in chat form and without a thought."""
+    """A model that was taught the form of `puzzles/judging.py`, in chat form and without a thought."""
 
     def __init__(self, model: Decoder, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         """UserError where the two verdicts are not one token each in the model's chat form."""

@@ -16,8 +16,8 @@ from thinkling.errors import UserError
 from thinkling.generate.engine import Completion, Engine, Request, Sampling
 from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
 from thinkling.generate.tools import Form, generate_with_tools, newline_ids
+from thinkling.puzzles import examples, pages
 from thinkling.seeds import derive
-from thinkling.tasks import examples, pages
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify_many
 from thinkling.verify.verdict import Outcome, Verdict

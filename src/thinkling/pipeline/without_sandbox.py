@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from thinkling.errors import UserError
 from thinkling.pipeline.recipe import Recipe
+from thinkling.puzzles.families import FAMILIES
 from thinkling.stages.base import StageConfig
-from thinkling.tasks.families import FAMILIES
 
 VERIFIER = "program"
 """The verifier that runs what a model wrote."""

@@ -70,7 +70,7 @@ class TasksSource(_Source):
 
         Raises UserError for an unknown family or knob, or where the knobs do not give so many distinct problems.
         """
-        from thinkling.tasks.problemset import heldout
+        from thinkling.puzzles.problemset import heldout
 
         return heldout(self.families, self.heldout_per_family, self.heldout_seed)
 

@@ -1,1 +1,1 @@
-"""Problems that can be checked: puzzle families and their tools."""
+"""Problems that can be checked, and the tools that they may call."""

@@ -1,10 +1,10 @@
-"""A line by the stated rule of `tasks/writing.py`: a grade, and right where nothing is left to better."""
+"""A line by the stated rule of `puzzles/writing.py`: a grade, and right where nothing is left to better."""
 
 from __future__ import annotations
 
-from thinkling.tasks import writing
+from thinkling.puzzles import writing
+from thinkling.puzzles.writing import Grade
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.writing import Grade
 from thinkling.verify.verdict import Outcome, Verdict, read_answer
 
 

@@ -5,11 +5,11 @@ from collections import Counter
 import pytest
 
 from thinkling.errors import UserError
+from thinkling.puzzles.pages import document
+from thinkling.puzzles.problemset import generate
 from thinkling.stages.curate.pages import pages
 from thinkling.stages.sources import PagesSource, TasksSource
-from thinkling.tasks.pages import document
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 
 TASKS = TasksSource(type="tasks", families={"sum": {}, "sort": {"max_length": 6}})
 

@@ -7,11 +7,11 @@ import random
 import pytest
 
 from tests.stages.curate.texts import advertisement, prose
+from thinkling.puzzles.pages import document
+from thinkling.puzzles.problemset import generate
 from thinkling.stages.curate.annotate import Example
 from thinkling.stages.curate.rules import RuleAnnotator, check_page
 from thinkling.stages.curate.tags import Grades
-from thinkling.tasks.pages import document
-from thinkling.tasks.problemset import generate
 
 PROSE = prose(random.Random(0), 24)
 RULES = RuleAnnotator({word.strip(".").lower() for word in PROSE.split()})

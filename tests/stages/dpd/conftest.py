@@ -17,11 +17,11 @@ from thinkling.generate.rollouts import Rollout
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
+from thinkling.puzzles import problemset
+from thinkling.puzzles.examples import conversation
+from thinkling.puzzles.pages import document
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import Pair, Side
-from thinkling.tasks import problemset
-from thinkling.tasks.examples import conversation
-from thinkling.tasks.pages import document
 
 VOCAB = 23
 

@@ -14,11 +14,11 @@ from thinkling.data.conversations import render
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.model.decoder import Decoder
+from thinkling.puzzles.examples import conversation
 from thinkling.stages.base import StageContext
 from thinkling.stages.dpd import stage
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.sources import TasksSource
-from thinkling.tasks.examples import conversation
 from thinkling.tasks.problem import Problem
 
 SOURCE = TasksSource(type="tasks", families={"sort": {}, "calc": {}})

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from thinkling.errors import UserError
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import summarise
+from thinkling.puzzles.problemset import heldout
 from thinkling.stages.evaluate.grades import (
     Graded,
     grade_rollouts,
@@ -19,7 +20,6 @@ from thinkling.stages.evaluate.grades import (
     win_rate,
     write_grades,
 )
-from thinkling.tasks.problemset import heldout
 
 PROBLEMS = heldout({"write": {}}, 5, 0)
 

@@ -16,13 +16,13 @@ from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
+from thinkling.puzzles import problemset
+from thinkling.puzzles.pages import document
 from thinkling.stages.base import StageContext
 from thinkling.stages.evaluate import stage
 from thinkling.stages.evaluate.config import EvaluateConfig
 from thinkling.stages.evaluate.grades import read_grades
 from thinkling.stages.sources import TasksSource
-from thinkling.tasks import problemset
-from thinkling.tasks.pages import document
 
 SOURCES = {
     "puzzles": TasksSource(type="tasks", families={"sort": {}, "maximum": {}}, heldout_per_family=3),

@@ -14,15 +14,15 @@ from thinkling.data.conversations import read_conversations
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
 from thinkling.generate.replies import Messages, Reply
+from thinkling.puzzles import refinement as roles
+from thinkling.puzzles.problemset import generate
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine import stage
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.refine.jobs import Asked, Job, Round
 from thinkling.stages.refine.style import Solution
 from thinkling.stages.sources import TasksSource
-from thinkling.tasks import refinement as roles
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 
 FAMILIES: dict[str, dict[str, int]] = {"sum": {}, "sort": {}}
 SENTINEL = "SECRET9"

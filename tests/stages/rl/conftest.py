@@ -12,8 +12,8 @@ from thinkling.data.tokenizer import Tokenizer, train_bpe
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
-from thinkling.tasks import problemset
-from thinkling.tasks.pages import document
+from thinkling.puzzles import problemset
+from thinkling.puzzles.pages import document
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from thinkling.errors import UserError
 from thinkling.generate import score
 from thinkling.generate.pairwise import Comparison, PairwiseModel
 from thinkling.generate.rollouts import Rollout
+from thinkling.puzzles.problemset import generate
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import stage as rl_stage
 from thinkling.stages.rl.band import preference_rates
@@ -23,7 +24,6 @@ from thinkling.stages.rl.collect import Collector
 from thinkling.stages.rl.config import BandConfig, RlConfig
 from thinkling.stages.rl.rewards import PreferenceRewards
 from thinkling.stages.sources import TasksSource
-from thinkling.tasks.problemset import generate
 from thinkling.verify.preference import LOWEST, Preference
 from thinkling.verify.verdict import Outcome
 

@@ -7,9 +7,9 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkling.puzzles.problemset import generate
 from thinkling.stages.rl.prompts import Pool, Prompts
 from thinkling.stages.rl.rewards import verdict_rewards
-from thinkling.tasks.problemset import generate
 
 PROBLEMS = generate({"sort": {}}, "train", 30, 0)
 

@@ -15,11 +15,11 @@ from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
+from thinkling.puzzles import refinement
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.stage import given_conversations, learning_rate, make_conversations, pack_epochs, run
 from thinkling.stages.sources import TasksSource
-from thinkling.tasks import refinement
 
 
 def config(**fields: object) -> SftConfig:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from thinkling.tasks.corruption import corrupt_text
+from thinkling.puzzles.corruption import corrupt_text
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")

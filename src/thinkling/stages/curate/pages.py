@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from thinkling.errors import UserError
+from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.pages import document
+from thinkling.puzzles.problemset import generate
 from thinkling.seeds import derive
 from thinkling.stages.sources import PagesSource, TasksSource
-from thinkling.tasks.corruption import corrupt
-from thinkling.tasks.pages import document
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 
 
 @dataclass(frozen=True)

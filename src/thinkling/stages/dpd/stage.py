@@ -20,6 +20,7 @@ from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import sample_and_score
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
+from thinkling.puzzles.problemset import generate
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.dpd.batches import PairBatch, PairOrder, pack_pairs
@@ -39,7 +40,6 @@ from thinkling.stages.dpd.pairs import (
 from thinkling.stages.sources import TasksSource
 from thinkling.stages.training import train_to_directory
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 from thinkling.train.parallel import Parallel, setup
 from thinkling.train.schedule import warmup_stable_decay
 from thinkling.train.trainer import StepMetrics

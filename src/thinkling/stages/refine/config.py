@@ -73,7 +73,7 @@ class RefineConfig(StageConfig):
     """Chain completion: prompt and final solution → summary of the reasoning, then the chain that leads there."""
     style: Literal["words", "symbols"] = "words"
     """How the roles are asked and answer: in words (stages/refine/words.py), or in the short forms of
-    tasks/refinement.py that a model of 0.3M parameters learns."""
+    puzzles/refinement.py that a model of 0.3M parameters learns."""
     corrupted: float = Field(default=0.0, ge=0, le=1)
     """Share of drafts that are damaged in their own text, so that there is something to refine. Seen by no role."""
     corrupted_characters: float = Field(default=0.2, gt=0, le=1)

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from thinkling.generate.engine import Sampling
 from thinkling.generate.replies import Replier, Reply
+from thinkling.puzzles.corruption import corrupt_text
 from thinkling.seeds import derive
 from thinkling.stages.refine.config import BackendConfig, RefineConfig
 from thinkling.stages.refine.events import Events, Question
 from thinkling.stages.refine.jobs import Asked, Job, Round
 from thinkling.stages.refine.style import Solution, Style
-from thinkling.tasks.corruption import corrupt_text
 
 
 class Loop:

@@ -11,6 +11,8 @@ from thinkling.data.conversations import Conversation, write_conversations
 from thinkling.errors import UserError
 from thinkling.generate.client import ServedModel
 from thinkling.generate.replies import LocalModel, Replier
+from thinkling.puzzles import refinement
+from thinkling.puzzles.problemset import generate
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine.audit import FILE, outcome_of, outcomes, quality, write_jobs
 from thinkling.stages.refine.config import RefineConfig
@@ -21,9 +23,7 @@ from thinkling.stages.refine.style import Style
 from thinkling.stages.refine.symbols import Symbols
 from thinkling.stages.refine.words import Words
 from thinkling.stages.sources import TasksSource
-from thinkling.tasks import refinement
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 from thinkling.verify.verdict import Outcome
 
 

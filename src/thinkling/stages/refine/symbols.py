@@ -1,12 +1,12 @@
-"""The style `symbols`: tasks/refinement.py, for models that the recipe trains itself."""
+"""The style `symbols`: puzzles/refinement.py, for models that the recipe trains itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from thinkling.generate.replies import Reply
+from thinkling.puzzles import refinement
 from thinkling.stages.refine.style import Chain, Solution
-from thinkling.tasks import refinement
 
 
 class Symbols:

@@ -15,6 +15,7 @@ from thinkling.generate.engine import Sampling
 from thinkling.generate.native import NativeEngine
 from thinkling.generate.pairwise import PairwiseModel
 from thinkling.model.huggingface import load_pretrained
+from thinkling.puzzles.problemset import generate
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import band
@@ -26,7 +27,6 @@ from thinkling.stages.rl.rewards import reward_of
 from thinkling.stages.sources import TasksSource
 from thinkling.stages.training import METRICS, train_to_directory
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 from thinkling.train.parallel import Parallel
 from thinkling.train.schedule import Schedule, Segment
 from thinkling.train.trainer import StepMetrics

@@ -15,15 +15,15 @@ from thinkling.data.packing import PackedBatch, pack_conversations
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.model.huggingface import load_pretrained
+from thinkling.puzzles import refinement
+from thinkling.puzzles.examples import Message, example
+from thinkling.puzzles.problemset import generate
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import ExamplesConfig, SftConfig
 from thinkling.stages.sources import TasksSource
 from thinkling.stages.training import train_to_directory
-from thinkling.tasks import refinement
-from thinkling.tasks.examples import Message, example
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 from thinkling.train.parallel import setup
 from thinkling.train.schedule import Schedule, Segment
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from thinkling.tasks.examples import conversation, example, prompt
+from thinkling.puzzles.examples import conversation, example, prompt
+from thinkling.puzzles.problemset import generate
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 
 SUM = Problem("0", "sum", "sum A1B+5", "6", "B+5=6", "exact")
 CALC = Problem("1", "calc", "calc 47*83", "3901", "47*83", "calculator", "calculator", "47*83")

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinkling.errors import UserError
-from thinkling.tasks.corruption import corrupt
-from thinkling.tasks.families import FAMILIES
-from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
-from thinkling.tasks.programs import (
+from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.families import FAMILIES
+from thinkling.puzzles.problemset import generate
+from thinkling.puzzles.programs import (
     HIDDEN_TESTS,
     OPERATIONS,
     PUBLIC_TESTS,
@@ -25,6 +24,7 @@ from thinkling.tasks.programs import (
     write_code,
     write_types,
 )
+from thinkling.tasks.problem import Problem
 
 FAMILY = FAMILIES["program"]
 

@@ -6,7 +6,7 @@ import dataclasses
 import random
 from string import ascii_uppercase, digits
 
-from thinkling.tasks.families import FAMILIES
+from thinkling.puzzles.families import FAMILIES
 from thinkling.tasks.problem import Problem
 from thinkling.tasks.tools import TOOLS
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkling.puzzles.problemset import generate
+from thinkling.puzzles.writing import NOTHING, WRITE, Grade, damage, grade
 from thinkling.tasks.problem import split
-from thinkling.tasks.problemset import generate
-from thinkling.tasks.writing import NOTHING, WRITE, Grade, damage, grade
 
 
 @pytest.mark.parametrize(

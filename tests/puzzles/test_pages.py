@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.tasks.families import FAMILIES
-from thinkling.tasks.pages import document, document_answer, document_prompt, pages
+from thinkling.puzzles.families import FAMILIES
+from thinkling.puzzles.pages import document, document_answer, document_prompt, pages
+from thinkling.puzzles.problemset import generate
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.problemset import generate
 from thinkling.verify.registry import verify
 from thinkling.verify.verdict import Outcome
 

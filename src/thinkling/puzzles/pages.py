@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
+from thinkling.puzzles.corruption import corrupt
 from thinkling.seeds import derive
-from thinkling.tasks.corruption import corrupt
 from thinkling.tasks.problem import Problem
 from thinkling.tasks.tools import TOOLS, call_text, response_text
 

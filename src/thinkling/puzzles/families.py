@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from string import ascii_uppercase, digits
 
-from thinkling.tasks.family import Draft, Family, Knob, Knobs
-from thinkling.tasks.judging import JUDGE
-from thinkling.tasks.programs import PROGRAM
-from thinkling.tasks.writing import WRITE
+from thinkling.puzzles.family import Draft, Family, Knob, Knobs
+from thinkling.puzzles.judging import JUDGE
+from thinkling.puzzles.programs import PROGRAM
+from thinkling.puzzles.writing import WRITE
 
 
 def _chain(values: list[int], operators: list[str], running: list[int]) -> tuple[str, str]:

@@ -6,9 +6,9 @@ import random
 from collections.abc import Mapping
 
 from thinkling.errors import UserError
+from thinkling.puzzles.families import FAMILIES
+from thinkling.puzzles.family import Family, Knobs
 from thinkling.seeds import derive
-from thinkling.tasks.families import FAMILIES
-from thinkling.tasks.family import Family, Knobs
 from thinkling.tasks.problem import Problem, Split, split
 
 _MAX_MISSES = 20_000

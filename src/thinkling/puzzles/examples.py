@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from thinkling.puzzles.corruption import corrupt
 from thinkling.seeds import derive
-from thinkling.tasks.corruption import corrupt
 from thinkling.tasks.problem import Problem
 from thinkling.tasks.tools import TOOLS
 

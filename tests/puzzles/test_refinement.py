@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkling.errors import UserError
-from thinkling.tasks import refinement as roles
-from thinkling.tasks.problemset import generate
+from thinkling.puzzles import refinement as roles
+from thinkling.puzzles.problemset import generate
 
 PROBLEMS = generate({family: {} for family in roles.FAMILIES}, "train", 30, seed=5)
 TEXT = st.text(alphabet="AB123+-*=<.;:!?\n ", max_size=30)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.tasks.examples import example
-from thinkling.tasks.judging import JUDGE, VERDICTS, question
+from thinkling.puzzles.examples import example
+from thinkling.puzzles.judging import JUDGE, VERDICTS, question
+from thinkling.puzzles.problemset import generate
+from thinkling.puzzles.writing import grade
 from thinkling.tasks.problem import problem_id, split
-from thinkling.tasks.problemset import generate
-from thinkling.tasks.writing import grade
 
 
 def test_form() -> None:

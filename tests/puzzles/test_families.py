@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinkling.errors import UserError
-from thinkling.tasks.families import FAMILIES
+from thinkling.puzzles.families import FAMILIES
 from thinkling.tasks.problem import Problem, problem_id, split
 
 SYMBOLS = re.compile(r"[A-Z0-9+*=<-]*")

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from string import ascii_uppercase, digits
 
-from thinkling.tasks.family import Draft, Family, Knob, Knobs
+from thinkling.puzzles.family import Draft, Family, Knob, Knobs
 from thinkling.tasks.problem import Problem
 
 END = "!"

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
+from thinkling.puzzles.family import Draft, Family, Knob, Knobs
 from thinkling.seeds import derive
-from thinkling.tasks.family import Draft, Family, Knob, Knobs
 from thinkling.tasks.problem import Problem
 
 PUBLIC_TESTS, HIDDEN_TESTS = 2, 8

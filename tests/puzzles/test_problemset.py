@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from thinkling.errors import UserError
-from thinkling.tasks.families import FAMILIES
+from thinkling.puzzles.families import FAMILIES
+from thinkling.puzzles.problemset import generate, heldout
 from thinkling.tasks.problem import split
-from thinkling.tasks.problemset import generate, heldout
 
 DEFAULTS = {name: {} for name in FAMILIES}
 
@@ -34,7 +34,7 @@ def test_deterministic_and_a_larger_set_continues_a_smaller() -> None:
 
 def test_independent_of_the_hash_seed() -> None:
     program = (
-        "from thinkling.tasks.problemset import generate\n"
+        "from thinkling.puzzles.problemset import generate\n"
         "print([p.id for p in generate({'sort': {}, 'calc': {}}, 'train', 5, 3)])"
     )
     outputs = {

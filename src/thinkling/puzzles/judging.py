@@ -1,7 +1,7 @@
 """The family `judge`: which of two answers to a question is better, in one token. What a pairwise model learns from.
 
 The question and the two answers stand in a line each, and an answer has no line break, so none can pose as another:
-`judge write KDA` / `DKA!` / `KDD` → `1`. The verdicts of this family follow the rule of `tasks/writing.py`.
+`judge write KDA` / `DKA!` / `KDD` → `1`. The verdicts of this family follow the rule of `puzzles/writing.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from string import ascii_uppercase, digits
 
-from thinkling.tasks import writing
-from thinkling.tasks.family import Draft, Family, Knobs
+from thinkling.puzzles import writing
+from thinkling.puzzles.family import Draft, Family, Knobs
 from thinkling.tasks.problem import Problem, split
 
 VERDICTS = ("1", "2")

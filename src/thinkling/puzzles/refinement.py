@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from thinkling.errors import UserError
-from thinkling.tasks.corruption import corrupt_text
+from thinkling.puzzles.corruption import corrupt_text
 from thinkling.tasks.problem import Problem
 
 Role = Literal["checklist", "evaluate", "revise", "chain"]
