@@ -29,10 +29,10 @@ REFINER = {"input": "refiner"}
 REFINE: dict[str, Any] = {
     "kind": "refine",
     "inputs": {"refiner": "sft_refiner", "student": "sft_cold", "teacher": "sft_teacher"},
-    "style": "symbols",
+    "style": "puzzles", "style_options": {"noise_fraction": 0.3},
     "problems": {"source": "puzzles", "families": FAMILIES},
     "drafters": [{"input": "student", "temperature": 0.6}, {"input": "teacher", "temperature": 0.6}],
-    "checklist": REFINER, "evaluators": [REFINER], "reviser": REFINER, "chain": REFINER, "corrupted": 0.3,
+    "checklist": REFINER, "evaluators": [REFINER], "reviser": REFINER, "chain": REFINER,
 }  # fmt: skip
 
 
@@ -59,7 +59,9 @@ def one_seed(seed: int, directory: Path, models: dict[str, Path], problems_per_f
     """Refines, trains the arms and scores them; what an earlier start finished is taken up."""
     from thinkling.data.artifact import Artifact
     from thinkling.data.conversations import read_conversations, write_conversations
+    from thinkling.puzzles.sources import PuzzlesSource
     from thinkling.seeds import derive
+    from thinkling.sources.base import bound
     from thinkling.stages.base import StageContext
     from thinkling.stages.evaluate.config import EvaluateConfig
     from thinkling.stages.evaluate.stage import run as evaluate
@@ -67,21 +69,22 @@ def one_seed(seed: int, directory: Path, models: dict[str, Path], problems_per_f
     from thinkling.stages.refine.stage import run as refine
     from thinkling.stages.sft.config import SftConfig
     from thinkling.stages.sft.stage import run as sft
-    from thinkling.stages.sources import TasksSource
 
-    source = TasksSource(type="tasks", families={family: {} for family in [*FAMILIES, "calc"]}, heldout_per_family=100)
+    source = PuzzlesSource(
+        type="puzzles", families={family: {} for family in [*FAMILIES, "calc"]}, heldout_per_family=100
+    )
 
     def work(name: str, config: Any, run: Any, inputs: dict[str, Path], seed: int) -> tuple[Path, dict[str, Any]]:
         place, done = directory / name, directory / f"{name}.json"
         if not done.exists():
             place.mkdir(parents=True, exist_ok=True)
             given = {role: Artifact(path, {}) for role, path in inputs.items()}
-            ctx = StageContext(name, place, given, seed, 1, sources={"puzzles": source})
+            ctx = StageContext(name, place, given, seed, 1, sources=bound({"puzzles": source}))
             run(config, ctx)
             done.write_text(json.dumps(ctx.counts))
         return place, json.loads(done.read_text())
 
-    wanted = {**REFINE, "problems": {**REFINE["problems"], "problems_per_family": problems_per_family}}
+    wanted = {**REFINE, "problems": {**REFINE["problems"], "n_problems": problems_per_family * len(FAMILIES)}}
     inputs = {role: models[name] for role, name in REFINE["inputs"].items()}
     config = RefineConfig.model_validate(wanted)
     refined, refine_counts = work("refine", config, refine, inputs, derive(seed, "b10"))
@@ -93,7 +96,7 @@ def one_seed(seed: int, directory: Path, models: dict[str, Path], problems_per_f
     base = {
         "kind": "sft", "inputs": {"model": "sft_cold", "conversations": "refine"}, "row_length": 128,
         "batch_rows": BATCH_ROWS, "optimizer": {"name": "muon", "lr": 2.0e-3},
-        "examples": {"source": "puzzles", "families": ["calc"], "problems_per_family": problems_per_family // 4},
+        "examples": {"source": "puzzles", "families": ["calc"], "n_examples": problems_per_family // 4},
     }  # fmt: skip
     steps, scores = None, {}
     for arm in ARMS:

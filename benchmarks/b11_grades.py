@@ -24,6 +24,9 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.b11_planted import corpora, jsonl
 from thinkling.data.documents import write_documents
+from thinkling.puzzles.sources import PuzzlePagesSource, PuzzlesSource
+from thinkling.sources.base import Source, bound
+from thinkling.sources.python_stdlib import StdlibSource
 from thinkling.stages.curate.annotate import Example
 from thinkling.stages.curate.examples import annotate
 from thinkling.stages.curate.features import FeatureSpace
@@ -32,21 +35,21 @@ from thinkling.stages.curate.pool import Pool, spread
 from thinkling.stages.curate.quality import QualityModel, auc, balance, columns, importance
 from thinkling.stages.curate.retrieval import Retriever, Seed, scaled, similarity, telling_terms, terms_of
 from thinkling.stages.curate.rules import RuleAnnotator
-from thinkling.stages.curate.streams import open_streams
 from thinkling.stages.curate.surface import NAMES as STATISTICS
 from thinkling.stages.curate.surface import measure
 from thinkling.stages.curate.tags import NAMES
-from thinkling.stages.sources import PagesSource, Source, StdlibSource, TasksSource
 
 SEEDS, ANNOTATED, DIMENSIONS, RIDGE, PENALTY, NEIGHBOURS = 5, 2000, 128, 0.3, 0.02, 100
 FAMILIES: dict[str, dict[str, Any]] = {name: {} for name in ("sum", "mod", "sort", "reverse", "maximum", "calc")}
-SOURCES: dict[str, Source] = {
-    "code": StdlibSource(type="python_stdlib", part="code"),
-    "docstrings": StdlibSource(type="python_stdlib", part="docstrings"),
-    "topics": StdlibSource(type="python_stdlib", part="topics"),
-    "puzzles": TasksSource(type="tasks", families=FAMILIES),
-    "pages": PagesSource(type="puzzle_pages", tasks="puzzles", pages_per_family=500, corrupted=0.25),
-}
+SOURCES: dict[str, Source] = bound(
+    {
+        "code": StdlibSource(type="python_stdlib", part="code"),
+        "docstrings": StdlibSource(type="python_stdlib", part="docstrings"),
+        "topics": StdlibSource(type="python_stdlib", part="topics"),
+        "puzzles": PuzzlesSource(type="puzzles", families=FAMILIES),
+        "pages": PuzzlePagesSource(type="puzzle_pages", puzzles="puzzles", pages_per_family=500, noise_fraction=0.25),
+    }
+)
 
 
 def kappa() -> dict[str, dict[str, Any]]:
@@ -71,7 +74,7 @@ def kappa() -> dict[str, dict[str, Any]]:
 
 
 def _pool(path: Path) -> Pool:
-    streams = [stream for name in SOURCES if name != "puzzles" for stream in open_streams(name, SOURCES, "mq", 0)]
+    streams = [stream for name in SOURCES if name != "puzzles" for stream in SOURCES[name].documents("mq", 0)]
 
     def documents() -> Iterator[dict[str, Any]]:
         for stream in streams:

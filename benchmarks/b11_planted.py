@@ -12,7 +12,7 @@ from typing import Any
 
 from thinkling.data.decontaminate import HeldOut
 from thinkling.data.near_dedup import NearDuplicates, clusters
-from thinkling.stages.curate import stdlib
+from thinkling.sources import python_stdlib as stdlib
 
 WORDS, CHANGED, CHANGED_TOO_MUCH, PLANTED = 490, 8, 60, 1000
 

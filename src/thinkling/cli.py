@@ -151,9 +151,8 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def _load(path: Path, overrides: list[str] | None) -> Recipe:
     from thinkling.pipeline.recipe import load_recipe
-    from thinkling.pipeline.without_sandbox import without_code
 
-    return without_code(load_recipe(path, overrides))
+    return load_recipe(path, overrides)
 
 
 def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[str] | None) -> None:

@@ -36,9 +36,12 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ),
         ("stages.sft.inputs.model=curate", "stages.sft.inputs.model: 'curate' makes documents, not model"),
         ("stages.pretrain.inputs={}", "stages.pretrain.inputs.tokens: missing"),
-        ("stages.curate.heldout=[puzles]", "stages.curate: there is no source 'puzles'; did you mean 'puzzles'?"),
+        (
+            "stages.curate.heldout=[puzles]",
+            "stages.curate.heldout: there is no source 'puzles'; did you mean 'puzzles'?",
+        ),
         ("stages.sft.kind=sfft", "stages.sft: kind 'sfft' is unknown"),
-        ("sources.topics.type=stdlib", "sources.topics: type 'stdlib' is unknown"),
+        ("sources.topics.type=stdlib", "sources.topics.type: unknown type of source 'stdlib'; known are"),
         ("stages.pretrain.batch_tokens=100", "stages.pretrain: phases.warm-up: batch_tokens 100 is not a multiple"),
         ("threads=0", "threads: input should be greater than or equal to 1 (it is 0)"),
         ("name=../x", "name: string should match pattern"),
@@ -100,7 +103,7 @@ def test_input_must_stand_earlier(tmp_path: Path) -> None:
     data["stages"] = dict(reversed(data["stages"].items()))
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False))
-    with pytest.raises(UserError, match="stands later in the recipe"):
+    with pytest.raises(UserError, match="comes later in the recipe"):
         load_recipe(path)
 
 
@@ -108,3 +111,52 @@ def test_what_a_stage_rests_on() -> None:
     recipe = load_recipe(RECIPES / "tiny.yaml")
     assert recipe.needed_by(["sft_cold"]) == ["curate", "tokenize", "pretrain", "sft_cold"]
     assert recipe.needed_by(list(recipe.stages)) == list(recipe.stages)
+
+
+ANCHORED = """
+name: r
+stages:
+  a: {kind: evaluate, inputs: {model: m}, task_sets: &sets {p: {source: p}}}
+  b: {kind: evaluate, inputs: {model: m}, task_sets: *sets}
+sources:
+  m: {type: model, path: m}
+  p: {type: puzzles, families: {sort: {}}}
+"""
+
+
+def test_an_override_under_an_anchor_changes_one_field(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(ANCHORED)
+    before, after = load_recipe(path), load_recipe(path, ["stages.b.task_sets.p.form=document"])
+    assert after.stages["a"] == before.stages["a"]
+    assert after.stages["b"].model_dump()["task_sets"]["p"]["form"] == "document"
+
+
+def test_tiny_overrides_change_the_named_stage_alone() -> None:
+    before = load_recipe(RECIPES / "tiny.yaml")
+    after = load_recipe(RECIPES / "tiny.yaml", ["stages.evaluate_dpd.task_sets.puzzles.form=document"])
+    assert [name for name in before.stages if before.stages[name] != after.stages[name]] == ["evaluate_dpd"]
+
+
+def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: a\nseed: 1\nseed: 2\nstages: {}\n")
+    with pytest.raises(UserError, match=r"r\.yaml, line 3: not valid YAML: the key 'seed' is given twice"):
+        load_recipe(path)
+
+
+def test_an_anchor_that_contains_itself_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: a\nstages: &s {a: *s}\n")
+    with pytest.raises(UserError, match="anchor contains itself"):
+        load_recipe(path)
+
+
+def test_a_renamed_type_of_source_is_named() -> None:
+    with pytest.raises(UserError, match=r"sources\.puzzles\.type: 'tasks' is now called 'puzzles'"):
+        load_recipe(RECIPES / "nano.yaml", ["sources.puzzles.type=tasks"])
+
+
+def test_a_source_must_offer_what_a_stage_needs() -> None:
+    with pytest.raises(UserError, match=r"stages\.sft_cold\.examples\.source: 'topics': type python_stdlib offers doc"):
+        load_recipe(RECIPES / "nano.yaml", ["stages.sft_cold.examples={source: topics}"])

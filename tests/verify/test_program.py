@@ -14,7 +14,7 @@ from thinkling.puzzles.problemset import generate
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.outcome import SandboxUnavailable, unavailable
 from thinkling.sandbox.sandbox import Sandbox
-from thinkling.tasks.mbpp import read_mbpp
+from thinkling.sources.mbpp import read_mbpp
 from thinkling.tasks.problem import Problem
 from thinkling.verify import program, registry
 from thinkling.verify.program import ProgramVerifier, read_program

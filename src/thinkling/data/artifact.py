@@ -181,3 +181,13 @@ def model_source(path: Path) -> Artifact:
         raise UserError(f"{path} is not a Hugging Face model directory: it has no config.json")
     files = {n: {"sha256": file_digest(path / n)} for n in content_files(path) if not n.startswith(".")}
     return Artifact(path, {"digest": hash_of(files), "kind": "model"})
+
+
+def directory_digests(directory: Path) -> dict[str, str]:
+    """Name → SHA-256 of the files of a directory that a recipe points to, such as a tokenizer's.
+
+    Raises UserError if it is not there.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory")
+    return {name: file_digest(directory / name) for name in content_files(directory)}

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from thinkling.pipeline.recipe import Recipe
-from thinkling.stages.sources import FilesSource, ModelSource
 
 Level = Literal["ok", "note", "missing"]
 NEEDED = (
@@ -122,12 +121,13 @@ def _devices() -> list[Finding]:
 
 
 def _sandbox(recipe: Recipe) -> Finding:
-    from thinkling.pipeline.without_sandbox import needs_sandbox
     from thinkling.sandbox.kernel import missing_feature
 
-    lacking, wanting = missing_feature(), needs_sandbox(recipe, recipe.stages)
+    lacking, wanting = missing_feature(), recipe.judging()
     if lacking is None:
         return Finding("sandbox", "ok", "programs that a model wrote can be confined")
+    if wanting and recipe.sandbox == "none":
+        return Finding("sandbox", "note", f"{lacking}; skipped: {', '.join(recipe.skipped())}")
     if wanting:
         return Finding("sandbox", "missing", f"{lacking}; {', '.join(wanting)} need it: or --set sandbox=none")
     return Finding("sandbox", "ok", f"{lacking}; no stage of the recipe needs it")
@@ -139,11 +139,8 @@ def _recipe(recipe: Recipe) -> list[Finding]:
     findings = []
     for name, source in recipe.sources.items():
         try:
-            if isinstance(source, FilesSource):
-                findings.append(Finding(f"source {name}", "ok", f"{len(source.files())} files"))
-            elif isinstance(source, ModelSource):
-                there = (Path(source.path) / "config.json").is_file()
-                findings.append(Finding(f"source {name}", "ok" if there else "missing", f"{source.path}/config.json"))
+            if (summary := source.summary()) is not None:
+                findings.append(Finding(f"source {name}", "ok", summary))
         except UserError as error:
             findings.append(Finding(f"source {name}", "missing", str(error)))
     if recipe.plan_only:

@@ -15,7 +15,6 @@ from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import check_epochs, check_order, epochs, resolve
-from thinkling.stages.sources import TokensSource
 
 
 @dataclass(frozen=True)
@@ -120,10 +119,10 @@ def plan_pretraining(
 
 def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[str, float]:
     """Sizes in tokens of a pretrain stage's sources: measured where tokenize has run, else as declared."""
-    giver = recipe.stages[stage].inputs.get("tokens", "")
-    if giver in done:
-        return {name: float(entry["tokens"]) for name, entry in done[giver].counts["sources"].items()}
-    return {name: s.tokens for name, s in recipe.sources.items() if isinstance(s, TokensSource)}
+    producer = recipe.stages[stage].inputs.get("tokens", "")
+    if producer in done:
+        return {name: float(entry["tokens"]) for name, entry in done[producer].counts["sources"].items()}
+    return {name: size for name, s in recipe.sources.items() if (size := s.size_in_tokens()) is not None}
 
 
 def show(recipe: Recipe, root: Path, console: Console, full_check: bool = False) -> list[PretrainPlan]:

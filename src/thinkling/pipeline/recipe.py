@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SerializeAsAny,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from thinkling.data.tokenizer_config import TokenizerConfig
 from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
+from thinkling.pipeline.mistakes import SourceErrors, explain, nearest
+from thinkling.pipeline.recipe_yaml import apply_override, read_yaml
+from thinkling.sources.base import TYPES, Source, bound, lacks
 from thinkling.stages.base import StageConfig
 from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
@@ -20,7 +31,6 @@ from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.sources import ModelSource, Source, TokensSource
 from thinkling.stages.tokenize.config import TokenizeConfig
 
 Stage = Annotated[
@@ -38,6 +48,9 @@ KINDS: dict[str, type[StageConfig]] = {
     "evaluate": EvaluateConfig,
 }
 """Stage kinds in the order of the recipe; a kind is also the verb, the folder and the docs page."""
+
+
+AnySource = Annotated[SerializeAsAny[InstanceOf[Source]], WithJsonSchema({})]
 
 
 class HardwareConfig(BaseModel):
@@ -66,37 +79,50 @@ class Recipe(BaseModel):
     """CPU threads of torch. Hashed, since sums in another order give other bits."""
     model: ModelConfig | None = None
     tokenizer: TokenizerConfig | None = None
-    sources: dict[str, Source] = Field(default_factory=dict)
+    sources: dict[str, AnySource] = Field(default_factory=dict)
+    """Name → where raw material comes from; `type` says which kind of source it is."""
     stages: dict[str, Stage] = Field(min_length=1)
     sandbox: Literal["required", "none"] = "required"
-    """`none`: this machine cannot confine code that a model wrote. RL stages and task sets whose verifier would run it
-    are left out, and the result names them."""
+    """`none`: this machine cannot confine code that a model wrote. Stages whose verifiers would run such code are
+    skipped, and so is what depends on them."""
     plan_only: bool = False
     """A recipe whose sources are not on this machine: it can be planned, not run."""
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
-    _left_out: tuple[str, ...] = PrivateAttr(())
 
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """What `sandbox: none` left out (without_sandbox.py): stages, and task sets as `NAME.task_sets.programs`."""
-        return self._left_out
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _read_sources(cls, value: Any) -> Any:
+        """Each source by the class of its type, which a package may bring along."""
+        if not isinstance(value, dict):
+            return value
+        found: dict[str, Source] = {}
+        wrong: list[str] = []
+        for name, fields in value.items():
+            try:
+                found[name] = read_source(name, fields)
+            except UserError as error:
+                wrong += str(error).split("\n")
+        if wrong:
+            raise SourceErrors(wrong)
+        return bound(found)
 
     @model_validator(mode="after")
     def _references(self) -> Recipe:
-        made: dict[str, str] = {n: "model" for n, s in self.sources.items() if isinstance(s, ModelSource)}
-        if self.plan_only:
-            made |= {n: "tokens" for n, s in self.sources.items() if isinstance(s, TokensSource)}
+        made = {name: source.artifact_kind for name, source in self.sources.items() if source.artifact_kind}
         for name, source in self.sources.items():
             for other in source.references():
                 if other not in self.sources:
                     raise ValueError(f"sources.{name}: there is no source {other!r}")
         for name, stage in self.stages.items():
             if name in self.sources:
-                raise ValueError(f"stages.{name}: a source bears the same name")
+                raise ValueError(f"stages.{name}: a source has the same name")
             self._check_inputs(name, stage, made)
-            for other in stage.source_names():
-                if other not in self.sources:
-                    raise ValueError(f"stages.{name}: there is no source {other!r}{_nearest(other, self.sources)}")
+            for need in stage.needs():
+                where = f"stages.{name}.{need.field}"
+                if need.source not in self.sources:
+                    raise ValueError(f"{where}: there is no source {need.source!r}{nearest(need.source, self.sources)}")
+                if need.offer not in (source := self.sources[need.source]).offers:
+                    raise ValueError(f"{where}: {need.source!r}: {lacks(source, need.offer)}")
             for part in stage.uses:
                 if getattr(self, part) is None:
                     raise ValueError(f"{part}: missing; stage {name} needs it")
@@ -110,21 +136,47 @@ class Recipe(BaseModel):
             required = set()
         for role in required - set(stage.inputs):
             raise ValueError(f"stages.{name}.inputs.{role}: missing; it must name a stage that makes {allowed[role]}")
-        for role, giver in stage.inputs.items():
+        for role, producer in stage.inputs.items():
             if role not in allowed:
                 raise ValueError(f"stages.{name}.inputs.{role}: unknown role; {stage.kind} takes {_list(allowed)}")
-            if giver not in made:
-                where = "stands later in the recipe" if giver in self.stages else "is no stage" + _nearest(giver, made)
-                raise ValueError(f"stages.{name}.inputs.{role}: {giver!r} {where}")
-            if made[giver] != allowed[role]:
-                raise ValueError(f"stages.{name}.inputs.{role}: {giver!r} makes {made[giver]}, not {allowed[role]}")
+            if producer not in made:
+                where = (
+                    "comes later in the recipe" if producer in self.stages else "is no stage" + nearest(producer, made)
+                )
+                raise ValueError(f"stages.{name}.inputs.{role}: {producer!r} {where}")
+            if made[producer] != allowed[role]:
+                raise ValueError(
+                    f"stages.{name}.inputs.{role}: {producer!r} makes {made[producer]}, not {allowed[role]}"
+                )
+
+    def judging(self) -> dict[str, str]:
+        """Stages that judge what a model wrote by running it → the source of the problems."""
+        from thinkling.verify.registry import needs_sandbox
+
+        running = {name for name, source in self.sources.items() if any(map(needs_sandbox, source.verifiers()))}
+        judging = {name: next((s for s in stage.judges() if s in running), None) for name, stage in self.stages.items()}
+        return {name: source for name, source in judging.items() if source is not None}
+
+    def skipped(self) -> dict[str, str]:
+        """Stages that `sandbox: none` skips → why: those that would run code, and what depends on them."""
+        if self.sandbox != "none":
+            return {}
+        reasons = {
+            name: f"sandbox: none, and it runs programs that a model wrote (source {source})"
+            for name, source in self.judging().items()
+        }
+        for name, stage in self.stages.items():
+            missing = next((producer for producer in stage.inputs.values() if producer in reasons), None)
+            if missing is not None:
+                reasons.setdefault(name, f"it depends on {missing}, which is skipped")
+        return {name: reasons[name] for name in self.stages if name in reasons}
 
     def needed_by(self, targets: list[str]) -> list[str]:
         """The targets and the stages that they rest on, in the recipe's order."""
         wanted = set(targets)
         for name in reversed(list(self.stages)):
             if name in wanted:
-                wanted |= {giver for giver in self.stages[name].inputs.values() if giver in self.stages}
+                wanted |= {producer for producer in self.stages[name].inputs.values() if producer in self.stages}
         return [name for name in self.stages if name in wanted]
 
     def sources_of(self, names: list[str]) -> dict[str, Any]:
@@ -139,134 +191,43 @@ class Recipe(BaseModel):
         return dict(sorted(found.items()))
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Reads a recipe and applies overrides of the form `stages.pretrain.batch_tokens=2048`.
+RENAMED_TYPES = {"tasks": "puzzles"}
 
-    Raises UserError in a line a mistake, each naming its field.
-    """
+
+def read_source(name: str, fields: Any) -> Source:
+    """A source as a recipe spells it. Raises UserError with one line per mistake."""
+    if isinstance(fields, Source):
+        return fields
+    where = f"sources.{name}"
+    if not isinstance(fields, dict):
+        raise UserError(f"{where}: a source is a mapping with at least `type`")
+    if (kind_name := fields.get("type")) in RENAMED_TYPES:
+        raise UserError(f"{where}.type: {kind_name!r} is now called {RENAMED_TYPES[kind_name]!r}")
+    if "type" not in fields:
+        raise UserError(f"{where}: type is missing; known are {', '.join(TYPES.names())}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        kind: type[Source] = TYPES.resolve(str(fields["type"]))
+    except UserError as error:
+        raise UserError(f"{where}.type: {error}") from error
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: a recipe is a mapping, with at least `name` and `stages`")
-    for override in overrides or []:
-        apply_override(data, override)
-    try:
-        return Recipe.model_validate(data)
+        return kind.model_validate(fields)
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {line}" for line in explain(error))) from error
-
-
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Sets one value, `a.b.0.c=value` with the value read as YAML. What a path names must exist, but its last part.
-
-    Raises UserError that names the part of the path that is not there.
-    """
-    path, sign, text = override.partition("=")
-    if not sign or not path:
-        raise UserError(f"--set {override}: write field=value, as in --set stages.pretrain.checkpoint_every=100")
-    *parents, last = path.split(".")
-    node: Any = data
-    for depth, part in enumerate(parents):
-        key: Any = int(part) if isinstance(node, list) and part.isdigit() else part
-        known = range(len(node)) if isinstance(node, list) else node
-        if not isinstance(node, dict | list) or key not in known:
-            if depth == 0 and part in Recipe.model_fields and part not in data:
-                data[part] = {}
-            else:
-                raise UserError(f"--set {override}: the recipe has no {'.'.join(parents[: depth + 1])}")
-        node = node[key]
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is not valid YAML") from error
-    if isinstance(node, list):
-        if not last.isdigit() or int(last) >= len(node):
-            raise UserError(f"--set {override}: {'.'.join(parents)} is a list of {len(node)}")
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise UserError(f"--set {override}: {'.'.join(parents)} is a single value")
-
-
-def explain(error: ValidationError) -> list[str]:
-    """One line a mistake: the field's path as a person writes it, what is wrong, and the nearest known key."""
-    lines = []
-    for item in error.errors():
-        path = [str(part) for i, part in enumerate(item["loc"]) if not (i == 2 and item["loc"][0] in _TAGGED)]
-        field = ".".join(path)
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{field}: unknown key{_nearest(path[-1], _siblings(item['loc']))}")
-        elif item["type"] == "value_error":
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{field}: {message}" if field else message)
-        elif item["type"] == "missing":
-            lines.append(f"{field}: missing")
-        elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            context = item.get("ctx", {})
-            key = str(context.get("discriminator")).strip("'")
-            known = context.get("expected_tags")
-            lines.append(
-                f"{field}: {key} {context['tag']!r} is unknown; known are {known}"
-                if known
-                else f"{field}: {key} is missing"
-            )
-        else:
-            shown = "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
-            lines.append(f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}")
-    return lines
-
-
-_TAGGED = ("stages", "sources")
-"""Mappings of a union's members: pydantic puts the member's tag as a third part into an error's path."""
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    """Known keys at the place of an unknown one, read off the schema."""
-    schema = TypeAdapter(Recipe).json_schema()
-    node: Any = schema
-    for part in location[:-1]:
-        node = _step(schema, node, part)
-        if node is None:
-            return []
-    node = _deref(schema, node)
-    return list(node.get("properties", {}))
-
-
-def _deref(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in node or "anyOf" in node:
-        if "$ref" in node:
-            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
-        else:
-            node = next((n for n in node["anyOf"] if "$ref" in n), {})
-    return node
-
-
-def _step(schema: dict[str, Any], node: dict[str, Any], part: int | str) -> dict[str, Any] | None:
-    node = _deref(schema, node)
-    if isinstance(part, int):
-        return node.get("items")
-    if "oneOf" in node:
-        reference = node["discriminator"]["mapping"].get(part)
-        return {"$ref": reference} if reference else None
-    if part in node.get("properties", {}):
-        return node["properties"][part]
-    extra = node.get("additionalProperties")
-    return extra if isinstance(extra, dict) else None
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+        raise UserError("\n".join(explain(error, kind, where))) from error
 
 
 def _list(names: Any) -> str:
     return ", ".join(sorted(names)) or "no inputs"
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Reads a recipe and applies overrides of the form `stages.pretrain.batch_tokens=2048`.
+
+    Raises UserError with one line per mistake, each naming its field.
+    """
+    data = read_yaml(path)
+    for override in overrides or []:
+        apply_override(data, override, Recipe.model_fields)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}: {line}" for line in explain(error, Recipe))) from error

@@ -14,19 +14,25 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from thinkling.data.artifact import MANIFEST, Artifact, finish, hash_of, model_source, read_manifest, unchanged, verify
+from thinkling.data.artifact import (
+    MANIFEST,
+    Artifact,
+    directory_digests,
+    finish,
+    hash_of,
+    read_manifest,
+    unchanged,
+    verify,
+)
 from thinkling.errors import UserError
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
-from thinkling.pipeline.raw import directory_digests, source_digests
 from thinkling.pipeline.recipe import Recipe
-from thinkling.pipeline.without_sandbox import needs_sandbox
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
 from thinkling.stages.base import Silent, StageConfig, StageContext
-from thinkling.stages.sources import ModelSource
 
-State = Literal["done", "partial", "to do", "waiting"]
+State = Literal["done", "partial", "to do", "waiting", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Run:
 
     def _raw_digest(self, source: str) -> str:
         if source not in self._raw:
-            self._raw[source] = hash_of(source_digests(self.recipe.sources[source]))
+            self._raw[source] = hash_of(self.recipe.sources[source].digests())
         return self._raw[source]
 
     def _tokenizer_digest(self, stage: StageConfig) -> dict[str, str]:
@@ -90,12 +96,11 @@ class Run:
         Raises UserError if a model directory of the user's is missing.
         """
         found: dict[str, Artifact] = {}
-        for role, giver in self.recipe.stages[name].inputs.items():
-            source = self.recipe.sources.get(giver)
-            if isinstance(source, ModelSource):
-                found[role] = model_source(Path(source.path))
-            elif giver in done:
-                found[role] = done[giver]
+        for role, producer in self.recipe.stages[name].inputs.items():
+            if producer in self.recipe.sources:
+                found[role] = self.recipe.sources[producer].artifact()
+            elif producer in done:
+                found[role] = done[producer]
             else:
                 return None
         return found
@@ -103,7 +108,11 @@ class Run:
     def states(self) -> Iterator[tuple[str, State, Path | None]]:
         """Every stage with what a run would find."""
         done: dict[str, Artifact] = {}
+        skipped = self.recipe.skipped()
         for name in self.recipe.stages:
+            if name in skipped:
+                yield name, "skipped", None
+                continue
             inputs = self.inputs(name, done)
             if inputs is None:
                 yield name, "waiting", None
@@ -128,12 +137,17 @@ def partial_of(final: Path) -> Path:
 
 
 def execute(run: Run, console: Console, targets: list[str] | None = None) -> list[Done]:
-    """Runs the targets (all stages where None) and what they rest on.
+    """Runs the targets (all stages where None) and what they depend on.
 
     Raises UserError where the recipe, the data or an artifact is at fault, or another process works on this run.
     """
     recipe, rank = run.recipe, int(os.environ.get("RANK", "0"))
-    names = recipe.needed_by(targets or list(recipe.stages))
+    skipped = recipe.skipped()
+    wanted = targets or list(recipe.stages)
+    names = recipe.needed_by([name for name in wanted if name not in skipped])
+    if rank == 0:
+        for name in (name for name in wanted if name in skipped):
+            console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
     _refuse_without_sandbox(run, names)
     run.directory.mkdir(parents=True, exist_ok=True)
     done: dict[str, Artifact] = {}
@@ -160,16 +174,17 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
 
 
 def _refuse_without_sandbox(run: Run, names: list[str]) -> None:
-    """Raises UserError, before anything runs, where a stage to do would judge programs and this machine cannot."""
+    """Raises UserError, before anything runs, if a stage to do would run programs that this machine cannot confine."""
     lacking = missing_feature()
     if lacking is None:
         return
     done = {name for name, state, _ in run.states() if state == "done"}
-    wanting = [name for name in needs_sandbox(run.recipe, names) if name not in done]
+    judging = run.recipe.judging()
+    wanting = [name for name in names if name in judging and name not in done]
     if wanting:
         raise UserError(
-            f"{', '.join(wanting)}: programs that a model wrote are judged there, and this machine has no sandbox for "
-            f"them: {lacking}. Or say sandbox: none in the recipe: it leaves that out, and the result names it"
+            f"{', '.join(wanting)}: they run programs that a model wrote, and this machine has no sandbox for them: "
+            f"{lacking}. Or set sandbox: none in the recipe, which skips these stages and what depends on them"
         )
 
 

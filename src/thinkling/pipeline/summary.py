@@ -22,7 +22,7 @@ def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
         "recipe": recipe.name,
         "seed": recipe.seed,
         "wall_seconds": round(wall_seconds, 2),
-        "left_out": list(recipe.left_out),
+        "skipped": recipe.skipped(),
         "stages": [
             {
                 "name": name,
@@ -69,10 +69,8 @@ def show(summary: dict[str, Any], console: Console) -> None:
             stage["name"], stage["kind"], f"{stage['wall_seconds']:.1f}", f"{stage['peak_rss_mb']:.0f}", counts
         )
     console.print(table)
-    if summary["left_out"]:
-        console.print(
-            f"left out, since the recipe says sandbox: none: {', '.join(summary['left_out'])}", style="yellow"
-        )
+    for name, reason in summary["skipped"].items():
+        console.print(f"{name}: skipped: {reason}", style="yellow", highlight=False)
     if summary["scores"]:
         console.print(score_table(summary["scores"]))
     for entry in summary["scores"]:

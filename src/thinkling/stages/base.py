@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from thinkling.model.config import ModelConfig
-from thinkling.stages.sources import Source
+from thinkling.sources.base import Offer, Source
 
 if TYPE_CHECKING:
     from thinkling.data.artifact import Artifact
     from thinkling.data.tokenizer_config import TokenizerConfig
+
+
+class Need(NamedTuple):
+    """A source that a stage reads: the field that names it, and what it must offer."""
+
+    field: str
+    source: str
+    offer: Offer
 
 
 class StageConfig(BaseModel):
@@ -37,14 +45,17 @@ class StageConfig(BaseModel):
     distributed: ClassVar[bool] = False
     """Whether every rank of a torchrun takes part; otherwise rank 0 works and the others wait."""
 
-    def source_names(self) -> list[str]:
-        """Sources of the recipe that the stage reads itself."""
+    def needs(self) -> list[Need]:
+        """The sources of the recipe that the stage reads itself."""
         return []
 
-    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
-        """The stage with no model's answers to problems of these sources judged in it, None where nothing is left of
-        it, and the fields that were dropped."""
-        return self, []
+    def source_names(self) -> list[str]:
+        """Their names, each once."""
+        return list(dict.fromkeys(need.source for need in self.needs()))
+
+    def judges(self) -> list[str]:
+        """Sources of problems whose verifiers judge a model's answers in this stage."""
+        return []
 
 
 class Task(Protocol):

@@ -54,6 +54,8 @@ class ProgramVerifier:
     `sandbox`: one to use; without it one with a worker a core is opened when the first program is judged, and kept.
     """
 
+    needs_sandbox = True
+
     def __init__(self, sandbox: Sandbox | None = None) -> None:
         self._sandbox = sandbox
         self._suites: OrderedDict[Tests, Suite | UnreadableTests] = OrderedDict()

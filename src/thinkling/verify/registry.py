@@ -52,6 +52,11 @@ def verify_many(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     return [verdicts[index] for index in range(len(samples))]
 
 
+def needs_sandbox(name: str) -> bool:
+    """Whether the verifier of that name runs what a model wrote. Raises UserError for an unknown one."""
+    return bool(getattr(resolve(name), "needs_sandbox", False))
+
+
 @lru_cache(maxsize=64)
 def resolve(name: str) -> Verifier:
     """The verifier of that name. Raises UserError where there is none, or where an entry point takes a name twice."""

@@ -55,7 +55,7 @@ def _side(rollout: Rollout) -> Side:
 def _config(**more: Any) -> DpdConfig:
     return DpdConfig.model_validate(
         {
-            "kind": "dpd", "pairs": {"source": "puzzles", "problems_per_family": 10}, "steps": 10, "batch_pairs": 2,
+            "kind": "dpd", "problems": [{"source": "puzzles", "n_problems": 10}], "steps": 10, "batch_pairs": 2,
             "row_length": 64, "optimizer": {"name": "muon", "lr": 1e-3}, **more,
         }
     )  # fmt: skip
@@ -117,10 +117,11 @@ def test_arms_of_dpd_are_sized_by_what_dpd_cost(dpd: Artifact) -> None:
         assert sft.inputs == {"model": "sft"}
         (before_it,) = _sets(base.stages["sft_teacher" if name == "sft_clean" else "sft"])
         (examples,) = _sets(sft)
-        tokens = 60_000 * examples.problems_per_family / before_it.problems_per_family
-        assert tokens * 3 == pytest.approx(total, abs=60_000 * 3 / before_it.problems_per_family)
-        assert examples.without_trace == before_it.without_trace
-        assert (examples.corrupted > 0) == (name == "sft_more")
+        assert examples.n_examples
+        assert before_it.n_examples
+        tokens = 60_000 * examples.n_examples / before_it.n_examples
+        assert tokens * 3 == pytest.approx(total, abs=60_000 * 3 / before_it.n_examples)
+        assert examples.source == before_it.source == ("mixed" if name == "sft_more" else "puzzles")
     for name, alone in (("dpo_alone", {"dpo"}), ("kd_alone", {"kl_positive"})):
         dpd_arm = recipes[name].stages["dpd"]
         assert isinstance(dpd_arm, DpdConfig)

@@ -20,7 +20,13 @@ from thinkling.stages.curate.annotate import Example
 from thinkling.stages.curate.labeller import Labeller
 from thinkling.stages.curate.tags import NAMES, Grades
 
-PAGES = {"type": "puzzle_pages", "tasks": "puzzles", "pages_per_family": 300, "corrupted": 0.3, "duplicated": 0.05}
+PAGES = {
+    "type": "puzzle_pages",
+    "puzzles": "puzzles",
+    "pages_per_family": 300,
+    "noise_fraction": 0.3,
+    "duplicate_fraction": 0.05,
+}
 GRADING: dict[str, Any] = {
     "seeds": {"good": 15, "pages": 30},
     "hq_tokens": 40_000,

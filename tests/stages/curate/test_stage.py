@@ -8,26 +8,34 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from thinkling.errors import UserError
+from thinkling.pipeline.recipe import read_source
+from thinkling.puzzles.sources import PuzzlesSource
+from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
 from thinkling.stages.curate import stage
 from thinkling.stages.curate.config import CurateConfig
-from thinkling.stages.sources import Source, TasksSource
 
-PUZZLES = {"type": "tasks", "families": {"sum": {}, "calc": {}}, "heldout_per_family": 5}
-PAGES = {"type": "puzzle_pages", "tasks": "puzzles", "pages_per_family": 30, "corrupted": 0.2, "duplicated": 0.1}
+PUZZLES = {"type": "puzzles", "families": {"sum": {}, "calc": {}}, "heldout_per_family": 5}
+PAGES = {
+    "type": "puzzle_pages",
+    "puzzles": "puzzles",
+    "pages_per_family": 30,
+    "noise_fraction": 0.2,
+    "duplicate_fraction": 0.1,
+}
 
 
 def run(directory: Path, sources: Mapping[str, Any], seed: int = 0, **fields: Any) -> StageContext:
-    """Runs the stage over all sources but `unread` and those of type tasks."""
-    read = [name for name, source in sources.items() if source["type"] != "tasks" and name != "unread"]
+    """Runs the stage over all sources but `unread` and those of type puzzles."""
+    read = [name for name, source in sources.items() if source["type"] != "puzzles" and name != "unread"]
     config = CurateConfig.model_validate(
         {"kind": "curate", "sources": read, "quality": dict.fromkeys(read, "hq")} | fields
     )
     directory.mkdir(parents=True, exist_ok=True)
-    checked = {name: TypeAdapter(Source).validate_python(source) for name, source in sources.items()}
+    checked = bound({name: read_source(name, source) for name, source in sources.items()})
     ctx = StageContext("curate", directory, {}, seed, sources=checked)
     stage.run(config, ctx)
     return ctx
@@ -66,7 +74,7 @@ def test_bad_line_is_quarantined_with_its_number_and_the_rest_kept(tmp_path: Pat
 
 
 def test_duplicates_and_held_out_problems_name_what_they_collide_with(tmp_path: Path) -> None:
-    question = TasksSource.model_validate(PUZZLES).heldout()[0].question
+    question = PuzzlesSource.model_validate(PUZZLES).problems("heldout")[0].question
     first = jsonl(tmp_path / "a.jsonl", {"id": "1", "text": "some text"}, {"id": "2", "text": f"see {question}, hard!"})
     second = jsonl(tmp_path / "b.jsonl", {"id": "1", "text": " some  text\n"}, {"id": "3", "text": "other"})
     ctx = run(tmp_path / "out", {"a": first, "b": second, "puzzles": PUZZLES}, heldout=["puzzles"])
@@ -87,7 +95,7 @@ def test_pages_are_split_into_sound_and_damaged_and_hold_no_held_out_problem(tmp
     assert {(d["source"], d["quality"]) for d in documents} == {("pages", "hq"), ("pages-corrupted", "mq")}
     assert all(d["markup"] for d in documents)
     assert len({d["text"] for d in documents}) == len(documents)
-    held = {p.question for p in TasksSource.model_validate(PUZZLES).heldout()}
+    held = {p.question for p in PuzzlesSource.model_validate(PUZZLES).problems("heldout")}
     assert not [d for d in documents if d["text"].replace("=", ":").split(":")[0] in held]
     assert {r["reason"] for r in rows(tmp_path / "rejected.parquet")} == {"duplicate"}
 
@@ -159,10 +167,10 @@ def test_limits_quarantine_with_the_whole_text(tmp_path: Path) -> None:
     ("sources", "message"),
     [
         ({"w": {"type": "text", "paths": ["no/such/*.txt"]}}, r"no/such/\*\.txt: no such file"),
-        ({"w": {"type": "tokens", "tokens": 5}}, r"sources\.w: type tokens holds no text"),
+        ({"w": {"type": "tokens", "tokens": 5}}, r"sources\.w: type tokens offers tokens, not documents"),
         (
-            {"p": PAGES | {"tasks": "unread"}, "unread": {"type": "tokens", "tokens": 5}},
-            r"sources\.unread: .*type tasks",
+            {"p": PAGES | {"puzzles": "unread"}, "unread": {"type": "tokens", "tokens": 5}},
+            r"sources\.p\.puzzles: .unread. is of type tokens, not puzzles",
         ),
         ({"pages": PAGES, "pages-corrupted": PAGES, "puzzles": PUZZLES}, r"sources\.pages-corrupted: .*rename"),
     ],

@@ -15,13 +15,13 @@ from thinkling.data.tokenizer import Tokenizer
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.model.decoder import Decoder
 from thinkling.puzzles.examples import conversation
+from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.stages.base import StageContext
 from thinkling.stages.dpd import stage
 from thinkling.stages.dpd.config import DpdConfig
-from thinkling.stages.sources import TasksSource
 from thinkling.tasks.problem import Problem
 
-SOURCE = TasksSource(type="tasks", families={"sort": {}, "calc": {}})
+SOURCE = PuzzlesSource(type="puzzles", families={"sort": {}, "calc": {}})
 
 
 class KnowingEngine:

@@ -17,11 +17,11 @@ from thinkling.data.tokenizer import Tokenizer, train_bpe
 from thinkling.errors import UserError
 from thinkling.generate.rollouts import read_rollouts
 from thinkling.model.huggingface import load_pretrained
+from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.stages.base import StageContext
 from thinkling.stages.dpd import stage
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import read_pairs
-from thinkling.stages.sources import StdlibSource, TasksSource
 
 ROOT = Path(__file__).parents[3]
 
@@ -194,18 +194,11 @@ def test_another_tokenizer_is_refused(tmp_path: Path, context, make_config) -> N
         stage.run(make_config(), context("run"))
 
 
-def test_source_of_another_type(context, make_config) -> None:
+def test_problems_of_several_sources(context, make_config) -> None:
     ctx = context("run")
-    ctx.sources = {"puzzles": StdlibSource(type="python_stdlib", part="code")}
-    with pytest.raises(UserError, match=r"stages.dpd.pairs.source: 'puzzles' is of type python_stdlib, not tasks"):
-        stage.run(make_config(), ctx)
-
-
-def test_problems_of_further_sources(context, make_config) -> None:
-    ctx = context("run")
-    ctx.sources = {**ctx.sources, "more": TasksSource(type="tasks", families={"reverse": {}})}
-    pairs = {"source": "puzzles", "problems_per_family": 12, "also": {"more": 5}}
-    config = make_config(pairs=pairs)
+    ctx.sources = {**ctx.sources, "more": PuzzlesSource(type="puzzles", families={"reverse": {}})}
+    wanted = [{"source": "puzzles", "n_problems": 24}, {"source": "more", "n_problems": 5}]
+    config = make_config(problems=wanted)
     assert config.source_names() == ["puzzles", "more"]
     assert [p.family for p in stage.problems(config, ctx)] == ["sort"] * 12 + ["calc"] * 12 + ["reverse"] * 5
 

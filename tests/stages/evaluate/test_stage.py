@@ -18,16 +18,16 @@ from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
 from thinkling.puzzles import problemset
 from thinkling.puzzles.pages import document
+from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.stages.base import StageContext
 from thinkling.stages.evaluate import stage
 from thinkling.stages.evaluate.config import EvaluateConfig
 from thinkling.stages.evaluate.grades import read_grades
-from thinkling.stages.sources import TasksSource
 
 SOURCES = {
-    "puzzles": TasksSource(type="tasks", families={"sort": {}, "maximum": {}}, heldout_per_family=3),
-    "writing": TasksSource(type="tasks", families={"write": {}}, heldout_per_family=4),
-    "both": TasksSource(type="tasks", families={"write": {}, "sort": {}}, heldout_per_family=2),
+    "puzzles": PuzzlesSource(type="puzzles", families={"sort": {}, "maximum": {}}, heldout_per_family=3),
+    "writing": PuzzlesSource(type="puzzles", families={"write": {}}, heldout_per_family=4),
+    "both": PuzzlesSource(type="puzzles", families={"write": {}, "sort": {}}, heldout_per_family=2),
 }
 SETS = {"puzzles": {"source": "puzzles"}, "writing": {"source": "writing"}}
 

@@ -24,10 +24,10 @@ from thinkling.generate.replies import LocalModel
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
+from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.refine.stage import backends, run
-from thinkling.stages.sources import TasksSource
 
 WORDS = {
     "Write a checklist": "1. Names the result\n2. Shows the steps",
@@ -52,7 +52,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def config(backend: dict[str, Any], **fields: Any) -> RefineConfig:
-    base = {"kind": "refine", "inputs": {"refiner": "a"}, "problems": {"source": "p", "problems_per_family": 3}}
+    base = {"kind": "refine", "inputs": {"refiner": "a"}, "problems": {"source": "p", "n_problems": 3}}
     roles = {"drafters": [backend], "evaluators": [backend], "checklist": backend, "reviser": backend, "chain": backend}
     return RefineConfig.model_validate(base | roles | fields)
 
@@ -113,11 +113,11 @@ from pathlib import Path
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.refine.stage import run
-from thinkling.stages.sources import TasksSource
+from thinkling.puzzles.sources import PuzzlesSource
 backend = {"url": sys.argv[1], "model": "m", "concurrency": 1}
-config = RefineConfig.model_validate({"kind": "refine", "problems": {"source": "p", "problems_per_family": 3},
+config = RefineConfig.model_validate({"kind": "refine", "problems": {"source": "p", "n_problems": 3},
     "drafters": [backend], "evaluators": [backend], "checklist": backend, "reviser": backend, "chain": backend})
-source = TasksSource(type="tasks", families={"sum": {}})
+source = PuzzlesSource(type="puzzles", families={"sum": {}})
 run(config, StageContext("refine", Path(sys.argv[2]), {}, 7, sources={"p": source}))
 """
 
@@ -130,7 +130,7 @@ def test_served_roles_in_words_and_a_real_kill(tmp_path: Path) -> None:
     try:
         backend = {"url": url, "model": "m"}
         (tmp_path / "whole").mkdir()
-        source = TasksSource(type="tasks", families={"sum": {}})
+        source = PuzzlesSource(type="puzzles", families={"sum": {}})
         ctx = StageContext("refine", tmp_path / "whole", {}, 7, sources={"p": source})
         run(config(backend, inputs={}), ctx)
         assert (ctx.counts["kept"], ctx.counts["rounds"]) == (3, {"1": 3})

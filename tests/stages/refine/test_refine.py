@@ -16,12 +16,13 @@ from thinkling.generate.engine import Sampling
 from thinkling.generate.replies import Messages, Reply
 from thinkling.puzzles import refinement as roles
 from thinkling.puzzles.problemset import generate
+from thinkling.puzzles.sources import PuzzlesSource
+from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine import stage
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.refine.jobs import Asked, Job, Round
 from thinkling.stages.refine.style import Solution
-from thinkling.stages.sources import TasksSource
 from thinkling.tasks.problem import Problem
 
 FAMILIES: dict[str, dict[str, int]] = {"sum": {}, "sort": {}}
@@ -79,8 +80,8 @@ class Oracle:
 def config(**fields: Any) -> RefineConfig:
     return RefineConfig.model_validate(
         {
-            "kind": "refine", "inputs": {"refiner": "a"}, "style": "symbols", "drafters": [BACKEND],
-            "problems": {"source": "p", "problems_per_family": 12}, "checklist": BACKEND, "evaluators": [BACKEND],
+            "kind": "refine", "inputs": {"refiner": "a"}, "style": "puzzles", "drafters": [BACKEND],
+            "problems": {"source": "p", "n_problems": 24}, "checklist": BACKEND, "evaluators": [BACKEND],
             "reviser": BACKEND, "chain": BACKEND, "chunk": 12,
         }
         | fields
@@ -91,8 +92,8 @@ def refine(directory: Path, oracle: Any, monkeypatch: pytest.MonkeyPatch, **fiel
     directory.mkdir(exist_ok=True)
     made = config(**fields)
     monkeypatch.setattr(stage, "backends", lambda config, ctx: dict.fromkeys(config.backends, oracle))
-    source = TasksSource(type="tasks", families=FAMILIES)
-    ctx = StageContext("refine", directory, {}, 7, sources={"p": source})
+    source = PuzzlesSource(type="puzzles", families=FAMILIES)
+    ctx = StageContext("refine", directory, {}, 7, sources=bound({"p": source}))
     stage.run(made, ctx)
     return ctx
 
@@ -109,7 +110,7 @@ def test_wrong_drafts_are_mended_and_all_is_counted(tmp_path, monkeypatch) -> No
     assert ctx.counts["rounds"] == {"0": 24 - wrong, "1": wrong}
     assert ctx.counts["quality"] == {
         "drafts": {"n": 24, "right": 24 - wrong},
-        "damaged_drafts": {"n": 0, "right": 0},
+        "noisy_drafts": {"n": 0, "right": 0},
         "final": {"n": 24, "right": 24},
         "kept": {"n": 24, "right": 24},
         "critic": {"right_met": 24, "wrong_unmet": wrong},
@@ -124,14 +125,14 @@ def test_wrong_drafts_are_mended_and_all_is_counted(tmp_path, monkeypatch) -> No
 
 def test_damage_is_of_a_stated_share_and_refined_away(tmp_path, monkeypatch) -> None:
     oracle = Oracle(wrong=lambda problem: False)
-    ctx = refine(tmp_path, oracle, monkeypatch, corrupted=0.5, corrupted_characters=1.0)
-    damaged = ctx.counts["quality"]["damaged_drafts"]
+    ctx = refine(tmp_path, oracle, monkeypatch, style_options={"noise_fraction": 0.5, "noise_strength": 1.0})
+    damaged = ctx.counts["quality"]["noisy_drafts"]
     assert 4 <= damaged["n"] <= 20
     assert damaged["right"] == 0
     assert ctx.counts["kept"] == 24
     rows = pq.read_table(tmp_path / "jobs.parquet").to_pylist()
-    assert sum(row["corrupted"] for row in rows) == damaged["n"]
-    assert all(len(row["rounds"]) == 1 + row["corrupted"] for row in rows)
+    assert sum(row["noisy"] for row in rows) == damaged["n"]
+    assert all(len(row["rounds"]) == 1 + row["noisy"] for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -195,15 +196,17 @@ def test_all_evaluators_must_agree_and_the_harshest_is_heeded() -> None:
 def test_no_role_is_shown_a_reference(tmp_path, monkeypatch) -> None:
     """Every problem's answer, trace and tool call is a sentinel; none of it stands in any prompt or record."""
 
+    given = PuzzlesSource.problems
+
     def poisoned(*arguments: Any) -> list[Problem]:
         return [
             dataclasses.replace(p, answer=SENTINEL, trace=SENTINEL, tool_call=SENTINEL, hidden_tests=(SENTINEL,))
-            for p in generate(*arguments)
+            for p in given(*arguments)
         ]
 
-    monkeypatch.setattr(stage, "generate", poisoned)
+    monkeypatch.setattr(PuzzlesSource, "problems", poisoned)
     oracle = Oracle()
-    ctx = refine(tmp_path, oracle, monkeypatch, corrupted=0.3)
+    ctx = refine(tmp_path, oracle, monkeypatch, style_options={"noise_fraction": 0.3})
     assert ctx.counts["quality"]["kept"] == {"n": 24, "right": 0}
     assert len(oracle.prompts) > 100
     assert not any(SENTINEL in prompt for prompt in oracle.prompts)
@@ -212,27 +215,29 @@ def test_no_role_is_shown_a_reference(tmp_path, monkeypatch) -> None:
 
 
 def test_keep_verified_reads_the_verdict_after_all_is_done(tmp_path, monkeypatch) -> None:
-    def poisoned(*arguments: Any) -> list[Problem]:
-        return [dataclasses.replace(p, answer=SENTINEL) if p.family == "sum" else p for p in generate(*arguments)]
+    given = PuzzlesSource.problems
 
-    monkeypatch.setattr(stage, "generate", poisoned)
+    def poisoned(*arguments: Any) -> list[Problem]:
+        return [dataclasses.replace(p, answer=SENTINEL) if p.family == "sum" else p for p in given(*arguments)]
+
+    monkeypatch.setattr(PuzzlesSource, "problems", poisoned)
     ctx = refine(tmp_path, Oracle(), monkeypatch, keep="verified")
     assert (ctx.counts["kept"], ctx.counts["rejected"]) == (12, {"verifier_wrong": 12})
 
 
 def test_killed_at_every_call_and_resumed_gives_the_same_bytes(tmp_path, monkeypatch) -> None:
     whole = Oracle()
-    refine(tmp_path / "whole", whole, monkeypatch, corrupted=0.3)
+    refine(tmp_path / "whole", whole, monkeypatch, style_options={"noise_fraction": 0.3})
     expected = contents(tmp_path / "whole")
     names = [name.partition("-")[2].partition("-")[2] for name in expected if name.startswith("events/")]
     assert {name.partition("-")[0] for name in names} == {"draft", "checklist", "critique", "revision", "chain"}
     for call in range(whole.calls):
         directory = tmp_path / f"killed-{call}"
         with pytest.raises(Killed):
-            refine(directory, Oracle(kill_at=call), monkeypatch, corrupted=0.3)
+            refine(directory, Oracle(kill_at=call), monkeypatch, style_options={"noise_fraction": 0.3})
         before = contents(directory)
         second = Oracle()
-        refine(directory, second, monkeypatch, corrupted=0.3)
+        refine(directory, second, monkeypatch, style_options={"noise_fraction": 0.3})
         assert second.calls == whole.calls - call
         after = contents(directory)
         assert after == expected
@@ -267,5 +272,5 @@ def test_mistakes_in_the_configuration(fields: dict[str, Any], message: str) -> 
 
 def test_families_without_roles_are_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(FAMILIES, "calc", {})
-    with pytest.raises(UserError, match="'calc' has no roles"):
+    with pytest.raises(UserError, match="'calc': the style puzzles has no roles"):
         refine(tmp_path, Oracle(), monkeypatch)

@@ -92,12 +92,12 @@ def test_too_few_prompts_end_with_the_histogram() -> None:
         {"band": {"low": 0.9, "high": 0.1}},
         {"smallest_group": 9},
         {"updates_per_batch": 5},
-        {"problems": [{"source": "p", "problems_per_family": 1}] * 2},
+        {"problems": [{"source": "p", "n_problems": 1}] * 2},
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(wrong: dict) -> None:
     good = {
-        "kind": "rl", "problems": [{"source": "p", "problems_per_family": 1}], "steps": 1, "groups": 4, "optimizer": {},
+        "kind": "rl", "problems": [{"source": "p", "n_problems": 1}], "steps": 1, "groups": 4, "optimizer": {},
     }  # fmt: skip
     RlConfig.model_validate(good)
     with pytest.raises(ValueError, match=r"low|smallest_group|updates_per_batch|twice"):

@@ -17,13 +17,13 @@ from thinkling.generate import score
 from thinkling.generate.pairwise import Comparison, PairwiseModel
 from thinkling.generate.rollouts import Rollout
 from thinkling.puzzles.problemset import generate
+from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import stage as rl_stage
 from thinkling.stages.rl.band import preference_rates
 from thinkling.stages.rl.collect import Collector
 from thinkling.stages.rl.config import BandConfig, RlConfig
 from thinkling.stages.rl.rewards import PreferenceRewards
-from thinkling.stages.sources import TasksSource
 from thinkling.verify.preference import LOWEST, Preference
 from thinkling.verify.verdict import Outcome
 
@@ -89,8 +89,8 @@ def settings(**fields: Any) -> RlConfig:
             "kind": "rl",
             "inputs": {"model": "start", "judge": "start"},
             "problems": [
-                {"source": "writing", "problems_per_family": 12, "share": 0.7, "reward": "preference"},
-                {"source": "puzzles", "problems_per_family": 12, "share": 0.3},
+                {"source": "writing", "n_problems": 12, "share": 0.7, "reward": "preference"},
+                {"source": "puzzles", "n_problems": 12, "share": 0.3},
             ],
             "band": {"samples": 4, "low": 0.0, "high": 1.0, "min_prompts": 1},
             "steps": 4,
@@ -108,8 +108,8 @@ def settings(**fields: Any) -> RlConfig:
 def context(directory: Path, start: Path) -> StageContext:
     directory.mkdir(exist_ok=True)
     sources = {
-        "writing": TasksSource(type="tasks", families={"write": {}}),
-        "puzzles": TasksSource(type="tasks", families={"sort": {"min_length": 2, "max_length": 3}}),
+        "writing": PuzzlesSource(type="puzzles", families={"write": {}}),
+        "puzzles": PuzzlesSource(type="puzzles", families={"sort": {"min_length": 2, "max_length": 3}}),
     }
     inputs = {"model": Artifact(start, {}), "judge": Artifact(start, {})}
     return StageContext(name="rl_preference", directory=directory, inputs=inputs, seed=5, sources=sources)
@@ -185,7 +185,7 @@ def test_an_empty_band_fails_with_its_histogram(tmp_path: Path, start: Path) -> 
 def test_a_judge_is_named_if_and_only_if_it_is_needed() -> None:
     with pytest.raises(ValueError, match=r"inputs\.judge is missing: source 'writing' has reward: preference"):
         settings(inputs={"model": "start"})
-    verdicts = [{"source": "puzzles", "problems_per_family": 12}]
+    verdicts = [{"source": "puzzles", "n_problems": 12}]
     with pytest.raises(ValueError, match=r"inputs\.judge: no source has reward: preference"):
         settings(problems=verdicts)
     settings(problems=verdicts, inputs={"model": "start"})

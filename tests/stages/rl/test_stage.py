@@ -11,11 +11,12 @@ import pytest
 
 from thinkling.data.artifact import Artifact, content_files
 from thinkling.generate import score
+from thinkling.puzzles.sources import PuzzlesSource
+from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import stage as rl_stage
 from thinkling.stages.rl.collect import Collector
 from thinkling.stages.rl.config import RlConfig
-from thinkling.stages.sources import TasksSource
 from thinkling.tasks.problem import Problem
 from thinkling.verify.verdict import Outcome, Verdict
 
@@ -25,7 +26,7 @@ def config(**fields: Any) -> RlConfig:
         {
             "kind": "rl",
             "inputs": {"model": "start"},
-            "problems": [{"source": "puzzles", "problems_per_family": 12}],
+            "problems": [{"source": "puzzles", "n_problems": 24}],
             "band": {"samples": 8, "low": 0.0, "high": 1.0, "min_prompts": 2},
             "steps": 5,
             "groups": 3,
@@ -41,7 +42,7 @@ def config(**fields: Any) -> RlConfig:
 
 def context(directory: Path, start: Path) -> StageContext:
     directory.mkdir(exist_ok=True)
-    sources = {"puzzles": TasksSource(type="tasks", families={"sort": {}, "maximum": {}})}
+    sources = bound({"puzzles": PuzzlesSource(type="puzzles", families={"sort": {}, "maximum": {}})})
     return StageContext(name="rl", directory=directory, inputs={"model": Artifact(start, {})}, seed=5, sources=sources)
 
 

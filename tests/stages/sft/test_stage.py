@@ -16,28 +16,32 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
 from thinkling.puzzles import refinement
+from thinkling.puzzles.sources import PuzzleConversationsSource, PuzzlesSource
+from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.stage import given_conversations, learning_rate, make_conversations, pack_epochs, run
-from thinkling.stages.sources import TasksSource
 
 
 def config(**fields: object) -> SftConfig:
     return SftConfig.model_validate(
         {
-            "kind": "sft", "examples": {"source": "p", "problems_per_family": 1}, "epochs": 1, "row_length": 16,
+            "kind": "sft", "examples": {"source": "p", "n_examples": 3}, "epochs": 1, "row_length": 16,
             "batch_rows": 1, "optimizer": {"lr": 1.0},
         }
         | fields
     )  # fmt: skip
 
 
-PUZZLES = TasksSource(type="tasks", families={"sort": {}, "sum": {}, "calc": {}})
+PUZZLES = PuzzlesSource(type="puzzles", families={"sort": {}, "sum": {}, "calc": {}})
+ROLES = PuzzleConversationsSource(
+    type="puzzle_conversations", puzzles="p", roles={"checklist": 1, "evaluate": 1, "revise": 1, "chain": 1}
+)
 
 
 def context(directory: Path, **inputs: Path) -> StageContext:
     given = {role: Artifact(path, {}) for role, path in inputs.items()}
-    return StageContext("sft", directory, given, 1, sources={"p": PUZZLES})
+    return StageContext("sft", directory, given, 1, sources=bound({"p": PUZZLES, "r": ROLES}))
 
 
 def items(n: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -80,7 +84,7 @@ def test_learning_rate_of_a_short_run() -> None:
 
 def test_examples_are_one_mapping_or_a_list(tmp_path: Path) -> None:
     one = list(make_conversations(config(), context(tmp_path)))
-    both = [{"source": "p", "problems_per_family": 1}, {"source": "p", "problems_per_family": 2, "families": ["calc"]}]
+    both = [{"source": "p", "n_examples": 3}, {"source": "p", "n_examples": 2, "families": ["calc"]}]
     listed = list(make_conversations(config(examples=both), context(tmp_path)))
     assert listed[:3] == one
     assert [c.source for c in listed[3:]] == ["p/calc"] * 2
@@ -88,8 +92,7 @@ def test_examples_are_one_mapping_or_a_list(tmp_path: Path) -> None:
 
 
 def test_roles_teach_one_role_a_problem(tmp_path: Path) -> None:
-    roles = {"checklist": 1, "evaluate": 1, "revise": 1, "chain": 1}
-    wanted = {"source": "p", "problems_per_family": 30, "families": ["sort", "sum"], "roles": roles}
+    wanted = {"source": "r", "n_examples": 60, "families": ["sort", "sum"]}
     made = list(make_conversations(config(examples=wanted), context(tmp_path)))
     words = [c.messages[0]["content"].partition(" ")[0] for c in made]
     assert len(words) == 60
@@ -101,12 +104,12 @@ def test_roles_teach_one_role_a_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"families": ["mod"]}, "p has no 'mod'"),
-        ({"roles": {"chain": 1}}, "'calc' has no roles"),
+        ({"families": ["mod"]}, "sources.p: it has no family 'mod'"),
+        ({"source": "r"}, "family 'calc' has no roles"),
     ],
 )
 def test_families_that_are_not_there(tmp_path: Path, fields: dict[str, object], message: str) -> None:
-    wanted = {"source": "p", "problems_per_family": 1} | fields
+    wanted = {"source": "p", "n_examples": 3} | fields
     with pytest.raises(UserError, match=message):
         list(make_conversations(config(examples=wanted), context(tmp_path)))
 
@@ -114,8 +117,6 @@ def test_families_that_are_not_there(tmp_path: Path, fields: dict[str, object], 
 def test_mistakes_in_the_configuration() -> None:
     with pytest.raises(ValueError, match=r"inputs\.conversations"):
         config(examples=[])
-    with pytest.raises(ValueError, match="leave without_trace"):
-        config(examples={"source": "p", "problems_per_family": 1, "roles": {"chain": 1}, "corrupted": 0.5})
     assert config(examples=[], inputs={"conversations": "refine"}).example_sets == []
 
 
@@ -134,7 +135,7 @@ def test_conversations_beside_examples_and_instead_of_them(tmp_path: Path) -> No
     write_conversations(given / "conversations.parquet", refined)
     assert given_conversations(context(tmp_path, conversations=given)) == refined
     assert given_conversations(context(tmp_path)) == []
-    for name, examples, n in (("beside", {"source": "p", "problems_per_family": 2}, 6), ("instead", [], 0)):
+    for name, examples, n in (("beside", {"source": "p", "n_examples": 6}, 6), ("instead", [], 0)):
         ctx = context(tmp_path / name, model=model, conversations=given)
         ctx.directory.mkdir()
         wanted = config(examples=examples, inputs={"conversations": "x"}, row_length=64, epochs=2, max_steps=2)

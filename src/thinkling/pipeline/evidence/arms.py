@@ -153,8 +153,7 @@ def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
         "inputs": {"model": recipe.stages["dpd"].inputs["model"]},
         "epochs": 1.0,
         "examples": [
-            one.model_dump(mode="json")
-            | {"problems_per_family": max(1, round(one.problems_per_family * wanted / tokens))}
+            one.model_dump(mode="json") | {"n_examples": max(1, round((one.n_examples or 1) * wanted / tokens))}
             for one in sets
         ],
     }

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
+from thinkling.sources.base import Matter
 from thinkling.stages.curate.tags import Grades
 from thinkling.tasks.problem import Problem
-
-Matter = Literal["code", "prose", "puzzle", "unknown"]
-"""What kind of text an example is, as far as its source says; `unknown`: text of the user's."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import StageConfig
+from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.curate.tags import HIGHEST, NAMES
 
 _SCALE = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -152,5 +152,6 @@ class CurateConfig(StageConfig):
                     )
         return self
 
-    def source_names(self) -> list[str]:
-        return [*self.sources, *self.heldout]
+    def needs(self) -> list[Need]:
+        read = [Need("sources", name, "documents") for name in self.sources]
+        return read + [Need("heldout", name, "problems") for name in self.heldout]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from thinkling.data.artifact import write_json
 from thinkling.data.atomic import replacing
 from thinkling.data.documents import QUALITIES, SCHEMA, Document, write_documents
+from thinkling.sources.base import DocumentStream
 from thinkling.stages.base import StageContext
 from thinkling.stages.curate.annotate import Annotator
 from thinkling.stages.curate.config import GradingConfig
@@ -22,7 +23,6 @@ from thinkling.stages.curate.grading import Graded, grade
 from thinkling.stages.curate.ledger import Ledger
 from thinkling.stages.curate.pool import Pool
 from thinkling.stages.curate.quality import SIMILARITY
-from thinkling.stages.curate.streams import Stream
 from thinkling.stages.curate.tags import NAMES
 
 ANSWERS = "annotator-answers.jsonl"
@@ -51,7 +51,7 @@ def write(
     documents: Iterable[Document],
     target: Path,
     pool_path: Path,
-    streams: Sequence[Stream],
+    streams: Sequence[DocumentStream],
     config: GradingConfig,
     ctx: StageContext,
     ledger: Ledger,

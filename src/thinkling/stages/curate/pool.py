@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from thinkling.data.documents import Document, read_documents
+from thinkling.sources.base import DocumentStream
 from thinkling.stages.curate.annotate import Example
 from thinkling.stages.curate.retrieval import terms_of
-from thinkling.stages.curate.streams import Stream
 from thinkling.stages.curate.surface import excerpt
 
 _BATCH = 512
@@ -26,7 +26,7 @@ class Pool:
     """Documents in order, and what is known of them beside their text."""
 
     path: Path
-    streams: Mapping[str, Stream]
+    streams: Mapping[str, DocumentStream]
     """A document's `source` → where it came from."""
     ids: Sequence[str]
     sources: Sequence[str]
@@ -36,7 +36,7 @@ class Pool:
     """Word → number of documents that hold it."""
 
     @classmethod
-    def survey(cls, path: Path, streams: Mapping[str, Stream]) -> Pool:
+    def survey(cls, path: Path, streams: Mapping[str, DocumentStream]) -> Pool:
         """Reads all documents once."""
         ids, sources, sizes, frequencies = [], [], [], Counter[str]()
         for document in read_documents(path):

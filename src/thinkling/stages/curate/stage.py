@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from thinkling.data.artifact import write_json
 from thinkling.data.decontaminate import HeldOut, decontaminated
@@ -21,12 +22,11 @@ from thinkling.data.documents import Counts, Document, DocumentWriter, admit, re
 from thinkling.data.near_dedup import NearDuplicates, clusters, near_unique
 from thinkling.data.readers import RawRecord
 from thinkling.errors import UserError
+from thinkling.sources.base import DocumentStream
 from thinkling.stages.base import StageContext
-from thinkling.stages.curate import graded, stdlib
+from thinkling.stages.curate import graded
 from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.curate.ledger import Ledger
-from thinkling.stages.curate.streams import Stream, open_streams, tasks_of
-from thinkling.stages.sources import StdlibSource
 
 DOCUMENTS, REJECTED, PROVENANCE = "documents.parquet", "rejected.parquet", "provenance.json"
 WORK = "work"
@@ -42,7 +42,7 @@ def run(config: CurateConfig, ctx: StageContext) -> None:
     _clear(ctx.directory)
     streams = [s for name in config.sources for s in _open(name, config, ctx)]
     _check_names(streams)
-    questions = [p.question for name in config.heldout for p in tasks_of(name, ctx.sources).heldout()]
+    questions = [p.question for name in config.heldout for p in ctx.sources[name].problems("heldout")]
     steps = [Counts("dedup"), Counts("near dedup"), Counts("decontaminate")]
     with Ledger(ctx.directory / REJECTED, max_characters=sys.maxsize) as ledger:
         admitted = chain.from_iterable(_admitted(stream, config, ctx, ledger) for stream in streams)
@@ -67,9 +67,9 @@ def run(config: CurateConfig, ctx: StageContext) -> None:
     ctx.counts.update(ledger.counts(), heldout_problems=len(questions))
 
 
-def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[Stream]:
+def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
     """The streams of a source. With grading the quality is settled later, and `mq` until then."""
-    return open_streams(name, ctx.sources, "mq" if config.grading else config.quality[name], ctx.seed)
+    return ctx.sources[name].documents("mq" if config.grading else config.quality[name], ctx.seed)
 
 
 def _near_unique(
@@ -89,7 +89,7 @@ def _near_unique(
     yield from near_unique(read_documents(path), first, ids, counts, ledger)
 
 
-def _admitted(stream: Stream, config: CurateConfig, ctx: StageContext, ledger: Ledger) -> Iterator[Document]:
+def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, ledger: Ledger) -> Iterator[Document]:
     """The documents of a stream, before they are compared with others."""
     counts = Counts(f"admit {stream.source}")
     with ctx.progress.track(stream.source, stream.n_pieces, stream.unit) as task:
@@ -127,19 +127,24 @@ def _identified(documents: Iterator[Document]) -> Iterator[Document]:
         yield document | {"id": identity if seen[identity] == 1 else f"{identity}#{seen[identity]}"}
 
 
-def _check_names(streams: list[Stream]) -> None:
+def _check_names(streams: list[DocumentStream]) -> None:
     seen: set[str] = set()
     for stream in streams:
         if stream.source in seen:
-            raise UserError(f"sources.{stream.source}: damaged puzzle pages bear this name already; rename the source")
+            raise UserError(f"sources.{stream.source}: another source writes documents under this name; rename it")
         seen.add(stream.source)
 
 
 def _write_provenance(config: CurateConfig, ctx: StageContext) -> None:
-    sources = [ctx.sources[name] for name in config.sources]
-    parts: list[stdlib.Part] = [source.part for source in sources if isinstance(source, StdlibSource)]
-    if parts:
-        write_json(ctx.directory / PROVENANCE, stdlib.provenance(stdlib.root(), parts))
+    """What the sources say of where their documents come from, the files of all together."""
+    merged: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    for name in config.sources:
+        found = ctx.sources[name].provenance()
+        files |= found.get("files", {})
+        merged |= found
+    if merged:
+        write_json(ctx.directory / PROVENANCE, merged | {"files": dict(sorted(files.items()))})
 
 
 def _clear(directory: Path) -> None:

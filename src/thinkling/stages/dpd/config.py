@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import StageConfig
+from thinkling.stages.base import Need, StageConfig
+from thinkling.stages.problems import ProblemsConfig
 from thinkling.train.config import OptimizerConfig
 
 
@@ -16,12 +17,6 @@ class PairsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    source: str
-    """A source of type `tasks`."""
-    problems_per_family: int = Field(ge=1)
-    """Distinct training problems a family; a part of them becomes pairs."""
-    also: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    """Further sources of type `tasks` → problems a family. The teacher must know them too."""
     student_samples: int = Field(default=4, ge=1)
     """Samples a problem from the entering checkpoint."""
     teacher_samples: int = Field(default=2, ge=1)
@@ -39,11 +34,6 @@ class PairsConfig(BaseModel):
     """Tokens that a model may write a sample; what a tool writes does not count."""
     batch_size: int = Field(default=128, ge=1)
     """Sequences decoded at once."""
-
-    @property
-    def sources(self) -> dict[str, int]:
-        """Every source → problems a family."""
-        return {self.source: self.problems_per_family, **self.also}
 
 
 class WeightsConfig(BaseModel):
@@ -71,7 +61,9 @@ class DpdConfig(StageConfig):
     """Dual preference distillation (RECIPE.md §5): DPO and two token-level distillations in one loss."""
 
     kind: Literal["dpd"]
-    pairs: PairsConfig
+    problems: list[ProblemsConfig] = Field(min_length=1)
+    """Problems that student and teacher are asked; some of them become pairs. The teacher must know them all."""
+    pairs: PairsConfig = Field(default_factory=PairsConfig)
     weights: WeightsConfig = Field(default_factory=WeightsConfig)
     beta: float = Field(default=0.1, gt=0)
     """Of the DPO term (feasibility.md §7b; unknown in the recipe)."""
@@ -117,13 +109,8 @@ class DpdConfig(StageConfig):
         """Whether the teacher takes part in the loss."""
         return bool(self.weights.kl_positive or self.weights.kl_negative) or self.holds
 
-    def source_names(self) -> list[str]:
-        return list(self.pairs.sources)
+    def needs(self) -> list[Need]:
+        return [Need("problems.source", p.source, "problems") for p in self.problems]
 
-    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
-        """Further sources are dropped; None where it is the first."""
-        kept = {name: n for name, n in self.pairs.also.items() if name not in sources}
-        dropped = [f"pairs.also.{name}" for name in self.pairs.also if name not in kept]
-        if self.pairs.source in sources:
-            return None, []
-        return self.model_copy(update={"pairs": self.pairs.model_copy(update={"also": kept})}), dropped
+    def judges(self) -> list[str]:
+        return [p.source for p in self.problems]

@@ -20,7 +20,6 @@ from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import sample_and_score
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
-from thinkling.puzzles.problemset import generate
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.dpd.batches import PairBatch, PairOrder, pack_pairs
@@ -37,7 +36,6 @@ from thinkling.stages.dpd.pairs import (
     solved_by,
     write_pairs,
 )
-from thinkling.stages.sources import TasksSource
 from thinkling.stages.training import train_to_directory
 from thinkling.tasks.problem import Problem
 from thinkling.train.parallel import Parallel, setup
@@ -82,7 +80,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
         raise UserError(
             f"batch_pairs {config.batch_pairs}: there are only {len(pairs)} pairs ({reasons}); lower it, or take more "
-            "problems_per_family"
+            "problems (n_problems)"
         )
     if config.weights.dpo:
         pairs = with_references(config, ctx.directory / FILE, pairs, models, parallel)
@@ -125,13 +123,11 @@ def load_models(ctx: StageContext, parallel: Parallel) -> Models:
 
 def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
     """Training problems, source after source, family after family."""
-    found: list[Problem] = []
-    for name, per_family in config.pairs.sources.items():
-        source = ctx.sources[name]
-        if not isinstance(source, TasksSource):
-            raise UserError(f"stages.{ctx.name}.pairs.source: {name!r} is of type {source.type}, not tasks")
-        found += generate(source.families, "train", per_family, ctx.seed)
-    return found
+    return [
+        problem
+        for p in config.problems
+        for problem in ctx.sources[p.source].problems("train", p.n_problems, ctx.seed, p.families)
+    ]
 
 
 def sample(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from thinkling.stages.base import StageConfig
+from thinkling.stages.base import Need, StageConfig
 
 
 class TaskSetConfig(BaseModel):
@@ -16,7 +16,7 @@ class TaskSetConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """A source of type `tasks`; its held-out problems are used, all families."""
+    """A source that offers problems; its held-out ones are used."""
     form: Literal["chat", "document"] = "chat"
     """`chat`: a user turn is answered; `document`: a page is continued, the only form that a base model has seen."""
 
@@ -43,11 +43,8 @@ class EvaluateConfig(StageConfig):
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
     """`baseline`: an earlier evaluation; the graded task sets that both have are compared sample by sample."""
 
-    def source_names(self) -> list[str]:
-        return sorted({t.source for t in self.task_sets.values()})
+    def needs(self) -> list[Need]:
+        return [Need(f"task_sets.{name}.source", t.source, "problems") for name, t in self.task_sets.items()]
 
-    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
-        """Task sets of these sources are dropped."""
-        kept = {name: task_set for name, task_set in self.task_sets.items() if task_set.source not in sources}
-        dropped = [f"task_sets.{name}" for name in self.task_sets if name not in kept]
-        return (self.model_copy(update={"task_sets": kept}) if kept else None), dropped
+    def judges(self) -> list[str]:
+        return [t.source for t in self.task_sets.values()]

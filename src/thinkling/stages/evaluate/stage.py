@@ -21,7 +21,6 @@ from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.evaluate import grades
 from thinkling.stages.evaluate.config import EvaluateConfig
-from thinkling.stages.sources import TasksSource
 from thinkling.tasks.problem import Problem
 from thinkling.verify.preference import is_graded
 
@@ -29,14 +28,14 @@ from thinkling.verify.preference import is_graded
 def run(config: EvaluateConfig, ctx: StageContext) -> None:
     """Scores the model on every task set; goes on after the last finished chunk of samples.
 
-    Raises UserError if a task set's source holds no problems, a rule grades only some of them, the baseline does not
+    Raises UserError if a rule grades only some of them, the baseline does not
     fit, or a verifier failed: then there is no score.
     """
     torch.set_num_threads(ctx.threads)
     directory = ctx.inputs["model"].model_dir
     tokenizer, template = Tokenizer.load(directory), load_chat_template(directory)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    problems = {name: _problems(config, ctx, name) for name in config.task_sets}
+    problems = {name: ctx.sources[t.source].problems("heldout") for name, t in config.task_sets.items()}
     graded = {name: _is_graded(config, ctx, name, found) for name, found in problems.items()}
     baseline = ctx.inputs.get("baseline")
     if baseline is not None and not any(graded.values()):
@@ -73,16 +72,6 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
                 entry["win_rate"] = _against(ctx, name, baseline, rows)
         scores.append({**entry, **asdict(score)})
     write_json(ctx.directory / "scores.json", scores)
-
-
-def _problems(config: EvaluateConfig, ctx: StageContext, name: str) -> list[Problem]:
-    source = ctx.sources[config.task_sets[name].source]
-    if not isinstance(source, TasksSource):
-        raise UserError(
-            f"stages.{ctx.name}.task_sets.{name}.source: {config.task_sets[name].source!r} is of type {source.type}, "
-            "not tasks"
-        )
-    return source.heldout()
 
 
 def _is_graded(config: EvaluateConfig, ctx: StageContext, name: str, problems: Sequence[Problem]) -> bool:

@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
         ("family", pa.string()),
         ("question", pa.string()),
         ("drafter", pa.int32()),
-        ("corrupted", pa.bool_()),
+        ("noisy", pa.bool_()),
         ("checklist_version", pa.int32()),
         ("checklist", pa.list_(pa.string())),
         ("rounds", pa.list_(_ROUND)),
@@ -81,7 +81,7 @@ def _row(job: Job, found: Mapping[tuple[str, int], Outcome], version: int) -> di
         "family": job.asked.family,
         "question": job.asked.question,
         "drafter": job.drafter,
-        "corrupted": job.corrupted,
+        "noisy": job.noisy,
         "checklist_version": version,
         "checklist": job.items,
         "rounds": rounds,
@@ -97,7 +97,7 @@ def quality(
 ) -> dict[str, Any]:
     """How good each role was, by the verifier: for the report, never for keeping.
 
-    `drafts`, `damaged_drafts`, `final` and `kept`: how many, and how many of them right. `critic`: judged solutions by
+    `drafts`, `noisy_drafts`, `final` and `kept`: how many, and how many of them right. `critic`: judged solutions by
     whether all items were met and whether the answer is right; `revisions`: wrong solutions that were revised, and
     those whose revision is right.
     """
@@ -120,8 +120,8 @@ def quality(
         return {"n": len(chosen), "right": sum(right(job, 0) for job in chosen)}
 
     return {
-        "drafts": first([job for job in drafted if not job.corrupted]),
-        "damaged_drafts": first([job for job in drafted if job.corrupted]),
+        "drafts": first([job for job in drafted if not job.noisy]),
+        "noisy_drafts": first([job for job in drafted if job.noisy]),
         "final": _last(drafted, found),
         "kept": {"n": len(kept), "right": sum(outcome is Outcome.RIGHT for outcome in kept.values())},
         "critic": dict(sorted(critic.items())),

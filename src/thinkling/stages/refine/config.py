@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from thinkling.stages.base import StageConfig
+from thinkling.errors import UserError
+from thinkling.plugins import Registry
+from thinkling.stages.base import Need, StageConfig
+from thinkling.stages.problems import ProblemsConfig
 
+if TYPE_CHECKING:
+    from thinkling.stages.refine.style import Style
+
+STYLES = Registry("style of refine", "thinkling.refine_styles", {"words": "thinkling.stages.refine.words:Words"})
 INPUTS = ("refiner", "student", "teacher")
 
 
@@ -43,24 +50,12 @@ class BackendConfig(BaseModel):
         return self
 
 
-class ProblemsConfig(BaseModel):
-    """What is asked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    source: str
-    """A source of type `tasks`."""
-    problems_per_family: int = Field(ge=1)
-    """Distinct training problems a family; each is one job."""
-    families: list[str] | None = Field(default=None, min_length=1)
-    """Families of the source that are taken; all of them where not set. Those with a tool have no roles in symbols."""
-
-
 class RefineConfig(StageConfig):
     """Solution refinement and chain reconstruction (RECIPE.md §4)."""
 
     kind: Literal["refine"]
     problems: ProblemsConfig
+    """What is asked; each problem is one job."""
     drafters: list[BackendConfig] = Field(min_length=1)
     """Teacher(s) and the current model; jobs take them in turn."""
     checklist: BackendConfig
@@ -71,13 +66,11 @@ class RefineConfig(StageConfig):
     """Rewrites a solution after the critique that found most fault with it."""
     chain: BackendConfig
     """Chain completion: prompt and final solution → summary of the reasoning, then the chain that leads there."""
-    style: Literal["words", "symbols"] = "words"
-    """How the roles are asked and answer: in words (stages/refine/words.py), or in the short forms of
-    puzzles/refinement.py that a model of 0.3M parameters learns."""
-    corrupted: float = Field(default=0.0, ge=0, le=1)
-    """Share of drafts that are damaged in their own text, so that there is something to refine. Seen by no role."""
-    corrupted_characters: float = Field(default=0.2, gt=0, le=1)
-    """Share of a damaged draft's digits, capitals and operators that are replaced."""
+    style: str = "words"
+    """How the roles are asked and how they answer: `words` for models that follow instructions, or the name of an entry
+    point in the group `thinkling.refine_styles`."""
+    style_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of that style; `words` has none."""
     rounds: int = Field(default=3, ge=0)
     """Revisions a job at most."""
     patience: int = Field(default=2, ge=1)
@@ -109,9 +102,25 @@ class RefineConfig(StageConfig):
                 raise ValueError(f"{field}.input: {backend.input!r} is not in inputs; name a stage there")
         return self
 
-    def source_names(self) -> list[str]:
-        return [self.problems.source]
+    @model_validator(mode="after")
+    def _style_is_there(self) -> RefineConfig:
+        try:
+            self.make_style()
+        except UserError as error:
+            raise ValueError(f"style: {error}") from error
+        except (TypeError, ValidationError) as error:
+            detail = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+            field = ".".join(map(str, ("style_options", *detail["loc"])))
+            raise ValueError(f"{field}: {detail['msg']}") from error
+        return self
 
-    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
-        """None where it refines such problems: its audit judges every solution."""
-        return (None if self.problems.source in sources else self), []
+    def make_style(self) -> Style:
+        """The style with its options. Raises UserError, TypeError or ValidationError if either is wrong."""
+        return STYLES.resolve(self.style)(**self.style_options)
+
+    def needs(self) -> list[Need]:
+        return [Need("problems.source", self.problems.source, "problems")]
+
+    def judges(self) -> list[str]:
+        """Its audit judges every solution."""
+        return [self.problems.source]

@@ -54,7 +54,8 @@ class Job:
 
     asked: Asked
     drafter: int
-    corrupted: bool = False
+    noisy: bool = False
+    """Whether the style damaged its draft."""
     items: list[str] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     end: str | None = None

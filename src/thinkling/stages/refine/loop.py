@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from thinkling.generate.engine import Sampling
 from thinkling.generate.replies import Replier, Reply
-from thinkling.puzzles.corruption import corrupt_text
 from thinkling.seeds import derive
 from thinkling.stages.refine.config import BackendConfig, RefineConfig
 from thinkling.stages.refine.events import Events, Question
@@ -25,7 +22,7 @@ class Loop:
     def run(self, asked: Sequence[Asked], first: int, events: Events) -> list[Job]:
         """Jobs of a chunk, ended, each with its chain or the reason against it. `first`: number of the first job."""
         jobs = [
-            Job(one, (first + i) % len(self.config.drafters), self._chance(one) < self.config.corrupted)
+            Job(one, (first + i) % len(self.config.drafters), self.style.is_noisy(self.seed, one.key))
             for i, one in enumerate(asked)
         ]
         self._draft(jobs, events)
@@ -46,7 +43,7 @@ class Loop:
             if solution is None:
                 job.end = "draft_unreadable"
                 continue
-            job.rounds.append(Round(self._damaged(solution, job.asked) if job.corrupted else solution))
+            job.rounds.append(Round(self.style.damaged(solution, self.seed, job.asked.key) if job.noisy else solution))
 
     def _checklist(self, jobs: list[Job], events: Events) -> None:
         def prompt(job: Job) -> str:
@@ -139,16 +136,6 @@ class Loop:
             )
             found |= dict(zip(mine, replies, strict=True))
         return [found[i] for i in range(len(questions))]
-
-    def _chance(self, asked: Asked) -> float:
-        return random.Random(derive(self.seed, "corrupted", asked.key)).random()
-
-    def _damaged(self, solution: Solution, asked: Asked) -> Solution:
-        """The draft with some of its own symbols replaced; the right answer plays no part in it."""
-        rng = random.Random(derive(self.seed, "damage", asked.key))
-        share = self.config.corrupted_characters
-        working, answer = corrupt_text(solution.working, rng, share), corrupt_text(solution.answer, rng, share)
-        return replace(solution, working=working, answer=answer)
 
 
 def whole(reply: Reply) -> str:

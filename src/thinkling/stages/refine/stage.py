@@ -11,8 +11,6 @@ from thinkling.data.conversations import Conversation, write_conversations
 from thinkling.errors import UserError
 from thinkling.generate.client import ServedModel
 from thinkling.generate.replies import LocalModel, Replier
-from thinkling.puzzles import refinement
-from thinkling.puzzles.problemset import generate
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine.audit import FILE, outcome_of, outcomes, quality, write_jobs
 from thinkling.stages.refine.config import RefineConfig
@@ -20,9 +18,6 @@ from thinkling.stages.refine.events import Events
 from thinkling.stages.refine.jobs import Asked, Job
 from thinkling.stages.refine.loop import Loop, final
 from thinkling.stages.refine.style import Style
-from thinkling.stages.refine.symbols import Symbols
-from thinkling.stages.refine.words import Words
-from thinkling.stages.sources import TasksSource
 from thinkling.tasks.problem import Problem
 from thinkling.verify.verdict import Outcome
 
@@ -33,9 +28,9 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
     Raises UserError for a source, family, model or server that is not there, and where nothing at all is kept.
     """
     torch.set_num_threads(ctx.threads)
-    problems = {problem.id: problem for problem in chosen_problems(config, ctx)}
+    style = config.make_style()
+    problems = {problem.id: problem for problem in chosen_problems(config, ctx, style)}
     asked = [Asked.of(problem, ctx.seed, config.checklist_version) for problem in problems.values()]
-    style: Style = Symbols() if config.style == "symbols" else Words()
     loop = Loop(config, style, backends(config, ctx), ctx.seed)
     jobs: list[Job] = []
     with ctx.progress.track(ctx.name, len(asked), "jobs") as task:
@@ -46,21 +41,13 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
     finish(config, ctx, jobs, problems)
 
 
-def chosen_problems(config: RefineConfig, ctx: StageContext) -> list[Problem]:
-    """Training problems, family after family, mixed by id so that a chunk holds them all."""
-    wanted, where = config.problems, f"stages.{ctx.name}.problems"
-    source = ctx.sources[wanted.source]
-    if not isinstance(source, TasksSource):
-        raise UserError(f"{where}.source: {wanted.source!r} is of type {source.type}, not tasks")
-    for family in wanted.families or source.families:
-        if family not in source.families:
-            raise UserError(f"{where}.families: {wanted.source} has no {family!r}; it has {', '.join(source.families)}")
-        if config.style == "symbols" and family not in refinement.FAMILIES:
-            raise UserError(
-                f"{where}.families: {family!r} has no roles in symbols; name some of {', '.join(refinement.FAMILIES)}"
-            )
-    families = {family: source.families[family] for family in wanted.families or source.families}
-    found = generate(families, "train", wanted.problems_per_family, ctx.seed)
+def chosen_problems(config: RefineConfig, ctx: StageContext, style: Style) -> list[Problem]:
+    """Training problems, mixed by id so that a chunk holds all families."""
+    wanted = config.problems
+    found = ctx.sources[wanted.source].problems("train", wanted.n_problems, ctx.seed, wanted.families)
+    for family in dict.fromkeys(problem.family for problem in found):
+        if (reason := style.refuses(family)) is not None:
+            raise UserError(f"stages.{ctx.name}.problems.families: {family!r}: {reason}")
     return sorted(found, key=lambda problem: problem.id)
 
 

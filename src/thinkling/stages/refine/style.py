@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from thinkling.generate.replies import Reply
+if TYPE_CHECKING:
+    from thinkling.generate.replies import Reply
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,18 @@ class Chain:
 
 class Style(Protocol):
     """Prompts, and readers that give None where a reply is not in form: a reply is never guessed at."""
+
+    def refuses(self, family: str) -> str | None:
+        """Why it cannot serve problems of this family; None if it can."""
+        ...
+
+    def is_noisy(self, seed: int, key: str) -> bool:
+        """Whether a job's draft is damaged on purpose, so that there is something to refine. Never, outside demos."""
+        ...
+
+    def damaged(self, solution: Solution, seed: int, key: str) -> Solution:
+        """A noisy job's draft after the damage. The right answer plays no part in it."""
+        ...
 
     def draft(self, reply: Reply) -> Solution | None: ...
     def checklist_prompt(self, question: str) -> str: ...

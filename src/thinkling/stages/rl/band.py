@@ -176,6 +176,6 @@ def check(stage: str, source: str, rows: Sequence[PassRate], band: BandConfig) -
     raise UserError(
         f"stages.{stage}.band: {kept} of {len(rows)} problems of {source!r} have a pass rate strictly between "
         f"{band.low} and {band.high}, min_prompts is {band.min_prompts}; problems by right samples of "
-        f"{band.samples}: {bars}{tail}. Raise problems_per_family, take problems nearer to what the model can do, or "
+        f"{band.samples}: {bars}{tail}. Raise n_problems, take problems nearer to what the model can do, or "
         "lower min_prompts"
     )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import StageConfig
+from thinkling.stages.base import Need, StageConfig
+from thinkling.stages.problems import ProblemsConfig
 from thinkling.train.config import OptimizerConfig
 
 
-class ProblemsConfig(BaseModel):
-    """Problems of one source, and how completions of them are rewarded."""
+class RewardedProblemsConfig(ProblemsConfig):
+    """Problems of one source, and how completions of them are rewarded. The band keeps some of them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    source: str
-    """A source of type `tasks`; training problems are drawn from it."""
-    problems_per_family: int = Field(ge=1)
-    """Distinct training problems a family whose pass rate is measured; the band keeps some of them."""
     share: float = Field(default=1.0, gt=0)
     """Weight of this source among all: groups are dealt by it, exactly over any stretch of steps."""
     reward: Literal["verdict", "preference"] = "verdict"
@@ -52,7 +47,7 @@ class RlConfig(StageConfig):
     """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
 
     kind: Literal["rl"]
-    problems: list[ProblemsConfig] = Field(min_length=1)
+    problems: list[RewardedProblemsConfig] = Field(min_length=1)
     band: BandConfig = Field(default_factory=BandConfig)
     steps: int = Field(ge=1)
     """Rollout batches; each gives `updates_per_batch` updates."""
@@ -122,9 +117,8 @@ class RlConfig(StageConfig):
             raise ValueError("problems: a source is named twice")
         return self
 
-    def source_names(self) -> list[str]:
-        return sorted({p.source for p in self.problems})
+    def needs(self) -> list[Need]:
+        return [Need("problems.source", p.source, "problems") for p in self.problems]
 
-    def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
-        """None where it trains on such problems: what else it trains on is there to hold what the model knows."""
-        return (None if any(p.source in sources for p in self.problems) else self), []
+    def judges(self) -> list[str]:
+        return [p.source for p in self.problems]

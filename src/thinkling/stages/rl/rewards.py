@@ -1,6 +1,7 @@
 """Rewards of groups. A verdict is not a reward: only right and wrong become numbers; a preference is one already.
 
-A further kind of reward is a function of this type, named in `ProblemsConfig.reward` and returned by `reward_of`.
+A further kind of reward is a function of this type, named in `RewardedProblemsConfig.reward` and returned by
+`reward_of`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 from thinkling.generate.pairwise import Comparison, PairwiseModel
 from thinkling.generate.rollouts import Rollout
-from thinkling.stages.rl.config import ProblemsConfig
+from thinkling.stages.rl.config import RewardedProblemsConfig
 from thinkling.tasks.problem import Problem
 from thinkling.verify.preference import Preference, grade, is_graded, win
 from thinkling.verify.verdict import Outcome, read_answer
@@ -75,7 +76,7 @@ def answer_of(rollout: Rollout) -> str | None:
     return None if rollout.finish_reason == "length" else read_answer(rollout.text)
 
 
-def reward_of(config: ProblemsConfig, judge: PairwiseModel | None, references: Mapping[str, str]) -> Reward:
+def reward_of(config: RewardedProblemsConfig, judge: PairwiseModel | None, references: Mapping[str, str]) -> Reward:
     """The reward that a source's problems are given."""
     if config.reward == "verdict":
         return verdict_rewards

@@ -10,21 +10,18 @@ import torch
 
 from thinkling.data.chat_template import ChatTemplate, load_chat_template
 from thinkling.data.tokenizer import Tokenizer
-from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
 from thinkling.generate.native import NativeEngine
 from thinkling.generate.pairwise import PairwiseModel
 from thinkling.model.huggingface import load_pretrained
-from thinkling.puzzles.problemset import generate
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import band
 from thinkling.stages.rl.collect import Collector, Rollouts
-from thinkling.stages.rl.config import RlConfig
+from thinkling.stages.rl.config import RewardedProblemsConfig, RlConfig
 from thinkling.stages.rl.grpo import NOTHING, LossBatch, loss_batches, objective_of
 from thinkling.stages.rl.prompts import Pool, Prompts
 from thinkling.stages.rl.rewards import reward_of
-from thinkling.stages.sources import TasksSource
 from thinkling.stages.training import METRICS, train_to_directory
 from thinkling.tasks.problem import Problem
 from thinkling.train.parallel import Parallel
@@ -35,7 +32,7 @@ from thinkling.train.trainer import StepMetrics
 def run(config: RlConfig, ctx: StageContext) -> None:
     """Trains on problems inside the band and exports the model.
 
-    Raises UserError if a source is not of type tasks, or its band holds fewer than `min_prompts` problems.
+    Raises UserError if the band of a source holds fewer than `min_prompts` problems.
     """
     torch.set_num_threads(ctx.threads)
     start = ctx.inputs["model"].model_dir
@@ -80,7 +77,7 @@ def make_pools(
     judge: PairwiseModel | None = None,
 ) -> list[Pool]:
     """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already."""
-    problems = {p.source: _problems(ctx, p.source, p.problems_per_family) for p in config.problems}
+    problems = {p.source: _problems(ctx, p) for p in config.problems}
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
     if not path.exists():
         sampling = Sampling(config.temperature, config.top_p)
@@ -168,11 +165,9 @@ def schedule(config: RlConfig) -> Schedule:
     return Schedule([Segment(steps=k, lr_start=a, lr_end=b) for k, a, b in parts if k])
 
 
-def _problems(ctx: StageContext, name: str, per_family: int) -> list[Problem]:
-    source = ctx.sources[name]
-    if not isinstance(source, TasksSource):
-        raise UserError(f"stages.{ctx.name}.problems: source {name!r} is of type {source.type}, not tasks")
-    return generate(source.families, "train", per_family, derive(ctx.seed, "problems", name))
+def _problems(ctx: StageContext, wanted: RewardedProblemsConfig) -> list[Problem]:
+    seed = derive(ctx.seed, "problems", wanted.source)
+    return ctx.sources[wanted.source].problems("train", wanted.n_problems, seed, wanted.families)
 
 
 def _band_counts(rows: Sequence[band.PassRate]) -> dict[str, Any]:

@@ -5,39 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import StageConfig
+from thinkling.stages.base import Need, StageConfig
 from thinkling.train.config import OptimizerConfig
 
 
 class ExamplesConfig(BaseModel):
-    """Problems as conversations: worked, and imperfect on purpose; or in the roles of refine."""
+    """Training conversations of one source."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """A source of type `tasks`."""
-    problems_per_family: int = Field(ge=1)
-    """Distinct training problems a family."""
+    """A source that offers conversations: given ones, or problems with their solutions."""
+    n_examples: int | None = Field(default=None, ge=1)
+    """Conversations, drawn evenly over the families; all that the source has if not set."""
     families: list[str] | None = Field(default=None, min_length=1)
-    """Families of the source that are taken; all of them where not set."""
-    without_trace: float = Field(default=0.0, ge=0, le=1)
-    """Share of examples that answer at once."""
-    corrupted: float = Field(default=0.0, ge=0, le=1)
-    """Share of the traces that are damaged."""
-    corrupted_characters: float = Field(default=0.15, gt=0, le=1)
-    """Share of a damaged trace's characters that are replaced."""
-    roles: dict[Literal["checklist", "evaluate", "revise", "chain"], PositiveFloat] | None = Field(
-        default=None, min_length=1
-    )
-    """Role of refine → weight. Each problem then teaches one role, drawn by weight, in place of how it is solved."""
-
-    @model_validator(mode="after")
-    def _roles_or_traces(self) -> ExamplesConfig:
-        if self.roles and (self.without_trace or self.corrupted):
-            raise ValueError("roles: such examples have no trace; leave without_trace and corrupted out")
-        return self
+    """Families of the source that are taken; all of them if not set."""
 
 
 class SftConfig(StageConfig):
@@ -45,7 +29,7 @@ class SftConfig(StageConfig):
 
     kind: Literal["sft"]
     examples: ExamplesConfig | list[ExamplesConfig] = Field(default_factory=list)
-    """Problems of the recipe's sources: one mapping, or a list of them."""
+    """What the recipe's sources offer to learn from: one mapping, or a list of them."""
     epochs: float = Field(gt=0)
     """Passes over examples and conversations."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -79,5 +63,5 @@ class SftConfig(StageConfig):
             raise ValueError("examples: missing; give some, or name a stage in inputs.conversations")
         return self
 
-    def source_names(self) -> list[str]:
-        return list(dict.fromkeys(examples.source for examples in self.example_sets))
+    def needs(self) -> list[Need]:
+        return [Need("examples.source", examples.source, "conversations") for examples in self.example_sets]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,15 +14,10 @@ from thinkling.data.packing import PackedBatch, pack_conversations
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.model.huggingface import load_pretrained
-from thinkling.puzzles import refinement
-from thinkling.puzzles.examples import Message, example
-from thinkling.puzzles.problemset import generate
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
-from thinkling.stages.sft.config import ExamplesConfig, SftConfig
-from thinkling.stages.sources import TasksSource
+from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.training import train_to_directory
-from thinkling.tasks.problem import Problem
 from thinkling.train.parallel import setup
 from thinkling.train.schedule import Schedule, Segment
 
@@ -91,40 +85,10 @@ def run(config: SftConfig, ctx: StageContext) -> None:
 
 
 def make_conversations(config: SftConfig, ctx: StageContext) -> Iterator[Conversation]:
-    """The examples, one a problem: set after set, in the order of the families."""
+    """What the sources offer, in the order of the recipe."""
     for number, wanted in enumerate(config.example_sets):
         seed = derive(ctx.seed, "examples", number) if number else ctx.seed
-        for problem in problems(wanted, ctx, seed):
-            yield Conversation(
-                id=problem.id,
-                messages=messages_of(problem, wanted, seed),
-                source=f"{wanted.source}/{problem.family}",
-                problem_id=problem.id,
-            )
-
-
-def problems(wanted: ExamplesConfig, ctx: StageContext, seed: int) -> list[Problem]:
-    """Training problems of a set of examples. Raises UserError for a source or a family that is not there."""
-    where = f"stages.{ctx.name}.examples"
-    source = ctx.sources[wanted.source]
-    if not isinstance(source, TasksSource):
-        raise UserError(f"{where}.source: {wanted.source!r} is of type {source.type}, not tasks")
-    chosen = wanted.families or list(source.families)
-    for family in chosen:
-        if family not in source.families:
-            raise UserError(f"{where}.families: {wanted.source} has no {family!r}; it has {', '.join(source.families)}")
-        if wanted.roles and family not in refinement.FAMILIES:
-            raise UserError(f"{where}.families: {family!r} has no roles; name some of {', '.join(refinement.FAMILIES)}")
-    families = {family: source.families[family] for family in chosen}
-    return generate(families, "train", wanted.problems_per_family, seed)
-
-
-def messages_of(problem: Problem, wanted: ExamplesConfig, seed: int) -> list[Message]:
-    """What a problem teaches: how it is solved, or a role of refine."""
-    if wanted.roles:
-        rng = random.Random(derive(seed, "role", problem.id))
-        return refinement.conversation(problem, wanted.roles, rng)
-    return example(problem, seed, wanted.without_trace, wanted.corrupted, wanted.corrupted_characters)
+        yield from ctx.sources[wanted.source].conversations(wanted.n_examples, seed, wanted.families)
 
 
 def given_conversations(ctx: StageContext) -> list[Conversation]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thinkling.errors import UserError
-from thinkling.stages.curate import stdlib
+from thinkling.sources import python_stdlib as stdlib
 
 
 @pytest.fixture

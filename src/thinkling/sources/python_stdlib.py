@@ -17,9 +17,10 @@ import sysconfig
 import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from thinkling.errors import UserError
+from thinkling.sources.base import DocumentStream, Matter, Offer, Quality, Source
 
 Part = Literal["code", "docstrings", "topics"]
 TOPICS = "pydoc_data/topics.py"
@@ -36,6 +37,43 @@ class Text(NamedTuple):
     text: str
     problem: str | None = None
     """Why the text is no document, where it is none."""
+
+
+class StdlibSource(Source):
+    """Text that every Python brings along: offline, versioned, free to use."""
+
+    type: Literal["python_stdlib"]
+    part: Part
+    """`code`: the `.py` files under sysconfig's stdlib path, without tests and site-packages; `docstrings`: the
+    docstrings in them; `topics`: the language reference in pydoc_data.topics."""
+
+    offers: ClassVar[frozenset[Offer]] = frozenset({"documents"})
+
+    def digests(self) -> dict[str, Any]:
+        return provenance(root(), [self.part])
+
+    def provenance(self) -> dict[str, Any]:
+        return self.digests()
+
+    def summary(self) -> str:
+        return f"{len(files(self.part, root()))} files"
+
+    def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
+        from thinkling.data.readers import RawRecord
+
+        library = root()
+        names = files(self.part, library)
+
+        def read(file: str) -> Iterator[RawRecord]:
+            for text in texts(self.part, library, file):
+                origin = f"{self.name}/{text.key}"
+                if text.problem:
+                    yield RawRecord({}, origin, text.problem, text.text)
+                else:
+                    yield RawRecord({"id": text.key, "text": text.text}, origin)
+
+        matter: Matter = "code" if self.part == "code" else "prose"
+        return [DocumentStream(self.name, self.name, quality, map(read, names), len(names), "files", matter=matter)]
 
 
 def root() -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thinkling.errors import UserError
-from thinkling.tasks.mbpp import read_mbpp
+from thinkling.sources.mbpp import read_mbpp
 
 RECORD = {
     "text": "Write a function to add.\r\n", "code": "def add(a, b):\r\n  return a + b", "task_id": 7,

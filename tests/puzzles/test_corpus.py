@@ -5,27 +5,28 @@ from collections import Counter
 import pytest
 
 from thinkling.errors import UserError
+from thinkling.puzzles.corpus import pages
 from thinkling.puzzles.pages import document
 from thinkling.puzzles.problemset import generate
-from thinkling.stages.curate.pages import pages
-from thinkling.stages.sources import PagesSource, TasksSource
+from thinkling.puzzles.sources import PuzzlePagesSource, PuzzlesSource
 from thinkling.tasks.problem import Problem
 
-TASKS = TasksSource(type="tasks", families={"sum": {}, "sort": {"max_length": 6}})
+PUZZLES = PuzzlesSource(type="puzzles", families={"sum": {}, "sort": {"max_length": 6}}).bind("puzzles", {})
 
 
-def source(**fields: object) -> PagesSource:
-    return PagesSource.model_validate({"type": "puzzle_pages", "tasks": "puzzles", "pages_per_family": 40} | fields)
+def source(**fields: object) -> PuzzlePagesSource:
+    given = {"type": "puzzle_pages", "puzzles": "puzzles", "pages_per_family": 40} | fields
+    return PuzzlePagesSource.model_validate(given).bind("pages", {})
 
 
 def problems(seed: int, n: int) -> dict[str, Problem]:
     from thinkling.seeds import derive
 
-    return {p.id: p for p in generate(TASKS.families, "train", n, derive(seed, "problems", "pages"))}
+    return {p.id: p for p in generate(PUZZLES.families, "train", n, derive(seed, "problems", "pages"))}
 
 
 def test_shares_are_exact_and_pages_are_what_they_say() -> None:
-    made = list(pages("pages", source(corrupted=0.25, duplicated=0.1, without_trace=0.15), TASKS, seed=3))
+    made = list(pages(source(noise_fraction=0.25, duplicate_fraction=0.1, answer_only_fraction=0.15), PUZZLES, seed=3))
     originals = [page for page in made if "-copy" not in page.key]
     assert len(made) == 2 * 40
     assert len(originals) == 2 * 36
@@ -33,7 +34,7 @@ def test_shares_are_exact_and_pages_are_what_they_say() -> None:
     kinds = Counter()
     for page in originals:
         problem = known[page.key]
-        if page.damaged:
+        if page.noisy:
             assert page.text not in (document(problem), document(problem, with_trace=False))
             assert page.text.startswith(problem.question + ":")
             kinds["damaged"] += 1
@@ -46,7 +47,7 @@ def test_shares_are_exact_and_pages_are_what_they_say() -> None:
 
 
 def test_copies_repeat_a_page_word_for_word() -> None:
-    made = list(pages("pages", source(duplicated=0.2), TASKS, seed=1))
+    made = list(pages(source(duplicate_fraction=0.2), PUZZLES, seed=1))
     texts = {page.key: page.text for page in made if "-copy" not in page.key}
     copies = [page for page in made if "-copy" in page.key]
     assert len(copies) == 16
@@ -55,18 +56,18 @@ def test_copies_repeat_a_page_word_for_word() -> None:
 
 
 def test_seed_decides_all() -> None:
-    wanted = source(corrupted=0.3, duplicated=0.1)
-    assert list(pages("pages", wanted, TASKS, 5)) == list(pages("pages", wanted, TASKS, 5))
-    assert list(pages("pages", wanted, TASKS, 5)) != list(pages("pages", wanted, TASKS, 6))
+    wanted = source(noise_fraction=0.3, duplicate_fraction=0.1)
+    assert list(pages(wanted, PUZZLES, 5)) == list(pages(wanted, PUZZLES, 5))
+    assert list(pages(wanted, PUZZLES, 5)) != list(pages(wanted, PUZZLES, 6))
 
 
 def test_shares_above_one_and_unknown_families_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"corrupted \+ duplicated \+ without_trace exceed 1"):
-        source(corrupted=0.7, without_trace=0.4)
+    with pytest.raises(ValueError, match=r"noise_fraction \+ duplicate_fraction \+ answer_only_fraction exceed 1"):
+        source(noise_fraction=0.7, answer_only_fraction=0.4)
     with pytest.raises(UserError, match=r"family_weights: 'summ' is no family"):
-        list(pages("pages", source(family_weights={"summ": 2}), TASKS, 0))
+        list(pages(source(family_weights={"summ": 2}), PUZZLES, 0))
 
 
 def test_weights_of_families_are_factors_on_their_pages() -> None:
-    family = next(iter(TASKS.families))
-    assert len(list(pages("pages", source(family_weights={family: 2}), TASKS, 0))) == 40 * (len(TASKS.families) + 1)
+    family = next(iter(PUZZLES.families))
+    assert len(list(pages(source(family_weights={family: 2}), PUZZLES, 0))) == 40 * (len(PUZZLES.families) + 1)

@@ -1,16 +1,43 @@
-"""The style `symbols`: puzzles/refinement.py, for models that the recipe trains itself."""
+"""The refine style `puzzles`: short forms that a model of 0.3M parameters learns (refinement.py)."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from thinkling.generate.replies import Reply
+from pydantic import BaseModel, ConfigDict, Field
+
 from thinkling.puzzles import refinement
+from thinkling.puzzles.corruption import corrupt_text
+from thinkling.seeds import derive
 from thinkling.stages.refine.style import Chain, Solution
 
+if TYPE_CHECKING:
+    from thinkling.generate.replies import Reply
 
-class Symbols:
-    """Implements `Style`. A solution is one line, `working.answer`."""
+
+class PuzzleStyle(BaseModel):
+    """Implements `Style`. A solution is one line, `reasoning.answer`. The fields are the style's options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    noise_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of drafts that are damaged. No role can see which."""
+    noise_strength: float = Field(default=0.2, gt=0, le=1)
+    """Fraction of a damaged draft's digits, capitals and operators that are replaced."""
+
+    def refuses(self, family: str) -> str | None:
+        known = refinement.FAMILIES
+        return None if family in known else f"the style puzzles has no roles for it; it has them for {', '.join(known)}"
+
+    def is_noisy(self, seed: int, key: str) -> bool:
+        return random.Random(derive(seed, "corrupted", key)).random() < self.noise_fraction
+
+    def damaged(self, solution: Solution, seed: int, key: str) -> Solution:
+        rng = random.Random(derive(seed, "damage", key))
+        reasoning = corrupt_text(solution.working, rng, self.noise_strength)
+        return Solution(reasoning, corrupt_text(solution.answer, rng, self.noise_strength))
 
     def draft(self, reply: Reply) -> Solution | None:
         return self.revision(_line(Solution(reply.reasoning, reply.text)))

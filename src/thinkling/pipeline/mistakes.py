@@ -1,0 +1,89 @@
+"""Mistakes in a recipe, in the words of the person who wrote it: the field, what is wrong, the cure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+
+class SourceErrors(ValueError):
+    """What is wrong with a recipe's sources, one line per mistake."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
+    """One line per mistake: the field's path as a person writes it, what is wrong, and the nearest known key.
+
+    `model`: what was read; its fields lie below `where`.
+    """
+    lines = []
+    for item in error.errors():
+        path = [str(part) for i, part in enumerate(item["loc"]) if not (i == 2 and item["loc"][0] == "stages")]
+        field = ".".join([where, *path] if where else path)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{field}: unknown key{nearest(path[-1], _siblings(model, item['loc']))}")
+        elif isinstance(cause := item.get("ctx", {}).get("error"), SourceErrors):
+            lines += cause.lines
+        elif item["type"] == "value_error":
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{field}: {message}" if field else message)
+        elif item["type"] == "missing":
+            lines.append(f"{field}: missing")
+        elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            context = item.get("ctx", {})
+            key = str(context.get("discriminator")).strip("'")
+            known = context.get("expected_tags")
+            lines.append(
+                f"{field}: {key} {context['tag']!r} is unknown; known are {known}"
+                if known
+                else f"{field}: {key} is missing"
+            )
+        else:
+            shown = "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
+            lines.append(f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}")
+    return lines
+
+
+def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Known keys at the place of an unknown one, read off the schema."""
+    schema = TypeAdapter(model).json_schema()
+    node: Any = schema
+    for part in location[:-1]:
+        node = _step(schema, node, part)
+        if node is None:
+            return []
+    node = _deref(schema, node)
+    return list(node.get("properties", {}))
+
+
+def _deref(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node or "anyOf" in node:
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        else:
+            node = next((n for n in node["anyOf"] if "$ref" in n), {})
+    return node
+
+
+def _step(schema: dict[str, Any], node: dict[str, Any], part: int | str) -> dict[str, Any] | None:
+    node = _deref(schema, node)
+    if isinstance(part, int):
+        return node.get("items")
+    if "oneOf" in node:
+        reference = node["discriminator"]["mapping"].get(part)
+        return {"$ref": reference} if reference else None
+    if part in node.get("properties", {}):
+        return node["properties"][part]
+    extra = node.get("additionalProperties")
+    return extra if isinstance(extra, dict) else None
+
+
+def nearest(word: str, known: Any) -> str:
+    """`; did you mean …?`, or nothing if no known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

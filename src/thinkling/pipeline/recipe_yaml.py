@@ -1,0 +1,105 @@
+"""A recipe file as plain data: read strictly, and changed one field at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thinkling.errors import UserError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is given twice is an error: the second would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice; remove one", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a file, in which no two places share an object, not even under a YAML anchor.
+
+    Raises UserError naming the file, and the line if the YAML is at fault.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    try:
+        data = _unshared(_parse(text), ())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a recipe is a mapping, with at least `name` and `stages`")
+    return data
+
+
+def apply_override(data: dict[str, Any], override: str, known: Collection[str]) -> None:
+    """Sets exactly one field, `a.b.0.c=value` with the value read as YAML.
+
+    All parts of the path but the last must exist; `known` are top-level fields that may be missing from the file.
+    Raises UserError naming the part of the path that does not exist.
+    """
+    path, sign, text = override.partition("=")
+    if not sign or not path:
+        raise UserError(f"--set {override}: write field=value, as in --set stages.pretrain.checkpoint_every=100")
+    *parents, last = path.split(".")
+    node: Any = data
+    for depth, part in enumerate(parents):
+        key: Any = int(part) if isinstance(node, list) and part.isdigit() else part
+        existing = range(len(node)) if isinstance(node, list) else node
+        if not isinstance(node, dict | list) or key not in existing:
+            if depth == 0 and part in known and part not in data:
+                data[part] = {}
+            else:
+                raise UserError(f"--set {override}: the recipe has no {'.'.join(parents[: depth + 1])}")
+        node = node[key]
+    try:
+        value = _unshared(_parse(text), ())
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not valid YAML") from error
+    if isinstance(node, list):
+        if not last.isdigit() or int(last) >= len(node):
+            raise UserError(f"--set {override}: {'.'.join(parents)} is a list of {len(node)}")
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise UserError(f"--set {override}: {'.'.join(parents)} is a single value")
+
+
+def _parse(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _unshared(node: Any, above: tuple[int, ...]) -> Any:
+    """A copy in which every alias is an object of its own: YAML gives all aliases of an anchor the same one."""
+    if id(node) in above:
+        raise UserError("a YAML anchor contains itself; write the value out")
+    if isinstance(node, dict):
+        return {key: _unshared(value, (*above, id(node))) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_unshared(value, (*above, id(node))) for value in node]
+    return node

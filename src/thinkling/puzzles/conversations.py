@@ -1,0 +1,47 @@
+"""Training conversations made from puzzles."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from thinkling.data.conversations import Conversation
+from thinkling.errors import UserError
+from thinkling.puzzles import refinement
+from thinkling.puzzles.examples import Message, example
+from thinkling.seeds import derive
+from thinkling.tasks.problem import Problem
+
+if TYPE_CHECKING:
+    from thinkling.puzzles.sources import PuzzlesSource
+
+
+def worked(
+    source: PuzzlesSource,
+    problems: Iterable[Problem],
+    seed: int,
+    answer_only_fraction: float = 0.0,
+    noise_fraction: float = 0.0,
+    noise_strength: float = 0.15,
+) -> Iterator[Conversation]:
+    """Each problem with its solution, imperfect where asked for. One depends on seed and problem alone."""
+    for problem in problems:
+        messages = example(problem, seed, answer_only_fraction, noise_fraction, noise_strength)
+        yield _conversation(source, problem, messages)
+
+
+def in_roles(
+    source: PuzzlesSource, problems: Iterable[Problem], seed: int, roles: Mapping[refinement.Role, float]
+) -> Iterator[Conversation]:
+    """Each problem in a role of refine, drawn by weight. Raises UserError for a family that has no roles."""
+    for problem in problems:
+        if problem.family not in refinement.FAMILIES:
+            known = ", ".join(refinement.FAMILIES)
+            raise UserError(f"sources.{source.name}: family {problem.family!r} has no roles; name some of {known}")
+        rng = random.Random(derive(seed, "role", problem.id))
+        yield _conversation(source, problem, refinement.conversation(problem, roles, rng))
+
+
+def _conversation(source: PuzzlesSource, problem: Problem, messages: list[Message]) -> Conversation:
+    return Conversation(problem.id, messages, f"{source.name}/{problem.family}", problem.id)

@@ -1,0 +1,180 @@
+"""The sources of a recipe that puzzles bring along: problems, pages of text, and conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from thinkling.errors import UserError
+from thinkling.sources.base import DocumentStream, Offer, Quality, Source
+
+if TYPE_CHECKING:
+    from thinkling.data.conversations import Conversation
+    from thinkling.tasks.problem import Problem, Split
+
+NOISY_SUFFIX = "-corrupted"
+
+
+class PuzzlesSource(Source):
+    """Problems with verifiable answers, generated on the fly and split into train and held out by a hash."""
+
+    type: Literal["puzzles"]
+    families: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Family of puzzles → difficulty knobs that differ from its defaults."""
+    heldout_per_family: int = Field(default=100, ge=1)
+    """Problems per family that are only ever evaluated on."""
+    heldout_seed: int = Field(default=0, ge=0)
+    """Seed of the held-out problems: the same ones for every seed of the recipe, so that runs can be compared."""
+
+    offers: ClassVar[frozenset[Offer]] = frozenset({"problems", "conversations"})
+
+    @model_validator(mode="after")
+    def _known_families(self) -> PuzzlesSource:
+        from thinkling.puzzles.families import FAMILIES
+
+        for family, knobs in self.families.items():
+            if family not in FAMILIES:
+                raise ValueError(f"families: unknown family {family!r}; known are {', '.join(FAMILIES)}")
+            try:
+                FAMILIES[family].check(knobs)
+            except UserError as error:
+                raise ValueError(f"families: {error}") from error
+        return self
+
+    def verifiers(self) -> frozenset[str]:
+        from thinkling.puzzles.families import FAMILIES
+
+        return frozenset(FAMILIES[family].verifier for family in self.families)
+
+    def problems(
+        self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """Distinct problems, family after family. Of `n` each family has the same number, the first ones one more."""
+        from thinkling.puzzles.problemset import generate, heldout
+
+        chosen = {family: self.families[family] for family in self._chosen(families)}
+        if split == "heldout":
+            return heldout(chosen, self.heldout_per_family, self.heldout_seed)
+        if n is None:
+            raise UserError(f"sources.{self.name}: it has no end; say how many problems to take")
+        each, rest = divmod(n, len(chosen))
+        return generate(chosen, split, {f: each + (i < rest) for i, f in enumerate(chosen)}, seed)
+
+    def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
+        """Each problem with its worked solution."""
+        from thinkling.puzzles.conversations import worked
+
+        return worked(self, self.problems("train", n, seed, families), seed)
+
+    def _chosen(self, families: Sequence[str] | None) -> list[str]:
+        for family in families or ():
+            if family not in self.families:
+                raise UserError(f"sources.{self.name}: it has no family {family!r}; it has {', '.join(self.families)}")
+        return list(families or self.families)
+
+
+class PuzzleConversationsSource(Source):
+    """Conversations made from puzzles: solutions that are imperfect on purpose, or the roles of refine."""
+
+    type: Literal["puzzle_conversations"]
+    puzzles: str
+    """Name of a source of type `puzzles`, whose training problems are taken."""
+    answer_only_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of conversations that answer at once, without reasoning."""
+    noise_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of the others whose reasoning is damaged."""
+    noise_strength: float = Field(default=0.15, gt=0, le=1)
+    """Fraction of the symbols of damaged reasoning that are replaced."""
+    roles: dict[Literal["checklist", "evaluate", "revise", "chain"], PositiveFloat] | None = Field(
+        default=None, min_length=1
+    )
+    """Role of refine → weight. Each problem then teaches one role, drawn by weight, instead of its solution."""
+
+    offers: ClassVar[frozenset[Offer]] = frozenset({"conversations"})
+
+    @model_validator(mode="after")
+    def _roles_or_solutions(self) -> PuzzleConversationsSource:
+        if self.roles and (self.answer_only_fraction or self.noise_fraction):
+            raise ValueError("roles: such conversations have no solution; remove answer_only_fraction, noise_fraction")
+        return self
+
+    def references(self) -> list[str]:
+        return [self.puzzles]
+
+    def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
+        """One conversation per training problem."""
+        from thinkling.puzzles.conversations import in_roles, worked
+
+        puzzles = puzzles_of(self, self.puzzles)
+        problems = puzzles.problems("train", n, seed, families)
+        if self.roles:
+            return in_roles(puzzles, problems, seed, self.roles)
+        noise = (self.answer_only_fraction, self.noise_fraction, self.noise_strength)
+        return worked(puzzles, problems, seed, *noise)
+
+
+class PuzzlePagesSource(Source):
+    """Puzzles and their solutions as pages of plain text, some of them noisy, some repeated, as web text is."""
+
+    type: Literal["puzzle_pages"]
+    puzzles: str
+    """Name of the source of type `puzzles` whose training problems are written out."""
+    pages_per_family: int = Field(ge=1)
+    family_weights: dict[str, float] = Field(default_factory=dict)
+    """Family → factor on `pages_per_family`: what is hard to learn may have more pages. 1 if not named."""
+    noise_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of pages whose reasoning and answer are damaged."""
+    noise_strength: float = Field(default=0.25, gt=0, le=1)
+    """Fraction of the symbols of a damaged page's reasoning and answer that are replaced."""
+    duplicate_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of pages that repeat another one word for word, for deduplication to find."""
+    answer_only_fraction: float = Field(default=0.15, ge=0, le=1)
+    """Fraction of pages that give the answer alone."""
+
+    offers: ClassVar[frozenset[Offer]] = frozenset({"documents"})
+
+    @model_validator(mode="after")
+    def _fractions_fit(self) -> PuzzlePagesSource:
+        if self.noise_fraction + self.duplicate_fraction + self.answer_only_fraction > 1:
+            raise ValueError("noise_fraction + duplicate_fraction + answer_only_fraction exceed 1; lower one of them")
+        return self
+
+    def references(self) -> list[str]:
+        return [self.puzzles]
+
+    def pages_of(self, family: str) -> int:
+        """Pages of a family."""
+        return round(self.pages_per_family * self.family_weights.get(family, 1.0))
+
+    def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
+        """Two streams: the sound pages, and the noisy ones as `NAME-corrupted`, which are always `mq`."""
+        from thinkling.puzzles.corpus import pages
+
+        written = list(pages(self, puzzles_of(self, self.puzzles), seed))
+        sound = [page for page in written if not page.noisy]
+        noisy = [page for page in written if page.noisy]
+        streams = []
+        if sound:
+            streams.append(self._stream(self.name, quality, sound))
+        if noisy:
+            streams.append(self._stream(self.name + NOISY_SUFFIX, "mq", noisy))
+        return streams
+
+    def _stream(self, source: str, quality: Quality, written: Sequence[Any]) -> DocumentStream:
+        from thinkling.data.readers import RawRecord
+
+        records = ([RawRecord({"id": page.key, "text": page.text}, f"{source}/{page.key}")] for page in written)
+        problems = {page.key: page.problem for page in written}
+        return DocumentStream(
+            self.name, source, quality, records, len(written), "pages", markup=True, problems=problems
+        )
+
+
+def puzzles_of(source: Source, name: str) -> PuzzlesSource:
+    """The neighbour of type `puzzles`. Raises UserError if it is of another type."""
+    found = source.other(name)
+    if not isinstance(found, PuzzlesSource):
+        raise UserError(f"sources.{source.name}.puzzles: {name!r} is of type {found.type}, not puzzles")
+    return cast(PuzzlesSource, found)

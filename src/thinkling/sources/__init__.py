@@ -1,0 +1,1 @@
+"""Where raw material comes from: one file per type of source."""

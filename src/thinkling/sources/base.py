@@ -1,0 +1,154 @@
+"""What every source of a recipe has. A type offers text, problems, conversations or an artifact, and says which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from thinkling.errors import UserError
+from thinkling.plugins import Registry
+
+if TYPE_CHECKING:
+    from thinkling.data.artifact import Artifact
+    from thinkling.data.conversations import Conversation
+    from thinkling.data.readers import RawRecord
+    from thinkling.tasks.problem import Problem, Split
+
+Offer = Literal["documents", "problems", "conversations"]
+Matter = Literal["code", "prose", "unknown"]
+"""What kind of text documents hold, as far as their source knows."""
+Quality = Literal["hq", "mq"]
+
+TYPES = Registry(
+    "type of source",
+    "thinkling.sources",
+    {
+        "text": "thinkling.sources.files:FilesSource",
+        "jsonl": "thinkling.sources.files:FilesSource",
+        "parquet": "thinkling.sources.files:FilesSource",
+        "python_stdlib": "thinkling.sources.python_stdlib:StdlibSource",
+        "model": "thinkling.sources.models:ModelSource",
+        "tokens": "thinkling.sources.tokens:TokensSource",
+    },
+)
+"""`type` of a source in a recipe → its class."""
+
+
+@dataclass(frozen=True)
+class DocumentStream:
+    """Raw records that become documents under one name. Progress counts the pieces in which they come."""
+
+    name: str
+    """The recipe's name of the source."""
+    source: str
+    """The name that its documents bear: usually the same."""
+    quality: Quality
+    pieces: Iterable[Iterable[RawRecord]]
+    n_pieces: int
+    unit: str
+    text_field: str = "text"
+    markup: bool = False
+    """Whether the text may hold special tokens, such as a tool call's tags. Text from outside never may."""
+    matter: Matter = "unknown"
+    problems: Mapping[str, Problem] = field(default_factory=dict)
+    """Id of a record → the problem on it: for verifiers, never for features."""
+
+
+class Source(BaseModel):
+    """An entry of a recipe's `sources`.
+
+    A type of source is a subclass: it names what it `offers` and implements the method of each offer. It is found by
+    its entry point in the group `thinkling.sources`. Importing its module must load no torch, numpy or pyarrow.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    type: str
+    offers: ClassVar[frozenset[Offer]] = frozenset()
+    artifact_kind: ClassVar[str | None] = None
+    """`model` or `tokens` if the source can stand for a stage's input."""
+    _name: str = PrivateAttr("?")
+    _all: Mapping[str, Source] = PrivateAttr(default_factory=dict)
+
+    def bind(self, name: str, sources: Mapping[str, Source]) -> Self:
+        """Tells the source its name and its neighbours in the recipe."""
+        self._name, self._all = name, sources
+        return self
+
+    @property
+    def name(self) -> str:
+        """The recipe's name of the source."""
+        return self._name
+
+    def other(self, name: str) -> Source:
+        """The neighbour of that name. A recipe is refused if it is not there."""
+        return self._all[name]
+
+    def references(self) -> list[str]:
+        """Names of the sources that this one is made from."""
+        return []
+
+    def digests(self) -> dict[str, Any]:
+        """What outside the recipe decides the content: file → SHA-256, versions. Hashed into the stages that read it.
+
+        Raises UserError if a file is not there or cannot be read.
+        """
+        return {}
+
+    def provenance(self) -> dict[str, Any]:
+        """What is written beside documents about where they come from, if anything."""
+        return {}
+
+    def summary(self) -> str | None:
+        """One line for `doctor`, such as `12 files`; None if nothing of it is on this machine.
+
+        Raises UserError if something is missing.
+        """
+        return None
+
+    def verifiers(self) -> frozenset[str]:
+        """Names of the verifiers of its problems. They are known before any problem is made."""
+        return frozenset()
+
+    def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
+        """Its text, one stream per name and quality."""
+        self._lacks("documents")
+
+    def problems(
+        self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """`n` distinct problems of a split, drawn evenly over the families (all it has if None), in a fixed order.
+
+        Held-out problems do not depend on `n` and `seed`, so that runs can be compared.
+        Raises UserError if it has fewer, or lacks one of the `families`.
+        """
+        self._lacks("problems")
+
+    def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
+        """Training conversations, `n` in all (all it has if None)."""
+        self._lacks("conversations")
+
+    def artifact(self) -> Artifact:
+        """The source as a stage's input, if it has an `artifact_kind`."""
+        raise AssertionError(f"{type(self).__name__} has no artifact")
+
+    def size_in_tokens(self) -> float | None:
+        """Size as the recipe declares it, for plans."""
+        return None
+
+    def _lacks(self, offer: Offer) -> NoReturn:
+        raise UserError(f"sources.{self.name}: {lacks(self, offer)}")
+
+
+def bound(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """The sources of a recipe, each told its name and the others."""
+    return {name: source.bind(name, sources) for name, source in sources.items()}
+
+
+def lacks(source: Source, offer: str) -> str:
+    """What to say of a source that does not offer something."""
+    offered = " and ".join(sorted(source.offers)) or source.artifact_kind or "nothing"
+    return f"type {source.type} offers {offered}, not {offer}"

@@ -1,0 +1,22 @@
+"""Text whose size alone is known: enough for a plan."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from thinkling.sources.base import Source
+
+
+class TokensSource(Source):
+    """Tokens that are not on this machine. A recipe with such a source can be planned, not run."""
+
+    type: Literal["tokens"]
+    tokens: float = Field(gt=0)
+    """Size in tokens."""
+
+    artifact_kind: ClassVar[str | None] = "tokens"
+
+    def size_in_tokens(self) -> float:
+        return self.tokens

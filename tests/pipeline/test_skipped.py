@@ -1,0 +1,97 @@
+"""`sandbox: none` skips what would run a model's code, and what depends on that, each with its reason."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from thinkling.errors import UserError
+from thinkling.pipeline import doctor, runner
+from thinkling.pipeline.recipe import Recipe, load_recipe
+from thinkling.sandbox import kernel
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+OPTIMIZER = {"lr": 1e-3}
+
+
+def recipe(sandbox: str, **more: Any) -> Recipe:
+    def rl(model: str, *sources: str) -> dict[str, Any]:
+        problems = [{"source": source, "n_problems": 1} for source in sources]
+        inputs = {"model": model}
+        return {"kind": "rl", "inputs": inputs, "problems": problems, "steps": 1, "groups": 1, "optimizer": OPTIMIZER}
+
+    def evaluate(model: str, *sources: str) -> dict[str, Any]:
+        return {"kind": "evaluate", "inputs": {"model": model}, "task_sets": {s: {"source": s} for s in sources}}
+
+    stages = {
+        "rl_stem": rl("start", "puzzles"),
+        "evaluate_stem": evaluate("rl_stem", "puzzles"),
+        "rl_code": rl("rl_stem", "programs", "puzzles"),
+        "evaluate_code": evaluate("rl_code", "puzzles"),
+        "evaluate_programs": evaluate("rl_stem", "puzzles", "programs"),
+    }
+    sources = {
+        "start": {"type": "model", "path": "start"},
+        "puzzles": {"type": "puzzles", "families": {"sort": {}}},
+        "programs": {"type": "puzzles", "families": {"program": {}}},
+    }
+    return Recipe.model_validate({"name": "r", "sandbox": sandbox, "sources": sources, "stages": stages | more})
+
+
+def test_what_runs_code_is_skipped_with_its_reason() -> None:
+    skipped = recipe("none").skipped()
+    assert list(skipped) == ["rl_code", "evaluate_code", "evaluate_programs"]
+    assert "runs programs that a model wrote (source programs)" in skipped["rl_code"]
+    assert skipped["evaluate_code"] == "it depends on rl_code, which is skipped"
+
+
+def test_nothing_is_skipped_unasked() -> None:
+    assert recipe("required").skipped() == {}
+
+
+def test_dpd_and_refine_judge_programs_too() -> None:
+    dpd = {
+        "kind": "dpd", "inputs": {"model": "start", "teacher": "start"}, "problems": [{"source": "programs"}],
+        "optimizer": OPTIMIZER, "steps": 2, "batch_pairs": 1, "row_length": 16,
+    }  # fmt: skip
+    teacher = {"input": "teacher"}
+    refine = {
+        "kind": "refine", "inputs": {"teacher": "start"}, "problems": {"source": "programs"},
+        "drafters": [teacher], "evaluators": [teacher],
+        **dict.fromkeys(("checklist", "reviser", "chain"), teacher),
+    }  # fmt: skip
+    assert {"dpd", "refine"} <= set(recipe("none", dpd=dpd, refine=refine).skipped())
+
+
+@pytest.mark.parametrize("name", ["tiny", "nano"])
+def test_shipped_recipes_without_a_sandbox_judge_no_program(name: str) -> None:
+    left = load_recipe(RECIPES / f"{name}.yaml", ["sandbox=none"])
+    assert "rl_code" in left.skipped()
+    assert set(left.judging()) <= set(left.skipped())
+    assert "sft" not in left.skipped()
+
+
+def test_skipped_stages_do_not_run_and_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = runner.Run(recipe("none"), tmp_path)
+    assert runner.execute(run, Console(width=200), ["rl_code"]) == []
+    assert "rl_code: skipped: sandbox: none" in capsys.readouterr().out
+
+
+def test_a_machine_without_a_sandbox_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "missing_feature", lambda: "no Landlock")
+    run = runner.Run(load_recipe(RECIPES / "nano.yaml"), tmp_path)
+    with pytest.raises(UserError, match=r"^rl_code, .*: they run programs .*no Landlock\. Or set sandbox: none"):
+        runner.execute(run, Console(quiet=True))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "missing_feature", lambda: "no Landlock")
+    levels = {}
+    for setting in ("required", "none"):
+        found = doctor.examine(load_recipe(RECIPES / "nano.yaml", [f"sandbox={setting}"]))
+        levels[setting] = next(f.level for f in found if f.what == "sandbox")
+    assert levels == {"required": "missing", "none": "note"}
