@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from experiments.experiment import Entries, Finished
+from experiments.thinking import Thinking
 from thinkling.data.artifact import Artifact
-from thinkling.pipeline.evidence.arms import HQ
-from thinkling.pipeline.evidence.intervals import Thinking
+from thinkling.stages.base import StageConfig
 
 
-def loss_outcome(pretrain: Artifact) -> dict[str, Any]:
+def losses(stage: str, weights: Mapping[str, float]) -> Callable[[Finished], Entries]:
+    """The outcome of arms that end with pre-training: `stage` is that stage, `weights` as for `loss_outcome`."""
+
+    def read(arm: Finished) -> Entries:
+        found = loss_outcome(arm.artifacts[stage], weights)
+        return {arm.name: {"overrides": arm.overrides, "seconds": seconds(arm.artifacts, [stage]), **found}}
+
+    return read
+
+
+def scores(
+    stage: str, before: str, passes: Callable[[Artifact, StageConfig], float] | None = None
+) -> Callable[[Finished], Entries]:
+    """The outcome of arms that train in place of `stage`, from the checkpoint of stage `before`, and are scored by
+    `evaluate_STAGE`. `passes` counts an arm's compute, where the arms are matched by it."""
+
+    def read(arm: Finished) -> Entries:
+        done = arm.artifacts
+        entry: dict[str, Any] = {"overrides": arm.overrides, "seconds": seconds(done, [stage, f"evaluate_{stage}"])}
+        if passes is not None:
+            entry["token_passes"] = round(passes(done[stage], arm.recipe.stages[stage]))
+            entry["counts"] = {k: v for k, v in done[stage].counts.items() if isinstance(v, int | float)}
+        earlier = [name for name in done if not name.startswith("evaluate_") and name != stage]
+        start = {"overrides": [], "seconds": seconds(done, earlier), **score_outcome(done[f"evaluate_{before}"])}
+        return {before: start, arm.name: {**entry, **score_outcome(done[f"evaluate_{stage}"])}}
+
+    return read
+
+
+def loss_outcome(pretrain: Artifact, weights: Mapping[str, float]) -> dict[str, Any]:
     """Held-out losses after the last phase, and the rows that every source gave before decay and in all.
 
-    `value` weighs the high-quality sources as the mixtures do.
+    `value`: the losses of the sources in `weights`, weighed by them.
     """
     last = len(list((pretrain.path / "holdout").glob("*.json"))) - 1
     losses = json.loads(pretrain.file(f"holdout/{last}.json").read_text(encoding="utf-8"))
@@ -26,7 +56,7 @@ def loss_outcome(pretrain: Artifact) -> dict[str, Any]:
         if step["phase"] != decay:
             plateau.update(step["rows"])
     return {
-        "value": sum(share * losses[name] for name, share in HQ.items()),
+        "value": sum(share * losses[name] for name, share in weights.items()),
         "losses": losses,
         "plateau_rows": dict(sorted(plateau.items())),
         "sources": dict(sorted(pretrain.counts["sources"].items())),

@@ -1,4 +1,4 @@
-"""Runs an experiment: a process a seed, so many at a time; what is finished is skipped, what was cut off goes on."""
+"""Runs an experiment, each seed in a process of its own: finished stages are skipped, interrupted ones resume."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
+from experiments import gather
+from experiments.experiment import Experiment
+from experiments.seed import results_of
 from thinkling.errors import UserError
-from thinkling.pipeline.evidence import gather
-from thinkling.pipeline.evidence.arms import Experiment
-from thinkling.pipeline.evidence.seed import results_of
 from thinkling.pipeline.recipe import load_recipe
 
 
@@ -36,7 +36,7 @@ def parse_seeds(text: str) -> list[int]:
 def run(
     experiment: Experiment, recipe: Path, seeds: list[int], jobs: int, runs: Path, console: Console
 ) -> dict[str, Any]:
-    """Runs the seeds and writes evidence.json after each that ends; gives it back.
+    """Runs the seeds and writes experiment.json after each that ends; gives it back.
 
     Raises UserError if the recipe is at fault, or a seed failed; the others are finished and written then.
     """
@@ -45,7 +45,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     finished: list[dict[str, Any]] = []
     failed: list[str] = []
-    evidence: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(_one_seed, experiment, recipe, seed, runs, console): seed for seed in seeds}
         for done in as_completed(waiting):
@@ -55,17 +55,17 @@ def run(
                 console.print(complaint, style="red", highlight=False, markup=False, soft_wrap=True)
                 continue
             finished.append(json.loads((folder / f"seed-{seed}.json").read_text(encoding="utf-8")))
-            evidence = gather.write(experiment, finished, recipe, runs)
+            report = gather.write(experiment, finished, recipe, runs)
             console.print(f"{experiment.name}: {len(finished)} of {len(seeds)} seeds", highlight=False)
     if failed:
         raise UserError(f"{len(failed)} of {len(seeds)} seeds failed; mend it and give the same command again")
-    return evidence
+    return report
 
 
 def _one_seed(experiment: Experiment, recipe: Path, seed: int, runs: Path, console: Console) -> str | None:
     """Runs a seed in a process of its own; passes its lines on. None, or what went wrong."""
     log = results_of(experiment, runs) / f"seed-{seed}.log"
-    command = [sys.executable, "-m", "thinkling", "evidence", experiment.name, "--seeds", str(seed), "--one-seed"]
+    command = [sys.executable, "-m", "experiments", experiment.name, "--seeds", str(seed), "--one-seed"]
     command += ["--recipe", str(recipe), "--runs", str(runs)]
     with (
         log.open("a", encoding="utf-8") as errors,

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from rich.console import Console
 
+from experiments import arms, gather, running, seed
+from experiments.arms import EXPERIMENTS
 from thinkling.errors import UserError
-from thinkling.pipeline.evidence import arms, experiment, gather, seed
-from thinkling.pipeline.evidence.arms import EXPERIMENTS
 
 FG_WSD = EXPERIMENTS["fg-wsd"]
 QUIET = Console(quiet=True)
@@ -53,7 +53,7 @@ def test_fg_wsd_arms_see_equal_tokens_and_go_on_where_they_were_cut_off(small: P
         assert found["wsd"][key] == found["fg_equal"][key]
     assert found["fg_rich"]["plateau_rows"]["hq-pages"] > found["wsd"]["plateau_rows"]["hq-pages"]
     assert len({arm["value"] for arm in found.values()}) == 3
-    directory = tmp_path / "runs" / "evidence" / "seed-3"
+    directory = tmp_path / "runs" / "experiments" / "seed-3"
     assert len(list(directory.glob("tokenize-*"))) == 1
     assert len(list(directory.glob("pretrain-*"))) == 3
 
@@ -63,18 +63,18 @@ def test_fg_wsd_arms_see_equal_tokens_and_go_on_where_they_were_cut_off(small: P
     assert stamps == {p: p.stat().st_mtime_ns for p in directory.glob("pretrain-*/manifest.json")}
     assert told[-1] == "seed 3: fg_rich done, was there already"
 
-    evidence = gather.write(FG_WSD, [result], small, tmp_path / "runs")
-    assert evidence["comparisons"][0]["differences"] == [found["fg_equal"]["value"] - found["wsd"]["value"]]
-    assert evidence["comparisons"][0]["low"] is None
-    gather.show(evidence, QUIET)
+    report = gather.write(FG_WSD, [result], small, tmp_path / "runs")
+    assert report["comparisons"][0]["differences"] == [found["fg_equal"]["value"] - found["wsd"]["value"]]
+    assert report["comparisons"][0]["low"] is None
+    gather.show(report, QUIET)
 
 
 def test_arms_that_saw_other_rows_are_refused() -> None:
     arm = {"plateau_rows": {"hq-pages": 3}, "sources": {}}
     other = {"plateau_rows": {"hq-pages": 4}, "sources": {}}
-    seed._check_equal_rows(FG_WSD, {"wsd": arm, "fg_equal": arm})
+    FG_WSD.check({"wsd": arm, "fg_equal": arm})
     with pytest.raises(RuntimeError, match="plateau_rows"):
-        seed._check_equal_rows(FG_WSD, {"wsd": arm, "fg_equal": other})
+        FG_WSD.check({"wsd": arm, "fg_equal": other})
 
 
 def test_a_seed_that_fails_is_told_and_the_command_can_be_given_again(small: Path, tmp_path: Path) -> None:
@@ -82,6 +82,6 @@ def test_a_seed_that_fails_is_told_and_the_command_can_be_given_again(small: Pat
     data["stages"]["pretrain"]["max_epochs"] = {"hq-pages": 0.0001}
     small.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
     with pytest.raises(UserError, match="1 of 1 seeds failed"):
-        experiment.run(FG_WSD, small, [0], 1, tmp_path / "runs", QUIET)
-    assert "max_epochs" in (tmp_path / "runs" / "evidence-fg-wsd" / "seed-0.log").read_text(encoding="utf-8")
-    assert not (tmp_path / "runs" / "evidence-fg-wsd" / "evidence.json").exists()
+        running.run(FG_WSD, small, [0], 1, tmp_path / "runs", QUIET)
+    assert "max_epochs" in (tmp_path / "runs" / "experiment-fg-wsd" / "seed-0.log").read_text(encoding="utf-8")
+    assert not (tmp_path / "runs" / "experiment-fg-wsd" / "experiment.json").exists()

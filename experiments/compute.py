@@ -1,6 +1,6 @@
 """What an arm computes, counted in passes of the model over a token: a forward pass is 1, a training step 3.
 
-Student and teacher of the evidence have one shape, so passes compare as FLOPs do (attention's share, which grows with
+Student and teacher have the same shape, so passes compare as FLOPs do (attention's share, which grows with
 length, is left aside: all texts here are short).
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from thinkling.data.artifact import Artifact
+from thinkling.stages.base import StageConfig
 from thinkling.stages.dpd.config import DpdConfig
 
 FORWARD, TRAINING = 1, 3
@@ -64,6 +65,11 @@ def steps_for(finished: Artifact, config: DpdConfig, fewer_terms: DpdConfig) -> 
     """Steps after which `fewer_terms` has cost what the finished stage of settings `config` did."""
     whole, part = dpd_passes(finished, config), dpd_passes(finished, fewer_terms)
     return max(1, round((whole.total - part.sampling - part.references) / part.step))
+
+
+def passes(artifact: Artifact, config: StageConfig) -> float:
+    """Passes of a dpd stage, or of an sft stage in its place."""
+    return dpd_passes(artifact, config).total if isinstance(config, DpdConfig) else sft_passes(artifact)
 
 
 def sft_passes(artifact: Artifact) -> float:

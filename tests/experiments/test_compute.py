@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from experiments.arms import EXPERIMENTS
+from experiments.compute import dpd_passes, sft_passes, steps_for
 from thinkling.data.artifact import Artifact
 from thinkling.generate.rollouts import Rollout, write_rollouts
-from thinkling.pipeline.evidence.arms import EXPERIMENTS
-from thinkling.pipeline.evidence.compute import dpd_passes, sft_passes, steps_for
 from thinkling.pipeline.recipe import Recipe, load_recipe
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import FILE, Pair, Side, write_pairs
 from thinkling.stages.sft.config import ExamplesConfig, SftConfig
 
-RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "evidence.yaml"
+RECIPE = Path(__file__).resolve().parents[2] / "experiments" / "recipe.yaml"
 PROMPT, POSITIVE, NEGATIVE, SOLVED = 10, 30, 20, 25
 PAIRS, SOLVED_PROBLEMS = 6, 4
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from experiments.arms import EXPERIMENTS, PHASES, ROWS_A_STEP, UNIT_STEPS
+from experiments.running import parse_seeds
 from thinkling.errors import UserError
-from thinkling.pipeline.evidence.arms import EXPERIMENTS, PHASES, ROWS_A_STEP, UNIT_STEPS
-from thinkling.pipeline.evidence.experiment import parse_seeds
 from thinkling.pipeline.recipe import Recipe, load_recipe
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import check_order, resolve
 
-RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "evidence.yaml"
+RECIPE = Path(__file__).resolve().parents[2] / "experiments" / "recipe.yaml"
 
 
 def _recipe(arm: str) -> Recipe:
@@ -73,7 +73,7 @@ def test_a_run_is_about_as_long_as_it_says() -> None:
 
 def test_every_comparison_names_arms() -> None:
     for experiment in EXPERIMENTS.values():
-        names = {arm.name for arm in experiment.arms} | ({"sft"} if experiment.name != "fg-wsd" else set())
+        names = {arm.name for arm in experiment.arms} | {experiment.starts_from}
         assert {name for pair in experiment.pairs for name in pair} <= names
         assert len({arm.name for arm in experiment.arms}) == len(experiment.arms)
 

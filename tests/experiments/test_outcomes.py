@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments import gather, outcomes
+from experiments.arms import EXPERIMENTS, HQ
 from thinkling.data.artifact import Artifact
 from thinkling.generate.rollouts import Rollout, write_rollouts
 from thinkling.generate.score import summarise
-from thinkling.pipeline.evidence import gather, outcomes
-from thinkling.pipeline.evidence.arms import EXPERIMENTS
-from thinkling.pipeline.evidence.intervals import t_interval
+from thinkling.stats import t_interval
 
 
 def _rollout(problem: int, sample: int, thinks: bool, right: bool) -> Rollout:
@@ -62,7 +62,7 @@ def test_the_loss_weighs_high_quality_sources_after_the_last_phase(tmp_path: Pat
     ]
     lines = [json.dumps({"step": i, "phase": phase, "rows": rows}) for i, (phase, rows) in enumerate(steps)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    found = outcomes.loss_outcome(Artifact(tmp_path, {"counts": {"sources": {"hq-pages": {"rows": 15}}}}))
+    found = outcomes.loss_outcome(Artifact(tmp_path, {"counts": {"sources": {"hq-pages": {"rows": 15}}}}), HQ)
     assert found["value"] == pytest.approx(0.8 * 4 + 0.2 * 2)
     assert found["plateau_rows"] == {"hq-pages": 7, "mq-topics": 9}
 
@@ -75,17 +75,17 @@ def _results(tmp_path: Path, seeds: int) -> list[dict[str, Any]]:
     return [{"seed": s, "arms": {"sft": entry("sft", s), "rl": entry("rl", s)}} for s in range(seeds)]
 
 
-def test_evidence_holds_differences_intervals_and_the_split(tmp_path: Path) -> None:
+def test_the_report_holds_differences_intervals_and_the_split(tmp_path: Path) -> None:
     results = _results(tmp_path, 3)
     rl = EXPERIMENTS["rl"]
-    evidence = gather.write(rl, results[::-1], Path("recipes/evidence.yaml"), tmp_path)
-    assert json.loads((tmp_path / "evidence-rl" / "evidence.json").read_text(encoding="utf-8")) == evidence
-    assert evidence["seeds"] == [0, 1, 2]
-    (comparison,) = evidence["comparisons"]
+    report = gather.write(rl, results[::-1], Path("experiments/recipe.yaml"), tmp_path)
+    assert json.loads((tmp_path / "experiment-rl" / "experiment.json").read_text(encoding="utf-8")) == report
+    assert report["seeds"] == [0, 1, 2]
+    (comparison,) = report["comparisons"]
     wanted = [r["arms"]["rl"]["value"] - r["arms"]["sft"]["value"] for r in results]
     assert comparison["differences"] == pytest.approx(wanted)
-    interval = t_interval(wanted)
-    assert (comparison["low"], comparison["high"]) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    _, low, high = t_interval(wanted)
+    assert (comparison["low"], comparison["high"]) == (pytest.approx(low), pytest.approx(high))
     problems = comparison["over_problems"]
     assert problems["mean"] == pytest.approx(np.mean(wanted))
     assert problems["low"] <= problems["mean"] <= problems["high"]
@@ -93,14 +93,14 @@ def test_evidence_holds_differences_intervals_and_the_split(tmp_path: Path) -> N
     for split, gain in zip(comparison["split"], wanted, strict=True):
         assert split["total"] == pytest.approx(gain)
         assert split["more_often"] + split["better"] + split["direct"] == pytest.approx(gain)
-    assert "problems" not in evidence["arms"][0]["seeds"][0]
+    assert "problems" not in report["arms"][0]["seeds"][0]
 
 
 def test_tables_show_every_arm(tmp_path: Path) -> None:
-    evidence = gather.write(EXPERIMENTS["rl"], _results(tmp_path, 2), Path("recipes/evidence.yaml"), tmp_path)
+    report = gather.write(EXPERIMENTS["rl"], _results(tmp_path, 2), Path("experiments/recipe.yaml"), tmp_path)
     console = Console(width=220, record=True, quiet=False, file=(tmp_path / "out").open("w"))
-    gather.show(evidence, console)
+    gather.show(report, console)
     text = console.export_text()
     assert "rl − sft" in text
     assert "thinks more often" in text
-    assert f"{evidence['comparisons'][0]['mean']:+.3f}" in text
+    assert f"{report['comparisons'][0]['mean']:+.3f}" in text

@@ -1,4 +1,4 @@
-"""A recipe for evidence that runs in seconds."""
+"""A recipe for report that runs in seconds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-RECIPE = Path(__file__).resolve().parents[3] / "recipes" / "evidence.yaml"
+RECIPE = Path(__file__).resolve().parents[2] / "experiments" / "recipe.yaml"
 
 
 @pytest.fixture
 def recipe_data() -> dict[str, Any]:
-    """recipes/evidence.yaml shrunk to a model that learns nothing much."""
+    """experiments/recipe.yaml shrunk to a model that learns nothing much."""
     data = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     data["model"] |= {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
     data["model"] |= {"head_dim": 16, "num_hidden_layers": 1}
@@ -33,6 +33,6 @@ def recipe_data() -> dict[str, Any]:
 
 @pytest.fixture
 def recipe(recipe_data: dict[str, Any], tmp_path: Path) -> Path:
-    path = tmp_path / "evidence.yaml"
+    path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_data, sort_keys=False), encoding="utf-8")
     return path

@@ -1,21 +1,21 @@
-"""What the three experiments run: their arms, each a recipe with stated fields overridden.
+"""The three experiments and their arms, each a recipe with stated fields overridden.
 
-Arms of a seed share a run directory, so stages that are equal are one artifact. An arm's own stage bears the same name
+Arms of a seed share a run directory, so stages that are equal are one artifact. An arm's own stage has the same name
 in all arms of an experiment: a stage's seed follows from its name, so arms start from the same weights and see the same
 order of data wherever their settings are equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import yaml
 
-from thinkling.data.artifact import Artifact
+from experiments import outcomes
+from experiments.compute import TRAINING, dpd_passes, passes, steps_for
+from experiments.experiment import Arm, Done, Entries, Experiment, Overrides
 from thinkling.errors import UserError
-from thinkling.pipeline.evidence.compute import TRAINING, dpd_passes, steps_for
 from thinkling.pipeline.recipe import Recipe
 from thinkling.stages.base import StageConfig
 from thinkling.stages.dpd.config import DpdConfig
@@ -23,39 +23,6 @@ from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.sft.config import SftConfig
 
 S = TypeVar("S", bound=StageConfig)
-
-Overrides = list[str]
-"""As on the command line: `stages.dpd.steps=80`."""
-Done = Mapping[str, Mapping[str, Artifact]]
-"""Arm → stage → artifact, of the arms that are finished."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One setting. `overrides` may depend on what the arms before it found, as where compute is matched."""
-
-    name: str
-    title: str
-    overrides: Callable[[Recipe, Done], Overrides]
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Arms that are compared, seed by seed."""
-
-    name: str
-    question: str
-    arms: tuple[Arm, ...]
-    targets: tuple[str, ...]
-    """Stages that every arm runs, with what they rest on."""
-    pairs: tuple[tuple[str, str], ...]
-    """(arm, arm that is subtracted from it)."""
-    metric: str
-    """What is compared; other figures stand beside it."""
-    unit: str
-    lower_is_better: bool
-    seeds: tuple[int, ...]
-
 
 ROWS_A_STEP = 8
 UNIT_STEPS = 25
@@ -67,7 +34,7 @@ PEAK, LAST = 4.0e-3, 4.0e-5
 DECAY_SHARE_HQ = 0.9
 HQ, MQ = {"hq-docstrings": 0.8, "hq-pages": 0.2}, {"mq-pages-corrupted": 0.6, "mq-topics": 0.4}
 """Mostly text: its loss falls smoothly. That of puzzle pages falls in jumps, at steps that differ by seed more than by
-arm (docs/evidence.md)."""
+arm (docs/experiments.md)."""
 
 
 def mixture(hq: float) -> dict[str, float]:
@@ -104,6 +71,13 @@ def _fg_wsd(first: float, second: float) -> Callable[[Recipe, Done], Overrides]:
         ]
 
     return overrides
+
+
+def check_equal_rows(found: Entries) -> None:
+    """Raises RuntimeError unless fg_equal has seen the rows of wsd, from every source, before decay and in all."""
+    for key in ("plateau_rows", "sources"):
+        if found["fg_equal"][key] != found["wsd"][key]:
+            raise RuntimeError(f"fg_equal and wsd saw other {key}: {found['fg_equal'][key]}, {found['wsd'][key]}")
 
 
 def _same(recipe: Recipe, done: Done) -> Overrides:
@@ -172,8 +146,8 @@ def _stage(recipe: Recipe, name: str, kind: type[S]) -> S:
     stage = recipe.stages.get(name)
     if not isinstance(stage, kind):
         raise UserError(
-            f"{recipe.name}: evidence needs a stage {name!r} of kind {kind.__name__.removesuffix('Config').lower()}; "
-            "take recipes/evidence.yaml, or give your recipe such a stage"
+            f"{recipe.name}: this needs a stage {name!r} of kind {kind.__name__.removesuffix('Config').lower()}; "
+            "take experiments/recipe.yaml, or add such a stage to your recipe"
         )
     return stage
 
@@ -190,6 +164,8 @@ EXPERIMENTS: dict[str, Experiment] = {
                 Arm("fg_rich", "FG-WSD: 50%, then 90%; more high-quality text", _fg_wsd(0.5, 0.9)),
             ),
             targets=("pretrain",),
+            outcome=outcomes.losses("pretrain", HQ),
+            check=check_equal_rows,
             pairs=(("fg_equal", "wsd"), ("fg_rich", "wsd")),
             metric="loss on held-out high-quality text",
             unit="nats/token",
@@ -207,6 +183,8 @@ EXPERIMENTS: dict[str, Experiment] = {
                 Arm("kd_alone", "KL to the teacher on right answers alone", _kd_alone),
             ),
             targets=("evaluate_sft", "evaluate_dpd"),
+            outcome=outcomes.scores("dpd", "sft", passes),
+            starts_from="sft",
             pairs=(
                 ("dpd", "sft_more"),
                 ("dpd", "sft_clean"),
@@ -224,6 +202,8 @@ EXPERIMENTS: dict[str, Experiment] = {
             question="What does GRPO straight from SFT bring: more thinking, or better thinking?",
             arms=(Arm("rl", "GRPO from the SFT checkpoint", _same),),
             targets=("evaluate_sft", "evaluate_rl"),
+            outcome=outcomes.scores("rl", "sft"),
+            starts_from="sft",
             pairs=(("rl", "sft"),),
             metric="score on held-out puzzles",
             unit="avg@8",

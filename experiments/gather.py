@@ -1,4 +1,4 @@
-"""Results of seeds → evidence.json: every value, the differences with their intervals, what was run."""
+"""Results of seeds → experiment.json: every value, the differences with their intervals, what was run."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from experiments.experiment import Experiment
+from experiments.seed import results_of
+from experiments.thinking import Thinking, mean_split, split_gain
 from thinkling.data.artifact import write_json
-from thinkling.pipeline.evidence.arms import Experiment
-from thinkling.pipeline.evidence.intervals import Thinking, mean_split, split_gain, t_interval
-from thinkling.pipeline.evidence.seed import results_of
+from thinkling.stats import bootstrap_interval, t_interval
 
-FILE = "evidence.json"
+FILE = "experiment.json"
 
 
 def write(experiment: Experiment, results: Sequence[dict[str, Any]], recipe: Path, runs: Path) -> dict[str, Any]:
-    """Writes evidence.json of the seeds that are finished, and gives it back. `results`: as `run_seed` gives them."""
+    """Writes experiment.json of the seeds that are finished, and gives it back. `results`: as `run_seed` gives them."""
     results = sorted(results, key=lambda r: r["seed"])
     seeds = [r["seed"] for r in results]
-    titles = {"sft": "the checkpoint before"} | {arm.name: arm.title for arm in experiment.arms}
+    titles = {arm.name: arm.title for arm in experiment.arms}
+    if experiment.starts_from is not None:
+        titles[experiment.starts_from] = "the checkpoint before"
     arms = [
         {
             "name": name,
@@ -34,20 +38,20 @@ def write(experiment: Experiment, results: Sequence[dict[str, Any]], recipe: Pat
         }
         for name in results[0]["arms"]
     ]
-    evidence = {
+    report = {
         "experiment": experiment.name,
         "question": experiment.question,
         "metric": experiment.metric,
         "unit": experiment.unit,
         "lower_is_better": experiment.lower_is_better,
         "recipe": recipe.name,
-        "command": f"thinkling evidence {experiment.name} --seeds {','.join(map(str, seeds))} --recipe {recipe}",
+        "command": f"python -m experiments {experiment.name} --seeds {','.join(map(str, seeds))} --recipe {recipe}",
         "seeds": seeds,
         "arms": arms,
         "comparisons": [compare(arm, against, results) for arm, against in experiment.pairs],
     }
-    write_json(results_of(experiment, runs) / FILE, evidence)
-    return evidence
+    write_json(results_of(experiment, runs) / FILE, report)
+    return report
 
 
 def compare(arm: str, against: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -58,9 +62,10 @@ def compare(arm: str, against: str, results: Sequence[dict[str, Any]]) -> dict[s
     differences = [r["arms"][arm]["value"] - r["arms"][against]["value"] for r in results]
     found: dict[str, Any] = {"arm": arm, "against": against, "differences": differences}
     if len(differences) > 1:
-        found |= asdict(t_interval(differences))
+        mean, low, high = t_interval(differences)
     else:
-        found |= {"mean": differences[0], "low": None, "high": None, "n": 1}
+        mean, low, high = differences[0], None, None
+    found |= {"mean": mean, "low": low, "high": high, "n": len(differences)}
     if "problems" in results[0]["arms"][arm]:
         found["over_problems"] = _over_problems(arm, against, results)
         found["split"] = [_split(r["arms"][against]["families"], r["arms"][arm]["families"]) for r in results]
@@ -68,10 +73,6 @@ def compare(arm: str, against: str, results: Sequence[dict[str, Any]]) -> dict[s
 
 
 def _over_problems(arm: str, against: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    import numpy as np
-
-    from thinkling.generate.score import bootstrap_interval
-
     by_seed = [np.subtract(r["arms"][arm]["problems"], r["arms"][against]["problems"]) for r in results]
     means_P = np.mean(by_seed, axis=0)
     low, high = bootstrap_interval(means_P)
@@ -85,17 +86,17 @@ def _split(before: dict[str, list[int]], after: dict[str, list[int]]) -> dict[st
 
 
 def _shown(entry: dict[str, Any]) -> dict[str, Any]:
-    """A seed's figures for evidence.json: without the hundreds of values that the comparisons are made from."""
+    """A seed's figures for experiment.json: without the hundreds of values that the comparisons are made from."""
     return {k: v for k, v in entry.items() if k not in ("problems", "families")}
 
 
-def show(evidence: dict[str, Any], console: Console) -> None:
+def show(report: dict[str, Any], console: Console) -> None:
     """Prints arms and comparisons as tables."""
-    seeds = evidence["seeds"]
-    table = Table(title=f"{evidence['experiment']}: {evidence['metric']}, {evidence['unit']}", title_justify="left")
+    seeds = report["seeds"]
+    table = Table(title=f"{report['experiment']}: {report['metric']}, {report['unit']}", title_justify="left")
     for column in ("arm", "", *(f"seed {s}" for s in seeds), "mean", "thinks", "right if it thinks", "s a seed"):
         table.add_column(column, justify="left" if column in ("arm", "") else "right")
-    for arm in evidence["arms"]:
+    for arm in report["arms"]:
         table.add_row(
             arm["name"],
             arm["title"],
@@ -109,7 +110,7 @@ def show(evidence: dict[str, Any], console: Console) -> None:
     table = Table(title="differences, paired by seed; 95% intervals", title_justify="left")
     for column in ("", *(f"seed {s}" for s in seeds), "mean", "t over seeds", "bootstrap over problems", "split"):
         table.add_column(column, justify="left" if column in ("", "split") else "right")
-    for one in evidence["comparisons"]:
+    for one in report["comparisons"]:
         table.add_row(
             f"{one['arm']} − {one['against']}",
             *(f"{d:+.3f}" for d in one["differences"]),
