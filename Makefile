@@ -37,12 +37,12 @@ nightly: .venv/.ready
 	@echo "pytest: $(WORKERS) workers, one torch thread each"
 	$(PYTEST) -m slow --timeout 3600
 
-# make bench NAME=A9 measures the claims A9a, A9b, … of benchmarks/claims.yaml; NAME=all measures every one.
+# make bench NAME=speed measures a topic of benchmarks/claims.yaml, NAME=speed.train-cpu-0.3m one claim, NAME=all every one.
 bench: .venv/.ready
-	@test -n "$(NAME)" || { echo "say which claims: make bench NAME=A9 (or NAME=all)" >&2; exit 1; }
+	@test -n "$(NAME)" || { echo "say which claims: make bench NAME=speed (a topic), NAME=speed.train-cpu-0.3m (one) or NAME=all" >&2; exit 1; }
 	$(BIN)/python -m benchmarks.harness $(NAME)
 
 # Leaves runs/ alone: those are the user's.
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} +

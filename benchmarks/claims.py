@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from thinkling.errors import UserError
 
 Operator = Literal["<", "<=", "==", ">=", ">", "interval_above", "stated"]
-ID_PATTERN = r"^[A-Z]+\d+[a-z]?$"
+ID_PATTERN = r"^[a-z]+\.[a-z0-9]+([.-][a-z0-9]+)*$"
+FORMER_ID_PATTERN = r"^[A-Z]\d+[a-z]?$"
 
 
 class _Strict(BaseModel):
@@ -32,27 +33,33 @@ class Claim(_Strict):
     peer: str | None
     """What it is measured against."""
     command: str
-    """The script that measures it, `python -m benchmarks.NAME …`, run from the repository's root."""
+    """The script that measures it, `python -m benchmarks.FOLDER.NAME …`, run from the repository's root."""
+    half_width: float | None = Field(default=None, gt=0)
+    """For `stated`: the largest half-width of the interval, written before the run, in `unit`."""
+    was: str | None = Field(default=None, pattern=FORMER_ID_PATTERN)
+    """The id that this claim had before ids were by topic."""
     superseded_by: str | None = Field(default=None, pattern=ID_PATTERN)
-    """A later claim in its place; this one is no longer measured with NAME=all."""
+    """A later claim in its place; this one is only measured when named."""
 
     @field_validator("command")
     @classmethod
     def _is_a_script_of_ours(cls, command: str) -> str:
-        if not re.fullmatch(r"python -m benchmarks\.\w+( (?!/)[\w./=-]+)*", command):
-            raise ValueError("a command reads `python -m benchmarks.NAME [arguments]`")
+        if not re.fullmatch(r"python -m benchmarks(\.\w+)+( (?!/)[\w./=-]+)*", command):
+            raise ValueError("a command reads `python -m benchmarks.FOLDER.NAME [arguments]`")
         return command
 
     @model_validator(mode="after")
     def _bar_fits_operator(self) -> Claim:
         if (self.bar is None) != (self.operator == "stated"):
             raise ValueError("every operator but `stated` needs a bar, and `stated` has none")
+        if self.half_width is not None and self.operator != "stated":
+            raise ValueError("half_width goes with the operator `stated` only")
         return self
 
     @property
-    def number(self) -> str:
-        """Claims of one number are measured together: A9 of A9a."""
-        return self.id.rstrip("abcdefghijklmnopqrstuvwxyz")
+    def topic(self) -> str:
+        """The part of the id before the dot: `speed` of `speed.train-cpu-0.3m`."""
+        return self.id.partition(".")[0]
 
 
 class Claims(_Strict):
@@ -64,19 +71,22 @@ class Claims(_Strict):
     def _ids_differ(self) -> Claims:
         ids = [claim.id for claim in self.claims]
         for duplicate in sorted({one for one in ids if ids.count(one) > 1}):
-            raise ValueError(f"id {duplicate} stands twice")
+            raise ValueError(f"id {duplicate} is given twice")
+        former = [claim.was for claim in self.claims if claim.was is not None]
+        for duplicate in sorted({one for one in former if former.count(one) > 1}):
+            raise ValueError(f"`was: {duplicate}` is given twice")
         for claim in self.claims:
             if claim.superseded_by is not None and claim.superseded_by not in ids:
-                raise ValueError(f"{claim.id} is superseded by {claim.superseded_by}, which is not there")
+                raise ValueError(f"{claim.id} is superseded by {claim.superseded_by}, which does not exist")
         return self
 
-    def numbers(self) -> list[str]:
+    def topics(self) -> list[str]:
         """In the order of the file."""
-        return list(dict.fromkeys(claim.number for claim in self.claims))
+        return list(dict.fromkeys(claim.topic for claim in self.claims))
 
-    def of(self, number: str) -> list[Claim]:
-        """The claims of one number."""
-        return [claim for claim in self.claims if claim.number == number]
+    def of(self, topic: str) -> list[Claim]:
+        """The claims of one topic."""
+        return [claim for claim in self.claims if claim.topic == topic]
 
 
 class Measurement(_Strict, extra="allow"):
@@ -127,7 +137,7 @@ class Result(_Strict):
 
 
 class Results(_Strict):
-    """All of results/A9.json."""
+    """All of results/TOPIC.json."""
 
     claims: tuple[Result, ...]
     details: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
@@ -137,7 +147,9 @@ class Results(_Strict):
 def holds(claim: Claim, measured: Measurement) -> bool:
     """Whether the measurement meets the bar."""
     if claim.operator == "stated":
-        return measured.low is not None and measured.high is not None
+        if measured.low is None or measured.high is None:
+            return False
+        return claim.half_width is None or (measured.high - measured.low) / 2 <= claim.half_width
     bar = claim.bar
     assert bar is not None
     if claim.operator == "interval_above":
@@ -164,16 +176,16 @@ def load_claims(path: Path) -> Claims:
         raise UserError(f"{path.name}: {first_error(error)}") from None
 
 
-def load_results(folder: Path, numbers: Sequence[str]) -> dict[str, Result]:
-    """Claim id → its stored result; claims not yet measured are missing."""
-    found: dict[str, Result] = {}
-    for number in numbers:
-        path = folder / f"{number}.json"
-        if not path.exists():
-            continue
-        try:
-            stored = Results.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise UserError(f"{path.name}: {first_error(error)}") from None
-        found.update((result.id, result) for result in stored.claims)
-    return found
+def read_results(path: Path) -> Results:
+    """One file of results; without any claims if it does not exist. UserError names the file and the field."""
+    if not path.exists():
+        return Results(claims=())
+    try:
+        return Results.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path.name}: {first_error(error)}") from None
+
+
+def load_results(folder: Path, topics: Sequence[str]) -> dict[str, Result]:
+    """Claim id → its stored result; claims that have not been measured are missing."""
+    return {result.id: result for topic in topics for result in read_results(folder / f"{topic}.json").claims}

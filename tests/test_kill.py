@@ -1,10 +1,10 @@
-"""A4: a run that is killed (also inside checkpoint writes and at phase edges) and resumed equals one left alone."""
+"""A run that is killed (also inside checkpoint writes and at phase edges) and resumed equals one left alone."""
 
 from pathlib import Path
 
 import pytest
 
-from benchmarks.a4_kill import EVENTS, series
+from benchmarks.exactness.kill_resume import EVENTS, series
 
 
 def check(kills: int, workspace: Path) -> None:

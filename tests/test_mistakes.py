@@ -1,4 +1,4 @@
-"""A13: a mistake ends in one clear line naming the field or file, exit 2, no traceback and no finished directory."""
+"""A mistake ends in one clear line naming the field or file, exit 2, no traceback and no finished directory."""
 
 import os
 import shutil

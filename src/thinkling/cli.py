@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +32,6 @@ Overrides = Annotated[
 ]
 Root = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs")]
 RUNS = Path("runs")
-MALLOC = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"), str(64 << 20))
 
 
 @app.command()
@@ -68,42 +66,6 @@ def doctor(recipe: Annotated[Path | None, typer.Argument(help="Also check what t
 
     if not checks.show(checks.examine(_load(recipe, None) if recipe else None), result_console()):
         raise typer.Exit(2)
-
-
-class Experiment(StrEnum):
-    """What `evidence` can run."""
-
-    FG_WSD = "fg-wsd"
-    DPD = "dpd"
-    RL = "rl"
-
-
-@app.command()
-def evidence(
-    experiment: Annotated[Experiment, typer.Argument(show_default=False)],
-    seeds: Annotated[str | None, typer.Option(help="As in 0-7 or 0,3,5; by default those of the claims")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Seeds at a time, each a process of one thread")] = 1,
-    recipe: Annotated[Path, typer.Option(help="The recipe that the arms derive from")] = Path("recipes/evidence.yaml"),
-    runs: Root = RUNS,
-    one_seed: Annotated[bool, typer.Option("--one-seed", hidden=True)] = False,
-) -> None:
-    """Compare ways of training, paired by seed, with intervals: fg-wsd, dpd or rl."""
-    _fix_environment(1)
-    from thinkling.pipeline.evidence import arms, gather, seed
-    from thinkling.pipeline.evidence import experiment as experiments
-    from thinkling.pipeline.progress import progress_console, result_console
-
-    chosen = arms.EXPERIMENTS[experiment.value]
-    wanted = list(chosen.seeds) if seeds is None else experiments.parse_seeds(seeds)
-    if one_seed:
-        seed.run_seed(chosen, recipe, wanted[0], runs, progress_console(), lambda line: print(line, flush=True))
-        return
-    found = experiments.run(chosen, recipe, wanted, jobs, runs, progress_console())
-    from thinkling.report import evidence as drawing
-
-    gather.show(found, result_console())
-    written = drawing.write(seed.results_of(chosen, runs))
-    progress_console().print(f"evidence: {written}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -158,7 +120,9 @@ def _load(path: Path, overrides: list[str] | None) -> Recipe:
 def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[str] | None) -> None:
     began = time.monotonic()
     recipe = _load(path, overrides)
-    _fix_environment(recipe.threads)
+    from thinkling.pipeline.environment import fix_environment
+
+    fix_environment(recipe.threads)
     from thinkling.pipeline import runner, summary
     from thinkling.pipeline.progress import progress_console, result_console
 
@@ -175,19 +139,6 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
         summary.show(summary.write(this, time.monotonic() - began), result_console())
         written = page.write(this.directory, {name: artifact.path for name, artifact in this.finished().items()})
         console.print(f"report: {written}", highlight=False, soft_wrap=True)
-
-
-def _fix_environment(threads: int) -> None:
-    """Starts this process again where the hash seed or the thread count is not what exact repetition needs.
-
-    Both are read once, when the interpreter and the numeric libraries load; so is what malloc does with freed memory:
-    it keeps it, which saves a training step of a small model 3–6% (docs/LAB.md).
-    """
-    wanted = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **MALLOC}
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
-        os.environ.update(wanted)
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        os.execv(sys.executable, [sys.executable, "-m", "thinkling", *sys.argv[1:]])
 
 
 def main() -> None:

@@ -188,7 +188,7 @@ def test_gpu_equals_cpu(name: str, channels: int) -> None:
 
 
 def test_speed_does_not_depend_on_a_mask_for_long_rows() -> None:
-    """The 4,096 tokens of claim A8: no group may hold a mask, whose size is quadratic in the row."""
+    """The tokens of claim speed.attention-cpu-4k: no group may hold a mask, whose size is quadratic in the row."""
     for lengths in ([[256] * 16], [[100, 400, 256, 240] * 4]):
         assert all(g.mask is None for g in DocumentLayout.from_lengths(lengths, 4096).plan.groups)
 

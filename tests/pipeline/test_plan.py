@@ -1,4 +1,4 @@
-"""A12: the plan of the 3B recipe against arithmetic done by hand, every figure."""
+"""The plan of the 3B recipe against arithmetic done by hand, every figure."""
 
 import json
 from pathlib import Path

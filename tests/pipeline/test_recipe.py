@@ -1,4 +1,4 @@
-"""A recipe's mistakes are told in a line that names the field (A13)."""
+"""A recipe's mistakes are told in a line that names the field."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
-"""Every attack, inside; outside too in `make nightly`. As another user: benchmarks/b12_sandbox.py."""
+"""Every attack, inside; outside too in `make nightly`. As another user: benchmarks/security/sandbox.py."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.sandbox_arena import ATTACKS, Arena, Attack, all_attacks, child_user
+from benchmarks.security.sandbox_arena import ATTACKS, Arena, Attack, all_attacks, child_user
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.sandbox import Sandbox
 
@@ -46,7 +46,9 @@ def test_attack_succeeds_outside(arena: Arena, name: str) -> None:
     if attack.control == "none" or (attack.control == "root" and os.getuid() != 0):
         pytest.skip("it cannot be tried outside by this user")
     if name in ("parent_environment", "change_limits"):
-        pytest.skip("benchmarks/sandbox_arena.py prepares it: the secret at the start, and a user without privileges")
+        pytest.skip(
+            "benchmarks/security/sandbox.py prepares it: the secret at the start, and a user without privileges"
+        )
     succeeded = arena.control(attack)
     arena.reset()
     assert succeeded

@@ -98,7 +98,7 @@ def test_unreadable_tests_are_no_verdict(sandbox: Sandbox, tests: list[str]) -> 
 
 
 def test_reference_solutions_pass_and_foreign_ones_do_not(sandbox: Sandbox, real_data: Path) -> None:
-    """A sample of MBPP; benchmarks/b12_sandbox.py holds all 974 rows."""
+    """A sample of MBPP; benchmarks/security/sandbox.py holds all 974 rows."""
     rows = [json.loads(line) for line in (real_data / "mbpp" / "mbpp.jsonl").read_text().split("\n") if line][::50]
     for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
         suite = Suite.read(sandbox, row["test_list"], row["test_setup_code"])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.b13_verifier import read_pairs
+from benchmarks.exactness.verifier import read_pairs
 from thinkling.tasks.problem import Problem
 from thinkling.verify import registry
 from thinkling.verify.maths import MathsVerifier, reference_answer

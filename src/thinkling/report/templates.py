@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from thinkling.report.text import visible
 
 
-def templates() -> Environment:
-    """The room's templates; `style` is known to all of them."""
-    loader = PackageLoader("thinkling.report", ".")
+def templates(more: BaseLoader | None = None) -> Environment:
+    """The templates of this package, and those of `more`; all of them know `style`."""
+    loader = ChoiceLoader([PackageLoader("thinkling.report", "."), *([] if more is None else [more])])
     environment = Environment(
         loader=loader,
         autoescape=True,

@@ -1,0 +1,1 @@
+"""Curation against planted and labelled data."""

@@ -1,0 +1,1 @@
+"""What must come out equal: resumed runs, data order, transformers' numbers, verdicts."""

@@ -1,0 +1,1 @@
+"""How long things take, side by side with the peer where there is one."""

@@ -1,0 +1,58 @@
+"""Finished runs of recipes/tiny.yaml, one per seed, and the scores in them: for the claims over tiny's seeds.
+
+A problem scores its mean over k samples and seeds; intervals are a bootstrap over problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks.machine import ROOT
+
+RECIPE = ROOT / "recipes" / "tiny.yaml"
+
+
+def run_seed(seed: int, runs: Path) -> Path:
+    """The folder of a finished run; what was done before is skipped. Seed 0 is `make tiny` itself, the other seeds
+    run in one thread each, so that they can run beside each other."""
+    name = f"tiny-seed{seed}" if seed else "tiny"
+    command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(runs)]
+    own = (f"seed={seed}", f"name={name}", "threads=1") if seed else ()
+    for override in own:
+        command += ["--set", override]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr)
+    return runs / name
+
+
+def finished_runs(doc: str | None) -> list[Path]:
+    """The runs of the seeds that the command line names, made where they are missing."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; seed 0 has two threads")
+    arguments = parser.parse_args()
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        return list(pool.map(lambda seed: run_seed(seed, arguments.runs), arguments.seeds))
+
+
+def artifact(run: Path, stage: str) -> Path:
+    """The last finished artifact of a stage; `stage` is its full name."""
+    manifests = list(run.glob(f"{stage}-????????/manifest.json"))
+    return max(manifests, key=lambda p: p.stat().st_mtime).parent
+
+
+def rollouts(run: Path, stage: str, task_set: str = "puzzles") -> dict[str, np.ndarray]:
+    """Per problem (sorted by id): mean right over its samples, and the flat columns right and thinks."""
+    table = pq.read_table(artifact(run, stage) / "rollouts" / task_set)
+    right = np.array([outcome == "right" for outcome in table["outcome"].to_pylist()])
+    thinks = np.array(table["thinks"].to_pylist())
+    ids, inverse = np.unique(np.array(table["problem_id"].to_pylist()), return_inverse=True)
+    per_problem = np.bincount(inverse, weights=right) / np.bincount(inverse)
+    return {"ids": ids, "per_problem": per_problem, "right": right, "thinks": thinks}

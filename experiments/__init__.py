@@ -1,0 +1,1 @@
+"""The project's own experiments: training runs that differ in one thing, paired by seed, with intervals."""

@@ -1,0 +1,64 @@
+"""What an experiment is: arms that are trained and compared, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from thinkling.data.artifact import Artifact
+from thinkling.pipeline.recipe import Recipe
+
+Overrides = list[str]
+"""As on the command line: `stages.dpd.steps=80`."""
+Done = Mapping[str, Mapping[str, Artifact]]
+"""Arm → stage → artifact, of the arms that are finished."""
+Entries = dict[str, dict[str, Any]]
+"""Arm → its figures: `value`, `overrides`, `seconds` and what belongs beside them."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One setting. `overrides` may depend on what the arms before it found, as where compute is matched."""
+
+    name: str
+    title: str
+    overrides: Callable[[Recipe, Done], Overrides]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An arm that has run: its recipe, the overrides in it, and the artifacts by stage."""
+
+    name: str
+    recipe: Recipe
+    overrides: Overrides
+    artifacts: Mapping[str, Artifact]
+
+
+def nothing_to_check(found: Entries) -> None:
+    """For experiments whose arms need not agree in anything."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms that are compared, seed by seed."""
+
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+    targets: tuple[str, ...]
+    """Stages that every arm runs, along with their inputs."""
+    outcome: Callable[[Finished], Entries]
+    """Reads the figures of a finished arm, and those of the checkpoint before it where there is one."""
+    pairs: tuple[tuple[str, str], ...]
+    """(arm, arm that is subtracted from it)."""
+    metric: str
+    """What is compared."""
+    unit: str
+    lower_is_better: bool
+    seeds: tuple[int, ...]
+    starts_from: str | None = None
+    """Name under which `outcome` reports the checkpoint that all arms started from."""
+    check: Callable[[Entries], None] = nothing_to_check
+    """Raises RuntimeError if the arms of a seed are not comparable."""

@@ -1,0 +1,81 @@
+"""A gain split into what it came from: more thinking, better thinking, better direct answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """Samples of one model on one family: how many there are, how many think, and the right ones of both kinds."""
+
+    samples: int
+    thinking: int
+    right_thinking: int
+    right_direct: int
+
+    @property
+    def share(self) -> float:
+        return self.thinking / self.samples
+
+    @property
+    def right(self) -> float:
+        return (self.right_thinking + self.right_direct) / self.samples
+
+    @property
+    def accuracy(self) -> float | None:
+        """Right among the samples that think; None where none does."""
+        return self.right_thinking / self.thinking if self.thinking else None
+
+    @property
+    def direct_accuracy(self) -> float | None:
+        """Right among those that answer at once; None where all think."""
+        direct = self.samples - self.thinking
+        return self.right_direct / direct if direct else None
+
+
+@dataclass(frozen=True)
+class Split:
+    """A gain in shares of right samples; the three parts sum to it."""
+
+    more_often: float
+    """Thinks more often, at the accuracies' averages of before and after."""
+    better: float
+    """Thinks better, at the average share of thinking."""
+    direct: float
+    """Answers at once better, at the average share of that."""
+
+    @property
+    def total(self) -> float:
+        return self.more_often + self.better + self.direct
+
+
+def split_gain(before: Thinking, after: Thinking) -> Split:
+    """right = s·t + (1 − s)·d with share s, accuracies t and d; every product's change is split at midpoints, so the
+    parts sum exactly and swapping before and after flips their signs. An accuracy that nothing was seen of is taken
+    as unchanged."""
+    t0, t1 = _both(before.accuracy, after.accuracy)
+    d0, d1 = _both(before.direct_accuracy, after.direct_accuracy)
+    s0, s1 = before.share, after.share
+    return Split(
+        more_often=(s1 - s0) * ((t0 + t1) - (d0 + d1)) / 2,
+        better=(s0 + s1) / 2 * (t1 - t0),
+        direct=(1 - (s0 + s1) / 2) * (d1 - d0),
+    )
+
+
+def _both(before: float | None, after: float | None) -> tuple[float, float]:
+    known = before if before is not None else after if after is not None else 0.0
+    return (before if before is not None else known), (after if after is not None else known)
+
+
+def mean_split(splits: Sequence[Split]) -> Split:
+    """The parts' means, as over families of equal size."""
+    n = len(splits)
+    return Split(
+        math.fsum(s.more_often for s in splits) / n,
+        math.fsum(s.better for s in splits) / n,
+        math.fsum(s.direct for s in splits) / n,
+    )

@@ -1,1 +1,0 @@
-"""`thinkling evidence`: training runs that differ in one thing, paired by seed, with intervals."""
