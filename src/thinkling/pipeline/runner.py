@@ -21,9 +21,10 @@ from thinkling.pipeline.progress import TerminalProgress
 from thinkling.pipeline.raw import directory_digests, source_digests
 from thinkling.pipeline.recipe import Recipe
 from thinkling.pipeline.without_sandbox import needs_sandbox
+from thinkling.progress import Silent
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
-from thinkling.stages.base import Silent, StageConfig, StageContext
+from thinkling.stages.base import StageConfig, StageContext
 from thinkling.stages.sources import ModelSource
 
 State = Literal["done", "partial", "to do", "waiting"]

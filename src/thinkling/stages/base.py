@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from thinkling.model.config import ModelConfig
+from thinkling.progress import Progress, Silent
 from thinkling.stages.sources import Source
 
 if TYPE_CHECKING:
@@ -45,34 +45,6 @@ class StageConfig(BaseModel):
         """The stage with no model's answers to problems of these sources judged in it, None where nothing is left of
         it, and the fields that were dropped."""
         return self, []
-
-
-class Task(Protocol):
-    """One progress bar."""
-
-    def advance(self, amount: float = 1, **fields: object) -> None:
-        """Moves on by `amount`; `fields` (loss=…, lr=…) are shown beside the bar."""
-        ...
-
-
-class Progress(Protocol):
-    """Shows bars with rates and time left; the runner brings one, tests use `Silent`."""
-
-    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
-        """A bar of `total` units, `done` of which were there before (a resumed run)."""
-        ...
-
-
-class _SilentTask:
-    def advance(self, amount: float = 1, **fields: object) -> None:
-        """Shows nothing."""
-
-
-class Silent:
-    """Progress that shows nothing."""
-
-    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
-        return nullcontext(_SilentTask())
 
 
 @dataclass
