@@ -21,6 +21,7 @@ BREACHES = {
     "sandbox imports tasks": ("floors", "sandbox/limits.py", "thinkling.tasks.problem"),
     "train imports generate": ("floors", "train/trainer.py", "thinkling.generate.engine"),
     "verify imports train": ("floors", "verify/verdict.py", "thinkling.train.trainer"),
+    "quality imports a stage": ("floors", "quality/value.py", "thinkling.stages.base"),
     "a stage imports the pipeline": ("floors", "stages/sft/config.py", "thinkling.pipeline.runner"),
     "the pipeline imports the cli": ("floors", "pipeline/runner.py", "thinkling.cli"),
     "the pipeline imports report": ("floors", "pipeline/runner.py", "thinkling.report"),

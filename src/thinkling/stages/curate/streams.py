@@ -9,8 +9,8 @@ from typing import Literal, assert_never
 
 from thinkling.data.readers import RawRecord, read_jsonl, read_parquet, read_text_files
 from thinkling.errors import UserError
+from thinkling.quality.annotator import Matter
 from thinkling.stages.curate import stdlib
-from thinkling.stages.curate.annotate import Matter
 from thinkling.stages.curate.pages import Page, pages
 from thinkling.stages.sources import FilesSource, PagesSource, Source, StdlibSource, TasksSource
 from thinkling.tasks.problem import Problem

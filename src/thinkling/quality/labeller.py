@@ -20,8 +20,8 @@ from safetensors.numpy import load_file, save_file
 from thinkling.data.artifact import write_json
 from thinkling.data.readers import readable
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import Features, FeatureSpace, Floats
-from thinkling.stages.curate.tags import HIGHEST, NAMES, Grades
+from thinkling.quality.features import Features, FeatureSpace, Floats
+from thinkling.quality.tags import HIGHEST, NAMES, Grades
 
 Doubles = npt.NDArray[np.float64]
 WEIGHTS, DESCRIPTION = "labeller.safetensors", "labeller.json"

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from thinkling.quality.annotator import Annotator, Example
+from thinkling.quality.damage import KINDS, damage
+from thinkling.quality.features import FeatureSpace
+from thinkling.quality.labeller import Annotated, as_array
+from thinkling.quality.pool import Pool
+from thinkling.quality.rules import check_page
+from thinkling.quality.tags import NAMES, Grades
 from thinkling.seeds import derive
-from thinkling.stages.curate.annotate import Annotator, Example
-from thinkling.stages.curate.damage import KINDS, damage
-from thinkling.stages.curate.features import FeatureSpace
-from thinkling.stages.curate.labeller import Annotated, as_array
-from thinkling.stages.curate.pool import Pool
-from thinkling.stages.curate.rules import check_page
-from thinkling.stages.curate.tags import NAMES, Grades
 
 _PAGE_KINDS = ("symbols", "characters", "order", "cut")
 """Kinds that leave of a one-line page something to grade."""

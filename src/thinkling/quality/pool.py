@@ -6,19 +6,30 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from thinkling.data.documents import Document, read_documents
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.retrieval import terms_of
-from thinkling.stages.curate.streams import Stream
-from thinkling.stages.curate.surface import excerpt
+from thinkling.quality.annotator import Example, Matter
+from thinkling.quality.retrieval import terms_of
+from thinkling.quality.surface import excerpt
+from thinkling.tasks.problem import Problem
 
 _BATCH = 512
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where documents come from, and what is known of them beyond their text."""
+
+    name: str
+    """The recipe's name of the source."""
+    matter: Matter = "unknown"
+    problems: Mapping[str, Problem] = field(default_factory=dict)
+    """Id of a record → the problem on it: for verifiers, never for features."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class Pool:
     """Documents in order, and what is known of them beside their text."""
 
     path: Path
-    streams: Mapping[str, Stream]
+    origins: Mapping[str, Origin]
     """A document's `source` → where it came from."""
     ids: Sequence[str]
     sources: Sequence[str]
@@ -36,7 +47,7 @@ class Pool:
     """Word → number of documents that hold it."""
 
     @classmethod
-    def survey(cls, path: Path, streams: Mapping[str, Stream]) -> Pool:
+    def survey(cls, path: Path, origins: Mapping[str, Origin]) -> Pool:
         """Reads all documents once."""
         ids, sources, sizes, frequencies = [], [], [], Counter[str]()
         for document in read_documents(path):
@@ -44,14 +55,14 @@ class Pool:
             sources.append(document["source"])
             sizes.append(len(document["text"].encode()))
             frequencies.update(set(terms_of(excerpt(document["text"]))))
-        return cls(path, streams, ids, sources, np.array(sizes, np.int64), frequencies)
+        return cls(path, origins, ids, sources, np.array(sizes, np.int64), frequencies)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def names(self) -> list[str]:
         """Of each document the recipe's name of its source: damaged pages have that of the sound ones."""
-        return [self.streams[source].name for source in self.sources]
+        return [self.origins[source].name for source in self.sources]
 
     def by_hash(self, salt: str) -> dict[str, list[int]]:
         """The recipe's name of a source → its documents, in an order that follows from their ids and the salt alone."""
@@ -79,8 +90,9 @@ class Pool:
 
     def example(self, row: int, text: str) -> Example:
         """A document as something to annotate."""
-        stream = self.streams[self.sources[row]]
-        return Example(text, stream.matter, stream.problems.get(self.ids[row].removeprefix(f"{stream.source}/")))
+        source = self.sources[row]
+        origin = self.origins[source]
+        return Example(text, origin.matter, origin.problems.get(self.ids[row].removeprefix(f"{source}/")))
 
 
 def spread(groups: Mapping[str, Sequence[int]], n: int) -> list[int]:

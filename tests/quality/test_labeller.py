@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from tests.stages.curate.texts import advertisement, prose
+from tests.quality.texts import advertisement, prose
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import FeatureSpace
-from thinkling.stages.curate.labeller import Annotated, Heads, Labeller, agreement, as_array, weighted_kappa
-from thinkling.stages.curate.tags import NAMES
+from thinkling.quality.features import FeatureSpace
+from thinkling.quality.labeller import Annotated, Heads, Labeller, agreement, as_array, weighted_kappa
+from thinkling.quality.tags import NAMES
 
 GRADES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=50)
 

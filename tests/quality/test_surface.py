@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.stages.curate.texts import advertisement, prose
-from thinkling.stages.curate.surface import EXCERPT, NAMES, excerpt, measure
+from tests.quality.texts import advertisement, prose
+from thinkling.quality.surface import EXCERPT, NAMES, excerpt, measure
 
 
 def named(text: str) -> dict[str, float]:

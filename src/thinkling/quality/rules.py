@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from thinkling.puzzles.pages import document, document_answer
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.surface import GRAMMAR_WORDS, excerpt
-from thinkling.stages.curate.tags import HIGHEST, Grades
+from thinkling.quality.annotator import Example
+from thinkling.quality.surface import GRAMMAR_WORDS, excerpt
+from thinkling.quality.tags import HIGHEST, Grades
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify
 from thinkling.verify.verdict import Outcome

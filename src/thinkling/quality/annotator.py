@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from thinkling.stages.curate.tags import Grades
+from thinkling.quality.tags import Grades
 from thinkling.tasks.problem import Problem
 
 Matter = Literal["code", "prose", "puzzle", "unknown"]

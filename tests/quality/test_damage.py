@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.stages.curate.texts import prose
-from thinkling.stages.curate.damage import KINDS, damage
+from tests.quality.texts import prose
+from thinkling.quality.damage import KINDS, damage
 
 TEXT, OTHER = prose(random.Random(1), 12), prose(random.Random(2), 12)
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from thinkling.data.ngrams import WordHasher, windows
 from thinkling.errors import UserError
-from thinkling.stages.curate import surface
+from thinkling.quality import surface
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

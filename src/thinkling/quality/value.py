@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import Floats
-from thinkling.stages.curate.labeller import Doubles
-from thinkling.stages.curate.tags import HIGHEST, NAMES, TAGS
+from thinkling.quality.features import Floats
+from thinkling.quality.labeller import Doubles
+from thinkling.quality.tags import HIGHEST, NAMES, TAGS
 
 SIMILARITY = "similarity"
 COLUMNS: tuple[str, ...] = (*NAMES, SIMILARITY)

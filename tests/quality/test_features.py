@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from tests.stages.curate.texts import advertisement, prose
+from tests.quality.texts import advertisement, prose
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import Features, FeatureSpace, _right_singular_vectors
+from thinkling.quality.features import Features, FeatureSpace, _right_singular_vectors
 
 RNG = random.Random(0)
 TEXTS = [prose(RNG) for _ in range(30)] + [advertisement(RNG) for _ in range(30)]

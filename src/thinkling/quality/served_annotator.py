@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
 from thinkling.generate.replies import Replier
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.surface import excerpt
-from thinkling.stages.curate.tags import HIGHEST, TAGS, Grades
+from thinkling.quality.annotator import Example
+from thinkling.quality.surface import excerpt
+from thinkling.quality.tags import HIGHEST, TAGS, Grades
 
 MOST_TOKENS = 4096
 """Of an answer: 20 grades are some 200, the rest is for models that think first."""

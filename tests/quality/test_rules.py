@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from tests.stages.curate.texts import advertisement, prose
+from tests.quality.texts import advertisement, prose
 from thinkling.puzzles.pages import document
 from thinkling.puzzles.problemset import generate
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.rules import RuleAnnotator, check_page
-from thinkling.stages.curate.tags import Grades
+from thinkling.quality.annotator import Example
+from thinkling.quality.rules import RuleAnnotator, check_page
+from thinkling.quality.tags import Grades
 
 PROSE = prose(random.Random(0), 24)
 RULES = RuleAnnotator({word.strip(".").lower() for word in PROSE.split()})

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 from thinkling.data.artifact import write_json
 from thinkling.data.atomic import replacing
 from thinkling.data.documents import QUALITIES, SCHEMA, Document, write_documents
+from thinkling.quality.annotator import Annotator
+from thinkling.quality.config import GradingConfig
+from thinkling.quality.grade_pool import Graded, grade_pool
+from thinkling.quality.pool import Origin, Pool
+from thinkling.quality.tags import NAMES
+from thinkling.quality.value import SIMILARITY
 from thinkling.stages.base import StageContext
-from thinkling.stages.curate.annotate import Annotator
-from thinkling.stages.curate.config import GradingConfig
-from thinkling.stages.curate.grading import Graded, grade
 from thinkling.stages.curate.ledger import Ledger
-from thinkling.stages.curate.pool import Pool
-from thinkling.stages.curate.quality import SIMILARITY
 from thinkling.stages.curate.streams import Stream
-from thinkling.stages.curate.tags import NAMES
 
 ANSWERS = "annotator-answers.jsonl"
 """A served annotator's answers: kept while the stage runs, so that a run that was cut off asks nothing twice."""
@@ -62,8 +62,10 @@ def write(
     report go into the stage's directory.
     """
     write_documents(pool_path, documents)
-    pool = Pool.survey(pool_path, {stream.source: stream for stream in streams})
-    graded, learned, report = grade(pool, config, _annotator(config, ctx), ctx, pool_path.parent / "lance")
+    pool = Pool.survey(pool_path, {s.source: Origin(s.name, s.matter, s.problems) for s in streams})
+    graded, learned, report = grade_pool(
+        pool, config, _annotator(config, ctx), pool_path.parent / "lance", ctx.seed, ctx.progress
+    )
     learned.labeller.save(ctx.directory / "labeller")
     write_json(ctx.directory / "grading.json", report)
     with replacing(ctx.directory / "annotated.parquet") as temporary:
@@ -91,7 +93,7 @@ def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
 def _columns(pool: Pool, graded: Graded, row: int) -> Document:
     return {
         "quality": graded.labels[row],
-        "source": pool.streams[pool.sources[row]].name,
+        "source": pool.origins[pool.sources[row]].name,
         **dict(zip(NAMES, graded.grades_NT[row].tolist(), strict=True)),
         SIMILARITY: float(graded.similarity_N[row]),
         "value": float(graded.values_N[row]),
@@ -105,7 +107,7 @@ def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
         return None
     # They load torch, which curate has no other use for.
     from thinkling.generate.client import ServedModel
-    from thinkling.stages.curate.served import ServedAnnotator
+    from thinkling.quality.served_annotator import ServedAnnotator
 
     asked = config.annotator
     return ServedAnnotator(

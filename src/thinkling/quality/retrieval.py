@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import Floats
+from thinkling.quality.features import Floats
 
 EXACT_BELOW = 100_000
 """Rows up to which an index would only lose precision (LanceDB's documentation says the same)."""

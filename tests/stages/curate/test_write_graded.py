@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.quality.texts import advertisement, prose
 from tests.stages.curate.test_stage import PUZZLES, jsonl, rows, run
-from tests.stages.curate.texts import advertisement, prose
 from thinkling.data.documents import read_documents
 from thinkling.errors import UserError
-from thinkling.stages.curate import graded
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.labeller import Labeller
-from thinkling.stages.curate.tags import NAMES, Grades
+from thinkling.quality.annotator import Example
+from thinkling.quality.labeller import Labeller
+from thinkling.quality.tags import NAMES, Grades
+from thinkling.stages.curate import write_graded
 
 PAGES = {"type": "puzzle_pages", "tasks": "puzzles", "pages_per_family": 300, "corrupted": 0.3, "duplicated": 0.05}
 GRADING: dict[str, Any] = {
@@ -167,14 +167,14 @@ def test_a_served_annotator_takes_the_rules_place(tmp_path: Path, monkeypatch: p
         def annotate(self, examples: list[Example]) -> list[Grades]:
             return [{"prose": len(example.text) % 10} for example in examples]
 
-    monkeypatch.setattr(graded, "_annotator", lambda config, ctx: Flat())
+    monkeypatch.setattr(write_graded, "_annotator", lambda config, ctx: Flat())
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / graded.ANSWERS).write_text("")
+    (tmp_path / "out" / write_graded.ANSWERS).write_text("")
     grade(tmp_path, annotator={"url": "http://localhost:1/v1", "model": "m"})
     examples = rows(tmp_path / "out/annotated.parquet")
     assert {e["correctness"] for e in examples} == {None}
     assert {e["prose"] for e in examples} == set(range(10))
-    assert not (tmp_path / "out" / graded.ANSWERS).exists()
+    assert not (tmp_path / "out" / write_graded.ANSWERS).exists()
 
 
 def test_seeds_that_cannot_be_had_are_named(tmp_path: Path) -> None:

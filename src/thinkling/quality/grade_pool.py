@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from thinkling.errors import UserError
-from thinkling.stages.base import StageContext
-from thinkling.stages.curate.annotate import Annotator
-from thinkling.stages.curate.config import GradingConfig
-from thinkling.stages.curate.examples import Examples, annotate, sound_pages
-from thinkling.stages.curate.features import FeatureSpace, Floats
-from thinkling.stages.curate.labeller import Agreement, Doubles, Labeller
-from thinkling.stages.curate.pool import Pool, spread
-from thinkling.stages.curate.quality import QualityModel, by_budget, columns, explanation, importance
-from thinkling.stages.curate.retrieval import Retriever, Seed, scaled, similarity, telling_terms
-from thinkling.stages.curate.rules import RuleAnnotator
-from thinkling.stages.curate.surface import excerpt
-from thinkling.stages.curate.tags import NAMES
+from thinkling.progress import Progress
+from thinkling.quality.annotator import Annotator
+from thinkling.quality.config import GradingConfig
+from thinkling.quality.features import FeatureSpace, Floats
+from thinkling.quality.labeller import Agreement, Doubles, Labeller
+from thinkling.quality.pool import Pool, spread
+from thinkling.quality.retrieval import Retriever, Seed, scaled, similarity, telling_terms
+from thinkling.quality.rules import RuleAnnotator
+from thinkling.quality.surface import excerpt
+from thinkling.quality.tags import NAMES
+from thinkling.quality.training_examples import Examples, annotate, sound_pages
+from thinkling.quality.value import QualityModel, by_budget, columns, explanation, importance
 
 Grades = npt.NDArray[np.int8]
 
@@ -76,18 +76,19 @@ class Graded:
         return f"value {self.values_N[row]:.2f}: {explanation(contributions_NC[0], self.columns_NC[row])}"
 
 
-def grade(
-    pool: Pool, config: GradingConfig, annotator: Annotator | None, ctx: StageContext, work: Path
+def grade_pool(
+    pool: Pool, config: GradingConfig, annotator: Annotator | None, work: Path, seed: int, progress: Progress
 ) -> tuple[Graded, Learned, dict[str, Any]]:
-    """Grades, the labeller, and a report for people. `annotator`: None for the stated rules; `work`: for the database.
+    """Grades, the labeller, and a report for people. `annotator`: None for the stated rules; `work`: directory
+    for the database, not removed.
 
     Raises UserError where the pool cannot carry a labeller, has no seed, or an extra is not installed.
     """
     seeds = _choose_seeds(pool, config)
-    learned = _learn(pool, config, annotator, ctx)
+    learned = _learn(pool, config, annotator, seed, progress)
     retriever = Retriever(work)
-    grades_NT, queries = _grade_all(pool, learned.labeller, retriever, seeds, ctx)
-    similarity_N = _similarity(retriever, queries, config.neighbours, ctx)
+    grades_NT, queries = _grade_all(pool, learned.labeller, retriever, seeds, progress)
+    similarity_N = _similarity(retriever, queries, config.neighbours, progress)
     columns_NC = columns(grades_NT, similarity_N)
     tokens_N = _tokens(pool, config)
     signal = _signal(columns_NC, tokens_N, list(seeds), learned)
@@ -111,7 +112,7 @@ def grade(
             "recall": retriever.recall_probe(probes_NK, min(_PROBE_NEIGHBOURS, len(pool))),
         },
         "quality": model.as_dict()
-        | {"importance": importance(model, signal.columns_MC, signal.good_M, signal.weights_M, ctx.seed)},
+        | {"importance": importance(model, signal.columns_MC, signal.good_M, signal.weights_M, seed)},
         "split": _split(pool, labels, tokens_N),
     }
     return graded, learned, report
@@ -132,20 +133,20 @@ def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
     return dict(sorted(chosen.items()))
 
 
-def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, ctx: StageContext) -> Learned:
+def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, seed: int, progress: Progress) -> Learned:
     """Fits the labeller, and measures it by leaving out each kind of damage in turn."""
     order, wanted = pool.by_hash("annotated"), config.annotated
     if isinstance(wanted, int):
         chosen = spread(order, wanted)
     else:
         chosen = sorted(row for name, n in wanted.items() for row in order.get(name, [])[:n])
-    fitted_on = spread({"all": _shuffled(len(pool), ctx.seed)}, config.fitted_on)
+    fitted_on = spread({"all": _shuffled(len(pool), seed)}, config.fitted_on)
     if annotator is None:
         annotator = RuleAnnotator({word for word, n in pool.frequencies.items() if n >= _KNOWN_FROM})
-    with ctx.progress.track("labeller", 3, "steps") as task:
-        space = FeatureSpace.fit(pool.texts(fitted_on).values(), config.dimensions, ctx.seed)
+    with progress.track("labeller", 3, "steps") as task:
+        space = FeatureSpace.fit(pool.texts(fitted_on).values(), config.dimensions, seed)
         task.advance()
-        examples = annotate(pool, pool.texts(chosen), annotator, ctx.seed)
+        examples = annotate(pool, pool.texts(chosen), annotator, seed)
         task.advance()
         annotated = examples.in_numbers(space)
         heads = annotated.fit(np.ones(len(examples.rows), np.bool_), config.ridge)
@@ -160,11 +161,11 @@ def _shuffled(n: int, seed: int) -> list[int]:
 
 
 def _grade_all(
-    pool: Pool, labeller: Labeller, retriever: Retriever, seeds: dict[int, str], ctx: StageContext
+    pool: Pool, labeller: Labeller, retriever: Retriever, seeds: dict[int, str], progress: Progress
 ) -> tuple[Grades, list[Seed]]:
     """Grades every document and puts it into the database; the seeds come back as queries."""
     graded, queries = [], []
-    with ctx.progress.track("grade", len(pool), "documents") as task:
+    with progress.track("grade", len(pool), "documents") as task:
         row = 0
         for batch in pool.batches():
             texts = [document["text"] for document in batch]
@@ -179,10 +180,10 @@ def _grade_all(
     return np.concatenate(graded), queries
 
 
-def _similarity(retriever: Retriever, queries: list[Seed], neighbours: int, ctx: StageContext) -> Floats:
+def _similarity(retriever: Retriever, queries: list[Seed], neighbours: int, progress: Progress) -> Floats:
     retriever.build()
     total = np.zeros(retriever.n_rows)
-    with ctx.progress.track("retrieve", len(queries), "seeds") as task:
+    with progress.track("retrieve", len(queries), "seeds") as task:
         for one in similarity(retriever, queries, neighbours):
             total += one
             task.advance()
