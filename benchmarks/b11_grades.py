@@ -81,7 +81,7 @@ def _pool(path: Path) -> Pool:
                     yield {"id": f"{stream.source}/{record.fields['id']}", "text": record.fields["text"]} | known
 
     write_documents(path, documents())
-    return Pool.survey(path, {s.source: Origin(s.name, s.matter, s.problems) for s in streams})
+    return Pool.survey(path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams})
 
 
 def _agreement(pool: Pool, seed: int) -> dict[str, dict[str, dict[str, Any]]]:

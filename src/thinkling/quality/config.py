@@ -45,7 +45,7 @@ class GradingConfig(_Part):
 
     seeds: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Source → number of its documents that serve as seeds: queries of retrieval, and the signal that the weights of
-    the quality value are fitted to. Puzzle pages are seeds only where a verifier finds them right."""
+    the quality value are fitted to. A record that is unsound by its source's truth is no seed."""
     hq_tokens: Tokens
     """Budget of high-quality text: the best documents until it is full."""
     mq_tokens: Tokens | None = None

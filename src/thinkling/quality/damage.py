@@ -1,7 +1,7 @@
-"""Kinds of damage to sound text: examples of bad grades, each with the share of the text that was damaged.
+"""Artificial damage to sound text: examples of bad grades, each with the share of the text that was damaged.
 
-The labeller learns from some kinds and is judged on one that it never saw, so that its report tells how far it sees
-damage as such. The share goes into the *grades* of the examples alone (`annotate`), never into their features.
+The labeller learns from some kinds and is judged on one that it never saw, so that its report says how far it sees
+damage as such. The share goes into the *grades* of the examples alone, never into their features.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from string import ascii_uppercase, digits
 from typing import NamedTuple
 
-from thinkling.puzzles.corruption import corrupt_text
+from thinkling.data.symbols import replace_symbols
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_CLASSES = (digits, ascii_uppercase, "+-*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _RESIDUE = (
     '<div class="item">', "</div>", "<br/>", '<a href="#top">', "</span>", "&nbsp;", "&amp;", "\ufffd", "â€™",
@@ -30,10 +32,14 @@ class Damaged(NamedTuple):
     """Part of the text that was changed, put in, or lost: in (0, 1]."""
 
 
-def damage(kind: str, text: str, other: str, rng: random.Random) -> Damaged:
-    """The text with damage of one of `KINDS`; `other` is a text of a different document, for pieces to mix in."""
+def damage(kind: str, text: str, other: str, rng: random.Random, protected: int = 0) -> Damaged:
+    """The text with damage of one of `KINDS`; `other` is a text of a different document, for pieces to mix in.
+
+    `protected`: characters at the start that damage of the kind `symbols` leaves alone.
+    """
     share = rng.uniform(0.05, 0.6)
-    return Damaged(_KINDS[kind](text, other, share, rng), kind, share)
+    kept = protected if kind == "symbols" else 0
+    return Damaged(text[:kept] + _KINDS[kind](text[kept:], other, share, rng), kind, share)
 
 
 def _characters(text: str, other: str, share: float, rng: random.Random) -> str:
@@ -46,10 +52,8 @@ def _characters(text: str, other: str, share: float, rng: random.Random) -> str:
 
 
 def _symbols(text: str, other: str, share: float, rng: random.Random) -> str:
-    """Digits, capitals and operators replaced by others; of a puzzle page in working and answer alone."""
-    cut = re.match(r"[a-z]+ \S+?[:=]", text)
-    start = cut.end() if cut else 0
-    return text[:start] + corrupt_text(text[start:], rng, share)
+    """Digits, capitals and operators replaced by others of their class."""
+    return replace_symbols(text, rng, share, _CLASSES)
 
 
 def _order(text: str, other: str, share: float, rng: random.Random) -> str:

@@ -3,7 +3,7 @@
 LSA (Deerwester et al. 1990): hashed counts of words and pairs of words, tf-idf, truncated singular value decomposition.
 It brings no weights along and so no licence. Statistics become their rank within the pool, and the rank a line with
 bends, so that a linear model on top can follow a curve; and since the same statistic says different things of code, of
-prose and of a page of symbols, the ranks come again for each of G groups that k-means finds among the vectors.
+prose and of formulas, the ranks come again for each of G groups that k-means finds among the vectors.
 
 Shapes: N texts, W buckets kept, K dimensions of the LSA, S surface statistics, Q quantiles, G groups.
 """

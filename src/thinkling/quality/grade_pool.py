@@ -1,7 +1,7 @@
 """Grades a pool of documents: labeller, grades, similarity to seeds, quality value, split by budget.
 
-Nothing but a document's text reaches the labeller's features. Sources and problems serve to choose examples and seeds
-and to annotate them, and sources to say where similarity counts.
+Nothing but a document's text reaches the labeller's features. Sources, and what they know about their records, serve to
+choose examples and seeds and to annotate them.
 
 Shapes: N documents, T tags, C columns of the quality value, K dimensions of the LSA.
 """
@@ -26,7 +26,7 @@ from thinkling.quality.retrieval import Retriever, Seed, scaled, similarity, tel
 from thinkling.quality.rules import RuleAnnotator
 from thinkling.quality.surface import excerpt
 from thinkling.quality.tags import NAMES
-from thinkling.quality.training_examples import Examples, annotate, sound_pages
+from thinkling.quality.training_examples import Examples, annotate, sound_rows
 from thinkling.quality.value import QualityModel, by_budget, columns, explanation, importance
 
 Grades = npt.NDArray[np.int8]
@@ -34,7 +34,7 @@ Grades = npt.NDArray[np.int8]
 _KNOWN_FROM = 3
 """Documents that must hold a word before it counts as spelt right."""
 _CANDIDATES = 4
-"""Documents looked at for each seed wanted, since not every page is right."""
+"""Documents looked at for each seed wanted, since not every document is sound."""
 _PROBES, _PROBE_NEIGHBOURS = 20, 10
 
 
@@ -125,7 +125,7 @@ def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
     for name, wanted in config.seeds.items():
         candidates = order.get(name, [])[: wanted * _CANDIDATES]
         texts = pool.texts(candidates)
-        sound = set(sound_pages(pool, texts))
+        sound = set(sound_rows(pool, texts))
         rows = [row for row in candidates if row in sound][:wanted]
         if not rows:
             raise UserError(f"grading.seeds.{name}: none of its documents is fit to be a seed; name another source")
@@ -238,8 +238,8 @@ def _label(config: GradingConfig, grades_NT: Grades, values_N: Doubles, tokens_N
 
 
 def _split(pool: Pool, labels: list[str], tokens_N: npt.NDArray[np.int64]) -> dict[str, dict[str, dict[str, int]]]:
-    """Source of the document → outcome → documents and estimated tokens. Damaged pages stand apart: a check on the
-    grades, which know nothing of it."""
+    """Source of the document → outcome → documents and estimated tokens. Documents that a source passes under a name of
+    their own, such as noisy ones, are counted under it: a check on the grades, which know nothing of it."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for source, label, tokens in zip(pool.sources, labels, tokens_N.tolist(), strict=True):
         cell = found.setdefault(source, {}).setdefault(label, {"documents": 0, "tokens": 0})

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thinkling.data.documents import Document, read_documents
-from thinkling.quality.annotator import Example, Matter
+from thinkling.data.truth import Matter, Truth
+from thinkling.quality.annotator import Example
 from thinkling.quality.retrieval import terms_of
 from thinkling.quality.surface import excerpt
-from thinkling.tasks.problem import Problem
 
 _BATCH = 512
 
@@ -28,8 +28,8 @@ class Origin:
     name: str
     """The recipe's name of the source."""
     matter: Matter = "unknown"
-    problems: Mapping[str, Problem] = field(default_factory=dict)
-    """Id of a record → the problem on it: for verifiers, never for features."""
+    truths: Mapping[str, Truth] = field(default_factory=dict)
+    """Id of a record → what the source knows about it: for annotators, never for features."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Pool:
         return len(self.ids)
 
     def names(self) -> list[str]:
-        """Of each document the recipe's name of its source: damaged pages have that of the sound ones."""
+        """Of each document the recipe's name of its source: documents that a source passes under a name of
+        their own have it too."""
         return [self.origins[source].name for source in self.sources]
 
     def by_hash(self, salt: str) -> dict[str, list[int]]:
@@ -92,7 +93,7 @@ class Pool:
         """A document as something to annotate."""
         source = self.sources[row]
         origin = self.origins[source]
-        return Example(text, origin.matter, origin.problems.get(self.ids[row].removeprefix(f"{source}/")))
+        return Example(text, origin.matter, origin.truths.get(self.ids[row].removeprefix(f"{source}/")))
 
 
 def spread(groups: Mapping[str, Sequence[int]], n: int) -> list[int]:

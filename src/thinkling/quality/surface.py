@@ -177,9 +177,11 @@ def _repeated_runs(words: list[str]) -> float:
 
 
 def _echoes(part: str) -> list[float]:
-    """How far what follows the first colon or equals sign takes up what stands before it, and the end what precedes.
+    """How far what follows the first colon or equals sign repeats what precedes it, and how far the end of the text
+    repeats the rest.
 
-    Working copies from its question, and an answer repeats the last result: damage breaks the copy.
+    Where something is worked out, each step copies from what it starts from, and the end repeats the last result:
+    damage breaks the copy.
     """
     line = part.strip()[:600]
     cut = min((place for place in (line.find(":"), line.find("=")) if place >= 0), default=-1)

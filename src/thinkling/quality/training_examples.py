@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,8 @@ from thinkling.quality.damage import KINDS, damage
 from thinkling.quality.features import FeatureSpace
 from thinkling.quality.labeller import Annotated, as_array
 from thinkling.quality.pool import Pool
-from thinkling.quality.rules import check_page
 from thinkling.quality.tags import NAMES, Grades
 from thinkling.seeds import derive
-
-_PAGE_KINDS = ("symbols", "characters", "order", "cut")
-"""Kinds that leave of a one-line page something to grade."""
-_PAGES_DAMAGED = 4
-"""One sound page in so many comes damaged as well: the pool's own wrong pages are what it is graded for."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +24,8 @@ class Examples:
     rows: list[int]
     examples: list[Example]
     kinds: list[str]
-    """Kind of damage, empty for sound texts. A page that the verifier finds wrong counts as damaged `symbols`: the
-    pool holds such pages, and nothing is told of them but what the verifier says."""
+    """Kind of damage, empty for sound texts. A record that is unsound by its source's truth counts as damaged in the
+    way that the truth names (`Truth.unsound_as`)."""
     grades: list[Grades]
 
     def in_numbers(self, space: FeatureSpace) -> Annotated:
@@ -48,33 +43,35 @@ class Examples:
 
 
 def annotate(pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: int) -> Examples:
-    """Grades the texts (row → text) and a damaged form of those that are sound (of pages, of some); the kinds of damage
-    take turns."""
+    """Grades the texts (row → text) and a damaged form of those that are sound; the kinds of damage take turns.
+
+    A record's truth says which kinds fit it, and of how many sound records one is damaged; otherwise all kinds do, and
+    every sound text is.
+    """
     rows, examples, kinds = list(texts), [pool.example(row, text) for row, text in texts.items()], []
     for example in examples:
-        check = None if example.problem is None else check_page(example.problem, example.text)
-        kinds.append("symbols" if check is not None and not check.sound else "")
+        truth = example.truth
+        kinds.append("" if truth is None or truth.sound(example.text) else truth.unsound_as)
     sound = [(row, example) for row, example, kind in zip(rows, examples, kinds, strict=True) if not kind]
-    seen = {KINDS: 0, _PAGE_KINDS: 0}
+    seen: Counter[tuple[tuple[str, ...], int]] = Counter()
     for place, (row, example) in enumerate(sound):
-        possible = KINDS if example.problem is None else _PAGE_KINDS
-        turn, skipped = divmod(seen[possible], 1 if example.problem is None else _PAGES_DAMAGED)
-        seen[possible] += 1
+        truth = example.truth
+        possible, one_in = (KINDS, 1) if truth is None else (tuple(truth.damage_kinds), truth.damaged_one_in)
+        turn, skipped = divmod(seen[possible, one_in], one_in)
+        seen[possible, one_in] += 1
         if skipped:
             continue
         rng = random.Random(derive(seed, "damage", pool.ids[row]))
-        done = damage(possible[turn % len(possible)], example.text, sound[place - 1][1].text, rng)
+        protected = 0 if truth is None else truth.protected_prefix(example.text)
+        kind = possible[turn % len(possible)]
+        done = damage(kind, example.text, sound[place - 1][1].text, rng, protected)
         rows.append(row)
         kinds.append(done.kind)
-        examples.append(Example(done.text, example.matter, example.problem, done.kind, done.share))
+        examples.append(Example(done.text, example.matter, truth, done.kind, done.share))
     return Examples(rows, examples, kinds, annotator.annotate(examples))
 
 
-def sound_pages(pool: Pool, texts: Mapping[int, str]) -> list[int]:
-    """Rows of the texts less those of puzzle pages that a verifier does not find right."""
-    found = []
-    for row, text in texts.items():
-        problem = pool.example(row, text).problem
-        if problem is None or check_page(problem, text).sound:
-            found.append(row)
-    return found
+def sound_rows(pool: Pool, texts: Mapping[int, str]) -> list[int]:
+    """Rows of the texts without those that their source's truth finds unsound."""
+    truths = {row: pool.example(row, text).truth for row, text in texts.items()}
+    return [row for row, truth in truths.items() if truth is None or truth.sound(texts[row])]

@@ -22,7 +22,7 @@ class NearDedupConfig(BaseModel):
     run: int = Field(default=5, ge=1)
     """Words in a run."""
     min_words: int = Field(default=50, ge=1)
-    """Shorter documents are compared by exact deduplication alone: in a puzzle every symbol matters."""
+    """Shorter documents are compared by exact deduplication alone: in them every symbol matters."""
 
 
 class CurateConfig(StageConfig):
@@ -32,7 +32,8 @@ class CurateConfig(StageConfig):
     sources: list[str] = Field(min_length=1)
     """Sources of text to read."""
     quality: dict[str, Literal["hq", "mq"]] = Field(default_factory=dict)
-    """The quality of each source's documents, where they are not graded. Damaged puzzle pages are always `mq`."""
+    """The quality of each source's documents, where they are not graded. Noisy documents that a source passes under
+    a name of their own are always `mq`."""
     near_dedup: NearDedupConfig | None = None
     """Near deduplication beside the exact one; none where not set."""
     grading: GradingConfig | None = None

@@ -131,7 +131,9 @@ def _check_names(streams: list[Stream]) -> None:
     seen: set[str] = set()
     for stream in streams:
         if stream.source in seen:
-            raise UserError(f"sources.{stream.source}: damaged puzzle pages bear this name already; rename the source")
+            raise UserError(
+                f"sources.{stream.source}: another source passes noisy documents under this name; rename the source"
+            )
         seen.add(stream.source)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 from thinkling.data.readers import RawRecord, read_jsonl, read_parquet, read_text_files
+from thinkling.data.truth import Matter, Truth
 from thinkling.errors import UserError
-from thinkling.quality.annotator import Matter
+from thinkling.puzzles.page_rules import PageTruth
 from thinkling.stages.curate import stdlib
 from thinkling.stages.curate.pages import Page, pages
 from thinkling.stages.sources import FilesSource, PagesSource, Source, StdlibSource, TasksSource
-from thinkling.tasks.problem import Problem
 
 Quality = Literal["hq", "mq"]
 DAMAGED_SUFFIX = "-corrupted"
@@ -34,8 +34,8 @@ class Stream:
     text_field: str = "text"
     markup: bool = False
     matter: Matter = "unknown"
-    problems: Mapping[str, Problem] = field(default_factory=dict)
-    """Id of a record → the problem on it: for verifiers, never for features."""
+    truths: Mapping[str, Truth] = field(default_factory=dict)
+    """Id of a record → what the source knows about it: for annotators, never for features."""
 
 
 def open_streams(name: str, sources: Mapping[str, Source], quality: Quality, seed: int) -> list[Stream]:
@@ -114,7 +114,5 @@ def _page_streams(
 
 def _page_stream(name: str, source: str, quality: Quality, written: list[Page]) -> Stream:
     records = ([RawRecord({"id": page.key, "text": page.text}, f"{source}/{page.key}")] for page in written)
-    problems = {page.key: page.problem for page in written}
-    return Stream(
-        name, source, quality, records, len(written), "pages", markup=True, matter="puzzle", problems=problems
-    )
+    truths = {page.key: PageTruth(page.problem) for page in written}
+    return Stream(name, source, quality, records, len(written), "pages", markup=True, truths=truths)

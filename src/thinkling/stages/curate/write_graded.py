@@ -62,7 +62,7 @@ def write(
     report go into the stage's directory.
     """
     write_documents(pool_path, documents)
-    pool = Pool.survey(pool_path, {s.source: Origin(s.name, s.matter, s.problems) for s in streams})
+    pool = Pool.survey(pool_path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams})
     graded, learned, report = grade_pool(
         pool, config, _annotator(config, ctx), pool_path.parent / "lance", ctx.seed, ctx.progress
     )
@@ -76,8 +76,8 @@ def write(
 
 
 def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
-    """The kept documents with their grades. A damaged page has the name of its source now: what is known of it is what
-    its grades say."""
+    """The kept documents with their grades, each under the recipe's name of its source: how good it is, its grades
+    say."""
     row = 0
     for batch in pool.batches():
         for document in batch:
