@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 from sklearn.metrics import cohen_kappa_score
 
 from tests.quality.texts import advertisement, prose
@@ -118,6 +120,13 @@ def test_broken_or_foreign_files_are_named(tmp_path: Path) -> None:
         Labeller.load(tmp_path)
     (tmp_path / "labeller.json").write_text('{"format": 1, "tags": ["beauty"]}')
     with pytest.raises(UserError, match="other tags"):
+        Labeller.load(tmp_path)
+
+
+def test_a_file_with_other_arrays_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labeller.json").write_text(json.dumps({"format": 1, "tags": list(NAMES)}))
+    save_file({"idf_W": np.ones(3, np.float32)}, tmp_path / "labeller.safetensors")
+    with pytest.raises(UserError, match=r"labeller\.safetensors: holds other arrays"):
         Labeller.load(tmp_path)
 
 

@@ -66,7 +66,9 @@ class Run:
             "threads": self.recipe.threads,
             **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},
             "sources": {n: s.model_dump(mode="json") for n, s in sources.items()},
-            "raw": {n: self._raw_digest(n) for n in sources} | self._tokenizer_digest(stage),
+            "raw": {n: self._raw_digest(n) for n in sources}
+            | self._tokenizer_digest(stage)
+            | {field: hash_of(directory_digests(path)) for field, path in stage.digested_paths().items()},
         }
 
     def _raw_digest(self, source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -55,6 +56,9 @@ class GradingConfig(_Part):
     or one for each."""
     minimum: dict[str, Annotated[int, Field(ge=0, le=HIGHEST)]] = Field(default_factory=dict)
     """Tag → grade below which a document is rejected whatever its value."""
+    labeller: Path | None = None
+    """Directory of a labeller that an earlier run saved (`labeller/` in the artifact of its curate stage). It grades as
+    it is: nothing is annotated or fitted. Relative to the working directory."""
     annotator: Literal["rules"] | ServedAnnotatorConfig = "rules"
     """Who grades the examples that the labeller learns from."""
     annotated: Annotated[int, Field(ge=100)] | dict[str, Annotated[int, Field(ge=1)]] = 3000
@@ -73,6 +77,14 @@ class GradingConfig(_Part):
     against damaged ones."""
     penalty: float = Field(default=0.01, gt=0)
     """Inverse of the penalty when weights are fitted."""
+
+    @model_validator(mode="after")
+    def _labeller_is_fitted_or_loaded(self) -> GradingConfig:
+        if self.labeller is not None:
+            for field in ("annotator", "annotated", "fitted_on", "dimensions", "ridge"):
+                if field in self.model_fields_set:
+                    raise ValueError(f"{field}: a saved labeller needs none; remove it, or labeller")
+        return self
 
     @model_validator(mode="after")
     def _tags_exist(self) -> GradingConfig:

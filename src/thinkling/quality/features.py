@@ -48,6 +48,9 @@ class Features:
 class FeatureSpace:
     """Maps texts to `Features` and to the rows that a linear model takes."""
 
+    ARRAYS = ("buckets_W", "idf_W", "components_KW", "quantiles_SQ", "centres_GK")
+    """Names of what `arrays` returns."""
+
     def __init__(
         self,
         buckets_W: npt.NDArray[np.int64],

@@ -40,7 +40,7 @@ _PROBES, _PROBE_NEIGHBOURS = 20, 10
 
 @dataclass(frozen=True)
 class Learned:
-    """The labeller and what it was made from."""
+    """The labeller and what it was made from: no examples where it was loaded."""
 
     labeller: Labeller
     examples: Examples
@@ -85,7 +85,7 @@ def grade_pool(
     Raises UserError where the pool cannot carry a labeller, has no seed, or an extra is not installed.
     """
     seeds = _choose_seeds(pool, config)
-    learned = _learn(pool, config, annotator, seed, progress)
+    learned = _learn(pool, config, annotator, seed, progress) if config.labeller is None else _loaded(config.labeller)
     retriever = Retriever(work)
     grades_NT, queries = _grade_all(pool, learned.labeller, retriever, seeds, progress)
     similarity_N = _similarity(retriever, queries, config.neighbours, progress)
@@ -131,6 +131,12 @@ def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
             raise UserError(f"grading.seeds.{name}: none of its documents is fit to be a seed; name another source")
         chosen |= {row: telling_terms(excerpt(texts[row]), pool.frequencies, len(pool)) for row in rows}
     return dict(sorted(chosen.items()))
+
+
+def _loaded(directory: Path) -> Learned:
+    """A labeller of an earlier run, as it is. Raises UserError where the directory holds none."""
+    none = Examples([], [], [], [])
+    return Learned(Labeller.load(directory), none, np.empty((0, len(NAMES)), np.int8), {})
 
 
 def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, seed: int, progress: Progress) -> Learned:
@@ -199,8 +205,8 @@ def _tokens(pool: Pool, config: GradingConfig) -> npt.NDArray[np.int64]:
 
 def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], seeds: list[int], learned: Learned) -> _Signal:
     """Seeds (weight 1/2) against the rest of the pool (1/4, by tokens, as budgets go) and against the examples that are
-    known to be damaged (1/4). A damaged example has the grades of heads that did not see it, and the similarity of the
-    document that it was made from: alike in everything but the damage.
+    known to be damaged (1/4; without any, the rest of the pool counts 1/2). A damaged example has the grades of heads
+    that did not see it, and the similarity of the document that it was made from: alike in everything but the damage.
 
     Raises UserError where every document is a seed.
     """

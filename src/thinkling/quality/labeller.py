@@ -82,6 +82,10 @@ class Labeller:
         """(N, T) grades, tags in the order of `tags.NAMES`."""
         return self.heads.grades(self.space.rows(features))
 
+    def grade_texts(self, texts: Sequence[str]) -> npt.NDArray[np.int8]:
+        """(N, T) grades of texts, tags in the order of `tags.NAMES`; each depends on its own text alone."""
+        return self.grade(self.space.features(texts))
+
     def save(self, directory: Path) -> None:
         """Writes labeller.safetensors and labeller.json."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -98,6 +102,8 @@ class Labeller:
             raise UserError(f"{directory / DESCRIPTION}: made for other tags; curate again")
         with readable(directory / WEIGHTS):
             arrays = load_file(directory / WEIGHTS)
+        if arrays.keys() != {*FeatureSpace.ARRAYS, "weights_FT"}:
+            raise UserError(f"{directory / WEIGHTS}: holds other arrays than a labeller's; curate again")
         heads = Heads(arrays.pop("weights_FT"))
         return cls(FeatureSpace(**arrays), heads)
 

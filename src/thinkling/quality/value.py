@@ -10,12 +10,15 @@ Shapes: N documents, C columns (the tags in order, then similarity).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from thinkling.data.readers import readable
 from thinkling.errors import UserError
 from thinkling.quality.features import Floats
 from thinkling.quality.labeller import Doubles
@@ -65,6 +68,22 @@ class QualityModel:
         """The recipe's own weights; columns that it does not name count nothing."""
         return cls(np.array([weights.get(name, 0.0) for name in COLUMNS]), columns_NC.mean(0), 0.0)
 
+    @classmethod
+    def load(cls, report: Path) -> QualityModel:
+        """The model in a curate stage's grading.json. Raises UserError where there is none, or one of other columns."""
+        with readable(report):
+            text = report.read_text(encoding="utf-8")
+        try:
+            found = json.loads(text)["quality"]
+            named = found["columns"]
+            weights, means = ([column[key] for column in named.values()] for key in ("weight", "mean"))
+            intercept = float(found["intercept"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{report}: holds no quality model; name the grading.json of a curate stage") from error
+        if tuple(named) != COLUMNS:
+            raise UserError(f"{report}: made for other tags; curate again")
+        return cls(np.array(weights, np.float64), np.array(means, np.float64), intercept)
+
     def centred(self, columns_NC: Doubles) -> QualityModel:
         """The same values, with terms that are counted from these documents' average."""
         means_C = columns_NC.mean(0)
@@ -77,6 +96,10 @@ class QualityModel:
     def values(self, columns_NC: Doubles) -> Doubles:
         """(N,)"""
         return self.intercept + self.contributions(columns_NC).sum(1)
+
+    def values_of_grades(self, grades_NT: npt.NDArray[np.int8]) -> Doubles:
+        """(N,) values of texts that were compared with no seeds: their similarity counts as the pool's average."""
+        return self.values(columns(grades_NT, np.full(len(grades_NT), self.means_C[-1])))
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: everything that a value follows from."""

@@ -41,6 +41,10 @@ class StageConfig(BaseModel):
         """Sources of the recipe that the stage reads itself."""
         return []
 
+    def digested_paths(self) -> dict[str, Path]:
+        """Field → directory outside the run that the stage reads: the digest of its files decides the result too."""
+        return {}
+
     def without_answers_to(self, sources: Collection[str]) -> tuple[Self | None, list[str]]:
         """The stage with no model's answers to problems of these sources judged in it, None where nothing is left of
         it, and the fields that were dropped."""

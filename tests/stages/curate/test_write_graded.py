@@ -138,6 +138,30 @@ def test_the_saved_labeller_gives_the_grades_in_the_file(finished: tuple[Path, A
     assert found.tolist() == [[d[name] for name in NAMES] for d in documents]
 
 
+def test_a_saved_labeller_grades_in_place_of_annotating_and_fitting(finished: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, _ = finished
+    given = {name: GRADING[name] for name in ("seeds", "hq_tokens", "mq_tokens", "neighbours", "bytes_per_token")}
+    raw = sources(tmp_path / "raw")
+    run(
+        tmp_path / "out",
+        raw,
+        quality={},
+        near_dedup={},
+        grading=given | {"labeller": str(folder / "labeller")},
+        heldout=["puzzles"],
+    )
+    wanted = {d["id"]: [d[name] for name in NAMES] for d in rows(folder / "documents.parquet")}
+    found = {d["id"]: [d[name] for name in NAMES] for d in rows(tmp_path / "out/documents.parquet")}
+    both = wanted.keys() & found.keys()
+    assert len(both) > 100
+    assert {i: wanted[i] for i in both} == {i: found[i] for i in both}
+    report = json.loads((tmp_path / "out/grading.json").read_text())
+    assert (report["examples"], report["held_out_agreement"]) == (0, {})
+    assert not (tmp_path / "out/annotated.parquet").exists()
+    for name in ("labeller.json", "labeller.safetensors"):
+        assert (tmp_path / "out/labeller" / name).read_bytes() == (folder / "labeller" / name).read_bytes()
+
+
 def test_equal_runs_write_equal_bytes(finished: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = finished
     (tmp_path / "out/work/lance").mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -80,6 +81,10 @@ class CurateConfig(StageConfig):
                         f"grading.bytes_per_token.{name}: missing; give one for every source, or one for all"
                     )
         return self
+
+    def digested_paths(self) -> dict[str, Path]:
+        labeller = None if self.grading is None else self.grading.labeller
+        return {} if labeller is None else {"grading.labeller": labeller}
 
     def source_names(self) -> list[str]:
         return [*self.sources, *self.heldout]

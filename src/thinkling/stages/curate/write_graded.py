@@ -1,7 +1,8 @@
 """Writes graded documents: documents.parquet with a column a grade, and beside it what the grades came from.
 
 ``grading.json`` is the report (agreement of the labeller by tag and kind of damage, weights, importance, recall of the
-search, the split), ``labeller/`` the labeller itself, ``annotated.parquet`` the examples that it learned from.
+search, the split), ``labeller/`` the labeller itself, ``annotated.parquet`` the examples that it learned from (absent
+where the labeller is an earlier run's).
 """
 
 from __future__ import annotations
@@ -68,9 +69,10 @@ def write(
     )
     learned.labeller.save(ctx.directory / "labeller")
     write_json(ctx.directory / "grading.json", report)
-    with replacing(ctx.directory / "annotated.parquet") as temporary:
-        table = pa.Table.from_pylist(learned.examples.audit(pool), schema=ANNOTATED_SCHEMA)
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    if config.labeller is None:
+        with replacing(ctx.directory / "annotated.parquet") as temporary:
+            table = pa.Table.from_pylist(learned.examples.audit(pool), schema=ANNOTATED_SCHEMA)
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     write_documents(target, _kept(pool, graded, ledger), schema=GRADED_SCHEMA)
     ctx.counts["split"] = report["split"]
 
