@@ -65,7 +65,7 @@ def test_code_is_right_where_it_parses() -> None:
 
 
 def test_known_damage_lowers_what_it_spoils() -> None:
-    sound, damaged = grades(PROSE), grades(PROSE, damage="order", share=0.3)
+    sound, damaged = grades(PROSE), grades(PROSE, damage="order", damaged_fraction=0.3)
     assert damaged["correctness"] < sound["correctness"]
     assert damaged["coherence"] < sound["coherence"]
     assert damaged["length"] == sound["length"]
@@ -96,4 +96,4 @@ def test_what_the_source_knows_decides_the_tags_it_names_and_no_other() -> None:
 
 
 def test_damage_lowers_nothing_where_the_source_judges_the_damaged_text_itself() -> None:
-    assert grades(PROSE, truth=Known(), damage="order", share=0.6) == grades(PROSE, truth=Known())
+    assert grades(PROSE, truth=Known(), damage="order", damaged_fraction=0.6) == grades(PROSE, truth=Known())

@@ -21,7 +21,7 @@ class Example:
     """What the source knows about the record, if anything."""
     damage: str = ""
     """Kind of artificial damage that was done to the text; empty: none."""
-    share: float = 0.0
+    damaged_fraction: float = 0.0
     """Fraction of the text that was damaged."""
 
 

@@ -217,12 +217,12 @@ def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], seeds: list[in
     rows = [learned.examples.rows[place] for place in damaged]
     damaged_DC = columns(learned.unseen_MT[damaged], columns_NC[rows, -1])
     others = tokens_N * ~is_seed_N
-    share = 1 / 4 if damaged else 1 / 2
-    weights_N = np.where(is_seed_N, 1 / (2 * len(seeds)), others * (share / others.sum()))
+    part = 1 / 4 if damaged else 1 / 2
+    weights_N = np.where(is_seed_N, 1 / (2 * len(seeds)), others * (part / others.sum()))
     return _Signal(
         np.vstack([columns_NC, damaged_DC]),
         np.append(is_seed_N, np.zeros(len(damaged), np.bool_)),
-        np.append(weights_N, np.full(len(damaged), share / max(len(damaged), 1))),
+        np.append(weights_N, np.full(len(damaged), part / max(len(damaged), 1))),
     )
 
 

@@ -161,14 +161,14 @@ class Annotated:
             found_NT[half_N == half] = self.fit(half_N != half, ridge).grades(self.rows_NF[half_N == half])
         return found_NT
 
-    def held_out_agreement(self, ridge: float, test_share: float = 1 / 3) -> dict[str, dict[str, Agreement]]:
+    def held_out_agreement(self, ridge: float, test_fraction: float = 1 / 3) -> dict[str, dict[str, Agreement]]:
         """Kind of damage → agreement by tag of heads that never saw that kind, nor the test texts in any form.
 
         Judged are the test texts that were damaged in that way, sound and damaged: as many of the one as of the other.
         `all` puts the judgements of every kind together.
         """
         kind_N, text_N = np.array(self.kinds), np.array(self.texts)
-        test_N = text_N % round(1 / test_share) == 0
+        test_N = text_N % round(1 / test_fraction) == 0
         judged_before: list[npt.NDArray[np.int64]] = []
         graded: list[npt.NDArray[np.int8]] = []
         found = {}

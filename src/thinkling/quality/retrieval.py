@@ -120,12 +120,12 @@ class Retriever:
         return scores
 
     def recall_probe(self, queries_NK: Floats, k: int) -> float:
-        """Share of the k exactly nearest rows that vector search finds, over the queries: 1 where it is exact."""
-        shares = []
+        """Fraction of the k exactly nearest rows that vector search finds, over the queries: 1 where it is exact."""
+        fractions = []
         for vector in queries_NK:
             wanted = set(self.search_vector(vector, k, exact=True))
-            shares.append(len(wanted.intersection(self.search_vector(vector, k))) / max(len(wanted), 1))
-        return float(np.mean(shares)) if shares else 1.0
+            fractions.append(len(wanted.intersection(self.search_vector(vector, k))) / max(len(wanted), 1))
+        return float(np.mean(fractions)) if fractions else 1.0
 
 
 def similarity(retriever: Retriever, seeds: Sequence[Seed], k: int) -> Iterator[npt.NDArray[np.float64]]:

@@ -61,7 +61,7 @@ _SPOILING = {
     "language": {"order": 1.2, "characters": 0.8},
     "spelling": {"characters": 1.5},
 }
-"""Tag → kind of damage → by what multiple of the damaged share its grade is lowered."""
+"""Tag → kind of damage → by what multiple of the damaged fraction its grade is lowered."""
 
 
 class RuleAnnotator:
@@ -83,7 +83,7 @@ class RuleAnnotator:
             if value is None:
                 continue
             if example.truth is None:
-                value *= max(0.0, 1 - _SPOILING.get(name, {}).get(example.damage, 0.0) * example.share)
+                value *= max(0.0, 1 - _SPOILING.get(name, {}).get(example.damage, 0.0) * example.damaged_fraction)
             grades[name] = min(HIGHEST, max(0, round(value)))
         return grades
 
@@ -167,17 +167,17 @@ def _completeness(facts: _Facts) -> float:
 
 
 def _coherence(facts: _Facts) -> float | None:
-    """Share of a stretch of 25 content words that occur in the two stretches before it, 0% to 40%; unknown for fewer
+    """Fraction of a stretch of 25 content words that occur in the two stretches before it, 0% to 40%; unknown for fewer
     than two stretches."""
     content = [word for word in facts.lower if word not in GRAMMAR_WORDS and len(word) > 2]
     stretches = [content[i : i + 25] for i in range(0, len(content) - 24, 25)]
     if len(stretches) < 2:
         return None
-    shares = []
+    fractions = []
     for i in range(1, len(stretches)):
         known = {word for stretch in stretches[max(0, i - 2) : i] for word in stretch}
-        shares.append(sum(word in known for word in stretches[i]) / 25)
-    return _ramp(sum(shares) / len(shares), 0.0, 0.4)
+        fractions.append(sum(word in known for word in stretches[i]) / 25)
+    return _ramp(sum(fractions) / len(fractions), 0.0, 0.4)
 
 
 def _explanation(facts: _Facts) -> float:
@@ -222,7 +222,7 @@ def _privacy(facts: _Facts) -> float:
 
 
 def _variety(facts: _Facts) -> float:
-    """Share of lines that stood there before plus share of runs of five words that did, 30% down to 0%."""
+    """Fraction of lines that stood there before plus fraction of runs of five words that did, 30% down to 0%."""
     lines = [line.strip() for line in facts.text.split("\n") if line.strip()]
     runs = list(zip(*(facts.lower[i:] for i in range(5)), strict=False))
     repeated = (1 - len(set(lines)) / len(lines) if lines else 0) + (1 - len(set(runs)) / len(runs) if runs else 0)
@@ -230,7 +230,7 @@ def _variety(facts: _Facts) -> float:
 
 
 def _prose(facts: _Facts) -> float:
-    """Share of the words that stand in paragraphs of ten words and more with at least a fifth of grammar words."""
+    """Fraction of the words that stand in paragraphs of ten words and more with at least a fifth of grammar words."""
     inside = 0
     for paragraph in facts.paragraphs:
         words = _WORD.findall(paragraph)
@@ -240,12 +240,12 @@ def _prose(facts: _Facts) -> float:
 
 
 def _language(facts: _Facts) -> float:
-    """Share of grammar words, 10% to 45%."""
+    """Fraction of grammar words, 10% to 45%."""
     return _ramp(sum(word in GRAMMAR_WORDS for word in facts.lower) / facts.n_words, 0.10, 0.45)
 
 
 def _spelling(facts: _Facts) -> float | None:
-    """Share of the words of four letters and more that the pool knows, 50% to 95%; unknown for fewer than five."""
+    """Fraction of the words of four letters and more that the pool knows, 50% to 95%; unknown for fewer than five."""
     words = [word for word in facts.lower if len(word) >= 4]
     if len(words) < 5:
         return None
@@ -253,7 +253,7 @@ def _spelling(facts: _Facts) -> float | None:
 
 
 def _casing(facts: _Facts) -> float | None:
-    """Share of the sentences that start with a capital, less twice what capitals exceed 15% of the letters by; unknown
+    """Fraction of the sentences that start with a capital, less twice what capitals exceed 15% of the letters by; unknown
     for code."""
     if facts.is_code:
         return None
@@ -266,7 +266,7 @@ def _casing(facts: _Facts) -> float | None:
 
 
 def _punctuation(facts: _Facts) -> float:
-    """Share of the paragraphs that end in a mark, less the share of sentences above 60 words."""
+    """Fraction of the paragraphs that end in a mark, less the fraction of sentences above 60 words."""
     ended = sum(paragraph[-1] in ".!?:;\"”')" for paragraph in facts.paragraphs) / max(len(facts.paragraphs), 1)
     long = sum(len(sentence.split()) > 60 for sentence in facts.sentences) / max(len(facts.sentences), 1)
     return HIGHEST * (ended - long)

@@ -36,7 +36,7 @@ class Examples:
     def audit(self, pool: Pool) -> list[dict[str, Any]]:
         """A row an example: the document, what was done to it, and the grades it got."""
         return [
-            {"id": pool.ids[row], "damage": example.damage, "share": example.share}
+            {"id": pool.ids[row], "damage": example.damage, "damaged_fraction": example.damaged_fraction}
             | {name: grades.get(name) for name in NAMES}
             for row, example, grades in zip(self.rows, self.examples, self.grades, strict=True)
         ]
@@ -67,7 +67,7 @@ def annotate(pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: i
         done = damage(kind, example.text, sound[place - 1][1].text, rng, protected)
         rows.append(row)
         kinds.append(done.kind)
-        examples.append(Example(done.text, example.matter, truth, done.kind, done.share))
+        examples.append(Example(done.text, example.matter, truth, done.kind, done.fraction))
     return Examples(rows, examples, kinds, annotator.annotate(examples))
 
 

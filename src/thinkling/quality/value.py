@@ -113,7 +113,7 @@ class QualityModel:
 
 
 def columns(grades_NT: npt.NDArray[np.int8], similarity_N: Floats | Doubles) -> Doubles:
-    """(N, C): grades as shares of the highest, and similarity."""
+    """(N, C): grades as fractions of the highest, and similarity."""
     return np.hstack([grades_NT / HIGHEST, similarity_N[:, None].astype(np.float64)])
 
 

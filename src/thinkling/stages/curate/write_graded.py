@@ -42,7 +42,7 @@ ANNOTATED_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("damage", pa.string(), nullable=False),
-        pa.field("share", pa.float32(), nullable=False),
+        pa.field("damaged_fraction", pa.float32(), nullable=False),
         *(pa.field(name, pa.int8()) for name in NAMES),
     ]
 )
