@@ -34,26 +34,27 @@ class ServedAnnotatorConfig(_Part):
     """Base address of a server with OpenAI's chat completions, such as `http://localhost:8000/v1`."""
     model: str = Field(min_length=1)
     key_variable: str | None = None
-    """Environment variable that holds the key, where the server wants one."""
+    """Environment variable that holds the API key, if the server needs one."""
     concurrency: int = Field(default=8, ge=1)
-    """Questions at a time."""
+    """Requests in flight at a time."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Seconds to wait for an answer."""
 
 
 class GradingConfig(_Part):
-    """Grades every document on 20 tags, compares it with seeds, and splits by one quality value (RECIPE.md §2)."""
+    """Grades every document on 20 tags, compares it with seeds, and splits by one quality value (docs/recipe.md,
+    "Curation")."""
 
     seeds: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Source → number of its documents that serve as seeds: queries of retrieval, and the signal that the weights of
-    the quality value are fitted to. A record that is unsound by its source's truth is no seed."""
+    the quality value are fitted to. A record that its source knows to be wrong is never a seed."""
     hq_tokens: Tokens
     """Budget of high-quality text: the best documents until it is full."""
     mq_tokens: Tokens | None = None
     """Budget of medium-quality text: the next best; what is left is rejected. Without it everything else is kept."""
     bytes_per_token: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] = 4.0
-    """By which budgets are counted, since the tokenizer comes later (large vocabularies: 4 to 4.5); one for all sources
-    or one for each."""
+    """Bytes of UTF-8 per token, used to count budgets, since the tokenizer is trained later (large vocabularies: 4 to
+    4.5); one for all sources or one per source."""
     minimum: dict[str, Annotated[int, Field(ge=0, le=HIGHEST)]] = Field(default_factory=dict)
     """Tag → grade below which a document is rejected whatever its value."""
     labeller: Path | None = None
@@ -62,16 +63,16 @@ class GradingConfig(_Part):
     annotator: Literal["rules"] | ServedAnnotatorConfig = "rules"
     """Who grades the examples that the labeller learns from."""
     annotated: Annotated[int, Field(ge=100)] | dict[str, Annotated[int, Field(ge=1)]] = 3000
-    """Documents that are annotated, spread equally over the sources, or so many of each; the sound ones come again
-    damaged on purpose."""
+    """Number of documents to annotate, spread equally over the sources, or source → number. Sound ones are added again
+    in an artificially damaged form."""
     fitted_on: int = Field(default=8000, ge=100)
-    """Documents, at most, that the LSA is fitted on."""
+    """Maximum number of documents that the LSA is fitted on."""
     dimensions: int = Field(default=128, ge=2)
     """Length of the LSA vectors."""
     ridge: float = Field(default=0.3, gt=0)
-    """Penalty of the labeller's regressions."""
+    """Penalty on the squared weights of the labeller's regressions."""
     neighbours: int = Field(default=300, ge=1)
-    """Documents a seed that full-text search finds, and as many that vector search finds."""
+    """Documents per seed that full-text search finds; vector search finds as many."""
     weights: dict[str, float] | None = None
     """Tag, or `similarity` → weight in the quality value; fitted where not set: seeds against the other documents and
     against damaged ones."""

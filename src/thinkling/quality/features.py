@@ -1,9 +1,9 @@
 """What the labeller sees of a text: an LSA vector and surface statistics, both fitted on the pool.
 
 LSA (Deerwester et al. 1990): hashed counts of words and pairs of words, tf-idf, truncated singular value decomposition.
-It brings no weights along and so no licence. Statistics become their rank within the pool, and the rank a line with
-bends, so that a linear model on top can follow a curve; and since the same statistic says different things of code, of
-prose and of formulas, the ranks come again for each of G groups that k-means finds among the vectors.
+It needs no pretrained weights, and so raises no licence question. Statistics become their rank within the pool, and the
+rank a line with bends, so that a linear model on top can follow a curve. Since a statistic means different things
+in code, in prose and in formulas, the ranks are repeated for each of G groups that k-means finds among the vectors.
 
 Shapes: N texts, W buckets kept, K dimensions of the LSA, S surface statistics, Q quantiles, G groups.
 """
@@ -70,7 +70,7 @@ class FeatureSpace:
     def fit(cls, texts: Iterable[str], dimensions: int, seed: int) -> FeatureSpace:
         """Fits to texts of the pool. K = `dimensions`, or fewer where the texts do not carry as many.
 
-        Raises UserError without scipy installed, or where no word stands in three texts.
+        Raises UserError without scipy installed, or where no word occurs in three texts.
         """
         hasher, buckets, counts, lengths, measured = WordHasher(), [], [], [], []
         for text in texts:

@@ -60,7 +60,7 @@ class _Signal:
 
 @dataclass(frozen=True)
 class Graded:
-    """The outcome, a row a document of the pool."""
+    """The outcome, one row per document of the pool."""
 
     grades_NT: Grades
     similarity_N: Floats

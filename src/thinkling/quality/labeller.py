@@ -1,7 +1,7 @@
 """The labeller: 20 grades for any text, distilled from a few thousand annotated examples.
 
-A head a tag: ridge regression on the features, stretched so that the grades of examples that it did not see are spread
-as widely as the annotated ones (regression alone huddles round the mean), and rounded to a grade 0–9.
+One head per tag: ridge regression on the features, stretched so that the grades of examples that it did not see are
+spread as widely as the annotated ones (regression alone pulls them towards the mean), and rounded to a grade 0–9.
 
 Saved as safetensors and JSON, no pickle. Shapes: N texts, F features (with a constant), T tags.
 """
@@ -41,7 +41,7 @@ class Agreement:
 
 
 class Heads:
-    """One linear model a tag on rows of features."""
+    """One linear model per tag on rows of features."""
 
     def __init__(self, weights_FT: Doubles) -> None:
         self.weights_FT = weights_FT

@@ -42,7 +42,7 @@ class Pool:
     ids: Sequence[str]
     sources: Sequence[str]
     bytes_N: npt.NDArray[np.int64]
-    """Bytes of UTF-8 a document."""
+    """Bytes of UTF-8 per document."""
     frequencies: Mapping[str, int]
     """Word → number of documents that hold it."""
 

@@ -4,8 +4,7 @@ LanceDB is embedded: a directory, no server. Below `EXACT_BELOW` rows vectors ar
 above, an IVF_RQ index is built and `Retriever.recall_probe` says what it misses. Where scores are equal the earlier row
 comes first, so equal pools give equal results.
 
-The partition join that scores billions of documents (reference/curation.md §3) is not this: here one query is one
-search, at about 10 ms.
+One query is one search, at about 10 ms; for billions of documents a join by partition would be needed instead.
 """
 
 from __future__ import annotations
@@ -172,5 +171,5 @@ def _lancedb() -> Any:
         import lancedb
     except ImportError as error:
         raise UserError("grading needs lancedb: install thinkling[curate], or give quality by source") from error
-    logging.getLogger("lancedb").setLevel(logging.ERROR)  # a warning a query about columns that were left out
+    logging.getLogger("lancedb").setLevel(logging.ERROR)  # it warns at every query about columns that were left out
     return lancedb

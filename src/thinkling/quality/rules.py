@@ -1,4 +1,4 @@
-"""The rules by which examples are graded where no model is served: one function a tag.
+"""The rules by which examples are graded where no model is served: one function per tag.
 
 They read whole texts with means that the labeller lacks: they parse code, know which words the pool knows, and how far
 an example was damaged. A grade is a line between two stated values of one quantity, cut off at 0 and 9 (`_ramp`).
@@ -222,7 +222,7 @@ def _privacy(facts: _Facts) -> float:
 
 
 def _variety(facts: _Facts) -> float:
-    """Fraction of lines that stood there before plus fraction of runs of five words that did, 30% down to 0%."""
+    """Fraction of lines that occur earlier plus fraction of runs of five words that do, 30% down to 0%."""
     lines = [line.strip() for line in facts.text.split("\n") if line.strip()]
     runs = list(zip(*(facts.lower[i:] for i in range(5)), strict=False))
     repeated = (1 - len(set(lines)) / len(lines) if lines else 0) + (1 - len(set(runs)) / len(runs) if runs else 0)
@@ -230,7 +230,7 @@ def _variety(facts: _Facts) -> float:
 
 
 def _prose(facts: _Facts) -> float:
-    """Fraction of the words that stand in paragraphs of ten words and more with at least a fifth of grammar words."""
+    """Fraction of the words in paragraphs of ten words and more with at least a fifth of grammar words."""
     inside = 0
     for paragraph in facts.paragraphs:
         words = _WORD.findall(paragraph)
@@ -253,8 +253,8 @@ def _spelling(facts: _Facts) -> float | None:
 
 
 def _casing(facts: _Facts) -> float | None:
-    """Fraction of the sentences that start with a capital, less twice what capitals exceed 15% of the letters by; unknown
-    for code."""
+    """Fraction of the sentences that start with a capital, less twice what capitals exceed 15% of the letters by;
+    unknown for code."""
     if facts.is_code:
         return None
     letters = [c for c in facts.text if c.isalpha()]

@@ -43,7 +43,7 @@ class Examples:
 
 
 def annotate(pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: int) -> Examples:
-    """Grades the texts (row → text) and a damaged form of those that are sound; the kinds of damage take turns.
+    """Grades the texts (row → text) and a damaged form of those that are sound; the kinds of damage alternate.
 
     A record's truth says which kinds fit it, and of how many sound records one is damaged; otherwise all kinds do, and
     every sound text is.

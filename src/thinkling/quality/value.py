@@ -1,7 +1,7 @@
-"""Grades and similarity → one value a document → HQ, MQ or rejected.
+"""Grades and similarity → one value per document → HQ, MQ or rejected.
 
-The value is a sum with one term a tag and one for similarity, so it explains itself: each term says by how much the
-grade lifts or lowers the document against the average of the pool. The weights are the recipe's own where it gives
+The value is a sum with one term per tag and one for similarity, so it explains itself: each term says by how much the
+grade lifts or lowers the document against the average of the pool. The weights are the recipe's own where it sets
 them; otherwise logistic regression fits them to a signal of good documents and others. Content and
 format tags are treated alike; `importance` measures which of the two matter.
 

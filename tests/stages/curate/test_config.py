@@ -27,8 +27,8 @@ def test_grading_takes_the_place_of_quality() -> None:
     [
         ({"grading": GRADING, "quality": {"a": "hq"}}, "remove one of the two"),
         ({}, r"quality\.a: missing"),
-        ({"grading": {**GRADING, "seeds": {"b": 3}}}, r"grading\.seeds: b is none"),
-        ({"grading": {**GRADING, "annotated": {"b": 3}}}, r"grading\.annotated: b is none"),
+        ({"grading": {**GRADING, "seeds": {"b": 3}}}, r"grading\.seeds: b is not one"),
+        ({"grading": {**GRADING, "annotated": {"b": 3}}}, r"grading\.annotated: b is not one"),
         ({"grading": {**GRADING, "bytes_per_token": {}}}, r"grading\.bytes_per_token\.a: missing"),
         ({"grading": {**GRADING, "minimum": {"beauty": 3}}}, r"minimum\.beauty: no such tag"),
         ({"grading": {**GRADING, "weights": {"similarity": 1, "beauty": 3}}}, r"weights\.beauty: no such tag"),

@@ -55,12 +55,12 @@ class CurateConfig(StageConfig):
     def _every_source_once(self) -> CurateConfig:
         for name in self.sources:
             if self.sources.count(name) > 1:
-                raise ValueError(f"sources: {name!r} stands there twice")
+                raise ValueError(f"sources: {name!r} is listed twice")
             if self.grading is None and name not in self.quality:
                 raise ValueError(f"quality.{name}: missing; say hq or mq")
         for name in self.quality:
             if name not in self.sources:
-                raise ValueError(f"quality.{name}: is none of the stage's sources")
+                raise ValueError(f"quality.{name}: is not one of the stage's sources")
         return self
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class CurateConfig(StageConfig):
             named = getattr(self.grading, field)
             for name in named if isinstance(named, dict) else ():
                 if name not in self.sources:
-                    raise ValueError(f"grading.{field}: {name} is none of the stage's sources")
+                    raise ValueError(f"grading.{field}: {name} is not one of the stage's sources")
         if isinstance(sizes := self.grading.bytes_per_token, dict):
             for name in self.sources:
                 if name not in sizes:

@@ -1,4 +1,4 @@
-"""Writes graded documents: documents.parquet with a column a grade, and beside it what the grades came from.
+"""Writes graded documents: documents.parquet with a column per grade, and beside it what the grades came from.
 
 ``grading.json`` is the report (agreement of the labeller by tag and kind of damage, weights, importance, recall of the
 search, the split), ``labeller/`` the labeller itself, ``annotated.parquet`` the examples that it learned from (absent
@@ -59,8 +59,8 @@ def write(
 ) -> None:
     """Grades the documents and writes those that are kept; the others go to the ledger with their reason.
 
-    `target`: the documents file; `pool_path`: where all are set down, to be read several times. Labeller, examples and
-    report go into the stage's directory.
+    `target`: the documents file; `pool_path`: a file of all documents, which is read several times. Labeller,
+    examples and report go into the stage's directory.
     """
     write_documents(pool_path, documents)
     pool = Pool.survey(pool_path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams})
