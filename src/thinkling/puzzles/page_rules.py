@@ -1,4 +1,4 @@
-"""What is known of a page: the problem on it. Grades pages by their verifier and by the right working."""
+"""What is known of a page: the problem on it. Grades pages by their verifier and by the right reasoning."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class PageCheck:
     """Whether there is an answer."""
     right: bool
     """Whether it is the right one."""
-    working: float | None
-    """Fraction of the right working's symbols that are in their place; None where the page shows no working."""
+    reasoning: float | None
+    """Fraction of the right reasoning's symbols that are in their place; None where the page shows no reasoning."""
 
     @property
     def sound(self) -> bool:
         """Whether everything on the page is right."""
-        return self.right and self.working in (None, 1.0)
+        return self.right and self.reasoning in (None, 1.0)
 
 
 def check_page(problem: Problem, text: str) -> PageCheck:
-    """Verifies the answer on a page, and compares its working with the right one."""
+    """Verifies the answer on a page, and compares its reasoning with the right one."""
     rest = text[len(problem.question) :]
     if rest.startswith("="):
-        answer, working = rest[1:].strip(), None
+        answer, reasoning = rest[1:].strip(), None
     else:
         answer = document_answer(rest[1:])
         start = len(problem.question) + 1
         wanted, found = document(problem)[start:], text[start:]
-        working = sum(a == b for a, b in zip(wanted, found, strict=False)) / max(len(wanted), len(found), 1)
+        reasoning = sum(a == b for a, b in zip(wanted, found, strict=False)) / max(len(wanted), len(found), 1)
     if problem.verifier in _CHEAP:
         right = bool(answer) and verify(problem, answer).outcome is Outcome.RIGHT
     else:
-        right = rest.endswith(f"{'=' if working is None else '.'}{problem.answer}\n")
-    return PageCheck(bool(answer), right, working)
+        right = rest.endswith(f"{'=' if reasoning is None else '.'}{problem.answer}\n")
+    return PageCheck(bool(answer), right, reasoning)
 
 
 @dataclass(frozen=True)
@@ -75,36 +75,36 @@ class PageTruth:
     def grades(self, text: str) -> Mapping[str, float | None]:
         """Grades 0 to 9, before rounding:
 
-        - correctness: 9 if answer and working are right, up to 8 with a right answer, up to 4 with a wrong one, by the
-          fraction of the working that is right.
-        - reasoning, coherence: 1 without working, else 2 to 9 by the fraction that is right; explanation: half of it.
+        - correctness: 9 if answer and reasoning are right, up to 8 with a right answer, up to 4 with a wrong one, by
+          the fraction of the reasoning that is right.
+        - reasoning, coherence: 1 without reasoning, else 2 to 9 by the fraction that is right; explanation: half of it.
         - completeness: 9 with question, answer and end of line, else 2.
         - casing, punctuation: cannot be judged.
         """
         check = check_page(self.problem, text)
-        reasoning = 1.0 if check.working is None else 2 + 7 * max(0.0, 2 * check.working - 1)
+        steps = 1.0 if check.reasoning is None else 2 + 7 * max(0.0, 2 * check.reasoning - 1)
         return {
             "correctness": _correctness(check),
-            "reasoning": reasoning,
+            "reasoning": steps,
             "completeness": 9.0 if check.answered and _PAGE.fullmatch(text) else 2.0,
-            "coherence": reasoning,
-            "explanation": reasoning / 2,
+            "coherence": steps,
+            "explanation": steps / 2,
             "casing": None,
             "punctuation": None,
         }
 
     def sound(self, text: str) -> bool:
-        """Whether the verifier finds the answer right, and the working is right throughout."""
+        """Whether the verifier finds the answer right, and the reasoning is right throughout."""
         return check_page(self.problem, text).sound
 
     def protected_prefix(self, text: str) -> int:
-        """The question: damage is done to working and answer alone."""
+        """The question: damage is done to reasoning and answer alone."""
         question = _QUESTION.match(text)
         return question.end() if question else 0
 
 
 def _correctness(check: PageCheck) -> float:
-    working = 1.0 if check.working is None else check.working
+    fraction = 1.0 if check.reasoning is None else check.reasoning
     if check.right:
-        return 9.0 if working == 1.0 else min(8.0, 3 + 5 * working)
-    return 0.0 if check.working is None else 4 * working
+        return 9.0 if fraction == 1.0 else min(8.0, 3 + 5 * fraction)
+    return 0.0 if check.reasoning is None else 4 * fraction
