@@ -25,19 +25,19 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.curation.planted import corpora, jsonl
 from thinkling.data.documents import write_documents
 from thinkling.puzzles.sources import PuzzlePagesSource, PuzzlesSource
+from thinkling.quality.annotator import Example
+from thinkling.quality.features import FeatureSpace
+from thinkling.quality.labeller import Heads, Labeller, as_array
+from thinkling.quality.pool import Origin, Pool, spread
+from thinkling.quality.retrieval import Retriever, Seed, scaled, similarity, telling_terms, terms_of
+from thinkling.quality.rules import RuleAnnotator
+from thinkling.quality.surface import NAMES as STATISTICS
+from thinkling.quality.surface import measure
+from thinkling.quality.tags import NAMES
+from thinkling.quality.training_examples import annotate
+from thinkling.quality.value import QualityModel, auc, balance, columns, importance
 from thinkling.sources.base import Source, bound
 from thinkling.sources.python_stdlib import StdlibSource
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.examples import annotate
-from thinkling.stages.curate.features import FeatureSpace
-from thinkling.stages.curate.labeller import Heads, Labeller, as_array
-from thinkling.stages.curate.pool import Pool, spread
-from thinkling.stages.curate.quality import QualityModel, auc, balance, columns, importance
-from thinkling.stages.curate.retrieval import Retriever, Seed, scaled, similarity, telling_terms, terms_of
-from thinkling.stages.curate.rules import RuleAnnotator
-from thinkling.stages.curate.surface import NAMES as STATISTICS
-from thinkling.stages.curate.surface import measure
-from thinkling.stages.curate.tags import NAMES
 from thinkling.stats import student_quantile, t_interval
 
 GRADES, VALUE, WORDS = "curation.auc-grades", "curation.auc-value", "curation.auc-words"
@@ -85,7 +85,7 @@ def _pool(path: Path) -> Pool:
                     yield {"id": f"{stream.source}/{record.fields['id']}", "text": record.fields["text"]} | known
 
     write_documents(path, documents())
-    return Pool.survey(path, {stream.source: stream for stream in streams})
+    return Pool.survey(path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams})
 
 
 def _agreement(pool: Pool, seed: int) -> dict[str, dict[str, dict[str, Any]]]:

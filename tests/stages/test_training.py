@@ -12,7 +12,8 @@ from thinkling.data.tokenizer import train_bpe
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
-from thinkling.stages.base import Silent, StageContext
+from thinkling.progress import Silent
+from thinkling.stages.base import StageContext
 from thinkling.stages.training import METRICS, StepLog, mean_loss, next_token_objective, train_to_directory
 from thinkling.train.config import OptimizerConfig
 from thinkling.train.parallel import Parallel

@@ -28,9 +28,10 @@ from thinkling.errors import UserError
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
 from thinkling.pipeline.recipe import Recipe
+from thinkling.progress import Silent
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
-from thinkling.stages.base import Silent, StageConfig, StageContext
+from thinkling.stages.base import StageConfig, StageContext
 
 State = Literal["done", "partial", "to do", "waiting", "skipped"]
 
@@ -71,7 +72,9 @@ class Run:
             "threads": self.recipe.threads,
             **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},
             "sources": {n: s.model_dump(mode="json") for n, s in sources.items()},
-            "raw": {n: self._raw_digest(n) for n in sources} | self._tokenizer_digest(stage),
+            "raw": {n: self._raw_digest(n) for n in sources}
+            | self._tokenizer_digest(stage)
+            | {field: hash_of(directory_digests(path)) for field, path in stage.digested_paths().items()},
         }
 
     def _raw_digest(self, source: str) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import random
 from string import ascii_uppercase, digits
 
+from thinkling.data.symbols import replace_symbols
 from thinkling.puzzles.families import FAMILIES
 from thinkling.tasks.problem import Problem
 from thinkling.tasks.tools import TOOLS
@@ -15,16 +16,8 @@ ALPHABETS = (digits, ascii_uppercase, "+-*")
 
 
 def corrupt_text(text: str, rng: random.Random, share: float) -> str:
-    """`share` of the puzzle symbols of a text, each replaced by a different one of its alphabet.
-
-    Of n symbols exactly share·n change where that is whole, else one of its two neighbours, right on average.
-    """
-    places = [i for i, character in enumerate(text) if any(character in alphabet for alphabet in ALPHABETS)]
-    changed = list(text)
-    for i in rng.sample(places, int(share * len(places) + rng.random())):
-        alphabet = next(alphabet for alphabet in ALPHABETS if text[i] in alphabet)
-        changed[i] = rng.choice([symbol for symbol in alphabet if symbol != text[i]])
-    return "".join(changed)
+    """`share` of the puzzle symbols of a text, each replaced by a different one of its alphabet (`replace_symbols`)."""
+    return replace_symbols(text, rng, share, ALPHABETS)
 
 
 def corrupt(problem: Problem, rng: random.Random, share: float, answer: bool = False) -> Problem:

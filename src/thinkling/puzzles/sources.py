@@ -164,12 +164,11 @@ class PuzzlePagesSource(Source):
 
     def _stream(self, source: str, quality: Quality, written: Sequence[Any]) -> DocumentStream:
         from thinkling.data.readers import RawRecord
+        from thinkling.puzzles.page_rules import PageTruth
 
         records = ([RawRecord({"id": page.key, "text": page.text}, f"{source}/{page.key}")] for page in written)
-        problems = {page.key: page.problem for page in written}
-        return DocumentStream(
-            self.name, source, quality, records, len(written), "pages", markup=True, problems=problems
-        )
+        truths = {page.key: PageTruth(page.problem) for page in written}
+        return DocumentStream(self.name, source, quality, records, len(written), "pages", markup=True, truths=truths)
 
 
 def puzzles_of(source: Source, name: str) -> PuzzlesSource:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from thinkling.data.truth import Matter, Truth
 from thinkling.errors import UserError
 from thinkling.plugins import Registry
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from thinkling.tasks.problem import Problem, Split
 
 Offer = Literal["documents", "problems", "conversations"]
-Matter = Literal["code", "prose", "unknown"]
-"""What kind of text documents hold, as far as their source knows."""
 Quality = Literal["hq", "mq"]
 
 TYPES = Registry(
@@ -53,8 +52,8 @@ class DocumentStream:
     markup: bool = False
     """Whether the text may hold special tokens, such as a tool call's tags. Text from outside never may."""
     matter: Matter = "unknown"
-    problems: Mapping[str, Problem] = field(default_factory=dict)
-    """Id of a record → the problem on it: for verifiers, never for features."""
+    truths: Mapping[str, Truth] = field(default_factory=dict)
+    """Id of a record → what the source knows about it: for annotators, never for features."""
 
 
 class Source(BaseModel):

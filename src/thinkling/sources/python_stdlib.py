@@ -19,8 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from thinkling.data.truth import Matter
 from thinkling.errors import UserError
-from thinkling.sources.base import DocumentStream, Matter, Offer, Quality, Source
+from thinkling.sources.base import DocumentStream, Offer, Quality, Source
 
 Part = Literal["code", "docstrings", "topics"]
 TOPICS = "pydoc_data/topics.py"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from thinkling.model.config import ModelConfig
+from thinkling.progress import Progress, Silent
 from thinkling.sources.base import Offer, Source
 
 if TYPE_CHECKING:
@@ -57,33 +57,9 @@ class StageConfig(BaseModel):
         """Sources of problems whose verifiers judge a model's answers in this stage."""
         return []
 
-
-class Task(Protocol):
-    """One progress bar."""
-
-    def advance(self, amount: float = 1, **fields: object) -> None:
-        """Moves on by `amount`; `fields` (loss=…, lr=…) are shown beside the bar."""
-        ...
-
-
-class Progress(Protocol):
-    """Shows bars with rates and time left; the runner brings one, tests use `Silent`."""
-
-    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
-        """A bar of `total` units, `done` of which were there before (a resumed run)."""
-        ...
-
-
-class _SilentTask:
-    def advance(self, amount: float = 1, **fields: object) -> None:
-        """Shows nothing."""
-
-
-class Silent:
-    """Progress that shows nothing."""
-
-    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
-        return nullcontext(_SilentTask())
+    def digested_paths(self) -> dict[str, Path]:
+        """Field → directory outside the run that the stage reads: the digest of its files decides the result too."""
+        return {}
 
 
 @dataclass

@@ -18,7 +18,8 @@ from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
 from thinkling.model.loss import chunked_cross_entropy
-from thinkling.stages.base import StageContext, Task
+from thinkling.progress import Task
+from thinkling.stages.base import StageContext
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
 from thinkling.train.parallel import Parallel

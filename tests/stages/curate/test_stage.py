@@ -190,8 +190,8 @@ def test_a_source_without_a_single_document_is_an_error(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"sources": ["a"], "quality": {}}, r"quality\.a: missing"),
-        ({"sources": ["a"], "quality": {"a": "hq", "b": "mq"}}, r"quality\.b: is none"),
-        ({"sources": ["a", "a"], "quality": {"a": "hq"}}, "'a' stands there twice"),
+        ({"sources": ["a"], "quality": {"a": "hq", "b": "mq"}}, r"quality\.b: is not one"),
+        ({"sources": ["a", "a"], "quality": {"a": "hq"}}, "'a' is listed twice"),
     ],
 )
 def test_config_wants_a_quality_for_every_source(fields: dict[str, Any], message: str) -> None:

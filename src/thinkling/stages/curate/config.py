@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from thinkling.quality.config import GradingConfig
 from thinkling.stages.base import Need, StageConfig
-from thinkling.stages.curate.tags import HIGHEST, NAMES
-
-_SCALE = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
-def _tokens(value: Any) -> Any:
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMBT]?)\s*", value)):
-        return round(float(match[1]) * _SCALE[match[2]])
-    return value
-
-
-Tokens = Annotated[int, BeforeValidator(_tokens), Field(gt=0)]
-"""A number of tokens; `6.5T`, `2M`, `64K` are understood."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class NearDedupConfig(_Part):
+class NearDedupConfig(BaseModel):
     """Drops documents that share most of their runs of words with an earlier one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     threshold: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of the two sets of word runs from which documents count as one. The candidates are found by
@@ -37,64 +23,7 @@ class NearDedupConfig(_Part):
     run: int = Field(default=5, ge=1)
     """Words in a run."""
     min_words: int = Field(default=50, ge=1)
-    """Shorter documents are compared by exact deduplication alone: in a puzzle every symbol matters."""
-
-
-class ServedAnnotatorConfig(_Part):
-    """A served model that grades the examples for the labeller."""
-
-    url: str = Field(pattern=r"^https?://")
-    """Base address of a server with OpenAI's chat completions, such as `http://localhost:8000/v1`."""
-    model: str = Field(min_length=1)
-    key_variable: str | None = None
-    """Environment variable that holds the key, where the server wants one."""
-    concurrency: int = Field(default=8, ge=1)
-    """Questions at a time."""
-    timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds to wait for an answer."""
-
-
-class GradingConfig(_Part):
-    """Grades every document on 20 tags, compares it with seeds, and splits by one quality value (RECIPE.md §2)."""
-
-    seeds: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    """Source → number of its documents that serve as seeds: queries of retrieval, and the signal that the weights of
-    the quality value are fitted to. Puzzle pages are seeds only where a verifier finds them right."""
-    hq_tokens: Tokens
-    """Budget of high-quality text: the best documents until it is full."""
-    mq_tokens: Tokens | None = None
-    """Budget of medium-quality text: the next best; what is left is rejected. Without it everything else is kept."""
-    bytes_per_token: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] = 4.0
-    """By which budgets are counted, since the tokenizer comes later (large vocabularies: 4 to 4.5); one for all sources
-    or one for each."""
-    minimum: dict[str, Annotated[int, Field(ge=0, le=HIGHEST)]] = Field(default_factory=dict)
-    """Tag → grade below which a document is rejected whatever its value."""
-    annotator: Literal["rules"] | ServedAnnotatorConfig = "rules"
-    """Who grades the examples that the labeller learns from."""
-    annotated: Annotated[int, Field(ge=100)] | dict[str, Annotated[int, Field(ge=1)]] = 3000
-    """Documents that are annotated, spread equally over the sources, or so many of each; the sound ones come again
-    damaged on purpose."""
-    fitted_on: int = Field(default=8000, ge=100)
-    """Documents, at most, that the LSA is fitted on."""
-    dimensions: int = Field(default=128, ge=2)
-    """Length of the LSA vectors."""
-    ridge: float = Field(default=0.3, gt=0)
-    """Penalty of the labeller's regressions."""
-    neighbours: int = Field(default=300, ge=1)
-    """Documents a seed that full-text search finds, and as many that vector search finds."""
-    weights: dict[str, float] | None = None
-    """Tag, or `similarity` → weight in the quality value; fitted where not set: seeds against the other documents and
-    against damaged ones."""
-    penalty: float = Field(default=0.01, gt=0)
-    """Inverse of the penalty when weights are fitted."""
-
-    @model_validator(mode="after")
-    def _tags_exist(self) -> GradingConfig:
-        for field, known in (("minimum", NAMES), ("weights", (*NAMES, "similarity"))):
-            for name in getattr(self, field) or {}:
-                if name not in known:
-                    raise ValueError(f"{field}.{name}: no such tag; there are {', '.join(known)}")
-        return self
+    """Shorter documents are compared by exact deduplication alone: in them every symbol matters."""
 
 
 class CurateConfig(StageConfig):
@@ -104,7 +33,8 @@ class CurateConfig(StageConfig):
     sources: list[str] = Field(min_length=1)
     """Sources of text to read."""
     quality: dict[str, Literal["hq", "mq"]] = Field(default_factory=dict)
-    """The quality of each source's documents, where they are not graded. Damaged puzzle pages are always `mq`."""
+    """The quality of each source's documents, where they are not graded. Noisy documents that a source passes under
+    a name of their own are always `mq`."""
     near_dedup: NearDedupConfig | None = None
     """Near deduplication beside the exact one; none where not set."""
     grading: GradingConfig | None = None
@@ -125,12 +55,12 @@ class CurateConfig(StageConfig):
     def _every_source_once(self) -> CurateConfig:
         for name in self.sources:
             if self.sources.count(name) > 1:
-                raise ValueError(f"sources: {name!r} stands there twice")
+                raise ValueError(f"sources: {name!r} is listed twice")
             if self.grading is None and name not in self.quality:
                 raise ValueError(f"quality.{name}: missing; say hq or mq")
         for name in self.quality:
             if name not in self.sources:
-                raise ValueError(f"quality.{name}: is none of the stage's sources")
+                raise ValueError(f"quality.{name}: is not one of the stage's sources")
         return self
 
     @model_validator(mode="after")
@@ -143,7 +73,7 @@ class CurateConfig(StageConfig):
             named = getattr(self.grading, field)
             for name in named if isinstance(named, dict) else ():
                 if name not in self.sources:
-                    raise ValueError(f"grading.{field}: {name} is none of the stage's sources")
+                    raise ValueError(f"grading.{field}: {name} is not one of the stage's sources")
         if isinstance(sizes := self.grading.bytes_per_token, dict):
             for name in self.sources:
                 if name not in sizes:
@@ -155,3 +85,7 @@ class CurateConfig(StageConfig):
     def needs(self) -> list[Need]:
         read = [Need("sources", name, "documents") for name in self.sources]
         return read + [Need("heldout", name, "problems") for name in self.heldout]
+
+    def digested_paths(self) -> dict[str, Path]:
+        labeller = None if self.grading is None else self.grading.labeller
+        return {} if labeller is None else {"grading.labeller": labeller}

@@ -1,4 +1,4 @@
-"""Numbers in and out, a source at a time: in = kept + rejected by reason."""
+"""Numbers in and out, per source: in = kept + rejected by reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ledger(RejectedWriter):
         return self
 
     def write(self, document: Mapping[str, Any], reason: str, detail: str = "") -> None:
-        """Keeps one that was turned away, and counts it."""
+        """Writes one that was rejected, and counts it."""
         super().write(document, reason, detail)
         self.rejected.setdefault(document["source"], Counter())[reason] += 1
 

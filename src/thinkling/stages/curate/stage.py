@@ -2,7 +2,7 @@
 
 Every record of every source goes through the same steps: admission, exact deduplication over all sources, near
 deduplication where the recipe asks for it, decontamination against the held-out problems. What is kept has the quality
-of its source, or is graded and split by its own (`graded`). ``documents.parquet`` holds what was kept,
+of its source, or is graded and split by its own (`write_graded`). ``documents.parquet`` holds what was kept,
 ``rejected.parquet`` what was not and why, ``provenance.json`` which standard library was read, if one was.
 """
 
@@ -24,7 +24,7 @@ from thinkling.data.readers import RawRecord
 from thinkling.errors import UserError
 from thinkling.sources.base import DocumentStream
 from thinkling.stages.base import StageContext
-from thinkling.stages.curate import graded
+from thinkling.stages.curate import write_graded
 from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.curate.ledger import Ledger
 
@@ -58,10 +58,10 @@ def run(config: CurateConfig, ctx: StageContext) -> None:
                     writer.write(document)
         else:
             pool = ctx.directory / WORK / "pool.parquet"
-            graded.write(documents, ctx.directory / DOCUMENTS, pool, streams, config.grading, ctx, ledger)
+            write_graded.write(documents, ctx.directory / DOCUMENTS, pool, streams, config.grading, ctx, ledger)
     for step in steps:
         step.check()
-    for name in (WORK, graded.ANSWERS):
+    for name in (WORK, write_graded.ANSWERS):
         _remove(ctx.directory / name)
     _write_provenance(config, ctx)
     ctx.counts.update(ledger.counts(), heldout_problems=len(questions))
@@ -150,7 +150,7 @@ def _write_provenance(config: CurateConfig, ctx: StageContext) -> None:
 def _clear(directory: Path) -> None:
     """Removes what a run that was cut off left behind, the answers of a served annotator excepted."""
     for path in directory.iterdir():
-        if path.name != graded.ANSWERS:
+        if path.name != write_graded.ANSWERS:
             _remove(path)
 
 

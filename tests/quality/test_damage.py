@@ -1,4 +1,4 @@
-"""Damage: every kind changes a text, by a stated share, the same way for the same seed."""
+"""Damage: every kind changes a text, by a stated fraction, the same way for the same seed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.stages.curate.texts import prose
-from thinkling.stages.curate.damage import KINDS, damage
+from tests.quality.texts import prose
+from thinkling.quality.damage import KINDS, damage
 
 TEXT, OTHER = prose(random.Random(1), 12), prose(random.Random(2), 12)
 
@@ -18,7 +18,7 @@ TEXT, OTHER = prose(random.Random(1), 12), prose(random.Random(2), 12)
 def test_each_kind_changes_a_text(kind: str) -> None:
     text = TEXT + "Section 12 costs 7+5.\n"
     done = [damage(kind, text, OTHER, random.Random(seed)) for seed in range(5)]
-    assert all(one.kind == kind and 0 < one.share <= 1 for one in done)
+    assert all(one.kind == kind and 0 < one.fraction <= 1 for one in done)
     assert sum(one.text != text for one in done) >= 4
     assert damage(kind, text, OTHER, random.Random(3)) == done[3]
 
@@ -29,10 +29,12 @@ def test_no_text_is_refused(kind: str, text: str, other: str, seed: int) -> None
     assert isinstance(damage(kind, text, other, random.Random(seed)).text, str)
 
 
-def test_symbols_of_a_page_change_after_its_question_only() -> None:
-    page = "sum A1B+5C+9:B+5=6C+9=15.15\n"
+def test_symbols_of_a_protected_prefix_stay() -> None:
+    text = "A1B+5C+9: 15 and 12"
     for seed in range(20):
-        assert damage("symbols", page, "", random.Random(seed)).text.startswith("sum A1B+5C+9:")
+        done = damage("symbols", text, "", random.Random(seed), protected=9)
+        assert done.text.startswith("A1B+5C+9:")
+        assert len(done.text) == len(text)
 
 
 def test_order_keeps_the_words() -> None:
@@ -43,4 +45,4 @@ def test_order_keeps_the_words() -> None:
 def test_what_is_cut_is_a_stretch_of_the_text() -> None:
     done = damage("cut", TEXT, OTHER, random.Random(0))
     assert done.text in TEXT
-    assert len(done.text) == len(TEXT) - int(len(TEXT) * done.share)
+    assert len(done.text) == len(TEXT) - int(len(TEXT) * done.fraction)

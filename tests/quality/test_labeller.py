@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 from sklearn.metrics import cohen_kappa_score
 
-from tests.stages.curate.texts import advertisement, prose
+from tests.quality.texts import advertisement, prose
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import FeatureSpace
-from thinkling.stages.curate.labeller import Annotated, Heads, Labeller, agreement, as_array, weighted_kappa
-from thinkling.stages.curate.tags import NAMES
+from thinkling.quality.features import FeatureSpace
+from thinkling.quality.labeller import Annotated, Heads, Labeller, agreement, as_array, weighted_kappa
+from thinkling.quality.tags import NAMES
 
 GRADES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=50)
 
@@ -118,6 +120,13 @@ def test_broken_or_foreign_files_are_named(tmp_path: Path) -> None:
         Labeller.load(tmp_path)
     (tmp_path / "labeller.json").write_text('{"format": 1, "tags": ["beauty"]}')
     with pytest.raises(UserError, match="other tags"):
+        Labeller.load(tmp_path)
+
+
+def test_a_file_with_other_arrays_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labeller.json").write_text(json.dumps({"format": 1, "tags": list(NAMES)}))
+    save_file({"idf_W": np.ones(3, np.float32)}, tmp_path / "labeller.safetensors")
+    with pytest.raises(UserError, match=r"labeller\.safetensors: holds other arrays"):
         Labeller.load(tmp_path)
 
 

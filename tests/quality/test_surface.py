@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.stages.curate.texts import advertisement, prose
-from thinkling.stages.curate.surface import EXCERPT, NAMES, excerpt, measure
+from tests.quality.texts import advertisement, prose
+from thinkling.quality.surface import EXCERPT, NAMES, excerpt, measure
 
 
 def named(text: str) -> dict[str, float]:
@@ -50,7 +50,7 @@ def test_counts() -> None:
     assert found["digits"] == pytest.approx(1 / len("Two words.\nTwo words.\n\n- item 7\n"))
 
 
-def test_a_damaged_page_echoes_its_question_less() -> None:
+def test_a_damaged_calculation_repeats_less_of_what_it_starts_from() -> None:
     right, wrong = named("sum A1B+5C+9:B+5=6C+9=15.15\n"), named("sum A1B+5C+9:Q+5=6C-3=15.17\n")
     for name in ("echo_pairs", "echo_triples", "end_repeats"):
         assert right[name] > wrong[name], name

@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.quality.texts import advertisement, prose
 from tests.stages.curate.test_stage import PUZZLES, jsonl, rows, run
-from tests.stages.curate.texts import advertisement, prose
 from thinkling.data.documents import read_documents
 from thinkling.errors import UserError
-from thinkling.stages.curate import graded
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.labeller import Labeller
-from thinkling.stages.curate.tags import NAMES, Grades
+from thinkling.quality.annotator import Example
+from thinkling.quality.labeller import Labeller
+from thinkling.quality.tags import NAMES, Grades
+from thinkling.stages.curate import write_graded
 
 PAGES = {
     "type": "puzzle_pages",
@@ -144,6 +144,30 @@ def test_the_saved_labeller_gives_the_grades_in_the_file(finished: tuple[Path, A
     assert found.tolist() == [[d[name] for name in NAMES] for d in documents]
 
 
+def test_a_saved_labeller_grades_in_place_of_annotating_and_fitting(finished: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, _ = finished
+    given = {name: GRADING[name] for name in ("seeds", "hq_tokens", "mq_tokens", "neighbours", "bytes_per_token")}
+    raw = sources(tmp_path / "raw")
+    run(
+        tmp_path / "out",
+        raw,
+        quality={},
+        near_dedup={},
+        grading=given | {"labeller": str(folder / "labeller")},
+        heldout=["puzzles"],
+    )
+    wanted = {d["id"]: [d[name] for name in NAMES] for d in rows(folder / "documents.parquet")}
+    found = {d["id"]: [d[name] for name in NAMES] for d in rows(tmp_path / "out/documents.parquet")}
+    both = wanted.keys() & found.keys()
+    assert len(both) > 100
+    assert {i: wanted[i] for i in both} == {i: found[i] for i in both}
+    report = json.loads((tmp_path / "out/grading.json").read_text())
+    assert (report["examples"], report["held_out_agreement"]) == (0, {})
+    assert not (tmp_path / "out/annotated.parquet").exists()
+    for name in ("labeller.json", "labeller.safetensors"):
+        assert (tmp_path / "out/labeller" / name).read_bytes() == (folder / "labeller" / name).read_bytes()
+
+
 def test_equal_runs_write_equal_bytes(finished: tuple[Path, Any], tmp_path: Path) -> None:
     folder, _ = finished
     (tmp_path / "out/work/lance").mkdir(parents=True)
@@ -173,14 +197,14 @@ def test_a_served_annotator_takes_the_rules_place(tmp_path: Path, monkeypatch: p
         def annotate(self, examples: list[Example]) -> list[Grades]:
             return [{"prose": len(example.text) % 10} for example in examples]
 
-    monkeypatch.setattr(graded, "_annotator", lambda config, ctx: Flat())
+    monkeypatch.setattr(write_graded, "_annotator", lambda config, ctx: Flat())
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / graded.ANSWERS).write_text("")
+    (tmp_path / "out" / write_graded.ANSWERS).write_text("")
     grade(tmp_path, annotator={"url": "http://localhost:1/v1", "model": "m"})
     examples = rows(tmp_path / "out/annotated.parquet")
     assert {e["correctness"] for e in examples} == {None}
     assert {e["prose"] for e in examples} == set(range(10))
-    assert not (tmp_path / "out" / graded.ANSWERS).exists()
+    assert not (tmp_path / "out" / write_graded.ANSWERS).exists()
 
 
 def test_seeds_that_cannot_be_had_are_named(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
 from thinkling.generate.replies import Replier
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.surface import excerpt
-from thinkling.stages.curate.tags import HIGHEST, TAGS, Grades
+from thinkling.quality.annotator import Example
+from thinkling.quality.surface import excerpt
+from thinkling.quality.tags import HIGHEST, TAGS, Grades
 
 MOST_TOKENS = 4096
 """Of an answer: 20 grades are some 200, the rest is for models that think first."""
@@ -25,9 +25,9 @@ class ServedAnnotator:
         self._model = model
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Grades of each example; empty where the answer is no JSON object of grades.
+        """Grades of each example; empty where the answer holds no JSON object of grades.
 
-        Raises UserError where no answer at all can be read, or where the model gives none.
+        Raises UserError where no answer can be read, or where the model returns none.
         """
         asked = [[{"role": "user", "content": prompt_for(example.text)}] for example in examples]
         replies = self._model.reply(asked, [0] * len(asked), Sampling(temperature=0.0, top_p=1.0), MOST_TOKENS)
@@ -49,7 +49,7 @@ def prompt_for(text: str) -> str:
 
 
 def parse_grades(answer: str) -> Grades:
-    """Grades in the last JSON object of an answer; what is no tag, or no whole number from 0 to 9, is left out."""
+    """Grades in the last JSON object of an answer; anything but a tag with a whole number from 0 to 9 is left out."""
     found = _OBJECT.findall(answer)
     if not found:
         return {}

@@ -1,7 +1,7 @@
 """Grades a pool of documents: labeller, grades, similarity to seeds, quality value, split by budget.
 
-Nothing but a document's text reaches the labeller's features. Sources and problems serve to choose examples and seeds
-and to annotate them, and sources to say where similarity counts.
+Nothing but a document's text reaches the labeller's features. Sources, and what they know about their records, serve to
+choose examples and seeds and to annotate them.
 
 Shapes: N documents, T tags, C columns of the quality value, K dimensions of the LSA.
 """
@@ -16,31 +16,31 @@ import numpy as np
 import numpy.typing as npt
 
 from thinkling.errors import UserError
-from thinkling.stages.base import StageContext
-from thinkling.stages.curate.annotate import Annotator
-from thinkling.stages.curate.config import GradingConfig
-from thinkling.stages.curate.examples import Examples, annotate, sound_pages
-from thinkling.stages.curate.features import FeatureSpace, Floats
-from thinkling.stages.curate.labeller import Agreement, Doubles, Labeller
-from thinkling.stages.curate.pool import Pool, spread
-from thinkling.stages.curate.quality import QualityModel, by_budget, columns, explanation, importance
-from thinkling.stages.curate.retrieval import Retriever, Seed, scaled, similarity, telling_terms
-from thinkling.stages.curate.rules import RuleAnnotator
-from thinkling.stages.curate.surface import excerpt
-from thinkling.stages.curate.tags import NAMES
+from thinkling.progress import Progress
+from thinkling.quality.annotator import Annotator
+from thinkling.quality.config import GradingConfig
+from thinkling.quality.features import FeatureSpace, Floats
+from thinkling.quality.labeller import Agreement, Doubles, Labeller
+from thinkling.quality.pool import Pool, spread
+from thinkling.quality.retrieval import Retriever, Seed, scaled, similarity, telling_terms
+from thinkling.quality.rules import RuleAnnotator
+from thinkling.quality.surface import excerpt
+from thinkling.quality.tags import NAMES
+from thinkling.quality.training_examples import Examples, annotate, sound_rows
+from thinkling.quality.value import QualityModel, by_budget, columns, explanation, importance
 
 Grades = npt.NDArray[np.int8]
 
 _KNOWN_FROM = 3
 """Documents that must hold a word before it counts as spelt right."""
 _CANDIDATES = 4
-"""Documents looked at for each seed wanted, since not every page is right."""
+"""Documents looked at for each seed wanted, since not every document is sound."""
 _PROBES, _PROBE_NEIGHBOURS = 20, 10
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The labeller and what it was made from."""
+    """The labeller and what it was made from: no examples where it was loaded."""
 
     labeller: Labeller
     examples: Examples
@@ -60,7 +60,7 @@ class _Signal:
 
 @dataclass(frozen=True)
 class Graded:
-    """The outcome, a row a document of the pool."""
+    """The outcome, one row per document of the pool."""
 
     grades_NT: Grades
     similarity_N: Floats
@@ -76,18 +76,19 @@ class Graded:
         return f"value {self.values_N[row]:.2f}: {explanation(contributions_NC[0], self.columns_NC[row])}"
 
 
-def grade(
-    pool: Pool, config: GradingConfig, annotator: Annotator | None, ctx: StageContext, work: Path
+def grade_pool(
+    pool: Pool, config: GradingConfig, annotator: Annotator | None, work: Path, seed: int, progress: Progress
 ) -> tuple[Graded, Learned, dict[str, Any]]:
-    """Grades, the labeller, and a report for people. `annotator`: None for the stated rules; `work`: for the database.
+    """Grades, the labeller, and a report for people. `annotator`: None for the stated rules; `work`: directory
+    for the database, not removed.
 
     Raises UserError where the pool cannot carry a labeller, has no seed, or an extra is not installed.
     """
     seeds = _choose_seeds(pool, config)
-    learned = _learn(pool, config, annotator, ctx)
+    learned = _learn(pool, config, annotator, seed, progress) if config.labeller is None else _loaded(config.labeller)
     retriever = Retriever(work)
-    grades_NT, queries = _grade_all(pool, learned.labeller, retriever, seeds, ctx)
-    similarity_N = _similarity(retriever, queries, config.neighbours, ctx)
+    grades_NT, queries = _grade_all(pool, learned.labeller, retriever, seeds, progress)
+    similarity_N = _similarity(retriever, queries, config.neighbours, progress)
     columns_NC = columns(grades_NT, similarity_N)
     tokens_N = _tokens(pool, config)
     signal = _signal(columns_NC, tokens_N, list(seeds), learned)
@@ -111,7 +112,7 @@ def grade(
             "recall": retriever.recall_probe(probes_NK, min(_PROBE_NEIGHBOURS, len(pool))),
         },
         "quality": model.as_dict()
-        | {"importance": importance(model, signal.columns_MC, signal.good_M, signal.weights_M, ctx.seed)},
+        | {"importance": importance(model, signal.columns_MC, signal.good_M, signal.weights_M, seed)},
         "split": _split(pool, labels, tokens_N),
     }
     return graded, learned, report
@@ -124,7 +125,7 @@ def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
     for name, wanted in config.seeds.items():
         candidates = order.get(name, [])[: wanted * _CANDIDATES]
         texts = pool.texts(candidates)
-        sound = set(sound_pages(pool, texts))
+        sound = set(sound_rows(pool, texts))
         rows = [row for row in candidates if row in sound][:wanted]
         if not rows:
             raise UserError(f"grading.seeds.{name}: none of its documents is fit to be a seed; name another source")
@@ -132,20 +133,26 @@ def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
     return dict(sorted(chosen.items()))
 
 
-def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, ctx: StageContext) -> Learned:
+def _loaded(directory: Path) -> Learned:
+    """A labeller of an earlier run, as it is. Raises UserError where the directory holds none."""
+    none = Examples([], [], [], [])
+    return Learned(Labeller.load(directory), none, np.empty((0, len(NAMES)), np.int8), {})
+
+
+def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, seed: int, progress: Progress) -> Learned:
     """Fits the labeller, and measures it by leaving out each kind of damage in turn."""
     order, wanted = pool.by_hash("annotated"), config.annotated
     if isinstance(wanted, int):
         chosen = spread(order, wanted)
     else:
         chosen = sorted(row for name, n in wanted.items() for row in order.get(name, [])[:n])
-    fitted_on = spread({"all": _shuffled(len(pool), ctx.seed)}, config.fitted_on)
+    fitted_on = spread({"all": _shuffled(len(pool), seed)}, config.fitted_on)
     if annotator is None:
         annotator = RuleAnnotator({word for word, n in pool.frequencies.items() if n >= _KNOWN_FROM})
-    with ctx.progress.track("labeller", 3, "steps") as task:
-        space = FeatureSpace.fit(pool.texts(fitted_on).values(), config.dimensions, ctx.seed)
+    with progress.track("labeller", 3, "steps") as task:
+        space = FeatureSpace.fit(pool.texts(fitted_on).values(), config.dimensions, seed)
         task.advance()
-        examples = annotate(pool, pool.texts(chosen), annotator, ctx.seed)
+        examples = annotate(pool, pool.texts(chosen), annotator, seed)
         task.advance()
         annotated = examples.in_numbers(space)
         heads = annotated.fit(np.ones(len(examples.rows), np.bool_), config.ridge)
@@ -160,11 +167,11 @@ def _shuffled(n: int, seed: int) -> list[int]:
 
 
 def _grade_all(
-    pool: Pool, labeller: Labeller, retriever: Retriever, seeds: dict[int, str], ctx: StageContext
+    pool: Pool, labeller: Labeller, retriever: Retriever, seeds: dict[int, str], progress: Progress
 ) -> tuple[Grades, list[Seed]]:
     """Grades every document and puts it into the database; the seeds come back as queries."""
     graded, queries = [], []
-    with ctx.progress.track("grade", len(pool), "documents") as task:
+    with progress.track("grade", len(pool), "documents") as task:
         row = 0
         for batch in pool.batches():
             texts = [document["text"] for document in batch]
@@ -179,10 +186,10 @@ def _grade_all(
     return np.concatenate(graded), queries
 
 
-def _similarity(retriever: Retriever, queries: list[Seed], neighbours: int, ctx: StageContext) -> Floats:
+def _similarity(retriever: Retriever, queries: list[Seed], neighbours: int, progress: Progress) -> Floats:
     retriever.build()
     total = np.zeros(retriever.n_rows)
-    with ctx.progress.track("retrieve", len(queries), "seeds") as task:
+    with progress.track("retrieve", len(queries), "seeds") as task:
         for one in similarity(retriever, queries, neighbours):
             total += one
             task.advance()
@@ -198,8 +205,8 @@ def _tokens(pool: Pool, config: GradingConfig) -> npt.NDArray[np.int64]:
 
 def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], seeds: list[int], learned: Learned) -> _Signal:
     """Seeds (weight 1/2) against the rest of the pool (1/4, by tokens, as budgets go) and against the examples that are
-    known to be damaged (1/4). A damaged example has the grades of heads that did not see it, and the similarity of the
-    document that it was made from: alike in everything but the damage.
+    known to be damaged (1/4; without any, the rest of the pool counts 1/2). A damaged example has the grades of heads
+    that did not see it, and the similarity of the document that it was made from: alike in everything but the damage.
 
     Raises UserError where every document is a seed.
     """
@@ -210,12 +217,12 @@ def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], seeds: list[in
     rows = [learned.examples.rows[place] for place in damaged]
     damaged_DC = columns(learned.unseen_MT[damaged], columns_NC[rows, -1])
     others = tokens_N * ~is_seed_N
-    share = 1 / 4 if damaged else 1 / 2
-    weights_N = np.where(is_seed_N, 1 / (2 * len(seeds)), others * (share / others.sum()))
+    part = 1 / 4 if damaged else 1 / 2
+    weights_N = np.where(is_seed_N, 1 / (2 * len(seeds)), others * (part / others.sum()))
     return _Signal(
         np.vstack([columns_NC, damaged_DC]),
         np.append(is_seed_N, np.zeros(len(damaged), np.bool_)),
-        np.append(weights_N, np.full(len(damaged), share / max(len(damaged), 1))),
+        np.append(weights_N, np.full(len(damaged), part / max(len(damaged), 1))),
     )
 
 
@@ -237,8 +244,8 @@ def _label(config: GradingConfig, grades_NT: Grades, values_N: Doubles, tokens_N
 
 
 def _split(pool: Pool, labels: list[str], tokens_N: npt.NDArray[np.int64]) -> dict[str, dict[str, dict[str, int]]]:
-    """Source of the document → outcome → documents and estimated tokens. Damaged pages stand apart: a check on the
-    grades, which know nothing of it."""
+    """Source of the document → outcome → documents and estimated tokens. Documents that a source passes under a name of
+    their own, such as noisy ones, are counted under it: a check on the grades, which know nothing of it."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for source, label, tokens in zip(pool.sources, labels, tokens_N.tolist(), strict=True):
         cell = found.setdefault(source, {}).setdefault(label, {"documents": 0, "tokens": 0})

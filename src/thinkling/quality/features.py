@@ -1,9 +1,9 @@
 """What the labeller sees of a text: an LSA vector and surface statistics, both fitted on the pool.
 
 LSA (Deerwester et al. 1990): hashed counts of words and pairs of words, tf-idf, truncated singular value decomposition.
-It brings no weights along and so no licence. Statistics become their rank within the pool, and the rank a line with
-bends, so that a linear model on top can follow a curve; and since the same statistic says different things of code, of
-prose and of a page of symbols, the ranks come again for each of G groups that k-means finds among the vectors.
+It needs no pretrained weights, and so raises no licence question. Statistics become their rank within the pool, and the
+rank a line with bends, so that a linear model on top can follow a curve. Since a statistic means different things
+in code, in prose and in formulas, the ranks are repeated for each of G groups that k-means finds among the vectors.
 
 Shapes: N texts, W buckets kept, K dimensions of the LSA, S surface statistics, Q quantiles, G groups.
 """
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from thinkling.data.ngrams import WordHasher, windows
 from thinkling.errors import UserError
-from thinkling.stages.curate import surface
+from thinkling.quality import surface
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -32,8 +32,9 @@ _QUANTILES = np.linspace(0, 1, 41)
 _BENDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _TOKEN = re.compile(r"[A-Z](?![a-z])|[^\W\d_]+|\d|[^\w\s]")
 _MIN_DOCUMENTS = 3
-_GROUPS, _ROUNDS = 5, 20
-_OVERSAMPLED, _POWER_ITERATIONS = 10, 3
+_GROUPS, _POWER_ITERATIONS = 5, 4
+_SEEDS = 2**32
+"""scikit-learn takes seeds below this."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Features:
 
 class FeatureSpace:
     """Maps texts to `Features` and to the rows that a linear model takes."""
+
+    ARRAYS = ("buckets_W", "idf_W", "components_KW", "quantiles_SQ", "centres_GK")
+    """Names of what `arrays` returns."""
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class FeatureSpace:
     def fit(cls, texts: Iterable[str], dimensions: int, seed: int) -> FeatureSpace:
         """Fits to texts of the pool. K = `dimensions`, or fewer where the texts do not carry as many.
 
-        Raises UserError without scipy installed, or where no word stands in three texts.
+        Raises UserError without scipy and scikit-learn installed, or where no word occurs in three texts.
         """
         hasher, buckets, counts, lengths, measured = WordHasher(), [], [], [], []
         for text in texts:
@@ -85,9 +89,9 @@ class FeatureSpace:
         idf_W = (np.log((1 + len(lengths)) / (1 + in_texts)) + 1).astype(np.float32)
         matrix = _matrix(buckets, counts, kept_W, idf_W)
         k = min(dimensions, len(lengths) - 1, len(kept_W) - 1)
-        components_KW = _right_singular_vectors(matrix, k, np.random.default_rng(seed))
+        components_KW = _right_singular_vectors(matrix, k, seed)
         quantiles_SQ = np.quantile(np.array(measured), _QUANTILES, axis=0).T.astype(np.float32)
-        centres_GK = _centres(_projected(matrix, components_KW), np.random.default_rng(seed))
+        centres_GK = _centres(_projected(matrix, components_KW), seed)
         return cls(kept_W, idf_W, components_KW, quantiles_SQ, centres_GK)
 
     @property
@@ -132,16 +136,15 @@ class FeatureSpace:
         }
 
 
-def _right_singular_vectors(matrix: csr_matrix, k: int, rng: np.random.Generator) -> Floats:
-    """(k, W) those of the k largest singular values, by random projection with three power iterations (Halko,
-    Martinsson and Tropp 2011, algorithm 4.4)."""
-    n, w = matrix.get_shape()
-    basis_NP = np.linalg.qr(matrix @ rng.standard_normal((w, min(k + _OVERSAMPLED, n, w)), np.float32))[0]
-    for _ in range(_POWER_ITERATIONS):
-        basis_WP = np.linalg.qr(matrix.T @ basis_NP)[0]
-        basis_NP = np.linalg.qr(matrix @ basis_WP)[0]
-    right_PW = np.linalg.svd((matrix.T @ basis_NP).T, full_matrices=False)[2]
-    return np.ascontiguousarray(right_PW[:k])
+def _right_singular_vectors(matrix: csr_matrix, k: int, seed: int) -> Floats:
+    """(k, W) those of the k largest singular values, by random projection (Halko, Martinsson and Tropp 2011)."""
+    try:
+        from sklearn.decomposition import TruncatedSVD
+    except ImportError as error:
+        raise UserError("grading needs scikit-learn: install thinkling[curate], or give quality by source") from error
+
+    svd = TruncatedSVD(k, n_iter=_POWER_ITERATIONS, power_iteration_normalizer="QR", random_state=seed % _SEEDS)
+    return np.ascontiguousarray(svd.fit(matrix).components_)
 
 
 def _projected(matrix: csr_matrix, components_KW: Floats) -> Floats:
@@ -151,20 +154,15 @@ def _projected(matrix: csr_matrix, components_KW: Floats) -> Floats:
     return projected_NK / np.maximum(lengths_N, np.float32(1e-9))
 
 
-def _centres(vectors_NK: Floats, rng: np.random.Generator) -> Floats:
-    """Spherical k-means (Dhillon and Modha 2001): centres of length 1; each starts far from those before it."""
-    centres_GK = vectors_NK[rng.integers(len(vectors_NK))][None]
-    while len(centres_GK) < min(_GROUPS, len(vectors_NK)):
-        farthest = np.argmin((vectors_NK @ centres_GK.T).max(1))
-        centres_GK = np.vstack([centres_GK, vectors_NK[farthest]])
-    for _ in range(_ROUNDS):
-        group_N = np.argmax(vectors_NK @ centres_GK.T, axis=1)
-        for group in range(len(centres_GK)):
-            total_K = vectors_NK[group_N == group].sum(0)
-            length = np.linalg.norm(total_K)
-            if length > 0:  # a group that lost all its members keeps its centre
-                centres_GK[group] = total_K / length
-    return centres_GK
+def _centres(vectors_NK: Floats, seed: int) -> Floats:
+    """(G, K) centres of the groups that k-means finds, scaled to length 1."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    groups = KMeans(min(_GROUPS, len(vectors_NK)), random_state=seed % _SEEDS)
+    with threadpool_limits(1, user_api="openmp"):  # threads add up a centre in the order in which they finish
+        centres_GK = groups.fit(vectors_NK).cluster_centers_
+    return (centres_GK / np.maximum(np.linalg.norm(centres_GK, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
 def _hashed(text: str, hasher: WordHasher) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

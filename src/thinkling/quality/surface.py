@@ -79,7 +79,7 @@ def excerpt(text: str) -> str:
 
 
 def measure(text: str) -> list[float]:
-    """One number for each of `NAMES`; shares lie in [0, 1], cues are counts a hundred words, sizes logarithms."""
+    """One number for each of `NAMES`; fractions lie in [0, 1], cues are counts per hundred words, sizes logarithms."""
     part = excerpt(text)
     words = _WORD.findall(part)
     return [
@@ -171,15 +171,17 @@ def _sentences(part: str, n_words: int) -> list[float]:
 
 
 def _repeated_runs(words: list[str]) -> float:
-    """Share of the runs of three words that stood in the text before."""
+    """Fraction of the runs of three words that occur earlier in the text."""
     runs = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def _echoes(part: str) -> list[float]:
-    """How far what follows the first colon or equals sign takes up what stands before it, and the end what precedes.
+    """How far what follows the first colon or equals sign repeats what precedes it, and how far the end of the text
+    repeats the rest.
 
-    Working copies from its question, and an answer repeats the last result: damage breaks the copy.
+    Where something is worked out, each step copies from what it starts from, and the end repeats the last result:
+    damage breaks the copy.
     """
     line = part.strip()[:600]
     cut = min((place for place in (line.find(":"), line.find("=")) if place >= 0), default=-1)
@@ -210,7 +212,7 @@ def _share_seen(items: list, known: set) -> float:
 
 
 def _overlap(a: str, b: str) -> float:
-    """Common symbols over the larger number of symbols, each as often as it stands there."""
+    """Common symbols over the larger number of symbols, each as often as it occurs."""
     common = sum((Counter(a) & Counter(b)).values())
     return common / max(len(a), len(b), 1)
 

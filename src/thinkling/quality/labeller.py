@@ -1,7 +1,7 @@
 """The labeller: 20 grades for any text, distilled from a few thousand annotated examples.
 
-A head a tag: ridge regression on the features, stretched so that the grades of examples that it did not see are spread
-as widely as the annotated ones (regression alone huddles round the mean), and rounded to a grade 0–9.
+One head per tag: ridge regression on the features, stretched so that the grades of examples that it did not see are
+spread as widely as the annotated ones (regression alone pulls them towards the mean), and rounded to a grade 0–9.
 
 Saved as safetensors and JSON, no pickle. Shapes: N texts, F features (with a constant), T tags.
 """
@@ -20,8 +20,8 @@ from safetensors.numpy import load_file, save_file
 from thinkling.data.artifact import write_json
 from thinkling.data.readers import readable
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import Features, FeatureSpace, Floats
-from thinkling.stages.curate.tags import HIGHEST, NAMES, Grades
+from thinkling.quality.features import Features, FeatureSpace, Floats
+from thinkling.quality.tags import HIGHEST, NAMES, Grades
 
 Doubles = npt.NDArray[np.float64]
 WEIGHTS, DESCRIPTION = "labeller.safetensors", "labeller.json"
@@ -41,7 +41,7 @@ class Agreement:
 
 
 class Heads:
-    """One linear model a tag on rows of features."""
+    """One linear model per tag on rows of features."""
 
     def __init__(self, weights_FT: Doubles) -> None:
         self.weights_FT = weights_FT
@@ -82,6 +82,10 @@ class Labeller:
         """(N, T) grades, tags in the order of `tags.NAMES`."""
         return self.heads.grades(self.space.rows(features))
 
+    def grade_texts(self, texts: Sequence[str]) -> npt.NDArray[np.int8]:
+        """(N, T) grades of texts, tags in the order of `tags.NAMES`; each depends on its own text alone."""
+        return self.grade(self.space.features(texts))
+
     def save(self, directory: Path) -> None:
         """Writes labeller.safetensors and labeller.json."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -98,6 +102,8 @@ class Labeller:
             raise UserError(f"{directory / DESCRIPTION}: made for other tags; curate again")
         with readable(directory / WEIGHTS):
             arrays = load_file(directory / WEIGHTS)
+        if arrays.keys() != {*FeatureSpace.ARRAYS, "weights_FT"}:
+            raise UserError(f"{directory / WEIGHTS}: holds other arrays than a labeller's; curate again")
         heads = Heads(arrays.pop("weights_FT"))
         return cls(FeatureSpace(**arrays), heads)
 
@@ -155,14 +161,14 @@ class Annotated:
             found_NT[half_N == half] = self.fit(half_N != half, ridge).grades(self.rows_NF[half_N == half])
         return found_NT
 
-    def held_out_agreement(self, ridge: float, test_share: float = 1 / 3) -> dict[str, dict[str, Agreement]]:
+    def held_out_agreement(self, ridge: float, test_fraction: float = 1 / 3) -> dict[str, dict[str, Agreement]]:
         """Kind of damage → agreement by tag of heads that never saw that kind, nor the test texts in any form.
 
         Judged are the test texts that were damaged in that way, sound and damaged: as many of the one as of the other.
         `all` puts the judgements of every kind together.
         """
         kind_N, text_N = np.array(self.kinds), np.array(self.texts)
-        test_N = text_N % round(1 / test_share) == 0
+        test_N = text_N % round(1 / test_fraction) == 0
         judged_before: list[npt.NDArray[np.int64]] = []
         graded: list[npt.NDArray[np.int8]] = []
         found = {}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from thinkling.errors import UserError
-from thinkling.stages.curate.retrieval import RRF, Retriever, Seed, scaled, similarity, telling_terms, terms_of
+from thinkling.quality.retrieval import RRF, Retriever, Seed, scaled, similarity, telling_terms, terms_of
 
 WORDS = ["parser", "thread", "socket", "buffer", "lambda", "kernel", "vector", "cursor"]
 

@@ -12,12 +12,12 @@ from thinkling.errors import UserError
 from thinkling.generate.client import ServedModel
 from thinkling.generate.engine import Sampling
 from thinkling.generate.replies import Messages, Reply
+from thinkling.quality.annotator import Example
+from thinkling.quality.config import GradingConfig
+from thinkling.quality.served_annotator import ServedAnnotator, parse_grades, prompt_for
+from thinkling.quality.tags import TAGS
 from thinkling.stages.base import StageContext
-from thinkling.stages.curate import graded
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.config import GradingConfig
-from thinkling.stages.curate.served import ServedAnnotator, parse_grades, prompt_for
-from thinkling.stages.curate.tags import TAGS
+from thinkling.stages.curate import write_graded
 
 EXAMPLES = [Example(f"text {i}", "unknown") for i in range(6)]
 
@@ -75,10 +75,10 @@ def test_the_recipe_names_the_model_and_where_answers_are_kept(tmp_path: Path, m
     )
     ctx = StageContext("curate", tmp_path, {}, 0)
     with pytest.raises(UserError, match=r"stages\.curate\.grading\.annotator: TEST_ANNOTATOR_KEY is not set"):
-        graded._annotator(config, ctx)
+        write_graded._annotator(config, ctx)
     monkeypatch.setenv("TEST_ANNOTATOR_KEY", "secret")
-    made = graded._annotator(config, ctx)
+    made = write_graded._annotator(config, ctx)
     assert isinstance(made, ServedAnnotator)
     assert isinstance(made._model, ServedModel)
     assert (made._model.model, made._model.timeout_s) == ("m", 3)
-    assert made._model._path == tmp_path / graded.ANSWERS
+    assert made._model._path == tmp_path / write_graded.ANSWERS

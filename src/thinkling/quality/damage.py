@@ -1,7 +1,7 @@
-"""Kinds of damage to sound text: examples of bad grades, each with the share of the text that was damaged.
+"""Artificial damage to sound text: examples of bad grades, each with the fraction of the text that was damaged.
 
-The labeller learns from some kinds and is judged on one that it never saw, so that its report tells how far it sees
-damage as such. The share goes into the *grades* of the examples alone (`annotate`), never into their features.
+The labeller learns from some kinds and is judged on one that it never saw, so that its report says how far it sees
+damage as such. The fraction goes into the *grades* of the examples alone, never into their features.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from string import ascii_uppercase, digits
 from typing import NamedTuple
 
-from thinkling.puzzles.corruption import corrupt_text
+from thinkling.data.symbols import replace_symbols
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_CLASSES = (digits, ascii_uppercase, "+-*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _RESIDUE = (
     '<div class="item">', "</div>", "<br/>", '<a href="#top">', "</span>", "&nbsp;", "&amp;", "\ufffd", "â€™",
@@ -26,37 +28,39 @@ class Damaged(NamedTuple):
 
     text: str
     kind: str
-    share: float
+    fraction: float
     """Part of the text that was changed, put in, or lost: in (0, 1]."""
 
 
-def damage(kind: str, text: str, other: str, rng: random.Random) -> Damaged:
-    """The text with damage of one of `KINDS`; `other` is a text of a different document, for pieces to mix in."""
-    share = rng.uniform(0.05, 0.6)
-    return Damaged(_KINDS[kind](text, other, share, rng), kind, share)
+def damage(kind: str, text: str, other: str, rng: random.Random, protected: int = 0) -> Damaged:
+    """The text with damage of one of `KINDS`; `other` is a text of a different document, for pieces to mix in.
+
+    `protected`: characters at the start that damage of the kind `symbols` leaves alone.
+    """
+    fraction = rng.uniform(0.05, 0.6)
+    kept = protected if kind == "symbols" else 0
+    return Damaged(text[:kept] + _KINDS[kind](text[kept:], other, fraction, rng), kind, fraction)
 
 
-def _characters(text: str, other: str, share: float, rng: random.Random) -> str:
-    """Typing errors: letters replaced, lost, doubled; share/2 of the characters."""
+def _characters(text: str, other: str, fraction: float, rng: random.Random) -> str:
+    """Typing errors: letters replaced, lost, doubled; fraction/2 of the characters."""
     changed = list(text)
-    for i in rng.sample(range(len(changed)), int(len(changed) * share / 2)):
+    for i in rng.sample(range(len(changed)), int(len(changed) * fraction / 2)):
         if changed[i].isalnum():
             changed[i] = rng.choice(("", changed[i] * 2, rng.choice(_LETTERS), rng.choice(_LETTERS)))
     return "".join(changed)
 
 
-def _symbols(text: str, other: str, share: float, rng: random.Random) -> str:
-    """Digits, capitals and operators replaced by others; of a puzzle page in working and answer alone."""
-    cut = re.match(r"[a-z]+ \S+?[:=]", text)
-    start = cut.end() if cut else 0
-    return text[:start] + corrupt_text(text[start:], rng, share)
+def _symbols(text: str, other: str, fraction: float, rng: random.Random) -> str:
+    """Digits, capitals and operators replaced by others of their class."""
+    return replace_symbols(text, rng, fraction, _CLASSES)
 
 
-def _order(text: str, other: str, share: float, rng: random.Random) -> str:
+def _order(text: str, other: str, fraction: float, rng: random.Random) -> str:
     """Words (symbols where the text has few words) in random order."""
     words = re.findall(r"\s+|\S+", text) if len(text.split()) >= 8 else list(text)
     places = [i for i, word in enumerate(words) if not word.isspace()]
-    moved = sorted(rng.sample(places, int(len(places) * share)))
+    moved = sorted(rng.sample(places, int(len(places) * fraction)))
     shuffled = rng.sample(moved, len(moved))
     changed = list(words)
     for to, origin in zip(moved, shuffled, strict=True):
@@ -64,41 +68,41 @@ def _order(text: str, other: str, share: float, rng: random.Random) -> str:
     return "".join(changed)
 
 
-def _mixture(text: str, other: str, share: float, rng: random.Random) -> str:
+def _mixture(text: str, other: str, fraction: float, rng: random.Random) -> str:
     """Sentences of another document in place of the text's own."""
     own, foreign = _pieces(text), _pieces(other)
-    for i in rng.sample(range(len(own)), max(1, int(len(own) * share))):
+    for i in rng.sample(range(len(own)), max(1, int(len(own) * fraction))):
         own[i] = rng.choice(foreign)
     return "".join(own)
 
 
-def _repetition(text: str, other: str, share: float, rng: random.Random) -> str:
-    """A few sentences over and over until they make up the share."""
+def _repetition(text: str, other: str, fraction: float, rng: random.Random) -> str:
+    """A few sentences over and over until they make up the fraction."""
     pieces = _pieces(text)
     repeated = rng.sample(pieces, min(len(pieces), 2))
-    times = max(1, round(share / (1 - share) * len(pieces) / len(repeated)))
+    times = max(1, round(fraction / (1 - fraction) * len(pieces) / len(repeated)))
     at = rng.randrange(len(pieces) + 1)
     return "".join([*pieces[:at], *(repeated * min(times, 200)), *pieces[at:]])
 
 
-def _cut(text: str, other: str, share: float, rng: random.Random) -> str:
+def _cut(text: str, other: str, fraction: float, rng: random.Random) -> str:
     """The beginning, the end, or both are missing."""
-    lost = max(1, int(len(text) * share))
+    lost = max(1, int(len(text) * fraction))
     before = rng.choice((0, 0, lost // 2, lost))
     return text[before : len(text) - (lost - before)]
 
 
-def _residue(text: str, other: str, share: float, rng: random.Random) -> str:
+def _residue(text: str, other: str, fraction: float, rng: random.Random) -> str:
     """Markup and menus between the words."""
     words = text.split(" ")
-    for _ in range(max(1, int(len(words) * share / 2))):
+    for _ in range(max(1, int(len(words) * fraction / 2))):
         words.insert(rng.randrange(len(words) + 1), rng.choice(_RESIDUE))
     return " ".join(words)
 
 
-def _case(text: str, other: str, share: float, rng: random.Random) -> str:
+def _case(text: str, other: str, fraction: float, rng: random.Random) -> str:
     """A stretch in capitals or without any."""
-    length = int(len(text) * share)
+    length = int(len(text) * fraction)
     at = rng.randrange(len(text) - length + 1)
     change = rng.choice((str.upper, str.lower, str.swapcase))
     return text[:at] + change(text[at : at + length]) + text[at + length :]

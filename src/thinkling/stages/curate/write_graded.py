@@ -1,7 +1,8 @@
-"""Writes graded documents: documents.parquet with a column a grade, and beside it what the grades came from.
+"""Writes graded documents: documents.parquet with a column per grade, and beside it what the grades came from.
 
 ``grading.json`` is the report (agreement of the labeller by tag and kind of damage, weights, importance, recall of the
-search, the split), ``labeller/`` the labeller itself, ``annotated.parquet`` the examples that it learned from.
+search, the split), ``labeller/`` the labeller itself, ``annotated.parquet`` the examples that it learned from (absent
+where the labeller is an earlier run's).
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import pyarrow.parquet as pq
 from thinkling.data.artifact import write_json
 from thinkling.data.atomic import replacing
 from thinkling.data.documents import QUALITIES, SCHEMA, Document, write_documents
+from thinkling.quality.annotator import Annotator
+from thinkling.quality.config import GradingConfig
+from thinkling.quality.grade_pool import Graded, grade_pool
+from thinkling.quality.pool import Origin, Pool
+from thinkling.quality.tags import NAMES
+from thinkling.quality.value import SIMILARITY
 from thinkling.sources.base import DocumentStream
 from thinkling.stages.base import StageContext
-from thinkling.stages.curate.annotate import Annotator
-from thinkling.stages.curate.config import GradingConfig
-from thinkling.stages.curate.grading import Graded, grade
 from thinkling.stages.curate.ledger import Ledger
-from thinkling.stages.curate.pool import Pool
-from thinkling.stages.curate.quality import SIMILARITY
-from thinkling.stages.curate.tags import NAMES
 
 ANSWERS = "annotator-answers.jsonl"
 """A served annotator's answers: kept while the stage runs, so that a run that was cut off asks nothing twice."""
@@ -41,7 +42,7 @@ ANNOTATED_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("damage", pa.string(), nullable=False),
-        pa.field("share", pa.float32(), nullable=False),
+        pa.field("damaged_fraction", pa.float32(), nullable=False),
         *(pa.field(name, pa.int8()) for name in NAMES),
     ]
 )
@@ -58,24 +59,27 @@ def write(
 ) -> None:
     """Grades the documents and writes those that are kept; the others go to the ledger with their reason.
 
-    `target`: the documents file; `pool_path`: where all are set down, to be read several times. Labeller, examples and
-    report go into the stage's directory.
+    `target`: the documents file; `pool_path`: a file of all documents, which is read several times. Labeller,
+    examples and report go into the stage's directory.
     """
     write_documents(pool_path, documents)
-    pool = Pool.survey(pool_path, {stream.source: stream for stream in streams})
-    graded, learned, report = grade(pool, config, _annotator(config, ctx), ctx, pool_path.parent / "lance")
+    pool = Pool.survey(pool_path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams})
+    graded, learned, report = grade_pool(
+        pool, config, _annotator(config, ctx), pool_path.parent / "lance", ctx.seed, ctx.progress
+    )
     learned.labeller.save(ctx.directory / "labeller")
     write_json(ctx.directory / "grading.json", report)
-    with replacing(ctx.directory / "annotated.parquet") as temporary:
-        table = pa.Table.from_pylist(learned.examples.audit(pool), schema=ANNOTATED_SCHEMA)
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    if config.labeller is None:
+        with replacing(ctx.directory / "annotated.parquet") as temporary:
+            table = pa.Table.from_pylist(learned.examples.audit(pool), schema=ANNOTATED_SCHEMA)
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     write_documents(target, _kept(pool, graded, ledger), schema=GRADED_SCHEMA)
     ctx.counts["split"] = report["split"]
 
 
 def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
-    """The kept documents with their grades. A damaged page has the name of its source now: what is known of it is what
-    its grades say."""
+    """The kept documents with their grades, each under the recipe's name of its source: how good it is, its grades
+    say."""
     row = 0
     for batch in pool.batches():
         for document in batch:
@@ -91,7 +95,7 @@ def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
 def _columns(pool: Pool, graded: Graded, row: int) -> Document:
     return {
         "quality": graded.labels[row],
-        "source": pool.streams[pool.sources[row]].name,
+        "source": pool.origins[pool.sources[row]].name,
         **dict(zip(NAMES, graded.grades_NT[row].tolist(), strict=True)),
         SIMILARITY: float(graded.similarity_N[row]),
         "value": float(graded.values_N[row]),
@@ -105,7 +109,7 @@ def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
         return None
     # They load torch, which curate has no other use for.
     from thinkling.generate.client import ServedModel
-    from thinkling.stages.curate.served import ServedAnnotator
+    from thinkling.quality.served_annotator import ServedAnnotator
 
     asked = config.annotator
     return ServedAnnotator(

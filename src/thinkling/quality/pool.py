@@ -6,19 +6,30 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from thinkling.data.documents import Document, read_documents
-from thinkling.sources.base import DocumentStream
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.retrieval import terms_of
-from thinkling.stages.curate.surface import excerpt
+from thinkling.data.truth import Matter, Truth
+from thinkling.quality.annotator import Example
+from thinkling.quality.retrieval import terms_of
+from thinkling.quality.surface import excerpt
 
 _BATCH = 512
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where documents come from, and what is known of them beyond their text."""
+
+    name: str
+    """The recipe's name of the source."""
+    matter: Matter = "unknown"
+    truths: Mapping[str, Truth] = field(default_factory=dict)
+    """Id of a record → what the source knows about it: for annotators, never for features."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +37,17 @@ class Pool:
     """Documents in order, and what is known of them beside their text."""
 
     path: Path
-    streams: Mapping[str, DocumentStream]
+    origins: Mapping[str, Origin]
     """A document's `source` → where it came from."""
     ids: Sequence[str]
     sources: Sequence[str]
     bytes_N: npt.NDArray[np.int64]
-    """Bytes of UTF-8 a document."""
+    """Bytes of UTF-8 per document."""
     frequencies: Mapping[str, int]
     """Word → number of documents that hold it."""
 
     @classmethod
-    def survey(cls, path: Path, streams: Mapping[str, DocumentStream]) -> Pool:
+    def survey(cls, path: Path, origins: Mapping[str, Origin]) -> Pool:
         """Reads all documents once."""
         ids, sources, sizes, frequencies = [], [], [], Counter[str]()
         for document in read_documents(path):
@@ -44,14 +55,15 @@ class Pool:
             sources.append(document["source"])
             sizes.append(len(document["text"].encode()))
             frequencies.update(set(terms_of(excerpt(document["text"]))))
-        return cls(path, streams, ids, sources, np.array(sizes, np.int64), frequencies)
+        return cls(path, origins, ids, sources, np.array(sizes, np.int64), frequencies)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def names(self) -> list[str]:
-        """Of each document the recipe's name of its source: damaged pages have that of the sound ones."""
-        return [self.streams[source].name for source in self.sources]
+        """Of each document the recipe's name of its source: documents that a source passes under a name of
+        their own have it too."""
+        return [self.origins[source].name for source in self.sources]
 
     def by_hash(self, salt: str) -> dict[str, list[int]]:
         """The recipe's name of a source → its documents, in an order that follows from their ids and the salt alone."""
@@ -79,8 +91,9 @@ class Pool:
 
     def example(self, row: int, text: str) -> Example:
         """A document as something to annotate."""
-        stream = self.streams[self.sources[row]]
-        return Example(text, stream.matter, stream.problems.get(self.ids[row].removeprefix(f"{stream.source}/")))
+        source = self.sources[row]
+        origin = self.origins[source]
+        return Example(text, origin.matter, origin.truths.get(self.ids[row].removeprefix(f"{source}/")))
 
 
 def spread(groups: Mapping[str, Sequence[int]], n: int) -> list[int]:

@@ -1,8 +1,10 @@
-"""The rules by which examples are graded where no model is served: one function a tag.
+"""The rules by which examples are graded where no model is served: one function per tag.
 
-A grade is a line between two stated values of one quantity, cut off at 0 and 9 (`_ramp`). Damage that was done on
-purpose lowers the tags that it spoils by what is known of its extent. Of a long text the rules read beginning, middle
-and end, as a served model does; code is parsed whole.
+They read whole texts with means that the labeller lacks: they parse code, know which words the pool knows, and how far
+an example was damaged. A grade is a line between two stated values of one quantity, cut off at 0 and 9 (`_ramp`).
+Artificial damage lowers the tags that it spoils in proportion to its extent. Where the source knows more about a record
+(`data.truth.Truth`), that decides the tags it covers, and damage lowers nothing further, since it is found in the text
+itself. Of a long text the rules read beginning, middle and end, as a served model does; code is parsed whole.
 """
 
 from __future__ import annotations
@@ -12,16 +14,11 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
-from thinkling.puzzles.pages import document, document_answer
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.surface import GRAMMAR_WORDS, excerpt
-from thinkling.stages.curate.tags import HIGHEST, Grades
-from thinkling.tasks.problem import Problem
-from thinkling.verify.registry import verify
-from thinkling.verify.verdict import Outcome
+from thinkling.quality.annotator import Example
+from thinkling.quality.surface import GRAMMAR_WORDS, excerpt
+from thinkling.quality.tags import HIGHEST, Grades
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _SENTENCE = re.compile(r"[^.!?\n]+(?:\n(?!\n)[^.!?\n]+)*[.!?]*")
@@ -56,9 +53,6 @@ _RESIDUE = re.compile(
     re.IGNORECASE,
 )
 _TERM = re.compile(r"\b(?:\w+_\w+|\w+\.\w{2,}|[a-z]+[A-Z]\w*|[A-Z]{2,}\w*|[^\W\d_]{9,})\b")
-_PAGE = re.compile(r"[a-z]+ \S+?(?:=[^\n]+|:.+\.[^\n]+)\n", re.DOTALL)
-_CHEAP = ("exact", "calculator")
-"""Verifiers that only compare. Others may want a sandbox or a model: there a page is held against its own problem."""
 _SPOILING = {
     "correctness": {"characters": 3.0, "symbols": 2.0, "order": 1.5, "mixture": 1.5, "cut": 0.5, "case": 0.3},
     "coherence": {"order": 1.5, "mixture": 1.5, "characters": 0.8, "repetition": 0.8, "residue": 0.8, "cut": 0.3},
@@ -67,7 +61,7 @@ _SPOILING = {
     "language": {"order": 1.2, "characters": 0.8},
     "spelling": {"characters": 1.5},
 }
-"""Tag → kind of damage → by what multiple of the damaged share its grade is lowered."""
+"""Tag → kind of damage → by what multiple of the damaged fraction its grade is lowered."""
 
 
 class RuleAnnotator:
@@ -82,49 +76,16 @@ class RuleAnnotator:
 
     def _grades(self, example: Example) -> Grades:
         facts = _Facts(example, self._lexicon)
+        decided = {} if example.truth is None else example.truth.grades(example.text)
         grades: dict[str, int] = {}
         for name, rule in RULES.items():
-            value = rule(facts)
+            value = decided[name] if name in decided else rule(facts)
             if value is None:
                 continue
-            if example.problem is None:
-                value *= max(0.0, 1 - _SPOILING.get(name, {}).get(example.damage, 0.0) * example.share)
+            if example.truth is None:
+                value *= max(0.0, 1 - _SPOILING.get(name, {}).get(example.damage, 0.0) * example.damaged_fraction)
             grades[name] = min(HIGHEST, max(0, round(value)))
         return grades
-
-
-@dataclass(frozen=True)
-class PageCheck:
-    """What a verifier finds on a puzzle page."""
-
-    answered: bool
-    """Whether there is an answer."""
-    right: bool
-    """Whether it is the right one."""
-    working: float | None
-    """Share of the right working's symbols that stand in their place; None where the page shows no working."""
-
-    @property
-    def sound(self) -> bool:
-        """Whether everything on the page is right."""
-        return self.right and self.working in (None, 1.0)
-
-
-def check_page(problem: Problem, text: str) -> PageCheck:
-    """Has the answer on a page verified, and holds the working against the right one."""
-    rest = text[len(problem.question) :]
-    if rest.startswith("="):
-        answer, working = rest[1:].strip(), None
-    else:
-        answer = document_answer(rest[1:])
-        start = len(problem.question) + 1
-        wanted, found = document(problem)[start:], text[start:]
-        working = sum(a == b for a, b in zip(wanted, found, strict=False)) / max(len(wanted), len(found), 1)
-    if problem.verifier in _CHEAP:
-        right = bool(answer) and verify(problem, answer).outcome is Outcome.RIGHT
-    else:
-        right = rest.endswith(f"{'=' if working is None else '.'}{problem.answer}\n")
-    return PageCheck(bool(answer), right, working)
 
 
 class _Facts:
@@ -135,7 +96,6 @@ class _Facts:
         self.text = excerpt(example.text)
         self.lexicon = lexicon
         self.is_code = example.matter == "code"
-        self.page = None if example.problem is None else check_page(example.problem, example.text)
 
     @cached_property
     def words(self) -> list[str]:
@@ -180,33 +140,22 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 
 def _correctness(facts: _Facts) -> float | None:
-    """Page: 9 if answer and working are right, up to 8 with a right answer, up to 4 with a wrong one, by the share of
-    the working that is right. Code: 9 if it parses, else 4. Library prose: 9. Other text cannot be checked."""
-    if facts.page is not None:
-        working = 1.0 if facts.page.working is None else facts.page.working
-        if facts.page.right:
-            return HIGHEST if working == 1.0 else min(8.0, 3 + 5 * working)
-        return 0.0 if facts.page.working is None else 4 * working
+    """Code: 9 if it parses, else 4. Prose: 9, since its source vouches for it. Other text cannot be checked."""
     if facts.is_code:
         return HIGHEST if facts.parses else 4.0
     return HIGHEST if facts.example.matter == "prose" else None
 
 
 def _reasoning(facts: _Facts) -> float:
-    """Page: 1 without working, else 2 to 9 by the share that is right. Code: lines of control flow, 5 to 35 in 100.
-    Prose: connectives, 0.2 to 3 in 100 words."""
-    if facts.page is not None:
-        return 1.0 if facts.page.working is None else 2 + 7 * max(0.0, 2 * facts.page.working - 1)
+    """Code: lines of control flow, 5 to 35 in 100. Prose: connectives, 0.2 to 3 in 100 words."""
     if facts.is_code:
         return _ramp(facts.per_hundred_lines(_CONTROL), 5, 35)
     return _ramp(facts.per_hundred_words(_CONNECTIVE), 0.2, 3)
 
 
 def _completeness(facts: _Facts) -> float:
-    """Page: 9 with question, answer and end of line, else 2. Code: 9 if it parses, else 3. Prose: 3 each for an opening
-    capital or mark, a closing mark, and brackets that match."""
-    if facts.page is not None:
-        return HIGHEST if facts.page.answered and _PAGE.fullmatch(facts.text) else 2.0
+    """Code: 9 if it parses, else 3. Prose: 3 each for an opening capital or mark, a closing mark, and brackets that
+    match."""
     if facts.is_code:
         return HIGHEST if facts.parses else 3.0
     text = facts.text.strip()
@@ -218,26 +167,22 @@ def _completeness(facts: _Facts) -> float:
 
 
 def _coherence(facts: _Facts) -> float | None:
-    """Page: as reasoning. Else the share of a stretch of 25 content words that stood in the two before it, 0% to 40%;
-    unknown for fewer than two stretches."""
-    if facts.page is not None:
-        return _reasoning(facts)
+    """Fraction of a stretch of 25 content words that occur in the two stretches before it, 0% to 40%; unknown for fewer
+    than two stretches."""
     content = [word for word in facts.lower if word not in GRAMMAR_WORDS and len(word) > 2]
     stretches = [content[i : i + 25] for i in range(0, len(content) - 24, 25)]
     if len(stretches) < 2:
         return None
-    shares = []
+    fractions = []
     for i in range(1, len(stretches)):
         known = {word for stretch in stretches[max(0, i - 2) : i] for word in stretch}
-        shares.append(sum(word in known for word in stretches[i]) / 25)
-    return _ramp(sum(shares) / len(shares), 0.0, 0.4)
+        fractions.append(sum(word in known for word in stretches[i]) / 25)
+    return _ramp(sum(fractions) / len(fractions), 0.0, 0.4)
 
 
 def _explanation(facts: _Facts) -> float:
-    """Page: half of reasoning. Code: lines of comment or docstring, 0 to 25 in 100. Prose: definitions, examples and
-    purposes, 0 to 3 in 100 words."""
-    if facts.page is not None:
-        return _reasoning(facts) / 2
+    """Code: lines of comment or docstring, 0 to 25 in 100. Prose: definitions, examples and purposes, 0 to 3 in 100
+    words."""
     if facts.is_code:
         return _ramp(facts.per_hundred_lines(_COMMENT), 0, 25)
     return _ramp(facts.per_hundred_words(_TEACHING), 0, 3)
@@ -277,7 +222,7 @@ def _privacy(facts: _Facts) -> float:
 
 
 def _variety(facts: _Facts) -> float:
-    """Share of lines that stood there before plus share of runs of five words that did, 30% down to 0%."""
+    """Fraction of lines that occur earlier plus fraction of runs of five words that do, 30% down to 0%."""
     lines = [line.strip() for line in facts.text.split("\n") if line.strip()]
     runs = list(zip(*(facts.lower[i:] for i in range(5)), strict=False))
     repeated = (1 - len(set(lines)) / len(lines) if lines else 0) + (1 - len(set(runs)) / len(runs) if runs else 0)
@@ -285,7 +230,7 @@ def _variety(facts: _Facts) -> float:
 
 
 def _prose(facts: _Facts) -> float:
-    """Share of the words that stand in paragraphs of ten words and more with at least a fifth of grammar words."""
+    """Fraction of the words in paragraphs of ten words and more with at least a fifth of grammar words."""
     inside = 0
     for paragraph in facts.paragraphs:
         words = _WORD.findall(paragraph)
@@ -295,12 +240,12 @@ def _prose(facts: _Facts) -> float:
 
 
 def _language(facts: _Facts) -> float:
-    """Share of grammar words, 10% to 45%."""
+    """Fraction of grammar words, 10% to 45%."""
     return _ramp(sum(word in GRAMMAR_WORDS for word in facts.lower) / facts.n_words, 0.10, 0.45)
 
 
 def _spelling(facts: _Facts) -> float | None:
-    """Share of the words of four letters and more that the pool knows, 50% to 95%; unknown for fewer than five."""
+    """Fraction of the words of four letters and more that the pool knows, 50% to 95%; unknown for fewer than five."""
     words = [word for word in facts.lower if len(word) >= 4]
     if len(words) < 5:
         return None
@@ -308,9 +253,9 @@ def _spelling(facts: _Facts) -> float | None:
 
 
 def _casing(facts: _Facts) -> float | None:
-    """Share of the sentences that start with a capital, less twice what capitals exceed 15% of the letters by; unknown
-    for code and pages."""
-    if facts.page is not None or facts.is_code:
+    """Fraction of the sentences that start with a capital, less twice what capitals exceed 15% of the letters by;
+    unknown for code."""
+    if facts.is_code:
         return None
     letters = [c for c in facts.text if c.isalpha()]
     if not letters or not facts.sentences:
@@ -320,10 +265,8 @@ def _casing(facts: _Facts) -> float | None:
     return HIGHEST * (sum(c.isupper() for c in firsts) / len(firsts) - 2 * max(0.0, capitals - 0.15))
 
 
-def _punctuation(facts: _Facts) -> float | None:
-    """Share of the paragraphs that end in a mark, less the share of sentences above 60 words; unknown for pages."""
-    if facts.page is not None:
-        return None
+def _punctuation(facts: _Facts) -> float:
+    """Fraction of the paragraphs that end in a mark, less the fraction of sentences above 60 words."""
     ended = sum(paragraph[-1] in ".!?:;\"”')" for paragraph in facts.paragraphs) / max(len(facts.paragraphs), 1)
     long = sum(len(sentence.split()) > 60 for sentence in facts.sentences) / max(len(facts.sentences), 1)
     return HIGHEST * (ended - long)

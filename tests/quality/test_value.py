@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.stages.curate.quality import (
+from thinkling.quality.tags import NAMES, TAGS
+from thinkling.quality.value import (
     COLUMNS,
     OVER_BUDGET,
     QualityModel,
@@ -18,7 +19,6 @@ from thinkling.stages.curate.quality import (
     explanation,
     importance,
 )
-from thinkling.stages.curate.tags import NAMES, TAGS
 
 
 def planted(kind: str, n: int = 800) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,7 @@ LanceDB is embedded: a directory, no server. Below `EXACT_BELOW` rows vectors ar
 above, an IVF_RQ index is built and `Retriever.recall_probe` says what it misses. Where scores are equal the earlier row
 comes first, so equal pools give equal results.
 
-The partition join that scores billions of documents (reference/curation.md §3) is not this: here one query is one
-search, at about 10 ms.
+One query is one search, at about 10 ms; for billions of documents a join by partition would be needed instead.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import Floats
+from thinkling.quality.features import Floats
 
 EXACT_BELOW = 100_000
 """Rows up to which an index would only lose precision (LanceDB's documentation says the same)."""
@@ -120,12 +119,12 @@ class Retriever:
         return scores
 
     def recall_probe(self, queries_NK: Floats, k: int) -> float:
-        """Share of the k exactly nearest rows that vector search finds, over the queries: 1 where it is exact."""
-        shares = []
+        """Fraction of the k exactly nearest rows that vector search finds, over the queries: 1 where it is exact."""
+        fractions = []
         for vector in queries_NK:
             wanted = set(self.search_vector(vector, k, exact=True))
-            shares.append(len(wanted.intersection(self.search_vector(vector, k))) / max(len(wanted), 1))
-        return float(np.mean(shares)) if shares else 1.0
+            fractions.append(len(wanted.intersection(self.search_vector(vector, k))) / max(len(wanted), 1))
+        return float(np.mean(fractions)) if fractions else 1.0
 
 
 def similarity(retriever: Retriever, seeds: Sequence[Seed], k: int) -> Iterator[npt.NDArray[np.float64]]:
@@ -172,5 +171,5 @@ def _lancedb() -> Any:
         import lancedb
     except ImportError as error:
         raise UserError("grading needs lancedb: install thinkling[curate], or give quality by source") from error
-    logging.getLogger("lancedb").setLevel(logging.ERROR)  # a warning a query about columns that were left out
+    logging.getLogger("lancedb").setLevel(logging.ERROR)  # it warns at every query about columns that were left out
     return lancedb

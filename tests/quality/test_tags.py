@@ -1,7 +1,7 @@
 """The list of tags."""
 
-from thinkling.stages.curate.rules import RULES
-from thinkling.stages.curate.tags import NAMES, TAGS
+from thinkling.quality.rules import RULES
+from thinkling.quality.tags import NAMES, TAGS
 
 
 def test_there_are_twenty_with_one_rule_each() -> None:

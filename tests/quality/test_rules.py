@@ -6,16 +6,13 @@ import random
 
 import pytest
 
-from tests.stages.curate.texts import advertisement, prose
-from thinkling.puzzles.pages import document
-from thinkling.puzzles.problemset import generate
-from thinkling.stages.curate.annotate import Example
-from thinkling.stages.curate.rules import RuleAnnotator, check_page
-from thinkling.stages.curate.tags import Grades
+from tests.quality.texts import advertisement, prose
+from thinkling.quality.annotator import Example
+from thinkling.quality.rules import RuleAnnotator
+from thinkling.quality.tags import Grades
 
 PROSE = prose(random.Random(0), 24)
 RULES = RuleAnnotator({word.strip(".").lower() for word in PROSE.split()})
-(PROBLEM,) = generate({"sum": {"min_operands": 4}}, "train", 1, 0)
 
 
 def grades(text: str, matter: str = "prose", **known: object) -> Grades:
@@ -68,34 +65,35 @@ def test_code_is_right_where_it_parses() -> None:
 
 
 def test_known_damage_lowers_what_it_spoils() -> None:
-    sound, damaged = grades(PROSE), grades(PROSE, damage="order", share=0.3)
+    sound, damaged = grades(PROSE), grades(PROSE, damage="order", damaged_fraction=0.3)
     assert damaged["correctness"] < sound["correctness"]
     assert damaged["coherence"] < sound["coherence"]
     assert damaged["length"] == sound["length"]
 
 
-def test_a_page_is_graded_by_what_the_verifier_finds() -> None:
-    right = document(PROBLEM)
-    cases = {
-        "right": right,
-        "bare": document(PROBLEM, with_trace=False),
-        "working spoilt": right.replace(PROBLEM.trace, PROBLEM.trace[::-1], 1),
-        "answer wrong": right.rpartition(".")[0] + ".x\n",
-        "cut": right[: len(PROBLEM.question) + 4],
+class Known:
+    """What a source knows: that its records are wrong, have no casing, and reason as well as they are long."""
+
+    damage_kinds, damaged_one_in, unsound_as = ("cut",), 2, "symbols"
+
+    def grades(self, text: str) -> dict[str, float | None]:
+        return {"correctness": 0.0, "casing": None, "reasoning": float(len(text))}
+
+    def sound(self, text: str) -> bool:
+        return False
+
+    def protected_prefix(self, text: str) -> int:
+        return 0
+
+
+def test_what_the_source_knows_decides_the_tags_it_names_and_no_other() -> None:
+    alone, known = grades(PROSE), grades(PROSE, truth=Known())
+    assert (known["correctness"], known["reasoning"]) == (0, 9)
+    assert "casing" not in known
+    assert {name: grade for name, grade in known.items() if name not in ("correctness", "reasoning")} == {
+        name: grade for name, grade in alone.items() if name not in ("correctness", "reasoning", "casing")
     }
-    found = {name: grades(text, "puzzle", problem=PROBLEM) for name, text in cases.items()}
-    assert found["right"]["correctness"] == found["bare"]["correctness"] == 9
-    assert 3 <= found["working spoilt"]["correctness"] <= 8
-    assert found["answer wrong"]["correctness"] <= 4
-    assert found["right"]["reasoning"] == 9
-    assert found["bare"]["reasoning"] == 1
-    assert (found["right"]["completeness"], found["cut"]["completeness"]) == (9, 2)
-    assert check_page(PROBLEM, right).sound
-    assert not check_page(PROBLEM, cases["answer wrong"]).right
-    assert not check_page(PROBLEM, cases["cut"]).answered
 
 
-def test_a_tools_page_is_sound_as_written() -> None:
-    for problem in generate({"calc": {}, "sort": {}, "reverse": {}}, "train", 5, 1):
-        assert check_page(problem, document(problem)).sound
-        assert check_page(problem, document(problem, with_trace=False)).sound
+def test_damage_lowers_nothing_where_the_source_judges_the_damaged_text_itself() -> None:
+    assert grades(PROSE, truth=Known(), damage="order", damaged_fraction=0.6) == grades(PROSE, truth=Known())

@@ -1,7 +1,7 @@
-"""Grades and similarity → one value a document → HQ, MQ or rejected.
+"""Grades and similarity → one value per document → HQ, MQ or rejected.
 
-The value is a sum with one term a tag and one for similarity, so it explains itself: each term says by how much the
-grade lifts or lowers the document against the average of the pool. The weights are the recipe's own where it gives
+The value is a sum with one term per tag and one for similarity, so it explains itself: each term says by how much the
+grade lifts or lowers the document against the average of the pool. The weights are the recipe's own where it sets
 them; otherwise logistic regression fits them to a signal of good documents and others. Content and
 format tags are treated alike; `importance` measures which of the two matter.
 
@@ -10,16 +10,19 @@ Shapes: N documents, C columns (the tags in order, then similarity).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from thinkling.data.readers import readable
 from thinkling.errors import UserError
-from thinkling.stages.curate.features import Floats
-from thinkling.stages.curate.labeller import Doubles
-from thinkling.stages.curate.tags import HIGHEST, NAMES, TAGS
+from thinkling.quality.features import Floats
+from thinkling.quality.labeller import Doubles
+from thinkling.quality.tags import HIGHEST, NAMES, TAGS
 
 SIMILARITY = "similarity"
 COLUMNS: tuple[str, ...] = (*NAMES, SIMILARITY)
@@ -65,6 +68,22 @@ class QualityModel:
         """The recipe's own weights; columns that it does not name count nothing."""
         return cls(np.array([weights.get(name, 0.0) for name in COLUMNS]), columns_NC.mean(0), 0.0)
 
+    @classmethod
+    def load(cls, report: Path) -> QualityModel:
+        """The model in a curate stage's grading.json. Raises UserError where there is none, or one of other columns."""
+        with readable(report):
+            text = report.read_text(encoding="utf-8")
+        try:
+            found = json.loads(text)["quality"]
+            named = found["columns"]
+            weights, means = ([column[key] for column in named.values()] for key in ("weight", "mean"))
+            intercept = float(found["intercept"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{report}: holds no quality model; name the grading.json of a curate stage") from error
+        if tuple(named) != COLUMNS:
+            raise UserError(f"{report}: made for other tags; curate again")
+        return cls(np.array(weights, np.float64), np.array(means, np.float64), intercept)
+
     def centred(self, columns_NC: Doubles) -> QualityModel:
         """The same values, with terms that are counted from these documents' average."""
         means_C = columns_NC.mean(0)
@@ -78,6 +97,10 @@ class QualityModel:
         """(N,)"""
         return self.intercept + self.contributions(columns_NC).sum(1)
 
+    def values_of_grades(self, grades_NT: npt.NDArray[np.int8]) -> Doubles:
+        """(N,) values of texts that were compared with no seeds: their similarity counts as the pool's average."""
+        return self.values(columns(grades_NT, np.full(len(grades_NT), self.means_C[-1])))
+
     def as_dict(self) -> dict[str, object]:
         """For JSON: everything that a value follows from."""
         return {
@@ -90,7 +113,7 @@ class QualityModel:
 
 
 def columns(grades_NT: npt.NDArray[np.int8], similarity_N: Floats | Doubles) -> Doubles:
-    """(N, C): grades as shares of the highest, and similarity."""
+    """(N, C): grades as fractions of the highest, and similarity."""
     return np.hstack([grades_NT / HIGHEST, similarity_N[:, None].astype(np.float64)])
 
 

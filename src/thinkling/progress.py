@@ -1,0 +1,34 @@
+"""Progress: what long work reports to whoever watches. Free to every room, and without imports of thinkling."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One progress bar."""
+
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        """Moves on by `amount`; `fields` (loss=…, lr=…) are shown beside the bar."""
+        ...
+
+
+class Progress(Protocol):
+    """Shows bars with rates and time left; the runner brings one, tests use `Silent`."""
+
+    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
+        """A bar of `total` units, `done` of which were there before (a resumed run)."""
+        ...
+
+
+class _SilentTask:
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        """Shows nothing."""
+
+
+class Silent:
+    """Progress that shows nothing."""
+
+    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
+        return nullcontext(_SilentTask())

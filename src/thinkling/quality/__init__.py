@@ -1,0 +1,1 @@
+"""Text → 20 grades and one value: tags, features, a labeller learned from annotated examples, similarity, the split."""

@@ -1,0 +1,33 @@
+"""Who grades the examples that the labeller learns from: stated rules (`rules`) or a served model
+(`served_annotator`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from thinkling.data.truth import Matter, Truth
+from thinkling.quality.tags import Grades
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text to grade, and what is known of it beyond its text. Nothing of this but `text` becomes a feature."""
+
+    text: str
+    matter: Matter = "unknown"
+    truth: Truth | None = None
+    """What the source knows about the record, if anything."""
+    damage: str = ""
+    """Kind of artificial damage that was done to the text; empty: none."""
+    damaged_fraction: float = 0.0
+    """Fraction of the text that was damaged."""
+
+
+class Annotator(Protocol):
+    """Grades examples."""
+
+    def annotate(self, examples: Sequence[Example]) -> list[Grades]:
+        """Grades of each example, by tag; a tag that cannot be judged is left out."""
+        ...

@@ -1,0 +1,77 @@
+"""What the labeller learns from: documents of the pool, the same documents damaged on purpose, and their grades."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from thinkling.quality.annotator import Annotator, Example
+from thinkling.quality.damage import KINDS, damage
+from thinkling.quality.features import FeatureSpace
+from thinkling.quality.labeller import Annotated, as_array
+from thinkling.quality.pool import Pool
+from thinkling.quality.tags import NAMES, Grades
+from thinkling.seeds import derive
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples with their grades. A document's damaged form has the document's row."""
+
+    rows: list[int]
+    examples: list[Example]
+    kinds: list[str]
+    """Kind of damage, empty for sound texts. A record that is unsound by its source's truth counts as damaged in the
+    way that the truth names (`Truth.unsound_as`)."""
+    grades: list[Grades]
+
+    def in_numbers(self, space: FeatureSpace) -> Annotated:
+        """Rows of features, of the texts alone, beside the grades."""
+        features = space.features([example.text for example in self.examples])
+        return Annotated(space.rows(features), as_array(self.grades), self.kinds, self.rows)
+
+    def audit(self, pool: Pool) -> list[dict[str, Any]]:
+        """A row an example: the document, what was done to it, and the grades it got."""
+        return [
+            {"id": pool.ids[row], "damage": example.damage, "damaged_fraction": example.damaged_fraction}
+            | {name: grades.get(name) for name in NAMES}
+            for row, example, grades in zip(self.rows, self.examples, self.grades, strict=True)
+        ]
+
+
+def annotate(pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: int) -> Examples:
+    """Grades the texts (row → text) and a damaged form of those that are sound; the kinds of damage alternate.
+
+    A record's truth says which kinds fit it, and of how many sound records one is damaged; otherwise all kinds do, and
+    every sound text is.
+    """
+    rows, examples, kinds = list(texts), [pool.example(row, text) for row, text in texts.items()], []
+    for example in examples:
+        truth = example.truth
+        kinds.append("" if truth is None or truth.sound(example.text) else truth.unsound_as)
+    sound = [(row, example) for row, example, kind in zip(rows, examples, kinds, strict=True) if not kind]
+    seen: Counter[tuple[tuple[str, ...], int]] = Counter()
+    for place, (row, example) in enumerate(sound):
+        truth = example.truth
+        possible, one_in = (KINDS, 1) if truth is None else (tuple(truth.damage_kinds), truth.damaged_one_in)
+        turn, skipped = divmod(seen[possible, one_in], one_in)
+        seen[possible, one_in] += 1
+        if skipped:
+            continue
+        rng = random.Random(derive(seed, "damage", pool.ids[row]))
+        protected = 0 if truth is None else truth.protected_prefix(example.text)
+        kind = possible[turn % len(possible)]
+        done = damage(kind, example.text, sound[place - 1][1].text, rng, protected)
+        rows.append(row)
+        kinds.append(done.kind)
+        examples.append(Example(done.text, example.matter, truth, done.kind, done.fraction))
+    return Examples(rows, examples, kinds, annotator.annotate(examples))
+
+
+def sound_rows(pool: Pool, texts: Mapping[int, str]) -> list[int]:
+    """Rows of the texts without those that their source's truth finds unsound."""
+    truths = {row: pool.example(row, text).truth for row, text in texts.items()}
+    return [row for row, truth in truths.items() if truth is None or truth.sound(texts[row])]
