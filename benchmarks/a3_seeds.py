@@ -3,7 +3,7 @@
     python -m benchmarks.a3_seeds --seeds 0 1 2
 
 Runs recipes/tiny.yaml once a seed, then pairs the checkpoints problem by problem: a problem scores its mean over
-k samples and seeds, the interval a bootstrap over problems (10,000 resamples, fixed seed), as DESIGN.md lays down.
+k samples and seeds, the interval a bootstrap over problems (10,000 resamples, fixed seed).
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ class ServedAnnotatorConfig(_Part):
 
 
 class GradingConfig(_Part):
-    """Grades every document on 20 tags, compares it with seeds, and splits by one quality value (RECIPE.md §2)."""
+    """Grades every document on 20 tags, compares it with seeds, and splits by one quality value (docs/recipe.md,
+    Curation)."""
 
     seeds: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Source → number of its documents that serve as seeds: queries of retrieval, and the signal that the weights of

@@ -4,8 +4,7 @@ LanceDB is embedded: a directory, no server. Below `EXACT_BELOW` rows vectors ar
 above, an IVF_RQ index is built and `Retriever.recall_probe` says what it misses. Where scores are equal the earlier row
 comes first, so equal pools give equal results.
 
-The partition join that scores billions of documents (reference/curation.md §3) is not this: here one query is one
-search, at about 10 ms.
+One query is one search, at about 10 ms; for billions of documents a join by partition would be needed instead.
 """
 
 from __future__ import annotations
