@@ -75,7 +75,7 @@ CHATML = r"""
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}
 """.strip()
-"""Our template: ChatML, thinking, Hermes tools (RECIPE §1), in the manner of Qwen3.
+"""Our template: ChatML, thinking, Hermes tools (docs/recipe.md, Model), in the manner of Qwen3.
 
 - Thinking of rounds before the last user message is dropped; a tool's response opens no new round.
 - In the last round every assistant turn opens with a `<think>` block, empty where nothing was thought; one turn goes

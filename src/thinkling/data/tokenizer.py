@@ -3,7 +3,7 @@
 Text from outside may spell a special token (`<|im_end|>`, `<think>`). With `markup=False`, the default, such a spelling
 is encoded as plain characters, so that no web page can close a turn; with `markup=True` it is the special token itself.
 The pre-split keeps every digit and every capital letter A-Z a token of its own, since plain BPE merges the letters of
-puzzle strings (feasibility §7).
+puzzle strings.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Defaults: RECIPE.md §7."""
+    """How tokens are drawn. Defaults: docs/recipe.md, Evaluation."""
 
     temperature: float = 0.6
     """Logits are divided by it; 0 takes the likeliest token."""

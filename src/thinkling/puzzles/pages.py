@@ -50,7 +50,7 @@ def pages(
     """One page a problem: `direct_share` of them without working, `corrupted_share` of the others damaged.
 
     `symbol_share`: share of the symbols of a damaged working that are replaced. A page depends on seed and problem
-    alone, not on its neighbours. Defaults: reference/feasibility.md §7.
+    alone, not on its neighbours.
     """
     for problem in problems:
         rng = random.Random(derive(seed, "page", problem.id))

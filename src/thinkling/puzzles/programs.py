@@ -2,7 +2,7 @@
 
 `program list:Bkeep>4C+2Dmax` → `def f(A):B=[i for i in A if i>4];C=[i+2 for i in B];return max(C)`
 
-Problems are made in reverse, as RECIPE.md §6 has it: a program is drawn, run over inputs, and described. A letter names
+Problems are made in reverse (docs/recipe.md, RL): a program is drawn, run over inputs, and described. A letter names
 each step's value; `A` is the argument. What a step means depends on the type of the value before it (`+2` adds to a
 number, or to each item of a list), and these types are the working: `BlistClistDnumber`. The expected values come from
 the evaluator below, which knows nothing of Python source: no program is run to make a problem.

@@ -25,11 +25,11 @@ class PairsConfig(BaseModel):
     """At most so many pairs a problem, each with another wrong sample."""
     min_margin: float = Field(default=0.0, ge=0, le=1)
     """Least lead of the teacher on a problem: its share of right samples minus the student's. A pair stays only where
-    y⁺ is clearly better (RECIPE.md §5; how much is unknown)."""
+    y⁺ is clearly better (docs/recipe.md, DPD; how much better is not known)."""
     temperature: float = Field(default=0.6, ge=0)
-    """RECIPE.md §7: negatives are what the student says when it is used."""
+    """As in use, since y⁻ is to be what the student then says (default: docs/recipe.md, Evaluation)."""
     top_p: float = Field(default=0.95, gt=0, le=1)
-    """RECIPE.md §7."""
+    """Probability mass of the likeliest tokens that samples are drawn from (default: docs/recipe.md, Evaluation)."""
     max_new_tokens: int = Field(default=96, ge=1)
     """Tokens that a model may write a sample; what a tool writes does not count."""
     batch_size: int = Field(default=128, ge=1)
@@ -37,7 +37,7 @@ class PairsConfig(BaseModel):
 
 
 class WeightsConfig(BaseModel):
-    """Weights of the three terms. RECIPE.md §5 shows none, so 1 each. A term of weight 0 is not computed."""
+    """Weights of the three terms, 1 each since none are known (docs/recipe.md, DPD). A term of weight 0 is skipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -58,7 +58,7 @@ class WeightsConfig(BaseModel):
 
 
 class DpdConfig(StageConfig):
-    """Dual preference distillation (RECIPE.md §5): DPO and two token-level distillations in one loss."""
+    """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillations in one loss."""
 
     kind: Literal["dpd"]
     problems: list[ProblemsConfig] = Field(min_length=1)
@@ -66,11 +66,11 @@ class DpdConfig(StageConfig):
     pairs: PairsConfig = Field(default_factory=PairsConfig)
     weights: WeightsConfig = Field(default_factory=WeightsConfig)
     beta: float = Field(default=0.1, gt=0)
-    """Of the DPO term (feasibility.md §7b; unknown in the recipe)."""
+    """β of the DPO term: our choice, since it is not known (docs/recipe.md, DPD)."""
     kl: Literal["sum", "mean"] = "sum"
-    """A completion's KL: summed over its tokens, as RECIPE.md §5 writes it, or their mean."""
+    """KL of a completion: the sum over its tokens, as in the formula (docs/recipe.md, DPD), or their mean."""
     direction: Literal["forward", "reverse"] = "forward"
-    """`forward`: KL(teacher ‖ student), assumed by RECIPE.md §5; `reverse`: KL(student ‖ teacher)."""
+    """`forward`: KL(teacher ‖ student), an assumption (docs/recipe.md, DPD); `reverse`: KL(student ‖ teacher)."""
     steps: int = Field(ge=1)
     batch_pairs: int = Field(ge=1)
     """Pairs a step, over all ranks; the loss is their mean."""
@@ -78,7 +78,7 @@ class DpdConfig(StageConfig):
     """Pairs a forward pass on a rank; all of them where not set."""
     batch_solved: int = Field(default=0, ge=0)
     """Problems a step, beside the pairs and over all ranks, that the student always gets right: along an answer of its
-    own it is held to the teacher. What no pair holds is forgotten otherwise (docs/LAB.md); not in RECIPE.md §5."""
+    own it is held to the teacher. What no pair covers is forgotten otherwise (docs/LAB.md); not in the paper."""
     row_length: int = Field(ge=16)
     """Tokens a packed row. A sample that is longer with its prompt makes no pair."""
     optimizer: OptimizerConfig

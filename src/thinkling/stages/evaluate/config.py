@@ -28,11 +28,11 @@ class EvaluateConfig(StageConfig):
     kind: Literal["evaluate"]
     task_sets: dict[str, TaskSetConfig] = Field(min_length=1)
     k: int = Field(default=8, ge=1)
-    """Samples a problem (RECIPE.md §7: 8 on AIME, 3 elsewhere)."""
+    """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
     temperature: float = Field(default=0.6, ge=0)
-    """RECIPE.md §7."""
+    """Logits are divided by it; 0 takes the likeliest token (default: docs/recipe.md, Evaluation)."""
     top_p: float = Field(default=0.95, gt=0, le=1)
-    """RECIPE.md §7."""
+    """Probability mass of the likeliest tokens that samples are drawn from (default: docs/recipe.md, Evaluation)."""
     max_new_tokens: int = Field(default=96, ge=1)
     """Tokens that the model may write an answer; what a tool writes does not count."""
     batch_size: int = Field(default=128, ge=1)

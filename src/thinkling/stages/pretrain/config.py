@@ -38,7 +38,7 @@ class PhaseConfig(BaseModel):
     learning_rate: tuple[float, float] | float
     """Peak value, or [first, last]: a line (`shape`) between the two."""
     shape: Literal["linear", "cosine", "sqrt"] = "linear"
-    """Form of the line (RECIPE.md §3: the decay's shape is unknown)."""
+    """Curve between the two (docs/recipe.md, Pre-training: the decay's shape is unknown)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     """Source → weight; shares are of rows, and so of tokens."""
     row_length: int | None = Field(default=None, ge=8)
@@ -58,11 +58,11 @@ class PhaseConfig(BaseModel):
 
 
 class PretrainConfig(StageConfig):
-    """Next-token training over packed rows by phases (RECIPE.md §3)."""
+    """Next-token training over packed rows by phases (docs/recipe.md, Pre-training)."""
 
     kind: Literal["pretrain"]
     row_length: int = Field(ge=8)
-    """Tokens a row in the first phase (4,096 for the recipe: our choice, the report is silent)."""
+    """Tokens per row in the first phase (4,096 in the full recipe is our choice; docs/recipe.md, Pre-training)."""
     batch_tokens: Tokens
     """Tokens a step over all ranks: a multiple of every phase's row length."""
     micro_rows: int | None = Field(default=None, ge=1)

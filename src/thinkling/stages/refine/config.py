@@ -51,7 +51,7 @@ class BackendConfig(BaseModel):
 
 
 class RefineConfig(StageConfig):
-    """Solution refinement and chain reconstruction (RECIPE.md §4)."""
+    """Solution refinement and chain reconstruction (docs/recipe.md, Refinement)."""
 
     kind: Literal["refine"]
     problems: ProblemsConfig

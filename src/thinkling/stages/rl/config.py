@@ -23,12 +23,13 @@ class RewardedProblemsConfig(ProblemsConfig):
 
 
 class BandConfig(BaseModel):
-    """Which problems are worth training on: those that the entering model sometimes gets right (RECIPE.md §6)."""
+    """Which problems are worth training on: those that the entering model sometimes gets right (docs/recipe.md,
+    RL)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     samples: int = Field(default=16, ge=2)
-    """Samples a problem (RECIPE.md §6: avg@16)."""
+    """Samples per problem (docs/recipe.md, RL: avg@16)."""
     low: float = Field(default=0.1, ge=0, lt=1)
     high: float = Field(default=0.9, gt=0, le=1)
     """A problem is kept if its pass rate lies strictly between the two: at 16 samples 2 to 14 right. By preference a
@@ -82,9 +83,10 @@ class RlConfig(StageConfig):
     optimizer: OptimizerConfig
     warmup_steps: int = Field(default=0, ge=0)
     decay_share: float = Field(default=0.5, ge=0, le=1)
-    """Last share of the updates, over which the learning rate falls linearly (feasibility.md §7b)."""
+    """Last part of the updates, over which the learning rate falls linearly, as a fraction of all. Our choice: learning
+    rates are not known (docs/recipe.md, RL)."""
     final_lr_share: float = Field(default=0.1, ge=0, le=1)
-    """Where it falls to, as a share of the peak (feasibility.md §7b)."""
+    """Learning rate at the end, as a fraction of the peak."""
     checkpoint_every: int = Field(default=10, ge=1)
     """Steps between checkpoints of the training state."""
     rollouts_every: int = Field(default=10, ge=1)

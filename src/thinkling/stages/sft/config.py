@@ -35,7 +35,7 @@ class SftConfig(StageConfig):
     max_steps: int | None = Field(default=None, ge=1)
     """Steps at most; rows beyond them are left over. All where not set."""
     row_length: int = Field(ge=16)
-    """Tokens a packed row (RECIPE.md §4: 32K in the cold start, 64K overall)."""
+    """Tokens per packed row (docs/recipe.md, SFT: 32K in the cold start, 64K overall)."""
     batch_rows: int = Field(ge=1)
     """Rows a step, over all ranks."""
     micro_rows: int | None = Field(default=None, ge=1)
