@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from thinkling.puzzles.corruption import ALPHABETS, corrupt, corrupt_text
 from thinkling.puzzles.families import FAMILIES
 from thinkling.puzzles.pages import document
-from thinkling.tasks.calculator import evaluate
+from thinkling.generate.calculator import evaluate
 
 
 def alphabet_of(character: str) -> str:

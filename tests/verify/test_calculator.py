@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.tasks.calculator import write_number
+from thinkling.generate.calculator import write_number
 from thinkling.tasks.problem import Problem
 from thinkling.verify.calculator import verify
 from thinkling.verify.verdict import Outcome

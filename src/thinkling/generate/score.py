@@ -15,7 +15,7 @@ from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.engine import Completion, Engine, Request, Sampling
 from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
-from thinkling.generate.tools import Form, generate_with_tools, newline_ids
+from thinkling.generate.turns import Form, generate_with_tools, newline_ids
 from thinkling.puzzles import examples, pages
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem

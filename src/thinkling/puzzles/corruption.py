@@ -8,7 +8,7 @@ from string import ascii_uppercase, digits
 
 from thinkling.puzzles.families import FAMILIES
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.tools import TOOLS
+from thinkling.generate.tools import TOOLS
 
 ALPHABETS = (digits, ascii_uppercase, "+-*")
 """A symbol is replaced by another one of its own alphabet; all other characters are structure and stay."""

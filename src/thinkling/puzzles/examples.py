@@ -8,7 +8,7 @@ from typing import Any
 from thinkling.puzzles.corruption import corrupt
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.tools import TOOLS
+from thinkling.generate.tools import TOOLS
 
 Message = dict[str, Any]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from thinkling.puzzles.corruption import corrupt
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.tools import TOOLS, call_text, response_text
+from thinkling.generate.tools import TOOLS, call_text, response_text
 
 
 def document(problem: Problem, with_trace: bool = True) -> str:

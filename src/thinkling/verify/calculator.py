@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from thinkling.tasks.calculator import MAX_LENGTH, CalculatorError, evaluate
+from thinkling.generate.calculator import MAX_LENGTH, CalculatorError, evaluate
 from thinkling.tasks.problem import Problem
 from thinkling.verify.verdict import Outcome, Verdict, read_answer
 

@@ -20,7 +20,7 @@ from thinkling.data.chat_template import OURS
 from thinkling.data.conversations import read_conversations
 from thinkling.data.tokenizer import train_bpe
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import LocalModel
+from thinkling.generate.backends import LocalModel
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import Replier, Reply
+from thinkling.generate.backends import Replier, Reply
 from thinkling.puzzles.corruption import corrupt_text
 from thinkling.seeds import derive
 from thinkling.stages.refine.config import BackendConfig, RefineConfig

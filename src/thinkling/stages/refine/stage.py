@@ -10,7 +10,7 @@ import torch
 from thinkling.data.conversations import Conversation, write_conversations
 from thinkling.errors import UserError
 from thinkling.generate.client import ServedModel
-from thinkling.generate.replies import LocalModel, Replier
+from thinkling.generate.backends import LocalModel, Replier
 from thinkling.puzzles import refinement
 from thinkling.puzzles.problemset import generate
 from thinkling.stages.base import StageContext

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from thinkling.generate.replies import Reply
+from thinkling.generate.backends import Reply
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from thinkling.generate.replies import Reply
+from thinkling.generate.backends import Reply
 from thinkling.puzzles import refinement
 from thinkling.stages.refine.style import Chain, Solution
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from thinkling.generate.replies import Reply
+from thinkling.generate.backends import Reply
 from thinkling.stages.refine.style import Chain, Solution
 
 MOST_ITEMS = 20

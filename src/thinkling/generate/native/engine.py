@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from thinkling.errors import UserError
-from thinkling.generate.decode import Cache, Weights, decode, prefill
+from thinkling.generate.native.decode import Cache, Weights, decode, prefill
 from thinkling.generate.engine import Completion, Request, Sampling
-from thinkling.generate.sampler import draw, uniforms
+from thinkling.generate.native.sampler import draw, uniforms
 from thinkling.model.decoder import Decoder
 
 _PREFILL_TOKENS = 8192

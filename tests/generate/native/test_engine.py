@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from thinkling.errors import UserError
-from thinkling.generate import native
-from thinkling.generate.decode import prefill
+from thinkling.generate.native import engine as native
+from thinkling.generate.native.decode import prefill
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.generate.native import NativeEngine
 from thinkling.model.config import ModelConfig

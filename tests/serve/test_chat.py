@@ -10,13 +10,13 @@ from rich.console import Console
 
 from thinkling.data.chat_template import CHATML
 from thinkling.data.tokenizer import Tokenizer
-from thinkling.generate import chat
+from thinkling.serve import chat
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
 
-from .conftest import ScriptedEngine
+from tests.generate.conftest import ScriptedEngine
 
 TURN = "<|im_end|>\n<|im_start|>user\n<tool_response>\n{}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
 CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call>'

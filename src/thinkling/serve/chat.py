@@ -16,7 +16,7 @@ from thinkling.data.conversations import parse_assistant, render_prompt
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.generate.engine import Request, Sampling
 from thinkling.generate.native import NativeEngine
-from thinkling.generate.tools import generate_with_tools
+from thinkling.generate.turns import generate_with_tools
 from thinkling.model.huggingface import load_pretrained
 from thinkling.seeds import derive
 
