@@ -16,12 +16,12 @@ from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.generate.native import NativeEngine
 from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
 from thinkling.generate.score import bootstrap_interval, prompt_ids, sample_and_score, summarise
+from thinkling.generate.tools import call_text
 from thinkling.generate.turns import Form
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.puzzles.pages import document, document_answer, document_prompt
 from thinkling.tasks.problem import Problem
-from thinkling.generate.tools import call_text
 from thinkling.verify.registry import verify
 from thinkling.verify.verdict import Outcome, Verdict
 

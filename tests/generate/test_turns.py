@@ -8,13 +8,13 @@ from thinkling.data.conversations import render, render_prompt
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.generate.native import NativeEngine
+from thinkling.generate.tools import call_text
 from thinkling.generate.turns import Form, generate_with_tools, newline_ids
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.puzzles.examples import conversation, prompt
 from thinkling.puzzles.pages import document, document_prompt
 from thinkling.tasks.problem import Problem
-from thinkling.generate.tools import call_text
 
 from .conftest import ScriptedEngine
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkling.generate.calculator import evaluate
 from thinkling.puzzles.corruption import ALPHABETS, corrupt, corrupt_text
 from thinkling.puzzles.families import FAMILIES
 from thinkling.puzzles.pages import document
-from thinkling.generate.calculator import evaluate
 
 
 def alphabet_of(character: str) -> str:

@@ -8,15 +8,14 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.generate.conftest import ScriptedEngine
 from thinkling.data.chat_template import CHATML
 from thinkling.data.tokenizer import Tokenizer
-from thinkling.serve import chat
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
-
-from tests.generate.conftest import ScriptedEngine
+from thinkling.serve import chat
 
 TURN = "<|im_end|>\n<|im_start|>user\n<tool_response>\n{}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
 CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call>'

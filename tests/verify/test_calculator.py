@@ -6,10 +6,10 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from thinkling.verify.calculator import verify
 
 from thinkling.generate.calculator import write_number
 from thinkling.tasks.problem import Problem
-from thinkling.verify.calculator import verify
 from thinkling.verify.verdict import Outcome
 
 PROBLEM = Problem("1", "calc", "calc 47*83", "3901", "47*83", "calculator", "calculator", "47*83")

@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Defaults: RECIPE.md §7."""
+    """How tokens are drawn. Defaults: docs/recipe.md, Evaluation."""
 
     temperature: float = 0.6
     """Logits are divided by it; 0 takes the likeliest token."""
@@ -85,5 +85,9 @@ class Engine(Protocol):
         ...
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion a request, in the order of the requests."""
+        """One completion per request, in the order of the requests."""
+        ...
+
+    def release(self) -> None:
+        """Frees what only generation needs, such as caches; the next `generate` allocates it again."""
         ...

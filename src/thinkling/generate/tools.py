@@ -1,13 +1,17 @@
-"""Tools a model may call, and the Hermes spelling of call and response that documents share with the chat template."""
+"""Tools that a model may call: built in, or entry points of the group `thinkling.tools`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from thinkling.errors import UserError
 from thinkling.generate.calculator import CalculatorError, evaluate, write_number
+from thinkling.generate.hermes import read_call
+from thinkling.plugins import Registry
+
+GROUP = "thinkling.tools"
 
 
 @dataclass(frozen=True)
@@ -38,43 +42,41 @@ def _calculate(arguments: Mapping[str, Any]) -> str:
         return f"error: {error}"
 
 
-TOOLS: dict[str, Tool] = {
-    "calculator": Tool(
-        name="calculator",
-        description="Exact value of an arithmetic expression with + - * / and brackets.",
-        schema={"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
-        run=_calculate,
-    )
-}
+CALCULATOR = Tool(
+    name="calculator",
+    description="Exact value of an arithmetic expression with + - * / and brackets.",
+    schema={"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
+    run=_calculate,
+)
+TOOLS = Registry[Tool]("tool", GROUP, {"calculator": CALCULATOR})
 
 
-def call_text(name: str, arguments: Mapping[str, Any]) -> str:
-    """`<tool_call>` block in Hermes form, without a newline after it."""
-    call = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
-    return f"<tool_call>\n{call}\n</tool_call>"
+def resolve(name: str) -> Tool:
+    """The tool of that name. Raises UserError as `Registry.resolve`, and where a plug-in's object is not a Tool."""
+    tool = TOOLS.resolve(name)
+    if not isinstance(tool, Tool):
+        raise UserError(f"tool {name!r}: its entry point gives a {type(tool).__name__}; it must be a Tool")
+    return tool
 
 
-def response_text(result: str) -> str:
-    """`<tool_response>` block, without a newline after it."""
-    return f"<tool_response>\n{result}\n</tool_response>"
+def listings(names: Collection[str]) -> list[dict[str, Any]]:
+    """Entries of a chat template's `tools` list, in the given order. Raises UserError for an unknown tool."""
+    return [resolve(name).listing() for name in names]
 
 
-def read_call(body: str) -> tuple[str, dict[str, Any]] | None:
-    """Name and arguments of the text between `<tool_call>` and `</tool_call>`; None where it is not a call."""
-    try:
-        call = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
-        return None
-    name, arguments = call["name"], call["arguments"]
-    return (name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
+def answer_call(body: str, names: Collection[str]) -> str:
+    """The answer to the text of a `<tool_call>` block, by one of the tools `names`.
 
-
-def answer_call(body: str) -> str:
-    """What the tool named in a `<tool_call>` body says; a malformed call or unknown tool is answered with an error."""
+    A malformed call and a tool that is not among them are answered with an error. A tool that raises, against its
+    contract, is answered with one too: a plug-in must not end a run.
+    """
     call = read_call(body)
     if call is None:
         return "error: malformed tool call"
-    name, arguments = call
-    return TOOLS[name].run(arguments) if name in TOOLS else "error: unknown tool"
+    if call.name not in names:
+        return "error: unknown tool"
+    tool = resolve(call.name)
+    try:
+        return tool.run(call.arguments)
+    except Exception as error:  # a plug-in's code may fail in any way
+        return f"error: {type(error).__name__}: {error}"

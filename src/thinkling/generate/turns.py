@@ -1,23 +1,19 @@
-"""Generation with tools: a sequence stops at `</tool_call>`, the tool answers, the sequence goes on.
+"""Generation with tools: a sequence pauses where a call closes, the tool answers, the sequence goes on.
 
-What a tool writes is forced: it has no log-probability, carries no loss and is not counted in max_new_tokens. In chat
-form the response stands in a user turn of its own, in document form in the page itself.
+What a tool writes is forced: it has no log-probability, carries no loss and is not counted in max_new_tokens. How a
+response is put into the sequence is the renderer's business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Literal
 
-from thinkling.data.conversations import render_tool_turn
-from thinkling.data.tokenizer import Tokenizer
 from thinkling.generate.engine import Completion, Engine, FinishReason, Request, Sampling
+from thinkling.generate.renderer import Renderer
 from thinkling.generate.tools import answer_call
 
-Form = Literal["chat", "document"]
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
+MAX_CALLS = 3
 
 
 @dataclass
@@ -25,11 +21,12 @@ class _Sequence:
     """One request on its way."""
 
     request: Request
+    tools: Sequence[str]
     left: int
     """Tokens that the model may still write."""
     calls: int = 0
     inside: bool = False
-    """Between `<tool_call>` and `</tool_call>`; document form only."""
+    """Inside a call; only where generation pauses as one opens."""
     finish_reason: FinishReason | None = None
     done: Completion = field(default_factory=lambda: Completion([], [], [], "stop"))
 
@@ -52,88 +49,85 @@ class _Sequence:
 def generate_with_tools(
     engine: Engine,
     requests: Sequence[Request],
+    tools: Sequence[Sequence[str]],
     sampling: Sampling,
-    tokenizer: Tokenizer,
-    form: Form,
-    max_calls: int = 3,
+    renderer: Renderer,
+    max_calls: int = MAX_CALLS,
 ) -> list[Completion]:
-    """One completion a request, in order, with the responses of at most `max_calls` tools in it.
+    """One completion per request, in order, with the responses to at most `max_calls` calls in it.
 
-    A call that cannot be read, an unknown tool and a tool that fails are answered with a line starting `error:`. A
-    tokenizer without the tags generates without tools. In document form a newline inside a call does not stop, though
-    it is among the stop ids. Continuations draw on with the request's own random numbers.
+    `tools`: names of the tools of each request. A call that cannot be read, a tool that the request does not have and a
+    tool that fails are answered with a line starting `error:`. A vocabulary without call tokens generates without
+    tools. The renderer's stop ids are added to those of `sampling`. Continuations draw on with the request's own random
+    numbers.
     """
-    sequences = [_Sequence(request, request.max_new_tokens) for request in requests]
-    has_tags = tokenizer.has_token(OPEN) and tokenizer.has_token(CLOSE)
-    limit = max_calls if has_tags else 0
+    sequences = [_Sequence(r, names, r.max_new_tokens) for r, names in zip(requests, tools, strict=True)]
+    turns = _Turns(renderer, sampling.stop_ids | renderer.stop_ids, max_calls if renderer.calls_tools else 0)
     active = sequences
     while active:
         groups: dict[frozenset[int], list[_Sequence]] = {}
         for sequence in active:
-            groups.setdefault(_stop_ids(sequence, sampling.stop_ids, tokenizer, form, limit), []).append(sequence)
+            groups.setdefault(turns.stop_ids(sequence), []).append(sequence)
         for stop_ids, group in groups.items():
             asked = [sequence.next_request() for sequence in group]
             completions = engine.generate(asked, replace(sampling, stop_ids=stop_ids))
             for sequence, completion in zip(group, completions, strict=True):
-                _go_on(sequence, completion, engine.version, tokenizer, form, limit)
+                turns.go_on(sequence, completion, engine.version)
         active = [sequence for sequence in active if sequence.finish_reason is None]
     for sequence in sequences:
         sequence.done.finish_reason = sequence.finish_reason or "length"
     return [sequence.done for sequence in sequences]
 
 
-@lru_cache(maxsize=8)
-def newline_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids of the tokens with a newline in them; with our pre-split they hold white space alone."""
-    return frozenset(i for i in range(tokenizer.vocab_size) if "\n" in tokenizer.decode([i]))
+@dataclass(frozen=True)
+class _Turns:
+    """Where sequences pause and how they go on."""
 
+    renderer: Renderer
+    ends: frozenset[int]
+    """Tokens that end a sequence outside calls."""
+    max_calls: int
 
-def _stop_ids(
-    sequence: _Sequence, ends: frozenset[int], tokenizer: Tokenizer, form: Form, limit: int
-) -> frozenset[int]:
-    """Where a sequence stops next: at its end, or where a tool comes in."""
-    if sequence.inside:
-        return (ends - newline_ids(tokenizer)) | {tokenizer.token_id(CLOSE)}
-    if sequence.calls >= limit:
-        return ends
-    return ends | {tokenizer.token_id(CLOSE if form == "chat" else OPEN)}
+    def stop_ids(self, sequence: _Sequence) -> frozenset[int]:
+        """Where a sequence stops next: at its end, or where a tool comes in."""
+        renderer = self.renderer
+        if sequence.inside:
+            assert renderer.call_closing is not None
+            return (self.ends - (renderer.stop_ids - renderer.call_stop_ids)) | {renderer.call_closing}
+        if sequence.calls >= self.max_calls:
+            return self.ends
+        pause = renderer.call_opening if renderer.pauses_at_call else renderer.call_closing
+        assert pause is not None
+        return self.ends | {pause}
 
+    def go_on(self, sequence: _Sequence, completion: Completion, version: int) -> None:
+        """Takes a round's tokens over, and the tool's response where they end in a call."""
+        sequence.append(completion.tokens, completion.logprobs, completion.versions, forced=False)
+        sequence.left -= len(completion.tokens)
+        if completion.finish_reason == "length":
+            sequence.finish_reason = "length"
+            return
+        last = completion.tokens[-1]
+        calling = sequence.calls < self.max_calls
+        pauses = self.renderer.pauses_at_call
+        if calling and last == self.renderer.call_closing and (sequence.inside or not pauses):
+            response = self._response(sequence)
+            sequence.append(response, [0.0] * len(response), [version] * len(response), forced=True)
+            sequence.calls += 1
+            sequence.inside = False
+        elif calling and last == self.renderer.call_opening and pauses and not sequence.inside:
+            sequence.inside = True
+        else:
+            sequence.finish_reason = "stop"
+            return
+        if sequence.left == 0:
+            sequence.finish_reason = "length"
 
-def _go_on(
-    sequence: _Sequence, completion: Completion, version: int, tokenizer: Tokenizer, form: Form, limit: int
-) -> None:
-    """Takes a round's tokens over, and the tool's response where they end in a call."""
-    sequence.append(completion.tokens, completion.logprobs, completion.versions, forced=False)
-    sequence.left -= len(completion.tokens)
-    if completion.finish_reason == "length":
-        sequence.finish_reason = "length"
-        return
-    last = completion.tokens[-1]
-    calling = sequence.calls < limit
-    if calling and last == tokenizer.token_id(CLOSE) and (sequence.inside or form == "chat"):
-        response = _response(sequence.done, tokenizer, form)
-        sequence.append(response, [0.0] * len(response), [version] * len(response), forced=True)
-        sequence.calls += 1
-        sequence.inside = False
-    elif calling and last == tokenizer.token_id(OPEN) and form == "document" and not sequence.inside:
-        sequence.inside = True
-    else:
-        sequence.finish_reason = "stop"
-        return
-    if sequence.left == 0:
-        sequence.finish_reason = "length"
-
-
-def _response(done: Completion, tokenizer: Tokenizer, form: Form) -> list[int]:
-    """Token ids that follow the `</tool_call>` at the end."""
-    opening = tokenizer.token_id(OPEN)
-    start = len(done.tokens) - 1
-    while start > 0 and not done.forced[start - 1] and done.tokens[start] != opening:
-        start -= 1
-    body = done.tokens[start + 1 : -1] if done.tokens[start] == opening else []
-    result = answer_call(tokenizer.decode(body))
-    if form == "chat":
-        return render_tool_turn([result], tokenizer).tolist()
-    # The result alone is plain text: no tool, and no model through one, can write a tag.
-    pieces = (("\n<tool_response>", True), (f"\n{result}\n", False), ("</tool_response>\n", True))
-    return [int(i) for text, markup in pieces for i in tokenizer.encode(text, markup=markup)]
+    def _response(self, sequence: _Sequence) -> list[int]:
+        """Token ids that follow the closing token at the end of the sequence."""
+        done, opening = sequence.done, self.renderer.call_opening
+        start = len(done.tokens) - 1
+        while start > 0 and not done.forced[start - 1] and done.tokens[start] != opening:
+            start -= 1
+        body = done.tokens[start + 1 : -1] if done.tokens[start] == opening else []
+        return self.renderer.tool_turn([answer_call(self.renderer.tokenizer.decode(body), sequence.tools)])

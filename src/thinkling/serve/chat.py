@@ -1,31 +1,24 @@
-"""`thinkling chat`: a conversation in the terminal, with the model's thinking and its tool calls in sight."""
+"""`thinkling chat`: a conversation in the terminal, with the model's reasoning and its tool calls shown."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
-from thinkling.data.chat_template import load_chat_template
-from thinkling.data.conversations import parse_assistant, render_prompt
-from thinkling.data.tokenizer import Tokenizer
+from thinkling.data.reading import Part
 from thinkling.generate.engine import Request, Sampling
-from thinkling.generate.native import NativeEngine
+from thinkling.generate.engines import make_engine
+from thinkling.generate.loaded import LoadedModel
+from thinkling.generate.tools import TOOLS
 from thinkling.generate.turns import generate_with_tools
-from thinkling.model.huggingface import load_pretrained
 from thinkling.seeds import derive
 
-_TOOL_TURN = re.compile(
-    r"<\|im_end\|>\n<\|im_start\|>user\n(<tool_response>\n.*?\n</tool_response>)<\|im_end\|>\n<\|im_start\|>assistant\n",
-    re.DOTALL,
-)
 _LOOKS = {
-    "thought": ("", "dim italic"),
+    "reasoning": ("", "dim italic"),
     "call": ("  → ", "cyan"),
     "response": ("  ← ", "cyan"),
     "answer": ("", "bold"),
@@ -47,20 +40,19 @@ def converse(
     messages give the same answers.
     """
     console = console or Console(highlight=False)
-    tokenizer, template = Tokenizer.load(model), load_chat_template(model)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    engine = NativeEngine(load_pretrained(model).to(device), batch_size=1)
-    sampling = Sampling(temperature, top_p, tokenizer.stop_ids)
+    loaded = LoadedModel.load(model)
+    engine = make_engine(loaded, max_concurrent=1)
+    sampling, tools = Sampling(temperature, top_p), list(TOOLS.built_in)
     messages: list[dict[str, Any]] = []
     while True:
         question = _read(console) if prompt is None else prompt
         if not question.strip():
             return
         messages.append({"role": "user", "content": question})
-        ids = tuple(render_prompt(messages, tokenizer, template=template).tolist())
-        request = Request(ids, derive(seed, "chat", len(messages)), max_new_tokens)
-        completion = generate_with_tools(engine, [request], sampling, tokenizer, "chat")[0]
-        answer = show(parts(tokenizer.decode(completion.tokens)), console)
+        prompt_ids = tuple(loaded.renderer.prompt(messages).tolist())
+        request = Request(prompt_ids, derive(seed, "chat", len(messages)), max_new_tokens)
+        completion = generate_with_tools(engine, [request], [tools], sampling, loaded.renderer)[0]
+        answer = show(loaded.renderer.read(completion).parts, console)
         if completion.finish_reason == "length":
             console.print(Text("(cut off: --max-new-tokens reached)", style="yellow"))
         messages.append({"role": "assistant", "content": answer})
@@ -68,32 +60,14 @@ def converse(
             return
 
 
-def parts(text: str) -> Iterator[tuple[str, str]]:
-    """What stands in a completion's text, in order: (`thought`, `call`, `response` or `answer`, its text)."""
-    for turn in _TOOL_TURN.split(text):
-        response = turn.startswith("<tool_response>")
-        if response:
-            yield "response", turn.removeprefix("<tool_response>\n").removesuffix("\n</tool_response>")
-            continue
-        for end in ("<|im_end|>", "<|endoftext|>"):
-            turn = turn.removesuffix(end)
-        thought, answer, calls = parse_assistant(turn)
-        if thought.strip():
-            yield "thought", thought
-        for call in calls:
-            yield "call", f"{call['function']['name']} {call['function']['arguments']}"
-        if answer.strip():
-            yield "answer", answer
-
-
-def show(found: Iterable[tuple[str, str]], console: Console) -> str:
-    """Prints the parts, and gives the answer."""
+def show(parts: Iterable[Part], console: Console) -> str:
+    """Prints the parts and returns the last answer; empty where there is none."""
     answer = ""
-    for kind, text in found:
-        prefix, style = _LOOKS[kind]
-        console.print(Text(prefix + visible(text), style=style))
-        if kind == "answer":
-            answer = text
+    for part in parts:
+        prefix, style = _LOOKS[part.kind]
+        console.print(Text(prefix + visible(part.text), style=style))
+        if part.kind == "answer":
+            answer = part.text
     return answer
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from thinkling.errors import UserError
-from thinkling.generate.native import engine as native
-from thinkling.generate.native.decode import prefill
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.generate.native import NativeEngine
+from thinkling.generate.native import engine as native
+from thinkling.generate.native.decode import prefill
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from thinkling.errors import UserError
+from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.client import ServedModel
 from thinkling.generate.engine import Sampling
-from thinkling.generate.backends import Messages, Reply
 from thinkling.stages.base import StageContext
 from thinkling.stages.curate import graded
 from thinkling.stages.curate.annotate import Example

@@ -19,8 +19,8 @@ from thinkling.data.artifact import Artifact
 from thinkling.data.chat_template import OURS
 from thinkling.data.conversations import read_conversations
 from thinkling.data.tokenizer import train_bpe
-from thinkling.generate.engine import Sampling
 from thinkling.generate.backends import LocalModel
+from thinkling.generate.engine import Sampling
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained

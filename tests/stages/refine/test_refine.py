@@ -12,8 +12,8 @@ import pytest
 
 from thinkling.data.conversations import read_conversations
 from thinkling.errors import UserError
-from thinkling.generate.engine import Sampling
 from thinkling.generate.backends import Messages, Reply
+from thinkling.generate.engine import Sampling
 from thinkling.puzzles import refinement as roles
 from thinkling.puzzles.problemset import generate
 from thinkling.stages.base import StageContext

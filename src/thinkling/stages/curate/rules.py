@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from thinkling.data.reading import Reading
 from thinkling.puzzles.pages import document, document_answer
 from thinkling.stages.curate.annotate import Example
 from thinkling.stages.curate.surface import GRAMMAR_WORDS, excerpt
@@ -121,7 +122,7 @@ def check_page(problem: Problem, text: str) -> PageCheck:
         wanted, found = document(problem)[start:], text[start:]
         working = sum(a == b for a, b in zip(wanted, found, strict=False)) / max(len(wanted), len(found), 1)
     if problem.verifier in _CHEAP:
-        right = bool(answer) and verify(problem, answer).outcome is Outcome.RIGHT
+        right = bool(answer) and verify(problem, Reading.of(answer)).outcome is Outcome.RIGHT
     else:
         right = rest.endswith(f"{'=' if working is None else '.'}{problem.answer}\n")
     return PageCheck(bool(answer), right, working)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 
 from thinkling.errors import UserError
-from thinkling.generate.engine import Sampling
 from thinkling.generate.backends import Replier
+from thinkling.generate.engine import Sampling
 from thinkling.stages.curate.annotate import Example
 from thinkling.stages.curate.surface import excerpt
 from thinkling.stages.curate.tags import HIGHEST, TAGS, Grades

@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.stages.base import StageConfig
+from thinkling.stages.sampling import SamplingConfig
 from thinkling.train.config import OptimizerConfig
 
 
-class PairsConfig(BaseModel):
-    """How pairs come about: the student's wrong samples, then the teacher's right ones for the same problems."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+class PairsConfig(SamplingConfig):
+    """How pairs come about: the student's wrong samples, then the teacher's right ones for the same problems. Both are
+    sampled as they are when used, so the defaults are those of evaluation."""
 
     source: str
     """A source of type `tasks`."""
@@ -31,14 +31,6 @@ class PairsConfig(BaseModel):
     min_margin: float = Field(default=0.0, ge=0, le=1)
     """Least lead of the teacher on a problem: its share of right samples minus the student's. A pair stays only where
     y⁺ is clearly better (RECIPE.md §5; how much is unknown)."""
-    temperature: float = Field(default=0.6, ge=0)
-    """RECIPE.md §7: negatives are what the student says when it is used."""
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    """RECIPE.md §7."""
-    max_new_tokens: int = Field(default=96, ge=1)
-    """Tokens that a model may write a sample; what a tool writes does not count."""
-    batch_size: int = Field(default=128, ge=1)
-    """Sequences decoded at once."""
 
     @property
     def sources(self) -> dict[str, int]:

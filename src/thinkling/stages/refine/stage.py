@@ -9,8 +9,8 @@ import torch
 
 from thinkling.data.conversations import Conversation, write_conversations
 from thinkling.errors import UserError
-from thinkling.generate.client import ServedModel
 from thinkling.generate.backends import LocalModel, Replier
+from thinkling.generate.client import ServedModel
 from thinkling.puzzles import refinement
 from thinkling.puzzles.problemset import generate
 from thinkling.stages.base import StageContext
@@ -73,7 +73,7 @@ def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
         if identity not in made:
             where = f"stages.{ctx.name}.{field}"
             made[identity] = (
-                LocalModel(ctx.inputs[backend.input].model_dir, config.batch_size)
+                LocalModel(ctx.inputs[backend.input].model_dir, backend.max_concurrent)
                 if backend.input is not None
                 else ServedModel(
                     backend.url or "",
