@@ -24,6 +24,7 @@ from typing import Any
 from math_verify import parse, verify
 from math_verify.parser import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig
 
+from thinkling.data.reading import Reading
 from thinkling.errors import UserError
 from thinkling.tasks.problem import Problem
 from thinkling.verify.maths import MathsVerifier
@@ -70,6 +71,12 @@ class Pair:
     origin: str
     question: str = ""
 
+    @property
+    def reading(self) -> Reading:
+        """The answer in the completion, which is text: reasoning, where it has any, is between think tags."""
+        answer = self.completion.rpartition("</think>")[2]
+        return Reading("", None) if "<think>" in answer else Reading.of(answer)
+
 
 def read_pairs(data: Path | None) -> list[Pair]:
     """The frozen table; without `data` its hand-written half alone."""
@@ -98,7 +105,7 @@ def main() -> None:
         raise UserError("THINKLING_DATA is not set to the folder of real data: half of the pairs are read from there")
     pairs = read_pairs(Path(data))
     pool = Pool(workers=WORKERS)
-    samples = [(Problem("0", "maths", pair.question, pair.reference, "", "maths"), pair.completion) for pair in pairs]
+    samples = [(Problem("0", "maths", pair.question, pair.reference, "", "maths"), pair.reading) for pair in pairs]
     start = time.perf_counter()
     verdicts = MathsVerifier(pool=pool).verify_many(samples)
     seconds = time.perf_counter() - start

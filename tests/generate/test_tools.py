@@ -1,12 +1,23 @@
 """The calculator as a tool, and the Hermes spelling of its call."""
 
 import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.generate.tools import TOOLS, answer_call, call_text, read_call, response_text
+from thinkling import plugins
+from thinkling.data.reading import Call
+from thinkling.errors import UserError
+from thinkling.generate import tools
+from thinkling.generate.hermes import call_text, read_call, response_text
+from thinkling.generate.tools import Tool, answer_call, listings, resolve
+from thinkling.tasks.problem import Problem
+
+NAMES = ("calculator",)
 
 
 def test_hermes_spelling() -> None:
@@ -18,7 +29,7 @@ def test_hermes_spelling() -> None:
 @given(st.text(), st.dictionaries(st.text(), st.integers() | st.text()))
 def test_calls_read_back(name: str, arguments: dict) -> None:
     body = call_text(name, arguments).removeprefix("<tool_call>").removesuffix("</tool_call>")
-    assert read_call(body) == (name, arguments)
+    assert read_call(body) == Call(name, arguments)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +48,12 @@ def test_calls_read_back(name: str, arguments: dict) -> None:
 )
 def test_malformed_calls(body: str) -> None:
     assert read_call(body) is None
-    assert answer_call(body) == "error: malformed tool call"
+    assert answer_call(body, NAMES) == "error: malformed tool call"
 
 
 def test_answers() -> None:
     def ask(name: str, arguments: dict) -> str:
-        return answer_call(json.dumps({"name": name, "arguments": arguments}))
+        return answer_call(json.dumps({"name": name, "arguments": arguments}), NAMES)
 
     assert ask("calculator", {"expression": "47*83"}) == "3901"
     assert ask("calculator", {"expression": "7/2"}) == "3.5"
@@ -53,6 +64,66 @@ def test_answers() -> None:
 
 
 def test_listing() -> None:
-    function = TOOLS["calculator"].listing()["function"]
+    function = listings(NAMES)[0]["function"]
     assert function["name"] == "calculator"
     assert function["parameters"]["required"] == ["expression"]
+
+
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Installs packages with these tools, as entry points would."""
+
+    def install(**points: object) -> None:
+        class Point(EntryPoint):
+            def load(self) -> object:
+                loaded = points[self.name]
+                if isinstance(loaded, Exception):
+                    raise loaded
+                return loaded
+
+        found = [Point(name, f"package:{name}", tools.GROUP) for name in points]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == tools.GROUP else [])
+
+    monkeypatch.setattr(tools.TOOLS, "_loaded", {})
+    return install
+
+
+def search(arguments: Mapping[str, Any]) -> str:
+    if "query" not in arguments:
+        raise KeyError("query")
+    return f"found {arguments['query']}"
+
+
+SEARCH = Tool("search", "Finds pages.", {"type": "object"}, search)
+
+
+def test_a_package_adds_a_tool(offer: Callable[..., None]) -> None:
+    offer(search=SEARCH)
+    assert answer_call('{"name": "search", "arguments": {"query": "x"}}', ["search"]) == "found x"
+    assert listings(["calculator", "search"])[1]["function"]["description"] == "Finds pages."
+
+
+def test_a_tool_that_raises_is_answered_with_an_error(offer: Callable[..., None]) -> None:
+    offer(search=SEARCH)
+    assert answer_call('{"name": "search", "arguments": {}}', ["search"]) == "error: KeyError: 'query'"
+
+
+def test_a_broken_tool_is_named_and_fails_only_what_uses_it(offer: Callable[..., None]) -> None:
+    offer(lost=ImportError("no module x"), text="no tool")
+    with pytest.raises(UserError, match=r"tool 'lost': package:lost cannot be loaded \(no module x\)"):
+        resolve("lost")
+    with pytest.raises(UserError, match="tool 'text': its entry point gives a str; it must be a Tool"):
+        resolve("text")
+    assert resolve("calculator") is tools.CALCULATOR
+
+
+def test_a_built_in_tool_cannot_be_replaced(offer: Callable[..., None]) -> None:
+    offer(calculator=SEARCH)
+    with pytest.raises(UserError, match="'calculator' is defined more than once; rename the entry point package:calc"):
+        resolve("calculator")
+
+
+def test_a_tool_is_called_by_the_problems_that_name_it_alone(offer: Callable[..., None]) -> None:
+    offer(search=SEARCH)
+    problem = Problem("0", "a", "q", "1", "", "exact", tools=NAMES)
+    assert answer_call('{"name": "search", "arguments": {"query": "x"}}', problem.tools) == "error: unknown tool"

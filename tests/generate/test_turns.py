@@ -4,19 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from thinkling.data.conversations import render, render_prompt
+from thinkling.data.chat_template import OURS
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.generate.hermes import call_text
 from thinkling.generate.native import NativeEngine
-from thinkling.generate.tools import call_text
-from thinkling.generate.turns import Form, generate_with_tools, newline_ids
+from thinkling.generate.renderer import Renderer
+from thinkling.generate.turns import generate_with_tools
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.puzzles.examples import conversation, prompt
 from thinkling.puzzles.pages import document, document_prompt
+from thinkling.puzzles.renderer import PageRenderer
 from thinkling.tasks.problem import Problem
 
-from .conftest import ScriptedEngine
+from .conftest import Form, ScriptedEngine, renderer_of
 
 CHAT_TURN = "<|im_end|>\n<|im_start|>user\n<tool_response>\n{}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
 PAGE_PART = "\n<tool_response>\n{}\n</tool_response>\n"
@@ -33,19 +35,16 @@ def run(
     *written: str,
     max_new_tokens: int = 200,
     max_calls: int = 3,
-    stop: str | None = None,
 ) -> tuple[Completion, ScriptedEngine]:
     """One sequence through a script."""
     engine = ScriptedEngine({7: ids(tokenizer, *written)})
-    ends = tokenizer.stop_ids if form == "chat" else newline_ids(tokenizer) | {tokenizer.end_of_text_id}
-    if stop is not None:
-        ends = frozenset(ids(tokenizer, stop))
-    found = generate_with_tools(
-        engine, [Request((1, 2), 7, max_new_tokens)], Sampling(1.0, 1.0, ends), tokenizer, form, max_calls
-    )
+    requests = [Request((1, 2), 7, max_new_tokens)]
+    renderer = renderer_of(form, tokenizer)
+    found = generate_with_tools(engine, requests, [TOOLS], Sampling(1.0, 1.0), renderer, max_calls)
     return found[0], engine
 
 
+TOOLS = ("calculator",)
 CALL = call_text("calculator", {"expression": "47*83"})
 
 
@@ -69,15 +68,15 @@ def test_a_chat_turn_goes_on_after_the_response(tokenizer: Tokenizer) -> None:
 def test_chat_rollout_is_what_training_renders(tokenizer: Tokenizer, calculation: Problem) -> None:
     """Prompt, sampled and forced tokens together are exactly the rendered conversation, newline at its end aside."""
     messages = conversation(calculation)
-    whole, mask = render(messages, tokenizer)
-    start = render_prompt(prompt(calculation), tokenizer)
+    renderer = Renderer(tokenizer, OURS)
+    whole, mask = renderer.encode(messages)
+    start = renderer.prompt(prompt(calculation))
     engine = ScriptedEngine({0: [int(i) for i in whole[mask]]})
     request = Request(tuple(int(i) for i in start), 0, 500)
-    sampling = Sampling(1.0, 1.0, tokenizer.stop_ids)
     # The <|im_end|> after the call carries loss when trained; at generation the forced turn brings it.
     script = engine.scripts[0]
     script.remove(tokenizer.im_end_id)
-    completion = generate_with_tools(engine, [request], sampling, tokenizer, "chat")[0]
+    completion = generate_with_tools(engine, [request], [TOOLS], Sampling(1.0, 1.0), renderer)[0]
     assert [*request.prompt, *completion.tokens] == whole[: len(request.prompt) + len(completion.tokens)].tolist()
     assert tokenizer.decode(whole[len(request.prompt) + len(completion.tokens) :]) == "\n"
 
@@ -182,7 +181,7 @@ def test_sequences_of_a_batch_go_their_own_ways(tokenizer: Tokenizer) -> None:
     }
     engine = ScriptedEngine(scripts)
     requests = [Request((9,), seed, 200) for seed in (2, 0, 1)]
-    found = generate_with_tools(engine, requests, Sampling(1.0, 1.0, tokenizer.stop_ids), tokenizer, "chat")
+    found = generate_with_tools(engine, requests, [TOOLS] * 3, Sampling(1.0, 1.0), Renderer(tokenizer, OURS))
     assert [tokenizer.decode(c.tokens).count("<tool_response>") for c in found] == [2, 0, 1]
     assert [len(requests) for requests, _ in engine.calls] == [3, 2, 1]
 
@@ -199,7 +198,7 @@ def test_a_tokenizer_without_tags_generates_without_tools(tokenizer: Tokenizer) 
 
 
 def test_newline_ids_are_white_space(tokenizer: Tokenizer) -> None:
-    found = newline_ids(tokenizer)
+    found = PageRenderer(tokenizer, OURS).newline_ids
     assert set(ids(tokenizer, "\n")) <= found
     assert all(tokenizer.decode([i]).isspace() for i in found)
 
@@ -228,9 +227,9 @@ def test_a_real_model_calls_tools(tokenizer: Tokenizer, form: Form) -> None:
         model.lm_head.weight.zero_()
         model.lm_head.weight[fond, 0] = 1.0  # e⁴ times as likely as others
     engine = NativeEngine(model, 8)
-    ends = tokenizer.stop_ids if form == "chat" else newline_ids(tokenizer) | {tokenizer.end_of_text_id}
     requests = [Request((5, 6), seed, 40) for seed in range(16)]
-    found = generate_with_tools(engine, requests, Sampling(1.0, 1.0, ends), tokenizer, form)
+    renderer, tools = renderer_of(form, tokenizer), [TOOLS] * 16
+    found = generate_with_tools(engine, requests, tools, Sampling(1.0, 1.0), renderer)
     assert any(any(completion.forced) for completion in found)
     for completion in found:
         sampled = [not forced for forced in completion.forced]
@@ -238,5 +237,14 @@ def test_a_real_model_calls_tools(tokenizer: Tokenizer, form: Form) -> None:
         logits = model.logits(model(torch.tensor([[5, 6, *completion.tokens]]))).log_softmax(-1)[0, 1:-1]
         expected = logits.gather(-1, torch.tensor(completion.tokens).unsqueeze(-1)).squeeze(-1).detach().numpy()
         assert np.allclose(expected[sampled], np.array(completion.logprobs)[sampled], atol=1e-5)
-    again = generate_with_tools(engine, requests[::-1], Sampling(1.0, 1.0, ends), tokenizer, form)[::-1]
+    again = generate_with_tools(engine, requests[::-1], tools, Sampling(1.0, 1.0), renderer)[::-1]
     assert [c.tokens for c in again] == [c.tokens for c in found]
+
+
+def test_a_call_is_answered_by_the_tools_of_its_own_problem(tokenizer: Tokenizer) -> None:
+    engine = ScriptedEngine({seed: ids(tokenizer, CALL, "x<|im_end|>") for seed in (0, 1)})
+    requests = [Request((9,), seed, 200) for seed in (0, 1)]
+    found = generate_with_tools(engine, requests, [TOOLS, ()], Sampling(1.0, 1.0), Renderer(tokenizer, OURS))
+    first, second = (tokenizer.decode(completion.tokens) for completion in found)
+    assert "<tool_response>\n3901\n</tool_response>" in first
+    assert "<tool_response>\nerror: unknown tool\n</tool_response>" in second

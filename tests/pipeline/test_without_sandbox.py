@@ -19,10 +19,12 @@ def recipe(sandbox: str, **more: Any) -> Recipe:
     def rl(model: str, *sources: str) -> dict[str, Any]:
         problems = [{"source": source, "problems_per_family": 1} for source in sources]
         inputs = {"model": model}
-        return {"kind": "rl", "inputs": inputs, "problems": problems, "steps": 1, "groups": 1, "optimizer": OPTIMIZER}
+        sizes = {"steps": 1, "groups": 1, "max_new_tokens": 8}
+        return {"kind": "rl", "inputs": inputs, "problems": problems, "optimizer": OPTIMIZER, **sizes}
 
     def evaluate(model: str, *sources: str) -> dict[str, Any]:
-        return {"kind": "evaluate", "inputs": {"model": model}, "task_sets": {s: {"source": s} for s in sources}}
+        task_sets = {s: {"source": s} for s in sources}
+        return {"kind": "evaluate", "inputs": {"model": model}, "task_sets": task_sets, "max_new_tokens": 8}
 
     stages = {
         "rl_stem": rl("start", "puzzles"),
@@ -64,6 +66,7 @@ def test_a_baseline_that_is_left_out_is_named() -> None:
         "kind": "evaluate",
         "inputs": {"model": "rl_last", "baseline": "evaluate_code"},
         "task_sets": {"puzzles": {"source": "puzzles"}},
+        "max_new_tokens": 8,
     }
     left = without_code(recipe("none", compared=compared))
     assert left.stages["compared"].inputs == {"model": "rl_last"}
@@ -72,12 +75,12 @@ def test_a_baseline_that_is_left_out_is_named() -> None:
 
 def test_dpd_and_refine_judge_no_programs_either() -> None:
     def dpd(source: str, **also: int) -> dict[str, Any]:
-        pairs = {"source": source, "problems_per_family": 1, "also": also}
+        pairs = {"source": source, "problems_per_family": 1, "also": also, "max_new_tokens": 8}
         inputs = {"model": "start", "teacher": "start"}
         sizes = {"steps": 2, "batch_pairs": 1, "row_length": 16}
         return {"kind": "dpd", "inputs": inputs, "pairs": pairs, "optimizer": OPTIMIZER, **sizes}
 
-    teacher = {"input": "teacher"}
+    teacher = {"input": "teacher", "max_new_tokens": 8}
     refine = {
         "kind": "refine",
         "inputs": {"teacher": "start"},
@@ -97,7 +100,7 @@ def test_dpd_and_refine_judge_no_programs_either() -> None:
 
 
 def test_a_conversation_that_is_left_out_is_an_optional_input() -> None:
-    teacher = {"input": "teacher"}
+    teacher = {"input": "teacher", "max_new_tokens": 8}
     refine = {
         "kind": "refine",
         "inputs": {"teacher": "start"},

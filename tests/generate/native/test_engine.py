@@ -75,7 +75,7 @@ def test_greedy_equals_transformers(shape: str) -> None:
     model = decoder(**SHAPES[shape])
     reference = transformers_model(model)
     asked = requests(12)
-    found = NativeEngine(model, batch_size=5).generate(asked, Sampling(temperature=0.0))
+    found = NativeEngine(model, max_concurrent=5).generate(asked, Sampling(temperature=0.0))
     for request, completion in zip(asked, found, strict=True):
         prompt = torch.tensor([request.prompt])
         whole = reference.generate(

@@ -55,7 +55,8 @@ def _side(rollout: Rollout) -> Side:
 def _config(**more: Any) -> DpdConfig:
     return DpdConfig.model_validate(
         {
-            "kind": "dpd", "pairs": {"source": "puzzles", "problems_per_family": 10}, "steps": 10, "batch_pairs": 2,
+            "kind": "dpd", "pairs": {"source": "puzzles", "problems_per_family": 10, "max_new_tokens": 8},
+            "steps": 10, "batch_pairs": 2,
             "row_length": 64, "optimizer": {"name": "muon", "lr": 1e-3}, **more,
         }
     )  # fmt: skip

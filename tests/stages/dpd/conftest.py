@@ -70,7 +70,7 @@ def make_config() -> Callable[..., DpdConfig]:
             {
                 "kind": "dpd", "inputs": {"model": "sft", "teacher": "t"}, "steps": 6, "batch_pairs": 4,
                 "row_length": 128, "optimizer": {"lr": 1e-2}, "checkpoint_every": 2,
-                "pairs": {"source": "puzzles", "problems_per_family": 12, "student_samples": 2},
+                "pairs": {"source": "puzzles", "problems_per_family": 12, "student_samples": 2, "max_new_tokens": 96},
             }
             | fields
         )  # fmt: skip
