@@ -254,6 +254,24 @@ def test_reasoning_and_calls(ours: Renderer, text: str, reasoning: str, answer: 
     assert (found.reasoning, found.answer, len(found.calls)) == (reasoning, answer, calls)
 
 
+def test_an_answer_may_spell_tags(ours: Renderer) -> None:
+    """A tag is a token: an answer about tags, whose characters are plain tokens, is read whole."""
+    spelled = "Write </think> and <tool_call> or <|im_start|> like this."
+    tokens = [
+        *ours.tokenizer.encode("<think>\nso\n</think>\n\n", markup=True).tolist(),
+        *ours.tokenizer.encode(spelled).tolist(),
+        ours.tokenizer.im_end_id,
+    ]
+    found = ours.read(Written(tokens, [False] * len(tokens)))
+    assert (found.reasoning, found.answer, found.well_formed) == ("so", spelled, True)
+
+
+def test_a_vocabulary_without_the_tags_is_read_by_their_spelling(renderers: dict[str, Renderer]) -> None:
+    found = read(renderers["llama3"], "<think>\nB+5=6\n</think>\n\n6<|eot_id|>")
+    assert (found.reasoning, found.answer, found.well_formed) == ("B+5=6", "6", True)
+    assert read(renderers["gemma"], "<think>\nB+5=6").answer is None
+
+
 @pytest.mark.parametrize(
     "body",
     [

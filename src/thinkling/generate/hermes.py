@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thinkling.data.reading import Call
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
-_BLOCK = re.compile(r"\n?<tool_call>\n?(.*?)\n?</tool_call>", re.DOTALL)
+Piece = tuple[bool, str]
+"""Whether it is a tag, and its text."""
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
@@ -37,18 +37,23 @@ def read_call(body: str) -> Call | None:
     return Call(name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
 
 
-def split_calls(text: str) -> tuple[str, list[Call]]:
-    """The text without its readable calls, and those. What is no call stays in the text as it is."""
+def take_calls(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
+    """The pieces without their readable calls, and those. What is no call stays as it is."""
+    left: list[Piece] = []
     calls: list[Call] = []
-
-    def take(match: re.Match[str]) -> str:
-        call = read_call(match.group(1))
+    i = 0
+    while i < len(pieces):
+        closed = i + 2 < len(pieces) and pieces[i] == (True, OPENING) and pieces[i + 2] == (True, CLOSING)
+        call = read_call(pieces[i + 1][1]) if closed and not pieces[i + 1][0] else None
         if call is None:
-            return match.group()
+            left.append(pieces[i])
+            i += 1
+            continue
         calls.append(call)
-        return ""
-
-    return _BLOCK.sub(take, text), calls
+        if left and not left[-1][0]:  # the newline before a call belongs to it
+            left[-1] = (False, left[-1][1].removesuffix("\n"))
+        i += 3
+    return left, calls
 
 
 def _no_constant(name: str) -> None:

@@ -27,6 +27,7 @@ from thinkling.data.reading import Call, Part, Reading
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate import hermes
+from thinkling.generate.hermes import Piece
 from thinkling.generate.tools import listings
 from thinkling.plugins import Registry
 from thinkling.tasks.problem import Problem
@@ -141,28 +142,29 @@ class Renderer:
 
     def read(self, completion: Written) -> Reading:
         """Reads a completion of this model. Nothing is guessed: what cannot be read has no answer."""
-        pieces = list(_pieces(completion))
+        runs = list(_runs(completion))
         reasoning: list[str] = []
         calls: list[Call] = []
         parts: list[Part] = []
         answer: str | None = None
         well_formed = True
-        for number, (forced, tokens) in enumerate(pieces):
+        for number, (forced, tokens) in enumerate(runs):
             if forced:
                 parts.append(Part("response", self._response(tokens)))
                 continue
-            thought, rest = self._split_reasoning(self.tokenizer.decode(self._before_stop(tokens)))
-            said, found = ("", []) if rest is None else hermes.split_calls(rest)
-            last = number == len(pieces) - 1
-            well_formed = well_formed and hermes.OPENING not in said and (last or bool(found))
-            answer = None if rest is None else self._answer(rest)
+            thought, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
+            said, found = hermes.take_calls(rest or [])
+            last = number == len(runs) - 1
+            well_formed = well_formed and not any(is_tag for is_tag, _ in said) and (last or bool(found))
+            # A call in the last turn has no response, so what is beside it is no answer.
+            answer = None if found or any(is_tag for is_tag, _ in said) else _joined(said).strip() or None
             calls += found
             if thought.strip():
                 reasoning.append(thought)
                 parts.append(Part("reasoning", thought))
             parts += [Part("call", f"{call.name} {dict(call.arguments)}") for call in found]
-            if said.strip():
-                parts.append(Part("answer", said))
+            if (text := _joined(said)).strip():
+                parts.append(Part("answer", text.lstrip("\n")))
         return Reading(
             reasoning="\n\n".join(reasoning),
             answer=answer,
@@ -172,26 +174,36 @@ class Renderer:
             parts=tuple(parts),
         )
 
-    def _split_reasoning(self, turn: str) -> tuple[str, str | None]:
-        """Reasoning and the rest of a turn without its stop token; the rest is None where reasoning never ends.
+    def _split_tags(self, tokens: Sequence[int]) -> list[Piece]:
+        """A turn cut at its tags: by id where the vocabulary has the tag as a token, so that an answer may spell it; by
+        its spelling elsewhere."""
+        pieces: list[Piece] = []
+        start = 0
+        for i, token in enumerate([*tokens, None]):
+            if token is not None and token not in self._tag_tokens:
+                continue
+            if i > start:
+                text = self.tokenizer.decode(tokens[start:i])
+                cut = self._spelled_tags.split(text) if self._spelled_tags else [text]
+                pieces += [(bool(number % 2), piece) for number, piece in enumerate(cut) if piece]
+            if token is not None:
+                pieces.append((True, self._tag_tokens[token]))
+            start = i + 1
+        return pieces
 
-        Reasoning ends at the last closing tag.
-        """
+    def _split_reasoning(self, turn: list[Piece]) -> tuple[str, list[Piece] | None]:
+        """Reasoning and the rest of a turn; the rest is None where reasoning never ends. It ends at the last closing
+        tag."""
         opening, closing = self._tags
-        if self._opens_reasoning and not turn.startswith(opening):
-            turn = opening + turn
-        reasoning, closed, rest = turn.rpartition(closing)
-        if closed:
-            reasoning = reasoning.removeprefix(opening).removeprefix("\n").removesuffix("\n")
-            return reasoning, rest.removeprefix("\n").removeprefix("\n")
-        if turn.startswith(opening):
-            return turn.removeprefix(opening).removeprefix("\n"), None
+        opened = turn[:1] == [(True, opening)]
+        inner = turn[1:] if opened else turn
+        end = max((i for i, piece in enumerate(inner) if piece == (True, closing)), default=None)
+        if end is not None:
+            thought = _joined(inner[:end]).removeprefix("\n").removesuffix("\n")
+            return thought, inner[end + 1 :]
+        if opened or self._opens_reasoning:
+            return _joined(inner).removeprefix("\n"), None
         return "", turn
-
-    def _answer(self, text: str) -> str | None:
-        text = text.strip()
-        unreadable = (self._tags[0], hermes.OPENING, *self._turn_openings)
-        return None if not text or any(tag in text for tag in unreadable) else text
 
     def _before_stop(self, tokens: Sequence[int]) -> Sequence[int]:
         end = next((i for i, token in enumerate(tokens) if token in self.stop_ids), len(tokens))
@@ -226,10 +238,19 @@ class Renderer:
         return opening in self._header and closing not in self._header.rpartition(opening)[2]
 
     @cached_property
-    def _turn_openings(self) -> tuple[str, ...]:
-        """Special tokens that open a turn: an answer that holds one is not readable."""
-        found = re.findall(special_spellings(self.tokenizer), self._header)
-        return tuple(token for token in dict.fromkeys(found) if token not in self._tags)
+    def _all_tags(self) -> tuple[str, ...]:
+        """Tags of reasoning and calls, and special tokens that open a turn: none is part of an answer."""
+        openings = re.findall(special_spellings(self.tokenizer), self._header)
+        return tuple(dict.fromkeys((*self._tags, hermes.OPENING, hermes.CLOSING, *openings)))
+
+    @cached_property
+    def _tag_tokens(self) -> dict[int, str]:
+        return {self.tokenizer.token_id(tag): tag for tag in self._all_tags if self.tokenizer.has_token(tag)}
+
+    @cached_property
+    def _spelled_tags(self) -> re.Pattern[str] | None:
+        spelled = [re.escape(tag) for tag in self._all_tags if not self.tokenizer.has_token(tag)]
+        return re.compile(f"({'|'.join(spelled)})") if spelled else None
 
     def _token(self, spelling: str) -> int | None:
         return self.tokenizer.token_id(spelling) if self.tokenizer.has_token(spelling) else None
@@ -241,7 +262,11 @@ class Renderer:
             )
 
 
-def _pieces(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
+def _joined(pieces: Sequence[Piece]) -> str:
+    return "".join(text for _, text in pieces)
+
+
+def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
     """Runs of forced and of own tokens in turn. The last run is the model's own, empty where it wrote nothing."""
     tokens, forced = completion.tokens, completion.forced
     start = 0

@@ -59,5 +59,5 @@ class PageRenderer(Renderer):
         parts = [Part("reasoning", working)] if working.strip() else []
         if readable:
             parts.append(Part("answer", answer))
-        calls = tuple(hermes.split_calls(page)[1])
+        calls = tuple(hermes.take_calls(self._split_tags(completion.tokens))[1])
         return Reading(working, answer if readable else None, calls, readable, text, tuple(parts))

@@ -213,9 +213,7 @@ def test_a_model_that_never_ends_stops_the_stage_at_once(
 ) -> None:
     """F5: with max_new_tokens too small every sample is cut off and scores 0, which took hours to see."""
     monkeypatch.setattr(Renderer, "stop_ids", frozenset())
-    with pytest.raises(
-        UserError, match=r"problems\.puzzles: all 192 samples were cut off by max_new_tokens 4; one begins"
-    ):
+    with pytest.raises(UserError, match=r"problems\.puzzles: all 192 samples were cut off by max_new_tokens 4;"):
         rl_stage.run(config(), context(tmp_path / "band", start))
 
 
