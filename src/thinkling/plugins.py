@@ -1,57 +1,66 @@
-"""Named extensions: those built in, and what installed packages offer by entry points."""
+"""What a recipe names and a package may add: sources, verifiers, tools, styles; each kind a group of entry points.
+
+Imported only when a recipe names it, so a broken plug-in fails the recipes that use it and no others.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from thinkling.errors import UserError
 
-T = TypeVar("T")
 
+class Registry:
+    """The named objects of one kind: those built in, and those of installed packages.
 
-class Registry(Generic[T]):
-    """Extensions of one kind by name. A plug-in that is broken or clashes fails only where its name is used."""
+    `what`: the kind as error messages call it. `built_in`: name → `module:attribute`, imported when asked for.
+    """
 
-    def __init__(self, kind: str, group: str, built_in: Mapping[str, T]) -> None:
-        """`kind`: the word that errors use, such as `tool`; `group`: the group of entry points."""
-        self.kind, self.group, self.built_in = kind, group, dict(built_in)
-        self._loaded: dict[str, T] = {}
+    def __init__(self, what: str, group: str, built_in: Mapping[str, str]) -> None:
+        self.what, self.group, self.built_in = what, group, dict(built_in)
+        self._loaded: dict[str, Any] = {}
 
-    @property
-    def _points(self) -> tuple[EntryPoint, ...]:
-        return tuple(entry_points(group=self.group))
+    @cached_property
+    def _added(self) -> dict[str, list[EntryPoint]]:
+        found: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=self.group):
+            found.setdefault(point.name, []).append(point)
+        return found
 
-    @property
     def names(self) -> list[str]:
-        """All known names: built in first, then those of entry points."""
-        return [*self.built_in, *sorted({point.name for point in self._points} - set(self.built_in))]
+        """All names, the built-in ones first."""
+        return [*self.built_in, *sorted(set(self._added) - set(self.built_in))]
 
-    def resolve(self, name: str) -> T:
-        """The extension of that name.
+    def __contains__(self, name: str) -> bool:
+        return name in self.built_in or name in self._added
 
-        Raises UserError where there is none, two packages define it, a package takes a built-in name, or its code
-        cannot be imported.
+    def resolve(self, name: str) -> Any:
+        """The object of that name.
+
+        Raises UserError if there is none, if two packages (or a package and thinkling itself) define the name, or if a
+        package's object cannot be imported.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
     def _load(self, name: str) -> Any:
-        offered = [point for point in self._points if point.name == name]
-        if len(offered) + (name in self.built_in) > 1:
-            raise UserError(
-                f"{self.kind} {name!r} is defined more than once; rename the entry point {offered[0].value}"
-            )
+        added = self._added.get(name, [])
+        if len(added) + (name in self.built_in) > 1:
+            raise UserError(f"{self.what} {name!r} is defined more than once; rename the entry point {added[0].value}")
         if name in self.built_in:
-            return self.built_in[name]
-        if not offered:
+            module, _, attribute = self.built_in[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        if not added:
             raise UserError(
-                f"unknown {self.kind} {name!r}; there are {', '.join(self.names)}; "
-                f"add one by an entry point of group {self.group}"
+                f"unknown {self.what} {name!r}; known are {', '.join(self.names())}; a package adds one by an entry "
+                f"point of the group {self.group}"
             )
         try:
-            return offered[0].load()
+            return added[0].load()
         except Exception as error:  # an installed package may fail to import in any way
-            raise UserError(f"{self.kind} {name!r}: {offered[0].value} cannot be loaded ({error})") from error
+            raise UserError(f"{self.what} {name!r}: {added[0].value} cannot be loaded ({error})") from error

@@ -84,7 +84,7 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         found = [Point(name, f"package:{name}", tools.GROUP) for name in points]
         monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == tools.GROUP else [])
 
-    monkeypatch.setattr(tools.TOOLS, "_loaded", {})
+    monkeypatch.setattr(tools, "TOOLS", plugins.Registry("tool", tools.GROUP, tools.TOOLS.built_in))
     return install
 
 

@@ -131,7 +131,7 @@ def test_a_batch_that_fails_is_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(samples: object) -> list[Verdict]:
         raise RuntimeError("no good")
 
-    monkeypatch.setattr(registry.VERIFIERS.built_in["maths"], "verify_many", broken)
+    monkeypatch.setattr(registry.resolve("maths"), "verify_many", broken)
     verdicts = registry.verify_many([(problem("18"), Reading.of("\\boxed{18}"))] * 2)
     assert verdicts == [Verdict(Outcome.ERROR, "maths", "RuntimeError: no good")] * 2
 

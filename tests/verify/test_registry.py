@@ -25,7 +25,8 @@ def broken(problem: Problem, reading: Reading) -> Verdict:
 
 @pytest.fixture(autouse=True)
 def fresh_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.VERIFIERS, "_loaded", {})
+    fresh = plugins.Registry("verifier", registry.GROUP, registry.VERIFIERS.built_in)
+    monkeypatch.setattr(registry, "VERIFIERS", fresh)
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, **points: object) -> None:
@@ -63,7 +64,7 @@ def test_a_verifier_that_raises_is_an_error_verdict(monkeypatch: pytest.MonkeyPa
 def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, always=always_right)
     with pytest.raises(
-        UserError, match=r"unknown verifier 'physics'; there are exact, maths, maths-last-number, program, always"
+        UserError, match=r"unknown verifier 'physics'; known are exact, maths, maths-last-number, program, always"
     ):
         registry.verify(with_verifier("physics"), Reading.of("x"))
 

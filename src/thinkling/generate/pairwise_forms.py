@@ -32,7 +32,7 @@ def _in_words(question: str, first: str, second: str) -> str:
 
 
 WORDS = PairwiseForm(_in_words)
-FORMS = Registry[PairwiseForm]("preference form", GROUP, {"words": WORDS})
+FORMS = Registry("preference form", GROUP, {"words": "thinkling.generate.pairwise_forms:WORDS"})
 
 
 def resolve(name: str) -> PairwiseForm:

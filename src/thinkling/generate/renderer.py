@@ -278,5 +278,5 @@ def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
         yield False, []
 
 
-RENDERERS = Registry[type[Renderer]]("renderer", GROUP, {"chat": Renderer})
+RENDERERS = Registry("renderer", GROUP, {"chat": "thinkling.generate.renderer:Renderer"})
 """How a task set is asked: `chat`, a user turn; further forms by entry points."""

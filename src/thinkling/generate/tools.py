@@ -48,7 +48,7 @@ CALCULATOR = Tool(
     schema={"type": "object", "properties": {"expression": {"type": "string"}}, "required": ["expression"]},
     run=_calculate,
 )
-TOOLS = Registry[Tool]("tool", GROUP, {"calculator": CALCULATOR})
+TOOLS = Registry("tool", GROUP, {"calculator": "thinkling.generate.tools:CALCULATOR"})
 
 
 def resolve(name: str) -> Tool:

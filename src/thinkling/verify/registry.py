@@ -12,19 +12,18 @@ from collections.abc import Callable, Sequence
 from thinkling.data.reading import Reading
 from thinkling.plugins import Registry
 from thinkling.tasks.problem import Problem
-from thinkling.verify import exact, maths, program
 from thinkling.verify.verdict import Outcome, Verdict
 
 Verifier = Callable[[Problem, Reading], Verdict]
 GROUP = "thinkling.verifiers"
-VERIFIERS = Registry[Verifier](
+VERIFIERS = Registry(
     "verifier",
     GROUP,
     {
-        "exact": exact.verify,
-        "maths": maths.verify,
-        "maths-last-number": maths.verify_by_last_number,
-        "program": program.verify,
+        "exact": "thinkling.verify.exact:verify",
+        "maths": "thinkling.verify.maths:verify",
+        "maths-last-number": "thinkling.verify.maths:verify_by_last_number",
+        "program": "thinkling.verify.program:verify",
     },
 )
 
