@@ -137,7 +137,7 @@ def equal_texts(directory: Path, steps: int) -> tuple[int, list[dict[str, Any]]]
         ]
         requests = [Request(prompt, seed=i, max_new_tokens=NEW_TOKENS) for i, prompt in enumerate(prompts)]
         sampling = Sampling(temperature=0.0, top_p=1.0, stop_ids=tokenizer.stop_ids)
-        ours = [tokenizer.decode(c.tokens) for c in NativeEngine(model, batch_size=16).generate(requests, sampling)]
+        ours = [tokenizer.decode(c.tokens) for c in NativeEngine(model, max_concurrent=16).generate(requests, sampling)]
         theirs = peer_texts(model, directory / architecture, directory / "tokenizer", prompts, sampling.stop_ids)
         equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
         details.append({"architecture": architecture, "prompts": len(prompts), "equal": equal, "sample": ours[0]})

@@ -26,6 +26,7 @@ from math_verify import parse, verify
 from math_verify.parser import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig
 
 from benchmarks.machine import ROOT
+from thinkling.data.reading import Reading
 from thinkling.errors import UserError
 from thinkling.tasks.problem import Problem
 from thinkling.verify.maths import MathsVerifier
@@ -72,6 +73,12 @@ class Pair:
     origin: str
     question: str = ""
 
+    @property
+    def reading(self) -> Reading:
+        """The answer in the completion, which is text: reasoning, where it has any, is between think tags."""
+        answer = self.completion.rpartition("</think>")[2]
+        return Reading("", None) if "<think>" in answer else Reading.of(answer)
+
 
 def read_pairs(data: Path | None) -> list[Pair]:
     """The frozen table; without `data` its hand-written half alone."""
@@ -100,7 +107,7 @@ def main() -> None:
         raise UserError("THINKLING_DATA is not set to the folder of real data: half of the pairs are read from there")
     pairs = read_pairs(Path(data))
     pool = Pool(workers=WORKERS)
-    samples = [(Problem("0", "maths", pair.question, pair.reference, "", "maths"), pair.completion) for pair in pairs]
+    samples = [(Problem("0", "maths", pair.question, pair.reference, "", "maths"), pair.reading) for pair in pairs]
     start = time.perf_counter()
     verdicts = MathsVerifier(pool=pool).verify_many(samples)
     seconds = time.perf_counter() - start

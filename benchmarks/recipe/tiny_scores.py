@@ -30,7 +30,7 @@ def chat_evaluations(recipe: Recipe) -> list[str]:
         for name, stage in recipe.stages.items()
         if isinstance(stage, EvaluateConfig)
         and TASK_SET in stage.task_sets
-        and stage.task_sets[TASK_SET].form == "chat"
+        and stage.task_sets[TASK_SET].renderer == "chat"
     ]
 
 

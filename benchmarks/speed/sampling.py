@@ -106,7 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     decoder, reference = models(seed=0)
-    engine = NativeEngine(decoder, batch_size=BATCH)
+    engine = NativeEngine(decoder, max_concurrent=BATCH)
     rng = np.random.default_rng(0)
     prompts = torch.from_numpy(rng.integers(0, SHAPE["vocab_size"], size=(1024, PROMPT)))
     ragged = np.exp(rng.uniform(math.log(16), math.log(160), size=len(prompts))).round().astype(int).tolist()

@@ -78,7 +78,7 @@ def chat(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Talk to a model; its thinking and its tool calls are shown."""
-    from thinkling.generate import chat as talk
+    from thinkling.serve import chat as talk
 
     talk.converse(model, prompt, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
 

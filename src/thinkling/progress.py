@@ -21,6 +21,10 @@ class Progress(Protocol):
         """A bar of `total` units, `done` of which were there before (a resumed run)."""
         ...
 
+    def warn(self, text: str) -> None:
+        """A line that must not be overlooked."""
+        ...
+
 
 class _SilentTask:
     def advance(self, amount: float = 1, **fields: object) -> None:
@@ -32,3 +36,6 @@ class Silent:
 
     def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
         return nullcontext(_SilentTask())
+
+    def warn(self, text: str) -> None:
+        """Shows nothing."""

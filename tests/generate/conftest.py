@@ -1,17 +1,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 
+from thinkling.data.chat_template import OURS
 from thinkling.data.tokenizer import Tokenizer, train_bpe
 from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.generate.renderer import Renderer
 from thinkling.puzzles import problemset
 from thinkling.puzzles.examples import conversation
 from thinkling.puzzles.pages import document
+from thinkling.puzzles.renderer import PageRenderer
 from thinkling.tasks.problem import Problem
 
 PUZZLES = ("sum", "mod", "sort", "reverse", "maximum", "calc")
+
+
+Form = Literal["chat", "document"]
+
+
+def renderer_of(form: Form, tokenizer: Tokenizer) -> Renderer:
+    return Renderer(tokenizer, OURS) if form == "chat" else PageRenderer(tokenizer, OURS)
 
 
 class ScriptedEngine:
@@ -28,6 +39,9 @@ class ScriptedEngine:
 
     def update_weights(self, version: int) -> None:
         self.version = version
+
+    def release(self) -> None:
+        """Nothing to free."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         self.calls.append((list(requests), sampling))
@@ -54,7 +68,7 @@ def problems() -> list[Problem]:
 @pytest.fixture(scope="session")
 def calculation(problems: list[Problem]) -> Problem:
     """A problem of the tool family."""
-    return next(problem for problem in problems if problem.tool == "calculator")
+    return next(problem for problem in problems if "calculator" in problem.tools)
 
 
 @pytest.fixture(scope="session")

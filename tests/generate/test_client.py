@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from thinkling.errors import UserError
+from thinkling.generate.backends import Reply
 from thinkling.generate.client import ATTEMPTS, ServedModel, read_answer, read_kept
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import Reply
 
 SAMPLING = Sampling(0.5, 0.9)
 

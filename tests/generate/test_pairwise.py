@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from thinkling.data.chat_template import OURS
-from thinkling.data.conversations import render
+from thinkling.data.reading import Reading
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate import pairwise
 from thinkling.generate.pairwise import Comparison, PairwiseModel
+from thinkling.generate.pairwise_forms import resolve
+from thinkling.generate.renderer import Renderer
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
+from thinkling.puzzles.judging import FORM
 from thinkling.verify.preference import LOWEST
 
 QUESTIONS = [("write KDA", "KDA!", "DA"), ("write XY", "X!", "XYZ!"), ("write BCDEF", "BCDEF", "no line at all")]
@@ -31,15 +36,15 @@ def decoder(tokenizer: Tokenizer, limit: int = 4096) -> Decoder:
 
 @pytest.fixture(scope="module")
 def judge(tokenizer: Tokenizer) -> PairwiseModel:
-    return PairwiseModel(decoder(tokenizer), tokenizer, OURS)
+    return PairwiseModel(decoder(tokenizer), Renderer(tokenizer, OURS), FORM)
 
 
 def plain(judge: PairwiseModel, question: str, first: str, second: str) -> float:
     """Log-odds by one whole forward of the conversation that sft would train on."""
     content = f"judge {question}\n{first}\n{second}"
     messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "1"}]
-    ids, mask = render(messages, judge.tokenizer)
-    (one,), (two,) = (judge.tokenizer.encode(verdict).tolist() for verdict in "12")
+    ids, mask = judge.renderer.encode(messages)
+    (one,), (two,) = (judge.renderer.tokenizer.encode(verdict).tolist() for verdict in "12")
     at = max(i for i in range(len(ids)) if ids[i] == one and mask[i])
     with torch.no_grad():
         layout = DocumentLayout.from_lengths([[len(ids)]], len(ids))
@@ -78,7 +83,7 @@ def test_equal_comparisons_get_equal_numbers_and_nothing_gets_the_lowest(judge: 
 
 
 def test_what_does_not_fit_the_context_gets_the_lowest(tokenizer: Tokenizer) -> None:
-    judge = PairwiseModel(decoder(tokenizer, 64), tokenizer, OURS)
+    judge = PairwiseModel(decoder(tokenizer, 64), Renderer(tokenizer, OURS), FORM)
     short, long = judge.prefer([Comparison("write KDA", "KDA", "DA"), Comparison("write KDA", "KDA" * 40, "DA")])
     assert short is not LOWEST
     assert long is LOWEST
@@ -89,10 +94,24 @@ def test_a_damaged_model_is_named(tokenizer: Tokenizer) -> None:
     with torch.no_grad():
         model.output_weight.fill_(torch.nan)
     with pytest.raises(UserError, match="not finite"):
-        PairwiseModel(model, tokenizer, OURS).prefer([Comparison(*QUESTIONS[0])])
+        PairwiseModel(model, Renderer(tokenizer, OURS), FORM).prefer([Comparison(*QUESTIONS[0])])
 
 
-def test_verdicts_of_several_tokens_are_refused(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairwise.judging, "VERDICTS", ("1", "no"))
-    with pytest.raises(UserError, match="not one token each"):
-        PairwiseModel(decoder(tokenizer), tokenizer, OURS)
+def test_verdicts_of_several_tokens_are_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match="preference_form: the verdicts 1 and no are not one token each"):
+        PairwiseModel(decoder(tokenizer), Renderer(tokenizer, OURS), replace(FORM, verdicts=("1", "no")))
+
+
+def test_the_form_in_words_compares_whole_answers(tokenizer: Tokenizer) -> None:
+    judge = PairwiseModel(decoder(tokenizer), Renderer(tokenizer, OURS), resolve("words"))
+    reading = Reading.of("def f():\n    return 1\n")
+    assert judge.answer(reading) == "def f():\n    return 1"
+    asked = tokenizer.decode(judge.prompt("q?", judge.answer(reading) or "", "no"))
+    assert "<answer_1>\ndef f():\n    return 1\n</answer_1>" in asked
+    assert judge.prefer([Comparison("q?", "a", "b")])[0].score == -judge.prefer([Comparison("q?", "b", "a")])[0].score
+
+
+def test_the_puzzles_form_is_an_entry_point() -> None:
+    assert resolve("puzzles") is FORM
+    with pytest.raises(UserError, match="unknown preference form 'poems'; known are words, puzzles"):
+        resolve("poems")

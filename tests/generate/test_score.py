@@ -9,23 +9,29 @@ import numpy as np
 import pytest
 import torch
 
+from thinkling.data.reading import Reading
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate import score as score_module
-from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.generate.engine import Completion, Engine, Request, Sampling
+from thinkling.generate.hermes import call_text
 from thinkling.generate.native import NativeEngine
 from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
-from thinkling.generate.score import prompt_ids, sample_and_score, summarise
-from thinkling.generate.tools import Form
+from thinkling.generate.score import Sampler, sample_and_score, summarise
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.puzzles.pages import document, document_answer, document_prompt
+from thinkling.puzzles.pages import document, document_prompt
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.tools import call_text
 from thinkling.verify.registry import verify
 from thinkling.verify.verdict import Outcome, Verdict
 
+from .conftest import Form, renderer_of
+
 SAMPLING = Sampling(0.8, 0.95)
+
+
+def sampler(engine: Engine, form: Form, tokenizer: Tokenizer, max_new_tokens: int = 200) -> Sampler:
+    return Sampler(engine, renderer_of(form, tokenizer), SAMPLING, max_new_tokens)
 
 
 class Solver:
@@ -37,12 +43,17 @@ class Solver:
         self, problems: Sequence[Problem], tokenizer: Tokenizer, form: Form, solve: Callable[[Problem, int], str]
     ) -> None:
         self.tokenizer, self.form, self.solve = tokenizer, form, solve
-        self.prompts = {tuple(prompt_ids(problem, tokenizer, form)): problem for problem in problems}
+        self.prompts = {
+            tuple(renderer_of(form, tokenizer).prompt_of(problem).tolist()): problem for problem in problems
+        }
         self.samples: dict[int, tuple[Problem, int]] = {}
         self.asked = 0
 
     def update_weights(self, version: int) -> None:
         self.version = version
+
+    def release(self) -> None:
+        """Nothing to free."""
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         return [self._one(request, sampling) for request in requests]
@@ -70,10 +81,10 @@ def worked(problem: Problem, form: Form) -> str:
     if form == "document":
         page = document(problem).removeprefix(document_prompt(problem))
         return re.sub(r"\n<tool_response>.*</tool_response>\n", "", page, flags=re.DOTALL)
-    thought = f"<think>\n{problem.trace}\n</think>\n\n"
-    if problem.tool is None:
+    thought = f"<think>\n{problem.reasoning}\n</think>\n\n"
+    if problem.call is None:
         return f"{thought}{problem.answer}<|im_end|>"
-    call = call_text(problem.tool, {"expression": problem.tool_call})
+    call = call_text(problem.tools[0], problem.call)
     return f"{thought}{call}{problem.answer}<|im_end|>"
 
 
@@ -85,12 +96,12 @@ def direct(problem: Problem, form: Form, answer: str) -> str:
 @pytest.mark.parametrize("form", ["chat", "document"])
 def test_perfect_and_hopeless_models(problems: list[Problem], tokenizer: Tokenizer, form: Form) -> None:
     solver = Solver(problems, tokenizer, form, lambda problem, _: worked(problem, form))
-    rollouts = sample_and_score(solver, problems, tokenizer, form, 2, SAMPLING, 200, seed=0)
+    rollouts = sample_and_score(sampler(solver, form, tokenizer, 200), problems, 2, seed=0)
     assert [(r.problem_id, r.sample) for r in rollouts] == [(p.id, i) for p in problems for i in range(2)]
     for rollout, problem in zip(rollouts[::2], problems, strict=True):
         assert rollout.right, rollout
         assert rollout.thinks
-        assert rollout.tool_calls == (1 if problem.tool else 0)
+        assert rollout.tool_calls == len(problem.tools)
         assert rollout.n_tokens == len(tokenizer.encode(worked(problem, form), markup=True))
         assert (rollout.question, rollout.reference) == (problem.question, problem.answer)
     perfect = summarise(rollouts)
@@ -98,7 +109,7 @@ def test_perfect_and_hopeless_models(problems: list[Problem], tokenizer: Tokeniz
     assert (perfect.thinking_share, perfect.accuracy_thinking, perfect.truncated) == (1.0, 1.0, 0)
 
     solver = Solver(problems, tokenizer, form, lambda problem, _: direct(problem, form, "X" + problem.answer))
-    hopeless = summarise(sample_and_score(solver, problems, tokenizer, form, 1, SAMPLING, 200, seed=0))
+    hopeless = summarise(sample_and_score(sampler(solver, form, tokenizer, 200), problems, 1, seed=0))
     assert (hopeless.mean, hopeless.low, hopeless.high) == (0.0, 0.0, 0.0)
     assert (hopeless.thinking_share, hopeless.accuracy_thinking) == (0.0, None)
     assert hopeless.outcomes == {"right": 0, "wrong": len(problems), "unverifiable": 0, "timeout": 0, "error": 0}
@@ -119,7 +130,7 @@ def test_shares_and_families(problems: list[Problem], tokenizer: Tokenizer, form
         ][number]
 
     rollouts = sample_and_score(
-        Solver(problems, tokenizer, form, solve), problems, tokenizer, form, 4, SAMPLING, 200, seed=0
+        sampler(Solver(problems, tokenizer, form, solve), form, tokenizer, 200), problems, 4, seed=0
     )
     score = summarise(rollouts)
     assert score.mean == 0.5
@@ -155,7 +166,13 @@ def test_a_killed_scoring_resumes_with_the_same_bytes(
 
     def run(store: Path, on_progress: Callable[[int], None] = seen.append) -> list[Rollout]:
         return sample_and_score(
-            engine, problems, tokenizer, form, 3, SAMPLING, 24, seed=5, chunk=5, store=store, on_progress=on_progress
+            sampler(engine, form, tokenizer, 24),
+            problems,
+            3,
+            seed=5,
+            chunk=5,
+            store=store,
+            on_chunk=lambda found: on_progress(len(found)),
         )
 
     class Killed(Exception):
@@ -188,7 +205,7 @@ def test_a_killed_scoring_resumes_with_the_same_bytes(
 def test_samples_follow_from_seed_problem_and_number_alone(problems: list[Problem], tokenizer: Tokenizer) -> None:
     def run(part: list[Problem], k: int, chunk: int, batch: int, seed: int = 5) -> dict[tuple[str, int], list[int]]:
         engine = NativeEngine(_model(tokenizer), batch)
-        found = sample_and_score(engine, part, tokenizer, "chat", k, SAMPLING, 16, seed, chunk)
+        found = sample_and_score(sampler(engine, "chat", tokenizer, 16), part, k, seed, chunk)
         return {(r.problem_id, r.sample): r.tokens for r in found}
 
     whole = run(problems, 3, 128, 16)
@@ -206,24 +223,24 @@ def test_a_failing_verifier_withholds_the_score_and_is_asked_again(
     original = score_module.verify_many
     judged: list[str] = []
 
-    def failing(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    def failing(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
         failure = Verdict(Outcome.ERROR, "exact", "KeyError: x")
         return [
             failure if problem.id == bad else verdict
             for (problem, _), verdict in zip(samples, original(samples), strict=True)
         ]
 
-    def counting(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    def counting(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
         judged.extend(problem.id for problem, _ in samples)
         return original(samples)
 
     monkeypatch.setattr(score_module, "verify_many", failing)
-    rollouts = sample_and_score(solver, problems, tokenizer, "chat", 2, SAMPLING, 200, 0, store=tmp_path)
+    rollouts = sample_and_score(sampler(solver, "chat", tokenizer, 200), problems, 2, 0, store=tmp_path)
     with pytest.raises(UserError, match=r"verifier exact failed on 2 of .*KeyError: x; the score is withheld"):
         summarise(rollouts)
     monkeypatch.setattr(score_module, "verify_many", counting)
     asked = solver.asked
-    mended = sample_and_score(solver, problems, tokenizer, "chat", 2, SAMPLING, 200, 0, store=tmp_path)
+    mended = sample_and_score(sampler(solver, "chat", tokenizer, 200), problems, 2, 0, store=tmp_path)
     assert solver.asked == asked
     assert judged == [bad, bad]
     assert summarise(mended).mean == 1.0
@@ -244,21 +261,20 @@ def test_a_chunk_is_judged_as_one_batch(
     batches: list[int] = []
     original = score_module.verify_many
 
-    def counting(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+    def counting(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
         batches.append(len(samples))
         return original(samples)
 
     monkeypatch.setattr(score_module, "verify_many", counting)
     solver = Solver(problems, tokenizer, form, solve)
-    rollouts = sample_and_score(solver, problems, tokenizer, form, 3, SAMPLING, 200, 0, chunk=4)
+    rollouts = sample_and_score(sampler(solver, form, tokenizer, 200), problems, 3, 0, chunk=4)
     assert batches == [2 * len(problems[start : start + 4]) for start in range(0, len(problems), 4)]
     by_id = {problem.id: problem for problem in problems}
     for rollout in rollouts:
         if rollout.sample == 1:
             assert (rollout.outcome, rollout.tier) == ("wrong", "length")
             continue
-        text = rollout.text if form == "chat" else document_answer(rollout.text)
-        alone = verify(by_id[rollout.problem_id], text)
+        alone = verify(by_id[rollout.problem_id], rollout.reading)
         assert (rollout.outcome, rollout.tier, rollout.detail) == (alone.outcome, alone.tier, alone.detail)
 
 
@@ -266,14 +282,14 @@ def test_stored_chunks_of_other_problems_are_refused(
     problems: list[Problem], tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     solver = Solver(problems, tokenizer, "chat", lambda problem, _: worked(problem, "chat"))
-    found = sample_and_score(solver, problems[:4], tokenizer, "chat", 1, SAMPLING, 200, 0, store=tmp_path)
+    found = sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 1, 0, store=tmp_path)
     with pytest.raises(UserError, match=r"00000\.parquet: holds samples of other problems"):
-        sample_and_score(solver, problems[1:5], tokenizer, "chat", 1, SAMPLING, 200, 0, store=tmp_path)
+        sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[1:5], 1, 0, store=tmp_path)
     with pytest.raises(UserError, match=r"00000\.parquet: holds samples of other problems"):
-        sample_and_score(solver, problems[:4], tokenizer, "chat", 2, SAMPLING, 200, 0, store=tmp_path)
+        sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 2, 0, store=tmp_path)
     (tmp_path / "00000.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(UserError, match=r"00000\.parquet: not readable as Parquet"):
-        sample_and_score(solver, problems[:4], tokenizer, "chat", 1, SAMPLING, 200, 0, store=tmp_path)
+        sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 1, 0, store=tmp_path)
     with pytest.raises(ValueError, match="same number of each"):
         summarise([*found, replace(found[0], sample=1)])
 

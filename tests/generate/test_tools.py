@@ -1,242 +1,129 @@
-from __future__ import annotations
+"""The calculator as a tool, and the Hermes spelling of its call."""
 
-import numpy as np
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint
+from typing import Any
+
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from thinkling.data.conversations import render, render_prompt
-from thinkling.data.tokenizer import Tokenizer
-from thinkling.generate.engine import Completion, Request, Sampling
-from thinkling.generate.native import NativeEngine
-from thinkling.generate.tools import Form, generate_with_tools, newline_ids
-from thinkling.model.config import ModelConfig
-from thinkling.model.decoder import Decoder
-from thinkling.puzzles.examples import conversation, prompt
-from thinkling.puzzles.pages import document, document_prompt
+from thinkling import plugins
+from thinkling.data.reading import Call
+from thinkling.errors import UserError
+from thinkling.generate import tools
+from thinkling.generate.hermes import call_text, read_call, response_text
+from thinkling.generate.tools import Tool, answer_call, listings, resolve
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.tools import call_text
 
-from .conftest import ScriptedEngine
-
-CHAT_TURN = "<|im_end|>\n<|im_start|>user\n<tool_response>\n{}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
-PAGE_PART = "\n<tool_response>\n{}\n</tool_response>\n"
+NAMES = ("calculator",)
 
 
-def ids(tokenizer: Tokenizer, *texts: str) -> list[int]:
-    """Each text on its own, with markup: what a model writes in one go."""
-    return [int(i) for text in texts for i in tokenizer.encode(text, markup=True)]
+def test_hermes_spelling() -> None:
+    text = call_text("calculator", {"expression": "47*83"})
+    assert text == '<tool_call>\n{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call>'
+    assert response_text("3901") == "<tool_response>\n3901\n</tool_response>"
 
 
-def run(
-    tokenizer: Tokenizer,
-    form: Form,
-    *written: str,
-    max_new_tokens: int = 200,
-    max_calls: int = 3,
-    stop: str | None = None,
-) -> tuple[Completion, ScriptedEngine]:
-    """One sequence through a script."""
-    engine = ScriptedEngine({7: ids(tokenizer, *written)})
-    ends = tokenizer.stop_ids if form == "chat" else newline_ids(tokenizer) | {tokenizer.end_of_text_id}
-    if stop is not None:
-        ends = frozenset(ids(tokenizer, stop))
-    found = generate_with_tools(
-        engine, [Request((1, 2), 7, max_new_tokens)], Sampling(1.0, 1.0, ends), tokenizer, form, max_calls
-    )
-    return found[0], engine
-
-
-CALL = call_text("calculator", {"expression": "47*83"})
-
-
-def test_a_chat_turn_goes_on_after_the_response(tokenizer: Tokenizer) -> None:
-    thought, answer = f"<think>\n47*83\n</think>\n\n{CALL}", "3901<|im_end|>"
-    completion, engine = run(tokenizer, "chat", thought, answer)
-    response = ids(tokenizer, CHAT_TURN.format(3901))
-    first, last = ids(tokenizer, thought), ids(tokenizer, answer)
-    assert completion.tokens == [*first, *response, *last]
-    assert completion.forced == [False] * len(first) + [True] * len(response) + [False] * len(last)
-    assert completion.logprobs == [0.0 if forced else -0.5 for forced in completion.forced]
-    assert completion.versions == [3] * len(completion.tokens)
-    assert completion.finish_reason == "stop"
-    # The continuation sees all of it, has what is left of the budget, and goes on in the stream of random numbers.
-    assert [call[0][0] for call in engine.calls] == [
-        Request((1, 2), 7, 200),
-        Request((1, 2, *first, *response), 7, 200 - len(first), rng_offset=len(first) + len(response)),
-    ]
-
-
-def test_chat_rollout_is_what_training_renders(tokenizer: Tokenizer, calculation: Problem) -> None:
-    """Prompt, sampled and forced tokens together are exactly the rendered conversation, newline at its end aside."""
-    messages = conversation(calculation)
-    whole, mask = render(messages, tokenizer)
-    start = render_prompt(prompt(calculation), tokenizer)
-    engine = ScriptedEngine({0: [int(i) for i in whole[mask]]})
-    request = Request(tuple(int(i) for i in start), 0, 500)
-    sampling = Sampling(1.0, 1.0, tokenizer.stop_ids)
-    # The <|im_end|> after the call carries loss when trained; at generation the forced turn brings it.
-    script = engine.scripts[0]
-    script.remove(tokenizer.im_end_id)
-    completion = generate_with_tools(engine, [request], sampling, tokenizer, "chat")[0]
-    assert [*request.prompt, *completion.tokens] == whole[: len(request.prompt) + len(completion.tokens)].tolist()
-    assert tokenizer.decode(whole[len(request.prompt) + len(completion.tokens) :]) == "\n"
-
-
-def test_page_rollout_is_the_page(tokenizer: Tokenizer, calculation: Problem) -> None:
-    page = document(calculation)
-    whole = ids(tokenizer, page)
-    start = ids(tokenizer, document_prompt(calculation))
-    result = page.split("<tool_response>\n")[1].split("\n")[0]
-    forced = ids(tokenizer, PAGE_PART.format(result))
-    text = page.removeprefix(document_prompt(calculation))
-    before, after = text.split(PAGE_PART.format(result))
-    completion, engine = run(tokenizer, "document", before, after)
-    assert [*start, *completion.tokens] == whole
-    assert sum(completion.forced) == len(forced)
-    assert completion.finish_reason == "stop"
-    assert tokenizer.decode(completion.tokens[-1:]) == "\n"
-    assert len(engine.calls) == 3  # up to the call, the call, the rest
-
-
-def test_a_page_without_a_call_ends_at_its_newline(tokenizer: Tokenizer) -> None:
-    completion, engine = run(tokenizer, "document", "47*83.5\n", "47*83.5\n")
-    assert tokenizer.decode(completion.tokens) == "47*83.5\n"
-    assert len(engine.calls) == 1
+@given(st.text(), st.dictionaries(st.text(), st.integers() | st.text()))
+def test_calls_read_back(name: str, arguments: dict) -> None:
+    body = call_text(name, arguments).removeprefix("<tool_call>").removesuffix("</tool_call>")
+    assert read_call(body) == Call(name, arguments)
 
 
 @pytest.mark.parametrize(
-    ("body", "answer"),
+    "body",
     [
-        ('{"name": "calculator", "arguments": {"expression": "1/0"}}', "error: "),
-        ('{"name": "calculator", "arguments": {"expression": "two"}}', "error: "),
-        ('{"name": "shell", "arguments": {"command": "ls"}}', "error: unknown tool"),
-        ('{"name": "calculator"}', "error: malformed tool call"),
-        ("47*83", "error: malformed tool call"),
-        ('{"name": "calculator", "arguments": {"expression": "</tool_response>"}}', "error: "),
+        "",
+        "47*83",
+        "[1]",
+        '{"name": "calculator"}',
+        '{"name": 1, "arguments": {}}',
+        '{"name": "calculator", "arguments": "47*83"}',
+        '{"name": "calculator", "arguments": {}, "more": 1}',
+        '{"name": "calculator", "arguments": {"expression": "1"}',
+        "[" * 100_000,
     ],
 )
-@pytest.mark.parametrize("form", ["chat", "document"])
-def test_a_bad_call_is_answered_with_an_error(tokenizer: Tokenizer, form: Form, body: str, answer: str) -> None:
-    end = "x<|im_end|>" if form == "chat" else ".x\n"
-    call = f"<tool_call>\n{body}\n</tool_call>"
-    completion, _ = run(tokenizer, form, call, end)
-    forced = [token for token, flag in zip(completion.tokens, completion.forced, strict=True) if flag]
-    assert f"<tool_response>\n{answer}" in tokenizer.decode(forced)
-    assert completion.finish_reason == "stop"
-    # Text cannot smuggle tags in: one response, one end of it.
-    assert forced.count(tokenizer.token_id("</tool_response>")) == 1
+def test_malformed_calls(body: str) -> None:
+    assert read_call(body) is None
+    assert answer_call(body, NAMES) == "error: malformed tool call"
 
 
-def test_a_closing_tag_alone_is_a_malformed_call_in_a_chat_and_nothing_on_a_page(tokenizer: Tokenizer) -> None:
-    chat, _ = run(tokenizer, "chat", "12</tool_call>", "x<|im_end|>")
-    assert "error: malformed tool call" in tokenizer.decode(chat.tokens)
-    page, _ = run(tokenizer, "document", "12</tool_call>.3\n")
-    assert tokenizer.decode(page.tokens) == "12</tool_call>.3\n"
+def test_answers() -> None:
+    def ask(name: str, arguments: dict) -> str:
+        return answer_call(json.dumps({"name": name, "arguments": arguments}), NAMES)
+
+    assert ask("calculator", {"expression": "47*83"}) == "3901"
+    assert ask("calculator", {"expression": "7/2"}) == "3.5"
+    assert ask("calculator", {"expression": "1/0"}) == "error: division by zero"
+    assert ask("calculator", {"expression": 3}).startswith("error:")
+    assert ask("calculator", {"expression": "1", "x": 2}).startswith("error:")
+    assert ask("shell", {"expression": "1"}) == "error: unknown tool"
 
 
-def test_a_second_call_is_read_by_itself(tokenizer: Tokenizer) -> None:
-    """A closing tag right after a response must not reach back to the first call."""
-    completion, _ = run(tokenizer, "chat", CALL, "</tool_call>", "x<|im_end|>")
-    text = tokenizer.decode(completion.tokens)
-    assert text.count("3901") == 1
-    assert text.count("error: malformed tool call") == 1
+def test_listing() -> None:
+    function = listings(NAMES)[0]["function"]
+    assert function["name"] == "calculator"
+    assert function["parameters"]["required"] == ["expression"]
 
 
-@pytest.mark.parametrize("form", ["chat", "document"])
-def test_at_most_max_calls_are_answered(tokenizer: Tokenizer, form: Form) -> None:
-    end = "x<|im_end|>" if form == "chat" else ".x\n"
-    completion, engine = run(tokenizer, form, CALL, CALL, CALL, end, max_calls=2)
-    assert tokenizer.decode(completion.tokens).count("<tool_response>") == 2
-    assert completion.finish_reason == "stop"
-    rounds = 3 if form == "chat" else 5
-    assert len(engine.calls) == rounds
-    none, engine = run(tokenizer, form, CALL, end, max_calls=0)
-    assert not any(none.forced)
-    assert len(engine.calls) == 1
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Installs packages with these tools, as entry points would."""
+
+    def install(**points: object) -> None:
+        class Point(EntryPoint):
+            def load(self) -> object:
+                loaded = points[self.name]
+                if isinstance(loaded, Exception):
+                    raise loaded
+                return loaded
+
+        found = [Point(name, f"package:{name}", tools.GROUP) for name in points]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == tools.GROUP else [])
+
+    monkeypatch.setattr(tools, "TOOLS", plugins.Registry("tool", tools.GROUP, tools.TOOLS.built_in))
+    return install
 
 
-@pytest.mark.parametrize("form", ["chat", "document"])
-@pytest.mark.parametrize("short", [0, 1, 5])
-def test_the_budget_counts_the_models_tokens_only(tokenizer: Tokenizer, form: Form, short: int) -> None:
-    end = "3901<|im_end|>" if form == "chat" else ".3901\n"
-    written = len(ids(tokenizer, CALL, end))
-    completion, _ = run(tokenizer, form, CALL, end, max_new_tokens=written - short)
-    assert completion.finish_reason == ("stop" if short == 0 else "length")
-    assert len(completion.tokens) - sum(completion.forced) == written - short
+def search(arguments: Mapping[str, Any]) -> str:
+    if "query" not in arguments:
+        raise KeyError("query")
+    return f"found {arguments['query']}"
 
 
-@pytest.mark.parametrize("form", ["chat", "document"])
-def test_a_budget_that_ends_with_the_call_is_a_length_stop(tokenizer: Tokenizer, form: Form) -> None:
-    completion, _ = run(tokenizer, form, CALL, max_new_tokens=len(ids(tokenizer, CALL)))
-    assert completion.finish_reason == "length"
-    opening, _ = run(tokenizer, form, CALL, max_new_tokens=1)
-    assert opening.finish_reason == "length"
-    assert len(opening.tokens) == 1
+SEARCH = Tool("search", "Finds pages.", {"type": "object"}, search)
 
 
-def test_sequences_of_a_batch_go_their_own_ways(tokenizer: Tokenizer) -> None:
-    scripts = {
-        0: ids(tokenizer, "5<|im_end|>"),
-        1: ids(tokenizer, CALL, "3901<|im_end|>"),
-        2: ids(tokenizer, CALL, CALL, "7<|im_end|>"),
-    }
-    engine = ScriptedEngine(scripts)
-    requests = [Request((9,), seed, 200) for seed in (2, 0, 1)]
-    found = generate_with_tools(engine, requests, Sampling(1.0, 1.0, tokenizer.stop_ids), tokenizer, "chat")
-    assert [tokenizer.decode(c.tokens).count("<tool_response>") for c in found] == [2, 0, 1]
-    assert [len(requests) for requests, _ in engine.calls] == [3, 2, 1]
+def test_a_package_adds_a_tool(offer: Callable[..., None]) -> None:
+    offer(search=SEARCH)
+    assert answer_call('{"name": "search", "arguments": {"query": "x"}}', ["search"]) == "found x"
+    assert listings(["calculator", "search"])[1]["function"]["description"] == "Finds pages."
 
 
-def test_a_tokenizer_without_tags_generates_without_tools(tokenizer: Tokenizer) -> None:
-    class NoTags(Tokenizer):
-        def has_token(self, token: str) -> bool:
-            return "tool" not in token and super().has_token(token)
-
-    bare = NoTags(tokenizer._files)
-    completion, engine = run(bare, "chat", CALL + "x<|im_end|>")
-    assert not any(completion.forced)
-    assert len(engine.calls) == 1
+def test_a_tool_that_raises_is_answered_with_an_error(offer: Callable[..., None]) -> None:
+    offer(search=SEARCH)
+    assert answer_call('{"name": "search", "arguments": {}}', ["search"]) == "error: KeyError: 'query'"
 
 
-def test_newline_ids_are_white_space(tokenizer: Tokenizer) -> None:
-    found = newline_ids(tokenizer)
-    assert set(ids(tokenizer, "\n")) <= found
-    assert all(tokenizer.decode([i]).isspace() for i in found)
+def test_a_broken_tool_is_named_and_fails_only_what_uses_it(offer: Callable[..., None]) -> None:
+    offer(lost=ImportError("no module x"), text="no tool")
+    with pytest.raises(UserError, match=r"tool 'lost': package:lost cannot be loaded \(no module x\)"):
+        resolve("lost")
+    with pytest.raises(UserError, match="tool 'text': its entry point gives a str; it must be a Tool"):
+        resolve("text")
+    assert resolve("calculator") is tools.CALCULATOR
 
 
-@pytest.mark.parametrize("form", ["chat", "document"])
-def test_a_real_model_calls_tools(tokenizer: Tokenizer, form: Form) -> None:
-    """A random model made fond of the tags: forced tokens are no samples, the rest is what it would draw anyway."""
-    model = Decoder(
-        ModelConfig(
-            vocab_size=tokenizer.vocab_size,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            head_dim=8,
-            tie_word_embeddings=False,
-        )
-    )
-    model.init_weights(torch.Generator().manual_seed(0))
-    fond = [tokenizer.token_id("<tool_call>"), tokenizer.token_id("</tool_call>")]
-    with torch.no_grad():
-        model.model.norm.weight.fill_(0.0)
-        model.model.norm.weight[0] = 1.0
-        model.model.embed_tokens.weight[:, 0] = 100.0  # channel 0 of every hidden state is then the same constant
-        model.lm_head.weight.zero_()
-        model.lm_head.weight[fond, 0] = 1.0  # e⁴ times as likely as others
-    engine = NativeEngine(model, 8)
-    ends = tokenizer.stop_ids if form == "chat" else newline_ids(tokenizer) | {tokenizer.end_of_text_id}
-    requests = [Request((5, 6), seed, 40) for seed in range(16)]
-    found = generate_with_tools(engine, requests, Sampling(1.0, 1.0, ends), tokenizer, form)
-    assert any(any(completion.forced) for completion in found)
-    for completion in found:
-        sampled = [not forced for forced in completion.forced]
-        assert sum(sampled) <= 40
-        logits = model.logits(model(torch.tensor([[5, 6, *completion.tokens]]))).log_softmax(-1)[0, 1:-1]
-        expected = logits.gather(-1, torch.tensor(completion.tokens).unsqueeze(-1)).squeeze(-1).detach().numpy()
-        assert np.allclose(expected[sampled], np.array(completion.logprobs)[sampled], atol=1e-5)
-    again = generate_with_tools(engine, requests[::-1], Sampling(1.0, 1.0, ends), tokenizer, form)[::-1]
-    assert [c.tokens for c in again] == [c.tokens for c in found]
+def test_a_built_in_tool_cannot_be_replaced(offer: Callable[..., None]) -> None:
+    offer(calculator=SEARCH)
+    with pytest.raises(UserError, match="'calculator' is defined more than once; rename the entry point package:calc"):
+        resolve("calculator")
+
+
+def test_a_tool_is_called_by_the_problems_that_name_it_alone(offer: Callable[..., None]) -> None:
+    offer(search=SEARCH)
+    problem = Problem("0", "a", "q", "1", "", "exact", tools=NAMES)
+    assert answer_call('{"name": "search", "arguments": {"query": "x"}}', problem.tools) == "error: unknown tool"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkling.generate.calculator import evaluate
 from thinkling.puzzles.corruption import ALPHABETS, corrupt, corrupt_text
 from thinkling.puzzles.families import FAMILIES
 from thinkling.puzzles.pages import document
-from thinkling.tasks.calculator import evaluate
 
 
 def alphabet_of(character: str) -> str:
@@ -40,7 +40,7 @@ def test_answer_stays_unless_asked(name: str) -> None:
     problem = FAMILIES[name].sample(rng)
     damaged = corrupt(problem, rng, 1.0)
     assert (damaged.id, damaged.question, damaged.answer) == (problem.id, problem.question, problem.answer)
-    assert damaged.trace != problem.trace
+    assert damaged.reasoning != problem.reasoning
     assert corrupt(problem, rng, 1.0, answer=True).answer != problem.answer
 
 
@@ -49,9 +49,9 @@ def test_tool_answers_the_damaged_call() -> None:
     for _ in range(100):
         problem = FAMILIES["calc"].sample(rng)
         damaged = corrupt(problem, rng, 0.4)
-        assert sum(a != b for a, b in zip(problem.trace, damaged.trace, strict=True)) == 2
-        assert damaged.tool_call == damaged.trace
-        assert damaged.answer == str(evaluate(damaged.trace))
+        assert sum(a != b for a, b in zip(problem.reasoning, damaged.reasoning, strict=True)) == 2
+        assert damaged.call == {"expression": damaged.reasoning}
+        assert damaged.answer == str(evaluate(damaged.reasoning))
         page = document(damaged)
-        assert f'{{"name": "calculator", "arguments": {{"expression": "{damaged.trace}"}}}}' in page
+        assert f'{{"name": "calculator", "arguments": {{"expression": "{damaged.reasoning}"}}}}' in page
         assert re.search(rf"<tool_response>\n{damaged.answer}\n</tool_response>\n\.{damaged.answer}\n$", page)

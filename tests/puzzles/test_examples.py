@@ -7,7 +7,9 @@ from thinkling.puzzles.problemset import generate
 from thinkling.tasks.problem import Problem
 
 SUM = Problem("0", "sum", "sum A1B+5", "6", "B+5=6", "exact")
-CALC = Problem("1", "calc", "calc 47*83", "3901", "47*83", "calculator", "calculator", "47*83")
+CALC = Problem(
+    "1", "calc", "calc 47*83", "3901", "47*83", "calculator", ("calculator",), False, {"expression": "47*83"}
+)
 
 
 def test_forms() -> None:

@@ -37,9 +37,9 @@ def check_chain(problem: Problem) -> None:
     assert all(0 <= step <= 99 for step in steps)
     assert problem.answer == str(steps[-1])
     operands = re.sub(r"^A\d", "", problem.question.split(" ")[1])
-    rebuilt = re.sub(r"=\d+", "", problem.trace)
+    rebuilt = re.sub(r"=\d+", "", problem.reasoning)
     assert rebuilt == operands
-    assert [int(v) for v in re.findall(r"=(\d+)", problem.trace)] == steps
+    assert [int(v) for v in re.findall(r"=(\d+)", problem.reasoning)] == steps
     assert problem.difficulty == {"operands": len(steps) + 1}
 
 
@@ -47,14 +47,14 @@ def check_sort(problem: Problem) -> None:
     symbols = problem.question.split(" ")[1]
     assert problem.answer == "".join(sorted(symbols))
     assert len(set(symbols)) == len(symbols) == problem.difficulty["length"]
-    assert problem.trace.replace("<", "") == problem.answer
+    assert problem.reasoning.replace("<", "") == problem.answer
 
 
 def check_reverse(problem: Problem) -> None:
     symbols = problem.question.split(" ")[1]
     assert problem.answer == symbols[::-1]
     assert len(set(symbols)) == len(symbols) == problem.difficulty["length"]
-    pairs = re.findall(r"(\d)([A-Z])", problem.trace)
+    pairs = re.findall(r"(\d)([A-Z])", problem.reasoning)
     assert [(int(i), letter) for i, letter in pairs] == list(enumerate(problem.answer, start=1))
 
 
@@ -65,8 +65,10 @@ def check_calc(problem: Problem) -> None:
     value = {ast.Add: left + right, ast.Sub: left - right, ast.Mult: left * right}[type(tree.op)]
     assert value >= 0
     assert problem.answer == str(value)
-    assert problem.trace == problem.tool_call == expression
-    assert problem.tool == problem.verifier == "calculator"
+    assert problem.reasoning == expression
+    assert problem.call == {"expression": expression}
+    assert (problem.tools, problem.announce_tools) == (("calculator",), False)
+    assert problem.verifier == "calculator"
 
 
 CHECKS: dict[str, Callable[[Problem], None]] = {
@@ -87,8 +89,8 @@ def test_problems_are_right(name: str, seed: int) -> None:
     word, symbols = problem.question.split(" ")
     assert word == name == problem.family
     assert SYMBOLS.fullmatch(symbols)
-    assert SYMBOLS.fullmatch(problem.trace)
-    assert not re.search(r"[^A-Z0-9]{2}", f"{symbols}:{problem.trace}.{problem.answer}")
+    assert SYMBOLS.fullmatch(problem.reasoning)
+    assert not re.search(r"[^A-Z0-9]{2}", f"{symbols}:{problem.reasoning}.{problem.answer}")
     assert problem.id == problem_id(name, problem.question)
     CHECKS[name](problem)
 
@@ -103,7 +105,7 @@ def test_stated_forms() -> None:
     for _ in range(10_000):
         problem = FAMILIES["sum"].sample(rng, {"min_operands": 2, "max_operands": 2})
         if problem.question == "sum A5B+7":
-            assert (problem.trace, problem.answer) == ("B+7=12", "12")
+            assert (problem.reasoning, problem.answer) == ("B+7=12", "12")
             return
     pytest.fail("sum A5B+7 never came")
 
@@ -120,7 +122,7 @@ def test_knobs_bound_the_size(name: str) -> None:
 def test_calc_digits() -> None:
     rng = random.Random(1)
     for _ in range(50):
-        assert re.fullmatch(r"\d{3}[-+*]\d{3}", FAMILIES["calc"].sample(rng, {"digits": 3}).tool_call or "")
+        assert re.fullmatch(r"\d{3}[-+*]\d{3}", FAMILIES["calc"].sample(rng, {"digits": 3}).reasoning)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkling.data.reading import Reading
 from thinkling.puzzles.families import FAMILIES
 from thinkling.puzzles.pages import document, document_answer, document_prompt, pages
 from thinkling.puzzles.problemset import generate
@@ -14,7 +15,9 @@ from thinkling.verify.registry import verify
 from thinkling.verify.verdict import Outcome
 
 SUM = Problem("0", "sum", "sum A1B+5C+9D-8", "7", "B+5=6C+9=15D-8=7", "exact")
-CALC = Problem("1", "calc", "calc 47*83", "3901", "47*83", "calculator", "calculator", "47*83")
+CALC = Problem(
+    "1", "calc", "calc 47*83", "3901", "47*83", "calculator", ("calculator",), False, {"expression": "47*83"}
+)
 
 
 def test_stated_forms() -> None:
@@ -33,7 +36,7 @@ def test_the_pages_answer_is_verified_right(name: str, seed: int) -> None:
     problem = FAMILIES[name].sample(random.Random(seed))
     completion = document(problem).removeprefix(document_prompt(problem))
     assert document_answer(completion) == problem.answer
-    assert verify(problem, document_answer(completion)).outcome is Outcome.RIGHT
+    assert verify(problem, Reading.of(document_answer(completion))).outcome is Outcome.RIGHT
     assert document_answer(completion + "sum A1") == problem.answer
     assert document_answer(completion.removesuffix("\n") + "<|endoftext|>") == problem.answer
 
@@ -49,7 +52,7 @@ def test_the_page_of_a_program_ends_with_its_code(seed: int) -> None:
 @pytest.mark.parametrize("completion", ["", "B+5=6", "\n.7", "47*83<tool_call>\n{}\n</tool_call>\n", "5.\n"])
 def test_no_answer(completion: str) -> None:
     assert document_answer(completion) == ""
-    assert verify(SUM, document_answer(completion)).outcome is Outcome.WRONG
+    assert verify(SUM, Reading.of(document_answer(completion))).outcome is Outcome.WRONG
 
 
 def test_shares_and_independence_of_neighbours() -> None:

@@ -50,7 +50,7 @@ def test_question_working_code_and_tests_belong_together(seed: int) -> None:
     assert all(evaluate(steps, argument) == value for argument, value in cases(problem))
     types = [takes, *(step.operation.gives for step in steps)]
     assert all(step.operation.takes == kind for step, kind in zip(steps, types, strict=False))
-    assert (problem.trace, problem.answer) == (write_types(types[1:]), write_code(steps, types))
+    assert (problem.reasoning, problem.answer) == (write_types(types[1:]), write_code(steps, types))
     assert len(ast.parse(problem.answer).body) == 1
     assert not set(problem.answer) & set(".\n")  # a page ends at the newline, and its answer follows the last full stop
 
@@ -115,7 +115,7 @@ def test_damaged_code_follows_from_the_damaged_working() -> None:
     changed = 0
     for problem in generate({"program": {}}, "train", 200, seed=0):
         damaged = corrupt(problem, rng, 0.5)
-        types = re.findall("|".join(TYPES), damaged.trace)
+        types = re.findall("|".join(TYPES), damaged.reasoning)
         takes, steps = read_steps(problem.question)
         # What the code says of each step, constants as they stand there, is what the damaged types make of it.
         digits = "".join(re.findall(r"\d", re.sub(r"\[::-1\]|\[1:\]", "", damaged.answer)))

@@ -20,19 +20,19 @@ seeds = st.integers(0, 10**6)
 def test_checklist_is_read_back_and_needs_no_answer(problem) -> None:
     items = roles.items_of(problem)
     assert roles.read_checklist("".join(items)) == items
-    assert len(items) == len(roles.steps_of(problem.family, problem.trace)) + 1
+    assert len(items) == len(roles.steps_of(problem.family, problem.reasoning)) + 1
 
 
 @given(problems, seeds)
 def test_critique_finds_each_flaw(problem, seed: int) -> None:
     items = roles.items_of(problem)
     working, answer = roles.flawed(problem, random.Random(seed))
-    steps = roles.steps_of(problem.family, problem.trace)
+    steps = roles.steps_of(problem.family, problem.reasoning)
     flawless = answer == problem.answer and set(steps) <= set(roles.steps_of(problem.family, working))
     verdict = roles.read_critique(roles.critique_of(problem, working, answer), items)
     assert verdict is not None
     assert all(verdict) == flawless
-    assert all(roles.read_critique(roles.critique_of(problem, problem.trace, problem.answer), items) or [False])
+    assert all(roles.read_critique(roles.critique_of(problem, problem.reasoning, problem.answer), items) or [False])
 
 
 @given(problems, seeds)
@@ -50,11 +50,11 @@ def test_training_replies_are_in_form(problem, seed: int, role: roles.Role) -> N
     elif role == "evaluate":
         assert roles.read_critique(reply, roles.items_of(problem)) is not None
     elif role == "revise":
-        assert roles.read_line(reply) == (problem.trace, problem.answer)
+        assert roles.read_line(reply) == (problem.reasoning, problem.answer)
     else:
         found = roles.read_chain(reply)
         assert found is not None
-        assert found[1:] == (problem.trace, problem.answer)
+        assert found[1:] == (problem.reasoning, problem.answer)
 
 
 @given(TEXT)

@@ -59,7 +59,7 @@ def test_damage_never_betters(seed: int, rate: float) -> None:
     rng = random.Random(seed)
     problem = WRITE.sample(rng)
     assert grade(problem.question, damage(problem, rng, rate)[1]).mean <= 1
-    assert damage(problem, rng, 0.0) == (problem.trace, problem.answer)
+    assert damage(problem, rng, 0.0) == (problem.reasoning, problem.answer)
     worst = damage(problem, rng, 1.0)[1]
     assert not worst.endswith("!")
     assert len(worst) >= len(problem.answer)

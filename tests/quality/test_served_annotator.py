@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from thinkling.errors import UserError
+from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.client import ServedModel
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import Messages, Reply
 from thinkling.quality.annotator import Example
 from thinkling.quality.config import GradingConfig
 from thinkling.quality.served_annotator import ServedAnnotator, parse_grades, prompt_for

@@ -117,7 +117,7 @@ def hostile(tmp_path: Path) -> Path:
     store = run / "evaluate.partial" / "rollouts" / "set"
     store.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rollouts), store / "00000.parquet")
-    score = {"task_set": HOSTILE, "form": HOSTILE, "k": 2, "n": 3, "mean": 0.5, "low": 0.25, "high": 0.75}
+    score = {"task_set": HOSTILE, "renderer": HOSTILE, "k": 2, "n": 3, "mean": 0.5, "low": 0.25, "high": 0.75}
     write_json(run / "evaluate.partial" / "scores.json", [{**score, "per_family": {HOSTILE: 0.5}}])
     asked = {"kind": "evaluate", "inputs": {"model": HOSTILE}}
     evaluate = make(run, "evaluate", "scores", asked, {"model": pretrain}, **{HOSTILE: {"problems": 3, "samples": 6}})

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
 from thinkling.verify.exact import verify
 from thinkling.verify.verdict import Outcome
@@ -12,22 +13,27 @@ PROBLEM = Problem("0", "sort", "sort 312", "123", "1<2<3", "exact")
 
 
 @pytest.mark.parametrize(
-    ("completion", "outcome"),
+    ("answer", "outcome"),
     [
-        ("<think>\n1<2<3\n</think>\n\n123<|im_end|>", Outcome.RIGHT),
+        ("123", Outcome.RIGHT),
         (" 123\n", Outcome.RIGHT),
-        ("<think>\n123\n</think>\n\n132", Outcome.WRONG),
-        ("<think>\n123", Outcome.WRONG),
+        ("132", Outcome.WRONG),
         ("", Outcome.WRONG),
         ("1 23", Outcome.WRONG),
         ("0123", Outcome.WRONG),
     ],
 )
-def test_outcomes(completion: str, outcome: Outcome) -> None:
-    verdict = verify(PROBLEM, completion)
+def test_outcomes(answer: str, outcome: Outcome) -> None:
+    verdict = verify(PROBLEM, Reading.of(answer))
     assert (verdict.outcome, verdict.tier) == (outcome, "exact")
 
 
 def test_white_space_of_the_reference_is_normalised_too() -> None:
     problem = dataclasses.replace(PROBLEM, answer=" two\n words ")
-    assert verify(problem, "two  words").outcome is Outcome.RIGHT
+    assert verify(problem, Reading.of("two  words")).outcome is Outcome.RIGHT
+
+
+def test_reasoning_is_no_answer() -> None:
+    assert verify(PROBLEM, Reading("123", None)).outcome is Outcome.WRONG
+    assert verify(PROBLEM, Reading("123", "132")).outcome is Outcome.WRONG
+    assert verify(PROBLEM, Reading("132", "123")).outcome is Outcome.RIGHT

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.exactness.verifier import read_pairs
+from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
 from thinkling.verify import registry
 from thinkling.verify.maths import MathsVerifier, reference_answer
@@ -48,7 +49,6 @@ def pool() -> Iterator[CountingPool]:
         ("B", "\\boxed{(B) 12}", "right", "rules"),
         ("B", "\\boxed{(A) 12}", "wrong", "rules"),
         ("18", "no idea\nat all", "wrong", "extract"),
-        ("18", "<think>\n\\boxed{18}", "wrong", "extract"),
         ("18", "", "wrong", "extract"),
         ("18", "\\boxed{\\text{correct}}", "wrong", "rules"),
         (r"\sqrt{8}", r"\boxed{2\sqrt{2}}", "right", "math-verify"),
@@ -64,16 +64,16 @@ def pool() -> Iterator[CountingPool]:
     ],
 )
 def test_tiers(pool: CountingPool, reference: str, completion: str, outcome: str, tier: str) -> None:
-    verdict = MathsVerifier(pool=pool)(problem(reference), completion)
+    verdict = MathsVerifier(pool=pool)(problem(reference), Reading.of(completion))
     assert (verdict.outcome, verdict.tier) == (outcome, tier)
 
 
 def test_the_task_itself_is_no_answer(pool: CountingPool) -> None:
     verify = MathsVerifier(pool=pool)
     asked = problem("15(3x+2)", "Factor $45x + 30$.")
-    assert verify(asked, "\\boxed{45x+30}").outcome is Outcome.WRONG
-    assert verify(asked, "\\boxed{15(2 + 3x)}").outcome is Outcome.RIGHT
-    assert verify(problem("15(3x+2)"), "\\boxed{45x+30}").outcome is Outcome.RIGHT
+    assert verify(asked, Reading.of("\\boxed{45x+30}")).outcome is Outcome.WRONG
+    assert verify(asked, Reading.of("\\boxed{15(2 + 3x)}")).outcome is Outcome.RIGHT
+    assert verify(problem("15(3x+2)"), Reading.of("\\boxed{45x+30}")).outcome is Outcome.RIGHT
 
 
 def test_order_is_kept_and_nothing_is_asked_twice() -> None:
@@ -88,14 +88,16 @@ def test_order_is_kept_and_nothing_is_asked_twice() -> None:
     ]
     outcomes = ["right", "wrong", "right", "wrong", "unverifiable"]
     for _ in range(2):
-        assert [verdict.outcome for verdict in verify.verify_many(samples)] == outcomes
+        assert [
+            verdict.outcome for verdict in verify.verify_many([(p, Reading.of(text)) for p, text in samples])
+        ] == outcomes
     pool.close()
     assert Counter(request.answer for request in pool.asked) == {r"2\sqrt{2}": 1, r"2 \sqrt{2}": 1, "3": 1}
 
 
 def test_no_pool_is_an_error_and_is_not_remembered(pool: CountingPool) -> None:
     verify = MathsVerifier(pool=NoPool())
-    sample = (problem(r"\sqrt{8}"), r"\boxed{2\sqrt{3}}")
+    sample = (problem(r"\sqrt{8}"), Reading.of(r"\boxed{2\sqrt{3}}"))
     assert verify(*sample) == Verdict(Outcome.ERROR, "pool", r"2\sqrt{3}: no server")
     verify._pool = pool
     assert verify(*sample).outcome is Outcome.WRONG
@@ -103,8 +105,8 @@ def test_no_pool_is_an_error_and_is_not_remembered(pool: CountingPool) -> None:
 
 def test_last_number() -> None:
     reply = "There are 9 eggs at $2,\nso she has 18 in all"
-    assert MathsVerifier(last_number=True)(problem("18"), reply).outcome is Outcome.RIGHT
-    assert MathsVerifier()(problem("18"), reply) == Verdict(Outcome.WRONG, "extract", "no readable answer")
+    assert MathsVerifier(last_number=True)(problem("18"), Reading.of(reply)).outcome is Outcome.RIGHT
+    assert MathsVerifier()(problem("18"), Reading.of(reply)) == Verdict(Outcome.WRONG, "extract", "no readable answer")
 
 
 def test_reference_answer() -> None:
@@ -114,18 +116,23 @@ def test_reference_answer() -> None:
 
 
 def test_by_name() -> None:
-    assert registry.verify(problem("18"), "\\boxed{18}").outcome is Outcome.RIGHT
+    assert registry.verify(problem("18"), Reading.of("\\boxed{18}")).outcome is Outcome.RIGHT
     exact = Problem("0", "sort", "sort 312", "123", "", "exact")
     mixed = [(problem("18"), "\\boxed{18}"), (exact, "132"), (problem("18"), "\\boxed{81}"), (exact, "123")]
-    assert [verdict.outcome for verdict in registry.verify_many(mixed)] == ["right", "wrong", "wrong", "right"]
+    assert [verdict.outcome for verdict in registry.verify_many([(p, Reading.of(text)) for p, text in mixed])] == [
+        "right",
+        "wrong",
+        "wrong",
+        "right",
+    ]
 
 
 def test_a_batch_that_fails_is_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(samples: object) -> list[Verdict]:
         raise RuntimeError("no good")
 
-    monkeypatch.setattr(registry.BUILT_IN["maths"], "verify_many", broken)
-    verdicts = registry.verify_many([(problem("18"), "\\boxed{18}")] * 2)
+    monkeypatch.setattr(registry.resolve("maths"), "verify_many", broken)
+    verdicts = registry.verify_many([(problem("18"), Reading.of("\\boxed{18}"))] * 2)
     assert verdicts == [Verdict(Outcome.ERROR, "maths", "RuntimeError: no good")] * 2
 
 
@@ -136,7 +143,7 @@ def test_request_is_the_cache_key() -> None:
 
 def judge(pairs: list, pool: Pool) -> Counter:
     verdicts = MathsVerifier(pool=pool).verify_many(
-        [(problem(pair.reference, pair.question), pair.completion) for pair in pairs]
+        [(problem(pair.reference, pair.question), pair.reading) for pair in pairs]
     )
     return Counter((pair.label, str(verdict.outcome)) for pair, verdict in zip(pairs, verdicts, strict=True))
 

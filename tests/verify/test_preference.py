@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkling.data.reading import Reading
 from thinkling.puzzles.problemset import generate
 from thinkling.verify.preference import LOWEST, Preference, grade, is_graded, win
 from thinkling.verify.registry import verify
@@ -41,13 +42,13 @@ def test_nothing_is_below_the_lowest(first: float, second: float) -> None:
 
 def test_the_rule_grades_what_is_readable_and_whole() -> None:
     (problem,) = generate({"write": {}}, "train", 1, 0)
-    reply = f"<think>\n{problem.trace}\n</think>\n\n{problem.answer}<|im_end|>"
+    reply = Reading(problem.reasoning, problem.answer)
     assert is_graded(problem)
     assert grade(problem, reply, truncated=False) == 1
     assert grade(problem, reply, truncated=True) == 0
-    assert grade(problem, "<think>\nA<", truncated=False) == 0
+    assert grade(problem, Reading("A<", None), truncated=False) == 0
     assert verify(problem, reply).outcome is Outcome.RIGHT
-    assert verify(problem, "A").outcome is Outcome.WRONG
+    assert verify(problem, Reading.of("A")).outcome is Outcome.WRONG
     assert not is_graded(generate({"sort": {}}, "train", 1, 0)[0])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from thinkling.data.reading import Reading
 from thinkling.puzzles.corruption import corrupt
 from thinkling.puzzles.problemset import generate
 from thinkling.sandbox.limits import Limits
@@ -41,7 +42,6 @@ def verifier() -> Iterator[ProgramVerifier]:
     ("completion", "outcome", "tier", "detail"),
     [
         (RIGHT, Outcome.RIGHT, "tests", "3 tests passed"),
-        (f"<think>\nTwice.\n</think>\n\n{RIGHT}<|im_end|>", Outcome.RIGHT, "tests", "3 tests passed"),
         (f"First\n```python\n1/0\n```\nor\n```python\n{RIGHT}\n```\nDone.", Outcome.RIGHT, "tests", "3 tests passed"),
         ("def f(x): return 4", Outcome.WRONG, "tests", "1 of 3 tests passed"),
         ("def f(x): return x + 2", Outcome.WRONG, "tests", "1 of 3 tests passed, TypeError"),
@@ -50,23 +50,22 @@ def verifier() -> Iterator[ProgramVerifier]:
         ("print('3 tests passed')", Outcome.WRONG, "tests", "0 of 3 tests passed, NameError"),
         ("while True: pass", Outcome.WRONG, "limits", "timeout: more than 2 s of processor time"),
         (f"{RIGHT}\nimport os\nos.fork()", Outcome.WRONG, "tests", "0 of 3 tests passed, PermissionError"),
-        ("<think>\nso", Outcome.WRONG, "extract", "no readable program"),
         ("", Outcome.WRONG, "extract", "no readable program"),
     ],
 )  # fmt: skip
 def test_verdicts(verifier: ProgramVerifier, completion: str, outcome: Outcome, tier: str, detail: str) -> None:
-    verdict = verifier(DOUBLE, completion)
+    verdict = verifier(DOUBLE, Reading.of(completion))
     assert (verdict.outcome, verdict.tier, verdict.detail) == (outcome, tier, detail)
 
 
 def test_a_program_that_knows_the_public_tests_alone_is_wrong(verifier: ProgramVerifier) -> None:
-    assert verifier(dataclasses.replace(DOUBLE, hidden_tests=()), "f = {2: 4}.get").outcome is Outcome.RIGHT
-    assert verifier(DOUBLE, "f = {2: 4}.get").outcome is Outcome.WRONG
+    assert verifier(dataclasses.replace(DOUBLE, hidden_tests=()), Reading.of("f = {2: 4}.get")).outcome is Outcome.RIGHT
+    assert verifier(DOUBLE, Reading.of("f = {2: 4}.get")).outcome is Outcome.WRONG
 
 
 def test_without_readable_tests_nothing_is_decided(verifier: ProgramVerifier) -> None:
     for tests, detail in (((), "the problem has no tests"), (("assert f(",), "'assert f(': SyntaxError")):
-        verdict = verifier(dataclasses.replace(DOUBLE, tests=tests, hidden_tests=()), RIGHT)
+        verdict = verifier(dataclasses.replace(DOUBLE, tests=tests, hidden_tests=()), Reading.of(RIGHT))
         assert (verdict.outcome, verdict.tier) == (Outcome.UNVERIFIABLE, "tests")
         assert verdict.detail.startswith(detail)
 
@@ -86,11 +85,11 @@ def test_many_come_back_in_order_and_equal_programs_run_once(
         (DOUBLE, RIGHT),
         (DOUBLE, ""),
     ]
-    verdicts = verifier.verify_many(samples)
+    verdicts = verifier.verify_many([(problem, Reading.of(text)) for problem, text in samples])
     expected = ["right", "wrong", "wrong", "right", "right", "wrong"]
     assert [v.outcome.value for v in verdicts] == expected
     assert asked == [4]
-    assert verdicts == [verifier(*sample) for sample in samples]
+    assert verdicts == [verifier(problem, Reading.of(text)) for problem, text in samples]
 
 
 def test_no_sandbox_is_an_error_and_never_a_score(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +97,7 @@ def test_no_sandbox_is_an_error_and_never_a_score(monkeypatch: pytest.MonkeyPatc
         raise SandboxUnavailable("sandbox: this kernel has no Landlock")
 
     monkeypatch.setattr(program, "Sandbox", missing)
-    verdicts = ProgramVerifier().verify_many([(DOUBLE, RIGHT), (DOUBLE, "no")])
+    verdicts = ProgramVerifier().verify_many([(DOUBLE, Reading.of(RIGHT)), (DOUBLE, Reading.of("no"))])
     assert [(v.outcome, v.tier) for v in verdicts] == [(Outcome.ERROR, "sandbox")] * 2
     assert verdicts[0].detail == "sandbox: this kernel has no Landlock"
 
@@ -106,9 +105,9 @@ def test_no_sandbox_is_an_error_and_never_a_score(monkeypatch: pytest.MonkeyPatc
 def test_a_run_that_the_sandbox_could_not_make_is_an_error(
     verifier: ProgramVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verifier(DOUBLE, RIGHT)  # its tests are read
+    verifier(DOUBLE, Reading.of(RIGHT))  # its tests are read
     monkeypatch.setattr(Sandbox, "run_many", lambda self, jobs: [unavailable("killed", len(job.steps)) for job in jobs])
-    verdict = verifier(DOUBLE, RIGHT)
+    verdict = verifier(DOUBLE, Reading.of(RIGHT))
     assert (verdict.outcome, verdict.tier, verdict.detail) == (Outcome.ERROR, "sandbox", "killed")
 
 
@@ -119,12 +118,13 @@ def test_the_registry_knows_it() -> None:
 def test_the_generator_and_python_agree(verifier: ProgramVerifier) -> None:
     """Expected values come from puzzles/programs.py alone; here the described programs really run."""
     problems = generate({"program": {"min_steps": 1, "max_steps": 5}}, "train", 60, seed=1)
-    verdicts = verifier.verify_many([(p, f"<think>\n{p.trace}\n</think>\n\n{p.answer}<|im_end|>") for p in problems])
+    verdicts = verifier.verify_many([(p, Reading(p.reasoning, p.answer)) for p in problems])
     assert {v.outcome for v in verdicts} == {Outcome.RIGHT}
     rng = random.Random(0)
     damaged = [corrupt(p, rng, 1.0) for p in problems]
     outcomes = [
-        v.outcome for v in verifier.verify_many([(p, d.answer) for p, d in zip(problems, damaged, strict=True)])
+        v.outcome
+        for v in verifier.verify_many([(p, Reading.of(d.answer)) for p, d in zip(problems, damaged, strict=True)])
     ]
     assert outcomes.count(Outcome.WRONG) > 40
     assert set(outcomes) <= {Outcome.RIGHT, Outcome.WRONG}
@@ -136,11 +136,14 @@ def test_reference_solutions_of_mbpp_pass(verifier: ProgramVerifier) -> None:
     path = Path(os.environ["THINKLING_DATA"]) / "mbpp" / "mbpp.jsonl"
     problems = random.Random(0).sample(read_mbpp([path]), 40)
     assert all(problem.tests and problem.answer for problem in problems)
-    verdicts = verifier.verify_many([(problem, f"```python\n{problem.answer}\n```") for problem in problems])
+    verdicts = verifier.verify_many(
+        [(problem, Reading.of(f"```python\n{problem.answer}\n```")) for problem in problems]
+    )
     assert {v.outcome for v in verdicts} == {Outcome.RIGHT}
 
 
 def test_read_program() -> None:
-    assert read_program("```\na\n```") == "a\n"
-    assert read_program("a = '''\n```'''\nb") == "a = '''\n```'''\nb"
-    assert json.loads(read_program("<think></think>\n\n[1,\n 2]<|im_end|>")) == [1, 2]
+    assert read_program(Reading.of("```\na\n```")) == "a\n"
+    assert read_program(Reading.of("a = '''\n```'''\nb")) == "a = '''\n```'''\nb"
+    assert json.loads(read_program(Reading.of("[1,\n 2]")) or "") == [1, 2]
+    assert read_program(Reading("a", None)) is None

@@ -1,4 +1,4 @@
-"""Conversations: messages in the Hugging Face chat form, as token ids with a loss mask, and as Parquet.
+"""Conversations: messages in the Hugging Face chat form, checked, and as Parquet.
 
 A message holds `role` (system, user, assistant, tool) and `content`, plain text; an assistant's may hold
 `reasoning_content` and `tool_calls` (`[{"type": "function", "function": {"name", "arguments"}}]`). The template writes
@@ -8,18 +8,16 @@ the tags; text in the fields never becomes one (see chat_template).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thinkling.data.chat_template import OURS, ChatTemplate, Encoder, Message, encode_chat, encode_prompt
+from thinkling.data.chat_template import Message
 from thinkling.errors import UserError
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -44,40 +42,6 @@ class Conversation:
     messages: Sequence[Message]
     source: str
     problem_id: str | None = None
-
-
-def render(
-    messages: Sequence[Message],
-    tokenizer: Encoder,
-    tools: Sequence[Message] | None = None,
-    template: ChatTemplate = OURS,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids, int32 (T,), and loss mask, bool (T,): true on what the assistant writes, `<|im_end|>` included.
-
-    Raises UserError for messages out of form, and naming the template where it fails."""
-    return encode_chat(template, checked(messages), tokenizer, tools)
-
-
-def render_prompt(
-    messages: Sequence[Message],
-    tokenizer: Encoder,
-    tools: Sequence[Message] | None = None,
-    template: ChatTemplate = OURS,
-) -> np.ndarray:
-    """Token ids, int32 (T,), up to where the assistant's next turn starts: with our template they end in
-    `<|im_start|>assistant\\n`, and within a round they are a prefix of what `render` gives."""
-    return encode_prompt(template, checked(messages), tokenizer, tools)
-
-
-def render_tool_turn(results: Sequence[str], tokenizer: Encoder) -> np.ndarray:
-    """Token ids, int32 (T,), that follow a sampled `</tool_call>` in our template: the end of the assistant's turn,
-    a user turn with the tools' responses, and the start of the next assistant turn."""
-    prompt = [{"role": "user", "content": ""}]
-    before = encode_prompt(OURS, prompt, tokenizer)
-    call = {"role": "assistant", "content": ""}
-    turns = [*prompt, call, *({"role": "tool", "content": result} for result in results)]
-    opening = tokenizer.encode("<think>\n\n</think>\n\n", markup=True)
-    return encode_prompt(OURS, turns, tokenizer)[len(before) + len(opening) :]
 
 
 def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -122,50 +86,6 @@ def _checked_call(call: Any, where: str) -> dict[str, Any]:
 def tool_call(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """An entry of `tool_calls` in the Hugging Face form."""
     return {"type": "function", "function": {"name": name, "arguments": dict(arguments)}}
-
-
-_CALL = re.compile(r"\n?<tool_call>\n(.*?)\n</tool_call>", re.DOTALL)
-
-
-def parse_assistant(text: str) -> tuple[str, str, list[dict[str, Any]]]:
-    """Thought, answer and tool calls of an assistant's turn as the model wrote it: what `render` wrote, read back.
-
-    The thought ends at the last `</think>`; one that never ends leaves no answer. A `<tool_call>` that is not a JSON
-    object of exactly `name` (string) and `arguments` (object) is no call, and stays in the answer as it is.
-    """
-    text = text.removesuffix("\n").removesuffix("<|im_end|>")
-    thought, closed, answer = text.rpartition("</think>")
-    if closed:
-        thought = thought.removeprefix("<think>").removeprefix("\n").removesuffix("\n")
-        answer = answer.removeprefix("\n").removeprefix("\n")
-    elif text.startswith("<think>"):
-        return text.removeprefix("<think>").removeprefix("\n"), "", []
-    calls: list[dict[str, Any]] = []
-
-    def take(match: re.Match[str]) -> str:
-        call = _read_call(match.group(1))
-        if call is None:
-            return match.group()
-        calls.append(call)
-        return ""
-
-    return thought, _CALL.sub(take, answer), calls
-
-
-def _read_call(body: str) -> dict[str, Any] | None:
-    try:
-        call = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
-        return None
-    if not isinstance(call["name"], str) or not isinstance(call["arguments"], dict):
-        return None
-    return tool_call(call["name"], call["arguments"])
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation], rows_per_group: int = 1024) -> int:

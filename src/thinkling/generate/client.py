@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from thinkling.errors import UserError
+from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import Messages, Reply
 
 ATTEMPTS = 4
 _FINAL = frozenset({400, 401, 403, 404, 405, 410, 413, 422})

@@ -85,5 +85,9 @@ class Engine(Protocol):
         ...
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion a request, in the order of the requests."""
+        """One completion per request, in the order of the requests."""
+        ...
+
+    def release(self) -> None:
+        """Frees what only generation needs, such as caches; the next `generate` allocates it again."""
         ...

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from thinkling.data.chat_template import ChatTemplate, load_chat_template
-from thinkling.data.conversations import render, render_prompt
-from thinkling.data.tokenizer import Tokenizer
+from thinkling.data.reading import Reading
 from thinkling.errors import UserError
+from thinkling.generate.loaded import LoadedModel
+from thinkling.generate.pairwise_forms import PairwiseForm
+from thinkling.generate.renderer import Renderer
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import load_pretrained
-from thinkling.puzzles import judging
 from thinkling.verify.preference import LOWEST, Preference
 
 _BATCH_TOKENS = 8192
@@ -32,7 +30,7 @@ _BATCH_TOKENS = 8192
 
 @dataclass(frozen=True)
 class Comparison:
-    """Answers of one line each to a question. `answer` None: nothing that could be compared."""
+    """Two answers to a question. `answer` None: nothing that could be compared."""
 
     question: str
     answer: str | None
@@ -40,18 +38,21 @@ class Comparison:
 
 
 class PairwiseModel:
-    """A model that was taught the form of `puzzles/judging.py`, in chat form and without a thought."""
+    """A model that answers which of two answers is better, in `form`, without reasoning."""
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    def __init__(self, model: Decoder, renderer: Renderer, form: PairwiseForm) -> None:
         """UserError where the two verdicts are not one token each in the model's chat form."""
-        self.model, self.tokenizer, self.template = model, tokenizer, template
-        self.opening, self.verdicts = _verdict_tokens(tokenizer, template)
+        self.model, self.renderer, self.form = model, renderer, form
+        self.opening, self.verdicts = _verdict_tokens(renderer, form)
 
     @classmethod
-    def load(cls, directory: Path, device: torch.device) -> PairwiseModel:
-        """From a Hugging Face directory, with its own tokenizer and chat template."""
-        model = load_pretrained(directory).to(device)
-        return cls(model, Tokenizer.load(directory), load_chat_template(directory))
+    def of(cls, loaded: LoadedModel, form: PairwiseForm) -> PairwiseModel:
+        """A model directory in that role."""
+        return cls(loaded.decoder, loaded.renderer, form)
+
+    def answer(self, reading: Reading) -> str | None:
+        """What is compared of a completion, in one line if the form asks for that; None: nothing readable."""
+        return reading.line if self.form.one_line else reading.answer
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
         """Both orders of each comparison; equal ones are asked once and get the same numbers.
@@ -78,9 +79,9 @@ class PairwiseModel:
         return [preference(c) for c in comparisons]
 
     def prompt(self, question: str, first: str, second: str) -> tuple[int, ...]:
-        """Token ids up to where the verdict stands."""
-        turn = {"role": "user", "content": judging.question(question, first, second)}
-        return (*render_prompt([turn], self.tokenizer, template=self.template).tolist(), *self.opening)
+        """Token ids up to where the verdict comes."""
+        turn = {"role": "user", "content": self.form.question(question, first, second)}
+        return (*self.renderer.prompt([turn]).tolist(), *self.opening)
 
     @torch.inference_mode()
     def log_odds(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
@@ -113,17 +114,19 @@ def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator
         yield batch
 
 
-def _verdict_tokens(tokenizer: Tokenizer, template: ChatTemplate) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """What stands between the prompt and the verdict (an empty thought, with our template), and the two verdicts."""
+def _verdict_tokens(renderer: Renderer, form: PairwiseForm) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """What comes between the prompt and the verdict (empty reasoning, with our template), and the two verdicts."""
     user = {"role": "user", "content": "judge"}
-    prompt = render_prompt([user], tokenizer, template=template).tolist()
+    prompt = renderer.prompt([user]).tolist()
     answered = [
-        render([user, {"role": "assistant", "content": verdict}], tokenizer, template=template)[0].tolist()
-        for verdict in judging.VERDICTS
+        renderer.encode([user, {"role": "assistant", "content": verdict}])[0].tolist() for verdict in form.verdicts
     ]
     places = [i for i, (a, b) in enumerate(zip(*answered, strict=False)) if a != b]
     if len(answered[0]) != len(answered[1]) or len(places) != 1 or answered[0][: len(prompt)] != prompt:
-        verdicts = " and ".join(judging.VERDICTS)
-        raise UserError(f"judge: the verdicts {verdicts} are not one token each in the model's chat form")
+        verdicts = " and ".join(form.verdicts)
+        raise UserError(
+            f"preference_form: the verdicts {verdicts} are not one token each in the preference model's chat form; "
+            "choose another form or another model"
+        )
     (at,) = places
     return tuple(answered[0][len(prompt) : at]), (answered[0][at], answered[1][at])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 
+from thinkling.data.reading import Reading
 from thinkling.data.tables import read_table, write_table
+from thinkling.generate.engine import FinishReason
 from thinkling.verify.verdict import Outcome
 
 SCHEMA = pa.schema(
@@ -36,7 +38,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sample: what was asked, what came, and the verdict. Columns of rollouts Parquet, in this order."""
+    """One sample: what was asked, what came, and the verdict. All but `read` are columns of rollouts Parquet."""
 
     problem_id: str
     family: str
@@ -51,8 +53,8 @@ class Rollout:
     tier: str
     detail: str
     thinks: bool
-    """Whether anything stands in the thought, or on a page before the answer's full stop."""
-    finish_reason: str
+    """Whether it reasons before it answers."""
+    finish_reason: FinishReason
     prompt: list[int]
     tokens: list[int]
     logprobs: list[float]
@@ -60,6 +62,20 @@ class Rollout:
     versions: list[int]
     forced: list[bool]
     """Tokens that a tool wrote."""
+    read: Reading | None = field(default=None, compare=False, repr=False)
+    """What the renderer read in the tokens; None on rollouts from a file, until a renderer reads them again."""
+
+    @property
+    def reading(self) -> Reading:
+        """`read`, where it is there. Raises ValueError where it is not."""
+        if self.read is None:
+            raise ValueError(f"sample {self.sample} of problem {self.problem_id} comes from a file and was not read")
+        return self.read
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it was cut off by max_new_tokens."""
+        return self.finish_reason == "length"
 
     @property
     def right(self) -> bool:
@@ -79,7 +95,7 @@ class Rollout:
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
     """Writes the file whole or not at all; the same rollouts give the same bytes."""
-    write_table(path, map(asdict, rollouts), SCHEMA)
+    write_table(path, ({name: getattr(r, name) for name in SCHEMA.names} for r in rollouts), SCHEMA)
 
 
 def read_rollouts(path: Path) -> list[Rollout]:

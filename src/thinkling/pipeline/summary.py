@@ -88,14 +88,14 @@ def score_table(entries: list[dict[str, Any]]) -> Table:
     """Scores as a table with a bar: `█` up to the mean, `─` over the interval."""
     k = ", ".join(sorted({f"{'mean grade' if e.get('measure') == 'grade' else 'avg'}@{e['k']}" for e in entries}))
     table = Table(title=f"scores ({k}; 95% bootstrap interval over problems)", title_justify="left")
-    for column in ("checkpoint", "task set", "form", "mean", "interval", "thinks", "right if it thinks", "0 … 1"):
+    for column in ("checkpoint", "task set", "asked by", "mean", "interval", "thinks", "right if it thinks", "0 … 1"):
         table.add_column(column, no_wrap=True)
     for e in entries:
         thinking = e.get("accuracy_thinking")
         table.add_row(
             e["checkpoint"],
             e["task_set"],
-            e["form"],
+            e["renderer"],
             f"{e['mean']:.3f}",
             f"{e['low']:.3f}–{e['high']:.3f}",
             f"{e['thinking_share']:.0%}",

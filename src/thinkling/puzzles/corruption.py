@@ -7,9 +7,9 @@ import random
 from string import ascii_uppercase, digits
 
 from thinkling.data.symbols import replace_symbols
+from thinkling.generate.tools import resolve
 from thinkling.puzzles.families import FAMILIES
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.tools import TOOLS
 
 ALPHABETS = (digits, ascii_uppercase, "+-*")
 """A symbol is replaced by another one of its own alphabet; all other characters are structure and stay."""
@@ -21,23 +21,23 @@ def corrupt_text(text: str, rng: random.Random, share: float) -> str:
 
 
 def corrupt(problem: Problem, rng: random.Random, share: float, answer: bool = False) -> Problem:
-    """The problem with `share` of the symbols of its trace replaced; id and question stay.
+    """The problem with `share` of the symbols of its reasoning replaced; id and question stay.
 
     Without a tool the answer stays right, unless `answer` is true: then its symbols are replaced at the same rate.
-    With a tool the trace is what the tool is asked, so the damaged expression is called, and the answer is the tool's
-    true result for it: it is wrong, but never contradicts the response beside it (`answer` damages it on top).
+    With a tool the reasoning is what the tool is asked, so the damaged expression is called, and the answer is the
+    tool's true result for it: it is wrong, but never contradicts the response beside it (`answer` damages it on top).
     A family with a `damage` of its own is damaged by that, answer included: a program follows its damaged working.
     The outcome is training text only: never verify against it.
     """
     damage = FAMILIES[problem.family].damage if problem.family in FAMILIES else None
     if damage is not None:
-        trace, result = damage(problem, rng, share)
-        return dataclasses.replace(problem, trace=trace, answer=result)
-    trace = corrupt_text(problem.trace, rng, share)
+        reasoning, result = damage(problem, rng, share)
+        return dataclasses.replace(problem, reasoning=reasoning, answer=result)
+    reasoning = corrupt_text(problem.reasoning, rng, share)
+    call = {"expression": reasoning} if problem.tools else None
     result = problem.answer
-    if problem.tool is not None:
-        result = TOOLS[problem.tool].run({"expression": trace})
+    if call is not None:
+        result = resolve(problem.tools[0]).run(call)
     if answer:
         result = corrupt_text(result, rng, share)
-    call = None if problem.tool is None else trace
-    return dataclasses.replace(problem, trace=trace, answer=result, tool_call=call)
+    return dataclasses.replace(problem, reasoning=reasoning, answer=result, call=call)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from thinkling.generate.tools import resolve
 from thinkling.puzzles.corruption import corrupt
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.tools import TOOLS
 
 Message = dict[str, Any]
 
@@ -24,14 +24,14 @@ def conversation(problem: Problem, with_trace: bool = True) -> list[Message]:
     answer: Message = {"role": "assistant", "content": problem.answer}
     if not with_trace:
         return [*prompt(problem), answer]
-    if problem.tool is None:
-        return [*prompt(problem), {**answer, "reasoning_content": problem.trace}]
-    arguments = {"expression": problem.tool_call}
-    call = {"type": "function", "function": {"name": problem.tool, "arguments": arguments}}
+    if problem.call is None:
+        return [*prompt(problem), {**answer, "reasoning_content": problem.reasoning}]
+    tool, arguments = problem.tools[0], dict(problem.call)
+    call = {"type": "function", "function": {"name": tool, "arguments": arguments}}
     return [
         *prompt(problem),
-        {"role": "assistant", "content": "", "reasoning_content": problem.trace, "tool_calls": [call]},
-        {"role": "tool", "content": TOOLS[problem.tool].run(arguments)},
+        {"role": "assistant", "content": "", "reasoning_content": problem.reasoning, "tool_calls": [call]},
+        {"role": "tool", "content": resolve(tool).run(arguments)},
         answer,
     ]
 

@@ -80,7 +80,13 @@ def _draw_calc(rng: random.Random, knobs: Knobs) -> Draft:
         a, b = b, a
     value = a + b if operator == "+" else a - b if operator == "-" else a * b
     expression = f"{a}{operator}{b}"
-    return Draft(expression, expression, str(value), {"digits": knobs["digits"], "operator": operator}, expression)
+    return Draft(
+        expression,
+        expression,
+        str(value),
+        {"digits": knobs["digits"], "operator": operator},
+        {"expression": expression},
+    )
 
 
 _OPERANDS = {"min_operands": Knob(2, 2, 10), "max_operands": Knob(6, 2, 10)}

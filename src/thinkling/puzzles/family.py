@@ -27,10 +27,10 @@ class Draft:
     in the question."""
 
     symbols: str
-    trace: str
+    reasoning: str
     answer: str
     difficulty: Mapping[str, int | str]
-    tool_call: str | None = None
+    call: Mapping[str, str] | None = None
     tests: tuple[str, ...] = ()
     hidden_tests: tuple[str, ...] = ()
 
@@ -82,10 +82,11 @@ class Family:
             family=self.name,
             question=question,
             answer=draft.answer,
-            trace=draft.trace,
+            reasoning=draft.reasoning,
             verifier=self.verifier,
-            tool=self.tool,
-            tool_call=draft.tool_call,
+            tools=(self.tool,) if self.tool else (),
+            announce_tools=False,  # a model of 0.3M parameters cannot read a schema: the family word announces it
+            call=draft.call,
             difficulty=draft.difficulty,
             tests=draft.tests,
             hidden_tests=draft.hidden_tests,

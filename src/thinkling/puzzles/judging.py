@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from string import ascii_uppercase, digits
 
+from thinkling.generate.pairwise_forms import PairwiseForm
 from thinkling.puzzles import writing
 from thinkling.puzzles.family import Draft, Family, Knobs
 from thinkling.tasks.problem import Problem, split
@@ -74,3 +75,5 @@ def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]
 
 
 JUDGE = Family("judge", writing.KNOBS, draw, damage=damage)
+FORM = PairwiseForm(question, VERDICTS, one_line=True)
+"""How rl asks a model that learned this family: `preference_form: puzzles`."""

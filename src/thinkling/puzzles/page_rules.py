@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from thinkling.data.reading import Reading
 from thinkling.puzzles.pages import document, document_answer
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify
@@ -45,7 +46,7 @@ def check_page(problem: Problem, text: str) -> PageCheck:
         wanted, found = document(problem)[start:], text[start:]
         reasoning = sum(a == b for a, b in zip(wanted, found, strict=False)) / max(len(wanted), len(found), 1)
     if problem.verifier in _CHEAP:
-        right = bool(answer) and verify(problem, answer).outcome is Outcome.RIGHT
+        right = bool(answer) and verify(problem, Reading.of(answer)).outcome is Outcome.RIGHT
     else:
         right = rest.endswith(f"{'=' if reasoning is None else '.'}{problem.answer}\n")
     return PageCheck(bool(answer), right, reasoning)

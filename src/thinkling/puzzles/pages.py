@@ -10,10 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
+from thinkling.generate.hermes import call_text, response_text
+from thinkling.generate.tools import resolve
 from thinkling.puzzles.corruption import corrupt
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
-from thinkling.tasks.tools import TOOLS, call_text, response_text
 
 
 def document(problem: Problem, with_trace: bool = True) -> str:
@@ -63,8 +64,8 @@ def pages(
 
 
 def _working(problem: Problem) -> str:
-    if problem.tool is None:
-        return problem.trace
-    arguments = {"expression": problem.tool_call}
-    result = TOOLS[problem.tool].run(arguments)
-    return f"{problem.trace}{call_text(problem.tool, arguments)}\n{response_text(result)}\n"
+    if problem.call is None:
+        return problem.reasoning
+    tool, arguments = problem.tools[0], dict(problem.call)
+    result = resolve(tool).run(arguments)
+    return f"{problem.reasoning}{call_text(tool, arguments)}\n{response_text(result)}\n"

@@ -99,7 +99,7 @@ def draw_program(rng: random.Random, knobs: Knobs) -> Draft:
             types = [takes, *(step.operation.gives for step in steps)]
             return Draft(
                 symbols=question,
-                trace=write_types(types[1:]),
+                reasoning=write_types(types[1:]),
                 answer=write_code(steps, types),
                 difficulty={"steps": len(steps), "takes": takes},
                 tests=tests[:PUBLIC_TESTS],

@@ -14,7 +14,7 @@ from thinkling.seeds import derive
 from thinkling.stages.refine.style import Chain, Solution
 
 if TYPE_CHECKING:
-    from thinkling.generate.replies import Reply
+    from thinkling.generate.backends import Reply
 
 
 class PuzzleStyle(BaseModel):

@@ -124,7 +124,7 @@ def items_of(problem: Problem) -> list[str]:
 def critique_of(problem: Problem, working: str, answer: str) -> str:
     """The true critique of a solution: for training, where the right working is known."""
     written = steps_of(problem.family, working)
-    steps = steps_of(problem.family, problem.trace)
+    steps = steps_of(problem.family, problem.reasoning)
     last = GOOD if answer == problem.answer else BAD
     marked = "".join(step + (GOOD if step in written else BAD) for step in steps)
     return f"{marked}{ANSWER}{problem.answer}{last}"
@@ -134,7 +134,7 @@ def conversation(problem: Problem, weights: Mapping[Role, float], rng: random.Ra
     """One training conversation in a role drawn by weight. Raises UserError for a family without steps."""
     role = rng.choices(list(weights), list(weights.values()))[0]
     question, items = problem.question, items_of(problem)
-    right = f"{problem.trace}{ANSWER}{problem.answer}"
+    right = f"{problem.reasoning}{ANSWER}{problem.answer}"
     if role == "checklist":
         asked, reply = checklist_prompt(question), "".join(items)
     elif role == "chain":
@@ -142,7 +142,7 @@ def conversation(problem: Problem, weights: Mapping[Role, float], rng: random.Ra
         asked, reply = chain_prompt(question, given), "".join(items[:-1]) + PLAN + right
     else:
         clean = role == "evaluate" and rng.random() < 0.4
-        working, answer = (problem.trace, problem.answer) if clean else flawed(problem, rng)
+        working, answer = (problem.reasoning, problem.answer) if clean else flawed(problem, rng)
         line, critique = f"{working}{ANSWER}{answer}", critique_of(problem, working, answer)
         if role == "evaluate":
             asked, reply = evaluate_prompt(question, line, items), critique
@@ -155,7 +155,7 @@ def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
     """Working and answer of a draft with a flaw: damaged symbols, a wrong turn that the rest follows, no working, a
     wrong answer, or steps left out."""
     flaw = rng.choices(list(_FLAWS), list(_FLAWS.values()))[0]
-    working, answer = problem.trace, problem.answer
+    working, answer = problem.reasoning, problem.answer
     if flaw == "symbols":
         share = rng.uniform(0.08, 0.3)
         return corrupt_text(working, rng, share), corrupt_text(answer, rng, share)
@@ -173,7 +173,7 @@ def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
 
 def _wrong_turn(problem: Problem, rng: random.Random) -> tuple[str, str]:
     """One step goes wrong and those after it build on that: a model's own mistake, unlike damage."""
-    steps = steps_of(problem.family, problem.trace)
+    steps = steps_of(problem.family, problem.reasoning)
     at = rng.randrange(len(steps))
     if problem.family in ("reverse", "sort"):
         letters = list(problem.answer)

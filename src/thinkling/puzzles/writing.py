@@ -58,7 +58,7 @@ def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]
     if rng.random() < rate:
         for _ in range(rng.randint(1, 3)):
             line.insert(rng.randint(1, len(line)), rng.choice(digits))
-    return problem.trace, "".join(line) + ("" if rng.random() < rate else END)
+    return problem.reasoning, "".join(line) + ("" if rng.random() < rate else END)
 
 
 def draw(rng: random.Random, knobs: Knobs) -> Draft:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 
 from thinkling.errors import UserError
+from thinkling.generate.backends import Replier
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import Replier
 from thinkling.quality.annotator import Example
 from thinkling.quality.surface import excerpt
 from thinkling.quality.tags import HIGHEST, TAGS, Grades

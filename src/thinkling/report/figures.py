@@ -163,7 +163,7 @@ def score_chart(scores: list[dict[str, Any]]) -> Markup:
             at = y + 14 + row * i + row / 2
             parts += [
                 label(0, at, clip(score["checkpoint"], 26), "t"),
-                label(0, at + 14, f"{score['form']} form", "m"),
+                label(0, at + 14, f"renderer {score['renderer']}", "m"),
                 *score_marks(score, scale, at),
                 label(right + 24, at + 4, f"{score['mean']:.3f}", "t b n"),
                 label(right + 74, at + 4, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),

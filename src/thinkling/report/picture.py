@@ -20,7 +20,7 @@ from thinkling.report.figures import clip, diamond, mixture, score_marks, thin
 from thinkling.report.read import RunView, Stage, read_run
 
 WIDTH, MARGIN = 860, 28
-FORMS = {"document": "continues a page", "chat": "answers in a chat"}
+FORMS = {"puzzle_pages": "continues a page", "chat": "answers in a chat"}
 FONT = """
 svg{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 svg .title{fill:var(--ink);font-size:18px;font-weight:600}
@@ -80,7 +80,7 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
         at = top + row * i + 10
         parts += [
             label(MARGIN, at, clip(score["checkpoint"], 24), "t b"),
-            label(MARGIN, at + 16, FORMS.get(score["form"]) or str(score["form"]), "m"),
+            label(MARGIN, at + 16, FORMS.get(score["renderer"]) or str(score["renderer"]), "m"),
             *score_marks(score, scale, at + 2),
             label(606, at + 6, f"{score['mean']:.3f}", "t b n"),
             label(656, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),

@@ -63,7 +63,7 @@ def _problem(record: Mapping[str, Any], where: str) -> Problem:
         family=FAMILY,
         question=question,
         answer=_lines(str(record.get("code") or "")),
-        trace="",
+        reasoning="",
         verifier="program",
         tests=(setup, first) if setup else (first,),
         hidden_tests=(*others, *map(_lines, further)),

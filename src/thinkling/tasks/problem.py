@@ -1,15 +1,15 @@
-"""A checkable problem: what a task yields, what a verifier reads."""
+"""A problem that can be checked: what a source yields and a verifier reads."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Split = Literal["train", "heldout"]
 HELDOUT_SHARE = 0.1
-"""Share of every family's problems that no training data may contain."""
+"""Fraction of every family's problems that no training data may contain."""
 
 
 def problem_id(family: str, question: str) -> str:
@@ -19,27 +19,31 @@ def problem_id(family: str, question: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its right answer, the working that leads there, and the name of what checks an answer.
-
-    `question` starts with the family's lower-case word; in a puzzle capitals, digits and punctuation only follow the
-    space, so that every symbol is one token. `tool_call` is the expression handed to `tool`, both None without a tool.
-    """
+    """One question, what is known of its solution, and the name of what checks an answer."""
 
     id: str
     family: str
+    """The kind of problem, by which counts and scores are broken down."""
     question: str
     answer: str
-    trace: str
+    """The reference answer, in the form that the verifier compares with."""
+    reasoning: str
+    """The reasoning that leads to the answer; empty where it is not known."""
     verifier: str
-    tool: str | None = None
-    tool_call: str | None = None
+    """Name of a verifier: built in, or an entry point of the group `thinkling.verifiers`."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools that may be called: built in, or entry points of the group `thinkling.tools`."""
+    announce_tools: bool = True
+    """Whether the prompt lists the tools with their schemas; False where the model already knows when to call them."""
+    call: Mapping[str, Any] | None = field(default=None, hash=False)
+    """Arguments of the one call in the known solution, to the first of `tools`; None where it has none."""
     difficulty: Mapping[str, int | str] = field(default_factory=dict, compare=False)
     tests: tuple[str, ...] = field(default=(), compare=False)
-    """Python statements, such as `assert f(3) == 7`, that the asker shows or may show."""
+    """Python statements, such as `assert f(3) == 7`, that the prompt shows or may show."""
     hidden_tests: tuple[str, ...] = field(default=(), compare=False)
-    """Further ones that nobody but the verifier sees."""
+    """Further tests, for the verifier alone."""
 
 
 def split(problem: Problem) -> Split:
-    """The side a problem is on, by hash of family and question: every tenth is held out, for any seed or recipe."""
+    """The split of a problem, by hash of family and question: every tenth is held out, for any seed or recipe."""
     return "heldout" if int(problem.id, 16) < HELDOUT_SHARE * 16**16 else "train"

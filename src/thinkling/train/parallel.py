@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from thinkling.errors import UserError
+from thinkling.model.device import default_device
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
@@ -79,7 +80,7 @@ def setup() -> Parallel:
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    cuda = torch.cuda.is_available()
+    cuda = default_device().type == "cuda"
     if cuda and local_rank >= torch.cuda.device_count():
         raise UserError(
             f"--nproc-per-node: process {local_rank} of this machine has no GPU, there are {torch.cuda.device_count()};"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
-from thinkling.verify.verdict import Outcome, Verdict, read_answer
+from thinkling.verify.verdict import Outcome, Verdict
 
 
-def verify(problem: Problem, completion: str) -> Verdict:
-    """Compares the completion's answer with `problem.answer`, both with white space made single spaces."""
-    answer = read_answer(completion)
+def verify(problem: Problem, reading: Reading) -> Verdict:
+    """Compares the answer with `problem.answer`, both with white space made single spaces."""
+    answer = reading.line
     if answer is None:
         return Verdict(Outcome.WRONG, "exact", "no readable answer")
     right = answer == " ".join(problem.answer.split())

@@ -17,6 +17,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
 from thinkling.verify.answers.extract import final_answer
 from thinkling.verify.answers.forms import Form, Letter
@@ -25,7 +26,7 @@ from thinkling.verify.answers.numbers import Unreadable
 from thinkling.verify.answers.reading import choice, read
 from thinkling.verify.answers.rules import Comparison
 from thinkling.verify.pool import Pool, Reply, Request, shared
-from thinkling.verify.verdict import Outcome, Verdict, read_reply
+from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORDS = 6
 """Words in a row of prose from which a reference is a text to be judged, not an answer to be compared."""
@@ -57,25 +58,24 @@ class MathsVerifier:
         self._known: OrderedDict[Request, Reply] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, problem: Problem, completion: str) -> Verdict:
-        """Judges one completion. Many at once share the pool: `verify_many`."""
-        return self.verify_many([(problem, completion)])[0]
+    def __call__(self, problem: Problem, reading: Reading) -> Verdict:
+        """Judges one answer. Many at once share the pool: `verify_many`."""
+        return self.verify_many([(problem, reading)])[0]
 
-    def verify_many(self, samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        """A verdict for each problem and what a model wrote, in order. `Problem.answer` is the reference: an answer, or
+    def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
+        """A verdict for each problem and reading, in order. `Problem.answer` is the reference: an answer, or
         a solution that ends with one; `Problem.question` decides which unit or base an answer may leave out."""
-        verdicts = [self._without_pool(problem, completion) for problem, completion in samples]
+        verdicts = [self._without_pool(problem, reading) for problem, reading in samples]
         requests = [verdict for verdict in verdicts if isinstance(verdict, Request)]
         replies = self._ask(requests)
         return [
             _verdict(verdict, replies[verdict]) if isinstance(verdict, Request) else verdict for verdict in verdicts
         ]
 
-    def _without_pool(self, problem: Problem, completion: str) -> Verdict | Request:
+    def _without_pool(self, problem: Problem, reading: Reading) -> Verdict | Request:
         """The verdict, or what has to be asked of the pool."""
         reference = reference_answer(problem.answer)
-        reply = read_reply(completion)
-        written = None if reply is None else final_answer(reply, self.last_number)
+        written = None if reading.answer is None else final_answer(reading.answer, self.last_number)
         answer = "" if written is None else plain(written)
         if answer and condensed(answer) == condensed(reference):
             return Verdict(Outcome.RIGHT, "same", answer)

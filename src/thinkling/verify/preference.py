@@ -6,11 +6,11 @@ Two sources: a stated rule grades one answer by itself; a pairwise model holds i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
-from thinkling.verify import writing
+from thinkling.verify.registry import grader
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class Preference:
 LOWEST = Preference(-math.inf, math.inf)
 """An answer that was cut off, is empty or cannot be read. Its reward is 0."""
 
-GRADERS: dict[str, Callable[[str, str], writing.Grade]] = {"writing": writing.grade}
-"""Verifiers that also grade: (question, completion) → Grade, whose mean lies in 0–1."""
-
 
 def is_graded(problem: Problem) -> bool:
-    """Whether a rule grades answers to the problem."""
-    return problem.verifier in GRADERS
+    """Whether the problem's verifier also grades answers."""
+    return grader(problem.verifier) is not None
 
 
-def grade(problem: Problem, completion: str, truncated: bool) -> float:
-    """The rule's grade of a completion in chat form, in 0–1; 0 for one that was cut off. KeyError if none grades it."""
-    return 0.0 if truncated else GRADERS[problem.verifier](problem.question, completion).mean
+def grade(problem: Problem, reading: Reading, truncated: bool) -> float:
+    """The verifier's grade of what was read, in 0–1; 0 for a completion that was cut off. ValueError: none."""
+    of = grader(problem.verifier)
+    if of is None:
+        raise ValueError(f"verifier {problem.verifier!r} does not grade")
+    return 0.0 if truncated else of(problem, reading)
 
 
 def win(mine: float, other: float) -> float:

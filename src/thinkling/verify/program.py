@@ -19,13 +19,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from thinkling.data.reading import Reading
 from thinkling.sandbox.limits import Job
 from thinkling.sandbox.outcome import Outcome as Run
 from thinkling.sandbox.outcome import SandboxUnavailable, Status
 from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.suite import Suite, UnreadableTests
 from thinkling.tasks.problem import Problem
-from thinkling.verify.verdict import Outcome, Verdict, read_reply
+from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORKERS = 16
 MOST_SUITES = 10_000
@@ -36,16 +37,15 @@ _FENCE = re.compile(
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]
-"""All tests of a problem, and the program read from a completion."""
+"""All tests of a problem, and the program read from an answer."""
 
 
-def read_program(completion: str) -> str | None:
-    """The program in what a model wrote: the last fenced block, else all of it. None where nothing is readable."""
-    reply = read_reply(completion)
-    if reply is None:
+def read_program(reading: Reading) -> str | None:
+    """The program in an answer: the last fenced block, else all of it. None where nothing is readable."""
+    if reading.answer is None:
         return None
-    blocks = _FENCE.findall(reply)
-    return blocks[-1] if blocks else reply
+    blocks = _FENCE.findall(reading.answer)
+    return blocks[-1] if blocks else reading.answer
 
 
 class ProgramVerifier:
@@ -61,13 +61,13 @@ class ProgramVerifier:
         self._suites: OrderedDict[Tests, Suite | UnreadableTests] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, problem: Problem, completion: str) -> Verdict:
-        """Judges one completion. Many at once share the sandbox's workers: `verify_many`."""
-        return self.verify_many([(problem, completion)])[0]
+    def __call__(self, problem: Problem, reading: Reading) -> Verdict:
+        """Judges one answer. Many at once share the sandbox's workers: `verify_many`."""
+        return self.verify_many([(problem, reading)])[0]
 
-    def verify_many(self, samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        """A verdict for each problem and completion, in order. Equal programs of a batch run once."""
-        keys = [((*problem.tests, *problem.hidden_tests), read_program(completion)) for problem, completion in samples]
+    def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
+        """A verdict for each problem and reading, in order. Equal programs of a batch run once."""
+        keys = [((*problem.tests, *problem.hidden_tests), read_program(reading)) for problem, reading in samples]
         try:
             verdicts = self._judge(list(dict.fromkeys(keys)))
         except SandboxUnavailable as error:

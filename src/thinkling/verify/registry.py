@@ -1,41 +1,46 @@
-"""Resolves the verifier that a problem names: built in, or an entry point of the group `thinkling.verifiers`."""
+"""Resolves the verifier that a problem names: built in, or an entry point of the group `thinkling.verifiers`.
+
+A verifier is a callable (problem, reading) → Verdict. It may have a method `verify_many` that judges several at once,
+an attribute `needs_sandbox`, true where it runs what a model wrote, and a method `grade(problem, reading) → float`, in
+0–1.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from importlib.metadata import entry_points
 
-from thinkling.errors import UserError
+from thinkling.data.reading import Reading
+from thinkling.plugins import Registry
 from thinkling.tasks.problem import Problem
-from thinkling.verify import calculator, exact, maths, program, writing
 from thinkling.verify.verdict import Outcome, Verdict
 
-Verifier = Callable[[Problem, str], Verdict]
+Verifier = Callable[[Problem, Reading], Verdict]
 GROUP = "thinkling.verifiers"
-BUILT_IN: dict[str, Verifier] = {
-    "exact": exact.verify,
-    "calculator": calculator.verify,
-    "maths": maths.verify,
-    "maths-last-number": maths.verify_by_last_number,
-    "program": program.verify,
-    "writing": writing.verify,
-}
+VERIFIERS = Registry(
+    "verifier",
+    GROUP,
+    {
+        "exact": "thinkling.verify.exact:verify",
+        "maths": "thinkling.verify.maths:verify",
+        "maths-last-number": "thinkling.verify.maths:verify_by_last_number",
+        "program": "thinkling.verify.program:verify",
+    },
+)
 
 
-def verify(problem: Problem, completion: str) -> Verdict:
-    """Judges a completion in chat form: what the model wrote, tool turns included, or a bare answer.
+def verify(problem: Problem, reading: Reading) -> Verdict:
+    """Judges what was read in a completion, or a bare answer (`Reading.of`).
 
     A verifier that raises gives an `error` verdict, which withholds the score. UserError: unknown verifier."""
     verifier = resolve(problem.verifier)
     try:
-        return verifier(problem, completion)
+        return verifier(problem, reading)
     except Exception as error:  # a verifier may be the user's own code, and one sample must not end a run
         return Verdict(Outcome.ERROR, problem.verifier, f"{type(error).__name__}: {error}")
 
 
-def verify_many(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-    """`verify` for each problem and completion, in order. A verifier with a method `verify_many` (same arguments) is
+def verify_many(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
+    """`verify` for each problem and reading, in order. A verifier with a method `verify_many` (same arguments) is
     given all its samples at once: "maths" then works on several, and a slow one keeps no other waiting."""
     verdicts: dict[int, Verdict] = {}
     for name in dict.fromkeys(problem.verifier for problem, _ in samples):
@@ -52,24 +57,16 @@ def verify_many(samples: Sequence[tuple[Problem, str]]) -> list[Verdict]:
     return [verdicts[index] for index in range(len(samples))]
 
 
+def resolve(name: str) -> Verifier:
+    """The verifier of that name. Raises UserError as `Registry.resolve`."""
+    return VERIFIERS.resolve(name)
+
+
 def needs_sandbox(name: str) -> bool:
-    """Whether the verifier of that name runs what a model wrote. Raises UserError for an unknown one."""
+    """Whether the verifier of that name runs what a model wrote. Raises UserError for an unknown verifier."""
     return bool(getattr(resolve(name), "needs_sandbox", False))
 
 
-@lru_cache(maxsize=64)
-def resolve(name: str) -> Verifier:
-    """The verifier of that name. Raises UserError where there is none, or where an entry point takes a name twice."""
-    found = entry_points(group=GROUP)
-    added = [point for point in found if point.name == name]
-    if len(added) + (name in BUILT_IN) > 1:
-        raise UserError(f"verifier {name!r} is defined more than once; rename the entry point {added[0].value}")
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    if not added:
-        known = ", ".join([*BUILT_IN, *sorted({point.name for point in found})])
-        raise UserError(f"unknown verifier {name!r}; there are {known}; add one by an entry point of group {GROUP}")
-    try:
-        return added[0].load()
-    except Exception as error:  # an installed package of the user's may fail to import in any way
-        raise UserError(f"verifier {name!r}: {added[0].value} cannot be loaded ({error})") from error
+def grader(name: str) -> Callable[[Problem, Reading], float] | None:
+    """How the verifier of that name grades an answer, in 0–1; None where it only judges. UserError: unknown."""
+    return getattr(resolve(name), "grade", None)

@@ -1,11 +1,10 @@
-"""What a verifier says of a completion, and where in a completion the answer stands.
+"""What a verifier says of a completion.
 
 A verdict is not a reward. Only right and wrong become rewards; unverifiable, timeout and error leave the group.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -28,27 +27,3 @@ class Verdict:
     outcome: Outcome
     tier: str
     detail: str = ""
-
-
-_TURN_START = "<|im_start|>assistant\n"
-_ENDINGS = re.compile(r"(<\|im_end\|>|<\|endoftext\|>)\s*$")
-
-
-def read_reply(completion: str) -> str | None:
-    """What a model wrote in chat form after its thought and the last reply of a tool, lines kept.
-
-    None where nothing is readable: nothing follows, a thought was opened and not ended, or a tool call is left without
-    response."""
-    text = completion
-    for tag in ("</think>", "</tool_response>", _TURN_START):
-        text = text.rpartition(tag)[2]
-    text = _ENDINGS.sub("", text).strip()
-    if not text or "<think>" in text or "<tool_call>" in text or "<|im_start|>" in text:
-        return None
-    return text
-
-
-def read_answer(completion: str) -> str | None:
-    """The same with white space made single spaces: the answer, where the reply is the answer and no more."""
-    reply = read_reply(completion)
-    return None if reply is None else " ".join(reply.split())

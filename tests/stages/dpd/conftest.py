@@ -70,7 +70,8 @@ def make_config() -> Callable[..., DpdConfig]:
             {
                 "kind": "dpd", "inputs": {"model": "sft", "teacher": "t"}, "steps": 6, "batch_pairs": 4,
                 "row_length": 128, "optimizer": {"lr": 1e-2}, "checkpoint_every": 2,
-                "problems": [{"source": "puzzles", "n_problems": 24}], "pairs": {"student_samples": 2},
+                "problems": [{"source": "puzzles", "n_problems": 24}],
+                "pairs": {"student_samples": 2, "max_new_tokens": 96},
             }
             | fields
         )  # fmt: skip

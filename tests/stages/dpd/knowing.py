@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thinkling.data.artifact import Artifact, write_json
-from thinkling.data.conversations import render
+from thinkling.data.chat_template import OURS
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.generate.engine import Completion, Request, Sampling
-from thinkling.model.decoder import Decoder
+from thinkling.generate.loaded import LoadedModel
+from thinkling.generate.renderer import Renderer
 from thinkling.puzzles.examples import conversation
 from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.stages.base import StageContext
@@ -32,12 +33,15 @@ class KnowingEngine:
     wrong: tuple[int, ...] = ()
     calls = 0
 
-    def __init__(self, model: Decoder, batch_size: int) -> None:
-        self.right_always = model.config.hidden_size != 16
+    def __init__(self, loaded: LoadedModel, max_concurrent: int) -> None:
+        self.right_always = loaded.decoder.config.hidden_size != 16
         self.version = 0
 
     def update_weights(self, version: int) -> None:
         self.version = version
+
+    def release(self) -> None:
+        """Nothing to free."""
 
     @classmethod
     def learn(cls, problems: Sequence[Problem], tokenizer: Tokenizer) -> None:
@@ -45,7 +49,7 @@ class KnowingEngine:
         cls.calls = 0
         cls.wrong = tuple(int(i) for i in tokenizer.encode("<think>\nA\n</think>\n\nZ<|im_end|>", markup=True))
         for problem in problems:
-            ids = tuple(int(i) for i in render(conversation(problem), tokenizer)[0])
+            ids = tuple(int(i) for i in Renderer(tokenizer, OURS).encode(conversation(problem))[0])
             cls.known[ids[: cls.prompt_length(ids, tokenizer)]] = ids
 
     @staticmethod
@@ -76,7 +80,7 @@ def context(directory: Path, inputs: Path) -> StageContext:
 
 def main(job: dict) -> None:
     stage.CHUNK = 5
-    stage.NativeEngine = KnowingEngine  # pyright: ignore[reportAttributeAccessIssue]
+    stage.make_engine = KnowingEngine  # pyright: ignore[reportAttributeAccessIssue]
     config, ctx = DpdConfig.model_validate(job["config"]), context(Path(job["directory"]), Path(job["inputs"]))
     KnowingEngine.learn(stage.problems(config, ctx), Tokenizer.load(Path(job["inputs"]) / "model" / "model"))
     stage.run(config, ctx)

@@ -13,7 +13,7 @@ ROW = 16
 
 
 def config(**fields: object) -> PairsConfig:
-    return PairsConfig.model_validate(fields)
+    return PairsConfig.model_validate({"max_new_tokens": 8} | fields)
 
 
 def test_every_reason_once(make_rollout) -> None:

@@ -15,6 +15,7 @@ from tests.stages.dpd.knowing import context as knowing_context
 from thinkling.data.artifact import content_files
 from thinkling.data.tokenizer import Tokenizer, train_bpe
 from thinkling.errors import UserError
+from thinkling.generate.engine import Completion
 from thinkling.generate.rollouts import read_rollouts
 from thinkling.model.huggingface import load_pretrained
 from thinkling.puzzles.sources import PuzzlesSource
@@ -42,7 +43,7 @@ def context(tmp_path: Path, save_model: Callable[..., Path]) -> Callable[[str], 
 def engine(knowing, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer, context, make_config):
     wanted = stage.problems(make_config(), context("unused"))
     knowing.learn(wanted, tokenizer)
-    monkeypatch.setattr(stage, "NativeEngine", knowing)
+    monkeypatch.setattr(stage, "make_engine", knowing)
     return knowing
 
 
@@ -206,3 +207,16 @@ def test_problems_of_several_sources(context, make_config) -> None:
 def test_schedule_that_does_not_fit(make_config) -> None:
     with pytest.raises(ValueError, match="warmup_steps and decay_share take more than all steps"):
         make_config(warmup_steps=4)
+
+
+def test_a_student_that_is_always_cut_off_stops_the_stage(context, make_config, knowing, monkeypatch) -> None:
+    """F5: with max_new_tokens too small no sample is right, and none makes a pair."""
+
+    class Endless(knowing):
+        def generate(self, requests, sampling):
+            return [Completion([7] * 3, [-1.0] * 3, [0] * 3, "length") for _ in requests]
+
+    monkeypatch.setattr(stage, "make_engine", Endless)
+    pairs = {"source": "puzzles", "problems_per_family": 12, "student_samples": 3, "max_new_tokens": 3}
+    with pytest.raises(UserError, match=r"dpd\.pairs: student: all 72 samples were cut off by max_new_tokens 3"):
+        stage.run(make_config(pairs=pairs), context("run"))

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkling.data.reading import Reading
 from thinkling.errors import UserError
+from thinkling.generate.engine import FinishReason
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import summarise
 from thinkling.puzzles.problemset import heldout
@@ -24,11 +26,11 @@ from thinkling.stages.evaluate.grades import (
 PROBLEMS = heldout({"write": {}}, 5, 0)
 
 
-def rollout(index: int, sample: int, text: str, finish_reason: str = "stop", thinks: bool = False) -> Rollout:
+def rollout(index: int, sample: int, text: str, finish_reason: FinishReason = "stop", thinks: bool = False) -> Rollout:
     problem = PROBLEMS[index]
     return Rollout(
         problem.id, "write", sample, problem.question, problem.answer, text, "wrong", "writing", "", thinks,
-        finish_reason, [1], [2], [-1.0], [0], [False],
+        finish_reason, [1], [2], [-1.0], [0], [False], Reading.of(text),
     )  # fmt: skip
 
 
@@ -43,7 +45,7 @@ def test_a_score_by_grades() -> None:
         rollout(1, 0, PROBLEMS[1].answer.removesuffix("!")),
         rollout(1, 1, PROBLEMS[1].answer, "length"),
     ]
-    found = grade_rollouts(samples, PROBLEMS)
+    found = grade_rollouts(samples, PROBLEMS[:2], 2)
     assert [row.grade for row in found] == pytest.approx([1.0, 0.0, 2 / 3, 0.0])
     score = graded_score(summarise(samples), samples, found)
     assert score.mean == pytest.approx((0.5 + 1 / 3) / 2)

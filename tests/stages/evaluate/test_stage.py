@@ -13,9 +13,11 @@ from thinkling.data.artifact import Artifact, content_files
 from thinkling.data.chat_template import OURS
 from thinkling.data.tokenizer import train_bpe
 from thinkling.errors import UserError
+from thinkling.generate.renderer import Renderer
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
+from thinkling.progress import Silent
 from thinkling.puzzles import problemset
 from thinkling.puzzles.pages import document
 from thinkling.puzzles.sources import PuzzlesSource
@@ -89,8 +91,8 @@ def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path, start: Path) -
 def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     with pytest.raises(UserError, match=r"task_sets\.mixed: a rule grades some families of 'both'"):
         run(tmp_path / "a", start, {"mixed": {"source": "both"}})
-    with pytest.raises(UserError, match=r"task_sets\.writing\.form: .*chat form"):
-        run(tmp_path / "b", start, {"writing": {"source": "writing", "form": "document"}})
+    with pytest.raises(UserError, match="unknown renderer 'poems'; known are chat, puzzle_pages"):
+        run(tmp_path / "b", start, {"writing": {"source": "writing", "renderer": "poems"}})
     run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
     with pytest.raises(UserError, match=r"inputs\.baseline: no task set is graded"):
         run(tmp_path / "d", start, {"puzzles": {"source": "puzzles"}}, tmp_path / "c")
@@ -99,3 +101,25 @@ def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     run(tmp_path / "f", start, SETS, k=1)
     with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'writing' has other problems or k"):
         run(tmp_path / "g", start, SETS, tmp_path / "f")
+
+
+def test_pages_are_continued_and_graded_too(tmp_path: Path, start: Path) -> None:
+    """A grade is of what the renderer read, so it does not depend on how the model was asked."""
+    (scores,) = run(tmp_path / "a", start, {"writing": {"source": "writing", "renderer": "puzzle_pages"}})
+    assert (scores["renderer"], scores["measure"]) == ("puzzle_pages", "grade")
+    assert len(read_grades(tmp_path / "a/grades/writing.parquet")) == 8
+
+
+def test_a_score_that_max_new_tokens_decided_is_a_warning(
+    tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F5: a base model may well score 0, so evaluate goes on, but says so in the terminal and among the counts."""
+    warnings: list[str] = []
+    monkeypatch.setattr(Silent, "warn", lambda self, text: warnings.append(text))
+    run(tmp_path / "fine", start, {"puzzles": {"source": "puzzles"}}, k=2)
+    assert not warnings
+    monkeypatch.setattr(Renderer, "stop_ids", frozenset())
+    (scores,) = run(tmp_path / "cut", start, {"puzzles": {"source": "puzzles"}}, k=11)
+    assert (scores["mean"], scores["truncated"]) == (0.0, 66)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("stages.cut.task_sets.puzzles: all 66 samples were cut off by max_new_tokens 6;")

@@ -19,8 +19,8 @@ from thinkling.data.artifact import Artifact
 from thinkling.data.chat_template import OURS
 from thinkling.data.conversations import read_conversations
 from thinkling.data.tokenizer import train_bpe
+from thinkling.generate.backends import LocalModel
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import LocalModel
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
@@ -52,13 +52,14 @@ def model(tmp_path: Path) -> Path:
 
 
 def config(backend: dict[str, Any], **fields: Any) -> RefineConfig:
+    backend = {"max_new_tokens": 96, **backend}
     base = {"kind": "refine", "inputs": {"refiner": "a"}, "problems": {"source": "p", "n_problems": 3}}
     roles = {"drafters": [backend], "evaluators": [backend], "checklist": backend, "reviser": backend, "chain": backend}
     return RefineConfig.model_validate(base | roles | fields)
 
 
 def test_a_local_model_replies_by_seed(model: Path) -> None:
-    local = LocalModel(model, batch_size=2)
+    local = LocalModel(model, max_concurrent=2)
     asked = [[{"role": "user", "content": f"sum A{i}B+1"}] for i in range(4)]
     replies = local.reply(asked, [1, 2, 3, 4], Sampling(1.0, 1.0), 8)
     assert len(replies) == 4
@@ -67,9 +68,18 @@ def test_a_local_model_replies_by_seed(model: Path) -> None:
     assert local.reply(asked, [5, 6, 7, 8], Sampling(1.0, 1.0), 8) != replies
 
 
+def test_a_local_model_moves_to_the_device_of_this_process(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F2: refine's local models stayed on the CPU on machines with a GPU."""
+    moved: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(Decoder, "to", lambda self, device: moved.append(device) or self)
+    assert LocalModel(model).loaded.device == torch.device("cuda")
+    assert moved == [torch.device("cuda")]
+
+
 def test_fields_that_name_the_same_model_share_it(model: Path, tmp_path: Path) -> None:
     ctx = StageContext("refine", tmp_path, {"refiner": Artifact(model, {})}, 7)
-    served = {"url": "http://127.0.0.1:1/v1", "model": "m"}
+    served = {"url": "http://127.0.0.1:1/v1", "model": "m", "max_new_tokens": 96}
     found = backends(config({"input": "refiner"}, evaluators=[served, served]), ctx)
     assert found["chain"] is found["checklist"] is found["drafters.0"]
     assert found["evaluators.0"] is found["evaluators.1"]
@@ -114,7 +124,7 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.refine.stage import run
 from thinkling.puzzles.sources import PuzzlesSource
-backend = {"url": sys.argv[1], "model": "m", "concurrency": 1}
+backend = {"url": sys.argv[1], "model": "m", "concurrency": 1, "max_new_tokens": 96}
 config = RefineConfig.model_validate({"kind": "refine", "problems": {"source": "p", "n_problems": 3},
     "drafters": [backend], "evaluators": [backend], "checklist": backend, "reviser": backend, "chain": backend})
 source = PuzzlesSource(type="puzzles", families={"sum": {}})

@@ -12,8 +12,8 @@ import pytest
 
 from thinkling.data.conversations import read_conversations
 from thinkling.errors import UserError
+from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import Messages, Reply
 from thinkling.puzzles import refinement as roles
 from thinkling.puzzles.problemset import generate
 from thinkling.puzzles.sources import PuzzlesSource
@@ -27,7 +27,7 @@ from thinkling.tasks.problem import Problem
 
 FAMILIES: dict[str, dict[str, int]] = {"sum": {}, "sort": {}}
 SENTINEL = "SECRET9"
-BACKEND = {"input": "refiner"}
+BACKEND = {"input": "refiner", "max_new_tokens": 96}
 
 
 class Killed(BaseException):
@@ -63,7 +63,7 @@ class Oracle:
         if question not in self.problems:
             problem = self.problems[first]
             answer = ("9" if problem.answer[0] != "9" else "8") + problem.answer[1:]
-            return Reply(answer if self.wrong(problem) else problem.answer, problem.trace)
+            return Reply(answer if self.wrong(problem) else problem.answer, problem.reasoning)
         problem = self.problems[question]
         if word in self.overrides:
             return Reply(self.overrides[word])
@@ -72,9 +72,9 @@ class Oracle:
         if word == "check":
             return Reply(roles.critique_of(problem, *(roles.read_line(rest[0]) or ("", ""))))
         if word == "mend":
-            return Reply(self.revise(problem) if self.revise else f"{problem.trace}.{problem.answer}")
+            return Reply(self.revise(problem) if self.revise else f"{problem.reasoning}.{problem.answer}")
         plan = "".join(roles.items_of(problem)[:-1])
-        return Reply(f"{plan}:{problem.trace}.{problem.answer}")
+        return Reply(f"{plan}:{problem.reasoning}.{problem.answer}")
 
 
 def config(**fields: Any) -> RefineConfig:
@@ -119,7 +119,7 @@ def test_wrong_drafts_are_mended_and_all_is_counted(tmp_path, monkeypatch) -> No
     by_question = {c.messages[0]["content"]: c for c in read_conversations(tmp_path / "conversations.parquet")}
     for question, problem in oracle.problems.items():
         answer = by_question[question].messages[1]
-        assert (answer["content"], answer["reasoning_content"]) == (problem.answer, problem.trace)
+        assert (answer["content"], answer["reasoning_content"]) == (problem.answer, problem.reasoning)
         assert by_question[question].problem_id == problem.id
 
 
@@ -200,7 +200,9 @@ def test_no_role_is_shown_a_reference(tmp_path, monkeypatch) -> None:
 
     def poisoned(*arguments: Any) -> list[Problem]:
         return [
-            dataclasses.replace(p, answer=SENTINEL, trace=SENTINEL, tool_call=SENTINEL, hidden_tests=(SENTINEL,))
+            dataclasses.replace(
+                p, answer=SENTINEL, reasoning=SENTINEL, call={"expression": SENTINEL}, hidden_tests=(SENTINEL,)
+            )
             for p in given(*arguments)
         ]
 
@@ -211,7 +213,7 @@ def test_no_role_is_shown_a_reference(tmp_path, monkeypatch) -> None:
     assert len(oracle.prompts) > 100
     assert not any(SENTINEL in prompt for prompt in oracle.prompts)
     assert not any(SENTINEL.encode() in content for content in contents(tmp_path / "events").values())
-    assert not {f.name for f in dataclasses.fields(Asked)} & {"answer", "trace", "tests", "hidden_tests", "tool_call"}
+    assert not {f.name for f in dataclasses.fields(Asked)} & {"answer", "reasoning", "tests", "hidden_tests", "call"}
 
 
 def test_keep_verified_reads_the_verdict_after_all_is_done(tmp_path, monkeypatch) -> None:
@@ -259,10 +261,10 @@ def test_drafters_take_turns(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"reviser": {"input": "teacher"}}, "reviser.input"),
-        ({"chain": {"url": "http://h/v1"}}, "model"),
-        ({"chain": {}}, "give input"),
-        ({"chain": {"input": "refiner", "url": "http://h", "model": "m"}}, "give input"),
+        ({"reviser": {"input": "teacher", "max_new_tokens": 8}}, "reviser.input"),
+        ({"chain": {"url": "http://h/v1", "max_new_tokens": 8}}, "model"),
+        ({"chain": {"max_new_tokens": 8}}, "give input"),
+        ({"chain": {"input": "refiner", "url": "http://h", "model": "m", "max_new_tokens": 8}}, "give input"),
     ],
 )
 def test_mistakes_in_the_configuration(fields: dict[str, Any], message: str) -> None:
@@ -274,3 +276,26 @@ def test_families_without_roles_are_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(FAMILIES, "calc", {})
     with pytest.raises(UserError, match="'calc': the style puzzles has no roles"):
         refine(tmp_path, Oracle(), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (Reply("", "and so on", "length"), r"refine: drafters\.0: all 64 samples were cut off by max_new_tokens 96"),
+        (Reply("", "and so on"), r"refine: drafters\.0: none of 64 samples is well-formed"),
+    ],
+)
+def test_drafts_that_are_all_worthless_stop_the_stage(tmp_path, monkeypatch, reply: Reply, message: str) -> None:
+    """F5: every role would be asked about nothing."""
+
+    class Cut:
+        calls = 0
+
+        def reply(self, asked: Sequence[Messages], *_: object) -> list[Reply]:
+            self.calls += 1
+            return [reply] * len(asked)
+
+    cut = Cut()
+    with pytest.raises(UserError, match=message):
+        refine(tmp_path, cut, monkeypatch, problems={"source": "p", "n_problems": 80}, chunk=64)
+    assert cut.calls == 1

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.generate.replies import Reply
+from thinkling.generate.backends import Reply
 from thinkling.stages.refine.style import Solution
 from thinkling.stages.refine.words import Words
 

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from thinkling.data.chat_template import OURS
 from thinkling.data.tokenizer import Tokenizer, train_bpe
+from thinkling.generate import score
+from thinkling.generate.engine import Completion, Sampling
+from thinkling.generate.renderer import Renderer
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
 from thinkling.puzzles import problemset
 from thinkling.puzzles.pages import document
+
+
+def stop_at_every_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every token ends a sample, and is read: nothing is cut off, and random weights answer something."""
+    generate = score.generate_with_tools
+
+    def stopping(
+        engine: Any, requests: Any, tools: Any, sampling: Sampling, renderer: Renderer, **other: Any
+    ) -> list[Completion]:
+        every = frozenset(range(renderer.tokenizer.vocab_size))
+        return generate(engine, requests, tools, replace(sampling, stop_ids=every), renderer, **other)
+
+    monkeypatch.setattr(score, "generate_with_tools", stopping)
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def test_a_verifier_that_never_works_ends_the_stage(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(band, "sample_and_score", lambda *_, **__: failed)
     nothing: Any = None
     with pytest.raises(UserError, match=r"problems.code: .* on all 2 samples \(sandbox: no Landlock\)"):
-        band.measure("code", [], nothing, nothing, nothing, nothing, 8, BandConfig(), 0, tmp_path / "chunks")
+        band.measure("code", [], nothing, BandConfig(), 0, tmp_path / "chunks")
 
 
 def test_too_few_prompts_end_with_the_histogram() -> None:
@@ -97,7 +97,8 @@ def test_too_few_prompts_end_with_the_histogram() -> None:
 )
 def test_settings_that_contradict_each_other_are_refused(wrong: dict) -> None:
     good = {
-        "kind": "rl", "problems": [{"source": "p", "n_problems": 1}], "steps": 1, "groups": 4, "optimizer": {},
+        "kind": "rl", "problems": [{"source": "p", "n_problems": 1}], "steps": 1, "groups": 4,
+        "max_new_tokens": 8, "optimizer": {},
     }  # fmt: skip
     RlConfig.model_validate(good)
     with pytest.raises(ValueError, match=r"low|smallest_group|updates_per_batch|twice"):

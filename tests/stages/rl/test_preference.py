@@ -11,9 +11,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.stages.rl.conftest import stop_at_every_token
 from thinkling.data.artifact import Artifact, content_files
+from thinkling.data.reading import Reading
 from thinkling.errors import UserError
 from thinkling.generate import score
+from thinkling.generate.engine import FinishReason
 from thinkling.generate.pairwise import Comparison, PairwiseModel
 from thinkling.generate.rollouts import Rollout
 from thinkling.puzzles.problemset import generate
@@ -33,6 +36,9 @@ PROBLEMS = generate({"write": {}}, "train", 3, 0)
 class Longer:
     """Stands in for a pairwise model: prefers the longer answer, one nat a letter, and the first place by one nat."""
 
+    def answer(self, reading: Reading) -> str | None:
+        return reading.line
+
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
         found = []
         for c in comparisons:
@@ -41,11 +47,11 @@ class Longer:
         return found
 
 
-def rollout(index: int, sample: int, text: str, finish_reason: str = "stop") -> Rollout:
+def rollout(index: int, sample: int, text: str, finish_reason: FinishReason = "stop") -> Rollout:
     problem = PROBLEMS[index]
     return Rollout(
         problem.id, "write", sample, problem.question, problem.answer, text, "wrong", "writing", "", False,
-        finish_reason, [1], [2], [-1.0], [0], [False],
+        finish_reason, [1], [2], [-1.0], [0], [False], Reading("", None if "<think>" in text else text or None),
     )  # fmt: skip
 
 
@@ -87,12 +93,13 @@ def settings(**fields: Any) -> RlConfig:
     return RlConfig.model_validate(
         {
             "kind": "rl",
-            "inputs": {"model": "start", "judge": "start"},
+            "inputs": {"model": "start", "preference_model": "start"},
             "problems": [
                 {"source": "writing", "n_problems": 12, "share": 0.7, "reward": "preference"},
                 {"source": "puzzles", "n_problems": 12, "share": 0.3},
             ],
             "band": {"samples": 4, "low": 0.0, "high": 1.0, "min_prompts": 1},
+            "preference_form": "puzzles",
             "steps": 4,
             "groups": 4,
             "group_size": 4,
@@ -111,7 +118,7 @@ def context(directory: Path, start: Path) -> StageContext:
         "writing": PuzzlesSource(type="puzzles", families={"write": {}}),
         "puzzles": PuzzlesSource(type="puzzles", families={"sort": {"min_length": 2, "max_length": 3}}),
     }
-    inputs = {"model": Artifact(start, {}), "judge": Artifact(start, {})}
+    inputs = {"model": Artifact(start, {}), "preference_model": Artifact(start, {})}
     return StageContext(name="rl_preference", directory=directory, inputs=inputs, seed=5, sources=sources)
 
 
@@ -120,14 +127,14 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every token ends a sample, and half of the puzzles' answers count as right: random weights have no skills."""
     judge = score.judge
 
-    def judged(samples: Sequence[Any], form: Any) -> Any:
-        found = judge(samples, form)
+    def judged(samples: Sequence[Any]) -> Any:
+        found = judge(samples)
         return [
-            replace(v, outcome=Outcome.RIGHT if text and ord(text[0]) < 100 else Outcome.WRONG)
-            for v, (_, text, _) in zip(found, samples, strict=True)
+            replace(v, outcome=Outcome.RIGHT if reading.text and ord(reading.text[0]) < 100 else Outcome.WRONG)
+            for v, (_, reading, _) in zip(found, samples, strict=True)
         ]
 
-    monkeypatch.setattr(score, "stop_ids", lambda tokenizer, form: frozenset(range(tokenizer.vocab_size)))
+    stop_at_every_token(monkeypatch)
     monkeypatch.setattr(score, "judge", judged)
 
 
@@ -183,9 +190,11 @@ def test_an_empty_band_fails_with_its_histogram(tmp_path: Path, start: Path) -> 
 
 
 def test_a_judge_is_named_if_and_only_if_it_is_needed() -> None:
-    with pytest.raises(ValueError, match=r"inputs\.judge is missing: source 'writing' has reward: preference"):
+    with pytest.raises(
+        ValueError, match=r"inputs\.preference_model is missing: source 'writing' has reward: preference"
+    ):
         settings(inputs={"model": "start"})
     verdicts = [{"source": "puzzles", "n_problems": 12}]
-    with pytest.raises(ValueError, match=r"inputs\.judge: no source has reward: preference"):
+    with pytest.raises(ValueError, match=r"inputs\.preference_model: no source has reward: preference"):
         settings(problems=verdicts)
     settings(problems=verdicts, inputs={"model": "start"})

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.stages.rl.conftest import stop_at_every_token
 from thinkling.data.artifact import Artifact, content_files
+from thinkling.data.reading import Reading
+from thinkling.errors import UserError
 from thinkling.generate import score
+from thinkling.generate.renderer import Renderer
 from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
@@ -55,8 +59,8 @@ def judged_by(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Puts a rule in the verifiers' place, so that a model without skills can be right."""
 
     def use(right: Any) -> None:
-        def judge(samples: Sequence[tuple[Problem, str, str]], form: str) -> list[Verdict]:
-            outcomes = [right(problem, text) for problem, text, _ in samples]
+        def judge(samples: Sequence[tuple[Problem, Reading, str]]) -> list[Verdict]:
+            outcomes = [right(problem, reading.text) for problem, reading, _ in samples]
             named = {True: Outcome.RIGHT, False: Outcome.WRONG}
             return [Verdict(named[o] if isinstance(o, bool) else o, "rule") for o in outcomes]
 
@@ -73,7 +77,7 @@ def low_first(_: Problem, text: str) -> bool:
 @pytest.fixture
 def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every token ends a sample: nothing is cut off."""
-    monkeypatch.setattr(score, "stop_ids", lambda tokenizer, form: frozenset(range(tokenizer.vocab_size)))
+    stop_at_every_token(monkeypatch)
 
 
 @pytest.mark.usefixtures("stopping")
@@ -203,3 +207,27 @@ def test_what_is_cut_off_counts_in_the_mean_alone(tmp_path: Path, start: Path, j
     (line,) = log(ctx.directory)
     assert line["truncated_share"] > 0.5
     assert line["loss_tokens"] < 0.5 * line["mean_length"] * line["samples"]
+
+
+def test_a_model_that_never_ends_stops_the_stage_at_once(
+    tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F5: with max_new_tokens too small every sample is cut off and scores 0, which took hours to see."""
+    monkeypatch.setattr(Renderer, "stop_ids", frozenset())
+    with pytest.raises(UserError, match=r"problems\.puzzles: all 192 samples were cut off by max_new_tokens 4;"):
+        rl_stage.run(config(), context(tmp_path / "band", start))
+
+
+def test_the_first_step_is_looked_at_too(
+    tmp_path: Path, start: Path, judged_by: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F5, where the band was measured before."""
+    judged_by(low_first)
+    with monkeypatch.context() as patch:
+        stop_at_every_token(patch)
+        patch.setattr(rl_stage, "train_to_directory", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            rl_stage.run(config(groups=8, group_size=8), context(tmp_path / "r", start))
+    monkeypatch.setattr(Renderer, "stop_ids", frozenset())
+    with pytest.raises(UserError, match=r"stages\.rl: first step: all \d+ samples were cut off"):
+        rl_stage.run(config(groups=8, group_size=8), context(tmp_path / "r", start))

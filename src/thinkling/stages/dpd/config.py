@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.problems import ProblemsConfig
+from thinkling.stages.sampling import SamplingConfig
 from thinkling.train.config import OptimizerConfig
 
 
-class PairsConfig(BaseModel):
-    """How pairs come about: the student's wrong samples, then the teacher's right ones for the same problems."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+class PairsConfig(SamplingConfig):
+    """How pairs come about: the student's wrong samples, then the teacher's right ones for the same problems. Both are
+    sampled as they are when used, so the defaults are those of evaluation."""
 
     student_samples: int = Field(default=4, ge=1)
     """Samples a problem from the entering checkpoint."""
@@ -26,14 +26,6 @@ class PairsConfig(BaseModel):
     min_margin: float = Field(default=0.0, ge=0, le=1)
     """Least lead of the teacher on a problem: its share of right samples minus the student's. A pair stays only where
     y⁺ is clearly better (docs/recipe.md, DPD; how much better is not known)."""
-    temperature: float = Field(default=0.6, ge=0)
-    """As in use, since y⁻ is to be what the student then says (default: docs/recipe.md, Evaluation)."""
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    """Probability mass of the likeliest tokens that samples are drawn from (default: docs/recipe.md, Evaluation)."""
-    max_new_tokens: int = Field(default=96, ge=1)
-    """Tokens that a model may write a sample; what a tool writes does not count."""
-    batch_size: int = Field(default=128, ge=1)
-    """Sequences decoded at once."""
 
 
 class WeightsConfig(BaseModel):
@@ -63,7 +55,7 @@ class DpdConfig(StageConfig):
     kind: Literal["dpd"]
     problems: list[ProblemsConfig] = Field(min_length=1)
     """Problems that student and teacher are asked; some of them become pairs. The teacher must know them all."""
-    pairs: PairsConfig = Field(default_factory=PairsConfig)
+    pairs: PairsConfig
     weights: WeightsConfig = Field(default_factory=WeightsConfig)
     beta: float = Field(default=0.1, gt=0)
     """β of the DPO term: our choice, since it is not known (docs/recipe.md, DPD)."""

@@ -11,15 +11,15 @@ from typing import Any, Literal
 import tokenizers
 import torch
 
-from thinkling.data.chat_template import ChatTemplate, load_chat_template
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
-from thinkling.generate.native import NativeEngine
+from thinkling.generate.engines import make_engine
+from thinkling.generate.first_look import refuse_unreadable
+from thinkling.generate.loaded import LoadedModel
 from thinkling.generate.rollouts import Rollout
-from thinkling.generate.score import sample_and_score
+from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import load_pretrained
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.dpd.batches import PairBatch, PairOrder, pack_pairs
@@ -51,12 +51,25 @@ CHUNK = 128
 class Models:
     """The entering checkpoint and the teacher, both frozen, both on the device."""
 
-    student: Decoder
-    teacher: Decoder
-    student_dir: Path
-    tokenizer: Tokenizer
-    template: ChatTemplate
-    """The student's, for both: the teacher is asked in the very tokens along which it is imitated."""
+    loaded_student: LoadedModel
+    """Its renderer serves both: the teacher is asked in the very tokens along which it is imitated."""
+    loaded_teacher: LoadedModel
+
+    @property
+    def student(self) -> Decoder:
+        return self.loaded_student.decoder
+
+    @property
+    def teacher(self) -> Decoder:
+        return self.loaded_teacher.decoder
+
+    @property
+    def student_dir(self) -> Path:
+        return self.loaded_student.directory
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.loaded_student.tokenizer
 
 
 def run(config: DpdConfig, ctx: StageContext) -> None:
@@ -106,7 +119,6 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
 def load_models(ctx: StageContext, parallel: Parallel) -> Models:
     """Both models. Raises UserError where they differ in what a token id means."""
     directories = [ctx.inputs[role].model_dir for role in ("model", "teacher")]
-    loaded = [Tokenizer.load(directory) for directory in directories]
     vocabularies = [
         tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True)
         for directory in directories
@@ -117,8 +129,7 @@ def load_models(ctx: StageContext, parallel: Parallel) -> Models:
             f"stages.{ctx.name}.inputs.teacher: its tokenizer is not the student's ({sizes} tokens); a teacher that is "
             "imitated token by token must share it: choose one trained with the same tokenizer"
         )
-    student, teacher = (load_pretrained(d).to(parallel.device).requires_grad_(False) for d in directories)
-    return Models(student, teacher, directories[0], loaded[0], load_chat_template(directories[0]))
+    return Models(*(LoadedModel.load(directory, parallel.device) for directory in directories))
 
 
 def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
@@ -141,34 +152,26 @@ def sample(
     """Judged samples of all `wanted` problems, from `samples/<role>/`; ranks share the chunks that are missing."""
     pairs = config.pairs
     k = pairs.student_samples if role == "student" else pairs.teacher_samples
-    engine = NativeEngine(models.student if role == "student" else models.teacher, pairs.batch_size)
+    engine = make_engine(models.loaded_student if role == "student" else models.loaded_teacher, pairs.max_concurrent)
+    sampling = Sampling(pairs.temperature, pairs.top_p)
+    sampler = Sampler(engine, models.loaded_student.renderer, sampling, pairs.max_new_tokens)
     chunks = [(number, wanted[start : start + CHUNK]) for number, start in enumerate(range(0, len(wanted), CHUNK))]
     store = ctx.directory / "samples" / role
     store.mkdir(parents=True, exist_ok=True)
 
     def scored(number: int, chunk: Sequence[Problem]) -> list[Rollout]:
-        return sample_and_score(
-            engine,
-            chunk,
-            models.tokenizer,
-            "chat",
-            k,
-            Sampling(pairs.temperature, pairs.top_p),
-            pairs.max_new_tokens,
-            derive(ctx.seed, role),
-            chunk=CHUNK,
-            store=store,
-            template=models.template,
-            first_chunk=number,
-        )
+        return sample_and_score(sampler, chunk, k, derive(ctx.seed, role), chunk=CHUNK, store=store, first_chunk=number)
 
     mine = chunks[parallel.rank :: parallel.world_size]
     total = sum(len(chunk) for _, chunk in mine) * k
     found: dict[int, list[Rollout]] = {}
     with ctx.progress.track(f"{ctx.name}: {role}", total, "samples") as task:
         for number, chunk in mine:
-            found[number] = scored(number, chunk)
-            task.advance(len(found[number]))
+            samples = found[number] = scored(number, chunk)
+            if number == mine[0][0]:
+                first_look = [(r.reading, r.truncated) for r in samples]
+                refuse_unreadable(first_look, pairs.max_new_tokens, f"stages.{ctx.name}.pairs: {role}")
+            task.advance(len(samples))
     parallel.barrier()
     return [r for number, chunk in chunks for r in (found[number] if number in found else scored(number, chunk))]
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from thinkling.stages.base import Need, StageConfig
+from thinkling.stages.sampling import SamplingConfig
 
 
 class TaskSetConfig(BaseModel):
@@ -17,11 +18,12 @@ class TaskSetConfig(BaseModel):
 
     source: str
     """A source that offers problems; its held-out ones are used."""
-    form: Literal["chat", "document"] = "chat"
-    """`chat`: a user turn is answered; `document`: a page is continued, the only form that a base model has seen."""
+    renderer: str = "chat"
+    """How the model is asked. `chat`: a user turn is answered. Others are plug-ins (entry points
+    `thinkling.renderers`), such as one that continues a page for a base model, which has seen no chat."""
 
 
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(StageConfig, SamplingConfig):
     """avg@k: the mean over k samples a problem, with a bootstrap interval over problems. Where a rule grades answers,
     the mean grade, and with a baseline the share of comparisons won by the rule."""
 
@@ -29,14 +31,6 @@ class EvaluateConfig(StageConfig):
     task_sets: dict[str, TaskSetConfig] = Field(min_length=1)
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
-    temperature: float = Field(default=0.6, ge=0)
-    """Logits are divided by it; 0 takes the likeliest token (default: docs/recipe.md, Evaluation)."""
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    """Probability mass of the likeliest tokens that samples are drawn from (default: docs/recipe.md, Evaluation)."""
-    max_new_tokens: int = Field(default=96, ge=1)
-    """Tokens that the model may write an answer; what a tool writes does not count."""
-    batch_size: int = Field(default=128, ge=1)
-    """Sequences decoded at once."""
 
     code_version: ClassVar[int] = 2
     produces: ClassVar[str] = "scores"

@@ -40,12 +40,12 @@ class WinRate:
     n: int
 
 
-def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem]) -> list[Graded]:
-    """One row a sample, in the order of the rollouts."""
-    by_id = {problem.id: problem for problem in problems}
+def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> list[Graded]:
+    """One row per sample, in the order of the rollouts: `k` of each problem, in the order of the problems."""
+    asked = [problem for problem in problems for _ in range(k)]
     return [
-        Graded(r.problem_id, r.sample, grade(by_id[r.problem_id], r.text, r.finish_reason == "length"))
-        for r in rollouts
+        Graded(r.problem_id, r.sample, grade(problem, r.reading, r.truncated))
+        for r, problem in zip(rollouts, asked, strict=True)
     ]
 
 

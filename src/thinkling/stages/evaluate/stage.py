@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from thinkling.data.artifact import Artifact, write_json
-from thinkling.data.chat_template import load_chat_template
-from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
-from thinkling.generate.native import NativeEngine
+from thinkling.generate.engines import make_engine
+from thinkling.generate.first_look import all_unreadable
+from thinkling.generate.loaded import LoadedModel
+from thinkling.generate.renderer import RENDERERS
 from thinkling.generate.rollouts import Rollout
-from thinkling.generate.score import sample_and_score, summarise
-from thinkling.model.huggingface import load_pretrained
+from thinkling.generate.score import Sampler, Score, sample_and_score, summarise
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.evaluate import grades
@@ -33,14 +33,15 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
     """
     torch.set_num_threads(ctx.threads)
     directory = ctx.inputs["model"].model_dir
-    tokenizer, template = Tokenizer.load(directory), load_chat_template(directory)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    renderers = {name: RENDERERS.resolve(t.renderer).load(directory) for name, t in config.task_sets.items()}
     problems = {name: ctx.sources[t.source].problems("heldout") for name, t in config.task_sets.items()}
     graded = {name: _is_graded(config, ctx, name, found) for name, found in problems.items()}
     baseline = ctx.inputs.get("baseline")
     if baseline is not None and not any(graded.values()):
         raise UserError(f"stages.{ctx.name}.inputs.baseline: no task set is graded by a rule; leave the baseline out")
-    engine = NativeEngine(load_pretrained(directory).to(device), config.batch_size)
+    loaded = LoadedModel.load(directory, renderer=next(iter(config.task_sets.values())).renderer)
+    engine = make_engine(loaded, config.max_concurrent)
+    sampling = Sampling(config.temperature, config.top_p)
     scores = []
     for name, task_set in config.task_sets.items():
         store = ctx.directory / "rollouts" / name
@@ -49,23 +50,18 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
         seed = derive(0, "graded", name) if graded[name] else derive(ctx.seed, name)
         with ctx.progress.track(name, len(problems[name]) * config.k, "samples") as task:
             rollouts = sample_and_score(
-                engine,
+                Sampler(engine, renderers[name], sampling, config.max_new_tokens),
                 problems[name],
-                tokenizer,
-                task_set.form,
                 config.k,
-                Sampling(config.temperature, config.top_p),
-                config.max_new_tokens,
                 seed,
                 store=store,
-                template=template,
-                on_progress=task.advance,
+                on_chunk=lambda found, task=task: task.advance(len(found)),
             )
-        entry: dict[str, Any] = {"task_set": name, "form": task_set.form, "measure": "right"}
+        entry: dict[str, Any] = {"task_set": name, "renderer": task_set.renderer, "measure": "right"}
         score = summarise(rollouts)
-        ctx.counts[name] = {"problems": score.n, "samples": score.n * score.k, **score.outcomes}
+        ctx.counts[name] = _counts(ctx, name, config, score, rollouts)
         if graded[name]:
-            rows = _write_grades(ctx, name, rollouts, problems[name])
+            rows = _write_grades(ctx, name, rollouts, problems[name], config.k)
             score = grades.graded_score(score, rollouts, rows)
             entry["measure"] = "grade"
             if baseline is not None:
@@ -81,15 +77,32 @@ def _is_graded(config: EvaluateConfig, ctx: StageContext, name: str, problems: S
             f"stages.{ctx.name}.task_sets.{name}: a rule grades some families of {config.task_sets[name].source!r} and "
             "not others; give them a source each"
         )
-    if True in found and config.task_sets[name].form == "document":
-        raise UserError(f"stages.{ctx.name}.task_sets.{name}.form: what a rule grades is asked in chat form")
     return True in found
 
 
+def _counts(
+    ctx: StageContext, name: str, config: EvaluateConfig, score: Score, rollouts: Sequence[Rollout]
+) -> dict[str, Any]:
+    """Samples by outcome, those cut off and those in form. A base model may well score 0, so samples that all failed
+    alike are no error here, but a warning in the terminal and among the counts."""
+    counts: dict[str, Any] = {
+        "problems": score.n,
+        "samples": score.n * score.k,
+        **score.outcomes,
+        "truncated": score.truncated,
+        "well_formed": sum(r.reading.well_formed for r in rollouts),
+    }
+    reason = all_unreadable([(r.reading, r.truncated) for r in rollouts], config.max_new_tokens)
+    if reason is not None:
+        counts["warning"] = reason
+        ctx.progress.warn(f"stages.{ctx.name}.task_sets.{name}: {reason}")
+    return counts
+
+
 def _write_grades(
-    ctx: StageContext, name: str, rollouts: Sequence[Rollout], problems: Sequence[Problem]
+    ctx: StageContext, name: str, rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int
 ) -> list[grades.Graded]:
-    rows = grades.grade_rollouts(rollouts, problems)
+    rows = grades.grade_rollouts(rollouts, problems, k)
     (ctx.directory / "grades").mkdir(exist_ok=True)
     grades.write_grades(ctx.directory / "grades" / f"{name}.parquet", rows)
     return rows

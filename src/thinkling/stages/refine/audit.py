@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from thinkling.data.reading import Reading
 from thinkling.data.tables import write_table
 from thinkling.stages.refine.jobs import Job
 from thinkling.stages.refine.style import Solution
@@ -48,7 +49,7 @@ SCHEMA = pa.schema(
 def outcomes(jobs: Sequence[Job], problems: Mapping[str, Problem]) -> dict[tuple[str, int], Outcome]:
     """The verifier's outcome of every solution, by job and round. The one place that reads references."""
     places = [(job, number) for job in jobs for number in range(len(job.rounds))]
-    samples = [(problems[job.asked.problem_id], job.rounds[n].solution.answer) for job, n in places]
+    samples = [(problems[job.asked.problem_id], Reading.of(job.rounds[n].solution.answer)) for job, n in places]
     verdicts = verify_many(samples)
     return {(job.asked.key, n): verdict.outcome for (job, n), verdict in zip(places, verdicts, strict=True)}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from thinkling.errors import UserError
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.problems import ProblemsConfig
+from thinkling.stages.sampling import SamplingConfig
 
 if TYPE_CHECKING:
     from thinkling.stages.refine.style import Style
@@ -19,10 +20,8 @@ STYLES = Registry("style of refine", "thinkling.refine_styles", {"words": "think
 INPUTS = ("refiner", "student", "teacher")
 
 
-class BackendConfig(BaseModel):
+class BackendConfig(SamplingConfig):
     """A model that plays a role: one of the stage's inputs, or one behind a server with OpenAI's chat completions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     input: Literal["refiner", "student", "teacher"] | None = None
     """Role in `inputs` whose model is taken."""
@@ -33,13 +32,11 @@ class BackendConfig(BaseModel):
     key_variable: str | None = None
     """Environment variable that holds the server's key. The key itself is written nowhere."""
     concurrency: int = Field(default=8, ge=1)
-    """Requests under way at once."""
+    """Requests to the server under way at once; a local model has `max_concurrent`."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Seconds until a request is given up and asked again."""
     temperature: float = Field(default=0.0, ge=0)
     """0: the likeliest token."""
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    max_new_tokens: int = Field(default=96, ge=1)
 
     @model_validator(mode="after")
     def _local_or_served(self) -> BackendConfig:
@@ -80,8 +77,6 @@ class RefineConfig(StageConfig):
     (reads the reference; never shown to a role); `any`: also the best of jobs that ended otherwise."""
     checklist_version: int = Field(default=1, ge=1)
     """Part of a job's key: raised where the wording of checklists changes."""
-    batch_size: int = Field(default=128, ge=1)
-    """Sequences decoded at once by a local model."""
     chunk: int = Field(default=512, ge=1)
     """Jobs that go through a phase together; a finished phase of a chunk survives a kill."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from thinkling.data.atomic import replacing
 from thinkling.errors import UserError
-from thinkling.generate.replies import Reply
+from thinkling.generate.backends import Reply
 
 
 @dataclass(frozen=True)

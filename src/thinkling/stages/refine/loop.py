@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from thinkling.data.reading import Reading
+from thinkling.generate.backends import Replier, Reply
 from thinkling.generate.engine import Sampling
-from thinkling.generate.replies import Replier, Reply
+from thinkling.generate.first_look import refuse_unreadable
 from thinkling.seeds import derive
 from thinkling.stages.refine.config import BackendConfig, RefineConfig
 from thinkling.stages.refine.events import Events, Question
@@ -38,12 +40,24 @@ class Loop:
         replies = self._ask(
             events, jobs, "draft", 0, lambda job: f"drafters.{job.drafter}", lambda job: job.asked.question
         )
+        self._look(replies)
         for job, reply in replies:
             solution = self.style.draft(reply) if reply.finish_reason == "stop" else None
             if solution is None:
                 job.end = "draft_unreadable"
                 continue
             job.rounds.append(Round(self.style.damaged(solution, self.seed, job.asked.key) if job.noisy else solution))
+
+    def _look(self, replies: Sequence[tuple[Job, Reply]]) -> None:
+        """Raises UserError where a drafter's replies are all worthless for the same reason."""
+        for i, drafter in enumerate(self.config.drafters):
+            mine = [reply for job, reply in replies if job.drafter == i]
+            read = [
+                (Reading(r.reasoning, r.text or None, (), bool(r.text.strip()), r.text or r.reasoning), r.finish_reason)
+                for r in mine
+            ]
+            first_look = [(reading, reason == "length") for reading, reason in read]
+            refuse_unreadable(first_look, drafter.max_new_tokens, f"refine: drafters.{i}")
 
     def _checklist(self, jobs: list[Job], events: Events) -> None:
         def prompt(job: Job) -> str:

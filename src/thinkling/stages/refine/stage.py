@@ -9,8 +9,8 @@ import torch
 
 from thinkling.data.conversations import Conversation, write_conversations
 from thinkling.errors import UserError
+from thinkling.generate.backends import LocalModel, Replier
 from thinkling.generate.client import ServedModel
-from thinkling.generate.replies import LocalModel, Replier
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine.audit import FILE, outcome_of, outcomes, quality, write_jobs
 from thinkling.stages.refine.config import RefineConfig
@@ -60,7 +60,7 @@ def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
         if identity not in made:
             where = f"stages.{ctx.name}.{field}"
             made[identity] = (
-                LocalModel(ctx.inputs[backend.input].model_dir, config.batch_size)
+                LocalModel(ctx.inputs[backend.input].model_dir, backend.max_concurrent)
                 if backend.input is not None
                 else ServedModel(
                     backend.url or "",

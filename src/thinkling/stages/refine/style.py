@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from thinkling.generate.replies import Reply
+    from thinkling.generate.backends import Reply
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from thinkling.data.chat_template import ChatTemplate
 from thinkling.data.tables import read_table, write_table
-from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
-from thinkling.generate.engine import Engine, Sampling
+from thinkling.generate.first_look import refuse_unreadable
 from thinkling.generate.pairwise import PairwiseModel
 from thinkling.generate.rollouts import Rollout
-from thinkling.generate.score import sample_and_score
+from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.stages.rl.config import BandConfig
 from thinkling.stages.rl.rewards import answer_of, prefer
 from thinkling.tasks.problem import Problem
@@ -86,7 +84,7 @@ def preference_rates(
 ) -> list[PassRate]:
     """The same by preference: each problem's first sample is the reference of its others."""
     by_problem = _by_problem(rollouts)
-    references = {problem_id: answer_of(samples[0]) for problem_id, samples in by_problem.items()}
+    references = {problem_id: answer_of(samples[0], judge) for problem_id, samples in by_problem.items()}
     pairs = [(r, reference) for r in rollouts if r.sample and (reference := references[r.problem_id]) is not None]
     preferred = Counter(
         r.problem_id for (r, _), found in zip(pairs, prefer(judge, pairs), strict=True) if found.score > 0
@@ -110,11 +108,7 @@ def _by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
 def measure(
     source: str,
     problems: Sequence[Problem],
-    engine: Engine,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    sampling: Sampling,
-    max_new_tokens: int,
+    sampler: Sampler,
     band: BandConfig,
     seed: int,
     directory: Path,
@@ -124,21 +118,23 @@ def measure(
     """Pass rates at avg@`band.samples`, by verdict, or by preference where there is a judge. Finished chunks lie in
     `directory` until `write` has all rows.
 
-    Raises UserError where the verifier failed on every sample: it cannot work here, say for want of a sandbox.
+    Raises UserError where no sample of the first chunk can count, or the verifier failed on every sample: it cannot
+    work here, for instance because there is no sandbox.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    chunks = 0
+
+    def look(found: Sequence[Rollout]) -> None:
+        nonlocal chunks
+        if not chunks:
+            first_look = [(r.reading, r.truncated) for r in found]
+            refuse_unreadable(first_look, sampler.max_new_tokens, f"problems.{source}")
+        chunks += 1
+        if on_progress is not None:
+            on_progress(len(found))
+
     rollouts = sample_and_score(
-        engine,
-        problems,
-        tokenizer,
-        "chat",
-        band.samples + (judge is not None),
-        sampling,
-        max_new_tokens,
-        seed,
-        store=directory,
-        template=template,
-        on_progress=on_progress,
+        sampler, problems, band.samples + (judge is not None), seed, store=directory, on_chunk=look
     )
     if all(r.outcome == Outcome.ERROR for r in rollouts):
         raise UserError(

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thinkling.data.chat_template import ChatTemplate
-from thinkling.data.tokenizer import Tokenizer
-from thinkling.generate.engine import Engine, Sampling
+from thinkling.generate.first_look import refuse_unreadable
 from thinkling.generate.rollouts import Rollout
-from thinkling.generate.score import sample_and_score
+from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.seeds import derive
 from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.rl.grpo import Sample, informative, samples_of
@@ -57,7 +55,7 @@ class Rollouts:
             **{name: _mean(values) for name, values in (several | self.figures).items()},
             "thinking_share": sum(r.thinks for r in self.sampled) / n,
             "mean_length": sum(r.n_tokens for r in self.sampled) / n,
-            "truncated_share": sum(r.finish_reason == "length" for r in self.sampled) / n,
+            "truncated_share": sum(r.truncated for r in self.sampled) / n,
             "samples": n,
             "undecided": n - outcomes[Outcome.RIGHT] - outcomes[Outcome.WRONG],
             "groups": len(self.groups),
@@ -72,20 +70,17 @@ class Collector:
     """Samples from the engine's present weights."""
 
     def __init__(
-        self,
-        engine: Engine,
-        prompts: Prompts,
-        tokenizer: Tokenizer,
-        template: ChatTemplate,
-        config: RlConfig,
-        seed: int,
-        store: Path,
+        self, stage: str, sampler: Sampler, prompts: Prompts, config: RlConfig, seed: int, store: Path
     ) -> None:
-        self.engine, self.prompts, self.tokenizer, self.template = engine, prompts, tokenizer, template
+        """`stage`: the stage's name, for errors. `store`: folder of the rollouts, a folder per step in it."""
+        self.stage, self.sampler, self.prompts = stage, sampler, prompts
         self.config, self.seed, self.store = config, seed, store
 
     def collect(self, step: int) -> Rollouts:
-        """Rounds until every pool has its groups, `max_refills` are used, or no problem is left to ask."""
+        """Rounds until every pool has its groups, `max_refills` are used, or no problem is left to ask.
+
+        Raises UserError where no sample of the very first step can count.
+        """
         found = Rollouts()
         missing = self.prompts.wanted(step)
         waiting = [self.prompts.candidates(step, pool) for pool in range(len(missing))]
@@ -102,23 +97,21 @@ class Collector:
                 groups = [(problem, mine[i * size : (i + 1) * size]) for i, problem in enumerate(problems)]
                 missing[pool] -= self._judge(pool, groups, found)
         found.missing = sum(missing)
+        if not step:
+            first_look = [(r.reading, r.truncated) for r in found.sampled]
+            refuse_unreadable(first_look, self.sampler.max_new_tokens, f"stages.{self.stage}: first step")
         return found
 
     def _sample(self, step: int, number: int, problems: Sequence[Problem]) -> list[Rollout]:
         directory = self.store / f"{step:05d}"
         directory.mkdir(parents=True, exist_ok=True)
         return sample_and_score(
-            self.engine,
+            self.sampler,
             problems,
-            self.tokenizer,
-            "chat",
             self.config.group_size,
-            Sampling(self.config.temperature, self.config.top_p),
-            self.config.max_new_tokens,
             derive(self.seed, "step", step),
             chunk=len(problems),
             store=directory,
-            template=self.template,
             first_chunk=number,
         )
 

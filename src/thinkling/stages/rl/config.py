@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.problems import ProblemsConfig
+from thinkling.stages.sampling import SamplingConfig
 from thinkling.train.config import OptimizerConfig
 
 
@@ -19,7 +20,7 @@ class RewardedProblemsConfig(ProblemsConfig):
     """Weight of this source among all: groups are dealt by it, exactly over any stretch of steps."""
     reward: Literal["verdict", "preference"] = "verdict"
     """`verdict`: right 1, wrong 0; a completion with any other verdict leaves its group. `preference`: the probability,
-    in 0–1, with which the pairwise model of role `judge` prefers the answer to one of the entering model's."""
+    in 0–1, with which the model of role `preference_model` prefers the answer to one of the entering model's."""
 
 
 class BandConfig(BaseModel):
@@ -44,12 +45,15 @@ class BandConfig(BaseModel):
         return self
 
 
-class RlConfig(StageConfig):
+class RlConfig(StageConfig, SamplingConfig):
     """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
 
     kind: Literal["rl"]
     problems: list[RewardedProblemsConfig] = Field(min_length=1)
     band: BandConfig = Field(default_factory=BandConfig)
+    preference_form: str = "words"
+    """How the preference model is asked which of two answers is better: `words`, or a plug-in (entry points
+    `thinkling.pairwise_forms`). Its two verdicts must be one token each."""
     steps: int = Field(ge=1)
     """Rollout batches; each gives `updates_per_batch` updates."""
     groups: int = Field(ge=1)
@@ -61,11 +65,10 @@ class RlConfig(StageConfig):
     max_refills: int = Field(default=3, ge=0)
     """Rounds of further prompts a step, each of as many as are still missing."""
     temperature: float = Field(default=1.0, gt=0)
+    """1 samples from the model's own distribution, whose gradient is taken."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Below 1 samples no longer come from the distribution whose gradient is taken; nothing corrects that."""
-    max_new_tokens: int = Field(default=96, ge=1)
-    """Tokens that the model may write a sample; what a tool writes does not count."""
-    batch_size: int = Field(default=256, ge=1)
+    max_concurrent: int = Field(default=256, ge=1)
     """Sequences decoded at once."""
     advantage: Literal["mean_std", "mean"] = "mean_std"
     """Reward minus the group's mean; `mean_std` divides by the group's standard deviation (GRPO), `mean` does not
@@ -94,18 +97,20 @@ class RlConfig(StageConfig):
 
     code_version: ClassVar[int] = 2
     produces: ClassVar[str] = "model"
-    roles: ClassVar[Mapping[str, str]] = {"model": "model", "judge?": "model"}
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model"}
 
     @model_validator(mode="after")
-    def _judge(self) -> RlConfig:
+    def _preference_model(self) -> RlConfig:
         needed = [p.source for p in self.problems if p.reward == "preference"]
-        if needed and "judge" not in self.inputs:
+        if needed and "preference_model" not in self.inputs:
             raise ValueError(
-                f"inputs.judge is missing: source {needed[0]!r} has reward: preference, so name the stage whose model "
-                "compares answers (inputs: {model: …, judge: …})"
+                f"inputs.preference_model is missing: source {needed[0]!r} has reward: preference, so name the stage "
+                "whose model compares answers (inputs: {model: …, preference_model: …})"
             )
-        if "judge" in self.inputs and not needed:
-            raise ValueError("inputs.judge: no source has reward: preference; leave it out, or set the reward")
+        if "preference_model" in self.inputs and not needed:
+            raise ValueError(
+                "inputs.preference_model: no source has reward: preference; leave it out, or set the reward"
+            )
         return self
 
     @model_validator(mode="after")

@@ -60,7 +60,7 @@ class Sample:
 def samples_of(rollouts: Sequence[Rollout], rewards: Sequence[float], kind: str) -> list[Sample]:
     """A group as samples."""
     return [
-        Sample(r.prompt, r.tokens, r.logprobs, r.forced, advantage, r.finish_reason == "length")
+        Sample(r.prompt, r.tokens, r.logprobs, r.forced, advantage, r.truncated)
         for r, advantage in zip(rollouts, advantages(rewards, kind), strict=True)
     ]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from thinkling.data.reading import Reading
 from thinkling.generate.pairwise import Comparison, PairwiseModel
 from thinkling.generate.rollouts import Rollout
 from thinkling.stages.rl.config import RewardedProblemsConfig
 from thinkling.tasks.problem import Problem
 from thinkling.verify.preference import Preference, grade, is_graded, win
-from thinkling.verify.verdict import Outcome, read_answer
+from thinkling.verify.verdict import Outcome
 
 Group = tuple[Problem, Sequence[Rollout]]
 """A problem and its samples."""
@@ -59,8 +60,8 @@ class PreferenceRewards:
         figures = {"judge_consistent": [float(p.consistent) for p in flat]}
         graded = [(problem, r) for problem, rollouts in groups if is_graded(problem) for r in rollouts]
         if graded:
-            grades = [grade(problem, r.text, r.finish_reason == "length") for problem, r in graded]
-            references = [grade(problem, self.references[problem.id], False) for problem, _ in graded]
+            grades = [grade(problem, r.reading, r.truncated) for problem, r in graded]
+            references = [grade(problem, Reading.of(self.references[problem.id]), False) for problem, _ in graded]
             figures["rule_grade"] = grades
             figures["rule_win_rate"] = [win(a, b) for a, b in zip(grades, references, strict=True)]
         return Judged([[p.reward for p in group] for group in preferences], figures)
@@ -68,12 +69,12 @@ class PreferenceRewards:
 
 def prefer(judge: PairwiseModel, pairs: Sequence[tuple[Rollout, str]]) -> list[Preference]:
     """Each sample against a reference answer."""
-    return judge.prefer([Comparison(r.question, answer_of(r), reference) for r, reference in pairs])
+    return judge.prefer([Comparison(r.question, answer_of(r, judge), reference) for r, reference in pairs])
 
 
-def answer_of(rollout: Rollout) -> str | None:
-    """The sample's answer in one line; None where it was cut off or cannot be read."""
-    return None if rollout.finish_reason == "length" else read_answer(rollout.text)
+def answer_of(rollout: Rollout, judge: PairwiseModel) -> str | None:
+    """The sample's answer as the judge compares it; None where it was cut off or cannot be read."""
+    return None if rollout.truncated else judge.answer(rollout.reading)
 
 
 def reward_of(config: RewardedProblemsConfig, judge: PairwiseModel | None, references: Mapping[str, str]) -> Reward:

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from thinkling.data.chat_template import ChatTemplate, load_chat_template
-from thinkling.data.tokenizer import Tokenizer
-from thinkling.generate.engine import Sampling
-from thinkling.generate.native import NativeEngine
+from thinkling.generate import pairwise_forms
+from thinkling.generate.engine import Engine, Sampling
+from thinkling.generate.engines import make_engine
+from thinkling.generate.loaded import LoadedModel
 from thinkling.generate.pairwise import PairwiseModel
-from thinkling.model.huggingface import load_pretrained
+from thinkling.generate.score import Sampler
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import band
@@ -36,18 +36,18 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     """
     torch.set_num_threads(ctx.threads)
     start = ctx.inputs["model"].model_dir
-    tokenizer, template = Tokenizer.load(start), load_chat_template(start)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_pretrained(start).to(device)
-    engine = NativeEngine(model, config.batch_size)
-    judge = PairwiseModel.load(ctx.inputs["judge"].model_dir, device) if "judge" in ctx.inputs else None
-    pools = make_pools(config, ctx, engine, tokenizer, template, judge)
+    loaded = LoadedModel.load(start, trainable=True)
+    device = loaded.device
+    engine = make_engine(loaded, config.max_concurrent)
+    sampler = Sampler(engine, loaded.renderer, Sampling(config.temperature, config.top_p), config.max_new_tokens)
+    judge = _preference_model(config, ctx, device)
+    pools = make_pools(config, ctx, sampler, judge)
     prompts = Prompts(pools, config.groups, config.steps, ctx.seed)
-    collector = Collector(engine, prompts, tokenizer, template, config, ctx.seed, ctx.directory / "rollouts")
+    collector = Collector(ctx.name, sampler, prompts, config, ctx.seed, ctx.directory / "rollouts")
     loop = Loop(config, engine, collector, device)
     train_to_directory(
         ctx,
-        model,
+        loaded.decoder,
         config.optimizer,
         loop.batches,
         loop.learning_rate,
@@ -68,26 +68,25 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     ctx.counts["training"] = _totals(ctx)
 
 
-def make_pools(
-    config: RlConfig,
-    ctx: StageContext,
-    engine: NativeEngine,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    judge: PairwiseModel | None = None,
-) -> list[Pool]:
+def _preference_model(config: RlConfig, ctx: StageContext, device: torch.device) -> PairwiseModel | None:
+    if "preference_model" not in ctx.inputs:
+        return None
+    form = pairwise_forms.resolve(config.preference_form)
+    return PairwiseModel.of(LoadedModel.load(ctx.inputs["preference_model"].model_dir, device), form)
+
+
+def make_pools(config: RlConfig, ctx: StageContext, sampler: Sampler, judge: PairwiseModel | None = None) -> list[Pool]:
     """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already."""
     problems = {p.source: _problems(ctx, p) for p in config.problems}
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
     if not path.exists():
-        sampling = Sampling(config.temperature, config.top_p)
         rows: list[band.PassRate] = []
         judges = {p.source: judge if p.reward == "preference" else None for p in config.problems}
         total = sum(len(asked) * (config.band.samples + (judges[name] is not None)) for name, asked in problems.items())
         with ctx.progress.track(f"{ctx.name}: pass rates", total, "samples") as task:
             for name, asked in problems.items():
                 rows += band.measure(
-                    name, asked, engine, tokenizer, template, sampling, config.max_new_tokens, config.band,
+                    name, asked, sampler, config.band,
                     derive(ctx.seed, "band", name), chunks / name, judges[name], task.advance,
                 )  # fmt: skip
         band.write(path, rows, chunks)
@@ -106,7 +105,7 @@ def make_pools(
 class Loop:
     """One rollout batch, then `updates_per_batch` updates from it. An update is a step of the trainer."""
 
-    def __init__(self, config: RlConfig, engine: NativeEngine, collector: Collector, device: torch.device) -> None:
+    def __init__(self, config: RlConfig, engine: Engine, collector: Collector, device: torch.device) -> None:
         self.config, self.engine, self.collector = config, engine, collector
         self.objective = objective_of(config, device)
         self._schedule = schedule(config)

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from thinkling.data.chat_template import load_chat_template
-from thinkling.data.conversations import Conversation, read_conversations, render, write_conversations
+from thinkling.data.conversations import Conversation, read_conversations, write_conversations
 from thinkling.data.packing import PackedBatch, pack_conversations
-from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
-from thinkling.model.huggingface import load_pretrained
+from thinkling.generate.loaded import LoadedModel
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
@@ -30,19 +28,19 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     torch.set_num_threads(ctx.threads)
     parallel = setup()
     start = ctx.inputs["model"].model_dir
-    tokenizer, template = Tokenizer.load(start), load_chat_template(start)
+    loaded = LoadedModel.load(start, parallel.device, trainable=True)
     made, read = list(make_conversations(config, ctx)), given_conversations(ctx)
     conversations = made + read
     if parallel.rank == 0:
         write_conversations(ctx.directory / "conversations.parquet", conversations)
-    rendered = [render(c.messages, tokenizer, template=template) for c in conversations]
+    rendered = [loaded.renderer.encode(c.messages) for c in conversations]
     fitting = [item for item in rendered if len(item[0]) <= config.row_length]
     if not fitting:
         raise UserError(
             f"row_length {config.row_length}: every conversation is longer; the shortest has "
             f"{min(len(ids) for ids, _ in rendered)} tokens"
         )
-    rows = pack_epochs(fitting, config.epochs, config.row_length, ctx.seed, tokenizer.pad_id)
+    rows = pack_epochs(fitting, config.epochs, config.row_length, ctx.seed, loaded.tokenizer.pad_id)
     steps = min(len(rows.lengths) // config.batch_rows, config.max_steps or len(rows.lengths))
     if not steps:
         raise UserError(
@@ -59,7 +57,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
 
     train_to_directory(
         ctx,
-        load_pretrained(start),
+        loaded.decoder,
         config.optimizer,
         batches,
         learning_rate(config, steps),

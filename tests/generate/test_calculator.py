@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.tasks.calculator import MAX_NESTING, CalculatorError, evaluate, write_number
+from thinkling.generate.calculator import MAX_NESTING, CalculatorError, evaluate, write_number
 
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from thinkling.errors import UserError
-from thinkling.generate import native
-from thinkling.generate.decode import prefill
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.generate.native import NativeEngine
+from thinkling.generate.native import engine as native
+from thinkling.generate.native.decode import prefill
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 
@@ -75,7 +75,7 @@ def test_greedy_equals_transformers(shape: str) -> None:
     model = decoder(**SHAPES[shape])
     reference = transformers_model(model)
     asked = requests(12)
-    found = NativeEngine(model, batch_size=5).generate(asked, Sampling(temperature=0.0))
+    found = NativeEngine(model, max_concurrent=5).generate(asked, Sampling(temperature=0.0))
     for request, completion in zip(asked, found, strict=True):
         prompt = torch.tensor([request.prompt])
         whole = reference.generate(

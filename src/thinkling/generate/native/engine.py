@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from thinkling.errors import UserError
-from thinkling.generate.decode import Cache, Weights, decode, prefill
 from thinkling.generate.engine import Completion, Request, Sampling
-from thinkling.generate.sampler import draw, uniforms
+from thinkling.generate.native.decode import Cache, Weights, decode, prefill
+from thinkling.generate.native.sampler import draw, uniforms
 from thinkling.model.decoder import Decoder
 
 _PREFILL_TOKENS = 8192
@@ -26,12 +26,12 @@ _PREFILL_TOKENS = 8192
 class NativeEngine:
     """`generate` of a `Decoder`, on its device. Implements `Engine`."""
 
-    def __init__(self, model: Decoder, batch_size: int = 128, dtype: torch.dtype | None = None) -> None:
-        """`batch_size`: sequences decoded at once. `dtype`: of the copied weights and the cache; the model's own."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; at least 1 is needed")
+    def __init__(self, model: Decoder, max_concurrent: int = 128, dtype: torch.dtype | None = None) -> None:
+        """`max_concurrent`: sequences decoded at once. `dtype`: of the copied weights and the cache."""
+        if max_concurrent < 1:
+            raise ValueError(f"max_concurrent is {max_concurrent}; at least 1 is needed")
         self.model = model
-        self.batch_size = batch_size
+        self.max_concurrent = max_concurrent
         self._weights = Weights(model, dtype or model.output_weight.dtype)
         self._version = 0
         self._cache: Cache | None = None
@@ -86,7 +86,7 @@ class _Batch:
         weights = engine._weights
         self.requests, self.sampling, self.weights = requests, sampling, weights
         self.waiting = deque(range(len(requests)))
-        self.capacity = min(engine.batch_size, len(requests))
+        self.capacity = min(engine.max_concurrent, len(requests))
         self.limit = max(len(r.prompt) + r.max_new_tokens for r in requests)
         cache = engine._cache
         if cache is None or cache.rows < self.capacity:

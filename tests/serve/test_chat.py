@@ -8,44 +8,21 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.generate.conftest import ScriptedEngine
 from thinkling.data.chat_template import CHATML
+from thinkling.data.reading import Part
 from thinkling.data.tokenizer import Tokenizer
-from thinkling.generate import chat
 from thinkling.generate.engine import Completion, Request, Sampling
+from thinkling.generate.loaded import LoadedModel
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
-
-from .conftest import ScriptedEngine
-
-TURN = "<|im_end|>\n<|im_start|>user\n<tool_response>\n{}\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
-CALL = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call>'
-
-
-def test_parts_of_an_answer_with_tools() -> None:
-    text = f"<think>\n47*83\n</think>\n\n{CALL}{TURN.format(3901)}{CALL}{TURN.format('error: no')}3901<|im_end|>"
-    call = ("call", "calculator {'expression': '47*83'}")
-    assert list(chat.parts(text)) == [
-        ("thought", "47*83"),
-        call,
-        ("response", "3901"),
-        call,
-        ("response", "error: no"),
-        ("answer", "3901"),
-    ]
-
-
-def test_answer_without_a_thought() -> None:
-    assert list(chat.parts("<think>\n\n</think>\n\n7<|im_end|>")) == [("answer", "7")]
-
-
-def test_a_thought_that_never_ends_is_no_answer() -> None:
-    assert list(chat.parts("<think>\nA1B+5")) == [("thought", "A1B+5")]
+from thinkling.serve import chat
 
 
 def test_output_cannot_steer_the_terminal() -> None:
     stream = io.StringIO()
-    answer = chat.show([("thought", "a"), ("answer", "\x1b[2J[red]x\r")], Console(file=stream, width=200))
+    answer = chat.show([Part("reasoning", "a"), Part("answer", "\x1b[2J[red]x\r")], Console(file=stream, width=200))
     assert answer.startswith("\x1b")
     assert stream.getvalue().splitlines() == ["a", "\ufffd[2J[red]x\ufffd"]
 
@@ -75,7 +52,7 @@ def test_a_conversation_remembers_and_ends(
     prompts: list[str] = []
 
     class Engine(ScriptedEngine):
-        def __init__(self, model: Decoder, batch_size: int) -> None:
+        def __init__(self, loaded: LoadedModel, max_concurrent: int) -> None:
             super().__init__({})
 
         def generate(self, requests: Any, sampling: Sampling) -> list[Completion]:
@@ -84,7 +61,7 @@ def test_a_conversation_remembers_and_ends(
             ids = tokenizer.encode("<think>\nA\n</think>\n\n12<|im_end|>", markup=True).tolist()
             return [Completion(ids, [0.0] * len(ids), [0] * len(ids), "stop")]
 
-    monkeypatch.setattr(chat, "NativeEngine", Engine)
+    monkeypatch.setattr(chat, "make_engine", Engine)
     lines = iter(["sum A1", "sum B2"])
     monkeypatch.setattr(chat, "_read", lambda console: next(lines, ""))
     chat.converse(model_dir, None, console=Console(file=io.StringIO()))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinkling.generate.sampler import draw, nucleus_floor, uniforms
+from thinkling.generate.native.sampler import draw, nucleus_floor, uniforms
 
 DRAWS = 20_000
 

@@ -1,0 +1,60 @@
+"""The Hermes spelling of tool calls and responses: JSON between tags, as Qwen and our own template write it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thinkling.data.reading import Call
+
+OPENING, CLOSING = "<tool_call>", "</tool_call>"
+Piece = tuple[bool, str]
+"""Whether it is a tag, and its text."""
+
+
+def call_text(name: str, arguments: Mapping[str, Any]) -> str:
+    """`<tool_call>` block, without a newline after it."""
+    call = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"{OPENING}\n{call}\n{CLOSING}"
+
+
+def response_text(result: str) -> str:
+    """`<tool_response>` block, without a newline after it."""
+    return f"<tool_response>\n{result}\n</tool_response>"
+
+
+def read_call(body: str) -> Call | None:
+    """The call between `<tool_call>` and `</tool_call>`; None unless it is a JSON object of exactly `name` (string) and
+    `arguments` (object)."""
+    try:
+        call = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
+        return None
+    name, arguments = call["name"], call["arguments"]
+    return Call(name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
+
+
+def take_calls(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
+    """The pieces without their readable calls, and those. What is no call stays as it is."""
+    left: list[Piece] = []
+    calls: list[Call] = []
+    i = 0
+    while i < len(pieces):
+        closed = i + 2 < len(pieces) and pieces[i] == (True, OPENING) and pieces[i + 2] == (True, CLOSING)
+        call = read_call(pieces[i + 1][1]) if closed and not pieces[i + 1][0] else None
+        if call is None:
+            left.append(pieces[i])
+            i += 1
+            continue
+        calls.append(call)
+        if left and not left[-1][0]:  # the newline before a call belongs to it
+            left[-1] = (False, left[-1][1].removesuffix("\n"))
+        i += 3
+    return left, calls
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

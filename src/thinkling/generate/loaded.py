@@ -1,0 +1,47 @@
+"""A model directory, loaded: everything that is needed to ask it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.generate.renderer import RENDERERS, Renderer
+from thinkling.model.decoder import Decoder
+from thinkling.model.device import default_device
+from thinkling.model.huggingface import load_pretrained
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Decoder, tokenizer and renderer of one Hugging Face directory, on one device."""
+
+    directory: Path
+    decoder: Decoder
+    renderer: Renderer
+    device: torch.device
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.renderer.tokenizer
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        trainable: bool = False,
+        renderer: str = "chat",
+    ) -> LoadedModel:
+        """`device`: where not given, a GPU where there is one. `dtype`: where not given, that of the weights.
+
+        `trainable`: whether parameters require gradients. Raises UserError where the directory holds no model,
+        tokenizer or chat template, or the renderer is not known.
+        """
+        device = device or default_device()
+        found = RENDERERS.resolve(renderer).load(directory)
+        decoder = load_pretrained(directory, dtype).to(device).requires_grad_(trainable)
+        return cls(directory, decoder, found, device)

@@ -1,0 +1,282 @@
+"""Renderer: what a prompt looks like, where an answer ends, and what an answer says, for one model directory.
+
+The only place that knows how turns open and end. It works from tokens: a stop token is removed by its id, so no
+family's end-of-turn token can remain in an answer, and a tool's turns are told from the model's own by forced tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from thinkling.data.chat_template import (
+    ChatTemplate,
+    Message,
+    encode_chat,
+    encode_prompt,
+    load_chat_template,
+    special_spellings,
+)
+from thinkling.data.conversations import checked, tool_call
+from thinkling.data.reading import Call, Part, Reading
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
+from thinkling.generate import hermes
+from thinkling.generate.hermes import Piece
+from thinkling.generate.tools import listings
+from thinkling.plugins import Registry
+from thinkling.tasks.problem import Problem
+
+GROUP = "thinkling.renderers"
+_REASONING_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+_PLACEHOLDER = "RESULT"
+
+
+class Written(Protocol):
+    """A completion, or a stored rollout: what came after a prompt."""
+
+    @property
+    def tokens(self) -> Sequence[int]: ...
+
+    @property
+    def forced(self) -> Sequence[bool]:
+        """True on tokens that a tool wrote."""
+        ...
+
+
+class Renderer:
+    """Messages to tokens and back, by a model's own tokenizer and chat template."""
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        self.tokenizer, self.template = tokenizer, template
+
+    @classmethod
+    def load(cls, directory: Path) -> Renderer:
+        """For a Hugging Face directory. Raises UserError where it has no tokenizer or no chat template."""
+        return cls(Tokenizer.load(directory), load_chat_template(directory))
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> np.ndarray:
+        """Token ids, int32 (T,), up to where the assistant's next turn starts. `tools`: as `Tool.listing` gives them.
+
+        Raises UserError for messages out of form, and naming the template where it fails or ignores the tools.
+        """
+        ids = encode_prompt(self.template, checked(messages), self.tokenizer, tools)
+        if tools:
+            self._check_announced(messages, ids)
+        return ids
+
+    def prompt_of(self, problem: Problem) -> np.ndarray:
+        """Token ids, int32 (T,), that ask a problem: a user turn with its question, its tools announced where the
+        problem says so. Raises UserError for an unknown tool, and where this model cannot be told of tools."""
+        announced = listings(problem.tools) if problem.tools and problem.announce_tools else None
+        if announced and not self.calls_tools:
+            raise UserError(
+                f"chat template {self.template.name}: the tokenizer has no {hermes.OPENING} and {hermes.CLOSING} "
+                f"tokens, so the model cannot call {problem.tools[0]!r}; use a model that has them, or problems "
+                "without tools"
+            )
+        return self.prompt([{"role": "user", "content": problem.question}], announced)
+
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[Message] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids, int32 (T,), and loss mask, bool (T,): true on what the assistant writes, its stop token included.
+
+        Raises UserError for messages out of form, and naming the template where it fails."""
+        return encode_chat(self.template, checked(messages), self.tokenizer, tools)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self.tokenizer.stop_ids
+
+    @property
+    def call_stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer inside a tool call. Where they differ from `stop_ids`, generation also pauses where
+        a call opens."""
+        return self.stop_ids
+
+    @property
+    def pauses_at_call(self) -> bool:
+        """Whether other tokens stop inside a call than outside, so that generation has to pause where one opens."""
+        return self.call_stop_ids != self.stop_ids
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether the vocabulary has the tokens that open and close a call; without them no tool is run."""
+        return self.call_opening is not None and self.call_closing is not None
+
+    @cached_property
+    def call_opening(self) -> int | None:
+        """The token that opens a tool call, or None."""
+        return self._token(hermes.OPENING)
+
+    @cached_property
+    def call_closing(self) -> int | None:
+        """The token that closes a tool call, or None."""
+        return self._token(hermes.CLOSING)
+
+    def tool_turn(self, results: Sequence[str]) -> list[int]:
+        """Token ids that follow the token that closes a call: the end of the assistant's turn, the tools' responses,
+        and the start of its next turn, all as the model's own template writes them.
+
+        Raises UserError where the template cannot write a call or a tool's response.
+        """
+        asked = [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": "", "tool_calls": [tool_call("x", {})]},
+        ]
+        answered = [*asked, *({"role": "tool", "content": result} for result in results)]
+        ids = encode_prompt(self.template, checked(answered), self.tokenizer).tolist()
+        if self.call_closing not in ids:
+            raise UserError(
+                f"chat template {self.template.name}: it does not write a tool call in {hermes.OPENING} tags; "
+                "tools cannot be used with this model"
+            )
+        return ids[ids.index(self.call_closing) + 1 :]
+
+    def read(self, completion: Written) -> Reading:
+        """Reads a completion of this model. Nothing is guessed: what cannot be read has no answer."""
+        runs = list(_runs(completion))
+        reasoning: list[str] = []
+        calls: list[Call] = []
+        parts: list[Part] = []
+        answer: str | None = None
+        well_formed = True
+        for number, (forced, tokens) in enumerate(runs):
+            if forced:
+                parts.append(Part("response", self._response(tokens)))
+                continue
+            thought, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
+            said, found = hermes.take_calls(rest or [])
+            last = number == len(runs) - 1
+            well_formed = well_formed and not any(is_tag for is_tag, _ in said) and (last or bool(found))
+            # A call in the last turn has no response, so what is beside it is no answer.
+            answer = None if found or any(is_tag for is_tag, _ in said) else _joined(said).strip() or None
+            calls += found
+            if thought.strip():
+                reasoning.append(thought)
+                parts.append(Part("reasoning", thought))
+            parts += [Part("call", f"{call.name} {dict(call.arguments)}") for call in found]
+            if (text := _joined(said)).strip():
+                parts.append(Part("answer", text.lstrip("\n")))
+        return Reading(
+            reasoning="\n\n".join(reasoning),
+            answer=answer,
+            calls=tuple(calls),
+            well_formed=well_formed and answer is not None,
+            text=self.tokenizer.decode(completion.tokens),
+            parts=tuple(parts),
+        )
+
+    def _split_tags(self, tokens: Sequence[int]) -> list[Piece]:
+        """A turn cut at its tags: by id where the vocabulary has the tag as a token, so that an answer may spell it; by
+        its spelling elsewhere."""
+        pieces: list[Piece] = []
+        start = 0
+        for i, token in enumerate([*tokens, None]):
+            if token is not None and token not in self._tag_tokens:
+                continue
+            if i > start:
+                text = self.tokenizer.decode(tokens[start:i])
+                cut = self._spelled_tags.split(text) if self._spelled_tags else [text]
+                pieces += [(bool(number % 2), piece) for number, piece in enumerate(cut) if piece]
+            if token is not None:
+                pieces.append((True, self._tag_tokens[token]))
+            start = i + 1
+        return pieces
+
+    def _split_reasoning(self, turn: list[Piece]) -> tuple[str, list[Piece] | None]:
+        """Reasoning and the rest of a turn; the rest is None where reasoning never ends. It ends at the last closing
+        tag."""
+        opening, closing = self._tags
+        opened = turn[:1] == [(True, opening)]
+        inner = turn[1:] if opened else turn
+        end = max((i for i, piece in enumerate(inner) if piece == (True, closing)), default=None)
+        if end is not None:
+            thought = _joined(inner[:end]).removeprefix("\n").removesuffix("\n")
+            return thought, inner[end + 1 :]
+        if opened or self._opens_reasoning:
+            return _joined(inner).removeprefix("\n"), None
+        return "", turn
+
+    def _before_stop(self, tokens: Sequence[int]) -> Sequence[int]:
+        end = next((i for i, token in enumerate(tokens) if token in self.stop_ids), len(tokens))
+        return tokens[:end]
+
+    def _response(self, tokens: Sequence[int]) -> str:
+        """What the tool wrote, without what the template puts around it."""
+        before, after = self._response_frame
+        return self.tokenizer.decode(tokens).removeprefix(before).removesuffix(after)
+
+    @cached_property
+    def _response_frame(self) -> tuple[str, str]:
+        before, _, after = self.tokenizer.decode(self.tool_turn([_PLACEHOLDER])).partition(_PLACEHOLDER)
+        return before, after
+
+    @cached_property
+    def _tags(self) -> tuple[str, str]:
+        """How this model opens and closes its reasoning."""
+        return next((tags for tags in _REASONING_TAGS if tags[1] in self.template.source), _REASONING_TAGS[0])
+
+    @cached_property
+    def _header(self) -> str:
+        """The text that opens the assistant's turn; empty where the template adds none."""
+        user = [{"role": "user", "content": "x"}]
+        asked, prompted = self.template.render(user), self.template.render(user, add_generation_prompt=True)
+        return prompted.removeprefix(asked) if prompted.startswith(asked) else ""
+
+    @cached_property
+    def _opens_reasoning(self) -> bool:
+        """Whether the prompt itself opens the reasoning, so that a completion starts inside it."""
+        opening, closing = self._tags
+        return opening in self._header and closing not in self._header.rpartition(opening)[2]
+
+    @cached_property
+    def _all_tags(self) -> tuple[str, ...]:
+        """Tags of reasoning and calls, and special tokens that open a turn: none is part of an answer."""
+        openings = re.findall(special_spellings(self.tokenizer), self._header)
+        return tuple(dict.fromkeys((*self._tags, hermes.OPENING, hermes.CLOSING, *openings)))
+
+    @cached_property
+    def _tag_tokens(self) -> dict[int, str]:
+        return {self.tokenizer.token_id(tag): tag for tag in self._all_tags if self.tokenizer.has_token(tag)}
+
+    @cached_property
+    def _spelled_tags(self) -> re.Pattern[str] | None:
+        spelled = [re.escape(tag) for tag in self._all_tags if not self.tokenizer.has_token(tag)]
+        return re.compile(f"({'|'.join(spelled)})") if spelled else None
+
+    def _token(self, spelling: str) -> int | None:
+        return self.tokenizer.token_id(spelling) if self.tokenizer.has_token(spelling) else None
+
+    def _check_announced(self, messages: Sequence[Message], ids: np.ndarray) -> None:
+        if np.array_equal(ids, encode_prompt(self.template, checked(messages), self.tokenizer)):
+            raise UserError(
+                f"chat template {self.template.name}: it does not announce tools; use problems without tools"
+            )
+
+
+def _joined(pieces: Sequence[Piece]) -> str:
+    return "".join(text for _, text in pieces)
+
+
+def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
+    """Runs of forced and of own tokens in turn. The last run is the model's own, empty where it wrote nothing."""
+    tokens, forced = completion.tokens, completion.forced
+    start = 0
+    for i in range(1, len(tokens) + 1):
+        if i == len(tokens) or forced[i] != forced[start]:
+            yield forced[start], tokens[start:i]
+            start = i
+    if not tokens or forced[-1]:
+        yield False, []
+
+
+RENDERERS = Registry("renderer", GROUP, {"chat": "thinkling.generate.renderer:Renderer"})
+"""How a task set is asked: `chat`, a user turn; further forms by entry points."""

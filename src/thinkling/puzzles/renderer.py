@@ -1,0 +1,63 @@
+"""Puzzles as pages: how a base model, which has seen no chat, is asked (entry point `puzzle_pages`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from thinkling.data.chat_template import OURS
+from thinkling.data.reading import Part, Reading
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.generate import hermes
+from thinkling.generate.renderer import Renderer, Written
+from thinkling.puzzles.pages import document_answer, document_prompt
+from thinkling.tasks.problem import Problem
+
+
+class PageRenderer(Renderer):
+    """A page is continued: `QUESTION:` → working, a full stop, the answer, a newline. Tools are never announced."""
+
+    @classmethod
+    def load(cls, directory: Path) -> PageRenderer:
+        """A base model needs no chat template of its own."""
+        return cls(Tokenizer.load(directory), OURS)
+
+    def prompt_of(self, problem: Problem) -> np.ndarray:
+        return self.tokenizer.encode(document_prompt(problem))
+
+    @cached_property
+    def newline_ids(self) -> frozenset[int]:
+        """Ids of the tokens with a newline in them; with our pre-split they hold white space alone."""
+        return frozenset(i for i in range(self.tokenizer.vocab_size) if "\n" in self.tokenizer.decode([i]))
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """A page ends at its first newline or the end of text."""
+        return self.newline_ids | {self.tokenizer.end_of_text_id}
+
+    @cached_property
+    def call_stop_ids(self) -> frozenset[int]:
+        """A newline inside a call does not end the page."""
+        return self.stop_ids - self.newline_ids
+
+    def tool_turn(self, results: Sequence[str]) -> list[int]:
+        """The response inside the page. The result is plain text: nothing in it becomes a tag."""
+        pieces: list[tuple[str, bool]] = []
+        for result in results:
+            pieces += [("\n<tool_response>", True), (f"\n{result}\n", False), ("</tool_response>\n", True)]
+        return [int(i) for text, markup in pieces for i in self.tokenizer.encode(text, markup=markup)]
+
+    def read(self, completion: Written) -> Reading:
+        """The answer follows the last full stop of the line after the last response."""
+        text = self.tokenizer.decode(completion.tokens)
+        page = text.partition(self.tokenizer.decode([self.tokenizer.end_of_text_id]))[0]
+        working, answer = page.rpartition(".")[0], document_answer(text)
+        readable = bool(answer) and not any(tag in answer for tag in ("<think>", hermes.OPENING))
+        parts = [Part("reasoning", working)] if working.strip() else []
+        if readable:
+            parts.append(Part("answer", answer))
+        calls = tuple(hermes.take_calls(self._split_tags(completion.tokens))[1])
+        return Reading(working, answer if readable else None, calls, readable, text, tuple(parts))

@@ -1,0 +1,83 @@
+"""`thinkling chat`: a conversation in the terminal, with the model's reasoning and its tool calls shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from thinkling.data.reading import Part
+from thinkling.generate.engine import Request, Sampling
+from thinkling.generate.engines import make_engine
+from thinkling.generate.loaded import LoadedModel
+from thinkling.generate.tools import TOOLS
+from thinkling.generate.turns import generate_with_tools
+from thinkling.seeds import derive
+
+_LOOKS = {
+    "reasoning": ("", "dim italic"),
+    "call": ("  → ", "cyan"),
+    "response": ("  ← ", "cyan"),
+    "answer": ("", "bold"),
+}
+
+
+def converse(
+    model: Path,
+    prompt: str | None,
+    temperature: float = 0.6,
+    top_p: float = 0.95,
+    max_new_tokens: int = 256,
+    seed: int = 0,
+    console: Console | None = None,
+) -> None:
+    """Answers `prompt` and ends; without one, reads a message a line until an empty one or the end of input.
+
+    `model`: a Hugging Face directory; UserError where it holds no model, tokenizer or chat template. The same seed and
+    messages give the same answers.
+    """
+    console = console or Console(highlight=False)
+    loaded = LoadedModel.load(model)
+    engine = make_engine(loaded, max_concurrent=1)
+    sampling, tools = Sampling(temperature, top_p), list(TOOLS.built_in)
+    messages: list[dict[str, Any]] = []
+    while True:
+        question = _read(console) if prompt is None else prompt
+        if not question.strip():
+            return
+        messages.append({"role": "user", "content": question})
+        prompt_ids = tuple(loaded.renderer.prompt(messages).tolist())
+        request = Request(prompt_ids, derive(seed, "chat", len(messages)), max_new_tokens)
+        completion = generate_with_tools(engine, [request], [tools], sampling, loaded.renderer)[0]
+        answer = show(loaded.renderer.read(completion).parts, console)
+        if completion.finish_reason == "length":
+            console.print(Text("(cut off: --max-new-tokens reached)", style="yellow"))
+        messages.append({"role": "assistant", "content": answer})
+        if prompt is not None:
+            return
+
+
+def show(parts: Iterable[Part], console: Console) -> str:
+    """Prints the parts and returns the last answer; empty where there is none."""
+    answer = ""
+    for part in parts:
+        prefix, style = _LOOKS[part.kind]
+        console.print(Text(prefix + visible(part.text), style=style))
+        if part.kind == "answer":
+            answer = part.text
+    return answer
+
+
+def visible(text: str) -> str:
+    """The text with control characters replaced: a model's output must not steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def _read(console: Console) -> str:
+    try:
+        return console.input("[green]›[/green] ")
+    except EOFError:
+        return ""

@@ -1,0 +1,3 @@
+from tests.generate.conftest import problems, tokenizer
+
+__all__ = ["problems", "tokenizer"]
