@@ -74,7 +74,7 @@ def test_dpd_and_refine_judge_no_programs_either() -> None:
     def dpd(source: str, **also: int) -> dict[str, Any]:
         pairs = {"source": source, "problems_per_family": 1, "also": also}
         inputs = {"model": "start", "teacher": "start"}
-        sizes = {"steps": 2, "batch_pairs": 1, "row_length": 16}
+        sizes = {"steps": 2, "batch_size": 1, "sequence_length": 16}
         return {"kind": "dpd", "inputs": inputs, "pairs": pairs, "optimizer": OPTIMIZER, **sizes}
 
     teacher = {"input": "teacher"}
@@ -107,8 +107,8 @@ def test_a_conversation_that_is_left_out_is_an_optional_input() -> None:
         **dict.fromkeys(("checklist", "reviser", "chain"), teacher),
     }
     sft = {
-        "kind": "sft", "inputs": {"model": "start", "conversations": "refine"}, "epochs": 1, "row_length": 16,
-        "batch_rows": 1, "optimizer": OPTIMIZER, "examples": {"source": "puzzles", "problems_per_family": 1},
+        "kind": "sft", "inputs": {"model": "start", "conversations": "refine"}, "epochs": 1, "sequence_length": 16,
+        "batch_size": 1, "optimizer": OPTIMIZER, "examples": {"source": "puzzles", "problems_per_family": 1},
     }  # fmt: skip
     left = without_code(recipe("none", refine=refine, sft=sft))
     assert left.stages["sft"].inputs == {"model": "start"}

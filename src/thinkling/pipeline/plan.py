@@ -26,8 +26,8 @@ class PhasePlan:
     tokens_asked: int
     tokens: int
     steps: int
-    row_length: int
-    batch_rows: int
+    sequence_length: int
+    batch_size: int
     lr_first: float
     lr_last: float
     rope_theta: float
@@ -101,14 +101,14 @@ def plan_pretraining(
                 tokens_asked=asked.tokens,
                 tokens=phase.tokens,
                 steps=phase.steps,
-                row_length=phase.row_length,
-                batch_rows=phase.batch_rows,
+                sequence_length=phase.sequence_length,
+                batch_size=phase.batch_size,
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,
                 rope_theta=phase.rope_theta,
                 shares=phase.shares,
                 epochs=part,
-                flops=phase.tokens * model.flops_per_token(phase.row_length) if known else 0.0,
+                flops=phase.tokens * model.flops_per_token(phase.sequence_length) if known else 0.0,
             )
             for phase, asked, part in zip(phases, config.phases, passes, strict=True)
         ],
@@ -189,7 +189,7 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
             phase.name,
             f"{phase.tokens:,}",
             f"{phase.steps:,}",
-            f"{phase.batch_rows:,} × {phase.row_length:,}",
+            f"{phase.batch_size:,} × {phase.sequence_length:,}",
             rate,
             f"{phase.rope_theta:g}",
             mixture,

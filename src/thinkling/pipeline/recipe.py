@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, Val
 from thinkling.data.tokenizer_config import TokenizerConfig
 from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
+from thinkling.pipeline.renamed import renamed_to
 from thinkling.stages.base import StageConfig
 from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
@@ -204,7 +205,11 @@ def explain(error: ValidationError) -> list[str]:
         path = [str(part) for i, part in enumerate(item["loc"]) if not (i == 2 and item["loc"][0] in _TAGGED)]
         field = ".".join(path)
         if item["type"] == "extra_forbidden":
-            lines.append(f"{field}: unknown key{_nearest(path[-1], _siblings(item['loc']))}")
+            new = renamed_to(item["loc"])
+            known = _siblings(item["loc"])
+            lines.append(
+                f"{field}: renamed to {new}" if new in known else f"{field}: unknown key{_nearest(path[-1], known)}"
+            )
         elif item["type"] == "value_error":
             message = item["msg"].removeprefix("Value error, ")
             lines.append(f"{field}: {message}" if field else message)

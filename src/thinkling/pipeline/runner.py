@@ -60,7 +60,7 @@ class Run:
         sources = self.recipe.sources_of(stage.source_names())
         return {
             "stage": stage.model_dump(mode="json"),
-            "code_version": stage.code_version,
+            "output_version": stage.output_version,
             "seed": derive(self.recipe.seed, name),
             "threads": self.recipe.threads,
             **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},

@@ -27,7 +27,7 @@ class StageConfig(BaseModel):
     inputs: dict[str, str] = Field(default_factory=dict)
     """Role → name of an earlier stage, or of a source of type `model`."""
 
-    code_version: ClassVar[int] = 1
+    output_version: ClassVar[int] = 1
     """Raised by hand when the same configuration comes to give other bytes."""
     roles: ClassVar[Mapping[str, str]] = {}
     """Role → what it must be: documents, tokens, model, scores. A role ending in `?` may be left out."""

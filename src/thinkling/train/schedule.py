@@ -71,16 +71,21 @@ class Schedule:
 
 
 def warmup_stable_decay(
-    total_steps: int, peak: float, warmup_share: float, decay_share: float, end: float = 0.0, shape: Shape = "linear"
+    total_steps: int,
+    peak: float,
+    warmup_fraction: float,
+    decay_fraction: float,
+    end: float = 0.0,
+    shape: Shape = "linear",
 ) -> Schedule:
     """Warm-up from 0 over the first share of the steps, constant at `peak`, decay to `end` over the last share.
 
     Shares are rounded to whole steps; a segment of no steps is left out. Raises ValueError if the shares exceed 1.
     """
-    if warmup_share < 0 or decay_share < 0 or warmup_share + decay_share > 1:
-        raise ValueError(f"warm-up and decay are shares of the steps, not {warmup_share} and {decay_share}")
-    warmup = round(total_steps * warmup_share)
-    decay = min(round(total_steps * decay_share), total_steps - warmup)
+    if warmup_fraction < 0 or decay_fraction < 0 or warmup_fraction + decay_fraction > 1:
+        raise ValueError(f"warm-up and decay are shares of the steps, not {warmup_fraction} and {decay_fraction}")
+    warmup = round(total_steps * warmup_fraction)
+    decay = min(round(total_steps * decay_fraction), total_steps - warmup)
     stable = total_steps - warmup - decay
     parts: list[tuple[int, float, float, Shape]] = [
         (warmup, 0.0, peak, "linear"),

@@ -55,8 +55,8 @@ def _side(rollout: Rollout) -> Side:
 def _config(**more: Any) -> DpdConfig:
     return DpdConfig.model_validate(
         {
-            "kind": "dpd", "pairs": {"source": "puzzles", "problems_per_family": 10}, "steps": 10, "batch_pairs": 2,
-            "row_length": 64, "optimizer": {"name": "muon", "lr": 1e-3}, **more,
+            "kind": "dpd", "pairs": {"source": "puzzles", "problems_per_family": 10}, "steps": 10, "batch_size": 2,
+            "sequence_length": 64, "optimizer": {"name": "muon", "lr": 1e-3}, **more,
         }
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_passes_by_hand(dpd: Artifact) -> None:
         ({"weights": {"kl_positive": 0, "kl_negative": 0, "kl_solved": 0}}, 2 * 70 * 3, True),
         ({"weights": {"dpo": 0, "kl_negative": 0}}, 2 * 40 * 4, False),
         ({"weights": {"dpo": 0, "kl_positive": 0}}, 2 * 30 * 4, False),
-        ({"batch_solved": 1}, (2 * 70 + 35) * 4, True),
+        ({"solved_per_step": 1}, (2 * 70 + 35) * 4, True),
     ],
 )
 def test_terms_that_are_left_out_cost_nothing(

@@ -68,8 +68,8 @@ def make_config() -> Callable[..., DpdConfig]:
     def make(**fields: Any) -> DpdConfig:
         return DpdConfig.model_validate(
             {
-                "kind": "dpd", "inputs": {"model": "sft", "teacher": "t"}, "steps": 6, "batch_pairs": 4,
-                "row_length": 128, "optimizer": {"lr": 1e-2}, "checkpoint_every": 2,
+                "kind": "dpd", "inputs": {"model": "sft", "teacher": "t"}, "steps": 6, "batch_size": 4,
+                "sequence_length": 128, "optimizer": {"lr": 1e-2}, "checkpoint_every": 2,
                 "pairs": {"source": "puzzles", "problems_per_family": 12, "student_samples": 2},
             }
             | fields

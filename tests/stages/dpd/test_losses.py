@@ -146,7 +146,7 @@ def test_solved_problems_are_a_mean_of_their_own(make_model, make_pair, make_rol
     student, teacher = make_model(0, double=True), make_model(1, hidden=32, double=True).requires_grad_(False)
     pairs = [make_pair(i) for i in range(4)]
     solved = [make_rollout(f"s{i}", 0, "right", tokens) for i, tokens in enumerate(([5, 6], [7, 8, 9]))]
-    config: DpdConfig = make_config(batch_solved=2, weights={"kl_solved": 0.6})
+    config: DpdConfig = make_config(solved_per_step=2, weights={"kl_solved": 0.6})
     objective, alone = dpd_objective(config, teacher, CPU), dpd_objective(make_config(), teacher, CPU)
     without = alone(student, pack_pairs(pairs, 32, 0))[0]
     each = []

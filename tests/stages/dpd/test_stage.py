@@ -81,7 +81,7 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
 ) -> None:
     """Killed while sampling each model, while references are computed, and in a step after a checkpoint."""
     monkeypatch.setattr(stage, "CHUNK", 5)
-    config: DpdConfig = make_config(micro_pairs=2, batch_solved=2)
+    config: DpdConfig = make_config(micro_batch_size=2, solved_per_step=2)
     whole, cut = context("whole"), context("cut")
     stage.run(config, whole)
     generate, references, pack = engine.generate, stage.sequence_log_probs, stage.pack_pairs
@@ -124,7 +124,7 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
 def test_two_ranks_equal_one(context, engine, make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     """FSDP2 on gloo: the ranks share the samples, the references and the pairs of a step."""
     monkeypatch.setattr(stage, "CHUNK", 5)
-    config, alone, shared = make_config(micro_pairs=1, batch_solved=2), context("alone"), context("shared")
+    config, alone, shared = make_config(micro_batch_size=1, solved_per_step=2), context("alone"), context("shared")
     stage.run(config, alone)
     out = shared.directory / "counts.json"
     inputs = shared.directory.parent
@@ -169,7 +169,7 @@ def test_one_term_alone(weights: dict, logged: set, context, engine, make_config
 
 def test_solved_problems_are_logged_apart(context, engine, make_config) -> None:
     ctx = context("run")
-    stage.run(make_config(batch_solved=3, weights={"dpo": 0, "kl_positive": 0, "kl_negative": 1}), ctx)
+    stage.run(make_config(solved_per_step=3, weights={"dpo": 0, "kl_positive": 0, "kl_negative": 1}), ctx)
     lines = metrics(ctx.directory)
     assert ctx.counts["solved"] > 0
     assert set(lines[0]) == {"step", "loss", "lr", "grad_norm", "pairs", "kl_negative", "kl_solved"}
@@ -179,13 +179,13 @@ def test_solved_problems_are_logged_apart(context, engine, make_config) -> None:
 
 def test_nothing_solved_says_so(context, engine, make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "solved_by", lambda *_: [])
-    with pytest.raises(UserError, match="batch_solved 3: the student got no problem right"):
-        stage.run(make_config(batch_solved=3), context("run"))
+    with pytest.raises(UserError, match="solved_per_step 3: the student got no problem right"):
+        stage.run(make_config(solved_per_step=3), context("run"))
 
 
 def test_too_few_pairs_says_why(context, engine, make_config) -> None:
-    with pytest.raises(UserError, match=r"batch_pairs 400: there are only \d+ pairs \(problems 24, kept"):
-        stage.run(make_config(batch_pairs=400), context("run"))
+    with pytest.raises(UserError, match=r"batch_size 400: there are only \d+ pairs \(problems 24, kept"):
+        stage.run(make_config(batch_size=400), context("run"))
 
 
 def test_another_tokenizer_is_refused(tmp_path: Path, context, make_config) -> None:
@@ -211,5 +211,5 @@ def test_problems_of_further_sources(context, make_config) -> None:
 
 
 def test_schedule_that_does_not_fit(make_config) -> None:
-    with pytest.raises(ValueError, match="warmup_steps and decay_share take more than all steps"):
+    with pytest.raises(ValueError, match="warmup_steps and decay_fraction take more than all steps"):
         make_config(warmup_steps=4)

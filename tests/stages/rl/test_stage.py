@@ -79,7 +79,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rewards_rise_and_counts_add_up(tmp_path: Path, start: Path, judged_by: Any) -> None:
     judged_by(low_first)
     ctx = context(tmp_path / "r", start)
-    settings = config(steps=30, groups=6, group_size=8, max_refills=1, optimizer={"lr": 0.02}, decay_share=0)
+    settings = config(steps=30, groups=6, group_size=8, max_refills=1, optimizer={"lr": 0.02}, decay_fraction=0)
     rl_stage.run(settings, ctx)
     lines = log(ctx.directory)
     rewards = [line["reward"] for line in lines]

@@ -25,8 +25,8 @@ from thinkling.stages.sources import TasksSource
 def config(**fields: object) -> SftConfig:
     return SftConfig.model_validate(
         {
-            "kind": "sft", "examples": {"source": "p", "problems_per_family": 1}, "epochs": 1, "row_length": 16,
-            "batch_rows": 1, "optimizer": {"lr": 1.0},
+            "kind": "sft", "examples": {"source": "p", "problems_per_family": 1}, "epochs": 1, "sequence_length": 16,
+            "batch_size": 1, "optimizer": {"lr": 1.0},
         }
         | fields
     )  # fmt: skip
@@ -66,7 +66,7 @@ def test_loss_falls_on_masked_tokens_alone() -> None:
 
 
 def test_learning_rate_warms_up_holds_and_falls() -> None:
-    rate = learning_rate(config(warmup_steps=2, decay_share=0.5, final_lr_share=0.1), 10)
+    rate = learning_rate(config(warmup_steps=2, decay_fraction=0.5, final_lr_fraction=0.1), 10)
     values = [rate(step) for step in range(10)]
     assert values[0] < values[1] < 1.0
     assert values[2:5] == [1.0] * 3
@@ -137,7 +137,7 @@ def test_conversations_beside_examples_and_instead_of_them(tmp_path: Path) -> No
     for name, examples, n in (("beside", {"source": "p", "problems_per_family": 2}, 6), ("instead", [], 0)):
         ctx = context(tmp_path / name, model=model, conversations=given)
         ctx.directory.mkdir()
-        wanted = config(examples=examples, inputs={"conversations": "x"}, row_length=64, epochs=2, max_steps=2)
+        wanted = config(examples=examples, inputs={"conversations": "x"}, sequence_length=64, epochs=2, max_steps=2)
         run(wanted, ctx)
         counts = ctx.counts
         assert (counts["from_examples"], counts["from_conversations"]) == (n, 3)

@@ -48,10 +48,10 @@ def dpd_passes(artifact: Artifact, config: DpdConfig) -> DpdPasses:
     sides = [_mean(len(pair.prompt) + len(pair.sides[i].tokens) for pair in pairs) for i in (0, 1)]
     weights = config.weights
     needed = (weights.dpo or weights.kl_positive, weights.dpo or weights.kl_negative)
-    tokens = config.batch_pairs * sum(length for length, need in zip(sides, needed, strict=True) if need)
+    tokens = config.batch_size * sum(length for length, need in zip(sides, needed, strict=True) if need)
     if config.holds:
-        solved = solved_by(by_problem(student), config.row_length)
-        tokens += config.batch_solved * _mean(len(r.prompt) + len(r.tokens) for r in solved)
+        solved = solved_by(by_problem(student), config.sequence_length)
+        tokens += config.solved_per_step * _mean(len(r.prompt) + len(r.tokens) for r in solved)
     return DpdPasses(
         sampling=FORWARD * sum(len(r.prompt) + len(r.tokens) for r in (*student, *teacher)),
         references=FORWARD * len(pairs) * sum(sides) if weights.dpo else 0.0,

@@ -58,7 +58,7 @@ class WeightsConfig(BaseModel):
     kl_negative: float = Field(default=1.0, ge=0)
     """KL to the teacher along y⁻, the student's own."""
     kl_solved: float = Field(default=1.0, ge=0)
-    """KL to the teacher along right answers of the student, where `batch_solved` asks for some."""
+    """KL to the teacher along right answers of the student, where `solved_per_step` asks for some."""
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> WeightsConfig:
@@ -80,20 +80,20 @@ class DpdConfig(StageConfig):
     direction: Literal["forward", "reverse"] = "forward"
     """`forward`: KL(teacher ‖ student), assumed by RECIPE.md §5; `reverse`: KL(student ‖ teacher)."""
     steps: int = Field(ge=1)
-    batch_pairs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
     """Pairs a step, over all ranks; the loss is their mean."""
-    micro_pairs: int | None = Field(default=None, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     """Pairs a forward pass on a rank; all of them where not set."""
-    batch_solved: int = Field(default=0, ge=0)
+    solved_per_step: int = Field(default=0, ge=0)
     """Problems a step, beside the pairs and over all ranks, that the student always gets right: along an answer of its
     own it is held to the teacher. What no pair holds is forgotten otherwise (docs/LAB.md); not in RECIPE.md §5."""
-    row_length: int = Field(ge=16)
+    sequence_length: int = Field(ge=16)
     """Tokens a packed row. A sample that is longer with its prompt makes no pair."""
     optimizer: OptimizerConfig
     warmup_steps: int = Field(default=0, ge=0)
-    decay_share: float = Field(default=0.5, ge=0, le=1)
-    """Last share of the steps, over which the learning rate falls linearly to `final_lr_share` of its peak."""
-    final_lr_share: float = Field(default=0.1, ge=0, le=1)
+    decay_fraction: float = Field(default=0.5, ge=0, le=1)
+    """Last share of the steps, over which the learning rate falls linearly to `final_lr_fraction` of its peak."""
+    final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints of the training state."""
 
@@ -103,14 +103,14 @@ class DpdConfig(StageConfig):
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> DpdConfig:
-        if self.warmup_steps + round(self.steps * self.decay_share) > self.steps:
-            raise ValueError("warmup_steps and decay_share take more than all steps; lower one of them")
+        if self.warmup_steps + round(self.steps * self.decay_fraction) > self.steps:
+            raise ValueError("warmup_steps and decay_fraction take more than all steps; lower one of them")
         return self
 
     @property
     def holds(self) -> bool:
         """Whether solved problems take part in the loss."""
-        return bool(self.batch_solved and self.weights.kl_solved)
+        return bool(self.solved_per_step and self.weights.kl_solved)
 
     @property
     def imitates(self) -> bool:

@@ -128,7 +128,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
     if config.imitates and teacher is None:
         raise ValueError("a KL term has a weight above 0, but no teacher is given")
     # The trainer divides by pairs; a mean over solved problems is meant.
-    per_solved = config.batch_pairs / config.batch_solved if config.holds else 0.0
+    per_solved = config.batch_size / config.solved_per_step if config.holds else 0.0
 
     def objective(model: nn.Module, batch: PairBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
         assert isinstance(model, Decoder)

@@ -97,22 +97,22 @@ def by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
     return found
 
 
-def usable(rollouts: Sequence[Rollout], outcome: Outcome, row_length: int) -> list[Rollout]:
+def usable(rollouts: Sequence[Rollout], outcome: Outcome, sequence_length: int) -> list[Rollout]:
     """Distinct samples of that outcome that ended by themselves and fit a row with their prompt."""
     found: dict[tuple[int, ...], Rollout] = {}
     for r in rollouts:
-        if r.outcome == outcome and r.finish_reason == "stop" and len(r.prompt) + len(r.tokens) <= row_length:
+        if r.outcome == outcome and r.finish_reason == "stop" and len(r.prompt) + len(r.tokens) <= sequence_length:
             found.setdefault(tuple(r.tokens), r)
     return list(found.values())
 
 
-def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, row_length: int) -> str | None:
+def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, sequence_length: int) -> str | None:
     """Why a model's samples of a problem bring no side of a pair, or None where they do.
 
     `<side>_not_<outcome>`: no such sample. `<side>_truncated`: all such ended at max_new_tokens. `<side>_too_long`: the
     others do not fit a row.
     """
-    if usable(rollouts, wanted, row_length):
+    if usable(rollouts, wanted, sequence_length):
         return None
     such = [r for r in rollouts if r.outcome == wanted]
     if not such:
@@ -121,7 +121,10 @@ def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, row_lengt
 
 
 def make_pairs(
-    student: Mapping[str, list[Rollout]], teacher: Mapping[str, list[Rollout]], config: PairsConfig, row_length: int
+    student: Mapping[str, list[Rollout]],
+    teacher: Mapping[str, list[Rollout]],
+    config: PairsConfig,
+    sequence_length: int,
 ) -> tuple[list[Pair], dict[str, int]]:
     """Pairs, problem after problem, and the counts: problems = kept + the reasons of the others.
 
@@ -131,26 +134,26 @@ def make_pairs(
     pairs: list[Pair] = []
     rejected: Counter[str] = Counter()
     for problem_id, mine in student.items():
-        reason = rejection("student", mine, Outcome.WRONG, row_length)
+        reason = rejection("student", mine, Outcome.WRONG, sequence_length)
         theirs = [] if reason else teacher[problem_id]
-        reason = reason or rejection("teacher", theirs, Outcome.RIGHT, row_length)
+        reason = reason or rejection("teacher", theirs, Outcome.RIGHT, sequence_length)
         margin = 0.0 if reason else share_right(theirs) - share_right(mine)
         if reason is None and margin < config.min_margin:
             reason = "margin"
         if reason is not None:
             rejected[reason] += 1
             continue
-        right = usable(theirs, Outcome.RIGHT, row_length)
-        for i, wrong in enumerate(usable(mine, Outcome.WRONG, row_length)[: config.pairs_per_problem]):
+        right = usable(theirs, Outcome.RIGHT, sequence_length)
+        for i, wrong in enumerate(usable(mine, Outcome.WRONG, sequence_length)[: config.pairs_per_problem]):
             pairs.append(_pair(right[i % len(right)], wrong, margin))
     kept = len(student) - rejected.total()
     return pairs, {"problems": len(student), "kept": kept, **dict(sorted(rejected.items())), "pairs": len(pairs)}
 
 
-def solved_by(student: Mapping[str, list[Rollout]], row_length: int) -> list[Rollout]:
+def solved_by(student: Mapping[str, list[Rollout]], sequence_length: int) -> list[Rollout]:
     """One usable answer to each problem that the student got right in every sample."""
     always = [mine for mine in student.values() if all(r.right for r in mine)]
-    return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, row_length))]
+    return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, sequence_length))]
 
 
 def share_right(rollouts: Sequence[Rollout]) -> float:

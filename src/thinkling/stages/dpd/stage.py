@@ -69,29 +69,30 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     """
     torch.set_num_threads(ctx.threads)
     parallel = setup()
-    for name in ("batch_pairs", "batch_solved"):
+    for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
             raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
     models = load_models(ctx, parallel)
     asked = problems(config, ctx)
     student = by_problem(sample(config, ctx, parallel, "student", asked, models))
-    failed = [p for p in asked if rejection("student", student[p.id], Outcome.WRONG, config.row_length) is None]
+    failed = [p for p in asked if rejection("student", student[p.id], Outcome.WRONG, config.sequence_length) is None]
     teacher = by_problem(sample(config, ctx, parallel, "teacher", failed, models))
-    pairs, counts = make_pairs(student, teacher, config.pairs, config.row_length)
-    if len(pairs) < config.batch_pairs:
+    pairs, counts = make_pairs(student, teacher, config.pairs, config.sequence_length)
+    if len(pairs) < config.batch_size:
         reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
         raise UserError(
-            f"batch_pairs {config.batch_pairs}: there are only {len(pairs)} pairs ({reasons}); lower it, or take more "
+            f"batch_size {config.batch_size}: there are only {len(pairs)} pairs ({reasons}); lower it, or take more "
             "problems_per_family"
         )
     if config.weights.dpo:
         pairs = with_references(config, ctx.directory / FILE, pairs, models, parallel)
     if parallel.rank == 0:
         write_pairs(ctx.directory / FILE, pairs)
-    solved = solved_by(student, config.row_length)
+    solved = solved_by(student, config.sequence_length)
     if config.holds and not solved:
         raise UserError(
-            f"batch_solved {config.batch_solved}: the student got no problem right in all its samples; set it to 0"
+            f"solved_per_step {config.solved_per_step}: the student got no problem right in all its samples; set it "
+            "to 0"
         )
     train(config, ctx, pairs, solved, models, parallel)
     ctx.counts.update(
@@ -101,7 +102,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         student=_summary(student),
         teacher=_summary(teacher),
         steps=config.steps,
-        pairs_seen=config.steps * config.batch_pairs,
+        pairs_seen=config.steps * config.batch_size,
     )
 
 
@@ -186,11 +187,11 @@ def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Mo
     parallel.barrier()
     if len(found) == len(pairs):
         return found
-    size = config.micro_pairs or config.batch_pairs
+    size = config.micro_batch_size or config.batch_size
     log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
     with torch.no_grad():
         for first in range(parallel.rank * size, len(pairs), parallel.world_size * size):
-            batch = pack_pairs(pairs[first : first + size], config.row_length, models.tokenizer.pad_id)
+            batch = pack_pairs(pairs[first : first + size], config.sequence_length, models.tokenizer.pad_id)
             found_S = sequence_log_probs(models.student, batch, parallel.device)
             log_probs_S[2 * first : 2 * first + len(found_S)] = found_S.double()
     log_probs = parallel.all_reduce_sum(log_probs_S).tolist()
@@ -204,11 +205,11 @@ def train(
     weights, optimizer = config.weights, config.optimizer
     needed = [weights.dpo or weights.kl_positive, weights.dpo or weights.kl_negative]
     sides = [side for side in (0, 1) if needed[side]]
-    order = PairOrder(len(pairs), config.batch_pairs, ctx.seed)
-    n_solved = config.batch_solved if config.holds else 0
+    order = PairOrder(len(pairs), config.batch_size, ctx.seed)
+    n_solved = config.solved_per_step if config.holds else 0
     solved_order = PairOrder(len(solved), n_solved, derive(ctx.seed, "solved"))
-    mine = config.batch_pairs // parallel.world_size
-    micro = config.micro_pairs or mine
+    mine = config.batch_size // parallel.world_size
+    micro = config.micro_batch_size or mine
     passes = -(-mine // micro)
 
     def of_rank(chosen: list[int]) -> list[int]:
@@ -222,7 +223,7 @@ def train(
         return [
             pack_pairs(
                 chosen[i * micro : (i + 1) * micro],
-                config.row_length,
+                config.sequence_length,
                 models.tokenizer.pad_id,
                 sides,
                 held[cuts[i] : cuts[i + 1]],
@@ -244,8 +245,8 @@ def train(
             config.steps,
             optimizer.lr,
             config.warmup_steps / config.steps,
-            config.decay_share,
-            optimizer.lr * config.final_lr_share,
+            config.decay_fraction,
+            optimizer.lr * config.final_lr_fraction,
         ),
         config.steps,
         config.checkpoint_every,

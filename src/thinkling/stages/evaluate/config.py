@@ -38,7 +38,7 @@ class EvaluateConfig(StageConfig):
     batch_size: int = Field(default=128, ge=1)
     """Sequences decoded at once."""
 
-    code_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 2
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
     """`baseline`: an earlier evaluation; the graded task sets that both have are compared sample by sample."""

@@ -41,7 +41,7 @@ class PhaseConfig(BaseModel):
     """Form of the line (RECIPE.md §3: the decay's shape is unknown)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     """Source → weight; shares are of rows, and so of tokens."""
-    row_length: int | None = Field(default=None, ge=8)
+    sequence_length: int | None = Field(default=None, ge=8)
     """Tokens a row; the phase before's where not set."""
     rope_theta: float | None = Field(default=None, gt=0)
     """RoPE base from this phase on (ABF: raised for long rows); the phase before's where not set."""
@@ -61,11 +61,11 @@ class PretrainConfig(StageConfig):
     """Next-token training over packed rows by phases (RECIPE.md §3)."""
 
     kind: Literal["pretrain"]
-    row_length: int = Field(ge=8)
+    sequence_length: int = Field(ge=8)
     """Tokens a row in the first phase (4,096 for the recipe: our choice, the report is silent)."""
     batch_tokens: Tokens
     """Tokens a step over all ranks: a multiple of every phase's row length."""
-    micro_rows: int | None = Field(default=None, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows a forward pass on a rank; all of them where not set."""
     optimizer: OptimizerConfig
     phases: list[PhaseConfig] = Field(min_length=1)
@@ -75,7 +75,7 @@ class PretrainConfig(StageConfig):
     """The limit of sources not named above (4: beyond it repeated data is worth little, arXiv 2305.16264)."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Steps between checkpoints of the training state."""
-    evaluate_rows: int = Field(default=64, ge=0)
+    validation_rows: int = Field(default=64, ge=0)
     """Rows a source, of documents put aside by tokenize, whose loss is measured at the end of every phase."""
 
     produces: ClassVar[str] = "model"
@@ -88,9 +88,9 @@ class PretrainConfig(StageConfig):
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError("phases: two phases bear the same name")
-        length = self.row_length
+        length = self.sequence_length
         for phase in self.phases:
-            length = phase.row_length or length
+            length = phase.sequence_length or length
             if self.batch_tokens % length:
                 raise ValueError(
                     f"phases.{phase.name}: batch_tokens {self.batch_tokens} is not a multiple of row length {length}"

@@ -19,8 +19,8 @@ class Phase:
     name: str
     first_step: int
     steps: int
-    row_length: int
-    batch_rows: int
+    sequence_length: int
+    batch_size: int
     rope_theta: float
     lr_first: float
     lr_last: float
@@ -31,12 +31,12 @@ class Phase:
 
     @property
     def rows(self) -> int:
-        return self.steps * self.batch_rows
+        return self.steps * self.batch_size
 
     @property
     def tokens(self) -> int:
         """Tokens of the whole steps, padding included."""
-        return self.rows * self.row_length
+        return self.rows * self.sequence_length
 
 
 def schedule(phases: Sequence[Phase]) -> Schedule:
@@ -57,9 +57,9 @@ def schedule(phases: Sequence[Phase]) -> Schedule:
 def resolve(config: PretrainConfig, rope_theta: float) -> list[Phase]:
     """Fills in what a phase takes over from the one before, and rounds tokens to whole steps (at least one)."""
     phases: list[Phase] = []
-    length, theta, step = config.row_length, rope_theta, 0
+    length, theta, step = config.sequence_length, rope_theta, 0
     for phase in config.phases:
-        length, theta = phase.row_length or length, phase.rope_theta or theta
+        length, theta = phase.sequence_length or length, phase.rope_theta or theta
         steps = max(1, round(phase.tokens / config.batch_tokens))
         total = math.fsum(phase.mixture.values())
         phases.append(
@@ -67,8 +67,8 @@ def resolve(config: PretrainConfig, rope_theta: float) -> list[Phase]:
                 name=phase.name,
                 first_step=step,
                 steps=steps,
-                row_length=length,
-                batch_rows=config.batch_tokens // length,
+                sequence_length=length,
+                batch_size=config.batch_tokens // length,
                 rope_theta=theta,
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,

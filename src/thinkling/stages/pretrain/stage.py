@@ -38,20 +38,22 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     phases = resolve(config, model.config.rope_theta)
     loader = MixtureLoader(
         [
-            MixturePhase(n_rows=p.rows, row_length=p.row_length, shares=p.shares, batch_rows=p.batch_rows)
+            MixturePhase(n_rows=p.rows, sequence_length=p.sequence_length, shares=p.shares, batch_size=p.batch_size)
             for p in phases
         ],
         sources,
         ctx.seed,
-        phases[0].batch_rows,
+        phases[0].batch_size,
         parallel.rank,
         parallel.world_size,
-        config.micro_rows,
+        config.micro_batch_size,
         tokenizer.pad_id,
     )
     usage = loader.usage()
     check_epochs(usage, {name: config.max_epochs.get(name, config.default_max_epochs) for name in sources})
-    holdout = holdout_batches(tokens.path / "holdout", config.evaluate_rows, phases[-1].row_length, tokenizer.pad_id)
+    holdout = holdout_batches(
+        tokens.path / "holdout", config.validation_rows, phases[-1].sequence_length, tokenizer.pad_id
+    )
     losses: dict[str, dict[str, float]] = {}
 
     def before_step(step: int) -> None:
@@ -106,21 +108,22 @@ def make_model(ctx: StageContext, vocab_size: int) -> Decoder:
     return model
 
 
-def holdout_batches(directory: Path, n_rows: int, row_length: int, pad_id: int) -> dict[str, list[PackedBatch]]:
+def holdout_batches(directory: Path, n_rows: int, sequence_length: int, pad_id: int) -> dict[str, list[PackedBatch]]:
     """Up to `n_rows` rows a source of the documents put aside, each document at most once."""
     if not n_rows or not directory.is_dir():
         return {}
     batches = {}
     for name, source in open_sources(directory).items():
-        rows = _rows_of_one_epoch(source, row_length, n_rows)
+        rows = _rows_of_one_epoch(source, sequence_length, n_rows)
         batches[name] = [
-            pack_rows([(source, row) for row in rows[i : i + 8]], row_length, pad_id) for i in range(0, len(rows), 8)
+            pack_rows([(source, row) for row in rows[i : i + 8]], sequence_length, pad_id)
+            for i in range(0, len(rows), 8)
         ]
     return batches
 
 
-def _rows_of_one_epoch(source: TokenSource, row_length: int, limit: int) -> list:
-    rows, packed = [], SourceRows(source, 0, row_length)
+def _rows_of_one_epoch(source: TokenSource, sequence_length: int, limit: int) -> list:
+    rows, packed = [], SourceRows(source, 0, sequence_length)
     while len(rows) < limit and packed.cursor_after(len(rows) + 1).ordinal < source.n_documents:
         rows.append(packed.row(len(rows)))
     return rows or [packed.row(0)]

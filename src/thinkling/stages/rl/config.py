@@ -86,16 +86,16 @@ class RlConfig(StageConfig):
     """Tokens of a forward pass; a single longer sample goes alone."""
     optimizer: OptimizerConfig
     warmup_steps: int = Field(default=0, ge=0)
-    decay_share: float = Field(default=0.5, ge=0, le=1)
+    decay_fraction: float = Field(default=0.5, ge=0, le=1)
     """Last share of the updates, over which the learning rate falls linearly (feasibility.md §7b)."""
-    final_lr_share: float = Field(default=0.1, ge=0, le=1)
+    final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
     """Where it falls to, as a share of the peak (feasibility.md §7b)."""
     checkpoint_every: int = Field(default=10, ge=1)
     """Steps between checkpoints of the training state."""
     rollouts_every: int = Field(default=10, ge=1)
     """Every so many steps the rollouts stay in the artifact, to be read."""
 
-    code_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 2
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "judge?": "model"}
 

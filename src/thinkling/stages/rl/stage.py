@@ -163,8 +163,8 @@ def schedule(config: RlConfig) -> Schedule:
     n, updates = config.updates_per_batch, config.steps * config.updates_per_batch
     peak = config.optimizer.lr
     warm = min(config.warmup_steps * n, updates)
-    down = min(round(updates * config.decay_share), updates - warm)
-    parts = [(warm, 0.0, peak), (updates - warm - down, peak, peak), (down, peak, peak * config.final_lr_share)]
+    down = min(round(updates * config.decay_fraction), updates - warm)
+    parts = [(warm, 0.0, peak), (updates - warm - down, peak, peak), (down, peak, peak * config.final_lr_fraction)]
     return Schedule([Segment(steps=k, lr_start=a, lr_end=b) for k, a, b in parts if k])
 
 

@@ -50,17 +50,17 @@ class SftConfig(StageConfig):
     """Passes over examples and conversations."""
     max_steps: int | None = Field(default=None, ge=1)
     """Steps at most; rows beyond them are left over. All where not set."""
-    row_length: int = Field(ge=16)
+    sequence_length: int = Field(ge=16)
     """Tokens a packed row (RECIPE.md §4: 32K in the cold start, 64K overall)."""
-    batch_rows: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
     """Rows a step, over all ranks."""
-    micro_rows: int | None = Field(default=None, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows a forward pass on a rank; all of them where not set."""
     optimizer: OptimizerConfig
     warmup_steps: int = Field(default=0, ge=0)
-    decay_share: float = Field(default=0.5, ge=0, le=1)
-    """Last share of the steps, over which the learning rate falls linearly to `final_lr_share` of its peak."""
-    final_lr_share: float = Field(default=0.1, ge=0, le=1)
+    decay_fraction: float = Field(default=0.5, ge=0, le=1)
+    """Last share of the steps, over which the learning rate falls linearly to `final_lr_fraction` of its peak."""
+    final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
     checkpoint_every: int = Field(default=200, ge=1)
     """Steps between checkpoints of the training state."""
 

@@ -42,25 +42,25 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     if parallel.rank == 0:
         write_conversations(ctx.directory / "conversations.parquet", conversations)
     rendered = [render(c.messages, tokenizer, template=template) for c in conversations]
-    fitting = [item for item in rendered if len(item[0]) <= config.row_length]
+    fitting = [item for item in rendered if len(item[0]) <= config.sequence_length]
     if not fitting:
         raise UserError(
-            f"row_length {config.row_length}: every conversation is longer; the shortest has "
+            f"sequence_length {config.sequence_length}: every conversation is longer; the shortest has "
             f"{min(len(ids) for ids, _ in rendered)} tokens"
         )
-    rows = pack_epochs(fitting, config.epochs, config.row_length, ctx.seed, tokenizer.pad_id)
-    steps = min(len(rows.lengths) // config.batch_rows, config.max_steps or len(rows.lengths))
+    rows = pack_epochs(fitting, config.epochs, config.sequence_length, ctx.seed, tokenizer.pad_id)
+    steps = min(len(rows.lengths) // config.batch_size, config.max_steps or len(rows.lengths))
     if not steps:
         raise UserError(
-            f"batch_rows {config.batch_rows}: there are only {len(rows.lengths)} rows; lower it, or take more examples"
+            f"batch_size {config.batch_size}: there are only {len(rows.lengths)} rows; lower it, or take more examples"
         )
-    if config.batch_rows % parallel.world_size:
-        raise UserError(f"batch_rows {config.batch_rows} cannot be dealt evenly to {parallel.world_size} ranks")
-    mine = config.batch_rows // parallel.world_size
-    micro = config.micro_rows or mine
+    if config.batch_size % parallel.world_size:
+        raise UserError(f"batch_size {config.batch_size} cannot be dealt evenly to {parallel.world_size} ranks")
+    mine = config.batch_size // parallel.world_size
+    micro = config.micro_batch_size or mine
 
     def batches(step: int) -> list[PackedBatch]:
-        first = step * config.batch_rows + parallel.rank * mine
+        first = step * config.batch_size + parallel.rank * mine
         return [rows.rows(i, min(i + micro, first + mine)) for i in range(first, first + mine, micro)]
 
     train_to_directory(
@@ -72,7 +72,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         steps,
         config.checkpoint_every,
         parallel,
-        tokens_per_step=lambda step: config.batch_rows * config.row_length,
+        tokens_per_step=lambda step: config.batch_size * config.sequence_length,
         tokenizer_dir=start,
         label=ctx.name,
     )
@@ -82,11 +82,11 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         from_conversations=len(read),
         kept=len(fitting),
         too_long=len(rendered) - len(fitting),
-        rows=steps * config.batch_rows,
-        rows_left_over=len(rows.lengths) - steps * config.batch_rows,
+        rows=steps * config.batch_size,
+        rows_left_over=len(rows.lengths) - steps * config.batch_size,
         steps=steps,
-        tokens=sum(map(sum, rows.lengths[: steps * config.batch_rows])),
-        loss_tokens=rows.rows(0, steps * config.batch_rows).n_loss_tokens,
+        tokens=sum(map(sum, rows.lengths[: steps * config.batch_size])),
+        loss_tokens=rows.rows(0, steps * config.batch_size).n_loss_tokens,
     )
 
 
@@ -134,14 +134,14 @@ def given_conversations(ctx: StageContext) -> list[Conversation]:
 
 
 def pack_epochs(
-    items: list[tuple[np.ndarray, np.ndarray]], epochs: float, row_length: int, seed: int, pad_id: int
+    items: list[tuple[np.ndarray, np.ndarray]], epochs: float, sequence_length: int, seed: int, pad_id: int
 ) -> PackedBatch:
     """Rows of all epochs, each packed on its own in an order drawn from (seed, epoch); part of one is its start."""
     parts = []
     for epoch in range(math.ceil(epochs)):
         words = np.random.Philox(key=derive(seed, "conversations", epoch)).random_raw(len(items))
         order = np.argsort(words, kind="stable")[: math.ceil(len(items) * min(1.0, epochs - epoch))]
-        parts.append(pack_conversations([items[i] for i in order], row_length, pad_id))
+        parts.append(pack_conversations([items[i] for i in order], sequence_length, pad_id))
     return PackedBatch(
         np.concatenate([p.tokens_BT for p in parts]),
         np.concatenate([p.labels_BT for p in parts]),
@@ -153,6 +153,6 @@ def learning_rate(config: SftConfig, steps: int) -> Schedule:
     """Warm-up, plateau, linear decay over the last share of the steps."""
     peak = config.optimizer.lr
     warm = min(config.warmup_steps, steps)
-    down = min(round(steps * config.decay_share), steps - warm)
-    parts = [(warm, 0.0, peak), (steps - warm - down, peak, peak), (down, peak, peak * config.final_lr_share)]
+    down = min(round(steps * config.decay_fraction), steps - warm)
+    parts = [(warm, 0.0, peak), (steps - warm - down, peak, peak), (down, peak, peak * config.final_lr_fraction)]
     return Schedule([Segment(steps=n, lr_start=a, lr_end=b) for n, a, b in parts if n])
