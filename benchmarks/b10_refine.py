@@ -124,7 +124,7 @@ def drafts(refined: Path, kept: set[str | None] | None) -> Any:
 
 def measurements(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Refined minus raw, and minus all drafts, with t-intervals over paired seeds."""
-    from thinkling.pipeline.evidence.intervals import t_interval
+    from thinkling.stats import t_interval
 
     def entry(against: str) -> dict[str, Any]:
         gains = [s["scores"]["refined"]["mean"] - s["scores"][against]["mean"] for s in found]

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinkling.data import packing
-from thinkling.data.packing import IGNORED, Cursor, Epochs, Piece, SourceRows, first_fit, pack_conversations, pack_rows
+from thinkling.data.packing import Cursor, Epochs, Piece, SourceRows, first_fit, pack_conversations, pack_rows
 from thinkling.data.shards import MemorySource
 from thinkling.errors import UserError
+from thinkling.labels import IGNORE
 
 properties = settings(max_examples=60, deadline=None)
 lengths_of_documents = st.lists(st.integers(1, 40), min_size=1, max_size=30)
@@ -140,11 +141,11 @@ def test_labels_predict_each_token_but_the_first_exactly_once(
     batch = pack_rows([(source, rows.row(i)) for i in range(n_rows)], sequence_length, pad_id=77)
     assert batch.tokens_BT.shape == batch.labels_BT.shape == (n_rows, sequence_length)
     labels, tokens = batch.labels_BT, batch.tokens_BT
-    has_loss = labels != IGNORED
+    has_loss = labels != IGNORE
     assert (labels[has_loss] == tokens[has_loss] + 1).all()  # the next token of the same document
     for b, row in enumerate(batch.lengths):
         assert (tokens[b, sum(row) :] == 77).all()
-        assert (labels[b, sum(row) :] == IGNORED).all()
+        assert (labels[b, sum(row) :] == IGNORE).all()
     last = rows.cursor_after(n_rows)
     expected = Counter(t for d, n in enumerate(lengths) for t in range(1000 * d + 1, 1000 * d + n))
     found = Counter(labels[has_loss].tolist())
@@ -194,9 +195,9 @@ def test_conversations_are_masked_and_shifted(masks: list[list[bool]], sequence_
     conversations = [(1000 * i + np.arange(len(mask)), np.array(mask)) for i, mask in enumerate(masks)]
     batch = pack_conversations(conversations, sequence_length, pad_id=7)
     assert sorted(n for row in batch.lengths for n in row) == sorted(map(len, masks))
-    labels = batch.labels_BT[batch.labels_BT != IGNORED].tolist()
+    labels = batch.labels_BT[batch.labels_BT != IGNORE].tolist()
     wanted = [1000 * i + t for i, mask in enumerate(masks) for t, m in enumerate(mask) if m and t]
     assert sorted(labels) == wanted
-    at = batch.labels_BT != IGNORED
+    at = batch.labels_BT != IGNORE
     assert (batch.labels_BT[at] == batch.tokens_BT[at] + 1).all()
     assert batch.n_loss_tokens == len(wanted)

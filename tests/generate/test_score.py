@@ -15,7 +15,7 @@ from thinkling.generate import score as score_module
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.generate.native import NativeEngine
 from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
-from thinkling.generate.score import bootstrap_interval, prompt_ids, sample_and_score, summarise
+from thinkling.generate.score import prompt_ids, sample_and_score, summarise
 from thinkling.generate.tools import Form
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
@@ -128,18 +128,6 @@ def test_shares_and_families(problems: list[Problem], tokenizer: Tokenizer, form
     assert score.truncated == len(problems)
     assert score.outcomes["right"] == score.outcomes["wrong"] == 2 * len(problems)
     assert {r.tier for r in rollouts if r.finish_reason == "length"} == {"length"}
-
-
-def test_interval_is_over_problems() -> None:
-    """Of 2-point data the bootstrap mean is binomial: the interval is known."""
-    values = np.array([0.0] * 50 + [1.0] * 50)
-    low, high = bootstrap_interval(values)
-    assert low == pytest.approx(0.40, abs=0.011)
-    assert high == pytest.approx(0.60, abs=0.011)
-    assert bootstrap_interval(values) == (low, high)
-    # Eight equal samples of a problem are no more than one.
-    narrow = bootstrap_interval(np.repeat(values, 8))
-    assert narrow[1] - narrow[0] < 0.4 * (high - low)
 
 
 def _model(tokenizer: Tokenizer) -> Decoder:

@@ -23,10 +23,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from thinkling.errors import UserError
-from thinkling.seeds import derive
+from thinkling.labels import IGNORE
+from thinkling.seeds import derive, permutation
 
-IGNORED = -100
-"""Label of a position without loss."""
 _CHUNK = 1 << 16
 _CACHED_EPOCHS = 3
 
@@ -81,7 +80,7 @@ class PackedBatch:
 
     @property
     def n_loss_tokens(self) -> int:
-        return int((self.labels_BT != IGNORED).sum())
+        return int((self.labels_BT != IGNORE).sum())
 
     def rows(self, start: int, stop: int) -> PackedBatch:
         """Rows start:stop, as views."""
@@ -121,9 +120,7 @@ class Epochs:
 
     def _get(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         if epoch not in self._cache:
-            # Sorted raw words of Philox: NEP 19 fixes bit streams for all versions of numpy, but no shuffles.
-            keys = np.random.Philox(key=derive(self._seed, "documents", self._source.name, epoch)).random_raw(self.n)
-            order = np.argsort(keys, kind="stable")
+            order = permutation(self.n, derive(self._seed, "documents", self._source.name, epoch))
             ends = np.zeros(self.n + 1, dtype=np.int64)
             np.cumsum(self._source.lengths[order], out=ends[1:])
             self._cache[epoch] = (order, ends)
@@ -233,7 +230,7 @@ def pack_rows(
     a document but the first is predicted exactly once.
     """
     tokens_BT = np.full((len(rows), sequence_length), pad_id, dtype=np.int64)
-    labels_BT = np.full((len(rows), sequence_length), IGNORED, dtype=np.int64)
+    labels_BT = np.full((len(rows), sequence_length), IGNORE, dtype=np.int64)
     for b, (source, pieces) in enumerate(rows):
         t = 0
         for piece in pieces:
@@ -284,12 +281,12 @@ def pack_conversations(
     """
     rows = first_fit([len(ids) for ids, _ in conversations], sequence_length)
     tokens_BT = np.full((len(rows), sequence_length), pad_id, dtype=np.int64)
-    labels_BT = np.full((len(rows), sequence_length), IGNORED, dtype=np.int64)
+    labels_BT = np.full((len(rows), sequence_length), IGNORE, dtype=np.int64)
     for b, items in enumerate(rows):
         t = 0
         for ids, mask in (conversations[item] for item in items):
             n = len(ids)
             tokens_BT[b, t : t + n] = ids
-            labels_BT[b, t : t + n - 1] = np.where(mask[1:], ids[1:], IGNORED)
+            labels_BT[b, t : t + n - 1] = np.where(mask[1:], ids[1:], IGNORE)
             t += n
     return PackedBatch(tokens_BT, labels_BT, tuple(tuple(len(conversations[i][0]) for i in items) for items in rows))

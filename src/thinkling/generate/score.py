@@ -18,11 +18,10 @@ from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
 from thinkling.generate.tools import Form, generate_with_tools, newline_ids
 from thinkling.puzzles import examples, pages
 from thinkling.seeds import derive
+from thinkling.stats import bootstrap_interval
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify_many
 from thinkling.verify.verdict import Outcome, Verdict
-
-_RESAMPLES_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -213,17 +212,3 @@ def summarise(rollouts: Sequence[Rollout]) -> Score:
         outcomes={outcome.value: counts[outcome] for outcome in Outcome},
         truncated=sum(r.finish_reason == "length" for r in rollouts),
     )
-
-
-def bootstrap_interval(values_P: np.ndarray, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """95% percentile interval of the mean, problems drawn with replacement (Efron and Tibshirani 1993, §13.3).
-
-    `values_P`: fp64, one mean a problem. The same values give the same interval.
-    """
-    rng = np.random.default_rng(seed)
-    means = []
-    for start in range(0, resamples, _RESAMPLES_AT_ONCE):
-        count = min(_RESAMPLES_AT_ONCE, resamples - start)
-        means.append(values_P[rng.integers(0, len(values_P), (count, len(values_P)))].mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
-    return float(low), float(high)

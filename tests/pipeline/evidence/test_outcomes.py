@@ -15,7 +15,7 @@ from thinkling.generate.rollouts import Rollout, write_rollouts
 from thinkling.generate.score import summarise
 from thinkling.pipeline.evidence import gather, outcomes
 from thinkling.pipeline.evidence.arms import EXPERIMENTS
-from thinkling.pipeline.evidence.intervals import t_interval
+from thinkling.stats import t_interval
 
 
 def _rollout(problem: int, sample: int, thinks: bool, right: bool) -> Rollout:

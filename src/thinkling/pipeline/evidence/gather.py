@@ -12,8 +12,9 @@ from rich.table import Table
 
 from thinkling.data.artifact import write_json
 from thinkling.pipeline.evidence.arms import Experiment
-from thinkling.pipeline.evidence.intervals import Thinking, mean_split, split_gain, t_interval
+from thinkling.pipeline.evidence.intervals import Thinking, mean_split, split_gain
 from thinkling.pipeline.evidence.seed import results_of
+from thinkling.stats import t_interval
 
 FILE = "evidence.json"
 
@@ -70,7 +71,7 @@ def compare(arm: str, against: str, results: Sequence[dict[str, Any]]) -> dict[s
 def _over_problems(arm: str, against: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     import numpy as np
 
-    from thinkling.generate.score import bootstrap_interval
+    from thinkling.stats import bootstrap_interval
 
     by_seed = [np.subtract(r["arms"][arm]["problems"], r["arms"][against]["problems"]) for r in results]
     means_P = np.mean(by_seed, axis=0)

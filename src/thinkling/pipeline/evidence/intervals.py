@@ -1,63 +1,10 @@
-"""Intervals over paired seeds, and a gain split into what it came from. Plain floats: loads neither torch nor numpy."""
+"""A gain split into what it came from. Plain floats: loads neither torch nor numpy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Mean of `n` values with the ends of its two-sided interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-def student_probability(t: float, df: int) -> float:
-    """P(|T| ≤ t) of Student's distribution with `df` degrees of freedom, t ≥ 0: the finite series of Abramowitz and
-    Stegun 26.7.3 (odd) and 26.7.4 (even)."""
-    theta = math.atan(t / math.sqrt(df))
-    cos2 = math.cos(theta) ** 2
-    term = total = math.cos(theta) if df % 2 else 1.0
-    for i in range(3 if df % 2 else 2, df - 1, 2):
-        term *= (i - 1) / i * cos2
-        total += term
-    if df % 2 == 0:
-        return math.sin(theta) * total
-    return 2 / math.pi * (theta + (math.sin(theta) * total if df > 1 else 0.0))
-
-
-def student_quantile(level: float, df: int) -> float:
-    """The t with P(|T| ≤ t) = `level` (0.95 and 7 degrees: 2.3646), by bisection to the last bit of a float.
-
-    Raises ValueError unless 0 < level < 1 and df ≥ 1.
-    """
-    if not 0 < level < 1 or df < 1:
-        raise ValueError(f"level {level} lies outside 0–1, or df {df} is below 1")
-    low, high = 0.0, 1.0
-    while student_probability(high, df) < level:
-        high *= 2
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if student_probability(middle, df) < level else (low, middle)
-    return high
-
-
-def t_interval(differences: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean of paired differences, one a seed, with its t-interval.
-
-    Raises ValueError for fewer than two values: one has no spread.
-    """
-    n = len(differences)
-    if n < 2:
-        raise ValueError(f"a t-interval needs two seeds or more, not {n}")
-    mean = math.fsum(differences) / n
-    variance = math.fsum((d - mean) ** 2 for d in differences) / (n - 1)
-    half = student_quantile(level, n - 1) * math.sqrt(variance / n)
-    return Interval(mean, mean - half, mean + half, n)
 
 
 @dataclass(frozen=True)

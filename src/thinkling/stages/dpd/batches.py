@@ -13,7 +13,7 @@ import numpy as np
 
 from thinkling.data.packing import PackedBatch, first_fit, pack_conversations
 from thinkling.generate.rollouts import Rollout
-from thinkling.seeds import derive
+from thinkling.seeds import derive, permutation
 from thinkling.stages.dpd.pairs import Pair
 
 
@@ -73,6 +73,5 @@ class PairOrder:
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
-            words = np.random.Philox(key=derive(self.seed, "pairs", epoch)).random_raw(self.n)
-            self._orders[epoch] = np.argsort(words, kind="stable")
+            self._orders[epoch] = permutation(self.n, derive(self.seed, "pairs", epoch))
         return self._orders[epoch]

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from thinkling.labels import IGNORE
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
-from thinkling.model.loss import CHUNK_LOGITS, IGNORE, chunked_log_probs
+from thinkling.model.loss import CHUNK_LOGITS, chunked_log_probs
 from thinkling.stages.dpd.batches import PairBatch
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.train.trainer import Objective

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from thinkling.data.tables import read_table, write_table
 from thinkling.generate.rollouts import Rollout
-from thinkling.generate.score import Score, bootstrap_interval
+from thinkling.generate.score import Score
+from thinkling.stats import bootstrap_interval
 from thinkling.tasks.problem import Problem
 from thinkling.verify.preference import grade, win
 

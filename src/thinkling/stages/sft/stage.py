@@ -18,7 +18,7 @@ from thinkling.model.huggingface import load_pretrained
 from thinkling.puzzles import refinement
 from thinkling.puzzles.examples import Message, example
 from thinkling.puzzles.problemset import generate
-from thinkling.seeds import derive
+from thinkling.seeds import derive, permutation
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import ExamplesConfig, SftConfig
 from thinkling.stages.sources import TasksSource
@@ -139,8 +139,8 @@ def pack_epochs(
     """Rows of all epochs, each packed on its own in an order drawn from (seed, epoch); part of one is its start."""
     parts = []
     for epoch in range(math.ceil(epochs)):
-        words = np.random.Philox(key=derive(seed, "conversations", epoch)).random_raw(len(items))
-        order = np.argsort(words, kind="stable")[: math.ceil(len(items) * min(1.0, epochs - epoch))]
+        shuffled = permutation(len(items), derive(seed, "conversations", epoch))
+        order = shuffled[: math.ceil(len(items) * min(1.0, epochs - epoch))]
         parts.append(pack_conversations([items[i] for i in order], sequence_length, pad_id))
     return PackedBatch(
         np.concatenate([p.tokens_BT for p in parts]),
