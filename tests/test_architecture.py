@@ -91,7 +91,9 @@ def test_every_package_of_the_house_stands_on_a_floor() -> None:
     named = {name.strip(" ()") for layer in floors["layers"] for name in layer.split("|")}
     rooms = {f"thinkling.{path.parent.name}" for path in (ROOT / "src" / "thinkling").glob("*/__init__.py")}
     modules = {f"thinkling.{path.stem}" for path in (ROOT / "src" / "thinkling").glob("*.py")}
-    free = {f"thinkling.{name}" for name in ("__init__", "__main__", "errors", "seeds")}
+    free = {
+        f"thinkling.{name}" for name in ("__init__", "__main__", "errors", "labels", "quantities", "seeds", "stats")
+    }
     assert (rooms | modules) - free <= named
 
 

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from thinkling.quantities import Tokens
 from thinkling.stages.base import StageConfig
 from thinkling.stages.curate.tags import HIGHEST, NAMES
-
-_SCALE = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-
-
-def _tokens(value: Any) -> Any:
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMBT]?)\s*", value)):
-        return round(float(match[1]) * _SCALE[match[2]])
-    return value
-
-
-Tokens = Annotated[int, BeforeValidator(_tokens), Field(gt=0)]
-"""A number of tokens; `6.5T`, `2M`, `64K` are understood."""
 
 
 class _Part(BaseModel):
