@@ -20,7 +20,7 @@ from thinkling.errors import UserError
 PHASES = [
     MixturePhase(n_rows=16, sequence_length=32, shares={"a": 0.5, "b": 0.3, "c": 0.2}),
     MixturePhase(n_rows=24, sequence_length=32, shares={"c": 1, "a": 3}),
-    MixturePhase(n_rows=12, sequence_length=64, shares={"a": 1 / 3, "b": 2 / 3}, batch_size=4, micro_batch_size=1),
+    MixturePhase(n_rows=12, sequence_length=64, shares={"a": 1 / 3, "b": 2 / 3}, batch_size=4),
 ]
 
 

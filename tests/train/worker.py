@@ -19,9 +19,10 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.loss import chunked_cross_entropy
 from thinkling.train import parallel
+from thinkling.train.callback import Callback, StepMetrics
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
-from thinkling.train.trainer import StepMetrics, Trainer, fit
+from thinkling.train.trainer import Trainer, fit
 
 VOCAB, ROWS, LENGTH = 48, 8, 24
 Batch = tuple[Tensor, Tensor, tuple[tuple[int, ...], ...]]
@@ -82,13 +83,18 @@ def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
     model = decoder(job.get("tied", True), job.get("seed", 0))
     trainer = Trainer(model, OptimizerConfig(name=job.get("optimizer", "adamw")), objective, place)
     curve: dict[int, StepMetrics] = {}
+
+    class Curve(Callback):
+        def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+            curve[step] = metrics
+
     fit(
         trainer,
         lambda step: micro_batches(step, job["micro_batch_size"], place.rank, place.world_size),
         lambda step: 0.01 / (1 + step),
         job["steps"],
         Checkpoints(Path(job["directory"]), job["every"]),
-        on_metrics=curve.__setitem__,
+        [Curve()],
     )
     digest = hashlib.sha256()
     for name, tensor in sorted(trainer.state_tensors().items()):

@@ -76,8 +76,6 @@ class MixturePhase:
     """Source → share of the rows; scaled to sum to 1."""
     batch_size: int | None = None
     """Rows a step over all ranks, where it differs from the loader's (long rows, same tokens a step)."""
-    micro_batch_size: int | None = None
-    """Rows a micro-batch, where it differs from the loader's."""
 
 
 class Usage(TypedDict):
@@ -136,10 +134,7 @@ class MixtureLoader:
         self._seed = seed
         self._rank, self._world_size, self._pad_id = rank, world_size, pad_id
         self._batch_size = [phase.batch_size or batch_size for phase in self.phases]
-        self._micro_batch_size = [
-            phase.micro_batch_size or micro_batch_size or rows
-            for phase, rows in zip(self.phases, self._batch_size, strict=True)
-        ]
+        self._micro_batch_size = [micro_batch_size or rows for rows in self._batch_size]
         for number, (phase, rows) in enumerate(zip(self.phases, self._batch_size, strict=True)):
             self._check(number, phase, rows)
         steps = [phase.n_rows // rows for phase, rows in zip(self.phases, self._batch_size, strict=True)]

@@ -14,8 +14,9 @@ from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
 from thinkling.stages.pretrain.config import PretrainConfig
-from thinkling.stages.pretrain.phases import check_epochs, check_order, epochs, resolve
+from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, epochs, resolve
 from thinkling.stages.sources import TokensSource
+from thinkling.stages.training.config import TRACKERS
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ def plan_pretraining(
     if model.vocab_size is None and vocab_size is None and recipe.tokenizer is not None:
         vocab_size = getattr(recipe.tokenizer, "vocab_size", None)
     model = model if model.vocab_size else model.model_copy(update={"vocab_size": vocab_size})
-    check_order(config.phases)
-    phases = resolve(config, model.rope_theta)
+    before, phases = resolved_phases(recipe, stage, model.rope_theta)
+    check_order([*before[-1:], *phases])
     if sizes:
-        check_epochs(config, phases, sizes)
+        check_epochs(config, before + phases, sizes)
     passes = epochs(phases, sizes)
     known = model.vocab_size is not None
     return PretrainPlan(
@@ -116,6 +117,16 @@ def plan_pretraining(
         non_embedding_parameters=model.non_embedding_parameter_count(),
         epochs={name: sum(part.get(name, 0.0) for part in passes) for name in sizes},
     )
+
+
+def resolved_phases(recipe: Recipe, stage: str, rope_theta: float) -> tuple[list[Phase], list[Phase]]:
+    """(Phases of the stages whose kept state it continues, its own), with steps counted from the first of all."""
+    config = recipe.stages[stage]
+    assert isinstance(config, PretrainConfig)
+    if "state" not in config.inputs:
+        return [], resolve(config, rope_theta)
+    earlier, kept = resolved_phases(recipe, config.inputs["state"], rope_theta)
+    return earlier + kept, resolve(config, kept[-1].rope_theta, kept[-1].end)
 
 
 def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[str, float]:
@@ -169,7 +180,7 @@ def _print_stale(run: Run, console: Console) -> None:
     stale = sorted(
         p.name
         for p in run.directory.iterdir()
-        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current
+        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current | TRACKERS
     )
     if stale:
         console.print(f"Not part of this recipe any more, safe to delete: {', '.join(stale)}", style="dim")

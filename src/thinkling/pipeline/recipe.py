@@ -23,6 +23,7 @@ from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sources import ModelSource, Source, TokensSource
 from thinkling.stages.tokenize.config import TokenizeConfig
+from thinkling.stages.training.config import TrackersConfig, TrainingConfig
 
 Stage = Annotated[
     CurateConfig | TokenizeConfig | PretrainConfig | RefineConfig | SftConfig | DpdConfig | RlConfig | EvaluateConfig,
@@ -64,7 +65,7 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0)
     """The one seed; a stage's is hash(seed, stage name)."""
     threads: int = Field(default=1, ge=1)
-    """CPU threads of torch. Hashed, since sums in another order give other bits."""
+    """CPU threads. Hashed for stages that compute with torch, since sums in another order give other bits."""
     model: ModelConfig | None = None
     tokenizer: TokenizerConfig | None = None
     sources: dict[str, Source] = Field(default_factory=dict)
@@ -75,6 +76,8 @@ class Recipe(BaseModel):
     plan_only: bool = False
     """A recipe whose sources are not on this machine: it can be planned, not run."""
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
+    trackers: TrackersConfig = Field(default_factory=TrackersConfig)
+    """TensorBoard and Weights & Biases. Never hashed."""
     _left_out: tuple[str, ...] = PrivateAttr(())
 
     @property
@@ -117,8 +120,26 @@ class Recipe(BaseModel):
             if giver not in made:
                 where = "stands later in the recipe" if giver in self.stages else "is no stage" + _nearest(giver, made)
                 raise ValueError(f"stages.{name}.inputs.{role}: {giver!r} {where}")
-            if made[giver] != allowed[role]:
+            if allowed[role] == "state":
+                self._check_state(name, stage, giver)
+            elif made[giver] != allowed[role]:
                 raise ValueError(f"stages.{name}.inputs.{role}: {giver!r} makes {made[giver]}, not {allowed[role]}")
+
+    def _check_state(self, name: str, stage: StageConfig, giver: str) -> None:
+        """A training state is what a stage of the same kind and optimizer kept in this run."""
+        where = f"stages.{name}.inputs.state: {giver!r}"
+        other = self.stages.get(giver)
+        if other is None or other.kind != stage.kind:
+            raise ValueError(f"{where} is no {stage.kind} stage; only one of the same kind can be continued")
+        if "state" not in other.products:
+            raise ValueError(f"{where} keeps no training state; set stages.{giver}.keep_state: true")
+        assert isinstance(stage, TrainingConfig)
+        assert isinstance(other, TrainingConfig)
+        if stage.optimizer.name != other.optimizer.name:
+            raise ValueError(
+                f"{where} was trained with {other.optimizer.name}, so its state does not fit optimizer.name "
+                f"{stage.optimizer.name}; name the same optimizer in both"
+            )
 
     def needed_by(self, targets: list[str]) -> list[str]:
         """The targets and the stages that they rest on, in the recipe's order."""

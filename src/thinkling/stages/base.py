@@ -16,6 +16,7 @@ from thinkling.stages.sources import Source
 if TYPE_CHECKING:
     from thinkling.data.artifact import Artifact
     from thinkling.data.tokenizer_config import TokenizerConfig
+    from thinkling.stages.training.config import TrackersConfig
 
 
 class StageConfig(BaseModel):
@@ -34,8 +35,15 @@ class StageConfig(BaseModel):
     produces: ClassVar[str] = ""
     uses: ClassVar[frozenset[str]] = frozenset()
     """Top-level parts of the recipe that the stage reads: `model`, `tokenizer`."""
+    uses_threads: ClassVar[bool] = False
+    """Whether the stage computes with torch, whose bits depend on the number of threads: it is then set, and hashed."""
     distributed: ClassVar[bool] = False
     """Whether every rank of a torchrun takes part; otherwise rank 0 works and the others wait."""
+
+    @property
+    def products(self) -> frozenset[str]:
+        """Kinds of input that the stage's artifact can serve as."""
+        return frozenset({self.produces})
 
     def source_names(self) -> list[str]:
         """Sources of the recipe that the stage reads itself."""
@@ -91,5 +99,7 @@ class StageContext:
     sources: Mapping[str, Source] = field(default_factory=dict)
     """The sources that the stage named, and those that they name."""
     progress: Progress = field(default_factory=Silent)
+    trackers: TrackersConfig | None = None
+    """Where training is logged besides the stage's own files."""
     counts: dict[str, Any] = field(default_factory=dict)
     """Numbers in and out, for the manifest. Data stages: in = kept + rejected by reason."""

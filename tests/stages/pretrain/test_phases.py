@@ -78,5 +78,5 @@ def test_numbers_of_tokens(text: str, tokens: int) -> None:
 
 
 def test_rows_must_fill_a_step() -> None:
-    with pytest.raises(ValueError, match=r"phases\.d: batch_tokens 1152 is not a multiple of row length 256"):
+    with pytest.raises(ValueError, match=r"phases\.d: batch_tokens 1152 is not a multiple of sequence_length 256"):
         make(WARM, DOWN, batch_tokens=1152)

@@ -136,7 +136,7 @@ def test_a_verdict_that_depended_on_the_clock_is_replayed(
     judged_by(low_first)
     rl_stage.run(config(), whole := context(tmp_path / "whole", start))
     with monkeypatch.context() as patch:
-        patch.setattr(rl_stage, "train_to_directory", _interrupt)
+        patch.setattr(rl_stage, "train", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             rl_stage.run(config(), context(tmp_path / "cut", start))
     source, target = whole.directory / "rollouts" / "00000", tmp_path / "cut" / "rollouts" / "00000"
@@ -146,7 +146,9 @@ def test_a_verdict_that_depended_on_the_clock_is_replayed(
     judged_by(lambda problem, text: Outcome.TIMEOUT)
     seen: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr(rl_stage.Loop, "fields", lambda self, update: seen.append(self._rollouts) or _interrupt())
+        patch.setattr(
+            rl_stage.Loop, "logged", lambda self, update, metrics: seen.append(self._rollouts) or _interrupt()
+        )
         with pytest.raises(KeyboardInterrupt):
             rl_stage.run(config(), context(tmp_path / "cut", start))
     assert seen[0].statistics()["reward"] == log(whole.directory)[0]["reward"]

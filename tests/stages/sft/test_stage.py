@@ -18,7 +18,7 @@ from thinkling.model.huggingface import save_pretrained
 from thinkling.puzzles import refinement
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.sft.stage import given_conversations, learning_rate, make_conversations, pack_epochs, run
+from thinkling.stages.sft.stage import given_conversations, make_conversations, pack_epochs, run
 from thinkling.stages.sources import TasksSource
 
 
@@ -66,7 +66,7 @@ def test_loss_falls_on_masked_tokens_alone() -> None:
 
 
 def test_learning_rate_warms_up_holds_and_falls() -> None:
-    rate = learning_rate(config(warmup_steps=2, decay_fraction=0.5, final_lr_fraction=0.1), 10)
+    rate = config(warmup_steps=2, decay_fraction=0.5, final_lr_fraction=0.1).schedule(10)
     values = [rate(step) for step in range(10)]
     assert values[0] < values[1] < 1.0
     assert values[2:5] == [1.0] * 3
@@ -75,7 +75,7 @@ def test_learning_rate_warms_up_holds_and_falls() -> None:
 
 
 def test_learning_rate_of_a_short_run() -> None:
-    assert learning_rate(config(warmup_steps=5), 3).total_steps == 3
+    assert config(warmup_steps=5).schedule(3).total_steps == 3
 
 
 def test_examples_are_one_mapping_or_a_list(tmp_path: Path) -> None:

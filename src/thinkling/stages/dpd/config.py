@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import StageConfig
-from thinkling.train.config import OptimizerConfig
+from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 
 class PairsConfig(BaseModel):
@@ -67,8 +66,8 @@ class WeightsConfig(BaseModel):
         return self
 
 
-class DpdConfig(StageConfig):
-    """Dual preference distillation (RECIPE.md §5): DPO and two token-level distillations in one loss."""
+class DpdConfig(ScheduleConfig, MicroBatchConfig):
+    """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillations in one loss."""
 
     kind: Literal["dpd"]
     pairs: PairsConfig
@@ -81,24 +80,17 @@ class DpdConfig(StageConfig):
     """`forward`: KL(teacher ‖ student), assumed by RECIPE.md §5; `reverse`: KL(student ‖ teacher)."""
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    """Pairs a step, over all ranks; the loss is their mean."""
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    """Pairs a forward pass on a rank; all of them where not set."""
+    """Pairs per optimizer step, over all ranks; the loss is their mean."""
     solved_per_step: int = Field(default=0, ge=0)
-    """Problems a step, beside the pairs and over all ranks, that the student always gets right: along an answer of its
-    own it is held to the teacher. What no pair holds is forgotten otherwise (docs/LAB.md); not in RECIPE.md §5."""
+    """Problems per step, besides the pairs and over all ranks, that the student always gets right: along an answer of
+    its own it is held to the teacher. What no pair covers is forgotten otherwise (docs/LAB.md); not in the paper."""
     sequence_length: int = Field(ge=16)
-    """Tokens a packed row. A sample that is longer with its prompt makes no pair."""
-    optimizer: OptimizerConfig
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_fraction: float = Field(default=0.5, ge=0, le=1)
-    """Last share of the steps, over which the learning rate falls linearly to `final_lr_fraction` of its peak."""
-    final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
+    """Tokens per packed row. A sample that is longer with its prompt makes no pair."""
     checkpoint_every: int = Field(default=100, ge=1)
-    """Steps between checkpoints of the training state."""
+    """Steps between checkpoints, from which a killed run continues."""
 
     produces: ClassVar[str] = "model"
-    roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher": "model"}
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher": "model", "state?": "state"}
     distributed: ClassVar[bool] = True
 
     @model_validator(mode="after")

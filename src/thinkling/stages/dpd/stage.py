@@ -38,11 +38,11 @@ from thinkling.stages.dpd.pairs import (
     write_pairs,
 )
 from thinkling.stages.sources import TasksSource
-from thinkling.stages.training import train_to_directory
+from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
+from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
+from thinkling.train.callback import StepMetrics
 from thinkling.train.parallel import Parallel, setup
-from thinkling.train.schedule import warmup_stable_decay
-from thinkling.train.trainer import StepMetrics
 from thinkling.verify.verdict import Outcome
 
 CHUNK = 128
@@ -67,7 +67,6 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     Raises UserError if the models differ in their tokenizers, a verifier failed, or there are fewer pairs than one step
     needs.
     """
-    torch.set_num_threads(ctx.threads)
     parallel = setup()
     for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
@@ -94,7 +93,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
             f"solved_per_step {config.solved_per_step}: the student got no problem right in all its samples; set it "
             "to 0"
         )
-    train(config, ctx, pairs, solved, models, parallel)
+    train_student(config, ctx, pairs, solved, models, parallel)
     ctx.counts.update(
         counts,
         solved=len(solved),
@@ -198,11 +197,11 @@ def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Mo
     return [pair.with_references(*log_probs[2 * i : 2 * i + 2]) for i, pair in enumerate(pairs)]
 
 
-def train(
+def train_student(
     config: DpdConfig, ctx: StageContext, pairs: list[Pair], solved: list[Rollout], models: Models, parallel: Parallel
 ) -> None:
     """Trains the student on the pairs, and the solved problems, of each step."""
-    weights, optimizer = config.weights, config.optimizer
+    weights = config.weights
     needed = [weights.dpo or weights.kl_positive, weights.dpo or weights.kl_negative]
     sides = [side for side in (0, 1) if needed[side]]
     order = PairOrder(len(pairs), config.batch_size, ctx.seed)
@@ -236,30 +235,24 @@ def train(
         seen += [(solved[i].prompt, solved[i].tokens) for i in solved_order.step(step)]
         return sum(len(prompt) + len(completion) for prompt, completion in seen)
 
-    train_to_directory(
-        ctx,
-        models.student.requires_grad_(True),
-        optimizer,
-        batches,
-        warmup_stable_decay(
-            config.steps,
-            optimizer.lr,
-            config.warmup_steps / config.steps,
-            config.decay_fraction,
-            optimizer.lr * config.final_lr_fraction,
-        ),
-        config.steps,
-        config.checkpoint_every,
-        parallel,
+    plan = TrainingPlan(
+        model=models.student.requires_grad_(True),
+        optimizer=config.optimizer,
+        batches=batches,
+        learning_rate=config.schedule(config.steps),
+        total_steps=config.steps,
         tokens_per_step=tokens,
         tokenizer_dir=models.student_dir,
-        label=ctx.name,
+        checkpoint_every=config.checkpoint_every,
         objective=dpd_objective(config, models.teacher if config.imitates else None, parallel.device),
         logged=per_pair,
+        start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
+        keep=kept_facts(config),
     )
+    train(plan, ctx, parallel)
 
 
-def per_pair(metrics: StepMetrics) -> dict[str, Any]:
+def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:
     """The number of pairs, and the objective's sums as means over them."""
     return {"pairs": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
 

@@ -32,7 +32,6 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
     Raises UserError if a task set's source holds no problems, a rule grades only some of them, the baseline does not
     fit, or a verifier failed: then there is no score.
     """
-    torch.set_num_threads(ctx.threads)
     directory = ctx.inputs["model"].model_dir
     tokenizer, template = Tokenizer.load(directory), load_chat_template(directory)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,8 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import StageConfig
-from thinkling.train.config import OptimizerConfig
+from thinkling.stages.training.config import ScheduleConfig
 
 
 class ProblemsConfig(BaseModel):
@@ -48,7 +47,7 @@ class BandConfig(BaseModel):
         return self
 
 
-class RlConfig(StageConfig):
+class RlConfig(ScheduleConfig):
     """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
 
     kind: Literal["rl"]
@@ -84,20 +83,14 @@ class RlConfig(StageConfig):
     """The ratio to the sampling policy is clipped to 1 - clip_low … 1 + clip_high; without effect on-policy."""
     micro_tokens: int = Field(default=16384, ge=1)
     """Tokens of a forward pass; a single longer sample goes alone."""
-    optimizer: OptimizerConfig
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_fraction: float = Field(default=0.5, ge=0, le=1)
-    """Last share of the updates, over which the learning rate falls linearly (feasibility.md §7b)."""
-    final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
-    """Where it falls to, as a share of the peak (feasibility.md §7b)."""
     checkpoint_every: int = Field(default=10, ge=1)
-    """Steps between checkpoints of the training state."""
+    """Steps between checkpoints, from which a killed run continues."""
     rollouts_every: int = Field(default=10, ge=1)
     """Every so many steps the rollouts stay in the artifact, to be read."""
 
     output_version: ClassVar[int] = 2
     produces: ClassVar[str] = "model"
-    roles: ClassVar[Mapping[str, str]] = {"model": "model", "judge?": "model"}
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "judge?": "model", "state?": "state"}
 
     @model_validator(mode="after")
     def _judge(self) -> RlConfig:

@@ -183,16 +183,6 @@ class GrpoObjective:
         return torch.from_numpy(array).to(self.device)
 
 
-NOTHING = LossBatch(
-    np.zeros(2, dtype=np.int64),
-    np.array([0, IGNORE]),
-    *(np.zeros(2, dtype=np.float32) for _ in range(3)),
-    lengths=(2,),
-    n=1,
-)
-"""Stands in for an update whose step found no informative group: its loss and gradient are 0."""
-
-
 def objective_of(config: RlConfig, device: torch.device) -> GrpoObjective:
     """The objective that a stage trains with."""
     clip = (config.clip_low, config.clip_high) if config.updates_per_batch > 1 else None

@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from thinkling.data.chat_template import load_chat_template
 from thinkling.data.conversations import Conversation, read_conversations, render, write_conversations
@@ -22,10 +21,10 @@ from thinkling.seeds import derive, permutation
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import ExamplesConfig, SftConfig
 from thinkling.stages.sources import TasksSource
-from thinkling.stages.training import train_to_directory
+from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
+from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
 from thinkling.train.parallel import setup
-from thinkling.train.schedule import Schedule, Segment
 
 
 def run(config: SftConfig, ctx: StageContext) -> None:
@@ -33,7 +32,6 @@ def run(config: SftConfig, ctx: StageContext) -> None:
 
     Raises UserError if no conversation fits a row, or fewer rows come together than one step needs.
     """
-    torch.set_num_threads(ctx.threads)
     parallel = setup()
     start = ctx.inputs["model"].model_dir
     tokenizer, template = Tokenizer.load(start), load_chat_template(start)
@@ -63,19 +61,19 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         first = step * config.batch_size + parallel.rank * mine
         return [rows.rows(i, min(i + micro, first + mine)) for i in range(first, first + mine, micro)]
 
-    train_to_directory(
-        ctx,
-        load_pretrained(start),
-        config.optimizer,
-        batches,
-        learning_rate(config, steps),
-        steps,
-        config.checkpoint_every,
-        parallel,
+    plan = TrainingPlan(
+        model=load_pretrained(start),
+        optimizer=config.optimizer,
+        batches=batches,
+        learning_rate=config.schedule(steps),
+        total_steps=steps,
         tokens_per_step=lambda step: config.batch_size * config.sequence_length,
         tokenizer_dir=start,
-        label=ctx.name,
+        checkpoint_every=config.checkpoint_every,
+        start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
+        keep=kept_facts(config),
     )
+    train(plan, ctx, parallel)
     ctx.counts.update(
         conversations=len(conversations),
         from_examples=len(made),
@@ -147,12 +145,3 @@ def pack_epochs(
         np.concatenate([p.labels_BT for p in parts]),
         tuple(row for p in parts for row in p.lengths),
     )
-
-
-def learning_rate(config: SftConfig, steps: int) -> Schedule:
-    """Warm-up, plateau, linear decay over the last share of the steps."""
-    peak = config.optimizer.lr
-    warm = min(config.warmup_steps, steps)
-    down = min(round(steps * config.decay_fraction), steps - warm)
-    parts = [(warm, 0.0, peak), (steps - warm - down, peak, peak), (down, peak, peak * config.final_lr_fraction)]
-    return Schedule([Segment(steps=n, lr_start=a, lr_end=b) for n, a, b in parts if n])
