@@ -56,9 +56,9 @@ def make_pair() -> Callable[..., Pair]:
         rng = np.random.default_rng(number)
         prompt, good, bad = (rng.integers(1, VOCAB, n).tolist() for n in (3, 4 + number % 5, 2 + number % 4))
         forced = [i in (1, 2) for i in range(len(good))]
-        positive = Side(0, "good", good, forced, references[0])
-        negative = Side(1, "bad", bad, [False] * len(bad), references[1])
-        return Pair(f"p{number}", "sort", "q", "a", prompt, 1.0, positive, negative)
+        chosen = Side(0, "good", good, forced, references[0])
+        rejected = Side(1, "bad", bad, [False] * len(bad), references[1])
+        return Pair(f"p{number}", "sort", "q", "a", prompt, 1.0, chosen, rejected)
 
     return make
 

@@ -111,7 +111,7 @@ def _same(recipe: Recipe, done: Done) -> Overrides:
 
 
 def _kd_alone(recipe: Recipe, done: Done) -> Overrides:
-    return _matched(recipe, done, ("dpo", "kl_negative"))
+    return _matched(recipe, done, ("dpo", "kl_rejected"))
 
 
 DPO_RATE = 1 / 15
@@ -121,7 +121,7 @@ DPO_RATE = 1 / 15
 
 def _dpo_alone(recipe: Recipe, done: Done) -> Overrides:
     rate = _stage(recipe, "dpd", DpdConfig).optimizer.lr * DPO_RATE
-    matched = _matched(recipe, done, ("kl_positive", "kl_negative", "kl_solved"))
+    matched = _matched(recipe, done, ("kl_chosen", "kl_rejected", "kl_solved"))
     return [*matched, f"stages.dpd.optimizer.lr={rate:.10f}"]
 
 

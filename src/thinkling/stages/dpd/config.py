@@ -29,11 +29,11 @@ class PairsConfig(BaseModel):
     """At most so many pairs a problem, each with another wrong sample."""
     min_margin: float = Field(default=0.0, ge=0, le=1)
     """Least lead of the teacher on a problem: its share of right samples minus the student's. A pair stays only where
-    y⁺ is clearly better (RECIPE.md §5; how much is unknown)."""
+    the chosen side is clearly better (docs/recipe.md, DPD; how much is unknown)."""
     temperature: float = Field(default=0.6, ge=0)
-    """RECIPE.md §7: negatives are what the student says when it is used."""
+    """Of evaluation (docs/recipe.md, Evaluation): rejected samples are what the student says when it is used."""
     top_p: float = Field(default=0.95, gt=0, le=1)
-    """RECIPE.md §7."""
+    """Of evaluation, likewise."""
     max_new_tokens: int = Field(default=96, ge=1)
     """Tokens that a model may write a sample; what a tool writes does not count."""
     batch_size: int = Field(default=128, ge=1)
@@ -52,16 +52,16 @@ class WeightsConfig(BaseModel):
 
     dpo: float = Field(default=1.0, ge=0)
     """The pair's margin against the entering checkpoint (arXiv 2305.18290 eq. 7)."""
-    kl_positive: float = Field(default=1.0, ge=0)
-    """KL to the teacher along y⁺."""
-    kl_negative: float = Field(default=1.0, ge=0)
-    """KL to the teacher along y⁻, the student's own."""
+    kl_chosen: float = Field(default=1.0, ge=0)
+    """KL to the teacher along chosen completions."""
+    kl_rejected: float = Field(default=1.0, ge=0)
+    """KL to the teacher along rejected completions, the student's own."""
     kl_solved: float = Field(default=1.0, ge=0)
     """KL to the teacher along right answers of the student, where `solved_per_step` asks for some."""
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> WeightsConfig:
-        if not (self.dpo or self.kl_positive or self.kl_negative):
+        if not (self.dpo or self.kl_chosen or self.kl_rejected):
             raise ValueError("all three weights are 0; raise one of them")
         return self
 
@@ -107,7 +107,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig):
     @property
     def imitates(self) -> bool:
         """Whether the teacher takes part in the loss."""
-        return bool(self.weights.kl_positive or self.weights.kl_negative) or self.holds
+        return bool(self.weights.kl_chosen or self.weights.kl_rejected) or self.holds
 
     def source_names(self) -> list[str]:
         return list(self.pairs.sources)

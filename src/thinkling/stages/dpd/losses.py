@@ -151,7 +151,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
             vocab = min(len(model.output_weight), len(teacher.output_weight))
             shares_N = _shares(sequences_N, n, config.kl == "mean").to(total.dtype)
             side_N = torch.where(sequences_N < in_pairs, sequences_N % 2, 2)
-            factor = torch.tensor([weights.kl_positive, weights.kl_negative, weights.kl_solved * per_solved])
+            factor = torch.tensor([weights.kl_chosen, weights.kl_rejected, weights.kl_solved * per_solved])
             factors_N = shares_N * factor.to(shares_N)[side_N]
             loss, kl_N = chunked_kl(
                 x_ND,
@@ -162,7 +162,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
                 config.direction == "reverse",
             )
             total = total + loss
-            scales = {"kl_positive": 1.0, "kl_negative": 1.0, "kl_solved": per_solved}
+            scales = {"kl_chosen": 1.0, "kl_rejected": 1.0, "kl_solved": per_solved}
             for side, (name, scale) in enumerate(scales.items()):
                 if getattr(weights, name) * scale:
                     metrics[name] = (kl_N * shares_N)[side_N == side].sum() * scale

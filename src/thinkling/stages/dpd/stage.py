@@ -202,7 +202,7 @@ def train_student(
 ) -> None:
     """Trains the student on the pairs, and the solved problems, of each step."""
     weights = config.weights
-    needed = [weights.dpo or weights.kl_positive, weights.dpo or weights.kl_negative]
+    needed = [weights.dpo or weights.kl_chosen, weights.dpo or weights.kl_rejected]
     sides = [side for side in (0, 1) if needed[side]]
     order = PairOrder(len(pairs), config.batch_size, ctx.seed)
     n_solved = config.solved_per_step if config.holds else 0
