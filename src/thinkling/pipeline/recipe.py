@@ -65,7 +65,7 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0)
     """The one seed; a stage's is hash(seed, stage name)."""
     threads: int = Field(default=1, ge=1)
-    """CPU threads. Hashed for stages that compute with torch, since sums in another order give other bits."""
+    """CPU threads. Hashed for stages whose bits depend on it: sums in another order give other bits."""
     model: ModelConfig | None = None
     tokenizer: TokenizerConfig | None = None
     sources: dict[str, Source] = Field(default_factory=dict)

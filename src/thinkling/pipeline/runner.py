@@ -63,7 +63,7 @@ class Run:
             "stage": stage.model_dump(mode="json"),
             "output_version": stage.output_version,
             "seed": derive(self.recipe.seed, name),
-            **({"threads": self.recipe.threads} if stage.uses_threads else {}),
+            **({"threads": self.recipe.threads} if stage.depends_on_threads else {}),
             **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},
             "sources": {n: s.model_dump(mode="json") for n, s in sources.items()},
             "raw": {n: self._raw_digest(n) for n in sources} | self._tokenizer_digest(stage),
@@ -252,7 +252,7 @@ def make_context(run: Run, name: str, inputs: dict[str, Artifact], partial: Path
 def start(stage: StageConfig, context: StageContext) -> None:
     """Calls `run` of the stage's package; this is where torch and the rest are loaded."""
     run = importlib.import_module(f"thinkling.stages.{stage.kind}.stage").run
-    if stage.uses_threads:
+    if stage.uses_torch:
         import torch
 
         torch.set_num_threads(context.threads)

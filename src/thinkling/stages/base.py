@@ -35,10 +35,15 @@ class StageConfig(BaseModel):
     produces: ClassVar[str] = ""
     uses: ClassVar[frozenset[str]] = frozenset()
     """Top-level parts of the recipe that the stage reads: `model`, `tokenizer`."""
-    uses_threads: ClassVar[bool] = False
-    """Whether the stage computes with torch, whose bits depend on the number of threads: it is then set, and hashed."""
+    uses_torch: ClassVar[bool] = False
+    """Whether the stage computes with torch; the runner then sets its number of threads."""
     distributed: ClassVar[bool] = False
     """Whether every rank of a torchrun takes part; otherwise rank 0 works and the others wait."""
+
+    @property
+    def depends_on_threads(self) -> bool:
+        """Whether bits of the result depend on the number of threads, which is then hashed."""
+        return self.uses_torch
 
     @property
     def products(self) -> frozenset[str]:

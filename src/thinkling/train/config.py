@@ -17,10 +17,10 @@ class OptimizerConfig(BaseModel):
     name: Literal["adamw", "muon"] = "adamw"
     """`adamw`: fused AdamW everywhere. `muon`: Muon on the layers' matrices, AdamW on all other parameters."""
     lr: float = Field(default=4.5e-4, gt=0.0)
-    """Peak learning rate, from which a stage builds its schedule (default: RECIPE §3). `Trainer.step` is given the
+    """Peak learning rate, from which a stage builds its schedule (default: docs/recipe.md, Pre-training). `Trainer.step` is given the
     rate of each step and does not read this."""
     betas: tuple[Beta, Beta] = (0.9, 0.95)
-    """AdamW's decay rates of the first and second moment (RECIPE §3)."""
+    """AdamW's decay rates of the first and second moment (docs/recipe.md, Pre-training)."""
     eps: float = Field(default=1e-8, gt=0.0)
     """AdamW's term in the denominator."""
     weight_decay: float = Field(default=0.1, ge=0.0)

@@ -20,7 +20,7 @@ def test_all_four_share_their_fields() -> None:
     for kind in ALL:
         assert issubclass(kind, TrainingConfig)
         assert "state?" in kind.roles
-        assert kind.uses_threads
+        assert kind.uses_torch
     assert [kind for kind in ALL if issubclass(kind, ScheduleConfig)] == [SftConfig, DpdConfig, RlConfig]
     defaults = [kind.model_fields["checkpoint_every"].default for kind in ALL]
     assert defaults == [500, 200, 100, 10]

@@ -140,5 +140,10 @@ class CurateConfig(StageConfig):
                     )
         return self
 
+    @property
+    def depends_on_threads(self) -> bool:
+        """Grading fits linear models, whose sums BLAS cuts by threads."""
+        return self.grading is not None
+
     def source_names(self) -> list[str]:
         return [*self.sources, *self.heldout]

@@ -46,7 +46,7 @@ class PairsConfig(BaseModel):
 
 
 class WeightsConfig(BaseModel):
-    """Weights of the three terms. RECIPE.md §5 shows none, so 1 each. A term of weight 0 is not computed."""
+    """Weights of the three terms. The paper shows none (docs/recipe.md, DPD), so 1 each. A term of weight 0 is not computed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -73,11 +73,11 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig):
     pairs: PairsConfig
     weights: WeightsConfig = Field(default_factory=WeightsConfig)
     beta: float = Field(default=0.1, gt=0)
-    """Of the DPO term (feasibility.md §7b; unknown in the recipe)."""
+    """Of the DPO term (docs/recipe.md, DPD: unknown)."""
     kl: Literal["sum", "mean"] = "sum"
-    """A completion's KL: summed over its tokens, as RECIPE.md §5 writes it, or their mean."""
+    """A completion's KL: summed over its tokens, as in the paper (docs/recipe.md, DPD), or their mean."""
     direction: Literal["forward", "reverse"] = "forward"
-    """`forward`: KL(teacher ‖ student), assumed by RECIPE.md §5; `reverse`: KL(student ‖ teacher)."""
+    """`forward`: KL(teacher ‖ student), assumed in docs/recipe.md, DPD; `reverse`: KL(student ‖ teacher)."""
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     """Pairs per optimizer step, over all ranks; the loss is their mean."""

@@ -1,4 +1,4 @@
-"""The three terms of dual preference distillation (RECIPE.md §5), one forward pass for both sides of all pairs.
+"""The three terms of dual preference distillation (docs/recipe.md, DPD), one forward pass for both sides of all pairs.
 
     L = w_dpo · -log σ(β (Δ⁺ - Δ⁻)) + w⁺ · KL along y⁺ + w⁻ · KL along y⁻,    Δ = log π(y|x) - log π_ref(y|x)
 

@@ -39,7 +39,7 @@ class EvaluateConfig(StageConfig):
     """Sequences decoded at once."""
 
     output_version: ClassVar[int] = 2
-    uses_threads: ClassVar[bool] = True
+    uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
     """`baseline`: an earlier evaluation; the graded task sets that both have are compared sample by sample."""

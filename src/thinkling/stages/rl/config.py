@@ -27,12 +27,12 @@ class ProblemsConfig(BaseModel):
 
 
 class BandConfig(BaseModel):
-    """Which problems are worth training on: those that the entering model sometimes gets right (RECIPE.md §6)."""
+    """Which problems are worth training on: those that the entering model sometimes gets right (docs/recipe.md, RL)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     samples: int = Field(default=16, ge=2)
-    """Samples a problem (RECIPE.md §6: avg@16)."""
+    """Samples a problem (docs/recipe.md, RL: avg@16)."""
     low: float = Field(default=0.1, ge=0, lt=1)
     high: float = Field(default=0.9, gt=0, le=1)
     """A problem is kept if its pass rate lies strictly between the two: at 16 samples 2 to 14 right. By preference a

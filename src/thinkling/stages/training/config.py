@@ -22,7 +22,7 @@ class TrainingConfig(StageConfig):
     """Keep the final training state (weights and optimizer, about three times the model's size in fp32 with AdamW) as
     `state/` in the artifact, so that another stage can continue from it: `inputs: {state: THIS_STAGE}`."""
 
-    uses_threads: ClassVar[bool] = True
+    uses_torch: ClassVar[bool] = True
 
     @property
     def products(self) -> frozenset[str]:
