@@ -17,8 +17,8 @@ class OptimizerConfig(BaseModel):
     name: Literal["adamw", "muon"] = "adamw"
     """`adamw`: fused AdamW everywhere. `muon`: Muon on the layers' matrices, AdamW on all other parameters."""
     lr: float = Field(default=4.5e-4, gt=0.0)
-    """Peak learning rate, from which a stage builds its schedule (default: docs/recipe.md, Pre-training). `Trainer.step` is given the
-    rate of each step and does not read this."""
+    """Peak learning rate, from which a stage builds its schedule (default: docs/recipe.md, Pre-training).
+    `Trainer.step` is given the rate of each step and does not read this."""
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     """AdamW's decay rates of the first and second moment (docs/recipe.md, Pre-training)."""
     eps: float = Field(default=1e-8, gt=0.0)

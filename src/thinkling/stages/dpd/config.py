@@ -46,7 +46,8 @@ class PairsConfig(BaseModel):
 
 
 class WeightsConfig(BaseModel):
-    """Weights of the three terms. The paper shows none (docs/recipe.md, DPD), so 1 each. A term of weight 0 is not computed."""
+    """Weights of the three terms, 1 each since the paper shows none (docs/recipe.md, DPD). A term of weight 0 is not
+    computed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
