@@ -202,5 +202,5 @@ def test_what_is_cut_off_counts_in_the_mean_alone(tmp_path: Path, start: Path, j
     ctx = context(tmp_path / "r", start)
     rl_stage.run(config(steps=1), ctx)
     (line,) = log(ctx.directory)
-    assert line["truncated_share"] > 0.5
+    assert line["truncated_fraction"] > 0.5
     assert line["loss_tokens"] < 0.5 * line["mean_length"] * line["samples"]

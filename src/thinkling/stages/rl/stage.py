@@ -138,7 +138,7 @@ class Loop(Callback):
         return {
             "loss_tokens": int(tokens),
             "mismatch_kl": metrics.metrics["kl"] / tokens if tokens else 0.0,
-            "clipped_share": metrics.metrics["clipped"] / tokens if tokens else 0.0,
+            "clipped_fraction": metrics.metrics["clipped"] / tokens if tokens else 0.0,
             "version": update // self.config.updates_per_batch,
             "mismatch_max": self.objective.max_mismatch,
             **self._rollouts.statistics(),
