@@ -43,14 +43,14 @@ def mixture(hq: float) -> dict[str, float]:
     return {name: round(share, 6) for name, share in parts.items()}
 
 
-def phases(first: float, second: float, row_length: int) -> list[dict[str, Any]]:
+def phases(first: float, second: float, sequence_length: int) -> list[dict[str, Any]]:
     """Phases of a run whose plateau begins with a share `first` of high-quality text and goes on with `second`."""
     shares = (first, first, second, DECAY_SHARE_HQ)
     rates = ([0.0, PEAK], PEAK, PEAK, [PEAK, LAST])
     return [
         {
             "name": name,
-            "tokens": units * UNIT_STEPS * ROWS_A_STEP * row_length,
+            "tokens": units * UNIT_STEPS * ROWS_A_STEP * sequence_length,
             "learning_rate": rate,
             "mixture": mixture(share),
             **({"decay": True} if name == "decay" else {}),
@@ -62,10 +62,10 @@ def phases(first: float, second: float, row_length: int) -> list[dict[str, Any]]
 def _fg_wsd(first: float, second: float) -> Callable[[Recipe, Done], Overrides]:
     def overrides(recipe: Recipe, done: Done) -> Overrides:
         pretrain = _stage(recipe, "pretrain", PretrainConfig)
-        length = pretrain.row_length
+        length = pretrain.sequence_length
         return [
             "sources.pages.pages_per_family=1400",
-            "stages.pretrain.evaluate_rows=128",
+            "stages.pretrain.validation_rows=128",
             f"stages.pretrain.batch_tokens={ROWS_A_STEP * length}",
             f"stages.pretrain.phases={_flow(phases(first, second, length))}",
         ]
@@ -85,7 +85,7 @@ def _same(recipe: Recipe, done: Done) -> Overrides:
 
 
 def _kd_alone(recipe: Recipe, done: Done) -> Overrides:
-    return _matched(recipe, done, ("dpo", "kl_negative"))
+    return _matched(recipe, done, ("dpo", "kl_rejected"))
 
 
 DPO_RATE = 1 / 15
@@ -95,7 +95,7 @@ DPO_RATE = 1 / 15
 
 def _dpo_alone(recipe: Recipe, done: Done) -> Overrides:
     rate = _stage(recipe, "dpd", DpdConfig).optimizer.lr * DPO_RATE
-    matched = _matched(recipe, done, ("kl_positive", "kl_negative", "kl_solved"))
+    matched = _matched(recipe, done, ("kl_chosen", "kl_rejected", "kl_solved"))
     return [*matched, f"stages.dpd.optimizer.lr={rate:.10f}"]
 
 

@@ -48,11 +48,11 @@ def dpd_passes(artifact: Artifact, config: DpdConfig) -> DpdPasses:
     student, teacher, pairs = samples("student"), samples("teacher"), read_pairs(artifact.path / FILE)
     sides = [_mean(len(pair.prompt) + len(pair.sides[i].tokens) for pair in pairs) for i in (0, 1)]
     weights = config.weights
-    needed = (weights.dpo or weights.kl_positive, weights.dpo or weights.kl_negative)
-    tokens = config.batch_pairs * sum(length for length, need in zip(sides, needed, strict=True) if need)
+    needed = (weights.dpo or weights.kl_chosen, weights.dpo or weights.kl_rejected)
+    tokens = config.batch_size * sum(length for length, need in zip(sides, needed, strict=True) if need)
     if config.holds:
-        solved = solved_by(by_problem(student), config.row_length)
-        tokens += config.batch_solved * _mean(len(r.prompt) + len(r.tokens) for r in solved)
+        solved = solved_by(by_problem(student), config.sequence_length)
+        tokens += config.solved_per_step * _mean(len(r.prompt) + len(r.tokens) for r in solved)
     return DpdPasses(
         sampling=FORWARD * sum(len(r.prompt) + len(r.tokens) for r in (*student, *teacher)),
         references=FORWARD * len(pairs) * sum(sides) if weights.dpo else 0.0,

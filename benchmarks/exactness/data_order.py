@@ -20,17 +20,17 @@ from thinkling.data.shards import MemorySource
 PHASES = [
     MixturePhase(160, 128, {"code": 0.4, "docs": 0.3, "puzzles": 0.2, "noise": 0.1}),
     MixturePhase(160, 128, {"docs": 1 / 3, "puzzles": 2 / 3}),
-    MixturePhase(80, 256, {"code": 0.1, "docs": 0.2, "puzzles": 0.7}, batch_rows=8),
+    MixturePhase(80, 256, {"code": 0.1, "docs": 0.2, "puzzles": 0.7}, batch_size=8),
 ]
 
 
-def loader(rank: int = 0, world_size: int = 1, micro_rows: int = 2) -> MixtureLoader:
+def loader(rank: int = 0, world_size: int = 1, micro_batch_size: int = 2) -> MixtureLoader:
     rng = np.random.default_rng(5)
     sources = {
         name: MemorySource(name, [rng.integers(0, 1024, n) for n in rng.integers(1, longest, 300)])
         for name, longest in (("code", 600), ("docs", 200), ("puzzles", 40), ("noise", 60))
     }
-    return MixtureLoader(PHASES, sources, 17, 16, rank, world_size, micro_rows)
+    return MixtureLoader(PHASES, sources, 17, 16, rank, world_size, micro_batch_size)
 
 
 def rows_of(batches: list[PackedBatch]) -> list[tuple[bytes, bytes, tuple[int, ...]]]:
@@ -42,7 +42,7 @@ def rows_of(batches: list[PackedBatch]) -> list[tuple[bytes, bytes, tuple[int, .
 
 
 def main() -> None:
-    reference = loader(micro_rows=16)
+    reference = loader(micro_batch_size=16)
     expected = [rows_of(batches) for batches in reference]
     n_rows = sum(map(len, expected))
     differing: dict[str, int] = {}

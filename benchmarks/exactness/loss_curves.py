@@ -31,8 +31,8 @@ def two_ranks_against_one() -> list[float]:
             name: {"directory": f"{folder}/{name}", "out": f"{folder}/{name}.json", "steps": STEPS, "every": 5}
             for name in ("one", "two")
         }
-        one = worker.run(jobs["one"] | {"micro_rows": 8}, Parallel())["curve"]
-        ranks.two_ranks([jobs["two"] | {"micro_rows": 2}])
+        one = worker.run(jobs["one"] | {"micro_batch_size": 8}, Parallel())["curve"]
+        ranks.two_ranks([jobs["two"] | {"micro_batch_size": 2}])
         two = json.loads(Path(jobs["two"]["out"]).read_text())["curve"]
     largest = max(abs(values[0]) for values in one.values())
     return [abs(two[str(step)][0] - one[str(step)][0]) / largest for step in range(STEPS)]

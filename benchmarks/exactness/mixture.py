@@ -57,7 +57,7 @@ def documents_off(rng: np.random.Generator, seed: int) -> int:
         )
         for _ in range(3)
     ]
-    run = MixtureLoader(phases, sources, seed, batch_rows=8, micro_rows=4)
+    run = MixtureLoader(phases, sources, seed, batch_size=8, micro_batch_size=4)
     tokens = np.concatenate([b.tokens_BT[r, : sum(n)] for step in run for b in step for r, n in enumerate(b.lengths)])
     seen = Counter(tokens.tolist())
     off = 0

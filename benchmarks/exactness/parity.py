@@ -66,10 +66,10 @@ def exported(model: Decoder, directory: Path, tokenizer: Path | None = None) -> 
     return AutoModelForCausalLM.from_pretrained(directory).eval()
 
 
-def block_diagonal(lengths: list[list[int]], row_length: int) -> tuple[Tensor, Tensor]:
+def block_diagonal(lengths: list[list[int]], sequence_length: int) -> tuple[Tensor, Tensor]:
     """The mask (B, 1, T, T) that packs for transformers, and which tokens lie in a document (B, T)."""
-    mask = torch.eye(row_length, dtype=torch.bool).repeat(len(lengths), 1, 1, 1)
-    inside = torch.zeros(len(lengths), row_length, dtype=torch.bool)
+    mask = torch.eye(sequence_length, dtype=torch.bool).repeat(len(lengths), 1, 1, 1)
+    inside = torch.zeros(len(lengths), sequence_length, dtype=torch.bool)
     for row, sizes in enumerate(lengths):
         start = 0
         for n in sizes:

@@ -94,8 +94,8 @@ def one_seed(seed: int, directory: Path, models: dict[str, Path], problems_per_f
         write_conversations(directory / f"drafts_{arm}" / "conversations.parquet", drafts(refined, chosen))
     given = {"refined": refined, "raw": directory / "drafts_raw", "raw_all": directory / "drafts_raw_all"}
     base = {
-        "kind": "sft", "inputs": {"model": "sft_cold", "conversations": "refine"}, "row_length": 128,
-        "batch_rows": BATCH_ROWS, "optimizer": {"name": "muon", "lr": 2.0e-3},
+        "kind": "sft", "inputs": {"model": "sft_cold", "conversations": "refine"}, "sequence_length": 128,
+        "batch_size": BATCH_ROWS, "optimizer": {"name": "muon", "lr": 2.0e-3},
         "examples": {"source": "puzzles", "families": ["calc"], "n_examples": problems_per_family // 4},
     }  # fmt: skip
     steps, scores = None, {}

@@ -101,9 +101,9 @@ def leaks() -> dict[str, Any]:
     """The measurement of exact.packed-documents."""
     found: dict[str, float] = {}
     count = 0
-    for name, (lengths, row_length) in LAYOUTS.items():
-        layout = DocumentLayout.from_lengths(lengths, row_length)
-        tensors = inputs(len(lengths), row_length)
+    for name, (lengths, sequence_length) in LAYOUTS.items():
+        layout = DocumentLayout.from_lengths(lengths, sequence_length)
+        tensors = inputs(len(lengths), sequence_length)
         reference = run(tensors, packed(layout))
         found[name] = 0.0
         for row, sizes in enumerate(lengths):
@@ -132,13 +132,13 @@ def leaks() -> dict[str, Any]:
 
 def decoder_leaks() -> tuple[float, int]:
     """Largest change of other documents' hidden states, and how many documents were changed."""
-    lengths, row_length = LAYOUTS["mask over a short row"]
+    lengths, sequence_length = LAYOUTS["mask over a short row"]
     shape = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": HEADS}
     config = ModelConfig.model_validate(shape | {"vocab_size": 512, "num_key_value_heads": HEADS, "head_dim": CHANNELS})
     model = Decoder(config)
     model.init_weights(torch.Generator().manual_seed(0))
-    tokens = torch.randint(512, (len(lengths), row_length), generator=torch.Generator().manual_seed(0))
-    layout = DocumentLayout.from_lengths(lengths, row_length)
+    tokens = torch.randint(512, (len(lengths), sequence_length), generator=torch.Generator().manual_seed(0))
+    layout = DocumentLayout.from_lengths(lengths, sequence_length)
     worst, count = 0.0, 0
     with torch.no_grad():
         reference = model(tokens, layout)

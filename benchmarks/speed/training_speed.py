@@ -39,8 +39,9 @@ from thinkling.data.mixture import MixtureLoader, MixturePhase
 from thinkling.data.shards import MemorySource
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.stages.training import next_token_objective
+from thinkling.stages.training.objective import next_token_objective
 from thinkling.train import trainer as ours
+from thinkling.train.callback import Callback, StepMetrics
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
 
@@ -100,12 +101,13 @@ class Ours:
             tokens.append(sum(sum(row) for batch in micro_batches for row in batch.lengths))
             return micro_batches
 
-        def on_metrics(step: int, metrics: ours.StepMetrics) -> None:
-            times.append(time.perf_counter())
+        class StepClock(Callback):
+            def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+                times.append(time.perf_counter())
 
         with tempfile.TemporaryDirectory() as directory:
             checkpoints = Checkpoints(Path(directory), every_steps=total)  # written after the last step's time
-            ours.fit(self.trainer, batches, lambda step: OPTIMIZER["lr"], total, checkpoints, on_metrics=on_metrics)
+            ours.fit(self.trainer, batches, lambda step: OPTIMIZER["lr"], total, checkpoints, [StepClock()])
         return sum(tokens[WARM_UP:]), times[-1] - times[WARM_UP - 1]
 
 

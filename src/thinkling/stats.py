@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _RESAMPLES_AT_ONCE = 500
 
@@ -15,6 +17,8 @@ def bootstrap_interval(values_P: np.ndarray, resamples: int = 10_000, seed: int 
 
     `values_P`: fp64, one mean per problem. The same values give the same interval.
     """
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     means = []
     for start in range(0, resamples, _RESAMPLES_AT_ONCE):

@@ -18,9 +18,9 @@ from thinkling.data.shards import MemorySource
 from thinkling.errors import UserError
 
 PHASES = [
-    MixturePhase(n_rows=16, row_length=32, shares={"a": 0.5, "b": 0.3, "c": 0.2}),
-    MixturePhase(n_rows=24, row_length=32, shares={"c": 1, "a": 3}),
-    MixturePhase(n_rows=12, row_length=64, shares={"a": 1 / 3, "b": 2 / 3}, batch_rows=4, micro_rows=1),
+    MixturePhase(n_rows=16, sequence_length=32, shares={"a": 0.5, "b": 0.3, "c": 0.2}),
+    MixturePhase(n_rows=24, sequence_length=32, shares={"c": 1, "a": 3}),
+    MixturePhase(n_rows=12, sequence_length=64, shares={"a": 1 / 3, "b": 2 / 3}, batch_size=4),
 ]
 
 
@@ -36,7 +36,7 @@ def sources() -> dict[str, MemorySource]:
 
 
 def loader(**changes: object) -> MixtureLoader:
-    settings = {"phases": PHASES, "sources": sources(), "seed": 11, "batch_rows": 8, "micro_rows": 2} | changes
+    settings = {"phases": PHASES, "sources": sources(), "seed": 11, "batch_size": 8, "micro_batch_size": 2} | changes
     return MixtureLoader(**settings)  # type: ignore[arg-type]
 
 
@@ -93,13 +93,15 @@ def rows_of(batches: list) -> list[tuple]:
 
 
 def test_order_is_independent_of_world_size_and_micro_batches() -> None:
-    one = loader(micro_rows=None)
+    one = loader(micro_batch_size=None)
     assert one.n_steps == 2 + 3 + 3
     expected = [rows_of(one.batches(step)) for step in range(one.n_steps)]
     assert [len(rows) for rows in expected] == [8] * 5 + [4] * 3
     for world_size in (1, 2, 4):
-        for micro_rows in (1, 2, 3):
-            ranks = [loader(rank=r, world_size=world_size, micro_rows=micro_rows) for r in range(world_size)]
+        for micro_batch_size in (1, 2, 3):
+            ranks = [
+                loader(rank=r, world_size=world_size, micro_batch_size=micro_batch_size) for r in range(world_size)
+            ]
             for step in reversed(range(one.n_steps)):  # any step first: nothing depends on the ones before
                 found = [row for rank in ranks for row in rows_of(rank.batches(step))]
                 assert found == expected[step]
@@ -139,7 +141,7 @@ def test_order_is_the_one_that_runs_were_made_with() -> None:
 
 def test_every_document_once_an_epoch_over_all_phases() -> None:
     """Though phases differ in shares and row length, a source's tokens are its epochs' permutations end to end."""
-    run = loader(micro_rows=None)
+    run = loader(micro_batch_size=None)
     stream: dict[str, list[int]] = {name: [] for name in "abc"}
     for batch in (batch for step in run for batch in step):
         for tokens_T, row in zip(batch.tokens_BT, batch.lengths, strict=True):
@@ -189,7 +191,7 @@ def test_epochs_add_up_to_whole_ones() -> None:
     [
         ({"phases": [MixturePhase(8, 32, {"z": 1})]}, "'z'"),
         ({"phases": [MixturePhase(9, 32, {"a": 1})]}, "9 rows are not whole steps of 8"),
-        ({"phases": [MixturePhase(8, 1, {"a": 1})]}, "row_length 1"),
+        ({"phases": [MixturePhase(8, 1, {"a": 1})]}, "sequence_length 1"),
         ({"phases": [MixturePhase(8, 32, {"a": 0})]}, "shares"),
         ({"world_size": 3}, "3 ranks"),
     ],

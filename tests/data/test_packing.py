@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinkling.data import packing
-from thinkling.data.packing import IGNORED, Cursor, Epochs, Piece, SourceRows, first_fit, pack_conversations, pack_rows
+from thinkling.data.packing import Cursor, Epochs, Piece, SourceRows, first_fit, pack_conversations, pack_rows
 from thinkling.data.shards import MemorySource
 from thinkling.errors import UserError
+from thinkling.labels import IGNORE
 
 properties = settings(max_examples=60, deadline=None)
 lengths_of_documents = st.lists(st.integers(1, 40), min_size=1, max_size=30)
@@ -26,17 +27,17 @@ def memory(name: str, lengths: Sequence[int]) -> MemorySource:
 
 
 def rows_by_the_rules(
-    source: MemorySource, seed: int, row_length: int, cursor: Cursor, n_rows: int
+    source: MemorySource, seed: int, sequence_length: int, cursor: Cursor, n_rows: int
 ) -> list[list[Piece]]:
     """The rules of packing, a document at a time: slow and plain."""
     epochs, (ordinal, offset), rows = Epochs(source, seed), cursor, []
     while len(rows) < n_rows:
-        row, room = [], row_length
+        row, room = [], sequence_length
         while room > 0:
             epoch, place = divmod(ordinal, source.n_documents)
             document = int(epochs.order(epoch)[place])
             length = int(source.lengths[document])
-            if offset == 0 and length <= row_length and length > room:
+            if offset == 0 and length <= sequence_length and length > room:
                 break
             stop = min(length, offset + room)
             row.append(Piece(document, offset, stop))
@@ -48,14 +49,14 @@ def rows_by_the_rules(
 
 @properties
 @given(lengths_of_documents, row_lengths, st.integers(0, 2**40), st.integers(1, 25))
-def test_rows_follow_the_rules(lengths: list[int], row_length: int, seed: int, n_rows: int) -> None:
+def test_rows_follow_the_rules(lengths: list[int], sequence_length: int, seed: int, n_rows: int) -> None:
     source = memory("s", lengths)
-    rows = SourceRows(source, seed, row_length)
-    expected = rows_by_the_rules(source, seed, row_length, Cursor(), n_rows)
+    rows = SourceRows(source, seed, sequence_length)
+    expected = rows_by_the_rules(source, seed, sequence_length, Cursor(), n_rows)
     order = np.random.default_rng(seed).permutation(n_rows)  # rows may be asked for in any order
     found = {int(i): rows.row(int(i)) for i in order}
     assert [found[i] for i in range(n_rows)] == expected
-    assert all(sum(p.stop - p.start for p in row) <= row_length for row in expected)
+    assert all(sum(p.stop - p.start for p in row) <= sequence_length for row in expected)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7])
@@ -79,8 +80,8 @@ def test_every_token_once_an_epoch_across_changes_of_row_length(
 ) -> None:
     source, cursor = memory("s", lengths), Cursor()
     stream: list[int] = []
-    for row_length, n_rows in phases:
-        rows = SourceRows(source, seed, row_length, cursor)
+    for sequence_length, n_rows in phases:
+        rows = SourceRows(source, seed, sequence_length, cursor)
         laid = [[source.document(p.document)[p.start : p.stop] for p in rows.row(i)] for i in range(n_rows)]
         phase_tokens = [t for row in laid for piece in row for t in piece.tolist()]
         assert rows.tokens(n_rows) == len(phase_tokens)
@@ -100,10 +101,10 @@ def test_every_token_once_an_epoch_across_changes_of_row_length(
 
 @properties
 @given(lengths_of_documents, row_lengths, st.integers(0, 2**40))
-def test_documents_that_fit_stay_whole(lengths: list[int], row_length: int, seed: int) -> None:
-    rows = SourceRows(memory("s", lengths), seed, row_length)
+def test_documents_that_fit_stay_whole(lengths: list[int], sequence_length: int, seed: int) -> None:
+    rows = SourceRows(memory("s", lengths), seed, sequence_length)
     pieces = [piece for i in range(20) for piece in rows.row(i)]
-    assert all(p == Piece(p.document, 0, lengths[p.document]) for p in pieces if lengths[p.document] <= row_length)
+    assert all(p == Piece(p.document, 0, lengths[p.document]) for p in pieces if lengths[p.document] <= sequence_length)
 
 
 def test_epochs_are_different_permutations_of_the_seed_and_the_name() -> None:
@@ -129,20 +130,22 @@ def test_epochs_passed_are_exact() -> None:
 
 @properties
 @given(lengths_of_documents, row_lengths, st.integers(0, 2**40))
-def test_labels_predict_each_token_but_the_first_exactly_once(lengths: list[int], row_length: int, seed: int) -> None:
+def test_labels_predict_each_token_but_the_first_exactly_once(
+    lengths: list[int], sequence_length: int, seed: int
+) -> None:
     source = memory("s", lengths)
-    rows = SourceRows(source, seed, row_length)
+    rows = SourceRows(source, seed, sequence_length)
     n_rows = 0
     while rows.cursor_after(n_rows).ordinal < len(lengths):
         n_rows += 1
-    batch = pack_rows([(source, rows.row(i)) for i in range(n_rows)], row_length, pad_id=77)
-    assert batch.tokens_BT.shape == batch.labels_BT.shape == (n_rows, row_length)
+    batch = pack_rows([(source, rows.row(i)) for i in range(n_rows)], sequence_length, pad_id=77)
+    assert batch.tokens_BT.shape == batch.labels_BT.shape == (n_rows, sequence_length)
     labels, tokens = batch.labels_BT, batch.tokens_BT
-    has_loss = labels != IGNORED
+    has_loss = labels != IGNORE
     assert (labels[has_loss] == tokens[has_loss] + 1).all()  # the next token of the same document
     for b, row in enumerate(batch.lengths):
         assert (tokens[b, sum(row) :] == 77).all()
-        assert (labels[b, sum(row) :] == IGNORED).all()
+        assert (labels[b, sum(row) :] == IGNORE).all()
     last = rows.cursor_after(n_rows)
     expected = Counter(t for d, n in enumerate(lengths) for t in range(1000 * d + 1, 1000 * d + n))
     found = Counter(labels[has_loss].tolist())
@@ -168,16 +171,16 @@ def test_a_source_without_documents_is_named() -> None:
 
 @properties
 @given(st.lists(st.integers(1, 20), max_size=60), st.integers(20, 50))
-def test_first_fit_puts_each_item_in_the_first_row_with_room(lengths: list[int], row_length: int) -> None:
+def test_first_fit_puts_each_item_in_the_first_row_with_room(lengths: list[int], sequence_length: int) -> None:
     expected: list[list[int]] = []
     for item, length in enumerate(lengths):
         for row in expected:
-            if sum(lengths[i] for i in row) + length <= row_length:
+            if sum(lengths[i] for i in row) + length <= sequence_length:
                 row.append(item)
                 break
         else:
             expected.append([item])
-    assert first_fit(lengths, row_length) == expected
+    assert first_fit(lengths, sequence_length) == expected
 
 
 @pytest.mark.parametrize("length", [0, 9])
@@ -188,13 +191,13 @@ def test_first_fit_refuses_what_no_row_takes(length: int) -> None:
 
 @properties
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=9), min_size=1, max_size=12), st.integers(9, 20))
-def test_conversations_are_masked_and_shifted(masks: list[list[bool]], row_length: int) -> None:
+def test_conversations_are_masked_and_shifted(masks: list[list[bool]], sequence_length: int) -> None:
     conversations = [(1000 * i + np.arange(len(mask)), np.array(mask)) for i, mask in enumerate(masks)]
-    batch = pack_conversations(conversations, row_length, pad_id=7)
+    batch = pack_conversations(conversations, sequence_length, pad_id=7)
     assert sorted(n for row in batch.lengths for n in row) == sorted(map(len, masks))
-    labels = batch.labels_BT[batch.labels_BT != IGNORED].tolist()
+    labels = batch.labels_BT[batch.labels_BT != IGNORE].tolist()
     wanted = [1000 * i + t for i, mask in enumerate(masks) for t, m in enumerate(mask) if m and t]
     assert sorted(labels) == wanted
-    at = batch.labels_BT != IGNORED
+    at = batch.labels_BT != IGNORE
     assert (batch.labels_BT[at] == batch.tokens_BT[at] + 1).all()
     assert batch.n_loss_tokens == len(wanted)

@@ -50,7 +50,7 @@ def tokenizer() -> Tokenizer:
 def test_vocabulary_holds_bytes_and_special_tokens(tokenizer: Tokenizer) -> None:
     assert tokenizer.vocab_size == 330
     assert [tokenizer.token_id(token) for token in SPECIAL_TOKENS] == list(range(9))
-    assert (tokenizer.end_of_text_id, tokenizer.im_start_id, tokenizer.im_end_id, tokenizer.pad_id) == (0, 1, 2, 0)
+    assert (tokenizer.end_of_text_id, tokenizer.im_end_id, tokenizer.pad_id) == (0, 2, 0)
     assert tokenizer.stop_ids == {0, 2}
     every_byte = bytes(range(256)).decode("latin-1")
     assert tokenizer.decode(tokenizer.encode(every_byte)) == every_byte
@@ -151,7 +151,7 @@ def test_qwen_like_directory(tmp_path: Path) -> None:
     path = _foreign(tmp_path, added, eos_token="<|im_end|>", pad_token={"content": "<|endoftext|>"})
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [302, 300]}))
     ours = Tokenizer.load(path)
-    assert (ours.end_of_text_id, ours.im_start_id, ours.im_end_id, ours.pad_id) == (300, 301, 302, 300)
+    assert (ours.end_of_text_id, ours.im_end_id, ours.pad_id) == (300, 302, 300)
     assert ours.vocab_size == 305
     assert ours.stop_ids == {300, 302}
     # <think> is an ordinary added token there, and must be plain all the same; the run of spaces is no markup.
@@ -165,7 +165,7 @@ def test_llama_like_directory(tmp_path: Path) -> None:
     ours = Tokenizer.load(_foreign(tmp_path, added, eos_token="<|eot_id|>", bos_token="<|begin_of_text|>"))
     assert (ours.end_of_text_id, ours.im_end_id, ours.pad_id) == (301, 302, 301)
     with pytest.raises(UserError, match="im_start"):
-        _ = ours.im_start_id
+        ours.token_id("<|im_start|>")
 
 
 def test_end_of_text_from_special_tokens_map_or_model_config(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def recipe_data() -> dict[str, Any]:
         phase["tokens"] = "4K"
     for name in ("sft_cold", "sft", "sft_teacher"):
         stages[name]["examples"]["n_examples"] = 120
-        stages[name]["batch_rows"] = 4
+        stages[name]["batch_size"] = 4
     for name in ("evaluate_sft", "evaluate_dpd", "evaluate_rl"):
         stages[name] |= {"k": 2, "max_new_tokens": 24}
     return data

@@ -56,8 +56,8 @@ def _config(**more: Any) -> DpdConfig:
     return DpdConfig.model_validate(
         {
             "kind": "dpd", "problems": [{"source": "puzzles", "n_problems": 10}], "pairs": {"max_new_tokens": 8},
-            "steps": 10, "batch_pairs": 2,
-            "row_length": 64, "optimizer": {"name": "muon", "lr": 1e-3}, **more,
+            "steps": 10, "batch_size": 2,
+            "sequence_length": 64, "optimizer": {"name": "muon", "lr": 1e-3}, **more,
         }
     )  # fmt: skip
 
@@ -73,10 +73,10 @@ def test_passes_by_hand(dpd: Artifact) -> None:
 @pytest.mark.parametrize(
     ("more", "step", "has_references"),
     [
-        ({"weights": {"kl_positive": 0, "kl_negative": 0, "kl_solved": 0}}, 2 * 70 * 3, True),
-        ({"weights": {"dpo": 0, "kl_negative": 0}}, 2 * 40 * 4, False),
-        ({"weights": {"dpo": 0, "kl_positive": 0}}, 2 * 30 * 4, False),
-        ({"batch_solved": 1}, (2 * 70 + 35) * 4, True),
+        ({"weights": {"kl_chosen": 0, "kl_rejected": 0, "kl_solved": 0}}, 2 * 70 * 3, True),
+        ({"weights": {"dpo": 0, "kl_rejected": 0}}, 2 * 40 * 4, False),
+        ({"weights": {"dpo": 0, "kl_chosen": 0}}, 2 * 30 * 4, False),
+        ({"solved_per_step": 1}, (2 * 70 + 35) * 4, True),
     ],
 )
 def test_terms_that_are_left_out_cost_nothing(
@@ -89,7 +89,7 @@ def test_terms_that_are_left_out_cost_nothing(
 
 def test_fewer_terms_run_for_more_steps_at_equal_passes(dpd: Artifact) -> None:
     whole = _config()
-    for weights in ({"dpo": 0, "kl_negative": 0}, {"kl_positive": 0, "kl_negative": 0}):
+    for weights in ({"dpo": 0, "kl_rejected": 0}, {"kl_chosen": 0, "kl_rejected": 0}):
         part = _config(weights=weights)
         steps = steps_for(dpd, whole, part)
         assert steps > whole.steps
@@ -123,11 +123,11 @@ def test_arms_of_dpd_are_sized_by_what_dpd_cost(dpd: Artifact) -> None:
         tokens = 60_000 * examples.n_examples / before_it.n_examples
         assert tokens * 3 == pytest.approx(total, abs=60_000 * 3 / before_it.n_examples)
         assert examples.source == before_it.source == ("mixed" if name == "sft_more" else "puzzles")
-    for name, alone in (("dpo_alone", {"dpo"}), ("kd_alone", {"kl_positive"})):
+    for name, alone in (("dpo_alone", {"dpo"}), ("kd_alone", {"kl_chosen"})):
         dpd_arm = recipes[name].stages["dpd"]
         assert isinstance(dpd_arm, DpdConfig)
         weights = dpd_arm.weights.model_dump()
-        assert {k for k in ("dpo", "kl_positive", "kl_negative") if weights[k]} == alone
+        assert {k for k in ("dpo", "kl_chosen", "kl_rejected") if weights[k]} == alone
         assert dpd_arm.steps > stage.steps
         assert dpd_arm.optimizer.lr == pytest.approx(1e-4 if name == "dpo_alone" else stage.optimizer.lr)
 

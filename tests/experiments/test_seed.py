@@ -27,7 +27,7 @@ def small(recipe_data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
         recipe_data["sources"][name] = {"type": "jsonl", "paths": [str(tmp_path / f"{name}.jsonl")]}
     recipe_data["tokenizer"] = {"vocab_size": 300}
-    recipe_data["stages"]["pretrain"] |= {"row_length": 16, "default_max_epochs": 100, "checkpoint_every": 200}
+    recipe_data["stages"]["pretrain"] |= {"sequence_length": 16, "default_max_epochs": 100, "checkpoint_every": 200}
     monkeypatch.setattr(arms, "PHASES", (("warm-up", 1), ("first", 1), ("second", 2), ("decay", 1)))
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(recipe_data, sort_keys=False), encoding="utf-8")

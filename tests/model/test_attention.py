@@ -36,15 +36,15 @@ def _inputs(
     ]
 
 
-def _inside(lengths: Sequence[Sequence[int]], row_length: int) -> Tensor:
+def _inside(lengths: Sequence[Sequence[int]], sequence_length: int) -> Tensor:
     """1 in a document, 0 in padding, (B, T, 1, 1)."""
-    return torch.stack([(torch.arange(row_length) < sum(row)).float() for row in lengths])[:, :, None, None]
+    return torch.stack([(torch.arange(sequence_length) < sum(row)).float() for row in lengths])[:, :, None, None]
 
 
-def _compare(lengths: Sequence[Sequence[int]], row_length: int, dtype: torch.dtype, tolerance: float) -> None:
-    layout = DocumentLayout.from_lengths(lengths, row_length)
-    inputs = _inputs(len(lengths), row_length, dtype)
-    inside = _inside(lengths, row_length).to(dtype)
+def _compare(lengths: Sequence[Sequence[int]], sequence_length: int, dtype: torch.dtype, tolerance: float) -> None:
+    layout = DocumentLayout.from_lengths(lengths, sequence_length)
+    inputs = _inputs(len(lengths), sequence_length, dtype)
+    inside = _inside(lengths, sequence_length).to(dtype)
     found, reference = packed_attention(*inputs, layout), attention_by_document(*inputs, layout)
     assert found.isfinite().all()
     slope = torch.randn(found.shape, generator=torch.Generator().manual_seed(0), dtype=dtype) * inside
@@ -76,32 +76,32 @@ rows_of_documents = st.integers(8, 150).flatmap(
 @settings(max_examples=60, deadline=None)
 @given(rows_of_documents, st.sampled_from([16, 64, 512]))
 def test_any_layout(drawn: tuple[int, list[list[int]]], longest_short: int) -> None:
-    row_length, wished = drawn
+    sequence_length, wished = drawn
     lengths = []
     for row in wished:
         kept: list[int] = []
         for n in row:
-            if sum(kept) + n <= row_length:
+            if sum(kept) + n <= sequence_length:
                 kept.append(n)
         lengths.append(kept)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_cpu, "LONGEST_SHORT", longest_short)
         patch.setattr(attention_cpu, "QUERY_BLOCK", 16)
-        _compare(lengths, row_length, torch.float64, 1e-12)
+        _compare(lengths, sequence_length, torch.float64, 1e-12)
 
 
 @settings(max_examples=60, deadline=None)
 @given(rows_of_documents)
 def test_layout_counts(drawn: tuple[int, list[list[int]]]) -> None:
-    row_length, wished = drawn
-    lengths = [row if sum(row) <= row_length else [row_length] for row in wished]
-    layout = DocumentLayout.from_lengths(lengths, row_length)
+    sequence_length, wished = drawn
+    lengths = [row if sum(row) <= sequence_length else [sequence_length] for row in wished]
+    layout = DocumentLayout.from_lengths(lengths, sequence_length)
     bounds = layout.cu_seqlens.tolist()
     assert bounds[0] == 0
-    assert bounds[-1] == len(lengths) * row_length
+    assert bounds[-1] == len(lengths) * sequence_length
     expected = [0]
     for row in lengths:
-        for n in (*row, row_length - sum(row)):
+        for n in (*row, sequence_length - sum(row)):
             if n:
                 expected.append(expected[-1] + n)
     assert bounds == expected
@@ -120,9 +120,9 @@ def test_impossible_layouts_are_refused(lengths: list[list[int]]) -> None:
 )
 def test_other_documents_are_unmoved_to_the_bit(lengths: list[list[int]]) -> None:
     """Outputs and gradients of all documents but the changed one, for each document in turn."""
-    row_length = max(map(sum, lengths))
-    layout = DocumentLayout.from_lengths(lengths, row_length)
-    inputs = _inputs(len(lengths), row_length)
+    sequence_length = max(map(sum, lengths))
+    layout = DocumentLayout.from_lengths(lengths, sequence_length)
+    inputs = _inputs(len(lengths), sequence_length)
     slope = torch.ones_like(inputs[0])
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
@@ -173,13 +173,16 @@ def test_plan_takes_whole_rows_where_they_are_documents_and_groups_elsewhere() -
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("channels", [64, 128])
 def test_gpu_equals_cpu(name: str, channels: int) -> None:
-    lengths, row_length = LAYOUTS[name]
-    inside = _inside(lengths, row_length)
-    cpu = [x.detach().bfloat16().float().requires_grad_() for x in _inputs(len(lengths), row_length, channels=channels)]
+    lengths, sequence_length = LAYOUTS[name]
+    inside = _inside(lengths, sequence_length)
+    cpu = [
+        x.detach().bfloat16().float().requires_grad_()
+        for x in _inputs(len(lengths), sequence_length, channels=channels)
+    ]
     gpu = [x.detach().bfloat16().cuda().requires_grad_() for x in cpu]
     slope = torch.randn(cpu[0].shape, generator=torch.Generator().manual_seed(0)).bfloat16().float() * inside
-    reference = packed_attention(*cpu, DocumentLayout.from_lengths(lengths, row_length))
-    found = packed_attention(*gpu, DocumentLayout.from_lengths(lengths, row_length, "cuda"))
+    reference = packed_attention(*cpu, DocumentLayout.from_lengths(lengths, sequence_length))
+    found = packed_attention(*gpu, DocumentLayout.from_lengths(lengths, sequence_length, "cuda"))
     pairs = [(found.float().cpu() * inside, reference * inside)]
     grads = torch.autograd.grad(found, gpu, slope.bfloat16().cuda())
     pairs += zip((g.float().cpu() for g in grads), torch.autograd.grad(reference, cpu, slope), strict=True)
@@ -205,7 +208,7 @@ def test_reference_is_causal_sdpa() -> None:
 
 def test_layout_without_padding() -> None:
     layout, inside = DocumentLayout.from_lengths([[3, 1], [], [5]], 5).without_padding
-    assert (layout.lengths, layout.row_length, layout.padding) == (((3, 1, 5),), 9, 0)
+    assert (layout.lengths, layout.sequence_length, layout.padding) == (((3, 1, 5),), 9, 0)
     assert inside.tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 14]
     assert layout.positions_BT.tolist() == [[0, 1, 2, 0, 0, 1, 2, 3, 4]]
     assert DocumentLayout.from_lengths([[3, 1], [], [5]], 5).padding == 6

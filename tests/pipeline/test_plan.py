@@ -34,7 +34,7 @@ def test_phases(recipe: Recipe) -> None:
     assert plan.steps == 11921 + 1478195 + 774860 + 476837
     assert plan.tokens == plan.steps * STEP
     assert abs(plan.tokens - 23 * 10**12) <= 4 * STEP / 2
-    assert [(p.batch_rows, p.row_length) for p in plan.phases] == [(2048, 4096)] * 3 + [(128, 65536)]
+    assert [(p.batch_size, p.sequence_length) for p in plan.phases] == [(2048, 4096)] * 3 + [(128, 65536)]
     assert [(p.lr_first, p.lr_last) for p in plan.phases] == [
         (0.0, 4.5e-4),
         (4.5e-4, 4.5e-4),

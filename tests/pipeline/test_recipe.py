@@ -54,6 +54,21 @@ def test_mistakes_name_their_field(override: str, message: str) -> None:
     assert all(line.startswith(str(RECIPES / "nano.yaml")) for line in str(caught.value).splitlines())
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.sft.row_length=64", "stages.sft.row_length: renamed to sequence_length"),
+        ("stages.dpd.batch_pairs=2", "stages.dpd.batch_pairs: renamed to batch_size"),
+        ("stages.pretrain.phases.0.row_length=64", "stages.pretrain.phases.0.row_length: renamed to sequence_length"),
+        ("stages.pretrain.evaluate_rows=4", "stages.pretrain.evaluate_rows: renamed to validation_rows"),
+    ],
+)
+def test_a_renamed_key_is_told_its_new_name(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(RECIPES / "nano.yaml", [override])
+    assert str(caught.value) == f"{RECIPES / 'nano.yaml'}: {message}"
+
+
 def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
         load_recipe(RECIPES / "nano.yaml", ["stages.sft.epoch=2", "threads=0"])

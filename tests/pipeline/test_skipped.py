@@ -53,7 +53,7 @@ def test_nothing_is_skipped_unasked() -> None:
 def test_dpd_and_refine_judge_programs_too() -> None:
     dpd = {
         "kind": "dpd", "inputs": {"model": "start", "teacher": "start"}, "problems": [{"source": "programs"}],
-        "optimizer": OPTIMIZER, "steps": 2, "batch_pairs": 1, "row_length": 16,
+        "optimizer": OPTIMIZER, "steps": 2, "batch_size": 1, "sequence_length": 16,
     }  # fmt: skip
     teacher = {"input": "teacher"}
     refine = {

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from thinkling.train.callback import Callback, StepMetrics
+
 VOCAB = 32
 Batch = tuple[Tensor, Tensor]
 
@@ -73,6 +75,21 @@ def make_batch() -> Callable[..., Batch]:
         return tokens, labels.masked_fill(torch.rand(rows, 6, generator=generator) < 0.2, -100)
 
     return make
+
+
+class Curve(Callback):
+    """What each step reported."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, StepMetrics] = {}
+
+    def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+        self.steps[step] = metrics
+
+
+@pytest.fixture
+def make_curve() -> type[Curve]:
+    return Curve
 
 
 @pytest.fixture(scope="session")

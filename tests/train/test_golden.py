@@ -24,7 +24,7 @@ def curve(worker: ModuleType, optimizer: str) -> dict[str, list[float]]:
     """Loss and gradient norm of each step: a tiny decoder, two micro-batches, documents and padding, WSD."""
     config = OptimizerConfig.model_validate({"name": optimizer})
     trainer = Trainer(worker.decoder(), config, worker.objective)
-    lr = warmup_stable_decay(STEPS, 0.01, warmup_share=0.1, decay_share=0.3)
+    lr = warmup_stable_decay(STEPS, 0.01, warmup_steps=STEPS // 10, decay_fraction=0.3)
     steps = [trainer.step(worker.micro_batches(step, 4), lr(step)) for step in range(STEPS)]
     return {"loss": [m.loss for m in steps], "grad_norm": [m.grad_norm for m in steps]}
 

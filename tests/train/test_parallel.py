@@ -57,13 +57,13 @@ def test_two_ranks_equal_one_and_share_checkpoints(worker: ModuleType, tmp_path:
 
     def job(name: str, **options: Any) -> dict[str, Any]:
         out = {"directory": str(tmp_path / name), "out": str(tmp_path / f"{name}.json")}
-        return out | {"steps": STEPS, "every": 5, "micro_rows": 8} | options
+        return out | {"steps": STEPS, "every": 5, "micro_batch_size": 8} | options
 
     reference = worker.run(job("tied"), alone)
     untied = worker.run(job("untied", tied=False), alone)
     shutil.copytree(tmp_path / "untied" / "step-00000005", tmp_path / "handed" / "step-00000005")
 
-    jobs = [job("sharded", micro_rows=2), job("handed", micro_rows=2, tied=False, seed=3)]
+    jobs = [job("sharded", micro_batch_size=2), job("handed", micro_batch_size=2, tied=False, seed=3)]
     two_ranks(jobs)
     sharded, handed = (json.loads(Path(j["out"]).read_text()) for j in jobs)
     assert_equal_curves(sharded["curve"], reference["curve"], range(STEPS))

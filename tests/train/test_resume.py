@@ -38,7 +38,7 @@ def kill_after(command: list[str], checkpoints: Checkpoints, steps: int, delay: 
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_a_run_killed_twice_equals_an_uninterrupted_one(worker: ModuleType, tmp_path: Path, optimizer: str) -> None:
     """A checkpoint each step: most moments lie inside a write. Every later step and the final tensors must be equal."""
-    job = {"steps": STEPS, "every": 1, "micro_rows": 8, "optimizer": optimizer}
+    job = {"steps": STEPS, "every": 1, "micro_batch_size": 8, "optimizer": optimizer}
     whole = worker.run(job | {"directory": str(tmp_path / "whole"), "every": STEPS}, Parallel())
 
     seed = random.SystemRandom().randrange(10**6)

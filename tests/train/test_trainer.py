@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from thinkling.errors import UserError
+from thinkling.train.callback import SKIPPED, Callback, StepMetrics
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
-from thinkling.train.trainer import Objective, StepMetrics, Trainer, fit
+from thinkling.train.trainer import Objective, Trainer, fit
 
 Make = Callable[..., Any]
 
@@ -100,34 +101,89 @@ def test_a_diverged_step_changes_no_weight(make_toy: Make, make_batch: Make, obj
     assert all(p.grad is None for p in model.parameters())
 
 
+class Recorder(Callback):
+    """What was called, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def on_start(self, first_step: int) -> None:
+        self.calls.append(("start", first_step))
+
+    def before_step(self, step: int) -> None:
+        self.calls.append(("before", step))
+
+    def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+        self.calls.append(("step", step, metrics.n_tokens > 0, lr))
+
+    def on_checkpoint(self, step: int, path: Path) -> None:
+        self.calls.append(("checkpoint", step, path.name))
+
+    def on_end(self) -> None:
+        self.calls.append(("end",))
+
+
 def test_fit_calls_its_callbacks_in_order_and_resumes_where_it_ended(
     make_toy: Make, make_batch: Make, objective: Objective, tmp_path: Path
 ) -> None:
-    calls: list[tuple[Any, ...]] = []
+    def run(total: int, seed: int) -> list[tuple[Any, ...]]:
+        recorder = Recorder()
+        trainer = Trainer(make_toy(seed=seed), OptimizerConfig(), objective)
+        checkpoints = Checkpoints(tmp_path, every_steps=2)
+        fit(trainer, lambda step: [make_batch(step)], lambda step: 0.01, total, checkpoints, [recorder])
+        return recorder.calls
 
-    def lr(step: int) -> float:
-        calls.append(("lr", step))
-        return 0.01
-
-    def run(total: int, trainer: Trainer) -> int:
-        return fit(
-            trainer,
-            lambda step: [make_batch(step)],
-            lr,
-            total,
-            Checkpoints(tmp_path, every_steps=2),
-            before_step=lambda step: calls.append(("before", step)),
-            on_metrics=lambda step, metrics: calls.append(("metrics", step, metrics.n_tokens > 0)),
-            on_resume=lambda first, extra: calls.append(("resume", first, extra)),
-            extra=lambda: {"calls": len(calls)},
-        )
-
-    assert run(3, Trainer(make_toy(), OptimizerConfig(), objective)) == 0
-    assert calls == [c for s in range(3) for c in (("before", s), ("lr", s), ("metrics", s, True))]
+    assert run(3, seed=0) == [
+        ("start", 0),
+        ("before", 0),
+        ("step", 0, True, 0.01),
+        ("before", 1),
+        ("step", 1, True, 0.01),
+        ("checkpoint", 1, "step-00000002"),
+        ("before", 2),
+        ("step", 2, True, 0.01),
+        ("checkpoint", 2, "step-00000003"),
+        ("end",),
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
-    calls.clear()
-    assert run(3, Trainer(make_toy(seed=9), OptimizerConfig(), objective)) == 3
-    assert calls == [("resume", 3, {"calls": 9})]
-    calls.clear()
-    assert run(5, Trainer(make_toy(seed=9), OptimizerConfig(), objective)) == 3
-    assert calls[:2] == [("resume", 3, {"calls": 9}), ("before", 3)]
+    assert run(3, seed=9) == [("start", 3), ("end",)]
+    assert run(5, seed=9)[:2] == [("start", 3), ("before", 3)]
+
+
+def test_callbacks_end_also_where_a_step_fails(make_toy: Make, objective: Objective, tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    def batches(step: int) -> Any:
+        raise KeyboardInterrupt
+
+    trainer = Trainer(make_toy(), OptimizerConfig(), objective)
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainer, batches, lambda step: 0.01, 3, Checkpoints(tmp_path, every_steps=2), [recorder])
+    assert recorder.calls == [("start", 0), ("before", 0), ("end",)]
+
+
+def test_a_step_without_a_batch_changes_nothing(
+    make_toy: Make, make_batch: Make, objective: Objective, tmp_path: Path
+) -> None:
+    """Neither weights nor the optimizer's state, not even its step count; learning rate 0 is reported."""
+    trainer = Trainer(make_toy(), OptimizerConfig(), objective)
+    trainer.step([make_batch(0)], 0.01)
+    before = {name: value.clone() for name, value in trainer.state_tensors().items()}
+    reported: list[tuple[StepMetrics, float]] = []
+
+    class Last(Callback):
+        def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+            reported.append((metrics, lr))
+
+    fit(trainer, lambda step: None, lambda step: 0.01, 2, Checkpoints(tmp_path, every_steps=2), [Last()])
+    assert reported == [(SKIPPED, 0.0)] * 2
+    assert all(torch.equal(before[name], value) for name, value in trainer.state_tensors().items())
+
+
+def test_first_step_above_zero(make_toy: Make, make_batch: Make, objective: Objective, tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer = Trainer(make_toy(), OptimizerConfig(), objective)
+    checkpoints = Checkpoints(tmp_path, every_steps=9)
+    assert fit(trainer, lambda s: [make_batch(s)], lambda s: 0.01, 6, checkpoints, [recorder], first_step=4) == 4
+    assert [call[1] for call in recorder.calls if call[0] == "step"] == [4, 5]
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000006"]

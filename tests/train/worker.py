@@ -1,7 +1,7 @@
 """A training run as a process of its own, for tests that kill it or start several of it under torchrun's environment.
 
-`python worker.py '[{"directory": …, "out": …, "steps": …, "every": …, "micro_rows": …}, …]'` runs the jobs in turn and
-writes for each `out`, JSON: the curve, and the SHA-256 of all final tensors.
+`python worker.py '[{"directory": …, "out": …, "steps": …, "every": …, "micro_batch_size": …}, …]'` runs the jobs in
+turn and writes for each `out`, JSON: the curve, and the SHA-256 of all final tensors.
 """
 
 import hashlib
@@ -19,9 +19,10 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.loss import chunked_cross_entropy
 from thinkling.train import parallel
+from thinkling.train.callback import Callback, StepMetrics
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
-from thinkling.train.trainer import StepMetrics, Trainer, fit
+from thinkling.train.trainer import Trainer, fit
 
 VOCAB, ROWS, LENGTH = 48, 8, 24
 Batch = tuple[Tensor, Tensor, tuple[tuple[int, ...], ...]]
@@ -64,16 +65,16 @@ def objective(model: nn.Module, batch: Batch) -> tuple[Tensor, int, dict[str, fl
     return loss, int((labels != -100).sum()), {"rows": float(len(tokens))}
 
 
-def micro_batches(step: int, micro_rows: int, rank: int = 0, world_size: int = 1) -> list[Batch]:
-    """This rank's share of the step's rows, `micro_rows` at a time."""
+def micro_batches(step: int, micro_batch_size: int, rank: int = 0, world_size: int = 1) -> list[Batch]:
+    """This rank's share of the step's rows, `micro_batch_size` at a time."""
     mine = rows(step)[rank::world_size]
     return [
         (
-            torch.cat([r[0] for r in mine[i : i + micro_rows]]),
-            torch.cat([r[1] for r in mine[i : i + micro_rows]]),
-            tuple(r[2][0] for r in mine[i : i + micro_rows]),
+            torch.cat([r[0] for r in mine[i : i + micro_batch_size]]),
+            torch.cat([r[1] for r in mine[i : i + micro_batch_size]]),
+            tuple(r[2][0] for r in mine[i : i + micro_batch_size]),
         )
-        for i in range(0, len(mine), micro_rows)
+        for i in range(0, len(mine), micro_batch_size)
     ]
 
 
@@ -82,13 +83,18 @@ def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
     model = decoder(job.get("tied", True), job.get("seed", 0))
     trainer = Trainer(model, OptimizerConfig(name=job.get("optimizer", "adamw")), objective, place)
     curve: dict[int, StepMetrics] = {}
+
+    class Curve(Callback):
+        def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+            curve[step] = metrics
+
     fit(
         trainer,
-        lambda step: micro_batches(step, job["micro_rows"], place.rank, place.world_size),
+        lambda step: micro_batches(step, job["micro_batch_size"], place.rank, place.world_size),
         lambda step: 0.01 / (1 + step),
         job["steps"],
         Checkpoints(Path(job["directory"]), job["every"]),
-        on_metrics=curve.__setitem__,
+        [Curve()],
     )
     digest = hashlib.sha256()
     for name, tensor in sorted(trainer.state_tensors().items()):

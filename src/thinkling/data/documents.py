@@ -130,12 +130,6 @@ def read_documents(path: str | Path) -> Iterator[Document]:
                 yield document
 
 
-def count_documents(path: str | Path) -> int:
-    """Number of rows, read from the file's footer."""
-    with readable(Path(path)), pq.ParquetFile(path) as file:
-        return file.metadata.num_rows
-
-
 def _check_schema(path: Path, found: pa.Schema) -> None:
     for column in SCHEMA:
         if column.name not in found.names:

@@ -70,14 +70,12 @@ class MixturePhase:
 
     n_rows: int
     """Rows of all sources together; a multiple of the rows a step."""
-    row_length: int
+    sequence_length: int
     """Tokens a row."""
     shares: Mapping[str, float]
     """Source → share of the rows; scaled to sum to 1."""
-    batch_rows: int | None = None
+    batch_size: int | None = None
     """Rows a step over all ranks, where it differs from the loader's (long rows, same tokens a step)."""
-    micro_rows: int | None = None
-    """Rows a micro-batch, where it differs from the loader's."""
 
 
 class Usage(TypedDict):
@@ -125,23 +123,21 @@ class MixtureLoader:
         phases: Sequence[MixturePhase],
         sources: Mapping[str, DocumentSource],
         seed: int,
-        batch_rows: int,
+        batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        micro_rows: int | None = None,
+        micro_batch_size: int | None = None,
         pad_id: int = 0,
     ) -> None:
         self.phases = list(phases)
         self._sources = dict(sources)
         self._seed = seed
         self._rank, self._world_size, self._pad_id = rank, world_size, pad_id
-        self._batch_rows = [phase.batch_rows or batch_rows for phase in self.phases]
-        self._micro_rows = [
-            phase.micro_rows or micro_rows or rows for phase, rows in zip(self.phases, self._batch_rows, strict=True)
-        ]
-        for number, (phase, rows) in enumerate(zip(self.phases, self._batch_rows, strict=True)):
+        self._batch_size = [phase.batch_size or batch_size for phase in self.phases]
+        self._micro_batch_size = [micro_batch_size or rows for rows in self._batch_size]
+        for number, (phase, rows) in enumerate(zip(self.phases, self._batch_size, strict=True)):
             self._check(number, phase, rows)
-        steps = [phase.n_rows // rows for phase, rows in zip(self.phases, self._batch_rows, strict=True)]
+        steps = [phase.n_rows // rows for phase, rows in zip(self.phases, self._batch_size, strict=True)]
         self._first_steps = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
         self._tables: dict[int, _PhaseTable] = {}
         self._cursors: list[dict[str, Cursor]] = [{}]
@@ -168,18 +164,18 @@ class MixtureLoader:
         """This rank's micro-batches of a global step."""
         number = self.phase_of(step)
         table = self._table(number)
-        rows = self._batch_rows[number]
+        rows = self._batch_size[number]
         mine = rows // self._world_size
         first = (step - int(self._first_steps[number])) * rows + self._rank * mine
         return [
-            self._pack(table, number, slice(start, min(start + self._micro_rows[number], first + mine)))
-            for start in range(first, first + mine, self._micro_rows[number])
+            self._pack(table, number, slice(start, min(start + self._micro_batch_size[number], first + mine)))
+            for start in range(first, first + mine, self._micro_batch_size[number])
         ]
 
     def rows_by_source(self, step: int) -> dict[str, int]:
         """Rows that each source of the phase gives to a global step, over all ranks."""
         number = self.phase_of(step)
-        table, rows = self._table(number), self._batch_rows[number]
+        table, rows = self._table(number), self._batch_size[number]
         first = (step - int(self._first_steps[number])) * rows
         counts = np.bincount(table.source[first : first + rows], minlength=len(table.sources))
         return dict(zip(self.phases[number].shares, counts.tolist(), strict=True))
@@ -193,23 +189,23 @@ class MixtureLoader:
             names = [name for name in self._sources if any(name in part for part in parts)]
             return {name: _sum([part[name] for part in parts if name in part]) for name in names}
 
-    def _check(self, number: int, phase: MixturePhase, batch_rows: int) -> None:
+    def _check(self, number: int, phase: MixturePhase, batch_size: int) -> None:
         where = f"phase {number + 1}"
         for name in phase.shares:
             if name not in self._sources:
                 raise UserError(f"{where}: mixture names source {name!r}; there are {', '.join(sorted(self._sources))}")
         _as_fractions(list(phase.shares.values()))
-        if phase.row_length < 2:
-            raise UserError(f"{where}: row_length {phase.row_length} is below 2")
-        if phase.n_rows % batch_rows:
-            raise UserError(f"{where}: {phase.n_rows} rows are not whole steps of {batch_rows}")
-        if batch_rows % self._world_size:
-            raise UserError(f"{where}: {batch_rows} rows a step cannot be dealt to {self._world_size} ranks evenly")
+        if phase.sequence_length < 2:
+            raise UserError(f"{where}: sequence_length {phase.sequence_length} is below 2")
+        if phase.n_rows % batch_size:
+            raise UserError(f"{where}: {phase.n_rows} rows are not whole steps of {batch_size}")
+        if batch_size % self._world_size:
+            raise UserError(f"{where}: {batch_size} rows a step cannot be dealt to {self._world_size} ranks evenly")
 
     def _pack(self, table: _PhaseTable, number: int, rows: slice) -> PackedBatch:
         chosen = [(table.sources[i], int(k)) for i, k in zip(table.source[rows], table.index[rows], strict=True)]
         pieces = [(source.source, source.row(k)) for source, k in chosen]
-        return pack_rows(pieces, self.phases[number].row_length, self._pad_id)
+        return pack_rows(pieces, self.phases[number].sequence_length, self._pad_id)
 
     def _table(self, number: int) -> _PhaseTable:
         with self._lock:
@@ -225,7 +221,7 @@ class MixtureLoader:
         """The table of a phase whose predecessors are finished: each source goes on where they left it."""
         phase, cursors = self.phases[number], self._cursors[number]
         rows = [
-            SourceRows(self._sources[name], self._seed, phase.row_length, cursors.get(name, START))
+            SourceRows(self._sources[name], self._seed, phase.sequence_length, cursors.get(name, START))
             for name in phase.shares
         ]
         return _PhaseTable(phase, rows)
@@ -240,7 +236,7 @@ class MixtureLoader:
             usage[name] = _Taken(
                 rows=count,
                 tokens=tokens,
-                padding=count * source.row_length - tokens,
+                padding=count * source.sequence_length - tokens,
                 epochs=source.epochs.passed(last) - source.epochs.passed(first),
             )
         self._cursors.append(cursors)

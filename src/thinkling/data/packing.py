@@ -23,10 +23,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from thinkling.errors import UserError
-from thinkling.seeds import derive
+from thinkling.labels import IGNORE
+from thinkling.seeds import derive, permutation
 
-IGNORED = -100
-"""Label of a position without loss."""
 _CHUNK = 1 << 16
 _CACHED_EPOCHS = 3
 
@@ -81,7 +80,7 @@ class PackedBatch:
 
     @property
     def n_loss_tokens(self) -> int:
-        return int((self.labels_BT != IGNORED).sum())
+        return int((self.labels_BT != IGNORE).sum())
 
     def rows(self, start: int, stop: int) -> PackedBatch:
         """Rows start:stop, as views."""
@@ -121,9 +120,7 @@ class Epochs:
 
     def _get(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         if epoch not in self._cache:
-            # Sorted raw words of Philox: NEP 19 fixes bit streams for all versions of numpy, but no shuffles.
-            keys = np.random.Philox(key=derive(self._seed, "documents", self._source.name, epoch)).random_raw(self.n)
-            order = np.argsort(keys, kind="stable")
+            order = permutation(self.n, derive(self._seed, "documents", self._source.name, epoch))
             ends = np.zeros(self.n + 1, dtype=np.int64)
             np.cumsum(self._source.lengths[order], out=ends[1:])
             self._cache[epoch] = (order, ends)
@@ -136,9 +133,9 @@ class Epochs:
 class SourceRows:
     """The rows of one source from a cursor on, at one row length. Safe to share between threads."""
 
-    def __init__(self, source: DocumentSource, seed: int, row_length: int, cursor: Cursor = START) -> None:
+    def __init__(self, source: DocumentSource, seed: int, sequence_length: int, cursor: Cursor = START) -> None:
         self.source = source
-        self.row_length = row_length
+        self.sequence_length = sequence_length
         self.epochs = Epochs(source, seed)
         self._ordinals = array("q", [cursor.ordinal])
         self._offsets = array("q", [cursor.offset])
@@ -200,21 +197,21 @@ class SourceRows:
         if known != epoch or not first <= place < first + len(starts):
             n, ends = self.epochs.n, self.epochs.ends(epoch)
             first, stop = place, min(place + _CHUNK, n)
-            following = np.searchsorted(ends, ends[first:stop] + self.row_length, side="right") - 1
+            following = np.searchsorted(ends, ends[first:stop] + self.sequence_length, side="right") - 1
             next_one = np.minimum(following, n - 1)
-            following[(following == n) | (ends[next_one + 1] - ends[next_one] > self.row_length)] = -1
+            following[(following == n) | (ends[next_one + 1] - ends[next_one] > self.sequence_length)] = -1
             starts = following.tolist()
             self._chunk = (epoch, first, starts)
         return first, starts
 
     def _fill_one(self) -> None:
         """One row by the rules, whatever it holds."""
-        ordinal, offset, room = self._ordinals[-1], self._offsets[-1], self.row_length
+        ordinal, offset, room = self._ordinals[-1], self._offsets[-1], self.sequence_length
         while room:
             epoch, place = divmod(ordinal, self.epochs.n)
             ends = self.epochs.ends(epoch)
             length = int(ends[place + 1] - ends[place])
-            if length <= self.row_length and length - offset > room:
+            if length <= self.sequence_length and length - offset > room:
                 break
             taken = min(length - offset, room)
             room, offset = room - taken, offset + taken
@@ -224,14 +221,16 @@ class SourceRows:
         self._offsets.append(offset)
 
 
-def pack_rows(rows: Sequence[tuple[DocumentSource, Sequence[Piece]]], row_length: int, pad_id: int = 0) -> PackedBatch:
+def pack_rows(
+    rows: Sequence[tuple[DocumentSource, Sequence[Piece]]], sequence_length: int, pad_id: int = 0
+) -> PackedBatch:
     """Rows of pieces, each with its source, as one batch.
 
     Where a piece ends inside its document, its last token predicts the token that opens the next piece: every token of
     a document but the first is predicted exactly once.
     """
-    tokens_BT = np.full((len(rows), row_length), pad_id, dtype=np.int64)
-    labels_BT = np.full((len(rows), row_length), IGNORED, dtype=np.int64)
+    tokens_BT = np.full((len(rows), sequence_length), pad_id, dtype=np.int64)
+    labels_BT = np.full((len(rows), sequence_length), IGNORE, dtype=np.int64)
     for b, (source, pieces) in enumerate(rows):
         t = 0
         for piece in pieces:
@@ -245,18 +244,18 @@ def pack_rows(rows: Sequence[tuple[DocumentSource, Sequence[Piece]]], row_length
     return PackedBatch(tokens_BT, labels_BT, lengths)
 
 
-def first_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+def first_fit(lengths: Sequence[int], sequence_length: int) -> list[list[int]]:
     """Items by row: each goes, in order, to the first row that has room for it. O(n log n), by a tree of maxima.
 
     UserError where an item is longer than a row, or empty.
     """
     size = 1 << max(len(lengths) - 1, 0).bit_length()
-    room = [row_length] * (2 * size)
+    room = [sequence_length] * (2 * size)
     rows: list[list[int]] = []
     for item, length in enumerate(lengths):
-        if not 0 < length <= row_length:
+        if not 0 < length <= sequence_length:
             raise UserError(
-                f"item {item} has {length} tokens, a row takes 1 to {row_length}; raise row_length or drop it"
+                f"item {item} has {length} tokens, a row takes 1 to {sequence_length}; raise sequence_length or drop it"
             )
         node = 1
         while node < size:
@@ -273,21 +272,21 @@ def first_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 
 def pack_conversations(
-    conversations: Sequence[tuple[np.ndarray, np.ndarray]], row_length: int, pad_id: int = 0
+    conversations: Sequence[tuple[np.ndarray, np.ndarray]], sequence_length: int, pad_id: int = 0
 ) -> PackedBatch:
     """Conversations (ids (T,), loss_mask (T,) bool) packed by first fit, in order, into as many rows as it takes.
 
     `loss_mask` marks the tokens to be predicted; a first token is never predicted. UserError where one is longer than
     a row.
     """
-    rows = first_fit([len(ids) for ids, _ in conversations], row_length)
-    tokens_BT = np.full((len(rows), row_length), pad_id, dtype=np.int64)
-    labels_BT = np.full((len(rows), row_length), IGNORED, dtype=np.int64)
+    rows = first_fit([len(ids) for ids, _ in conversations], sequence_length)
+    tokens_BT = np.full((len(rows), sequence_length), pad_id, dtype=np.int64)
+    labels_BT = np.full((len(rows), sequence_length), IGNORE, dtype=np.int64)
     for b, items in enumerate(rows):
         t = 0
         for ids, mask in (conversations[item] for item in items):
             n = len(ids)
             tokens_BT[b, t : t + n] = ids
-            labels_BT[b, t : t + n - 1] = np.where(mask[1:], ids[1:], IGNORED)
+            labels_BT[b, t : t + n - 1] = np.where(mask[1:], ids[1:], IGNORE)
             t += n
     return PackedBatch(tokens_BT, labels_BT, tuple(tuple(len(conversations[i][0]) for i in items) for items in rows))

@@ -126,11 +126,6 @@ class Tokenizer:
         """Whether the vocabulary holds this spelling as one token."""
         return self._marked.token_to_id(token) is not None
 
-    @property
-    def im_start_id(self) -> int:
-        """`<|im_start|>`. UserError for a model family that opens its turns otherwise."""
-        return self.token_id(IM_START)
-
     @cached_property
     def im_end_id(self) -> int:
         """The token that ends a turn: `<|im_end|>`, or what this model family uses for it."""

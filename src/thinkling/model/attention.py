@@ -24,7 +24,7 @@ class DocumentLayout:
 
     lengths: tuple[tuple[int, ...], ...]
     """Per row the lengths of its documents, in order."""
-    row_length: int
+    sequence_length: int
     positions_BT: Tensor
     """int64; restarts at 0 with each document, and with the padding."""
     cu_seqlens: Tensor
@@ -32,25 +32,25 @@ class DocumentLayout:
 
     @classmethod
     def from_lengths(
-        cls, lengths: Sequence[Sequence[int]], row_length: int, device: torch.device | str | None = None
+        cls, lengths: Sequence[Sequence[int]], sequence_length: int, device: torch.device | str | None = None
     ) -> DocumentLayout:
-        """Raises ValueError where a document is empty or a row's documents exceed `row_length`."""
+        """Raises ValueError where a document is empty or a row's documents exceed `sequence_length`."""
         rows = tuple(tuple(int(n) for n in row) for row in lengths)
         segments: list[int] = []
         for row in rows:
             used = sum(row)
-            if min(row, default=1) < 1 or used > row_length:
-                raise ValueError(f"documents of {list(row)} tokens do not fit a row of {row_length}")
+            if min(row, default=1) < 1 or used > sequence_length:
+                raise ValueError(f"documents of {list(row)} tokens do not fit a row of {sequence_length}")
             segments += row
-            if used < row_length:
-                segments.append(row_length - used)
+            if used < sequence_length:
+                segments.append(sequence_length - used)
         sizes = torch.tensor(segments, dtype=torch.int64)
         ends = sizes.cumsum(0)
-        positions = torch.arange(len(rows) * row_length) - (ends - sizes).repeat_interleave(sizes)
+        positions = torch.arange(len(rows) * sequence_length) - (ends - sizes).repeat_interleave(sizes)
         return cls(
             lengths=rows,
-            row_length=row_length,
-            positions_BT=positions.view(len(rows), row_length).to(device),
+            sequence_length=sequence_length,
+            positions_BT=positions.view(len(rows), sequence_length).to(device),
             cu_seqlens=F.pad(ends, (1, 0)).to(device=device, dtype=torch.int32),
         )
 
@@ -62,7 +62,7 @@ class DocumentLayout:
     @cached_property
     def padding(self) -> int:
         """Tokens in no document."""
-        return len(self.lengths) * self.row_length - sum(map(sum, self.lengths))
+        return len(self.lengths) * self.sequence_length - sum(map(sum, self.lengths))
 
     @cached_property
     def without_padding(self) -> tuple[DocumentLayout, Tensor]:
@@ -70,13 +70,13 @@ class DocumentLayout:
         total = sum(map(sum, self.lengths))
         layout = DocumentLayout.from_lengths([[n for row in self.lengths for n in row]], total, self.cu_seqlens.device)
         used = torch.tensor([sum(row) for row in self.lengths], device=self.cu_seqlens.device)
-        inside = torch.arange(self.row_length, device=self.cu_seqlens.device) < used.unsqueeze(1)
+        inside = torch.arange(self.sequence_length, device=self.cu_seqlens.device) < used.unsqueeze(1)
         return layout, inside.flatten().nonzero().flatten()
 
     @cached_property
     def plan(self) -> Plan:
         """How the CPU groups the documents."""
-        return make_plan(self.lengths, self.row_length)
+        return make_plan(self.lengths, self.sequence_length)
 
 
 def packed_attention(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, layout: DocumentLayout) -> Tensor:
@@ -93,7 +93,7 @@ def packed_attention(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, layout: Doc
     if q_BTHC.dtype in (torch.bfloat16, torch.float16):
         q, k, v = (x.flatten(0, 1) for x in (q_BTHC, k_BTKC, v_BTKC))
         # The longest row bounds every document: a constant, so that a compiled graph serves all batches.
-        bounds, longest = layout.cu_seqlens, layout.row_length
+        bounds, longest = layout.cu_seqlens, layout.sequence_length
         out = _varlen()(q, k, v, bounds, bounds, longest, longest, **_varlen_options())
         return out.view_as(q_BTHC)
     return attention_by_document(q_BTHC, k_BTKC, v_BTKC, layout)
@@ -103,7 +103,7 @@ def attention_by_document(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, layout
     """The same as `packed_attention` by one SDPA call a document: any device and dtype, and the tests' reference."""
     rows: list[Tensor] = []
     for i, lengths in enumerate(layout.lengths):
-        sizes = (*lengths, layout.row_length - sum(lengths))
+        sizes = (*lengths, layout.sequence_length - sum(lengths))
         parts = zip(*(x[i].transpose(0, 1).split(sizes, 1) for x in (q_BTHC, k_BTKC, v_BTKC)), strict=True)
         done = [F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True) for q, k, v in parts]
         rows.append(torch.cat(done, 1).transpose(0, 1))

@@ -60,21 +60,21 @@ class Plan:
     there is one group and its slots are the N tokens."""
 
 
-def make_plan(lengths: Sequence[Sequence[int]], row_length: int) -> Plan:
+def make_plan(lengths: Sequence[Sequence[int]], sequence_length: int) -> Plan:
     """Whole rows, or groups of documents, whichever is estimated to be cheaper: a pure function of the lengths."""
     documents: list[Document] = []
     for row, sizes in enumerate(lengths):
-        start = row * row_length
+        start = row * sequence_length
         for n in sizes:
             documents.append((start, n))
             start += n
     members, cost = _cheapest_groups(documents)
     causal = all(len(row) <= 1 for row in lengths)
-    whole = _cost(len(lengths), row_length, gathered=False, masked=not causal)
-    if not documents or (whole <= cost and (causal or row_length <= LONGEST_SHORT)):
-        mask = None if causal else _document_mask(lengths, row_length)
-        return Plan((Group(len(lengths), row_length, mask=mask),))
-    return _grouped(members, len(lengths) * row_length)
+    whole = _cost(len(lengths), sequence_length, gathered=False, masked=not causal)
+    if not documents or (whole <= cost and (causal or sequence_length <= LONGEST_SHORT)):
+        mask = None if causal else _document_mask(lengths, sequence_length)
+        return Plan((Group(len(lengths), sequence_length, mask=mask),))
+    return _grouped(members, len(lengths) * sequence_length)
 
 
 def _cost(documents: int, length: int, *, gathered: bool, masked: bool = False) -> float:
@@ -132,10 +132,10 @@ def _runs(documents: list[Document]) -> list[list[Document]]:
     return runs
 
 
-def _document_mask(lengths: Sequence[Sequence[int]], row_length: int) -> Tensor:
-    sizes = torch.tensor([n for row in lengths for n in (*row, row_length - sum(row))])
-    ids = torch.arange(len(sizes), dtype=torch.int32).repeat_interleave(sizes).view(-1, row_length)
-    return torch.where(ids.unsqueeze(2) == ids.unsqueeze(1), _future(0, row_length, torch.float32), -math.inf)
+def _document_mask(lengths: Sequence[Sequence[int]], sequence_length: int) -> Tensor:
+    sizes = torch.tensor([n for row in lengths for n in (*row, sequence_length - sum(row))])
+    ids = torch.arange(len(sizes), dtype=torch.int32).repeat_interleave(sizes).view(-1, sequence_length)
+    return torch.where(ids.unsqueeze(2) == ids.unsqueeze(1), _future(0, sequence_length, torch.float32), -math.inf)
 
 
 def _grouped(members: list[list[Document]], total: int) -> Plan:

@@ -68,12 +68,12 @@ class ModelConfig(BaseModel):
         matrices = 1 if self.tie_word_embeddings else 2
         return self.non_embedding_parameter_count() + matrices * self.known_vocab_size * self.hidden_size
 
-    def flops_per_token(self, row_length: int) -> float:
-        """Training FLOPs (forward + backward) a token in a row that is one document of `row_length` tokens.
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Training FLOPs (forward + backward) a token in a row that is one document of `sequence_length` tokens.
 
-        6·(non-embedding parameters + vocabulary × hidden) + 6·layers·heads·head_dim·row_length: two FLOPs a
+        6·(non-embedding parameters + vocabulary × hidden) + 6·layers·heads·head_dim·sequence_length: two FLOPs a
         multiply-add, three passes, causal attention counted at half the square.
         """
         dense = self.non_embedding_parameter_count() + self.known_vocab_size * self.hidden_size
-        attention = self.num_hidden_layers * self.num_attention_heads * self.head_dim * row_length
+        attention = self.num_hidden_layers * self.num_attention_heads * self.head_dim * sequence_length
         return 6.0 * dense + 6.0 * attention

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-IGNORE = -100
-"""Label of a token without a loss."""
+from thinkling.labels import IGNORE
+
 CHUNK_LOGITS = 2**22
 """Logits of a chunk unless told: 16 MB in fp32."""
 

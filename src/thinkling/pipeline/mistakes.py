@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from thinkling.pipeline.renamed import renamed_to
+
 
 class SourceErrors(ValueError):
     """What is wrong with a recipe's sources, one line per mistake."""
@@ -26,7 +28,10 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
         path = [str(part) for i, part in enumerate(item["loc"]) if not (i == 2 and item["loc"][0] == "stages")]
         field = ".".join([where, *path] if where else path)
         if item["type"] == "extra_forbidden":
-            lines.append(f"{field}: unknown key{nearest(path[-1], _siblings(model, item['loc']))}")
+            known, new = _siblings(model, item["loc"]), renamed_to(item["loc"])
+            lines.append(
+                f"{field}: renamed to {new}" if new in known else f"{field}: unknown key{nearest(path[-1], known)}"
+            )
         elif isinstance(cause := item.get("ctx", {}).get("error"), SourceErrors):
             lines += cause.lines
         elif item["type"] == "value_error":

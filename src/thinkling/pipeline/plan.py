@@ -14,7 +14,8 @@ from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
 from thinkling.stages.pretrain.config import PretrainConfig
-from thinkling.stages.pretrain.phases import check_epochs, check_order, epochs, resolve
+from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, epochs, resolve
+from thinkling.stages.training.config import TRACKERS
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class PhasePlan:
     tokens_asked: int
     tokens: int
     steps: int
-    row_length: int
-    batch_rows: int
+    sequence_length: int
+    batch_size: int
     lr_first: float
     lr_last: float
     rope_theta: float
@@ -86,10 +87,10 @@ def plan_pretraining(
     if model.vocab_size is None and vocab_size is None and recipe.tokenizer is not None:
         vocab_size = getattr(recipe.tokenizer, "vocab_size", None)
     model = model if model.vocab_size else model.model_copy(update={"vocab_size": vocab_size})
-    check_order(config.phases)
-    phases = resolve(config, model.rope_theta)
+    before, phases = resolved_phases(recipe, stage, model.rope_theta)
+    check_order([*before[-1:], *phases])
     if sizes:
-        check_epochs(config, phases, sizes)
+        check_epochs(config, before + phases, sizes)
     passes = epochs(phases, sizes)
     known = model.vocab_size is not None
     return PretrainPlan(
@@ -100,14 +101,14 @@ def plan_pretraining(
                 tokens_asked=asked.tokens,
                 tokens=phase.tokens,
                 steps=phase.steps,
-                row_length=phase.row_length,
-                batch_rows=phase.batch_rows,
+                sequence_length=phase.sequence_length,
+                batch_size=phase.batch_size,
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,
                 rope_theta=phase.rope_theta,
                 shares=phase.shares,
                 epochs=part,
-                flops=phase.tokens * model.flops_per_token(phase.row_length) if known else 0.0,
+                flops=phase.tokens * model.flops_per_token(phase.sequence_length) if known else 0.0,
             )
             for phase, asked, part in zip(phases, config.phases, passes, strict=True)
         ],
@@ -115,6 +116,16 @@ def plan_pretraining(
         non_embedding_parameters=model.non_embedding_parameter_count(),
         epochs={name: sum(part.get(name, 0.0) for part in passes) for name in sizes},
     )
+
+
+def resolved_phases(recipe: Recipe, stage: str, rope_theta: float) -> tuple[list[Phase], list[Phase]]:
+    """(Phases of the stages whose kept state it continues, its own), with steps counted from the first of all."""
+    config = recipe.stages[stage]
+    assert isinstance(config, PretrainConfig)
+    if "state" not in config.inputs:
+        return [], resolve(config, rope_theta)
+    earlier, kept = resolved_phases(recipe, config.inputs["state"], rope_theta)
+    return earlier + kept, resolve(config, kept[-1].rope_theta, kept[-1].end)
 
 
 def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[str, float]:
@@ -168,7 +179,7 @@ def _print_stale(run: Run, console: Console) -> None:
     stale = sorted(
         p.name
         for p in run.directory.iterdir()
-        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current
+        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current | TRACKERS
     )
     if stale:
         console.print(f"Not part of this recipe any more, safe to delete: {', '.join(stale)}", style="dim")
@@ -188,7 +199,7 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
             phase.name,
             f"{phase.tokens:,}",
             f"{phase.steps:,}",
-            f"{phase.batch_rows:,} × {phase.row_length:,}",
+            f"{phase.batch_size:,} × {phase.sequence_length:,}",
             rate,
             f"{phase.rope_theta:g}",
             mixture,

@@ -32,6 +32,7 @@ from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.tokenize.config import TokenizeConfig
+from thinkling.stages.training.config import TrackersConfig, TrainingConfig
 
 Stage = Annotated[
     CurateConfig | TokenizeConfig | PretrainConfig | RefineConfig | SftConfig | DpdConfig | RlConfig | EvaluateConfig,
@@ -76,7 +77,7 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0)
     """The one seed; a stage's is hash(seed, stage name)."""
     threads: int = Field(default=1, ge=1)
-    """CPU threads of torch. Hashed, since sums in another order give other bits."""
+    """CPU threads. Hashed for stages whose bits depend on it: sums in another order give other bits."""
     model: ModelConfig | None = None
     tokenizer: TokenizerConfig | None = None
     sources: dict[str, AnySource] = Field(default_factory=dict)
@@ -88,6 +89,8 @@ class Recipe(BaseModel):
     plan_only: bool = False
     """A recipe whose sources are not on this machine: it can be planned, not run."""
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
+    trackers: TrackersConfig = Field(default_factory=TrackersConfig)
+    """TensorBoard and Weights & Biases. Never hashed."""
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -144,7 +147,9 @@ class Recipe(BaseModel):
                     "comes later in the recipe" if producer in self.stages else "is no stage" + nearest(producer, made)
                 )
                 raise ValueError(f"stages.{name}.inputs.{role}: {producer!r} {where}")
-            if made[producer] != allowed[role]:
+            if allowed[role] == "state":
+                self._check_state(name, stage, producer)
+            elif made[producer] != allowed[role]:
                 raise ValueError(
                     f"stages.{name}.inputs.{role}: {producer!r} makes {made[producer]}, not {allowed[role]}"
                 )
@@ -170,6 +175,22 @@ class Recipe(BaseModel):
             if missing is not None:
                 reasons.setdefault(name, f"it depends on {missing}, which is skipped")
         return {name: reasons[name] for name in self.stages if name in reasons}
+
+    def _check_state(self, name: str, stage: StageConfig, giver: str) -> None:
+        """A training state is what a stage of the same kind and optimizer kept in this run."""
+        where = f"stages.{name}.inputs.state: {giver!r}"
+        other = self.stages.get(giver)
+        if other is None or other.kind != stage.kind:
+            raise ValueError(f"{where} is no {stage.kind} stage; only one of the same kind can be continued")
+        if "state" not in other.products:
+            raise ValueError(f"{where} keeps no training state; set stages.{giver}.keep_state: true")
+        assert isinstance(stage, TrainingConfig)
+        assert isinstance(other, TrainingConfig)
+        if stage.optimizer.name != other.optimizer.name:
+            raise ValueError(
+                f"{where} was trained with {other.optimizer.name}, so its state does not fit optimizer.name "
+                f"{stage.optimizer.name}; name the same optimizer in both"
+            )
 
     def needed_by(self, targets: list[str]) -> list[str]:
         """The targets and the stages that they rest on, in the recipe's order."""

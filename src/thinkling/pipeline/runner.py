@@ -32,6 +32,7 @@ from thinkling.progress import Silent
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
 from thinkling.stages.base import StageConfig, StageContext
+from thinkling.stages.training.trackers import check_installed
 
 State = Literal["done", "partial", "to do", "waiting", "skipped"]
 
@@ -67,9 +68,9 @@ class Run:
         sources = self.recipe.sources_of(stage.source_names())
         return {
             "stage": stage.model_dump(mode="json"),
-            "code_version": stage.code_version,
+            "output_version": stage.output_version,
             "seed": derive(self.recipe.seed, name),
-            "threads": self.recipe.threads,
+            **({"threads": self.recipe.threads} if stage.depends_on_threads else {}),
             **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},
             "sources": {n: s.model_dump(mode="json") for n, s in sources.items()},
             "raw": {n: self._raw_digest(n) for n in sources}
@@ -151,6 +152,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     if rank == 0:
         for name in (name for name in wanted if name in skipped):
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
+    check_installed(recipe.trackers)
     _refuse_without_sandbox(run, names)
     run.directory.mkdir(parents=True, exist_ok=True)
     done: dict[str, Artifact] = {}
@@ -214,7 +216,7 @@ def work(
     context.progress = TerminalProgress(console)
     began = time.monotonic()
     with PeakMemory() as memory:
-        stage_function(run.recipe.stages[name])(run.recipe.stages[name], context)
+        start(run.recipe.stages[name], context)
     wall = time.monotonic() - began
     manifest = {
         "kind": run.recipe.stages[name].produces,
@@ -242,7 +244,7 @@ def follow(run: Run, name: str, inputs: dict[str, Artifact], final: Path) -> Art
     while not partial.exists() and not (final / MANIFEST).exists():
         time.sleep(0.1)
     if stage.distributed and not (final / MANIFEST).exists():
-        stage_function(stage)(stage, make_context(run, name, inputs, partial))
+        start(stage, make_context(run, name, inputs, partial))
     while not (final / MANIFEST).exists():
         time.sleep(0.1)
     return Artifact(final, read_manifest(final))
@@ -261,12 +263,18 @@ def make_context(run: Run, name: str, inputs: dict[str, Artifact], partial: Path
         tokenizer=recipe.tokenizer if "tokenizer" in stage.uses else None,
         sources=recipe.sources_of(stage.source_names()),
         progress=Silent(),
+        trackers=recipe.trackers,
     )
 
 
-def stage_function(stage: StageConfig) -> Any:
-    """`run` of the stage's package; this is where torch and the rest are loaded."""
-    return importlib.import_module(f"thinkling.stages.{stage.kind}.stage").run
+def start(stage: StageConfig, context: StageContext) -> None:
+    """Calls `run` of the stage's package; this is where torch and the rest are loaded."""
+    run = importlib.import_module(f"thinkling.stages.{stage.kind}.stage").run
+    if stage.uses_torch:
+        import torch
+
+        torch.set_num_threads(context.threads)
+    run(stage, context)
 
 
 def link_models(run: Run, done: dict[str, Artifact]) -> None:

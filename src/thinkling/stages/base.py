@@ -16,6 +16,7 @@ from thinkling.sources.base import Offer, Source
 if TYPE_CHECKING:
     from thinkling.data.artifact import Artifact
     from thinkling.data.tokenizer_config import TokenizerConfig
+    from thinkling.stages.training.config import TrackersConfig
 
 
 class Need(NamedTuple):
@@ -35,15 +36,27 @@ class StageConfig(BaseModel):
     inputs: dict[str, str] = Field(default_factory=dict)
     """Role → name of an earlier stage, or of a source of type `model`."""
 
-    code_version: ClassVar[int] = 1
+    output_version: ClassVar[int] = 1
     """Raised by hand when the same configuration comes to give other bytes."""
     roles: ClassVar[Mapping[str, str]] = {}
     """Role → what it must be: documents, tokens, model, scores. A role ending in `?` may be left out."""
     produces: ClassVar[str] = ""
     uses: ClassVar[frozenset[str]] = frozenset()
     """Top-level parts of the recipe that the stage reads: `model`, `tokenizer`."""
+    uses_torch: ClassVar[bool] = False
+    """Whether the stage computes with torch; the runner then sets its number of threads."""
     distributed: ClassVar[bool] = False
     """Whether every rank of a torchrun takes part; otherwise rank 0 works and the others wait."""
+
+    @property
+    def depends_on_threads(self) -> bool:
+        """Whether bits of the result depend on the number of threads, which is then hashed."""
+        return self.uses_torch
+
+    @property
+    def products(self) -> frozenset[str]:
+        """Kinds of input that the stage's artifact can serve as."""
+        return frozenset({self.produces})
 
     def needs(self) -> list[Need]:
         """The sources of the recipe that the stage reads itself."""
@@ -78,5 +91,7 @@ class StageContext:
     sources: Mapping[str, Source] = field(default_factory=dict)
     """The sources that the stage named, and those that they name."""
     progress: Progress = field(default_factory=Silent)
+    trackers: TrackersConfig | None = None
+    """Where training is logged besides the stage's own files."""
     counts: dict[str, Any] = field(default_factory=dict)
     """Numbers in and out, for the manifest. Data stages: in = kept + rejected by reason."""

@@ -16,7 +16,6 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,13 +49,10 @@ class Checkpoints:
             step = int(parallel.all_reduce_sum(seen))
         return self._path(step) if step else None
 
-    def save(
-        self, step: int, tensors: dict[str, Tensor], extra: dict[str, Any], parallel: Parallel | None = None
-    ) -> Path:
+    def save(self, step: int, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> Path:
         """Write the state after `step` ≥ 1 steps, then delete what is older than the newest `keep`.
 
-        All ranks call it, each with its shards (DTensors) or copies. `extra` must be JSON and equal on all ranks.
-        torch's random state goes along, one a rank.
+        All ranks call it, each with its shards (DTensors) or copies. torch's random state is stored too, one per rank.
         """
         parallel = parallel or Parallel()
         path = self._path(step)
@@ -67,14 +63,9 @@ class Checkpoints:
                 shutil.rmtree(leftover)
             partial.mkdir()
         parallel.barrier()
-        state = {name: x.contiguous() for name, x in _storable(tensors).items()}
-        state |= _random_state(parallel.rank, parallel.device)
-        writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
-        with _quiet():
-            # Returns when every rank's file is written and flushed.
-            save(state, storage_writer=writer, no_dist=parallel.world_size == 1)
+        _write(partial, tensors | _random_state(parallel.rank, parallel.device), parallel)
         if parallel.rank == 0:
-            state_json = {"format": FORMAT, "step": step, "world_size": parallel.world_size, "extra": extra}
+            state_json = {"format": FORMAT, "step": step, "world_size": parallel.world_size}
             with open(partial / "state.json", "w", encoding="utf-8") as file:
                 file.write(json.dumps(state_json, indent=1, sort_keys=True) + "\n")
                 file.flush()
@@ -90,10 +81,8 @@ class Checkpoints:
         parallel.barrier()
         return path
 
-    def load(
-        self, path: Path, tensors: dict[str, Tensor], parallel: Parallel | None = None
-    ) -> tuple[int, dict[str, Any]]:
-        """Read a checkpoint into `tensors`, in place, and set torch's random state; returns (steps done, extra).
+    def load(self, path: Path, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> int:
+        """Read a checkpoint into `tensors`, in place, and set torch's random state; returns the steps done.
 
         A rank that was not there when it was written takes the random state of rank mod the ranks that were.
         Raises UserError if its tensors are not those asked for.
@@ -104,28 +93,13 @@ class Checkpoints:
             raise UserError(
                 f"{path}: checkpoint format {state_json['format']}, but this version reads {FORMAT}; delete it"
             )
-        reader = HuggingFaceStorageReader(str(path))
-        metadata = reader.read_metadata().state_dict_metadata
-        stored = {name: meta.size for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
-        state = _storable(tensors)
-        for name in sorted(state.keys() | {name for name in stored if not name.startswith("random.")}):
-            there = tuple(stored[name]) if name in stored else "none"
-            here = tuple(state[name].shape) if name in state else "none"
-            if there != here:
-                raise UserError(
-                    f"{path}: shape of {name} is {there} there and {here} in this run;"
-                    " the checkpoint is another model's or optimizer's"
-                )
         random = _random_state(parallel.rank % state_json["world_size"], parallel.device)
-        random = {name: tensor for name, tensor in random.items() if name in stored}
-        with _quiet():
-            load(state | random, storage_reader=reader, no_dist=parallel.world_size == 1)
-        for name, tensor in random.items():
+        for name, tensor in _read(path, tensors, parallel, random).items():
             if name.startswith("random.cuda."):
                 torch.cuda.set_rng_state(tensor, parallel.device)
             else:
                 torch.set_rng_state(tensor)
-        return state_json["step"], state_json["extra"]
+        return state_json["step"]
 
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:08d}"
@@ -134,6 +108,77 @@ class Checkpoints:
         if not self.directory.is_dir():
             return []
         return [int(match[1]) for entry in self.directory.iterdir() if (match := _NAME.fullmatch(entry.name))]
+
+
+def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
+    """Write tensors into a new directory, to stay in an artifact: equal tensors give equal bytes.
+
+    All ranks call it, each with its shards (DTensors) or copies. What a killed run left there is deleted. torch's
+    random state, which depends on what else the process did, is left out.
+    """
+    if parallel.rank == 0:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+    parallel.barrier()
+    _write(directory, tensors, parallel)
+    parallel.barrier()
+    if parallel.rank == 0:
+        for path in sorted(directory.glob("*.safetensors")):
+            _sort_header(path)
+    parallel.barrier()
+
+
+def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
+    """Read what `keep_state` wrote into `tensors`, in place. Any number of ranks may read what any number wrote.
+
+    Raises UserError if its tensors are not those asked for.
+    """
+    _read(directory, tensors, parallel, {})
+
+
+def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
+    state = {name: x.contiguous() for name, x in _storable(tensors).items()}
+    writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
+    with _quiet():
+        # Returns when every rank's file is written and flushed.
+        save(state, storage_writer=writer, no_dist=parallel.world_size == 1)
+
+
+def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Reads into `tensors`, in place; returns those of the `random` tensors that are there, read."""
+    reader = HuggingFaceStorageReader(str(path))
+    metadata = reader.read_metadata().state_dict_metadata
+    stored = {name: meta.size for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
+    state = _storable(tensors)
+    for name in sorted(state.keys() | {name for name in stored if not name.startswith("random.")}):
+        there = tuple(stored[name]) if name in stored else "none"
+        here = tuple(state[name].shape) if name in state else "none"
+        if there != here:
+            raise UserError(
+                f"{path}: shape of {name} is {there} there and {here} in this run;"
+                " the checkpoint is another model's or optimizer's"
+            )
+    random = {name: tensor for name, tensor in random.items() if name in stored}
+    with _quiet():
+        load(state | random, storage_reader=reader, no_dist=parallel.world_size == 1)
+    return random
+
+
+def _sort_header(path: Path) -> None:
+    """Sorts the fields of a safetensors header in place: safetensors writes its metadata in an order of chance.
+
+    The file is 8 bytes of header length (little-endian), the header in JSON, which may end in spaces, and the data.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > size:
+            raise RuntimeError(f"{path}: the sorted header takes {len(text)} bytes, more than the {size} there are")
+        file.seek(8)
+        file.write(text.ljust(size))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Shape = Literal["constant", "linear", "cosine", "sqrt"]
+DecayShape = Literal["linear", "cosine", "sqrt"]
+"""How a learning rate moves from one value to another. A new shape needs its name here and its curve below."""
+_CURVES: dict[DecayShape, Callable[[float], float]] = {
+    "linear": lambda t: t,
+    "cosine": lambda t: (1.0 - math.cos(math.pi * t)) / 2.0,
+    "sqrt": math.sqrt,
+}
+"""Part of the way that is behind after a part t of the steps: 0 → 0, 1 → 1. `cosine` is half a wave; `sqrt` is WSD's
+"1-sqrt" cooldown (Hägele et al. 2024, arXiv 2405.18392)."""
+Shape = Literal["constant", DecayShape]
 
 
 class Segment(BaseModel):
-    """`steps` steps on the way from `lr_start` to `lr_end`.
+    """`steps` steps on the way from `lr_start` to `lr_end`, which are equal for `constant`.
 
     The rate of a segment's step s of n is taken at the middle of the step, t = (s + 1/2) / n: a warm-up from 0 wastes
     no step at 0, nor does a decay to 0, and segments that share an end meet without a jump.
-
-    - `linear`: lr_start + (lr_end - lr_start) t
-    - `cosine`: half a cosine wave
-    - `sqrt`: lr_start + (lr_end - lr_start) sqrt(t), WSD's "1-sqrt" cooldown (Hägele et al. 2024, arXiv 2405.18392)
-    - `constant`: lr_start, which must equal lr_end
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,13 +44,11 @@ class Segment(BaseModel):
 
     def at(self, step: int) -> float:
         """Learning rate of the segment's step 0 … steps-1."""
-        t = (step + 0.5) / self.steps
-        if self.shape == "cosine":
-            t = (1.0 - math.cos(math.pi * t)) / 2.0
-        elif self.shape == "sqrt":
-            t = math.sqrt(t)
-        # The weighted sum stays within both ends in floating point too, and is exact where they are equal.
-        return self.lr_start if self.lr_start == self.lr_end else (1.0 - t) * self.lr_start + t * self.lr_end
+        if self.shape == "constant" or self.lr_start == self.lr_end:
+            return self.lr_start
+        t = _CURVES[self.shape]((step + 0.5) / self.steps)
+        # The weighted sum stays within both ends in floating point too.
+        return (1.0 - t) * self.lr_start + t * self.lr_end
 
 
 class Schedule:
@@ -71,20 +73,24 @@ class Schedule:
 
 
 def warmup_stable_decay(
-    total_steps: int, peak: float, warmup_share: float, decay_share: float, end: float = 0.0, shape: Shape = "linear"
+    total_steps: int,
+    peak: float,
+    warmup_steps: int = 0,
+    decay_fraction: float = 0.0,
+    final_fraction: float = 0.0,
+    shape: DecayShape = "linear",
 ) -> Schedule:
-    """Warm-up from 0 over the first share of the steps, constant at `peak`, decay to `end` over the last share.
+    """Linear warm-up from 0, constant at `peak`, then decay to `final_fraction` of it over the last `decay_fraction` of
+    the steps.
 
-    Shares are rounded to whole steps; a segment of no steps is left out. Raises ValueError if the shares exceed 1.
+    The decay is rounded to whole steps; a segment of no steps is left out. In a run too short for both, the warm-up
+    comes first and the decay takes what is left.
     """
-    if warmup_share < 0 or decay_share < 0 or warmup_share + decay_share > 1:
-        raise ValueError(f"warm-up and decay are shares of the steps, not {warmup_share} and {decay_share}")
-    warmup = round(total_steps * warmup_share)
-    decay = min(round(total_steps * decay_share), total_steps - warmup)
-    stable = total_steps - warmup - decay
+    warmup = min(warmup_steps, total_steps)
+    decay = min(round(total_steps * decay_fraction), total_steps - warmup)
     parts: list[tuple[int, float, float, Shape]] = [
         (warmup, 0.0, peak, "linear"),
-        (stable, peak, peak, "constant"),
-        (decay, peak, end, shape),
+        (total_steps - warmup - decay, peak, peak, "constant"),
+        (decay, peak, peak * final_fraction, shape),
     ]
     return Schedule([Segment(steps=n, lr_start=a, lr_end=b, shape=s) for n, a, b, s in parts if n > 0])

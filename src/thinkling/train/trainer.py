@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thinkling.errors import UserError
+from thinkling.train.callback import SKIPPED, Callback, StepMetrics
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
 from thinkling.train.optimizer import Optimizer
@@ -25,20 +25,6 @@ Objective = Callable[[nn.Module, Any], tuple[Tensor, int, Mapping[str, float | T
 """(model, micro-batch) → (sum of losses: scalar with a gradient, also where it sums nothing; number of loss tokens;
 sums to log: numbers or scalar tensors, always under the same names). It must call the model itself (`model(…)`), on
 which sharding hangs, before it uses any weight of it."""
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """What one step reports, over all its micro-batches and ranks."""
-
-    loss: float
-    """Mean loss a loss token."""
-    grad_norm: float
-    """2-norm of the gradient of `loss` before clipping."""
-    n_tokens: int
-    """Loss tokens."""
-    metrics: dict[str, float]
-    """The objective's metrics, summed, not divided."""
 
 
 class Trainer:
@@ -126,35 +112,50 @@ class Trainer:
 
 def fit(
     trainer: Trainer,
-    batches: Callable[[int], Sequence[Any]],
+    batches: Callable[[int], Sequence[Any] | None],
     lr: Callable[[int], float],
     total_steps: int,
     checkpoints: Checkpoints,
-    before_step: Callable[[int], None] | None = None,
-    on_metrics: Callable[[int, StepMetrics], None] | None = None,
-    on_resume: Callable[[int, dict[str, Any]], None] | None = None,
-    extra: Callable[[], dict[str, Any]] | None = None,
+    callbacks: Sequence[Callback] = (),
+    first_step: int = 0,
 ) -> int:
-    """Train up to `total_steps`, from the last checkpoint if there is one; returns the step it began at.
+    """Train up to `total_steps`, from `first_step` or the last checkpoint if there is one; returns where it began.
 
-    Steps count from 0. `batches(step)`, `lr(step)` and `before_step(step)` (which may change the model, e.g. its RoPE
-    base) must depend on the step alone: then a killed and resumed run equals an uninterrupted one, bit for bit on CPU.
-    A checkpoint is written every `checkpoints.every_steps` steps and after the last; `extra()` is kept in it as JSON.
-    `on_resume(first step, extra)` is called once before a resumed run's first step, so that logs can be cut there.
+    Steps count from 0. `batches(step)`, `lr(step)` and what callbacks do to the model must depend on the step alone:
+    then a killed and resumed run equals an uninterrupted one, bit for bit on CPU. A step whose batch is None, on all
+    ranks alike, updates nothing. A checkpoint is written every `checkpoints.every_steps` steps and after the last.
     """
-    first = 0
+    first = first_step
     path = checkpoints.latest(trainer.parallel)
     if path is not None:
-        first, kept = checkpoints.load(path, trainer.state_tensors(), trainer.parallel)
-        if on_resume is not None:
-            on_resume(first, kept)
-    for step in range(first, total_steps):
-        if before_step is not None:
-            before_step(step)
-        metrics = trainer.step(batches(step), lr(step))
-        if on_metrics is not None:
-            on_metrics(step, metrics)
-        done = step + 1
-        if done == total_steps or done % checkpoints.every_steps == 0:
-            checkpoints.save(done, trainer.state_tensors(), extra() if extra is not None else {}, trainer.parallel)
+        first = checkpoints.load(path, trainer.state_tensors(), trainer.parallel)
+    try:
+        for callback in callbacks:
+            callback.on_start(first)
+        for step in range(first, total_steps):
+            _step(trainer, batches, lr, step, callbacks)
+            done = step + 1
+            if done == total_steps or done % checkpoints.every_steps == 0:
+                path = checkpoints.save(done, trainer.state_tensors(), trainer.parallel)
+                for callback in callbacks:
+                    callback.on_checkpoint(step, path)
+    finally:
+        for callback in callbacks:
+            callback.on_end()
     return first
+
+
+def _step(
+    trainer: Trainer,
+    batches: Callable[[int], Sequence[Any] | None],
+    lr: Callable[[int], float],
+    step: int,
+    callbacks: Sequence[Callback],
+) -> None:
+    for callback in callbacks:
+        callback.before_step(step)
+    micro_batches = batches(step)
+    rate = 0.0 if micro_batches is None else lr(step)
+    metrics = SKIPPED if micro_batches is None else trainer.step(micro_batches, rate)
+    for callback in callbacks:
+        callback.on_step(step, metrics, rate)

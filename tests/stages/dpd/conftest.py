@@ -56,9 +56,9 @@ def make_pair() -> Callable[..., Pair]:
         rng = np.random.default_rng(number)
         prompt, good, bad = (rng.integers(1, VOCAB, n).tolist() for n in (3, 4 + number % 5, 2 + number % 4))
         forced = [i in (1, 2) for i in range(len(good))]
-        positive = Side(0, "good", good, forced, references[0])
-        negative = Side(1, "bad", bad, [False] * len(bad), references[1])
-        return Pair(f"p{number}", "sort", "q", "a", prompt, 1.0, positive, negative)
+        chosen = Side(0, "good", good, forced, references[0])
+        rejected = Side(1, "bad", bad, [False] * len(bad), references[1])
+        return Pair(f"p{number}", "sort", "q", "a", prompt, 1.0, chosen, rejected)
 
     return make
 
@@ -68,8 +68,8 @@ def make_config() -> Callable[..., DpdConfig]:
     def make(**fields: Any) -> DpdConfig:
         return DpdConfig.model_validate(
             {
-                "kind": "dpd", "inputs": {"model": "sft", "teacher": "t"}, "steps": 6, "batch_pairs": 4,
-                "row_length": 128, "optimizer": {"lr": 1e-2}, "checkpoint_every": 2,
+                "kind": "dpd", "inputs": {"model": "sft", "teacher": "t"}, "steps": 6, "batch_size": 4,
+                "sequence_length": 128, "optimizer": {"lr": 1e-2}, "checkpoint_every": 2,
                 "problems": [{"source": "puzzles", "n_problems": 24}],
                 "pairs": {"student_samples": 2, "max_new_tokens": 96},
             }

@@ -17,7 +17,7 @@ from thinkling.stages.dpd.pairs import Pair, Side
 
 CPU = torch.device("cpu")
 SUBSETS = [
-    dict(zip(("dpo", "kl_positive", "kl_negative"), w, strict=True)) for w in itertools.product((0.0, 0.7), repeat=3)
+    dict(zip(("dpo", "kl_chosen", "kl_rejected"), w, strict=True)) for w in itertools.product((0.0, 0.7), repeat=3)
 ]
 
 
@@ -118,7 +118,7 @@ def test_objective_is_the_formula(weights: dict, kl: str, direction: str, make_m
     terms = dict.fromkeys(weights, torch.zeros((), dtype=torch.float64))
     for pair in pairs:
         ratios = []
-        for side, name in enumerate(("kl_positive", "kl_negative")):
+        for side, name in enumerate(("kl_chosen", "kl_rejected")):
             mine, picked = plain_log_probs(student, pair, side)
             theirs, _ = plain_log_probs(teacher, pair, side)
             a, b = (mine, theirs) if direction == "forward" else (theirs, mine)
@@ -129,7 +129,7 @@ def test_objective_is_the_formula(weights: dict, kl: str, direction: str, make_m
     reference = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     expected = torch.autograd.grad(reference, list(student.parameters()))
 
-    needed = [s for s in (0, 1) if weights["dpo"] or weights[("kl_positive", "kl_negative")[s]]]
+    needed = [s for s in (0, 1) if weights["dpo"] or weights[("kl_chosen", "kl_rejected")[s]]]
     loss, n, metrics = dpd_objective(config, teacher, CPU)(student, pack_pairs(pairs, 32, 0, needed))
     assert n == 5
     assert_close(loss, reference)
@@ -146,7 +146,7 @@ def test_solved_problems_are_a_mean_of_their_own(make_model, make_pair, make_rol
     student, teacher = make_model(0, double=True), make_model(1, hidden=32, double=True).requires_grad_(False)
     pairs = [make_pair(i) for i in range(4)]
     solved = [make_rollout(f"s{i}", 0, "right", tokens) for i, tokens in enumerate(([5, 6], [7, 8, 9]))]
-    config: DpdConfig = make_config(batch_solved=2, weights={"kl_solved": 0.6})
+    config: DpdConfig = make_config(solved_per_step=2, weights={"kl_solved": 0.6})
     objective, alone = dpd_objective(config, teacher, CPU), dpd_objective(make_config(), teacher, CPU)
     without = alone(student, pack_pairs(pairs, 32, 0))[0]
     each = []
@@ -186,7 +186,7 @@ def test_teacher_with_a_padded_vocabulary(make_model, make_pair, make_config) ->
 def test_kl_needs_a_teacher(make_config: Callable[..., DpdConfig]) -> None:
     with pytest.raises(ValueError, match="no teacher"):
         dpd_objective(make_config(), None, CPU)
-    dpd_objective(make_config(weights={"kl_positive": 0, "kl_negative": 0}), None, CPU)
+    dpd_objective(make_config(weights={"kl_chosen": 0, "kl_rejected": 0}), None, CPU)
 
 
 def test_all_weights_zero_is_refused() -> None:
@@ -238,7 +238,7 @@ def test_dpo_term_equals_trl(make_model, make_pair, make_config) -> None:
         "ref_chosen_logps": references[:, 0], "ref_rejected_logps": references[:, 1],
     }  # fmt: skip
     theirs = trainer._compute_loss(model, batch, False)
-    config = make_config(weights={"kl_positive": 0, "kl_negative": 0}, beta=beta)
+    config = make_config(weights={"kl_chosen": 0, "kl_rejected": 0}, beta=beta)
     ours, n, metrics = dpd_objective(config, None, CPU)(student, pack_pairs(pairs, 32, 0))
     assert_close(ours / n, theirs)
     assert metrics["dpo_margin"].item() / n == pytest.approx(trainer._metrics["eval"]["rewards/margins"][0], rel=1e-5)

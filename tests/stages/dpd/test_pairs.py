@@ -41,16 +41,16 @@ def test_every_reason_once(make_rollout) -> None:
         "teacher_not_right": 1, "teacher_too_long": 1, "pairs": 1,
     }  # fmt: skip
     assert counts["problems"] == sum(n for name, n in counts.items() if name not in ("problems", "pairs"))
-    assert [(p.problem_id, p.positive.tokens, p.negative.tokens) for p in pairs] == [("good", [9], [7])]
-    assert (pairs[0].positive.sample, pairs[0].negative.sample) == (1, 1)
+    assert [(p.problem_id, p.chosen.tokens, p.rejected.tokens) for p in pairs] == [("good", [9], [7])]
+    assert (pairs[0].chosen.sample, pairs[0].rejected.sample) == (1, 1)
     assert pairs[0].margin == pytest.approx(2 / 3 - 1 / 2)
 
 
-def test_negatives_differ_and_positives_start_again(make_rollout) -> None:
+def test_rejected_samples_differ_and_chosen_ones_start_again(make_rollout) -> None:
     student = by_problem([make_rollout("p", i, "wrong", tokens) for i, tokens in enumerate(([1], [1], [2], [3], [4]))])
     teacher = by_problem([make_rollout("p", i, "right", tokens) for i, tokens in enumerate(([8], [9]))])
     pairs, counts = make_pairs(student, teacher, config(pairs_per_problem=3), ROW)
-    assert [(p.positive.tokens, p.negative.tokens) for p in pairs] == [([8], [1]), ([9], [2]), ([8], [3])]
+    assert [(p.chosen.tokens, p.rejected.tokens) for p in pairs] == [([8], [1]), ([9], [2]), ([8], [3])]
     assert counts == {"problems": 1, "kept": 1, "pairs": 3}
 
 
@@ -60,7 +60,7 @@ def test_a_teacher_that_is_worse_makes_no_pair(make_rollout) -> None:
     assert make_pairs(student, teacher, config(), ROW)[1] == {"problems": 1, "kept": 0, "margin": 1, "pairs": 0}
 
 
-def test_what_was_cut_off_is_no_negative(make_rollout) -> None:
+def test_what_was_cut_off_is_not_rejected(make_rollout) -> None:
     rollouts = [make_rollout("p", 0, "wrong", [3], "length"), make_rollout("p", 1, "wrong", [4])]
     assert [r.tokens for r in usable(rollouts, Outcome.WRONG, ROW)] == [[4]]
     assert rejection("student", rollouts[:1], Outcome.WRONG, ROW) == "student_truncated"

@@ -64,14 +64,14 @@ def test_pairs_counts_and_training(context, engine, make_config) -> None:
     assert teacher_asked == {pair.problem_id for pair in pairs}, "the teacher is asked only where the student erred"
     tools = [pair for pair in pairs if pair.family == "calc"]
     assert tools
-    assert all(sum(pair.positive.forced) > 0 for pair in tools)
-    assert all(pair.positive.reference_log_prob < 0 for pair in pairs)
+    assert all(sum(pair.chosen.forced) > 0 for pair in tools)
+    assert all(pair.chosen.reference_log_prob < 0 for pair in pairs)
     lines = metrics(ctx.directory)
     assert [line["step"] for line in lines] == list(range(6))
     assert lines[0]["dpo"] == pytest.approx(0.693147, rel=1e-4), "the student starts as the reference"
-    assert lines[0]["loss"] == pytest.approx(sum(lines[0][k] for k in ("dpo", "kl_positive", "kl_negative")))
+    assert lines[0]["loss"] == pytest.approx(sum(lines[0][k] for k in ("dpo", "kl_chosen", "kl_rejected")))
     assert lines[-1]["dpo"] < lines[0]["dpo"]
-    assert lines[-1]["kl_positive"] < lines[0]["kl_positive"]
+    assert lines[-1]["kl_chosen"] < lines[0]["kl_chosen"]
     assert {line["pairs"] for line in lines} == {4}
     assert load_pretrained(ctx.directory / "model").config.hidden_size == 16
     assert not list(ctx.directory.glob("checkpoints*"))
@@ -82,7 +82,7 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
 ) -> None:
     """Killed while sampling each model, while references are computed, and in a step after a checkpoint."""
     monkeypatch.setattr(stage, "CHUNK", 5)
-    config: DpdConfig = make_config(micro_pairs=2, batch_solved=2)
+    config: DpdConfig = make_config(micro_batch_size=2, solved_per_step=2)
     whole, cut = context("whole"), context("cut")
     stage.run(config, whole)
     generate, references, pack = engine.generate, stage.sequence_log_probs, stage.pack_pairs
@@ -125,7 +125,7 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
 def test_two_ranks_equal_one(context, engine, make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     """FSDP2 on gloo: the ranks share the samples, the references and the pairs of a step."""
     monkeypatch.setattr(stage, "CHUNK", 5)
-    config, alone, shared = make_config(micro_pairs=1, batch_solved=2), context("alone"), context("shared")
+    config, alone, shared = make_config(micro_batch_size=1, solved_per_step=2), context("alone"), context("shared")
     stage.run(config, alone)
     out = shared.directory / "counts.json"
     inputs = shared.directory.parent
@@ -154,9 +154,9 @@ def test_two_ranks_equal_one(context, engine, make_config, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("weights", "logged"),
     [
-        ({"kl_positive": 0, "kl_negative": 0}, {"dpo", "dpo_margin", "dpo_accuracy"}),
-        ({"dpo": 0, "kl_negative": 0}, {"kl_positive"}),
-        ({"dpo": 0, "kl_positive": 0}, {"kl_negative"}),
+        ({"kl_chosen": 0, "kl_rejected": 0}, {"dpo", "dpo_margin", "dpo_accuracy"}),
+        ({"dpo": 0, "kl_rejected": 0}, {"kl_chosen"}),
+        ({"dpo": 0, "kl_chosen": 0}, {"kl_rejected"}),
     ],
 )
 def test_one_term_alone(weights: dict, logged: set, context, engine, make_config) -> None:
@@ -165,28 +165,28 @@ def test_one_term_alone(weights: dict, logged: set, context, engine, make_config
     common = {"step", "loss", "lr", "grad_norm", "pairs"}
     assert set(metrics(ctx.directory)[0]) == common | logged
     pair = read_pairs(ctx.directory / "pairs.parquet")[0]
-    assert (pair.positive.reference_log_prob is None) == ("dpo" not in logged)
+    assert (pair.chosen.reference_log_prob is None) == ("dpo" not in logged)
 
 
 def test_solved_problems_are_logged_apart(context, engine, make_config) -> None:
     ctx = context("run")
-    stage.run(make_config(batch_solved=3, weights={"dpo": 0, "kl_positive": 0, "kl_negative": 1}), ctx)
+    stage.run(make_config(solved_per_step=3, weights={"dpo": 0, "kl_chosen": 0, "kl_rejected": 1}), ctx)
     lines = metrics(ctx.directory)
     assert ctx.counts["solved"] > 0
-    assert set(lines[0]) == {"step", "loss", "lr", "grad_norm", "pairs", "kl_negative", "kl_solved"}
-    assert lines[0]["loss"] == pytest.approx(lines[0]["kl_negative"] + lines[0]["kl_solved"])
+    assert set(lines[0]) == {"step", "loss", "lr", "grad_norm", "pairs", "kl_rejected", "kl_solved"}
+    assert lines[0]["loss"] == pytest.approx(lines[0]["kl_rejected"] + lines[0]["kl_solved"])
     assert lines[-1]["kl_solved"] < lines[0]["kl_solved"]
 
 
 def test_nothing_solved_says_so(context, engine, make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "solved_by", lambda *_: [])
-    with pytest.raises(UserError, match="batch_solved 3: the student got no problem right"):
-        stage.run(make_config(batch_solved=3), context("run"))
+    with pytest.raises(UserError, match="solved_per_step 3: the student got no problem right"):
+        stage.run(make_config(solved_per_step=3), context("run"))
 
 
 def test_too_few_pairs_says_why(context, engine, make_config) -> None:
-    with pytest.raises(UserError, match=r"batch_pairs 400: there are only \d+ pairs \(problems 24, kept"):
-        stage.run(make_config(batch_pairs=400), context("run"))
+    with pytest.raises(UserError, match=r"batch_size 400: there are only \d+ pairs \(problems 24, kept"):
+        stage.run(make_config(batch_size=400), context("run"))
 
 
 def test_another_tokenizer_is_refused(tmp_path: Path, context, make_config) -> None:
@@ -205,7 +205,7 @@ def test_problems_of_several_sources(context, make_config) -> None:
 
 
 def test_schedule_that_does_not_fit(make_config) -> None:
-    with pytest.raises(ValueError, match="warmup_steps and decay_share take more than all steps"):
+    with pytest.raises(ValueError, match="warmup_steps and decay_fraction take more than all steps"):
         make_config(warmup_steps=4)
 
 

@@ -7,12 +7,12 @@ from thinkling.stages.pretrain.config import PhaseConfig, PretrainConfig
 from thinkling.stages.pretrain.phases import check_order, epochs, phase_of, resolve, schedule
 
 
-def make(*phases: dict, row_length: int = 128, batch_tokens: int | str = 1024) -> PretrainConfig:
+def make(*phases: dict, sequence_length: int = 128, batch_tokens: int | str = 1024) -> PretrainConfig:
     return PretrainConfig.model_validate(
         {
             "kind": "pretrain",
             "inputs": {"tokens": "t"},
-            "row_length": row_length,
+            "sequence_length": sequence_length,
             "batch_tokens": batch_tokens,
             "optimizer": {"name": "adamw", "lr": 1e-3},
             "phases": list(phases),
@@ -27,7 +27,7 @@ DOWN = {
     "tokens": 10 * 1024,
     "learning_rate": [1.0, 0.1],
     "mixture": {"b": 1},
-    "row_length": 256,
+    "sequence_length": 256,
     "rope_theta": 5e4,
     "decay": True,
 }
@@ -36,8 +36,8 @@ DOWN = {
 def test_inheritance_and_rounding() -> None:
     warm, flat, down = resolve(make(WARM, FLAT, DOWN), rope_theta=1e4)
     assert (warm.first_step, warm.steps, flat.first_step, flat.steps, down.first_step) == (0, 10, 10, 20, 30)
-    assert (flat.row_length, flat.batch_rows, flat.rope_theta) == (128, 8, 1e4)
-    assert (down.row_length, down.batch_rows, down.rope_theta) == (256, 4, 5e4)
+    assert (flat.sequence_length, flat.batch_size, flat.rope_theta) == (128, 8, 1e4)
+    assert (down.sequence_length, down.batch_size, down.rope_theta) == (256, 4, 5e4)
     assert flat.shares == {"a": 0.5, "b": 0.5}
     assert flat.tokens == 20 * 1024
     assert phase_of((warm, flat, down), 9) is warm
@@ -78,5 +78,5 @@ def test_numbers_of_tokens(text: str, tokens: int) -> None:
 
 
 def test_rows_must_fill_a_step() -> None:
-    with pytest.raises(ValueError, match=r"phases\.d: batch_tokens 1152 is not a multiple of row length 256"):
+    with pytest.raises(ValueError, match=r"phases\.d: batch_tokens 1152 is not a multiple of sequence_length 256"):
         make(WARM, DOWN, batch_tokens=1152)

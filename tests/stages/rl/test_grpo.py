@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkling.model.decoder import Decoder
-from thinkling.stages.rl.grpo import NOTHING, GrpoObjective, LossBatch, Sample, advantages, informative, loss_batches
+from thinkling.stages.rl.grpo import GrpoObjective, LossBatch, Sample, advantages, informative, loss_batches
 
 MAX_NEW = 12
 CPU = torch.device("cpu")
@@ -244,9 +244,3 @@ def test_truncated_and_forced_tokens_bear_no_loss() -> None:
     assert batch.lengths == tuple(len(s.prompt) + len(s.tokens) for s in used)
     assert batch.n == sum(not f for s in used for f in s.forced) == int((batch.labels_N >= 0).sum())
     assert loss_batches(samples(1, n=2, truncated=(0, 1)), "dr_grpo", MAX_NEW, 10_000) == []
-
-
-def test_nothing_moves_nothing(decoder: Decoder) -> None:
-    loss, gradients, _, _ = run(decoder, [NOTHING], 1.0, None)
-    assert loss == 0
-    assert all(not g.any() for g in gradients.values())

@@ -84,7 +84,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rewards_rise_and_counts_add_up(tmp_path: Path, start: Path, judged_by: Any) -> None:
     judged_by(low_first)
     ctx = context(tmp_path / "r", start)
-    settings = config(steps=30, groups=6, group_size=8, max_refills=1, optimizer={"lr": 0.02}, decay_share=0)
+    settings = config(steps=30, groups=6, group_size=8, max_refills=1, optimizer={"lr": 0.02}, decay_fraction=0)
     rl_stage.run(settings, ctx)
     lines = log(ctx.directory)
     rewards = [line["reward"] for line in lines]
@@ -141,7 +141,7 @@ def test_a_verdict_that_depended_on_the_clock_is_replayed(
     judged_by(low_first)
     rl_stage.run(config(), whole := context(tmp_path / "whole", start))
     with monkeypatch.context() as patch:
-        patch.setattr(rl_stage, "train_to_directory", _interrupt)
+        patch.setattr(rl_stage, "train", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             rl_stage.run(config(), context(tmp_path / "cut", start))
     source, target = whole.directory / "rollouts" / "00000", tmp_path / "cut" / "rollouts" / "00000"
@@ -151,7 +151,9 @@ def test_a_verdict_that_depended_on_the_clock_is_replayed(
     judged_by(lambda problem, text: Outcome.TIMEOUT)
     seen: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr(rl_stage.Loop, "fields", lambda self, update: seen.append(self._rollouts) or _interrupt())
+        patch.setattr(
+            rl_stage.Loop, "logged", lambda self, update, metrics: seen.append(self._rollouts) or _interrupt()
+        )
         with pytest.raises(KeyboardInterrupt):
             rl_stage.run(config(), context(tmp_path / "cut", start))
     assert seen[0].statistics()["reward"] == log(whole.directory)[0]["reward"]
@@ -205,7 +207,7 @@ def test_what_is_cut_off_counts_in_the_mean_alone(tmp_path: Path, start: Path, j
     ctx = context(tmp_path / "r", start)
     rl_stage.run(config(steps=1), ctx)
     (line,) = log(ctx.directory)
-    assert line["truncated_share"] > 0.5
+    assert line["truncated_fraction"] > 0.5
     assert line["loss_tokens"] < 0.5 * line["mean_length"] * line["samples"]
 
 

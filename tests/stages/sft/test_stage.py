@@ -20,14 +20,14 @@ from thinkling.puzzles.sources import PuzzleConversationsSource, PuzzlesSource
 from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.sft.stage import given_conversations, learning_rate, make_conversations, pack_epochs, run
+from thinkling.stages.sft.stage import given_conversations, make_conversations, pack_epochs, run
 
 
 def config(**fields: object) -> SftConfig:
     return SftConfig.model_validate(
         {
-            "kind": "sft", "examples": {"source": "p", "n_examples": 3}, "epochs": 1, "row_length": 16,
-            "batch_rows": 1, "optimizer": {"lr": 1.0},
+            "kind": "sft", "examples": {"source": "p", "n_examples": 3}, "epochs": 1, "sequence_length": 16,
+            "batch_size": 1, "optimizer": {"lr": 1.0},
         }
         | fields
     )  # fmt: skip
@@ -70,7 +70,7 @@ def test_loss_falls_on_masked_tokens_alone() -> None:
 
 
 def test_learning_rate_warms_up_holds_and_falls() -> None:
-    rate = learning_rate(config(warmup_steps=2, decay_share=0.5, final_lr_share=0.1), 10)
+    rate = config(warmup_steps=2, decay_fraction=0.5, final_lr_fraction=0.1).schedule(10)
     values = [rate(step) for step in range(10)]
     assert values[0] < values[1] < 1.0
     assert values[2:5] == [1.0] * 3
@@ -79,7 +79,7 @@ def test_learning_rate_warms_up_holds_and_falls() -> None:
 
 
 def test_learning_rate_of_a_short_run() -> None:
-    assert learning_rate(config(warmup_steps=5), 3).total_steps == 3
+    assert config(warmup_steps=5).schedule(3).total_steps == 3
 
 
 def test_examples_are_one_mapping_or_a_list(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_conversations_beside_examples_and_instead_of_them(tmp_path: Path) -> No
     for name, examples, n in (("beside", {"source": "p", "n_examples": 6}, 6), ("instead", [], 0)):
         ctx = context(tmp_path / name, model=model, conversations=given)
         ctx.directory.mkdir()
-        wanted = config(examples=examples, inputs={"conversations": "x"}, row_length=64, epochs=2, max_steps=2)
+        wanted = config(examples=examples, inputs={"conversations": "x"}, sequence_length=64, epochs=2, max_steps=2)
         run(wanted, ctx)
         counts = ctx.counts
         assert (counts["from_examples"], counts["from_conversations"]) == (n, 3)

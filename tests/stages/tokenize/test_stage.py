@@ -47,7 +47,7 @@ def run(tmp_path: Path, documents: Sequence[dict[str, Any]], out: str = "out", *
 
 def test_every_document_is_in_shards_or_holdout_and_decodes_to_its_text(tmp_path: Path) -> None:
     documents = corpus()
-    counts = run(tmp_path, documents, holdout_documents=0.1).counts
+    counts = run(tmp_path, documents, validation_fraction=0.1).counts
     tokenizer = Tokenizer.load(tmp_path / "out/tokenizer")
     expected = {"hq-pages": (90, 10), "mq-web": (180, 20)}
     found: list[str] = []
@@ -72,7 +72,7 @@ def test_every_document_is_in_shards_or_holdout_and_decodes_to_its_text(tmp_path
 
 
 def test_special_tokens_are_real_on_our_pages_and_plain_characters_elsewhere(tmp_path: Path) -> None:
-    run(tmp_path, corpus(), holdout_documents=0)
+    run(tmp_path, corpus(), validation_fraction=0)
     tokenizer = Tokenizer.load(tmp_path / "out/tokenizer")
     shards = open_sources(tmp_path / "out/shards")
     pages = [list(shards["hq-pages"].document(i)) for i in range(100)]

@@ -82,6 +82,11 @@ class CurateConfig(StageConfig):
                     )
         return self
 
+    @property
+    def depends_on_threads(self) -> bool:
+        """Grading fits linear models, whose sums BLAS cuts by threads."""
+        return self.grading is not None
+
     def needs(self) -> list[Need]:
         read = [Need("sources", name, "documents") for name in self.sources]
         return read + [Need("heldout", name, "problems") for name in self.heldout]

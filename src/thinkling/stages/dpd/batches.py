@@ -13,7 +13,7 @@ import numpy as np
 
 from thinkling.data.packing import PackedBatch, first_fit, pack_conversations
 from thinkling.generate.rollouts import Rollout
-from thinkling.seeds import derive
+from thinkling.seeds import derive, permutation
 from thinkling.stages.dpd.pairs import Pair
 
 
@@ -32,7 +32,7 @@ class PairBatch:
 
 def pack_pairs(
     pairs: Sequence[Pair],
-    row_length: int,
+    sequence_length: int,
     pad_id: int,
     sides: Sequence[int] = (0, 1),
     solved: Sequence[Rollout] = (),
@@ -43,9 +43,9 @@ def pack_pairs(
     numbers += range(2 * len(pairs), 2 * len(pairs) + len(solved))
     written += [(rollout.prompt, rollout) for rollout in solved]
     items = [_with_prompt(prompt, side.tokens, side.forced) for prompt, side in written]
-    packed = pack_conversations(items, row_length, pad_id)
+    packed = pack_conversations(items, sequence_length, pad_id)
     sequences_BT = np.full(packed.tokens_BT.shape, -1, dtype=np.int64)
-    for b, row in enumerate(first_fit([len(ids) for ids, _ in items], row_length)):
+    for b, row in enumerate(first_fit([len(ids) for ids, _ in items], sequence_length)):
         t = 0
         for item in row:
             sequences_BT[b, t : t + len(items[item][0])] = numbers[item]
@@ -73,6 +73,5 @@ class PairOrder:
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
-            words = np.random.Philox(key=derive(self.seed, "pairs", epoch)).random_raw(self.n)
-            self._orders[epoch] = np.argsort(words, kind="stable")
+            self._orders[epoch] = permutation(self.n, derive(self.seed, "pairs", epoch))
         return self._orders[epoch]

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import Need, StageConfig
+from thinkling.stages.base import Need
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import SamplingConfig
-from thinkling.train.config import OptimizerConfig
+from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 
 class PairsConfig(SamplingConfig):
@@ -35,21 +35,21 @@ class WeightsConfig(BaseModel):
 
     dpo: float = Field(default=1.0, ge=0)
     """The pair's margin against the entering checkpoint (arXiv 2305.18290 eq. 7)."""
-    kl_positive: float = Field(default=1.0, ge=0)
-    """KL to the teacher along y⁺."""
-    kl_negative: float = Field(default=1.0, ge=0)
-    """KL to the teacher along y⁻, the student's own."""
+    kl_chosen: float = Field(default=1.0, ge=0)
+    """KL to the teacher along chosen completions."""
+    kl_rejected: float = Field(default=1.0, ge=0)
+    """KL to the teacher along rejected completions, the student's own."""
     kl_solved: float = Field(default=1.0, ge=0)
-    """KL to the teacher along right answers of the student, where `batch_solved` asks for some."""
+    """KL to the teacher along right answers of the student, where `solved_per_step` asks for some."""
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> WeightsConfig:
-        if not (self.dpo or self.kl_positive or self.kl_negative):
+        if not (self.dpo or self.kl_chosen or self.kl_rejected):
             raise ValueError("all three weights are 0; raise one of them")
         return self
 
 
-class DpdConfig(StageConfig):
+class DpdConfig(ScheduleConfig, MicroBatchConfig):
     """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillations in one loss."""
 
     kind: Literal["dpd"]
@@ -64,42 +64,35 @@ class DpdConfig(StageConfig):
     direction: Literal["forward", "reverse"] = "forward"
     """`forward`: KL(teacher ‖ student), an assumption (docs/recipe.md, DPD); `reverse`: KL(student ‖ teacher)."""
     steps: int = Field(ge=1)
-    batch_pairs: int = Field(ge=1)
-    """Pairs a step, over all ranks; the loss is their mean."""
-    micro_pairs: int | None = Field(default=None, ge=1)
-    """Pairs a forward pass on a rank; all of them where not set."""
-    batch_solved: int = Field(default=0, ge=0)
-    """Problems a step, beside the pairs and over all ranks, that the student always gets right: along an answer of its
-    own it is held to the teacher. What no pair covers is forgotten otherwise (docs/LAB.md); not in the paper."""
-    row_length: int = Field(ge=16)
-    """Tokens a packed row. A sample that is longer with its prompt makes no pair."""
-    optimizer: OptimizerConfig
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_share: float = Field(default=0.5, ge=0, le=1)
-    """Last share of the steps, over which the learning rate falls linearly to `final_lr_share` of its peak."""
-    final_lr_share: float = Field(default=0.1, ge=0, le=1)
+    batch_size: int = Field(ge=1)
+    """Pairs per optimizer step, over all ranks; the loss is their mean."""
+    solved_per_step: int = Field(default=0, ge=0)
+    """Problems per step, besides the pairs and over all ranks, that the student always gets right: along an answer of
+    its own it is held to the teacher. What no pair covers is forgotten otherwise (docs/LAB.md); not in the paper."""
+    sequence_length: int = Field(ge=16)
+    """Tokens per packed row. A sample that is longer with its prompt makes no pair."""
     checkpoint_every: int = Field(default=100, ge=1)
-    """Steps between checkpoints of the training state."""
+    """Steps between checkpoints, from which a killed run continues."""
 
     produces: ClassVar[str] = "model"
-    roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher": "model"}
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher": "model", "state?": "state"}
     distributed: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> DpdConfig:
-        if self.warmup_steps + round(self.steps * self.decay_share) > self.steps:
-            raise ValueError("warmup_steps and decay_share take more than all steps; lower one of them")
+        if self.warmup_steps + round(self.steps * self.decay_fraction) > self.steps:
+            raise ValueError("warmup_steps and decay_fraction take more than all steps; lower one of them")
         return self
 
     @property
     def holds(self) -> bool:
         """Whether solved problems take part in the loss."""
-        return bool(self.batch_solved and self.weights.kl_solved)
+        return bool(self.solved_per_step and self.weights.kl_solved)
 
     @property
     def imitates(self) -> bool:
         """Whether the teacher takes part in the loss."""
-        return bool(self.weights.kl_positive or self.weights.kl_negative) or self.holds
+        return bool(self.weights.kl_chosen or self.weights.kl_rejected) or self.holds
 
     def needs(self) -> list[Need]:
         return [Need("problems.source", p.source, "problems") for p in self.problems]

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from thinkling.labels import IGNORE
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
-from thinkling.model.loss import CHUNK_LOGITS, IGNORE, chunked_log_probs
+from thinkling.model.loss import CHUNK_LOGITS, chunked_log_probs
 from thinkling.stages.dpd.batches import PairBatch
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.train.trainer import Objective
@@ -128,7 +129,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
     if config.imitates and teacher is None:
         raise ValueError("a KL term has a weight above 0, but no teacher is given")
     # The trainer divides by pairs; a mean over solved problems is meant.
-    per_solved = config.batch_pairs / config.batch_solved if config.holds else 0.0
+    per_solved = config.batch_size / config.solved_per_step if config.holds else 0.0
 
     def objective(model: nn.Module, batch: PairBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
         assert isinstance(model, Decoder)
@@ -150,7 +151,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
             vocab = min(len(model.output_weight), len(teacher.output_weight))
             shares_N = _shares(sequences_N, n, config.kl == "mean").to(total.dtype)
             side_N = torch.where(sequences_N < in_pairs, sequences_N % 2, 2)
-            factor = torch.tensor([weights.kl_positive, weights.kl_negative, weights.kl_solved * per_solved])
+            factor = torch.tensor([weights.kl_chosen, weights.kl_rejected, weights.kl_solved * per_solved])
             factors_N = shares_N * factor.to(shares_N)[side_N]
             loss, kl_N = chunked_kl(
                 x_ND,
@@ -161,7 +162,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
                 config.direction == "reverse",
             )
             total = total + loss
-            scales = {"kl_positive": 1.0, "kl_negative": 1.0, "kl_solved": per_solved}
+            scales = {"kl_chosen": 1.0, "kl_rejected": 1.0, "kl_solved": per_solved}
             for side, (name, scale) in enumerate(scales.items()):
                 if getattr(weights, name) * scale:
                     metrics[name] = (kl_N * shares_N)[side_N == side].sum() * scale

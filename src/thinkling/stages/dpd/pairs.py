@@ -33,8 +33,8 @@ SCHEMA = pa.schema(
         ("answer", pa.string()),
         ("prompt", pa.list_(pa.int32())),
         ("margin", pa.float64()),
-        ("positive", _SIDE),
-        ("negative", _SIDE),
+        ("chosen", _SIDE),
+        ("rejected", _SIDE),
     ]
 )
 
@@ -54,7 +54,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """y⁺ and y⁻ for one prompt. Columns of pairs Parquet, in this order."""
+    """Chosen (y⁺) and rejected (y⁻) completion of one prompt. Columns of pairs Parquet, in this order."""
 
     problem_id: str
     family: str
@@ -64,19 +64,19 @@ class Pair:
     prompt: list[int]
     margin: float
     """The teacher's share of right samples of this problem minus the student's."""
-    positive: Side
-    negative: Side
+    chosen: Side
+    rejected: Side
 
     @property
     def sides(self) -> tuple[Side, Side]:
-        return self.positive, self.negative
+        return self.chosen, self.rejected
 
-    def with_references(self, positive: float, negative: float) -> Pair:
+    def with_references(self, chosen: float, rejected: float) -> Pair:
         """The pair with the entering checkpoint's log-probabilities."""
         return replace(
             self,
-            positive=replace(self.positive, reference_log_prob=positive),
-            negative=replace(self.negative, reference_log_prob=negative),
+            chosen=replace(self.chosen, reference_log_prob=chosen),
+            rejected=replace(self.rejected, reference_log_prob=rejected),
         )
 
 
@@ -97,22 +97,22 @@ def by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
     return found
 
 
-def usable(rollouts: Sequence[Rollout], outcome: Outcome, row_length: int) -> list[Rollout]:
+def usable(rollouts: Sequence[Rollout], outcome: Outcome, sequence_length: int) -> list[Rollout]:
     """Distinct samples of that outcome that ended by themselves and fit a row with their prompt."""
     found: dict[tuple[int, ...], Rollout] = {}
     for r in rollouts:
-        if r.outcome == outcome and r.finish_reason == "stop" and len(r.prompt) + len(r.tokens) <= row_length:
+        if r.outcome == outcome and r.finish_reason == "stop" and len(r.prompt) + len(r.tokens) <= sequence_length:
             found.setdefault(tuple(r.tokens), r)
     return list(found.values())
 
 
-def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, row_length: int) -> str | None:
+def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, sequence_length: int) -> str | None:
     """Why a model's samples of a problem bring no side of a pair, or None where they do.
 
     `<side>_not_<outcome>`: no such sample. `<side>_truncated`: all such ended at max_new_tokens. `<side>_too_long`: the
     others do not fit a row.
     """
-    if usable(rollouts, wanted, row_length):
+    if usable(rollouts, wanted, sequence_length):
         return None
     such = [r for r in rollouts if r.outcome == wanted]
     if not such:
@@ -121,7 +121,10 @@ def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, row_lengt
 
 
 def make_pairs(
-    student: Mapping[str, list[Rollout]], teacher: Mapping[str, list[Rollout]], config: PairsConfig, row_length: int
+    student: Mapping[str, list[Rollout]],
+    teacher: Mapping[str, list[Rollout]],
+    config: PairsConfig,
+    sequence_length: int,
 ) -> tuple[list[Pair], dict[str, int]]:
     """Pairs, problem after problem, and the counts: problems = kept + the reasons of the others.
 
@@ -129,28 +132,28 @@ def make_pairs(
     where they run out. `teacher` holds the problems on which the student gave something usable.
     """
     pairs: list[Pair] = []
-    rejected: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     for problem_id, mine in student.items():
-        reason = rejection("student", mine, Outcome.WRONG, row_length)
+        reason = rejection("student", mine, Outcome.WRONG, sequence_length)
         theirs = [] if reason else teacher[problem_id]
-        reason = reason or rejection("teacher", theirs, Outcome.RIGHT, row_length)
+        reason = reason or rejection("teacher", theirs, Outcome.RIGHT, sequence_length)
         margin = 0.0 if reason else share_right(theirs) - share_right(mine)
         if reason is None and margin < config.min_margin:
             reason = "margin"
         if reason is not None:
-            rejected[reason] += 1
+            reasons[reason] += 1
             continue
-        right = usable(theirs, Outcome.RIGHT, row_length)
-        for i, wrong in enumerate(usable(mine, Outcome.WRONG, row_length)[: config.pairs_per_problem]):
+        right = usable(theirs, Outcome.RIGHT, sequence_length)
+        for i, wrong in enumerate(usable(mine, Outcome.WRONG, sequence_length)[: config.pairs_per_problem]):
             pairs.append(_pair(right[i % len(right)], wrong, margin))
-    kept = len(student) - rejected.total()
-    return pairs, {"problems": len(student), "kept": kept, **dict(sorted(rejected.items())), "pairs": len(pairs)}
+    kept = len(student) - reasons.total()
+    return pairs, {"problems": len(student), "kept": kept, **dict(sorted(reasons.items())), "pairs": len(pairs)}
 
 
-def solved_by(student: Mapping[str, list[Rollout]], row_length: int) -> list[Rollout]:
+def solved_by(student: Mapping[str, list[Rollout]], sequence_length: int) -> list[Rollout]:
     """One usable answer to each problem that the student got right in every sample."""
     always = [mine for mine in student.values() if all(r.right for r in mine)]
-    return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, row_length))]
+    return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, sequence_length))]
 
 
 def share_right(rollouts: Sequence[Rollout]) -> float:
@@ -171,4 +174,4 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
 def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file, in order. Raises UserError naming the file where it cannot be read."""
     rows = read_table(path, SCHEMA)
-    return [Pair(**{**r, "positive": Side(**r["positive"]), "negative": Side(**r["negative"])}) for r in rows]
+    return [Pair(**{**r, "chosen": Side(**r["chosen"]), "rejected": Side(**r["rejected"])}) for r in rows]

@@ -36,11 +36,11 @@ from thinkling.stages.dpd.pairs import (
     solved_by,
     write_pairs,
 )
-from thinkling.stages.training import train_to_directory
+from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
+from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
+from thinkling.train.callback import StepMetrics
 from thinkling.train.parallel import Parallel, setup
-from thinkling.train.schedule import warmup_stable_decay
-from thinkling.train.trainer import StepMetrics
 from thinkling.verify.verdict import Outcome
 
 CHUNK = 128
@@ -78,33 +78,33 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     Raises UserError if the models differ in their tokenizers, a verifier failed, or there are fewer pairs than one step
     needs.
     """
-    torch.set_num_threads(ctx.threads)
     parallel = setup()
-    for name in ("batch_pairs", "batch_solved"):
+    for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
             raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
     models = load_models(ctx, parallel)
     asked = problems(config, ctx)
     student = by_problem(sample(config, ctx, parallel, "student", asked, models))
-    failed = [p for p in asked if rejection("student", student[p.id], Outcome.WRONG, config.row_length) is None]
+    failed = [p for p in asked if rejection("student", student[p.id], Outcome.WRONG, config.sequence_length) is None]
     teacher = by_problem(sample(config, ctx, parallel, "teacher", failed, models))
-    pairs, counts = make_pairs(student, teacher, config.pairs, config.row_length)
-    if len(pairs) < config.batch_pairs:
+    pairs, counts = make_pairs(student, teacher, config.pairs, config.sequence_length)
+    if len(pairs) < config.batch_size:
         reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
         raise UserError(
-            f"batch_pairs {config.batch_pairs}: there are only {len(pairs)} pairs ({reasons}); lower it, or take more "
+            f"batch_size {config.batch_size}: there are only {len(pairs)} pairs ({reasons}); lower it, or take more "
             "problems (n_problems)"
         )
     if config.weights.dpo:
         pairs = with_references(config, ctx.directory / FILE, pairs, models, parallel)
     if parallel.rank == 0:
         write_pairs(ctx.directory / FILE, pairs)
-    solved = solved_by(student, config.row_length)
+    solved = solved_by(student, config.sequence_length)
     if config.holds and not solved:
         raise UserError(
-            f"batch_solved {config.batch_solved}: the student got no problem right in all its samples; set it to 0"
+            f"solved_per_step {config.solved_per_step}: the student got no problem right in all its samples; set it "
+            "to 0"
         )
-    train(config, ctx, pairs, solved, models, parallel)
+    train_student(config, ctx, pairs, solved, models, parallel)
     ctx.counts.update(
         counts,
         solved=len(solved),
@@ -112,7 +112,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         student=_summary(student),
         teacher=_summary(teacher),
         steps=config.steps,
-        pairs_seen=config.steps * config.batch_pairs,
+        pairs_seen=config.steps * config.batch_size,
     )
 
 
@@ -185,29 +185,29 @@ def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Mo
     parallel.barrier()
     if len(found) == len(pairs):
         return found
-    size = config.micro_pairs or config.batch_pairs
+    size = config.micro_batch_size or config.batch_size
     log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
     with torch.no_grad():
         for first in range(parallel.rank * size, len(pairs), parallel.world_size * size):
-            batch = pack_pairs(pairs[first : first + size], config.row_length, models.tokenizer.pad_id)
+            batch = pack_pairs(pairs[first : first + size], config.sequence_length, models.tokenizer.pad_id)
             found_S = sequence_log_probs(models.student, batch, parallel.device)
             log_probs_S[2 * first : 2 * first + len(found_S)] = found_S.double()
     log_probs = parallel.all_reduce_sum(log_probs_S).tolist()
     return [pair.with_references(*log_probs[2 * i : 2 * i + 2]) for i, pair in enumerate(pairs)]
 
 
-def train(
+def train_student(
     config: DpdConfig, ctx: StageContext, pairs: list[Pair], solved: list[Rollout], models: Models, parallel: Parallel
 ) -> None:
     """Trains the student on the pairs, and the solved problems, of each step."""
-    weights, optimizer = config.weights, config.optimizer
-    needed = [weights.dpo or weights.kl_positive, weights.dpo or weights.kl_negative]
+    weights = config.weights
+    needed = [weights.dpo or weights.kl_chosen, weights.dpo or weights.kl_rejected]
     sides = [side for side in (0, 1) if needed[side]]
-    order = PairOrder(len(pairs), config.batch_pairs, ctx.seed)
-    n_solved = config.batch_solved if config.holds else 0
+    order = PairOrder(len(pairs), config.batch_size, ctx.seed)
+    n_solved = config.solved_per_step if config.holds else 0
     solved_order = PairOrder(len(solved), n_solved, derive(ctx.seed, "solved"))
-    mine = config.batch_pairs // parallel.world_size
-    micro = config.micro_pairs or mine
+    mine = config.batch_size // parallel.world_size
+    micro = config.micro_batch_size or mine
     passes = -(-mine // micro)
 
     def of_rank(chosen: list[int]) -> list[int]:
@@ -221,7 +221,7 @@ def train(
         return [
             pack_pairs(
                 chosen[i * micro : (i + 1) * micro],
-                config.row_length,
+                config.sequence_length,
                 models.tokenizer.pad_id,
                 sides,
                 held[cuts[i] : cuts[i + 1]],
@@ -234,30 +234,24 @@ def train(
         seen += [(solved[i].prompt, solved[i].tokens) for i in solved_order.step(step)]
         return sum(len(prompt) + len(completion) for prompt, completion in seen)
 
-    train_to_directory(
-        ctx,
-        models.student.requires_grad_(True),
-        optimizer,
-        batches,
-        warmup_stable_decay(
-            config.steps,
-            optimizer.lr,
-            config.warmup_steps / config.steps,
-            config.decay_share,
-            optimizer.lr * config.final_lr_share,
-        ),
-        config.steps,
-        config.checkpoint_every,
-        parallel,
+    plan = TrainingPlan(
+        model=models.student.requires_grad_(True),
+        optimizer=config.optimizer,
+        batches=batches,
+        learning_rate=config.schedule(config.steps),
+        total_steps=config.steps,
         tokens_per_step=tokens,
         tokenizer_dir=models.student_dir,
-        label=ctx.name,
+        checkpoint_every=config.checkpoint_every,
         objective=dpd_objective(config, models.teacher if config.imitates else None, parallel.device),
         logged=per_pair,
+        start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
+        keep=kept_facts(config),
     )
+    train(plan, ctx, parallel)
 
 
-def per_pair(metrics: StepMetrics) -> dict[str, Any]:
+def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:
     """The number of pairs, and the objective's sums as means over them."""
     return {"pairs": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
 

@@ -32,7 +32,8 @@ class EvaluateConfig(StageConfig, SamplingConfig):
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 
-    code_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 2
+    uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
     """`baseline`: an earlier evaluation; the graded task sets that both have are compared sample by sample."""

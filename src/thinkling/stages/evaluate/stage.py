@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from thinkling.data.artifact import Artifact, write_json
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
@@ -31,7 +29,6 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
     Raises UserError if a rule grades only some of them, the baseline does not
     fit, or a verifier failed: then there is no score.
     """
-    torch.set_num_threads(ctx.threads)
     directory = ctx.inputs["model"].model_dir
     renderers = {name: RENDERERS.resolve(t.renderer).load(directory) for name, t in config.task_sets.items()}
     problems = {name: ctx.sources[t.source].problems("heldout") for name, t in config.task_sets.items()}

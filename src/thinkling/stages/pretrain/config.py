@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import StageConfig
-from thinkling.train.config import OptimizerConfig
-
-_SCALE = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-
-
-def _tokens(value: Any) -> Any:
-    """`12.4T`, `2M`, 450000 or 1e12 → an integer."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMBT]?)\s*", value)):
-        return round(float(match[1]) * _SCALE[match[2]])
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-Tokens = Annotated[int, BeforeValidator(_tokens), Field(gt=0)]
-"""A number of tokens; `12.4T`, `6B`, `2M`, `64K` are understood."""
+from thinkling.quantities import Tokens
+from thinkling.stages.training.config import MicroBatchConfig, TrainingConfig
+from thinkling.train.schedule import DecayShape
 
 
 class PhaseConfig(BaseModel):
-    """A stretch of training with one mixture, one row length, one RoPE base and one line of learning rate."""
+    """A stretch of training with one mixture, sequence length and RoPE base, and one line of learning rate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -37,14 +22,14 @@ class PhaseConfig(BaseModel):
     """Length of the phase, rounded to whole steps."""
     learning_rate: tuple[float, float] | float
     """Peak value, or [first, last]: a line (`shape`) between the two."""
-    shape: Literal["linear", "cosine", "sqrt"] = "linear"
+    shape: DecayShape = "linear"
     """Curve between the two (docs/recipe.md, Pre-training: the decay's shape is unknown)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     """Source → weight; shares are of rows, and so of tokens."""
-    row_length: int | None = Field(default=None, ge=8)
-    """Tokens a row; the phase before's where not set."""
+    sequence_length: int | None = Field(default=None, ge=8)
+    """Tokens per row; the previous phase's where not set."""
     rope_theta: float | None = Field(default=None, gt=0)
-    """RoPE base from this phase on (ABF: raised for long rows); the phase before's where not set."""
+    """RoPE base from this phase on (ABF: raised for long rows); the previous phase's where not set."""
     decay: bool = False
     """Marks the phase whose start may change mixture and learning rate together."""
 
@@ -57,29 +42,24 @@ class PhaseConfig(BaseModel):
         return self.learning_rate[1] if isinstance(self.learning_rate, tuple) else self.learning_rate
 
 
-class PretrainConfig(StageConfig):
+class PretrainConfig(TrainingConfig, MicroBatchConfig):
     """Next-token training over packed rows by phases (docs/recipe.md, Pre-training)."""
 
     kind: Literal["pretrain"]
-    row_length: int = Field(ge=8)
+    sequence_length: int = Field(ge=8)
     """Tokens per row in the first phase (4,096 in the full recipe is our choice; docs/recipe.md, Pre-training)."""
     batch_tokens: Tokens
-    """Tokens a step over all ranks: a multiple of every phase's row length."""
-    micro_rows: int | None = Field(default=None, ge=1)
-    """Rows a forward pass on a rank; all of them where not set."""
-    optimizer: OptimizerConfig
+    """Tokens per step over all ranks: a multiple of every phase's sequence_length."""
     phases: list[PhaseConfig] = Field(min_length=1)
     max_epochs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Source → how often its documents may be seen; a plan that needs more is refused."""
     default_max_epochs: float = Field(default=4.0, gt=0)
     """The limit of sources not named above (4: beyond it repeated data is worth little, arXiv 2305.16264)."""
-    checkpoint_every: int = Field(default=500, ge=1)
-    """Steps between checkpoints of the training state."""
-    evaluate_rows: int = Field(default=64, ge=0)
-    """Rows a source, of documents put aside by tokenize, whose loss is measured at the end of every phase."""
+    validation_rows: int = Field(default=64, ge=0)
+    """Rows per source, of the documents that tokenize held out, whose loss is measured after every phase."""
 
     produces: ClassVar[str] = "model"
-    roles: ClassVar[Mapping[str, str]] = {"tokens": "tokens", "model?": "model"}
+    roles: ClassVar[Mapping[str, str]] = {"tokens": "tokens", "model?": "model", "state?": "state"}
     uses: ClassVar[frozenset[str]] = frozenset({"model"})
     distributed: ClassVar[bool] = True
 
@@ -88,11 +68,12 @@ class PretrainConfig(StageConfig):
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError("phases: two phases bear the same name")
-        length = self.row_length
+        length = self.sequence_length
         for phase in self.phases:
-            length = phase.row_length or length
+            length = phase.sequence_length or length
             if self.batch_tokens % length:
                 raise ValueError(
-                    f"phases.{phase.name}: batch_tokens {self.batch_tokens} is not a multiple of row length {length}"
+                    f"phases.{phase.name}: batch_tokens {self.batch_tokens} is not a multiple of sequence_length "
+                    f"{length}"
                 )
         return self

@@ -19,8 +19,8 @@ class Phase:
     name: str
     first_step: int
     steps: int
-    row_length: int
-    batch_rows: int
+    sequence_length: int
+    batch_size: int
     rope_theta: float
     lr_first: float
     lr_last: float
@@ -30,13 +30,22 @@ class Phase:
     decay: bool
 
     @property
+    def end(self) -> int:
+        """The step after the phase's last."""
+        return self.first_step + self.steps
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        return self.shares
+
+    @property
     def rows(self) -> int:
-        return self.steps * self.batch_rows
+        return self.steps * self.batch_size
 
     @property
     def tokens(self) -> int:
         """Tokens of the whole steps, padding included."""
-        return self.rows * self.row_length
+        return self.rows * self.sequence_length
 
 
 def schedule(phases: Sequence[Phase]) -> Schedule:
@@ -54,12 +63,15 @@ def schedule(phases: Sequence[Phase]) -> Schedule:
     )
 
 
-def resolve(config: PretrainConfig, rope_theta: float) -> list[Phase]:
-    """Fills in what a phase takes over from the one before, and rounds tokens to whole steps (at least one)."""
+def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> list[Phase]:
+    """Fills in what a phase takes over from the previous one, and rounds tokens to whole steps (at least one).
+
+    `rope_theta` and `first_step` are where the stage starts: the model's own base and 0, or where a kept state ends.
+    """
     phases: list[Phase] = []
-    length, theta, step = config.row_length, rope_theta, 0
+    length, theta, step = config.sequence_length, rope_theta, first_step
     for phase in config.phases:
-        length, theta = phase.row_length or length, phase.rope_theta or theta
+        length, theta = phase.sequence_length or length, phase.rope_theta or theta
         steps = max(1, round(phase.tokens / config.batch_tokens))
         total = math.fsum(phase.mixture.values())
         phases.append(
@@ -67,8 +79,8 @@ def resolve(config: PretrainConfig, rope_theta: float) -> list[Phase]:
                 name=phase.name,
                 first_step=step,
                 steps=steps,
-                row_length=length,
-                batch_rows=config.batch_tokens // length,
+                sequence_length=length,
+                batch_size=config.batch_tokens // length,
                 rope_theta=theta,
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,
@@ -84,12 +96,12 @@ def resolve(config: PretrainConfig, rope_theta: float) -> list[Phase]:
 def phase_of(phases: Sequence[Phase], step: int) -> Phase:
     """The phase that a step belongs to."""
     for phase in phases:
-        if step < phase.first_step + phase.steps:
+        if step < phase.end:
             return phase
     raise IndexError(f"step {step} lies after the last phase")
 
 
-def check_order(phases: Sequence[PhaseConfig]) -> None:
+def check_order(phases: Sequence[PhaseConfig | Phase]) -> None:
     """In FG-WSD a change of learning rate never falls together with a change of mixture, except where decay starts.
 
     A change of learning rate is a jump between phases or a change from a constant to a line; the end of warm-up, where

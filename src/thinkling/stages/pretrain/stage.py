@@ -2,103 +2,152 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from thinkling.data.artifact import write_json
 from thinkling.data.mixture import MixtureLoader, MixturePhase, check_epochs
 from thinkling.data.packing import PackedBatch, SourceRows, pack_rows
 from thinkling.data.shards import TokenSource, open_sources
 from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
 from thinkling.stages.base import StageContext
 from thinkling.stages.pretrain.config import PretrainConfig
-from thinkling.stages.pretrain.phases import check_order, phase_of, resolve, schedule
-from thinkling.stages.training import mean_loss, train_to_directory
+from thinkling.stages.pretrain.phases import Phase, check_order, phase_of, resolve, schedule
+from thinkling.stages.training.callbacks import Validation
+from thinkling.stages.training.objective import mean_loss
+from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
+from thinkling.stages.training.state import KeptState, read_kept
+from thinkling.train.callback import Callback
 from thinkling.train.parallel import setup
 
 
 def run(config: PretrainConfig, ctx: StageContext) -> None:
     """Trains through all phases and exports the base model.
 
-    Raises UserError if mixture and learning rate change together, a mixture names an unknown source, or a source would
-    be repeated beyond its limit; nothing has been trained then.
+    With an input `state` the phases follow after those of the stage that kept it: weights, optimizer, learning rate and
+    data order continue as if it had been one stage.
+
+    Raises UserError if mixture and learning rate change together, a mixture names an unknown source, a source would be
+    repeated beyond its limit, or the state belongs to other tokens; nothing has been trained then.
     """
-    torch.set_num_threads(ctx.threads)
     parallel = setup()
     tokens = ctx.inputs["tokens"]
     tokenizer_dir = tokens.file("tokenizer")
     tokenizer = Tokenizer.load(tokenizer_dir)
     sources = open_sources(tokens.file("shards"))
+    start = kept_of(ctx)
+    seed = start.facts["seed"] if start else ctx.seed
+    before = [Phase(**phase) for phase in start.facts["phases"]] if start else []
     model = make_model(ctx, tokenizer.vocab_size)
-    check_order(config.phases)
-    phases = resolve(config, model.config.rope_theta)
+    own = resolve(config, model.config.rope_theta, start.steps if start else 0)
+    check_order([*before[-1:], *own])
+    phases = before + own
     loader = MixtureLoader(
         [
-            MixturePhase(n_rows=p.rows, row_length=p.row_length, shares=p.shares, batch_rows=p.batch_rows)
+            MixturePhase(n_rows=p.rows, sequence_length=p.sequence_length, shares=p.shares, batch_size=p.batch_size)
             for p in phases
         ],
         sources,
-        ctx.seed,
-        phases[0].batch_rows,
+        seed,
+        phases[0].batch_size,
         parallel.rank,
         parallel.world_size,
-        config.micro_rows,
+        config.micro_batch_size,
         tokenizer.pad_id,
     )
-    usage = loader.usage()
-    check_epochs(usage, {name: config.max_epochs.get(name, config.default_max_epochs) for name in sources})
-    holdout = holdout_batches(tokens.path / "holdout", config.evaluate_rows, phases[-1].row_length, tokenizer.pad_id)
-    losses: dict[str, dict[str, float]] = {}
-
-    def before_step(step: int) -> None:
-        theta = phase_of(phases, step).rope_theta
-        if theta != model.config.rope_theta:
-            model.set_rope_theta(theta)
-
-    def after_step(step: int, trained: nn.Module) -> None:
-        phase = phase_of(phases, step)
-        if step == phase.first_step + phase.steps - 1:
-            losses[phase.name] = {n: mean_loss(trained, b, parallel.device) for n, b in holdout.items()}
-            if parallel.rank == 0:
-                write_json(
-                    ctx.directory / "holdout" / f"{phases.index(phase)}.json",
-                    {"phase": phase.name, **losses[phase.name]},
-                )
-
-    (ctx.directory / "holdout").mkdir(exist_ok=True)
-    train_to_directory(
-        ctx,
-        model,
-        config.optimizer,
-        loader.batches,
-        schedule(phases),
-        loader.n_steps,
-        config.checkpoint_every,
-        parallel,
+    check_epochs(loader.usage(), {name: config.max_epochs.get(name, config.default_max_epochs) for name in sources})
+    length = own[-1].sequence_length
+    holdout = holdout_batches(tokens.path / "holdout", config.validation_rows, length, tokenizer.pad_id)
+    ends = {phase.end - 1 for phase in own}
+    plan = TrainingPlan(
+        model=model,
+        optimizer=config.optimizer,
+        batches=loader.batches,
+        learning_rate=schedule(phases),
+        total_steps=loader.n_steps,
         tokens_per_step=lambda step: config.batch_tokens,
         tokenizer_dir=tokenizer_dir,
-        label="pretrain",
-        before_step=before_step,
-        after_step=after_step,
-        fields=lambda step: {"phase": phase_of(phases, step).name, "rows": loader.rows_by_source(step)},
+        checkpoint_every=config.checkpoint_every,
+        logged=lambda step, metrics: {
+            "loss_tokens": metrics.n_tokens,
+            **metrics.metrics,
+            "phase": phase_of(phases, step).name,
+            "rows": loader.rows_by_source(step),
+        },
+        callbacks=[
+            RopeBase(model, phases),
+            *([WriteValidation(ctx.directory / "holdout", own)] if parallel.rank == 0 else []),
+        ],
+        validation=Validation(
+            due=lambda step: step in ends,
+            losses=lambda trained: {n: mean_loss(trained, b, parallel.device) for n, b in holdout.items()},
+        ),
+        start=start,
+        first_step=own[0].first_step,
+        keep=kept_facts(config, seed=seed, phases=[asdict(phase) for phase in phases], tokens=tokens.digest),
     )
+    train(plan, ctx, parallel)
     ctx.counts.update(
-        steps=loader.n_steps,
-        tokens=sum(p.tokens for p in phases),
+        steps=sum(p.steps for p in own),
+        tokens=sum(p.tokens for p in own),
         parameters=model.config.parameter_count(),
-        phase_ends=[p.first_step + p.steps for p in phases],
-        sources={name: dict(used) for name, used in usage.items()},
+        phase_ends=[p.end for p in own],
+        # Of the phases before a kept state too: epochs are limited over all of them.
+        sources={name: dict(used) for name, used in loader.usage().items()},
     )
+
+
+def kept_of(ctx: StageContext) -> KeptState | None:
+    """The state to continue from, if there is one. Raises UserError if it belongs to other tokens than the stage's."""
+    if "state" not in ctx.inputs:
+        return None
+    state = read_kept(ctx.inputs["state"])
+    if state.facts["tokens"] != ctx.inputs["tokens"].digest:
+        raise UserError(
+            f"stages.{ctx.name}.inputs.tokens: {state.directory.parent.name} was trained on other tokens, so its data "
+            "order cannot continue; name the same stage as there"
+        )
+    return state
+
+
+class RopeBase(Callback):
+    """Raises the model's RoPE base where a phase says so."""
+
+    def __init__(self, model: Decoder, phases: Sequence[Phase]) -> None:
+        self.model, self.phases = model, phases
+
+    def before_step(self, step: int) -> None:
+        theta = phase_of(self.phases, step).rope_theta
+        if theta != self.model.config.rope_theta:
+            self.model.set_rope_theta(theta)
+
+
+class WriteValidation(Callback):
+    """Writes the losses at the end of each phase: `0.json` for the stage's first."""
+
+    def __init__(self, directory: Path, phases: Sequence[Phase]) -> None:
+        self.directory, self.phases = directory, phases
+
+    def on_start(self, first_step: int) -> None:
+        self.directory.mkdir(exist_ok=True)
+
+    def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
+        phase = phase_of(self.phases, step)
+        write_json(self.directory / f"{self.phases.index(phase)}.json", {"phase": phase.name, **losses})
 
 
 def make_model(ctx: StageContext, vocab_size: int) -> Decoder:
-    """The model to train: the given one, or a fresh one of the recipe's shape, drawn from the stage's seed."""
-    if "model" in ctx.inputs:
-        return load_pretrained(ctx.inputs["model"].model_dir)
+    """The model to train: of the given state or model, or a fresh one of the recipe's shape, drawn from the stage's
+    seed."""
+    for role in ("state", "model"):
+        if role in ctx.inputs:
+            return load_pretrained(ctx.inputs[role].model_dir)
     assert ctx.model is not None
     shape = ctx.model if ctx.model.vocab_size else ctx.model.model_copy(update={"vocab_size": vocab_size})
     model = Decoder(shape)
@@ -106,21 +155,22 @@ def make_model(ctx: StageContext, vocab_size: int) -> Decoder:
     return model
 
 
-def holdout_batches(directory: Path, n_rows: int, row_length: int, pad_id: int) -> dict[str, list[PackedBatch]]:
-    """Up to `n_rows` rows a source of the documents put aside, each document at most once."""
+def holdout_batches(directory: Path, n_rows: int, sequence_length: int, pad_id: int) -> dict[str, list[PackedBatch]]:
+    """Up to `n_rows` rows per source of the held-out documents, each document at most once."""
     if not n_rows or not directory.is_dir():
         return {}
     batches = {}
     for name, source in open_sources(directory).items():
-        rows = _rows_of_one_epoch(source, row_length, n_rows)
+        rows = _rows_of_one_epoch(source, sequence_length, n_rows)
         batches[name] = [
-            pack_rows([(source, row) for row in rows[i : i + 8]], row_length, pad_id) for i in range(0, len(rows), 8)
+            pack_rows([(source, row) for row in rows[i : i + 8]], sequence_length, pad_id)
+            for i in range(0, len(rows), 8)
         ]
     return batches
 
 
-def _rows_of_one_epoch(source: TokenSource, row_length: int, limit: int) -> list:
-    rows, packed = [], SourceRows(source, 0, row_length)
+def _rows_of_one_epoch(source: TokenSource, sequence_length: int, limit: int) -> list:
+    rows, packed = [], SourceRows(source, 0, sequence_length)
     while len(rows) < limit and packed.cursor_after(len(rows) + 1).ordinal < source.n_documents:
         rows.append(packed.row(len(rows)))
     return rows or [packed.row(0)]

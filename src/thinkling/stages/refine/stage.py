@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-import torch
-
 from thinkling.data.conversations import Conversation, write_conversations
 from thinkling.errors import UserError
 from thinkling.generate.backends import LocalModel, Replier
@@ -27,7 +25,6 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
 
     Raises UserError for a source, family, model or server that is not there, and where nothing at all is kept.
     """
-    torch.set_num_threads(ctx.threads)
     style = config.make_style()
     problems = {problem.id: problem for problem in chosen_problems(config, ctx, style)}
     asked = [Asked.of(problem, ctx.seed, config.checklist_version) for problem in problems.values()]

@@ -55,7 +55,7 @@ class Rollouts:
             **{name: _mean(values) for name, values in (several | self.figures).items()},
             "thinking_share": sum(r.thinks for r in self.sampled) / n,
             "mean_length": sum(r.n_tokens for r in self.sampled) / n,
-            "truncated_share": sum(r.truncated for r in self.sampled) / n,
+            "truncated_fraction": sum(r.truncated for r in self.sampled) / n,
             "samples": n,
             "undecided": n - outcomes[Outcome.RIGHT] - outcomes[Outcome.WRONG],
             "groups": len(self.groups),

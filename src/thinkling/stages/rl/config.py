@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import Need, StageConfig
+from thinkling.stages.base import Need
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import SamplingConfig
-from thinkling.train.config import OptimizerConfig
+from thinkling.stages.training.config import ScheduleConfig
 
 
 class RewardedProblemsConfig(ProblemsConfig):
@@ -45,7 +45,7 @@ class BandConfig(BaseModel):
         return self
 
 
-class RlConfig(StageConfig, SamplingConfig):
+class RlConfig(ScheduleConfig, SamplingConfig):
     """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
 
     kind: Literal["rl"]
@@ -83,21 +83,14 @@ class RlConfig(StageConfig, SamplingConfig):
     """The ratio to the sampling policy is clipped to 1 - clip_low … 1 + clip_high; without effect on-policy."""
     micro_tokens: int = Field(default=16384, ge=1)
     """Tokens of a forward pass; a single longer sample goes alone."""
-    optimizer: OptimizerConfig
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_share: float = Field(default=0.5, ge=0, le=1)
-    """Last part of the updates, over which the learning rate falls linearly, as a fraction of all. Our choice: learning
-    rates are not known (docs/recipe.md, RL)."""
-    final_lr_share: float = Field(default=0.1, ge=0, le=1)
-    """Learning rate at the end, as a fraction of the peak."""
     checkpoint_every: int = Field(default=10, ge=1)
-    """Steps between checkpoints of the training state."""
+    """Steps between checkpoints, from which a killed run continues."""
     rollouts_every: int = Field(default=10, ge=1)
     """Every so many steps the rollouts stay in the artifact, to be read."""
 
-    code_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 2
     produces: ClassVar[str] = "model"
-    roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model"}
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model", "state?": "state"}
 
     @model_validator(mode="after")
     def _preference_model(self) -> RlConfig:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thinkling.data.packing import IGNORED
 from thinkling.generate.rollouts import Rollout
+from thinkling.labels import IGNORE
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
 from thinkling.model.loss import chunked_log_probs
@@ -116,7 +116,7 @@ def _cut(samples: Sequence[Sample], micro_tokens: int) -> Iterator[Sequence[Samp
 def _pack(samples: Sequence[Sample], normalisation: str, max_new_tokens: int) -> LossBatch:
     lengths = tuple(len(s.prompt) + len(s.tokens) for s in samples)
     total = sum(lengths)
-    tokens, labels = np.empty(total, dtype=np.int64), np.full(total, IGNORED, dtype=np.int64)
+    tokens, labels = np.empty(total, dtype=np.int64), np.full(total, IGNORE, dtype=np.int64)
     advantage, behaviour, weights = (np.zeros(total, dtype=np.float32) for _ in range(3))
     n, start = 0, 0
     for sample, length in zip(samples, lengths, strict=True):
@@ -125,7 +125,7 @@ def _pack(samples: Sequence[Sample], normalisation: str, max_new_tokens: int) ->
         opening = start + len(sample.prompt)
         tokens[start:opening], tokens[opening : start + length] = sample.prompt, written
         predicting = slice(opening - 1, start + length - 1)
-        labels[predicting] = np.where(own, written, IGNORED)
+        labels[predicting] = np.where(own, written, IGNORE)
         advantage[predicting] = np.where(own, sample.advantage, 0.0)
         behaviour[predicting] = np.where(own, np.array(sample.logprobs), 0.0)
         count = int(own.sum())
@@ -167,7 +167,7 @@ class GrpoObjective:
         ratio = torch.exp(logp - (logp.detach() if self.clip is None else behaviour))
         gain = ratio * advantage
         metrics: dict[str, float | Tensor] = {
-            "tokens": int((batch.labels_N != IGNORED).sum()),
+            "tokens": int((batch.labels_N != IGNORE).sum()),
             # Schulman's k3 estimate of KL(sampling policy ‖ trained one); positions without loss add 0.
             "kl": (torch.expm1(delta) - delta).sum(),
             "clipped": 0.0,
@@ -181,16 +181,6 @@ class GrpoObjective:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
-
-
-NOTHING = LossBatch(
-    np.zeros(2, dtype=np.int64),
-    np.array([0, IGNORED]),
-    *(np.zeros(2, dtype=np.float32) for _ in range(3)),
-    lengths=(2,),
-    n=1,
-)
-"""Stands in for an update whose step found no informative group: its loss and gradient are 0."""
 
 
 def objective_of(config: RlConfig, device: torch.device) -> GrpoObjective:

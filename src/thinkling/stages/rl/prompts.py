@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thinkling.data.mixture import assign
-from thinkling.seeds import derive
+from thinkling.seeds import derive, permutation
 from thinkling.stages.rl.rewards import Reward
 from thinkling.tasks.problem import Problem
 
@@ -45,12 +45,7 @@ class Prompts:
         turn: dict[int, None] = {}
         for slot in range(first, first + int(self._per_step[step, pool])):
             epoch, place = divmod(slot, n)
-            turn[int(_order(n, derive(self.seed, "prompts", name, epoch))[place])] = None
-        for index in _order(n, derive(self.seed, "refills", name, step)).tolist():
+            turn[int(permutation(n, derive(self.seed, "prompts", name, epoch))[place])] = None
+        for index in permutation(n, derive(self.seed, "refills", name, step)).tolist():
             turn.setdefault(index)
         return (chosen.problems[index] for index in turn)
-
-
-def _order(n: int, seed: int) -> np.ndarray:
-    # Sorted raw words, as in data/packing.py: no version of numpy changes them.
-    return np.argsort(np.random.Philox(key=seed).random_raw(n), kind="stable")

@@ -19,14 +19,15 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.rl import band
 from thinkling.stages.rl.collect import Collector, Rollouts
 from thinkling.stages.rl.config import RewardedProblemsConfig, RlConfig
-from thinkling.stages.rl.grpo import NOTHING, LossBatch, loss_batches, objective_of
+from thinkling.stages.rl.grpo import LossBatch, loss_batches, objective_of
 from thinkling.stages.rl.prompts import Pool, Prompts
 from thinkling.stages.rl.rewards import reward_of
-from thinkling.stages.training import METRICS, train_to_directory
+from thinkling.stages.training.callbacks import METRICS
+from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
+from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
+from thinkling.train.callback import Callback, StepMetrics
 from thinkling.train.parallel import Parallel
-from thinkling.train.schedule import Schedule, Segment
-from thinkling.train.trainer import StepMetrics
 
 
 def run(config: RlConfig, ctx: StageContext) -> None:
@@ -34,7 +35,6 @@ def run(config: RlConfig, ctx: StageContext) -> None:
 
     Raises UserError if the band of a source holds fewer than `min_prompts` problems.
     """
-    torch.set_num_threads(ctx.threads)
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, trainable=True)
     device = loaded.device
@@ -45,25 +45,24 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     prompts = Prompts(pools, config.groups, config.steps, ctx.seed)
     collector = Collector(ctx.name, sampler, prompts, config, ctx.seed, ctx.directory / "rollouts")
     loop = Loop(config, engine, collector, device)
-    train_to_directory(
-        ctx,
-        loaded.decoder,
-        config.optimizer,
-        loop.batches,
-        loop.learning_rate,
-        config.steps * config.updates_per_batch,
-        config.checkpoint_every * config.updates_per_batch,
-        Parallel(device=device),
+    plan = TrainingPlan(
+        model=loaded.decoder,
+        optimizer=config.optimizer,
+        batches=loop.batches,
+        learning_rate=config.schedule(config.steps, config.updates_per_batch),
+        total_steps=config.steps * config.updates_per_batch,
         tokens_per_step=lambda step: 1,
         tokenizer_dir=start,
-        label=ctx.name,
-        before_step=loop.before_update,
-        fields=loop.fields,
+        checkpoint_every=config.checkpoint_every * config.updates_per_batch,
         objective=loop.objective,
         logged=loop.logged,
-        ahead=0,
+        callbacks=[loop],
+        start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
+        keep=kept_facts(config),
+        prefetch=0,
         unit="updates",
     )
+    train(plan, ctx, Parallel(device=device))
     collector.prune(config.steps)
     ctx.counts["training"] = _totals(ctx)
 
@@ -102,66 +101,44 @@ def make_pools(config: RlConfig, ctx: StageContext, sampler: Sampler, judge: Pai
     return pools
 
 
-class Loop:
+class Loop(Callback):
     """One rollout batch, then `updates_per_batch` updates from it. An update is a step of the trainer."""
 
     def __init__(self, config: RlConfig, engine: Engine, collector: Collector, device: torch.device) -> None:
         self.config, self.engine, self.collector = config, engine, collector
         self.objective = objective_of(config, device)
-        self._schedule = schedule(config)
         self._rollouts = Rollouts()
-        self._nothing = False
 
-    def before_update(self, update: int) -> None:
+    def before_step(self, step: int) -> None:
         """Samples with the present weights before the first update of a batch."""
-        step, part = divmod(update, self.config.updates_per_batch)
+        number, part = divmod(step, self.config.updates_per_batch)
         self.objective.reset()
         if part:
             return
-        self.collector.prune(step // self.config.checkpoint_every * self.config.checkpoint_every)
-        self.engine.update_weights(version=step)
-        self._rollouts = self.collector.collect(step)
+        self.collector.prune(number // self.config.checkpoint_every * self.config.checkpoint_every)
+        self.engine.update_weights(version=number)
+        self._rollouts = self.collector.collect(number)
         self.engine.release()
 
-    def batches(self, update: int) -> list[LossBatch]:
-        """Micro-batches of an update: every n-th group's."""
+    def batches(self, update: int) -> list[LossBatch] | None:
+        """Micro-batches of an update: every n-th group's. None where no group teaches anything: no update then."""
         n = self.config.updates_per_batch
         mine = [sample for group in self._rollouts.groups[update % n :: n] for sample in group]
         found = loss_batches(mine, self.config.normalisation, self.config.max_new_tokens, self.config.micro_tokens)
-        self._nothing = not found
-        return found or [NOTHING]
+        return found or None
 
-    def learning_rate(self, update: int) -> float:
-        """The schedule's; 0 where no group teaches anything, so that momentum alone moves no weight. Asked after
-        `batches`, as `fit` does."""
-        return 0.0 if self._nothing else self._schedule(update)
-
-    def fields(self, update: int) -> dict[str, Any]:
-        """What the log says of an update beside the loss."""
-        step = update // self.config.updates_per_batch
-        mismatch = 0.0 if self._nothing else self.objective.max_mismatch
-        return {"version": step, "mismatch_max": mismatch, **self._rollouts.statistics()}
-
-    def logged(self, metrics: StepMetrics) -> dict[str, Any]:
-        """Sums of the objective as means over its loss tokens; zeros where no group teaches anything."""
-        if self._nothing:
-            return {"loss_tokens": 0, "mismatch_kl": 0.0, "clipped_share": 0.0}
-        tokens = metrics.metrics["tokens"]
+    def logged(self, update: int, metrics: StepMetrics) -> dict[str, Any]:
+        """Sums of the objective as means over its loss tokens, zeros without an update, and what is known of the
+        rollouts."""
+        tokens = metrics.metrics.get("tokens", 0.0)
         return {
             "loss_tokens": int(tokens),
-            "mismatch_kl": metrics.metrics["kl"] / tokens,
-            "clipped_share": metrics.metrics["clipped"] / tokens,
+            "mismatch_kl": metrics.metrics["kl"] / tokens if tokens else 0.0,
+            "clipped_fraction": metrics.metrics["clipped"] / tokens if tokens else 0.0,
+            "version": update // self.config.updates_per_batch,
+            "mismatch_max": self.objective.max_mismatch,
+            **self._rollouts.statistics(),
         }
-
-
-def schedule(config: RlConfig) -> Schedule:
-    """Learning rate of each update: warm-up, plateau, linear decay over the last share."""
-    n, updates = config.updates_per_batch, config.steps * config.updates_per_batch
-    peak = config.optimizer.lr
-    warm = min(config.warmup_steps * n, updates)
-    down = min(round(updates * config.decay_share), updates - warm)
-    parts = [(warm, 0.0, peak), (updates - warm - down, peak, peak), (down, peak, peak * config.final_lr_share)]
-    return Schedule([Segment(steps=k, lr_start=a, lr_end=b) for k, a, b in parts if k])
 
 
 def _problems(ctx: StageContext, wanted: RewardedProblemsConfig) -> list[Problem]:

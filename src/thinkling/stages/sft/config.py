@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import Need, StageConfig
-from thinkling.train.config import OptimizerConfig
+from thinkling.stages.base import Need
+from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 
 class ExamplesConfig(BaseModel):
@@ -24,7 +24,7 @@ class ExamplesConfig(BaseModel):
     """Families of the source that are taken; all of them if not set."""
 
 
-class SftConfig(StageConfig):
+class SftConfig(ScheduleConfig, MicroBatchConfig):
     """Supervised fine-tuning with the loss on what the assistant says."""
 
     kind: Literal["sft"]
@@ -34,22 +34,15 @@ class SftConfig(StageConfig):
     """Passes over examples and conversations."""
     max_steps: int | None = Field(default=None, ge=1)
     """Steps at most; rows beyond them are left over. All where not set."""
-    row_length: int = Field(ge=16)
+    sequence_length: int = Field(ge=16)
     """Tokens per packed row (docs/recipe.md, SFT: 32K in the cold start, 64K overall)."""
-    batch_rows: int = Field(ge=1)
-    """Rows a step, over all ranks."""
-    micro_rows: int | None = Field(default=None, ge=1)
-    """Rows a forward pass on a rank; all of them where not set."""
-    optimizer: OptimizerConfig
-    warmup_steps: int = Field(default=0, ge=0)
-    decay_share: float = Field(default=0.5, ge=0, le=1)
-    """Last share of the steps, over which the learning rate falls linearly to `final_lr_share` of its peak."""
-    final_lr_share: float = Field(default=0.1, ge=0, le=1)
+    batch_size: int = Field(ge=1)
+    """Rows per optimizer step, over all ranks."""
     checkpoint_every: int = Field(default=200, ge=1)
-    """Steps between checkpoints of the training state."""
+    """Steps between checkpoints, from which a killed run continues."""
 
     produces: ClassVar[str] = "model"
-    roles: ClassVar[Mapping[str, str]] = {"model": "model", "conversations?": "conversations"}
+    roles: ClassVar[Mapping[str, str]] = {"model": "model", "conversations?": "conversations", "state?": "state"}
     distributed: ClassVar[bool] = True
 
     @property

@@ -6,18 +6,17 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 from thinkling.data.conversations import Conversation, read_conversations, write_conversations
 from thinkling.data.packing import PackedBatch, pack_conversations
 from thinkling.errors import UserError
 from thinkling.generate.loaded import LoadedModel
-from thinkling.seeds import derive
+from thinkling.seeds import derive, permutation
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.training import train_to_directory
+from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
+from thinkling.stages.training.state import read_kept
 from thinkling.train.parallel import setup
-from thinkling.train.schedule import Schedule, Segment
 
 
 def run(config: SftConfig, ctx: StageContext) -> None:
@@ -25,7 +24,6 @@ def run(config: SftConfig, ctx: StageContext) -> None:
 
     Raises UserError if no conversation fits a row, or fewer rows come together than one step needs.
     """
-    torch.set_num_threads(ctx.threads)
     parallel = setup()
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, parallel.device, trainable=True)
@@ -34,51 +32,51 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     if parallel.rank == 0:
         write_conversations(ctx.directory / "conversations.parquet", conversations)
     rendered = [loaded.renderer.encode(c.messages) for c in conversations]
-    fitting = [item for item in rendered if len(item[0]) <= config.row_length]
+    fitting = [item for item in rendered if len(item[0]) <= config.sequence_length]
     if not fitting:
         raise UserError(
-            f"row_length {config.row_length}: every conversation is longer; the shortest has "
+            f"sequence_length {config.sequence_length}: every conversation is longer; the shortest has "
             f"{min(len(ids) for ids, _ in rendered)} tokens"
         )
-    rows = pack_epochs(fitting, config.epochs, config.row_length, ctx.seed, loaded.tokenizer.pad_id)
-    steps = min(len(rows.lengths) // config.batch_rows, config.max_steps or len(rows.lengths))
+    rows = pack_epochs(fitting, config.epochs, config.sequence_length, ctx.seed, loaded.tokenizer.pad_id)
+    steps = min(len(rows.lengths) // config.batch_size, config.max_steps or len(rows.lengths))
     if not steps:
         raise UserError(
-            f"batch_rows {config.batch_rows}: there are only {len(rows.lengths)} rows; lower it, or take more examples"
+            f"batch_size {config.batch_size}: there are only {len(rows.lengths)} rows; lower it, or take more examples"
         )
-    if config.batch_rows % parallel.world_size:
-        raise UserError(f"batch_rows {config.batch_rows} cannot be dealt evenly to {parallel.world_size} ranks")
-    mine = config.batch_rows // parallel.world_size
-    micro = config.micro_rows or mine
+    if config.batch_size % parallel.world_size:
+        raise UserError(f"batch_size {config.batch_size} cannot be dealt evenly to {parallel.world_size} ranks")
+    mine = config.batch_size // parallel.world_size
+    micro = config.micro_batch_size or mine
 
     def batches(step: int) -> list[PackedBatch]:
-        first = step * config.batch_rows + parallel.rank * mine
+        first = step * config.batch_size + parallel.rank * mine
         return [rows.rows(i, min(i + micro, first + mine)) for i in range(first, first + mine, micro)]
 
-    train_to_directory(
-        ctx,
-        loaded.decoder,
-        config.optimizer,
-        batches,
-        learning_rate(config, steps),
-        steps,
-        config.checkpoint_every,
-        parallel,
-        tokens_per_step=lambda step: config.batch_rows * config.row_length,
+    plan = TrainingPlan(
+        model=loaded.decoder,
+        optimizer=config.optimizer,
+        batches=batches,
+        learning_rate=config.schedule(steps),
+        total_steps=steps,
+        tokens_per_step=lambda step: config.batch_size * config.sequence_length,
         tokenizer_dir=start,
-        label=ctx.name,
+        checkpoint_every=config.checkpoint_every,
+        start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
+        keep=kept_facts(config),
     )
+    train(plan, ctx, parallel)
     ctx.counts.update(
         conversations=len(conversations),
         from_examples=len(made),
         from_conversations=len(read),
         kept=len(fitting),
         too_long=len(rendered) - len(fitting),
-        rows=steps * config.batch_rows,
-        rows_left_over=len(rows.lengths) - steps * config.batch_rows,
+        rows=steps * config.batch_size,
+        rows_left_over=len(rows.lengths) - steps * config.batch_size,
         steps=steps,
-        tokens=sum(map(sum, rows.lengths[: steps * config.batch_rows])),
-        loss_tokens=rows.rows(0, steps * config.batch_rows).n_loss_tokens,
+        tokens=sum(map(sum, rows.lengths[: steps * config.batch_size])),
+        loss_tokens=rows.rows(0, steps * config.batch_size).n_loss_tokens,
     )
 
 
@@ -96,25 +94,16 @@ def given_conversations(ctx: StageContext) -> list[Conversation]:
 
 
 def pack_epochs(
-    items: list[tuple[np.ndarray, np.ndarray]], epochs: float, row_length: int, seed: int, pad_id: int
+    items: list[tuple[np.ndarray, np.ndarray]], epochs: float, sequence_length: int, seed: int, pad_id: int
 ) -> PackedBatch:
     """Rows of all epochs, each packed on its own in an order drawn from (seed, epoch); part of one is its start."""
     parts = []
     for epoch in range(math.ceil(epochs)):
-        words = np.random.Philox(key=derive(seed, "conversations", epoch)).random_raw(len(items))
-        order = np.argsort(words, kind="stable")[: math.ceil(len(items) * min(1.0, epochs - epoch))]
-        parts.append(pack_conversations([items[i] for i in order], row_length, pad_id))
+        shuffled = permutation(len(items), derive(seed, "conversations", epoch))
+        order = shuffled[: math.ceil(len(items) * min(1.0, epochs - epoch))]
+        parts.append(pack_conversations([items[i] for i in order], sequence_length, pad_id))
     return PackedBatch(
         np.concatenate([p.tokens_BT for p in parts]),
         np.concatenate([p.labels_BT for p in parts]),
         tuple(row for p in parts for row in p.lengths),
     )
-
-
-def learning_rate(config: SftConfig, steps: int) -> Schedule:
-    """Warm-up, plateau, linear decay over the last share of the steps."""
-    peak = config.optimizer.lr
-    warm = min(config.warmup_steps, steps)
-    down = min(round(steps * config.decay_share), steps - warm)
-    parts = [(warm, 0.0, peak), (steps - warm - down, peak, peak), (down, peak, peak * config.final_lr_share)]
-    return Schedule([Segment(steps=n, lr_start=a, lr_end=b) for n, a, b in parts if n])

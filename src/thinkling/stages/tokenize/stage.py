@@ -44,7 +44,7 @@ def run(config: TokenizeConfig, ctx: StageContext) -> None:
     groups = survey(read_documents(path))
     if not groups:
         raise UserError(f"{path}: holds no documents")
-    aside = put_aside(groups, config.holdout_documents)
+    aside = put_aside(groups, config.validation_fraction)
     if ctx.tokenizer.path is not None:
         tokenizer, learned = _given(ctx.tokenizer.path), {}
     else:

@@ -1,0 +1,46 @@
+"""Recipe keys that were renamed, so that an old recipe is told the new name instead of `unknown key`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+ANY = "*"
+"""Stands for every kind of stage."""
+
+RENAMED: Mapping[str, Mapping[str, str]] = {
+    ANY: {
+        "row_length": "sequence_length",
+        "batch_rows": "batch_size",
+        "micro_rows": "micro_batch_size",
+        "decay_share": "decay_fraction",
+        "final_lr_share": "final_lr_fraction",
+    },
+    "tokenize": {"holdout_documents": "validation_fraction"},
+    "pretrain": {"evaluate_rows": "validation_rows"},
+    "sft": {"without_trace": "answer_only_fraction", "corrupted": "noise_fraction"},
+    "dpd": {
+        "batch_pairs": "batch_size",
+        "micro_pairs": "micro_batch_size",
+        "batch_solved": "solved_per_step",
+        "kl_positive": "kl_chosen",
+        "kl_negative": "kl_rejected",
+        "batch_size": "max_concurrent",
+    },
+    "refine": {"batch_size": "max_concurrent", "corrupted": "noise_fraction"},
+    "rl": {
+        "groups": "prompts_per_step",
+        "group_size": "samples_per_prompt",
+        "batch_size": "max_concurrent",
+    },
+    "evaluate": {"batch_size": "max_concurrent"},
+}
+"""Kind of stage → old key → new key. A key appears here only for the kinds whose schema no longer has it at the place
+where it was found: `renamed_to` is asked about unknown keys alone."""
+
+
+def renamed_to(location: Sequence[int | str]) -> str | None:
+    """The new name of an unknown key, or None. `location` is pydantic's path to it: (stages, NAME, KIND, …, key)."""
+    if len(location) < 4 or location[0] != "stages":
+        return None
+    kind, key = str(location[2]), str(location[-1])
+    return RENAMED.get(kind, {}).get(key) or RENAMED[ANY].get(key)

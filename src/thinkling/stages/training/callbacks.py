@@ -1,0 +1,132 @@
+"""Callbacks of every stage that trains: step log, progress bar, validation."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from thinkling.progress import Progress, Task
+from thinkling.train.callback import Callback, StepMetrics
+
+METRICS, LOG = "metrics.jsonl", "train.log.jsonl"
+"""One line per step. The first is the same in every run; the second holds times and speeds."""
+
+Logged = Callable[[int, StepMetrics], dict[str, Any]]
+"""(step, its metrics) → what metrics.jsonl holds of the step besides loss, learning rate and gradient norm; JSON."""
+
+
+def count_and_sums(step: int, metrics: StepMetrics) -> dict[str, Any]:
+    """The step's loss tokens, and the objective's metrics as they were summed."""
+    return {"loss_tokens": metrics.n_tokens, **metrics.metrics}
+
+
+def line_of(step: int, metrics: StepMetrics, lr: float, logged: Logged) -> dict[str, Any]:
+    """A step's line of metrics.jsonl."""
+    line = {"step": step, "loss": metrics.loss, "lr": lr, "grad_norm": metrics.grad_norm}
+    return {**line, **logged(step, metrics)}
+
+
+class StepLog(Callback):
+    """metrics.jsonl and train.log.jsonl of a stage. The second also notes validations and checkpoints."""
+
+    def __init__(
+        self,
+        directory: Path,
+        tokens_per_step: Callable[[int], int],
+        logged: Logged = count_and_sums,
+        unit: str = "tokens",
+    ) -> None:
+        self.directory, self.tokens_per_step, self.logged, self.unit = directory, tokens_per_step, logged, unit
+        self._last = 0.0
+        self._files: list[Any] = []
+
+    def on_start(self, first_step: int) -> None:
+        """Opens both files; what a killed run wrote from `first_step` on, or half of a line, is cut off."""
+        for name in (METRICS, LOG):
+            path = self.directory / name
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < first_step]
+            temporary = path.with_name(name + ".tmp")
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            temporary.replace(path)
+            self._files.append(path.open("a", encoding="utf-8", buffering=1))
+        self._last = time.monotonic()
+
+    def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+        self._files[0].write(json.dumps(line_of(step, metrics, lr, self.logged)) + "\n")
+        seconds = self._seconds()
+        speed = round(self.tokens_per_step(step) / seconds, 1)
+        self._note({"step": step, "seconds": round(seconds, 5), f"{self.unit}_per_second": speed})
+
+    def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
+        self._note({"step": step, "validation": dict(losses), "seconds": round(self._seconds(), 5)})
+
+    def on_checkpoint(self, step: int, path: Path) -> None:
+        size = sum(file.stat().st_size for file in path.iterdir())
+        self._note({"step": step, "checkpoint": path.name, "seconds": round(self._seconds(), 5), "bytes": size})
+
+    def on_end(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _note(self, line: dict[str, Any]) -> None:
+        self._files[1].write(json.dumps(line) + "\n")
+
+    def _seconds(self) -> float:
+        """Seconds since it was last asked."""
+        before, self._last = self._last, time.monotonic()
+        return self._last - before
+
+
+class ProgressBar(Callback):
+    """A bar of `unit`s with loss and learning rate beside it."""
+
+    def __init__(
+        self, progress: Progress, label: str, amounts: Callable[[int], int], steps: range, unit: str = "tokens"
+    ) -> None:
+        """`amounts(step)` of the bar's units belong to a step; `steps` are the run's, those done before included."""
+        self.progress, self.label, self.amounts, self.steps, self.unit = progress, label, amounts, steps, unit
+        self._stack = ExitStack()
+        self._task: Task | None = None
+
+    def on_start(self, first_step: int) -> None:
+        done = sum(map(self.amounts, range(self.steps.start, first_step)))
+        total = sum(map(self.amounts, self.steps))
+        self._task = self._stack.enter_context(self.progress.track(self.label, total, self.unit, done))
+
+    def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+        assert self._task is not None
+        self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr)
+
+    def on_end(self) -> None:
+        self._stack.close()
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Loss on text that is not trained on, measured after some steps."""
+
+    due: Callable[[int], bool]
+    """Whether a step is followed by validation."""
+    losses: Callable[[nn.Module], dict[str, float]]
+    """Mean loss per token by source, on every rank."""
+
+
+class RunValidation(Callback):
+    """Validates where it is due, and tells the other callbacks."""
+
+    def __init__(self, validation: Validation, model: nn.Module, listeners: Sequence[Callback]) -> None:
+        self.validation, self.model, self.listeners = validation, model, listeners
+
+    def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+        if self.validation.due(step):
+            losses = self.validation.losses(self.model)
+            for listener in self.listeners:
+                listener.on_validation(step, losses)

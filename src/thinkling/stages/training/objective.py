@@ -1,0 +1,35 @@
+"""Next-token loss over packed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from thinkling.data.packing import PackedBatch
+from thinkling.model.attention import DocumentLayout
+from thinkling.model.decoder import Decoder
+from thinkling.model.loss import chunked_cross_entropy
+from thinkling.train.trainer import Objective
+
+
+def next_token_objective(device: torch.device) -> Objective:
+    """Cross-entropy of the labels of a PackedBatch, documents isolated from each other; no logs of its own."""
+
+    def objective(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
+        assert isinstance(model, Decoder)
+        layout = DocumentLayout.from_lengths(batch.lengths, batch.tokens_BT.shape[1], device)
+        x_BTD = model(torch.from_numpy(batch.tokens_BT).to(device), layout)
+        labels_N = torch.from_numpy(batch.labels_BT).to(device).flatten()
+        return chunked_cross_entropy(x_BTD.flatten(0, 1), model.output_weight, labels_N), batch.n_loss_tokens, {}
+
+    return objective
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, batches: Sequence[PackedBatch], device: torch.device) -> float:
+    """Mean loss per loss token over batches, in nats."""
+    objective = next_token_objective(device)
+    parts = [objective(model, batch)[:2] for batch in batches]
+    return sum(float(loss) for loss, _ in parts) / max(1, sum(n for _, n in parts))

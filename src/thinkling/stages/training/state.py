@@ -1,0 +1,55 @@
+"""The training state that a finished stage keeps for others to continue from, as `state/` in its artifact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from thinkling.data.artifact import Artifact, write_json
+from thinkling.errors import UserError
+from thinkling.train.checkpoint import keep_state, read_state
+from thinkling.train.parallel import Parallel
+
+DIRECTORY, FACTS = "state", "state.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class KeptState:
+    """Weights and optimizer state in a directory (torch.distributed.checkpoint with its safetensors storage)."""
+
+    directory: Path
+    steps: int
+    """Steps done."""
+    facts: Mapping[str, Any]
+    """What the stage that kept it says about its steps; pretrain: its phases and the seed of its data order."""
+
+    def load(self, tensors: dict[str, Tensor], parallel: Parallel) -> None:
+        """Reads into `tensors`, in place. Raises UserError if they are another model's or another optimizer's."""
+        read_state(self.directory, tensors, parallel)
+
+
+def read_kept(artifact: Artifact) -> KeptState:
+    """The state of a stage's artifact.
+
+    Raises UserError if it holds none, or one of another format.
+    """
+    directory = artifact.file(DIRECTORY)
+    found = json.loads(artifact.file(f"{DIRECTORY}/{FACTS}").read_text(encoding="utf-8"))
+    if found["format"] != FORMAT:
+        raise UserError(f"{directory}: state format {found['format']}, but this version reads {FORMAT}; train again")
+    return KeptState(directory, found["steps"], found["facts"])
+
+
+def write_kept(
+    directory: Path, steps: int, facts: Mapping[str, Any], tensors: dict[str, Tensor], parallel: Parallel
+) -> None:
+    """Writes `state/` into a stage's directory, all ranks together. `facts` is JSON."""
+    keep_state(directory / DIRECTORY, tensors, parallel)
+    if parallel.rank == 0:
+        write_json(directory / DIRECTORY / FACTS, {"format": FORMAT, "steps": steps, "facts": facts})

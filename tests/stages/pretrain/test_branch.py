@@ -1,0 +1,184 @@
+"""F10: a decay branches off a plateau whose training state was kept, as if both had been one stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from thinkling.data.artifact import Artifact, finish
+from thinkling.data.shards import ShardWriter
+from thinkling.data.tokenizer import train_bpe
+from thinkling.errors import UserError
+from thinkling.pipeline.plan import plan_pretraining
+from thinkling.pipeline.recipe import load_recipe
+from thinkling.stages.base import StageContext
+from thinkling.stages.pretrain import stage
+from thinkling.stages.pretrain.config import PretrainConfig
+
+MODEL = {
+    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64,
+}  # fmt: skip
+WARM = {"name": "warm-up", "tokens": 256, "learning_rate": [0.0, 0.01], "mixture": {"a": 2, "b": 1}}
+FLAT = {"name": "plateau", "tokens": 768, "learning_rate": 0.01, "mixture": {"a": 2, "b": 1}}
+DOWN = {
+    "name": "decay", "tokens": 512, "learning_rate": [0.01, 0.0], "mixture": {"b": 1}, "sequence_length": 64,
+    "rope_theta": 5e4, "decay": True,
+}  # fmt: skip
+
+
+def config(phases: list[dict[str, Any]], inputs: dict[str, str] | None = None, **more: Any) -> PretrainConfig:
+    return PretrainConfig.model_validate(
+        {
+            "kind": "pretrain",
+            "inputs": {"tokens": "tokens"} | (inputs or {}),
+            "sequence_length": 32,
+            "batch_tokens": 128,
+            "optimizer": {"name": "adamw", "lr": 0.01},
+            "phases": phases,
+            "checkpoint_every": 3,
+            "default_max_epochs": 100,
+        }
+        | more
+    )
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Two sources of random documents."""
+    return make_tokens(tmp_path_factory.mktemp("t"), seed=0)
+
+
+def make_tokens(folder: Path, seed: int) -> Artifact:
+    partial = folder / "tokens.partial"
+    train_bpe(["abc abc abd " * 50], 268).save(partial / "tokenizer")
+    rng = np.random.default_rng(seed)
+    for name in ("a", "b"):
+        with ShardWriter(partial / "shards", name, 268) as writer:
+            for _ in range(40):
+                writer.add(rng.integers(0, 268, rng.integers(3, 50)))
+    return finish(partial, folder / "tokens", {"kind": "tokens"}, {})
+
+
+def train(directory: Path, settings: PretrainConfig, seed: int, **inputs: Artifact) -> Artifact:
+    from thinkling.model.config import ModelConfig
+
+    directory.mkdir(parents=True)
+    ctx = StageContext(name="p", directory=directory, inputs=inputs, seed=seed, model=ModelConfig.model_validate(MODEL))
+    stage.run(settings, ctx)
+    return finish(directory, directory.with_name(directory.name + "-done"), {"counts": ctx.counts}, {})
+
+
+def test_a_branch_equals_one_stage_bit_for_bit(tmp_path: Path, tokens: Artifact) -> None:
+    """Weights, state and log; the branch's own seed and its checkpoints change nothing, nor does its being killed."""
+    whole = train(tmp_path / "whole", config([WARM, FLAT, DOWN], keep_state=True), 7, tokens=tokens)
+    plateau = train(tmp_path / "plateau", config([WARM, FLAT], keep_state=True), 7, tokens=tokens)
+    branch = config([DOWN], {"state": "plateau"}, keep_state=True, checkpoint_every=2)
+    decay = train(tmp_path / "decay", branch, 8, tokens=tokens, state=plateau)
+    for name in ("model/model.safetensors", "model/config.json", "state/state.json"):
+        assert decay.file(name).read_bytes() == whole.file(name).read_bytes(), name
+    [one], [other] = ((a.path / "state").glob("*.safetensors") for a in (decay, whole))
+    assert one.read_bytes() == other.read_bytes()
+    logs = [a.file("metrics.jsonl").read_text().splitlines() for a in (plateau, decay, whole)]
+    assert logs[0] + logs[1] == logs[2]
+    assert [json.loads(line)["step"] for line in logs[1]] == [8, 9, 10, 11]
+    assert (decay.counts["steps"], decay.counts["phase_ends"]) == (4, [12])
+
+
+def test_a_killed_branch_resumes(tmp_path: Path, tokens: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    plateau = train(tmp_path / "plateau", config([WARM, FLAT], keep_state=True), 7, tokens=tokens)
+    branch = config([DOWN], {"state": "plateau"}, checkpoint_every=1)
+    whole = train(tmp_path / "whole", branch, 7, tokens=tokens, state=plateau)
+    before = stage.RopeBase.before_step
+
+    def dying(self: stage.RopeBase, step: int) -> None:
+        if step == 10:
+            raise KeyboardInterrupt
+        before(self, step)
+
+    from thinkling.model.config import ModelConfig
+
+    ctx = StageContext(
+        name="p", directory=tmp_path / "cut", inputs={"tokens": tokens, "state": plateau}, seed=7,
+        model=ModelConfig.model_validate(MODEL),
+    )  # fmt: skip
+    ctx.directory.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.RopeBase, "before_step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(branch, ctx)
+    stage.run(branch, ctx)
+    for name in ("model/model.safetensors", "metrics.jsonl"):
+        assert (ctx.directory / name).read_bytes() == whole.file(name).read_bytes()
+
+
+def test_two_decays_branch_off_one_plateau(tmp_path: Path, tokens: Artifact) -> None:
+    plateau = train(tmp_path / "plateau", config([WARM, FLAT], keep_state=True), 7, tokens=tokens)
+    before = plateau.path.joinpath("manifest.json").read_bytes()
+    short = config([{**DOWN, "tokens": 256}], {"state": "plateau"})
+    cosine = config([{**DOWN, "shape": "cosine"}], {"state": "plateau"})
+    made = [train(tmp_path / n, c, 7, tokens=tokens, state=plateau) for n, c in (("short", short), ("cosine", cosine))]
+    assert [a.counts["steps"] for a in made] == [2, 4]
+    weights = {a.file("model/model.safetensors").read_bytes() for a in (*made, plateau)}
+    assert len(weights) == 3
+    assert plateau.path.joinpath("manifest.json").read_bytes() == before
+
+
+def test_other_tokens_are_refused(tmp_path: Path, tokens: Artifact) -> None:
+    plateau = train(tmp_path / "plateau", config([FLAT], keep_state=True), 7, tokens=tokens)
+    other = make_tokens(tmp_path, seed=1)
+    with pytest.raises(UserError, match=r"stages\.p\.inputs\.tokens: plateau-done was trained on other tokens"):
+        train(tmp_path / "decay", config([DOWN], {"state": "plateau"}), 7, tokens=other, state=plateau)
+
+
+def recipe(tmp_path: Path, *overrides: str, **stages: Any) -> Any:
+    path = tmp_path / "r.yaml"
+    tokenize = {"kind": "tokenize", "inputs": {"documents": "curate"}}
+    curate = {"kind": "curate", "sources": ["web"], "quality": {"web": "hq"}}
+    made = {n: s.model_dump(exclude_unset=True) for n, s in stages.items()}
+    data = {
+        "name": "r",
+        "model": MODEL,
+        "tokenizer": {"vocab_size": 300},
+        "sources": {"web": {"type": "jsonl", "paths": ["x.jsonl"]}, "mine": {"type": "model", "path": "m"}},
+        "stages": {"curate": curate, "tokens": tokenize, **made},
+    }
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    return load_recipe(path, list(overrides))
+
+
+def test_a_branch_without_a_state_is_one_clear_line(tmp_path: Path) -> None:
+    plateau, decay = config([WARM, FLAT], keep_state=True), config([DOWN], {"state": "plateau"})
+    assert recipe(tmp_path, plateau=plateau, decay=decay).needed_by(["decay"]) == [
+        "curate",
+        "tokens",
+        "plateau",
+        "decay",
+    ]
+    for override, message in (
+        ("stages.plateau.keep_state=false", "'plateau' keeps no training state; set stages.plateau.keep_state: true"),
+        (
+            "stages.decay.inputs.state=tokens",
+            "'tokens' is no pretrain stage; only one of",
+        ),
+        ("stages.decay.inputs.state=mine", "'mine' is no pretrain stage; only one of the same kind can be continued"),
+        ("stages.decay.optimizer.name=muon", "does not fit optimizer.name muon; name the same optimizer in both"),
+    ):
+        with pytest.raises(UserError) as caught:
+            recipe(tmp_path, override, plateau=plateau, decay=decay)
+        assert "stages.decay.inputs.state: " in str(caught.value)
+        assert message in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_plan_of_a_branch_counts_on(tmp_path: Path) -> None:
+    plateau, decay = config([WARM, FLAT], keep_state=True), config([DOWN], {"state": "plateau"}, default_max_epochs=1.5)
+    both = recipe(tmp_path, plateau=plateau, decay=decay)
+    assert [p.steps for p in plan_pretraining(both, "decay", {}).phases] == [4]
+    with pytest.raises(UserError, match=r"source 'b' would be seen 1\.66 times"):
+        plan_pretraining(both, "decay", {"a": 1000.0, "b": (1024 / 3 + 512) / 1.66})

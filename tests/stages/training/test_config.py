@@ -1,0 +1,66 @@
+"""What the stages that train share in a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from thinkling.stages.dpd.config import DpdConfig
+from thinkling.stages.pretrain.config import PretrainConfig
+from thinkling.stages.rl.config import RlConfig
+from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.training.config import ScheduleConfig, TrainingConfig
+
+ALL = (PretrainConfig, SftConfig, DpdConfig, RlConfig)
+
+
+def test_all_four_share_their_fields() -> None:
+    for kind in ALL:
+        assert issubclass(kind, TrainingConfig)
+        assert "state?" in kind.roles
+        assert kind.uses_torch
+    assert [kind for kind in ALL if issubclass(kind, ScheduleConfig)] == [SftConfig, DpdConfig, RlConfig]
+    defaults = [kind.model_fields["checkpoint_every"].default for kind in ALL]
+    assert defaults == [500, 200, 100, 10]
+
+
+def sft(**fields: Any) -> SftConfig:
+    return SftConfig.model_validate(
+        {
+            "kind": "sft",
+            "inputs": {"model": "a", "conversations": "c"},
+            "epochs": 1,
+            "sequence_length": 64,
+            "batch_size": 4,
+            "optimizer": {"lr": 1.0},
+        }
+        | fields
+    )
+
+
+def test_products() -> None:
+    assert sft().products == {"model"}
+    assert sft(keep_state=True).products == {"model", "state"}
+
+
+def test_a_state_is_that_of_the_model() -> None:
+    sft(inputs={"model": "a", "conversations": "c", "state": "a"})
+    with pytest.raises(ValidationError, match=r"inputs\.state: 'b' is not the stage of inputs\.model, 'a'"):
+        sft(inputs={"model": "a", "conversations": "c", "state": "b"})
+
+
+def test_decay_shape_bends_the_decay_alone() -> None:
+    line, wave = sft(decay_shape="linear").schedule(20), sft(decay_shape="cosine").schedule(20)
+    assert [line(i) for i in range(10)] == [wave(i) for i in range(10)] == [1.0] * 10
+    assert line(11) < wave(11)
+    assert line(18) > wave(18)
+    with pytest.raises(ValidationError, match="decay_shape"):
+        sft(decay_shape="steps")
+
+
+def test_updates_per_step_stretch_the_schedule() -> None:
+    rates = sft(warmup_steps=2).schedule(8, updates_per_step=3)
+    assert rates.total_steps == 24
+    assert rates(5) < 1.0 == rates(6)
