@@ -32,7 +32,7 @@ PHASES = (("warm-up", 1), ("stable, first part", 5), ("stable, second part", 6),
 90:10 in the third has spent the same rows of every source as one that is 50:50 throughout."""
 PEAK, LAST = 4.0e-3, 4.0e-5
 DECAY_SHARE_HQ = 0.9
-HQ, MQ = {"hq-docstrings": 0.8, "hq-pages": 0.2}, {"mq-pages-corrupted": 0.6, "mq-topics": 0.4}
+HQ, MQ = {"hq-docstrings": 0.8, "hq-pages": 0.2}, {"mq-pages-noisy": 0.6, "mq-topics": 0.4}
 """Mostly text: its loss falls smoothly. That of puzzle pages falls in jumps, at steps that differ by seed more than by
 arm (docs/experiments.md)."""
 

@@ -81,11 +81,39 @@ def test_any_text_round_trips_in_both_modes(tokenizer: Tokenizer, sample: str) -
 
 @properties
 @given(mixed)
-def test_every_capital_and_digit_is_one_token(tokenizer: Tokenizer, sample: str) -> None:
+def test_every_digit_is_one_token(tokenizer: Tokenizer, sample: str) -> None:
     pieces = [tokenizer.decode([i]) for i in tokenizer.encode(sample)]
-    holders = [piece for piece in pieces if any(c.isascii() and (c.isupper() or c.isdigit()) for c in piece)]
-    assert all(len(piece) == 1 for piece in holders)
-    assert len(holders) == sum(c.isascii() and (c.isupper() or c.isdigit()) for c in sample)
+    assert all(len(piece) == 1 for piece in pieces if any(c.isascii() and c.isdigit() for c in piece))
+
+
+def test_the_default_splits_text_as_gpt4_does() -> None:
+    text = "The HTTPServer doesn't serve 2024 files:\n\n    return self.value + 12345  # TODO\n" * 40
+    tokenizer = train_bpe([text], 310)
+
+    def pieces(text: str) -> list[str]:
+        return [tokenizer.decode([i]) for i in tokenizer.encode(text)]
+
+    assert pieces("The HTTPServer") == ["The", " HTTPServer"]
+    assert pieces("doesn't")[-1] == "'t"
+    assert pieces(" 12345") == [" ", "1", "2", "3", "4", "5"]
+    in_groups = train_bpe([text], 310, isolate=TokenizerConfig(vocab_size=310, digits="groups").pattern())
+    assert [in_groups.decode([i]) for i in in_groups.encode("12345")] == ["123", "45"]
+
+
+def test_capitals_of_text_are_not_tokens_of_their_own() -> None:
+    """F4: the only pre-split made every capital a token, and role names were taught by repetition."""
+    tokenizer = train_bpe(["The Reader. The Reader. " * 50], 273)
+    assert len(tokenizer.encode("The Reader")) == 2
+    assert len(tokenizer.encode("assistant")) == len("assistant")
+
+
+def test_settings_of_the_pre_split_that_contradict_each_other() -> None:
+    with pytest.raises(ValidationError, match="unknown pre-split 'gtp4'; known are gpt4, puzzles"):
+        TokenizerConfig(vocab_size=300, pre_split="gtp4")
+    with pytest.raises(ValidationError, match="remove the field"):
+        TokenizerConfig(vocab_size=300, pre_split="puzzles", digits="groups")
+    with pytest.raises(ValidationError, match="remove them beside path"):
+        TokenizerConfig(path=Path("x"), digits="single")
 
 
 @properties

@@ -1,9 +1,7 @@
-"""Byte-level BPE that leaves digits and capital letters alone, and any Hugging Face tokenizer directory.
+"""Byte-level BPE, and any Hugging Face tokenizer directory.
 
 Text from outside may spell a special token (`<|im_end|>`, `<think>`). With `markup=False`, the default, such a spelling
 is encoded as plain characters, so that no web page can close a turn; with `markup=True` it is the special token itself.
-The pre-split keeps every digit and every capital letter A-Z a token of its own, since plain BPE merges the letters of
-puzzle strings.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from thinkling.data.atomic import replacing
+from thinkling.data.pre_split import gpt4
 from thinkling.errors import UserError
 
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -32,7 +31,6 @@ SPECIAL_TOKENS = [
     "<tool_response>",
     "</tool_response>",
 ]
-ISOLATE = r"[0-9A-Z]| ?[a-z_]+|\n+|[ \t]+(?=\S)|[^\sA-Za-z0-9_]+|\s+"
 
 # Of these, as Qwen3 has it, transformers' decode(skip_special_tokens=True) drops nothing: a thought stays readable.
 _KEPT_IN_TEXT = frozenset(SPECIAL_TOKENS[3:])
@@ -186,20 +184,20 @@ def train_bpe(
     texts: Iterable[str],
     vocab_size: int,
     special_tokens: Sequence[str] = SPECIAL_TOKENS,
-    isolate: str = ISOLATE,
+    isolate: str | None = None,
     chat_template: str | None = None,
 ) -> Tokenizer:
     """Byte-level BPE with all 256 bytes in the vocabulary, so any text encodes and round-trips.
 
-    `isolate`: a pattern whose every match is a piece of its own; no token crosses a piece's edge. The same texts in the
-    same order give the same bytes. UserError where `vocab_size` is too small for bytes and special tokens, or too large
-    for the text.
+    `isolate`: a pattern whose every match is a piece of its own, which no token crosses (pre_split.py); GPT-4's with
+    single digits if None. The same texts in the same order give the same bytes. UserError if `vocab_size` is too small
+    for bytes and special tokens, or too large for the text.
     """
     least = 256 + len(special_tokens)
     if vocab_size < least:
         raise UserError(f"tokenizer.vocab_size: {vocab_size} is below {least} (256 bytes and the special tokens)")
     bpe = tokenizers.Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(tokenizers.Regex(isolate), behavior="isolated")
+    split = pre_tokenizers.Split(tokenizers.Regex(isolate or gpt4(None)), behavior="isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bpe.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     bpe.decoder = decoders.ByteLevel()

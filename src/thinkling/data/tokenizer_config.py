@@ -6,14 +6,24 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from thinkling.data.pre_split import Digits, pattern
+from thinkling.errors import UserError
+
 
 class TokenizerConfig(BaseModel):
     """Exactly one of `vocab_size` and `path`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     vocab_size: int | None = Field(default=None, ge=265, le=2**31 - 1)
     """Tokens of the byte-level BPE to train, special tokens included. At least 265: 256 bytes and 9 special tokens."""
+
+    pre_split: str = "gpt4"
+    """How text is split before the BPE is trained: `gpt4`, or the name of an entry point in the group
+    `thinkling.pre_splits`."""
+
+    digits: Digits | None = None
+    """With `gpt4`: every digit alone (`single`, also if not set), or numbers in groups of up to three (`groups`)."""
 
     path: Path | None = None
     """A directory with a Hugging Face tokenizer.json, used as it is."""
@@ -22,4 +32,14 @@ class TokenizerConfig(BaseModel):
     def _one_of_two(self) -> TokenizerConfig:
         if (self.vocab_size is None) == (self.path is None):
             raise ValueError("set exactly one of vocab_size (train a tokenizer) and path (use an existing one)")
+        if self.path is not None and {"pre_split", "digits"} & self.model_fields_set:
+            raise ValueError("pre_split and digits belong to a tokenizer that is trained; remove them beside path")
+        try:
+            self.pattern()
+        except UserError as error:
+            raise ValueError(f"pre_split: {error}") from error
         return self
+
+    def pattern(self) -> str:
+        """The pattern of the pre-split. Raises UserError for an unknown name."""
+        return pattern(self.pre_split, self.digits)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from thinkling.data.conversations import Conversation
     from thinkling.tasks.problem import Problem, Split
 
-NOISY_SUFFIX = "-corrupted"
+NOISY_SUFFIX = "-noisy"
 
 
 class PuzzlesSource(Source):
@@ -149,7 +149,7 @@ class PuzzlePagesSource(Source):
         return round(self.pages_per_family * self.family_weights.get(family, 1.0))
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
-        """Two streams: the sound pages, and the noisy ones as `NAME-corrupted`, which are always `mq`."""
+        """Two streams: the sound pages, and the noisy ones as `NAME-noisy`, which are always `mq`."""
         from thinkling.puzzles.corpus import pages
 
         written = list(pages(self, puzzles_of(self, self.puzzles), seed))

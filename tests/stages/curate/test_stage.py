@@ -92,7 +92,7 @@ def test_duplicates_and_held_out_problems_name_what_they_collide_with(tmp_path: 
 def test_pages_are_split_into_sound_and_damaged_and_hold_no_held_out_problem(tmp_path: Path) -> None:
     run(tmp_path, {"pages": PAGES, "puzzles": PUZZLES}, heldout=["puzzles"])
     documents = rows(tmp_path / "documents.parquet")
-    assert {(d["source"], d["quality"]) for d in documents} == {("pages", "hq"), ("pages-corrupted", "mq")}
+    assert {(d["source"], d["quality"]) for d in documents} == {("pages", "hq"), ("pages-noisy", "mq")}
     assert all(d["markup"] for d in documents)
     assert len({d["text"] for d in documents}) == len(documents)
     held = {p.question for p in PuzzlesSource.model_validate(PUZZLES).problems("heldout")}
@@ -172,7 +172,7 @@ def test_limits_quarantine_with_the_whole_text(tmp_path: Path) -> None:
             {"p": PAGES | {"puzzles": "unread"}, "unread": {"type": "tokens", "tokens": 5}},
             r"sources\.p\.puzzles: .unread. is of type tokens, not puzzles",
         ),
-        ({"pages": PAGES, "pages-corrupted": PAGES, "puzzles": PUZZLES}, r"sources\.pages-corrupted: .*rename"),
+        ({"pages": PAGES, "pages-noisy": PAGES, "puzzles": PUZZLES}, r"sources\.pages-noisy: .*rename"),
     ],
 )
 def test_user_errors_name_the_source(tmp_path: Path, sources: dict[str, Any], message: str) -> None:

@@ -115,11 +115,11 @@ def test_grades_tell_good_from_bad(finished: tuple[Path, Any]) -> None:
     assert split["good"]["hq"]["documents"] >= 55
     assert set(split["bad"]) == {"beyond the token budget"}
     hq = {name: split[name].get("hq", {"documents": 0})["documents"] / ctx.counts["sources"][name]["in"]
-          for name in ("pages", "pages-corrupted")}  # fmt: skip
+          for name in ("pages", "pages-noisy")}  # fmt: skip
     assert hq["pages"] > 0.8
-    assert hq["pages-corrupted"] < 0.4
+    assert hq["pages-noisy"] < 0.4
     pages = [d for d in rows(folder / "documents.parquet") if d["source"] == "pages"]
-    damaged = [d["correctness"] for d in pages if d["id"].startswith("pages-corrupted/")]
+    damaged = [d["correctness"] for d in pages if d["id"].startswith("pages-noisy/")]
     sound = [d["correctness"] for d in pages if d["id"].startswith("pages/")]
     assert sum(sound) / len(sound) > sum(damaged) / max(len(damaged), 1) + 2
 

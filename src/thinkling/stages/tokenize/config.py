@@ -20,7 +20,7 @@ class TokenizeConfig(StageConfig):
     """Characters, at most, that a new tokenizer is trained on, shared out equally over the sources. Without effect
     where the recipe gives a tokenizer."""
 
-    output_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 3
     produces: ClassVar[str] = "tokens"
     roles: ClassVar[Mapping[str, str]] = {"documents": "documents"}
     uses: ClassVar[frozenset[str]] = frozenset({"tokenizer"})

@@ -29,8 +29,6 @@ TOKENIZER, SHARDS, HOLDOUT = "tokenizer", "shards", "holdout"
 _SPECIAL = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 _CHARACTERS_PER_BATCH = 1_000_000
 _DOCUMENTS_PER_BATCH = 1024
-_CHARACTERS_A_TURN = 400
-"""Characters of training text for which the names of the roles are counted once."""
 
 
 def run(config: TokenizeConfig, ctx: StageContext) -> None:
@@ -74,11 +72,8 @@ def _trained(path: Path, sample: dict[int, int], config: TokenizerConfig, ctx: S
                 if taken:
                     yield from _learnable(document["text"][:taken], document["markup"])
                     task.advance(taken)
-            # Every turn of every conversation begins with one of these; pages do not hold them.
-            for role in ("user", "assistant"):
-                yield from [role] * (sum(sample.values()) // _CHARACTERS_A_TURN)
 
-        return train_bpe(texts(), config.vocab_size, chat_template=OURS.source)
+        return train_bpe(texts(), config.vocab_size, isolate=config.pattern(), chat_template=OURS.source)
 
 
 def _learnable(text: str, markup: bool) -> list[str]:
