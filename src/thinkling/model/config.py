@@ -17,7 +17,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str = "llama"
-    """The family, as `model_type` in Hugging Face's config.json: `llama`, `qwen3`, or one of a package's."""
+    """The family, as `model_type` in Hugging Face's config.json: `llama`, `qwen2`, `qwen3`, or one of a package's."""
     settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """What only this architecture has, by its names in config.json; what is left out has the family's default."""
     vocab_size: int | None = Field(default=None, gt=0)

@@ -11,6 +11,7 @@ FAMILIES = Registry(
     "thinkling.families",
     {
         "llama": "thinkling.model.families.llama:FAMILY",
+        "qwen2": "thinkling.model.families.qwen2:FAMILY",
         "qwen3": "thinkling.model.families.qwen3:FAMILY",
     },
 )
