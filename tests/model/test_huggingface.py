@@ -64,6 +64,9 @@ def test_round_trip(architecture: str, tied: bool, dtype: torch.dtype, tmp_path:
     model = _model(architecture=architecture, tie_word_embeddings=tied).to(dtype)
     save_pretrained(model, tmp_path)
     again = load_pretrained(tmp_path)
+    save_pretrained(again, tmp_path / "again")
+    for file in (tmp_path / "again").iterdir():
+        assert file.read_bytes() == (tmp_path / file.name).read_bytes(), file.name
     assert again.config == model.config
     state = again.state_dict()
     assert state.keys() == model.state_dict().keys()
