@@ -12,6 +12,7 @@ from thinkling.generate.renderer import Renderer
 from thinkling.puzzles import problemset
 from thinkling.puzzles.examples import conversation
 from thinkling.puzzles.pages import document
+from thinkling.puzzles.pre_split import ISOLATE
 from thinkling.puzzles.renderer import PageRenderer
 from thinkling.tasks.problem import Problem
 
@@ -77,4 +78,4 @@ def tokenizer() -> Tokenizer:
     texts = []
     for problem in problemset.generate({name: {} for name in PUZZLES}, "train", 60, seed=1):
         texts += [document(problem), " ".join(str(message["content"]) for message in conversation(problem))]
-    return train_bpe(texts, 300)
+    return train_bpe(texts, 300, isolate=ISOLATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,7 +27,8 @@ class Server(ThreadingHTTPServer):
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.failures, self.status = 0, 503
-        self.refused = ""
+        self.refused, self.refused_after = "", 0
+        """A refusal waits until this many requests have come."""
         self.lock = threading.Lock()
 
     @property
@@ -46,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.failures -= failing
         found = self.path == "/v1/chat/completions"
         refused = self.server.refused and body["messages"][-1]["content"] == self.server.refused
+        while refused and len(self.server.bodies) < self.server.refused_after:
+            time.sleep(0.001)
         self.send_response(401 if refused else self.server.status if failing else 200 if found else 404)
         self.end_headers()
         message = {"content": f"<think>\nhm\n</think>\n\nyou said {body['messages'][-1]['content']}"}
@@ -95,7 +99,7 @@ def test_what_was_answered_is_not_asked_again(server: Server, tmp_path) -> None:
 
 
 def test_answers_beside_a_failure_are_kept(server: Server, tmp_path) -> None:
-    server.refused = "bad"
+    server.refused, server.refused_after = "bad", 3
     path = tmp_path / "answers.log.jsonl"
     with pytest.raises(UserError, match="401"):
         ask(ServedModel(server.url, "m", concurrency=3, kept=path), "bad", "b", "c")

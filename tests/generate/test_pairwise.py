@@ -108,7 +108,8 @@ def test_the_form_in_words_compares_whole_answers(tokenizer: Tokenizer) -> None:
     assert judge.answer(reading) == "def f():\n    return 1"
     asked = tokenizer.decode(judge.prompt("q?", judge.answer(reading) or "", "no"))
     assert "<answer_1>\ndef f():\n    return 1\n</answer_1>" in asked
-    assert judge.prefer([Comparison("q?", "a", "b")])[0].score == -judge.prefer([Comparison("q?", "b", "a")])[0].score
+    there, back = (judge.prefer([Comparison("q?", *answers)])[0].score for answers in (("a", "b"), ("b", "a")))
+    assert there == pytest.approx(-back, abs=1e-6)
 
 
 def test_the_puzzles_form_is_an_entry_point() -> None:

@@ -46,7 +46,7 @@ def test_3b_by_hand() -> None:
     assert NANBEIGE_3B.flops_per_token(4096) == 21_049_850_880 + 2_013_265_920
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_counts_are_the_modules(architecture: str, tied: bool) -> None:
     config = _small(architecture=architecture, tie_word_embeddings=tied)
@@ -63,7 +63,8 @@ def test_counts_are_the_modules(architecture: str, tied: bool) -> None:
         ({"head_dim": 7}, "head_dim"),
         ({"hidden_size": 0}, "hidden_size"),
         ({"rope_theta": -1.0}, "rope_theta"),
-        ({"architecture": "gpt2"}, "architecture"),
+        ({"architecture": "gpt2"}, r"architecture\n.*unknown architecture 'gpt2'; known are llama, qwen2, qwen3"),
+        ({"settings": {"scale": 2.0}}, r"settings\.scale: llama has no such setting; known are none"),
         ({"layers": 3}, "layers"),
     ],
 )

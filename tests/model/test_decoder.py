@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from thinkling.model import decoder as decoder_module
 from thinkling.model.attention import DocumentLayout
@@ -25,10 +33,15 @@ SHAPE: dict[str, Any] = {
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
 }
+PEERS: dict[str, Any] = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+}
 
 
-def _models(architecture: str, tied: bool) -> tuple[Decoder, LlamaForCausalLM | Qwen3ForCausalLM]:
-    """A random decoder, norms included, and transformers' model with its weights."""
+def _models(architecture: str, tied: bool) -> tuple[Decoder, PreTrainedModel]:
+    """A random decoder, norms and biases included, and transformers' model with its weights."""
     shape = SHAPE | {"tie_word_embeddings": tied}
     model = Decoder(ModelConfig.model_validate(shape | {"architecture": architecture, "rope_theta": 5e3}))
     generator = torch.Generator().manual_seed(7)
@@ -37,11 +50,8 @@ def _models(architecture: str, tied: bool) -> tuple[Decoder, LlamaForCausalLM | 
         if weight.ndim == 1:
             weight.data.add_(torch.randn(weight.shape, generator=generator), alpha=0.2)
     rope = {"rope_type": "default", "rope_theta": 5e3}
-    peer = (
-        LlamaForCausalLM(LlamaConfig(**shape, rope_parameters=rope))
-        if architecture == "llama"
-        else Qwen3ForCausalLM(Qwen3Config(**shape, rope_parameters=rope))
-    )
+    config, cls = PEERS[architecture]
+    peer = cls(config(**shape, rope_parameters=rope))
     missing, unexpected = peer.load_state_dict(model.state_dict(), strict=False)
     assert missing == (["lm_head.weight"] if tied else [])
     assert not unexpected
@@ -71,7 +81,7 @@ def _inside(lengths: list[list[int]], length: int) -> Tensor:
     return torch.stack([torch.arange(length) < sum(row) for row in lengths])
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", PEERS)
 @pytest.mark.parametrize("tied", [True, False])
 class TestOracle:
     def test_unpacked_logits(self, architecture: str, tied: bool) -> None:
@@ -168,7 +178,7 @@ def test_rope_theta_can_be_raised() -> None:
 
 
 def test_parameter_names_are_hugging_faces() -> None:
-    for architecture in ("llama", "qwen3"):
+    for architecture in PEERS:
         model, peer = _models(architecture, False)
         assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in peer.named_parameters()}
 
@@ -188,7 +198,7 @@ def test_plain_path_trains_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", PEERS)
 def test_gpu_equals_cpu(architecture: str) -> None:
     model, _ = _models(architecture, True)
     tokens = _tokens(3, ROW)

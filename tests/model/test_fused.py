@@ -8,7 +8,7 @@ from thinkling.model.attention import DocumentLayout
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder, DecoderLayer
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction
-from thinkling.model.rotary import Rotary
+from thinkling.model.rotary import Rotary, rotary_tables
 
 LENGTHS, ROW = [[3, 4], [5]], 7
 LAYOUT = DocumentLayout.from_lengths(LENGTHS, ROW)
@@ -78,7 +78,7 @@ def test_mlp_half_gradcheck() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_halves_equal_the_plain_modules(architecture: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = _layer(architecture, dtype)
-    rotary = Rotary.at(LAYOUT.positions_BT, 4, 1e4)
+    rotary = Rotary(*rotary_tables(LAYOUT.positions_BT, 4, 1e4))
     x = _states(dtype)
     slope = torch.randn(14, 6, generator=torch.Generator().manual_seed(0), dtype=dtype)
     results = []

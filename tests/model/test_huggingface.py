@@ -44,7 +44,7 @@ def _edit(directory: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_transformers_loads_equal_logits(architecture: str, tied: bool, tmp_path: Path) -> None:
     model = _model(architecture=architecture, tie_word_embeddings=tied)
@@ -57,13 +57,16 @@ def test_transformers_loads_equal_logits(architecture: str, tied: bool, tmp_path
     assert peer.config.rope_parameters["rope_theta"] == 7e4
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_round_trip(architecture: str, tied: bool, dtype: torch.dtype, tmp_path: Path) -> None:
     model = _model(architecture=architecture, tie_word_embeddings=tied).to(dtype)
     save_pretrained(model, tmp_path)
     again = load_pretrained(tmp_path)
+    save_pretrained(again, tmp_path / "again")
+    for file in (tmp_path / "again").iterdir():
+        assert file.read_bytes() == (tmp_path / file.name).read_bytes(), file.name
     assert again.config == model.config
     state = again.state_dict()
     assert state.keys() == model.state_dict().keys()

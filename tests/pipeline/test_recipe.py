@@ -131,8 +131,8 @@ def test_what_a_stage_rests_on() -> None:
 ANCHORED = """
 name: r
 stages:
-  a: {kind: evaluate, inputs: {model: m}, task_sets: &sets {p: {source: p}}}
-  b: {kind: evaluate, inputs: {model: m}, task_sets: *sets}
+  a: {kind: evaluate, inputs: {model: m}, max_new_tokens: 8, task_sets: &sets {p: {source: p}}}
+  b: {kind: evaluate, inputs: {model: m}, max_new_tokens: 8, task_sets: *sets}
 sources:
   m: {type: model, path: m}
   p: {type: puzzles, families: {sort: {}}}
@@ -142,14 +142,14 @@ sources:
 def test_an_override_under_an_anchor_changes_one_field(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(ANCHORED)
-    before, after = load_recipe(path), load_recipe(path, ["stages.b.task_sets.p.form=document"])
+    before, after = load_recipe(path), load_recipe(path, ["stages.b.task_sets.p.renderer=puzzle_pages"])
     assert after.stages["a"] == before.stages["a"]
-    assert after.stages["b"].model_dump()["task_sets"]["p"]["form"] == "document"
+    assert after.stages["b"].model_dump()["task_sets"]["p"]["renderer"] == "puzzle_pages"
 
 
 def test_tiny_overrides_change_the_named_stage_alone() -> None:
     before = load_recipe(RECIPES / "tiny.yaml")
-    after = load_recipe(RECIPES / "tiny.yaml", ["stages.evaluate_dpd.task_sets.puzzles.form=document"])
+    after = load_recipe(RECIPES / "tiny.yaml", ["stages.evaluate_dpd.task_sets.puzzles.renderer=puzzle_pages"])
     assert [name for name in before.stages if before.stages[name] != after.stages[name]] == ["evaluate_dpd"]
 
 

@@ -19,10 +19,12 @@ def recipe(sandbox: str, **more: Any) -> Recipe:
     def rl(model: str, *sources: str) -> dict[str, Any]:
         problems = [{"source": source, "n_problems": 1} for source in sources]
         inputs = {"model": model}
-        return {"kind": "rl", "inputs": inputs, "problems": problems, "steps": 1, "groups": 1, "optimizer": OPTIMIZER}
+        sizes = {"steps": 1, "groups": 1, "max_new_tokens": 8}
+        return {"kind": "rl", "inputs": inputs, "problems": problems, "optimizer": OPTIMIZER, **sizes}
 
     def evaluate(model: str, *sources: str) -> dict[str, Any]:
-        return {"kind": "evaluate", "inputs": {"model": model}, "task_sets": {s: {"source": s} for s in sources}}
+        sets = {source: {"source": source} for source in sources}
+        return {"kind": "evaluate", "inputs": {"model": model}, "task_sets": sets, "max_new_tokens": 8}
 
     stages = {
         "rl_stem": rl("start", "puzzles"),
@@ -53,9 +55,10 @@ def test_nothing_is_skipped_unasked() -> None:
 def test_dpd_and_refine_judge_programs_too() -> None:
     dpd = {
         "kind": "dpd", "inputs": {"model": "start", "teacher": "start"}, "problems": [{"source": "programs"}],
+        "pairs": {"max_new_tokens": 8},
         "optimizer": OPTIMIZER, "steps": 2, "batch_size": 1, "sequence_length": 16,
     }  # fmt: skip
-    teacher = {"input": "teacher"}
+    teacher = {"input": "teacher", "max_new_tokens": 8}
     refine = {
         "kind": "refine", "inputs": {"teacher": "start"}, "problems": {"source": "programs"},
         "drafters": [teacher], "evaluators": [teacher],

@@ -37,7 +37,7 @@ def test_a_page_is_graded_by_what_the_verifier_finds() -> None:
     cases = {
         "right": right,
         "bare": document(PROBLEM, with_trace=False),
-        "working spoilt": right.replace(PROBLEM.trace, PROBLEM.trace[::-1], 1),
+        "working spoilt": right.replace(PROBLEM.reasoning, PROBLEM.reasoning[::-1], 1),
         "answer wrong": right.rpartition(".")[0] + ".x\n",
         "cut": right[: len(PROBLEM.question) + 4],
     }

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from thinkling.errors import UserError
+from thinkling.model.families import FAMILIES, family_of
+from thinkling.model.families.base import Family, Features
 
 
 class ModelConfig(BaseModel):
-    """A dense Llama or Qwen3 decoder: RMSNorm, rotary embedding, grouped-query attention, SwiGLU, no biases."""
+    """A dense decoder: RMSNorm, rotary embedding, grouped-query attention, SwiGLU, and what its family adds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    architecture: Literal["llama", "qwen3"] = "llama"
-    """`qwen3` is `llama` with an RMSNorm over each head's queries and keys before the rotary embedding."""
+    architecture: str = "llama"
+    """The family, as `model_type` in Hugging Face's config.json: `llama`, `qwen2`, `qwen3`, or one of a package's."""
+    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """What only this architecture has, by its names in config.json; what is left out has the family's default."""
     vocab_size: int | None = Field(default=None, gt=0)
     """Rows of the embedding; left out, the stage takes the tokenizer's size."""
     hidden_size: int = Field(gt=0)
@@ -38,6 +42,25 @@ class ModelConfig(BaseModel):
     initializer_range: float = Field(default=0.02, gt=0)
     """Standard deviation under init `normal`."""
 
+    @field_validator("architecture")
+    @classmethod
+    def _architecture_is_known(cls, value: str) -> str:
+        if value not in FAMILIES:
+            raise ValueError(
+                f"unknown architecture {value!r}; known are {', '.join(FAMILIES.names())}; a package adds one by an "
+                f"entry point of the group {FAMILIES.group}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _settings_are_the_familys(self) -> ModelConfig:
+        for name in self.settings:
+            if name not in (known := self.family.settings):
+                raise ValueError(
+                    f"settings.{name}: {self.architecture} has no such setting; known are {', '.join(known) or 'none'}"
+                )
+        return self
+
     @model_validator(mode="after")
     def _heads_fit(self) -> ModelConfig:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -50,6 +73,16 @@ class ModelConfig(BaseModel):
         return self
 
     @property
+    def family(self) -> Family:
+        """The family of `architecture`. Raises UserError where a package's family cannot be loaded."""
+        return family_of(self.architecture)
+
+    @property
+    def features(self) -> Features:
+        """How the decoder differs from Llama's."""
+        return self.family.features(self)
+
+    @property
     def known_vocab_size(self) -> int:
         """`vocab_size`, or UserError where it is not filled in yet."""
         if self.vocab_size is None:
@@ -59,9 +92,12 @@ class ModelConfig(BaseModel):
     def non_embedding_parameter_count(self) -> int:
         """Parameters less the embedding and, where it is not tied to it, the output head."""
         d, f, c = self.hidden_size, self.intermediate_size, self.head_dim
+        features = self.features
         attention = 2 * d * c * (self.num_attention_heads + self.num_key_value_heads)
-        norms = 2 * d + (2 * c if self.architecture == "qwen3" else 0)
-        return self.num_hidden_layers * (attention + 3 * d * f + norms) + d
+        biases = c * (self.num_attention_heads + 2 * self.num_key_value_heads) if features.qkv_bias else 0
+        norms = d * len(features.norms.present()) + (2 * c if features.head_norms else 0)
+        layer = attention + biases + 3 * d * f + norms + features.extra_layer_parameters
+        return self.num_hidden_layers * layer + d
 
     def parameter_count(self) -> int:
         """All parameters; a tied embedding counts once."""

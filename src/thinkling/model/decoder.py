@@ -1,4 +1,4 @@
-"""A dense decoder of Llama or Qwen3 shape whose parameters bear exactly Hugging Face's names.
+"""A dense decoder whose parameters have exactly Hugging Face's names. What differs between families is in families/.
 
 Shapes: B rows, T positions, N = B·T tokens, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from thinkling.model.attention import DocumentLayout, packed_attention
 from thinkling.model.config import ModelConfig
-from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction
+from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction, supports
 from thinkling.model.rotary import Rotary, rotate
 
 MUCH_PADDING, LEAST_PADDING = 0.05, 32
@@ -45,21 +45,22 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        d, c = config.hidden_size, config.head_dim
+        d, c, features = config.hidden_size, config.head_dim, config.features
         self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, c
-        self.q_proj = nn.Linear(d, self.heads * c, bias=False)
-        self.k_proj = nn.Linear(d, self.kv_heads * c, bias=False)
-        self.v_proj = nn.Linear(d, self.kv_heads * c, bias=False)
+        self.q_proj = nn.Linear(d, self.heads * c, bias=features.qkv_bias)
+        self.k_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
+        self.v_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
         self.o_proj = nn.Linear(self.heads * c, d, bias=False)
-        if config.architecture == "qwen3":
+        self.qk_norm, self.qkv_bias = features.head_norms, features.qkv_bias
+        if self.qk_norm:
             self.q_norm = RMSNorm(c, config.rms_norm_eps)
             self.k_norm = RMSNorm(c, config.rms_norm_eps)
-        self.qk_norm = config.architecture == "qwen3"
 
     def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         shape = (*layout.positions_BT.shape, self.heads + 2 * self.kv_heads, self.head_dim)
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        qkv = F.linear(x_ND, weight).view(shape)
+        bias = torch.cat((self.q_proj.bias, self.k_proj.bias, self.v_proj.bias)) if self.qkv_bias else None
+        qkv = F.linear(x_ND, weight, bias).view(shape)
         q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -84,24 +85,34 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Pre-norm attention and SwiGLU, each added to the residual stream."""
+    """Attention and SwiGLU, each added to the residual stream, with norms where the family has them."""
+
+    input_layernorm: RMSNorm
+    post_attention_layernorm: RMSNorm
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.self_attn = Attention(config)
         self.mlp = MLP(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norms = config.features.norms
+        for name in self.norms.present():
+            setattr(self, name, RMSNorm(config.hidden_size, config.rms_norm_eps))
+        self.fused = supports(config)
 
     def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        if _on_cpu(x_ND):
+        if self.fused and _on_cpu(x_ND):
             return self._forward_cpu(x_ND, rotary, layout)
         return self.forward_plain(x_ND, rotary, layout)
 
     def forward_plain(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        """The same by plain operations, on any device."""
-        x_ND = x_ND + self.self_attn(self.input_layernorm(x_ND), rotary, layout)
-        return x_ND + self.mlp(self.post_attention_layernorm(x_ND))
+        """The same by plain operations, on any device and for every family."""
+        norms = self.norms
+        attended = self.self_attn(self._normed(norms.before_attention, x_ND), rotary, layout)
+        x_ND = x_ND + self._normed(norms.after_attention, attended)
+        return x_ND + self._normed(norms.after_mlp, self.mlp(self._normed(norms.before_mlp, x_ND)))
+
+    def _normed(self, name: str | None, x_ND: Tensor) -> Tensor:
+        return x_ND if name is None else getattr(self, name)(x_ND)
 
     def _forward_cpu(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         attention, mlp = self.self_attn, self.mlp
@@ -130,7 +141,8 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.known_vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        layer = config.features.layer or (lambda config, number: DecoderLayer(config))
+        self.layers = nn.ModuleList(layer(config, number) for number in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
@@ -141,6 +153,7 @@ class Decoder(nn.Module):
         """Weights are torch's own; call `init_weights`, or load. Raises UserError where `vocab_size` is unknown."""
         super().__init__()
         self.config = config
+        self.embedding_scale = config.features.embedding_scale
         self.model = Backbone(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.known_vocab_size, bias=False)
@@ -168,8 +181,10 @@ class Decoder(nn.Module):
         return x_ND.view(rows, length, -1)
 
     def _layers(self, tokens_N: Tensor, layout: DocumentLayout) -> Tensor:
-        rotary = Rotary.at(layout.positions_BT, self.config.head_dim, self.config.rope_theta)
+        rotary = Rotary.at(layout.positions_BT, self.config)
         x_ND = self.model.embed_tokens(tokens_N)
+        if self.embedding_scale != 1.0:
+            x_ND = x_ND * self.embedding_scale
         for layer in self.model.layers:
             x_ND = layer(x_ND, rotary, layout)
         return self.model.norm(x_ND)
@@ -184,10 +199,10 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draws all weights afresh, in the order of `named_parameters`, after `config.init`; norms become 1."""
+        """Draws all weights afresh, in the order of `named_parameters`, by `config.init`; norms become 1, biases 0."""
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
-                weight.fill_(1.0)
+                weight.fill_(0.0 if name.endswith(".bias") else 1.0)
             else:
                 weight.normal_(0.0, self._init_std(name, weight), generator=generator)
 

@@ -22,7 +22,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from thinkling.model.attention_cpu import Plan, attend, attend_backward
+from thinkling.model.config import ModelConfig
 from thinkling.model.rotary import Rotary
+
+_FEATURES = frozenset({"head_norms", "embedding_scale", "rotary"})
+"""Those of families/base.py that the halves compute, or that lie outside a layer."""
+
+
+def supports(config: ModelConfig) -> bool:
+    """Whether the halves compute what a layer of this decoder does; if not, the plain modules serve the CPU too."""
+    return config.features.used() <= _FEATURES
 
 
 @cache
@@ -85,7 +94,7 @@ def _turn(x_XNC: Tensor, turns_NC: Tensor, out_XNC: Tensor) -> None:
 
 
 class AttentionHalf(torch.autograd.Function):
-    """x + o_proj(attention(rotary(q, k), v)) with q, k, v = projections of RMSNorm(x); Qwen3 norms q and k a head."""
+    """x + o_proj(attention(rotary(q, k), v)) with q, k, v = projections of RMSNorm(x); q_norm and k_norm: per head."""
 
     @staticmethod
     def forward(

@@ -19,9 +19,8 @@ from torch import Tensor
 from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
+from thinkling.model.families import FAMILIES, family_of
 
-CLASSES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-_REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -85,28 +84,9 @@ def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decode
 
 def to_config(config: ModelConfig) -> dict[str, Any]:
     """config.json as transformers reads it."""
-    return {
-        "architectures": [CLASSES[config.architecture]],
-        "model_type": config.architecture,
-        "vocab_size": config.known_vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "max_position_embeddings": config.max_position_embeddings,
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "attention_dropout": 0.0,
-        "initializer_range": config.initializer_range,
-        "use_cache": True,
-    }
+    family = config.family
+    settings = {name: family.setting(config, name) for name in family.settings}
+    return {"architectures": [family.class_name], "model_type": family.model_type} | family.write(config) | settings
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -117,52 +97,20 @@ def read_config(directory: Path) -> ModelConfig:
     path = directory / "config.json"
     raw = _read(path)
     architecture = raw.get("model_type")
-    if architecture not in CLASSES:
-        raise UserError(f"{path}: model_type {architecture!r} is not supported; known are {', '.join(CLASSES)}")
-    _refuse_unsupported(path, raw)
-    for name in _REQUIRED:
-        if not isinstance(raw.get(name), int):
-            raise UserError(f"{path}: {name} is missing, or no whole number")
-    rope = raw.get("rope_parameters") or {}
-    values = {name: raw[name] for name in _REQUIRED} | {
-        "architecture": architecture,
-        "num_key_value_heads": raw.get("num_key_value_heads") or raw["num_attention_heads"],
-        "head_dim": raw.get("head_dim") or _default_head_dim(raw),
-        "rope_theta": rope.get("rope_theta") or raw.get("rope_theta") or 1e4,
-        "rms_norm_eps": raw.get("rms_norm_eps", 1e-6),
-        "tie_word_embeddings": raw.get("tie_word_embeddings", False),
-        "max_position_embeddings": raw.get("max_position_embeddings", 4096),
-        "initializer_range": raw.get("initializer_range", 0.02),
-    }
+    if not isinstance(architecture, str) or architecture not in FAMILIES:
+        raise UserError(
+            f"{path}: model_type {architecture!r} is not supported; known are {', '.join(FAMILIES.names())}; a package "
+            f"adds one by an entry point of the group {FAMILIES.group}"
+        )
+    family = family_of(architecture)
+    settings = {name: raw[name] for name in family.settings if raw.get(name) is not None}
     try:
-        return ModelConfig.model_validate(values)
+        return ModelConfig.model_validate(
+            {"architecture": architecture, "settings": settings, **family.read(raw, path)}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from error
-
-
-def _default_head_dim(raw: dict[str, Any]) -> int:
-    """What transformers takes where a config leaves it out."""
-    if raw["model_type"] == "qwen3":
-        return 128
-    return raw["hidden_size"] // max(raw["num_attention_heads"], 1)
-
-
-def _refuse_unsupported(path: Path, raw: dict[str, Any]) -> None:
-    """A setting that changes the logits and that the decoder does not know must not be passed over."""
-    scaling = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise UserError(f"{path}: rope scaling of type {kind!r} is not supported")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise UserError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported; only silu is")
-    if any(where.get("partial_rotary_factor", 1.0) != 1.0 for where in (scaling, raw)):
-        raise UserError(f"{path}: partial_rotary_factor other than 1 is not supported")
-    for name in ("attention_bias", "mlp_bias", "use_sliding_window"):
-        if raw.get(name):
-            raise UserError(f"{path}: {name} is not supported")
-    if raw.get("quantization_config"):
-        raise UserError(f"{path}: quantised weights are not supported; take the original ones")
 
 
 def _read_weights(directory: Path) -> dict[str, Tensor]:

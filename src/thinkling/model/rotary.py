@@ -11,12 +11,20 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from thinkling.model.config import ModelConfig
+
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosine and sine of each position's angles: fp32, shape `positions.shape + (head_dim / 2,)`."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     angles = positions.unsqueeze(-1).float() * (1.0 / theta**exponents)
     return angles.cos(), angles.sin()
+
+
+def family_tables(positions: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """The same for a decoder, by its family's rule where it has one."""
+    rotary = config.features.rotary
+    return rotary(config, positions) if rotary else rotary_tables(positions, config.head_dim, config.rope_theta)
 
 
 def rotate(x_BTHC: Tensor, cos_BTC: Tensor, sin_BTC: Tensor) -> Tensor:
@@ -35,8 +43,8 @@ class Rotary:
     sin_BTC: Tensor
 
     @classmethod
-    def at(cls, positions_BT: Tensor, head_dim: int, theta: float) -> Rotary:
-        return cls(*rotary_tables(positions_BT, head_dim, theta))
+    def at(cls, positions_BT: Tensor, config: ModelConfig) -> Rotary:
+        return cls(*family_tables(positions_BT, config))
 
     @cached_property
     def turns_NC(self) -> Tensor:

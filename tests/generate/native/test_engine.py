@@ -18,6 +18,7 @@ VOCAB = 61
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"architecture": "llama", "num_key_value_heads": 4, "tie_word_embeddings": True},
     "llama, grouped queries, untied": {"architecture": "llama", "num_key_value_heads": 2, "tie_word_embeddings": False},
+    "qwen2, biases": {"architecture": "qwen2", "num_key_value_heads": 2, "tie_word_embeddings": True},
     "qwen3, one key/value head": {"architecture": "qwen3", "num_key_value_heads": 1, "tie_word_embeddings": True},
 }
 RAW = Sampling(temperature=1.0, top_p=1.0)
@@ -58,11 +59,12 @@ def tokens_of(completions: list[Completion]) -> list[list[int]]:
 
 
 def transformers_model(model: Decoder) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    import transformers
 
     config = model.config
-    kind, cls = (LlamaConfig, LlamaForCausalLM) if config.architecture == "llama" else (Qwen3Config, Qwen3ForCausalLM)
-    shape = config.model_dump(exclude={"architecture", "init", "rope_theta"})
+    cls = getattr(transformers, config.family.class_name)
+    kind = cls.config_class
+    shape = config.model_dump(exclude={"architecture", "settings", "init", "rope_theta"})
     found = cls(kind(**shape, rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta})).eval()
     missing, unexpected = found.load_state_dict(model.state_dict(), strict=False)
     assert not unexpected

@@ -217,6 +217,6 @@ def test_a_student_that_is_always_cut_off_stops_the_stage(context, make_config, 
             return [Completion([7] * 3, [-1.0] * 3, [0] * 3, "length") for _ in requests]
 
     monkeypatch.setattr(stage, "make_engine", Endless)
-    pairs = {"source": "puzzles", "problems_per_family": 12, "student_samples": 3, "max_new_tokens": 3}
+    pairs = {"student_samples": 3, "max_new_tokens": 3}
     with pytest.raises(UserError, match=r"dpd\.pairs: student: all 72 samples were cut off by max_new_tokens 3"):
         stage.run(make_config(pairs=pairs), context("run"))

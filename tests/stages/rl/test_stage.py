@@ -227,7 +227,7 @@ def test_the_first_step_is_looked_at_too(
     judged_by(low_first)
     with monkeypatch.context() as patch:
         stop_at_every_token(patch)
-        patch.setattr(rl_stage, "train_to_directory", _interrupt)
+        patch.setattr(rl_stage, "train", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             rl_stage.run(config(groups=8, group_size=8), context(tmp_path / "r", start))
     monkeypatch.setattr(Renderer, "stop_ids", frozenset())

@@ -13,12 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.model.rotary import rotary_tables
+from thinkling.model.rotary import family_tables
 
 _ROOM = 32
 """Cache positions added at a time; a multiple keeps rows aligned."""
+_FEATURES = frozenset({"qkv_bias", "head_norms", "embedding_scale", "rotary"})
+"""Those of model/families/base.py that this forward computes."""
+
+
+def supports(config: ModelConfig) -> bool:
+    """Whether this forward computes what the decoder does."""
+    return config.features.used() <= _FEATURES
 
 
 @dataclass
@@ -26,6 +34,7 @@ class LayerWeights:
     """One layer, projections of the same input fused, matrices as (out, in)."""
 
     qkv: Tensor
+    qkv_bias: Tensor | None
     o: Tensor
     gate_up: Tensor
     down: Tensor
@@ -39,6 +48,13 @@ class Weights:
     """Copies of a decoder's weights. Training goes on without touching them until the next `refresh`."""
 
     def __init__(self, model: Decoder, dtype: torch.dtype) -> None:
+        """Raises UserError if the decoder's family has a feature that this forward lacks."""
+        if not supports(model.config):
+            missing = ", ".join(sorted(model.config.features.used() - _FEATURES))
+            raise UserError(
+                f"model.architecture {model.config.architecture!r}: the native engine does not support its {missing}; "
+                f"sample from the exported model with another engine, such as vLLM"
+            )
         self.dtype = dtype
         self.refresh(model)
 
@@ -46,11 +62,12 @@ class Weights:
     def refresh(self, model: Decoder) -> None:
         """Takes over weights, rotary base and device as they are now."""
         self.config: ModelConfig = model.config
+        self.embedding_scale = model.embedding_scale
         self.device = model.output_weight.device
         parameters = dict(model.named_parameters())
 
-        def copy(*names: str) -> Tensor:
-            return torch.cat([parameters[f"{name}.weight"].to(self.dtype) for name in names])  # cat always copies
+        def copy(*names: str, kind: str = "weight") -> Tensor:
+            return torch.cat([parameters[f"{name}.{kind}"].to(self.dtype) for name in names])  # cat always copies
 
         self.embedding = copy("model.embed_tokens")
         self.head = self.embedding if model.config.tie_word_embeddings else copy("lm_head")
@@ -58,17 +75,24 @@ class Weights:
         self.layers = [self._layer(copy, f"model.layers.{i}") for i in range(model.config.num_hidden_layers)]
 
     def _layer(self, copy: Callable[..., Tensor], layer: str) -> LayerWeights:
-        attention, mlp, qk_norm = f"{layer}.self_attn", f"{layer}.mlp", self.config.architecture == "qwen3"
+        attention, mlp, features = f"{layer}.self_attn", f"{layer}.mlp", self.config.features
+        projections = [f"{attention}.{name}_proj" for name in "qkv"]
         return LayerWeights(
-            qkv=copy(*(f"{attention}.{name}_proj" for name in "qkv")),
+            qkv=copy(*projections),
+            qkv_bias=copy(*projections, kind="bias") if features.qkv_bias else None,
             o=copy(f"{attention}.o_proj"),
             gate_up=copy(f"{mlp}.gate_proj", f"{mlp}.up_proj"),
             down=copy(f"{mlp}.down_proj"),
             norm=copy(f"{layer}.input_layernorm"),
             mlp_norm=copy(f"{layer}.post_attention_layernorm"),
-            q_norm=copy(f"{attention}.q_norm") if qk_norm else None,
-            k_norm=copy(f"{attention}.k_norm") if qk_norm else None,
+            q_norm=copy(f"{attention}.q_norm") if features.head_norms else None,
+            k_norm=copy(f"{attention}.k_norm") if features.head_norms else None,
         )
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """What enters the first layer, (…, D)."""
+        x = F.embedding(tokens, self.embedding)
+        return x if self.embedding_scale == 1.0 else x * self.embedding_scale
 
 
 class Cache:
@@ -108,7 +132,7 @@ class Cache:
 
     def _extend_tables(self, weights: Weights) -> None:
         positions = torch.arange(self.length, device=weights.device)
-        cos, sin = rotary_tables(positions, weights.config.head_dim, weights.config.rope_theta)
+        cos, sin = family_tables(positions, weights.config)
         self.cos, self.sin = cos.to(weights.dtype), sin.to(weights.dtype)
 
 
@@ -124,7 +148,7 @@ def prefill(weights: Weights, cache: Cache, tokens_BT: Tensor, rows_of: list[lis
     source = torch.tensor([b for b, targets in enumerate(rows_of) for _ in targets], device=weights.device)
     target = torch.tensor([row for targets in rows_of for row in targets], device=weights.device)
     cos, sin = cache.cos[:length, None], cache.sin[:length, None]
-    x = F.embedding(tokens_BT, weights.embedding)
+    x = weights.embed(tokens_BT)
     for number, w in enumerate(weights.layers):
         qk, v = _project(w, c, x, cos, sin)
         q, k = qk.split((heads, kv_heads), dim=2)
@@ -156,7 +180,7 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
         bias = torch.zeros(n, reach, dtype=weights.dtype, device=weights.device).masked_fill_(beyond, -torch.inf)
         bias = bias.repeat_interleave(kv_heads, 0).unsqueeze(1)
     scale = channels**-0.5
-    x = F.embedding(tokens_B, weights.embedding)
+    x = weights.embed(tokens_B)
     for w, kv in zip(weights.layers, cache.kv, strict=True):
         qk, v = _project(w, c, x, cos, sin)
         kv[0].view(-1, channels).index_copy_(0, slots, qk[:, heads:].reshape(-1, channels))
@@ -176,7 +200,7 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
 def _project(w: LayerWeights, c: ModelConfig, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Rotated queries and keys (…, H + K, C), and values (…, K, C), of x (…, D)."""
     heads, kv_heads = c.num_attention_heads, c.num_key_value_heads
-    qkv = F.linear(F.rms_norm(x, w.norm.shape, w.norm, c.rms_norm_eps), w.qkv)
+    qkv = F.linear(F.rms_norm(x, w.norm.shape, w.norm, c.rms_norm_eps), w.qkv, w.qkv_bias)
     qkv = qkv.unflatten(-1, (heads + 2 * kv_heads, c.head_dim))
     qk, v = qkv.split((heads + kv_heads, kv_heads), dim=-2)
     if w.q_norm is not None and w.k_norm is not None:

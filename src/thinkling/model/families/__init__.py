@@ -1,0 +1,29 @@
+"""Decoder families, one file each: what differs between them. Loads no torch."""
+
+from __future__ import annotations
+
+from thinkling.errors import UserError
+from thinkling.model.families.base import Family
+from thinkling.plugins import Registry
+
+FAMILIES = Registry(
+    "architecture",
+    "thinkling.families",
+    {
+        "llama": "thinkling.model.families.llama:FAMILY",
+        "qwen2": "thinkling.model.families.qwen2:FAMILY",
+        "qwen3": "thinkling.model.families.qwen3:FAMILY",
+    },
+)
+"""By the `model_type` of config.json, which is also `architecture` in a recipe. A family with several model types has
+an entry for each, so that reading a directory imports no plug-in that it does not need."""
+
+
+def family_of(architecture: str) -> Family:
+    """The family of an architecture. Raises UserError if there is none, or if a package's entry is not a `Family`."""
+    found = FAMILIES.resolve(architecture)
+    if not isinstance(found, Family):
+        raise UserError(
+            f"architecture {architecture!r}: its entry point names {found!r}, not a Family; fix the package"
+        )
+    return found

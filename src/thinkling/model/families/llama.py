@@ -1,0 +1,5 @@
+"""Llama (arXiv 2302.13971, 2307.09288): the decoder that the other families are described against."""
+
+from thinkling.model.families.base import Family
+
+FAMILY = Family(model_type="llama", class_name="LlamaForCausalLM")
