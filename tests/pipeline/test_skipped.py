@@ -19,7 +19,7 @@ def recipe(sandbox: str, **more: Any) -> Recipe:
     def rl(model: str, *sources: str) -> dict[str, Any]:
         problems = [{"source": source, "n_problems": 1} for source in sources]
         inputs = {"model": model}
-        sizes = {"steps": 1, "groups": 1, "max_new_tokens": 8}
+        sizes = {"steps": 1, "prompts_per_step": 1, "max_new_tokens": 8}
         return {"kind": "rl", "inputs": inputs, "problems": problems, "optimizer": OPTIMIZER, **sizes}
 
     def evaluate(model: str, *sources: str) -> dict[str, Any]:

@@ -17,22 +17,26 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     },
     "tokenize": {"holdout_documents": "validation_fraction"},
     "pretrain": {"evaluate_rows": "validation_rows"},
-    "sft": {"without_trace": "answer_only_fraction", "corrupted": "noise_fraction"},
+    "sft": {"problems_per_family": "n_examples"},
     "dpd": {
         "batch_pairs": "batch_size",
         "micro_pairs": "micro_batch_size",
         "batch_solved": "solved_per_step",
         "kl_positive": "kl_chosen",
         "kl_negative": "kl_rejected",
-        "batch_size": "max_concurrent",
+        "problems_per_family": "n_problems",
     },
-    "refine": {"batch_size": "max_concurrent", "corrupted": "noise_fraction"},
+    "refine": {"problems_per_family": "n_problems"},
     "rl": {
         "groups": "prompts_per_step",
         "group_size": "samples_per_prompt",
+        "reward": "rewards",
+        "share": "weight",
+        "judge": "preference_model",
         "batch_size": "max_concurrent",
+        "problems_per_family": "n_problems",
     },
-    "evaluate": {"batch_size": "max_concurrent"},
+    "evaluate": {"batch_size": "max_concurrent", "form": "renderer"},
 }
 """Kind of stage → old key → new key. A key appears here only for the kinds whose schema no longer has it at the place
 where it was found: `renamed_to` is asked about unknown keys alone."""

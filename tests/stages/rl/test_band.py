@@ -97,7 +97,7 @@ def test_too_few_prompts_end_with_the_histogram() -> None:
 )
 def test_settings_that_contradict_each_other_are_refused(wrong: dict) -> None:
     good = {
-        "kind": "rl", "problems": [{"source": "p", "n_problems": 1}], "steps": 1, "groups": 4,
+        "kind": "rl", "problems": [{"source": "p", "n_problems": 1}], "steps": 1, "prompts_per_step": 4,
         "max_new_tokens": 8, "optimizer": {},
     }  # fmt: skip
     RlConfig.model_validate(good)

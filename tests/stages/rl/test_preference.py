@@ -95,14 +95,14 @@ def settings(**fields: Any) -> RlConfig:
             "kind": "rl",
             "inputs": {"model": "start", "preference_model": "start"},
             "problems": [
-                {"source": "writing", "n_problems": 12, "share": 0.7, "reward": "preference"},
-                {"source": "puzzles", "n_problems": 12, "share": 0.3},
+                {"source": "writing", "n_problems": 12, "weight": 0.7, "rewards": {"preference": 1}},
+                {"source": "puzzles", "n_problems": 12, "weight": 0.3},
             ],
             "band": {"samples": 4, "low": 0.0, "high": 1.0, "min_prompts": 1},
             "preference_form": "puzzles",
             "steps": 4,
-            "groups": 4,
-            "group_size": 4,
+            "prompts_per_step": 4,
+            "samples_per_prompt": 4,
             "max_new_tokens": 3,
             "optimizer": {"name": "adamw", "lr": 3e-3},
             "checkpoint_every": 2,
@@ -191,10 +191,10 @@ def test_an_empty_band_fails_with_its_histogram(tmp_path: Path, start: Path) -> 
 
 def test_a_judge_is_named_if_and_only_if_it_is_needed() -> None:
     with pytest.raises(
-        ValueError, match=r"inputs\.preference_model is missing: source 'writing' has reward: preference"
+        ValueError, match=r"inputs\.preference_model is missing: source 'writing' has the reward preference"
     ):
         settings(inputs={"model": "start"})
     verdicts = [{"source": "puzzles", "n_problems": 12}]
-    with pytest.raises(ValueError, match=r"inputs\.preference_model: no source has reward: preference"):
+    with pytest.raises(ValueError, match=r"inputs\.preference_model: no source has the reward preference"):
         settings(problems=verdicts)
     settings(problems=verdicts, inputs={"model": "start"})

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from thinkling.puzzles.problemset import generate
 from thinkling.stages.rl.prompts import Pool, Prompts
-from thinkling.stages.rl.rewards import verdict_rewards
+from thinkling.stages.rl.rewards import by_sample, verdict
 
 PROBLEMS = generate({"sort": {}}, "train", 30, 0)
 
 
 def pool(name: str, n: int, share: float = 1.0) -> Pool:
-    return Pool(name, PROBLEMS[:n], share, verdict_rewards)
+    return Pool(name, PROBLEMS[:n], share, by_sample(verdict))
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 5))

@@ -33,8 +33,8 @@ def config(**fields: Any) -> RlConfig:
             "problems": [{"source": "puzzles", "n_problems": 24}],
             "band": {"samples": 8, "low": 0.0, "high": 1.0, "min_prompts": 2},
             "steps": 5,
-            "groups": 3,
-            "group_size": 4,
+            "prompts_per_step": 3,
+            "samples_per_prompt": 4,
             "max_new_tokens": 4,
             "optimizer": {"name": "adamw", "lr": 3e-3},
             "checkpoint_every": 2,
@@ -84,7 +84,8 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rewards_rise_and_counts_add_up(tmp_path: Path, start: Path, judged_by: Any) -> None:
     judged_by(low_first)
     ctx = context(tmp_path / "r", start)
-    settings = config(steps=30, groups=6, group_size=8, max_refills=1, optimizer={"lr": 0.02}, decay_fraction=0)
+    sizes = {"steps": 30, "prompts_per_step": 6, "samples_per_prompt": 8, "max_refills": 1}
+    settings = config(**sizes, optimizer={"lr": 0.02}, decay_fraction=0)
     rl_stage.run(settings, ctx)
     lines = log(ctx.directory)
     rewards = [line["reward"] for line in lines]
@@ -229,7 +230,7 @@ def test_the_first_step_is_looked_at_too(
         stop_at_every_token(patch)
         patch.setattr(rl_stage, "train", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            rl_stage.run(config(groups=8, group_size=8), context(tmp_path / "r", start))
+            rl_stage.run(config(prompts_per_step=8, samples_per_prompt=8), context(tmp_path / "r", start))
     monkeypatch.setattr(Renderer, "stop_ids", frozenset())
     with pytest.raises(UserError, match=r"stages\.rl: first step: all \d+ samples were cut off"):
-        rl_stage.run(config(groups=8, group_size=8), context(tmp_path / "r", start))
+        rl_stage.run(config(prompts_per_step=8, samples_per_prompt=8), context(tmp_path / "r", start))

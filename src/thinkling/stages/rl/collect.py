@@ -92,7 +92,7 @@ class Collector:
             found.sampled += sampled
             found.refills += sum(map(len, asked)) if number else 0
             for pool, problems in enumerate(asked):
-                size = self.config.group_size
+                size = self.config.samples_per_prompt
                 mine, sampled = sampled[: size * len(problems)], sampled[size * len(problems) :]
                 groups = [(problem, mine[i * size : (i + 1) * size]) for i, problem in enumerate(problems)]
                 missing[pool] -= self._judge(pool, groups, found)
@@ -108,7 +108,7 @@ class Collector:
         return sample_and_score(
             self.sampler,
             problems,
-            self.config.group_size,
+            self.config.samples_per_prompt,
             derive(self.seed, "step", step),
             chunk=len(problems),
             store=directory,

@@ -7,20 +7,50 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from thinkling.plugins import Registry
 from thinkling.stages.base import Need
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import SamplingConfig
 from thinkling.stages.training.config import ScheduleConfig
 
+PREFERENCE = "preference"
+REWARDS = Registry(
+    "reward",
+    "thinkling.rewards",
+    {
+        "verdict": "thinkling.stages.rl.rewards:verdict",
+        "well_formed": "thinkling.stages.rl.rewards:well_formed",
+    },
+)
+
 
 class RewardedProblemsConfig(ProblemsConfig):
     """Problems of one source, and how completions of them are rewarded. The band keeps some of them."""
 
-    share: float = Field(default=1.0, gt=0)
-    """Weight of this source among all: groups are dealt by it, exactly over any stretch of steps."""
-    reward: Literal["verdict", "preference"] = "verdict"
-    """`verdict`: right 1, wrong 0; a completion with any other verdict leaves its group. `preference`: the probability,
-    in 0–1, with which the model of role `preference_model` prefers the answer to one of the entering model's."""
+    weight: float = Field(default=1.0, gt=0)
+    """Weight of this source among all: prompts are dealt by it, exactly over any stretch of steps."""
+    rewards: dict[str, float] = Field(default_factory=lambda: {"verdict": 1.0}, min_length=1)
+    """Reward → weight; a sample's reward is the weighted sum, and a sample that any of them leaves without a value
+    leaves its group. `verdict`: right 1, wrong 0, no value for any other verdict. `well_formed`: 1 if the reply can be
+    read. `preference`: the probability, in 0–1, with which the model of role `preference_model` prefers the answer to
+    one of the entering model's. Others are entry points in the group `thinkling.rewards`: functions of problem and
+    rollout."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether samples are compared with a reference by the preference model."""
+        return PREFERENCE in self.rewards
+
+    @model_validator(mode="after")
+    def _known_rewards(self) -> RewardedProblemsConfig:
+        for name, weight in self.rewards.items():
+            if name != PREFERENCE and name not in REWARDS:
+                raise ValueError(
+                    f"rewards: unknown reward {name!r}; known are {', '.join([*REWARDS.names(), PREFERENCE])}"
+                )
+            if weight == 0:
+                raise ValueError(f"rewards.{name}: weight 0 has no effect; remove it")
+        return self
 
 
 class BandConfig(BaseModel):
@@ -56,10 +86,10 @@ class RlConfig(ScheduleConfig, SamplingConfig):
     `thinkling.pairwise_forms`). Its two verdicts must be one token each."""
     steps: int = Field(ge=1)
     """Rollout batches; each gives `updates_per_batch` updates."""
-    groups: int = Field(ge=1)
-    """Prompts a step whose samples have different rewards: what is equal is left out and refilled."""
-    group_size: int = Field(default=8, ge=2)
-    """Samples a prompt."""
+    prompts_per_step: int = Field(ge=1)
+    """Prompts per step whose samples have different rewards; one with equal rewards is left out and refilled."""
+    samples_per_prompt: int = Field(default=8, ge=2)
+    """Samples per prompt."""
     smallest_group: int = Field(default=2, ge=2)
     """Samples with a reward that a group needs; a smaller one is refilled."""
     max_refills: int = Field(default=3, ge=0)
@@ -94,24 +124,28 @@ class RlConfig(ScheduleConfig, SamplingConfig):
 
     @model_validator(mode="after")
     def _preference_model(self) -> RlConfig:
-        needed = [p.source for p in self.problems if p.reward == "preference"]
+        needed = [p.source for p in self.problems if p.compares]
         if needed and "preference_model" not in self.inputs:
             raise ValueError(
-                f"inputs.preference_model is missing: source {needed[0]!r} has reward: preference, so name the stage "
-                "whose model compares answers (inputs: {model: …, preference_model: …})"
+                f"inputs.preference_model is missing: source {needed[0]!r} has the reward preference, so name the "
+                "stage whose model compares answers (inputs: {model: …, preference_model: …})"
             )
         if "preference_model" in self.inputs and not needed:
             raise ValueError(
-                "inputs.preference_model: no source has reward: preference; leave it out, or set the reward"
+                "inputs.preference_model: no source has the reward preference; leave it out, or set the reward"
             )
         return self
 
     @model_validator(mode="after")
     def _sizes(self) -> RlConfig:
-        if self.smallest_group > self.group_size:
-            raise ValueError(f"smallest_group {self.smallest_group} exceeds group_size {self.group_size}")
-        if self.updates_per_batch > self.groups:
-            raise ValueError(f"updates_per_batch {self.updates_per_batch} exceeds groups {self.groups}")
+        if self.smallest_group > self.samples_per_prompt:
+            raise ValueError(
+                f"smallest_group {self.smallest_group} exceeds samples_per_prompt {self.samples_per_prompt}"
+            )
+        if self.updates_per_batch > self.prompts_per_step:
+            raise ValueError(
+                f"updates_per_batch {self.updates_per_batch} exceeds prompts_per_step {self.prompts_per_step}"
+            )
         sources = [p.source for p in self.problems]
         if len(set(sources)) < len(sources):
             raise ValueError("problems: a source is named twice")

@@ -19,7 +19,7 @@ class Pool:
 
     name: str
     problems: Sequence[Problem]
-    share: float
+    weight: float
     reward: Reward
 
 
@@ -28,7 +28,7 @@ class Prompts:
 
     def __init__(self, pools: Sequence[Pool], groups: int, steps: int, seed: int) -> None:
         self.pools, self.groups, self.seed = pools, groups, seed
-        dealt = assign([pool.share for pool in pools], steps * groups).reshape(steps, groups)
+        dealt = assign([pool.weight for pool in pools], steps * groups).reshape(steps, groups)
         self._per_step = np.stack([(dealt == i).sum(axis=1) for i in range(len(pools))], axis=1)
         self._before = np.cumsum(self._per_step, axis=0) - self._per_step
 

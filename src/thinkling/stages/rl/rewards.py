@@ -1,7 +1,7 @@
 """Rewards of groups. A verdict is not a reward: only right and wrong become numbers; a preference is one already.
 
-A further kind of reward is a function of this type, named in `RewardedProblemsConfig.reward` and returned by
-`reward_of`.
+A reward is a function of a problem and one of its samples (`SampleReward`), named in a recipe's `rewards` with its
+weight. Preference is the one that needs a model, and so sees many groups at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from thinkling.data.reading import Reading
 from thinkling.generate.pairwise import Comparison, PairwiseModel
 from thinkling.generate.rollouts import Rollout
-from thinkling.stages.rl.config import RewardedProblemsConfig
+from thinkling.stages.rl.config import PREFERENCE, REWARDS, RewardedProblemsConfig
 from thinkling.tasks.problem import Problem
 from thinkling.verify.preference import Preference, grade, is_graded, win
 from thinkling.verify.verdict import Outcome
@@ -36,10 +36,50 @@ Reward = Callable[[Sequence[Group]], Judged]
 others."""
 
 
-def verdict_rewards(groups: Sequence[Group]) -> Judged:
+SampleReward = Callable[[Problem, Rollout], float | None]
+"""Reward of one sample; None for one that has no reward and leaves its group."""
+
+
+def verdict(problem: Problem, rollout: Rollout) -> float | None:
     """Right 1, wrong (also cut off) 0; unverifiable, timeout and error leave the group."""
-    values: dict[str, float] = {Outcome.RIGHT.value: 1.0, Outcome.WRONG.value: 0.0}
-    return Judged([[values.get(rollout.outcome) for rollout in rollouts] for _, rollouts in groups])
+    return {Outcome.RIGHT.value: 1.0, Outcome.WRONG.value: 0.0}.get(rollout.outcome)
+
+
+def well_formed(problem: Problem, rollout: Rollout) -> float:
+    """1 if the reply can be read: reasoning closed, calls answered, something said; else 0."""
+    return float(not rollout.truncated and rollout.reading.well_formed)
+
+
+class WeightedRewards:
+    """The weighted sum of several rewards. The figures say what each contributes where there are several."""
+
+    def __init__(self, rewards: Mapping[str, tuple[float, Reward]]) -> None:
+        self.rewards = dict(rewards)
+
+    def __call__(self, groups: Sequence[Group]) -> Judged:
+        found = {name: (weight, reward(groups)) for name, (weight, reward) in self.rewards.items()}
+        totals = [
+            [
+                _weighted([(weight, judged.rewards[g][i]) for weight, judged in found.values()])
+                for i in range(len(rollouts))
+            ]
+            for g, (_, rollouts) in enumerate(groups)
+        ]
+        figures = {name: values for _, judged in found.values() for name, values in judged.figures.items()}
+        if len(found) > 1:
+            for name, (_, judged) in found.items():
+                figures[f"reward_of_{name}"] = [v for group in judged.rewards for v in group if v is not None]
+        return Judged(totals, figures)
+
+
+def _weighted(values: Sequence[tuple[float, float | None]]) -> float | None:
+    known = [weight * value for weight, value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def by_sample(reward: SampleReward) -> Reward:
+    """A reward of single samples as one of groups."""
+    return lambda groups: Judged([[reward(problem, rollout) for rollout in rollouts] for problem, rollouts in groups])
 
 
 class PreferenceRewards:
@@ -79,7 +119,11 @@ def answer_of(rollout: Rollout, judge: PairwiseModel) -> str | None:
 
 def reward_of(config: RewardedProblemsConfig, judge: PairwiseModel | None, references: Mapping[str, str]) -> Reward:
     """The reward that a source's problems are given."""
-    if config.reward == "verdict":
-        return verdict_rewards
-    assert judge is not None
-    return PreferenceRewards(judge, references)
+    found: dict[str, tuple[float, Reward]] = {}
+    for name, weight in config.rewards.items():
+        if name == PREFERENCE:
+            assert judge is not None
+            found[name] = weight, PreferenceRewards(judge, references)
+        else:
+            found[name] = weight, by_sample(REWARDS.resolve(name))
+    return WeightedRewards(found)

@@ -42,7 +42,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     sampler = Sampler(engine, loaded.renderer, Sampling(config.temperature, config.top_p), config.max_new_tokens)
     judge = _preference_model(config, ctx, device)
     pools = make_pools(config, ctx, sampler, judge)
-    prompts = Prompts(pools, config.groups, config.steps, ctx.seed)
+    prompts = Prompts(pools, config.prompts_per_step, config.steps, ctx.seed)
     collector = Collector(ctx.name, sampler, prompts, config, ctx.seed, ctx.directory / "rollouts")
     loop = Loop(config, engine, collector, device)
     plan = TrainingPlan(
@@ -80,7 +80,7 @@ def make_pools(config: RlConfig, ctx: StageContext, sampler: Sampler, judge: Pai
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
     if not path.exists():
         rows: list[band.PassRate] = []
-        judges = {p.source: judge if p.reward == "preference" else None for p in config.problems}
+        judges = {p.source: judge if p.compares else None for p in config.problems}
         total = sum(len(asked) * (config.band.samples + (judges[name] is not None)) for name, asked in problems.items())
         with ctx.progress.track(f"{ctx.name}: pass rates", total, "samples") as task:
             for name, asked in problems.items():
@@ -96,7 +96,7 @@ def make_pools(config: RlConfig, ctx: StageContext, sampler: Sampler, judge: Pai
         band.check(ctx.name, p.source, mine, config.band)
         kept = {row.problem_id: row.reference or "" for row in mine if row.kept}
         chosen = [problem for problem in problems[p.source] if problem.id in kept]
-        pools.append(Pool(p.source, chosen, p.share, reward_of(p, judge, kept)))
+        pools.append(Pool(p.source, chosen, p.weight, reward_of(p, judge, kept)))
         ctx.counts[p.source] = _band_counts(mine)
     return pools
 
