@@ -177,7 +177,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             arms=(
                 Arm("dpd", "all three terms", _same),
                 Arm("sft_more", "more SFT, examples as before", _more_sft),
-                Arm("sft_clean", "more SFT, clean traces", _clean_sft),
+                Arm("sft_clean", "more SFT, clean reasoning", _clean_sft),
                 Arm("dpo_alone", "the DPO term alone", _dpo_alone),
                 Arm("kd_alone", "KL to the teacher on right answers alone", _kd_alone),
             ),

@@ -78,7 +78,7 @@ def score_outcome(scores: Artifact) -> dict[str, Any]:
     }
     return {
         "value": score["mean"],
-        "thinking_share": score["thinking_share"],
+        "thinking_fraction": score["thinking_fraction"],
         "accuracy_thinking": score["accuracy_thinking"],
         "per_family": score["per_family"],
         "families": {f: [t.samples, t.thinking, t.right_thinking, t.right_direct] for f, t in families.items()},

@@ -35,13 +35,13 @@ def test_shares_are_exact_and_pages_are_what_they_say() -> None:
     for page in originals:
         problem = known[page.key]
         if page.noisy:
-            assert page.text not in (document(problem), document(problem, with_trace=False))
+            assert page.text not in (document(problem), document(problem, with_reasoning=False))
             assert page.text.startswith(problem.question + ":")
             kinds["damaged"] += 1
         elif page.text == document(problem):
             kinds["worked"] += 1
         else:
-            assert page.text == document(problem, with_trace=False)
+            assert page.text == document(problem, with_reasoning=False)
             kinds["bare"] += 1
     assert kinds == {"damaged": 20, "bare": 12, "worked": 40}
 

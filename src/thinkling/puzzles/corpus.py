@@ -56,4 +56,4 @@ def pages(source: PuzzlePagesSource, puzzles: PuzzlesSource, seed: int) -> Itera
 def _page(problem: Problem, kind: str, rng: random.Random, strength: float) -> Page:
     if kind == "noisy":
         return Page(problem.id, document(corrupt(problem, rng, strength, answer=True)), True, problem)
-    return Page(problem.id, document(problem, with_trace=kind == "worked"), False, problem)
+    return Page(problem.id, document(problem, with_reasoning=kind == "worked"), False, problem)

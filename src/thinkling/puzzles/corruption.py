@@ -1,4 +1,4 @@
-"""Damaged workings: training text that is imperfect on purpose, so that later stages have something to improve."""
+"""Damaged reasoning: training text that is imperfect on purpose, so that later stages have something to improve."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def corrupt(problem: Problem, rng: random.Random, share: float, answer: bool = F
     Without a tool the answer stays right, unless `answer` is true: then its symbols are replaced at the same rate.
     With a tool the reasoning is what the tool is asked, so the damaged expression is called, and the answer is the
     tool's true result for it: it is wrong, but never contradicts the response beside it (`answer` damages it on top).
-    A family with a `damage` of its own is damaged by that, answer included: a program follows its damaged working.
+    A family with a `damage` of its own is damaged by that, answer included: a program follows its damaged reasoning.
     The outcome is training text only: never verify against it.
     """
     damage = FAMILIES[problem.family].damage if problem.family in FAMILIES else None

@@ -45,7 +45,7 @@ class Family:
     verifier: str = "exact"
     tool: str | None = None
     damage: Callable[[Problem, random.Random, float], tuple[str, str]] | None = None
-    """Working and answer of a problem damaged at a rate, for a family whose answer follows from its working, or in
+    """Reasoning and answer of a problem damaged at a rate, for a family whose answer follows from its reasoning, or in
     which single symbols replaced would make no sense."""
 
     @property

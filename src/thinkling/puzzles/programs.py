@@ -4,7 +4,7 @@
 
 Problems are made in reverse (docs/recipe.md, RL): a program is drawn, run over inputs, and described. A letter names
 each step's value; `A` is the argument. What a step means depends on the type of the value before it (`+2` adds to a
-number, or to each item of a list), and these types are the working: `BlistClistDnumber`. The expected values come from
+number, or to each item of a list), and these types are its reasoning: `BlistClistDnumber`. Expected values come from
 the evaluator below, which knows nothing of Python source: no program is run to make a problem.
 """
 
@@ -113,7 +113,7 @@ def spell(takes: str, steps: list[Step]) -> str:
 
 
 def write_types(types: list[str]) -> str:
-    """The working: the type of each step's value, `BlistClistDnumber`."""
+    """The reasoning: the type of each step's value, `BlistClistDnumber`."""
     return "".join(f"{name}{kind}" for name, kind in zip(_NAMES[1:], types, strict=False))
 
 
@@ -141,8 +141,8 @@ def read_steps(question: str) -> tuple[str, list[Step]]:
 
 
 def damage_program(problem: Problem, rng: random.Random, share: float) -> tuple[str, str]:
-    """Working and code with `share` of the working's types and of the code's constants replaced. The code is what
-    follows from the damaged working: the two never contradict each other."""
+    """Reasoning and code with `share` of the reasoning's types and of the code's constants replaced. The code is what
+    follows from the damaged reasoning: the two never contradict each other."""
     takes, steps = read_steps(problem.question)
     types = [takes, *(step.operation.gives for step in steps)]
     for i in _chosen(len(steps), rng, share):

@@ -36,7 +36,7 @@ class PuzzleStyle(BaseModel):
 
     def damaged(self, solution: Solution, seed: int, key: str) -> Solution:
         rng = random.Random(derive(seed, "damage", key))
-        reasoning = corrupt_text(solution.working, rng, self.noise_strength)
+        reasoning = corrupt_text(solution.reasoning, rng, self.noise_strength)
         return Solution(reasoning, corrupt_text(solution.answer, rng, self.noise_strength))
 
     def draft(self, reply: Reply) -> Solution | None:
@@ -73,4 +73,4 @@ class PuzzleStyle(BaseModel):
 
 
 def _line(solution: Solution) -> str:
-    return f"{solution.working}{refinement.ANSWER}{solution.answer}"
+    return f"{solution.reasoning}{refinement.ANSWER}{solution.answer}"

@@ -1,9 +1,8 @@
 """The family `write`: a short line under conditions, which many answers meet and others meet in part.
 
 `write KDA` asks for a line with the letters K, D and A, in any order, nothing else, and `!` at its end: `KDA!` is one
-such line, `ADK!` another. The working names the letters in the order in which they will stand: a form of answer without
-a thought is lost as soon as all others learn to think. How good a line is, a stated rule says: `grade`, the mean of
-three items between 0 and 1.
+such line, `ADK!` another. The reasoning names the letters in the order of the answer: a form of answer without reasoning
+is lost as soon as all others learn to think. `grade` says how good a line is: the mean of three items between 0 and 1.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def grade(question: str, line: str) -> Grade:
 
 def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
     """The line with each of three faults at that rate: one or two letters doubled, one to three digits strewn in, no
-    mark at the end. Letters are never missing: manners vary, and what is said does not. The working stays sound."""
+    mark at the end. Letters are never missing: manners vary, and what is said does not. The reasoning stays sound."""
     line = list(problem.answer.removesuffix(END))
     if rng.random() < rate:
         for _ in range(rng.randint(1, 2)):

@@ -168,8 +168,8 @@ def score_chart(scores: list[dict[str, Any]]) -> Markup:
                 label(right + 24, at + 4, f"{score['mean']:.3f}", "t b n"),
                 label(right + 74, at + 4, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
             ]
-            if score.get("thinking_share") is not None:
-                parts.append(label(right + 184, at + 4, f"thinks {score['thinking_share']:.0%}", "m n"))
+            if score.get("thinking_fraction") is not None:
+                parts.append(label(right + 184, at + 4, f"thinks {score['thinking_fraction']:.0%}", "m n"))
         y = bottom + 50
     parts += [
         tag("circle", cx=left + 6, cy=y - 16, r=5, class_="mean"),
@@ -184,7 +184,7 @@ def score_chart(scores: list[dict[str, Any]]) -> Markup:
 def score_marks(score: dict[str, Any], scale: Scale, y: float) -> list[Markup]:
     """Track, thinking share, interval and mean of one score."""
     parts = [line(scale(0), y, scale(score["mean"]), y, "lead")]
-    share = score.get("thinking_share")
+    share = score.get("thinking_fraction")
     if share is not None:
         parts.append(diamond(scale(share), y))
     return [

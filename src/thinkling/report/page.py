@@ -65,8 +65,8 @@ def tiles(run: RunView) -> list[tuple[str, str, str]]:
                 last = score
         what = last["task_set"] + (f", avg@{last['k']}" if "k" in last else "")
         found.append((what, f"{last['mean']:.3f}", f"{last['low']:.3f}–{last['high']:.3f}, {last['checkpoint']}"))
-        if last.get("thinking_share") is not None:
-            found.append(("samples that think", f"{last['thinking_share']:.0%}", last["checkpoint"]))
+        if last.get("thinking_fraction") is not None:
+            found.append(("samples that think", f"{last['thinking_fraction']:.0%}", last["checkpoint"]))
     for stage in run.stages:
         if stage.kind == "pretrain":
             size = stage.counts.get("parameters")

@@ -194,7 +194,7 @@ def test_all_evaluators_must_agree_and_the_harshest_is_heeded() -> None:
 
 
 def test_no_role_is_shown_a_reference(tmp_path, monkeypatch) -> None:
-    """Every problem's answer, trace and tool call is a sentinel; none of it stands in any prompt or record."""
+    """Every problem's answer, reasoning and tool call is a sentinel; none of it stands in any prompt or record."""
 
     given = PuzzlesSource.problems
 

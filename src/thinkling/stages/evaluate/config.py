@@ -32,7 +32,7 @@ class EvaluateConfig(StageConfig, SamplingConfig):
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 
-    output_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 3
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}

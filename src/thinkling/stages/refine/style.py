@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Solution:
-    """A draft or a revision: its working, which may be empty, and what is answered."""
+    """A draft or a revision: its reasoning, which may be empty, and what is answered."""
 
-    working: str
+    reasoning: str
     answer: str
 
 

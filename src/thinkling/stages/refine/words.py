@@ -22,7 +22,7 @@ _VERDICT = re.compile(r"\s*(\d+)[.):]\s*(PASS|FAIL)\b.*")
 
 
 class Words:
-    """Implements `Style`. A solution is the whole answer; a draft's working is not shown to anybody."""
+    """Implements `Style`. A solution is the whole answer; a draft's reasoning is not shown to anybody."""
 
     def refuses(self, family: str) -> str | None:
         return None

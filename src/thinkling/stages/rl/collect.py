@@ -53,7 +53,7 @@ class Rollouts:
         return {
             "reward": _mean([value for values in self.rewards.values() for value in values]),
             **{name: _mean(values) for name, values in (several | self.figures).items()},
-            "thinking_share": sum(r.thinks for r in self.sampled) / n,
+            "thinking_fraction": sum(r.thinks for r in self.sampled) / n,
             "mean_length": sum(r.n_tokens for r in self.sampled) / n,
             "truncated_fraction": sum(r.truncated for r in self.sampled) / n,
             "samples": n,
