@@ -56,7 +56,7 @@ def loss_outcome(pretrain: Artifact, weights: Mapping[str, float]) -> dict[str, 
         if step["phase"] != decay:
             plateau.update(step["rows"])
     return {
-        "value": sum(share * losses[name] for name, share in weights.items()),
+        "value": sum(fraction * losses[name] for name, fraction in weights.items()),
         "losses": losses,
         "plateau_rows": dict(sorted(plateau.items())),
         "sources": dict(sorted(pretrain.counts["sources"].items())),

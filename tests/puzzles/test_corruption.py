@@ -1,4 +1,4 @@
-"""Corruption changes the stated share of symbols, within their alphabets, and nothing else."""
+"""Corruption changes the stated fraction of symbols, within their alphabets, and nothing else."""
 
 import random
 import re
@@ -18,16 +18,16 @@ def alphabet_of(character: str) -> str:
 
 
 @given(st.text(alphabet='ABZ019+-*=<.: az{}"\n', max_size=80), st.floats(0, 1), st.integers(0, 1000))
-def test_share_and_alphabet(text: str, share: float, seed: int) -> None:
-    out = corrupt_text(text, random.Random(seed), share)
+def test_fraction_and_alphabet(text: str, fraction: float, seed: int) -> None:
+    out = corrupt_text(text, random.Random(seed), fraction)
     assert len(out) == len(text)
     changed = [(a, b) for a, b in zip(text, out, strict=True) if a != b]
     symbols = sum(alphabet_of(c) != c for c in text)
-    assert abs(len(changed) - share * symbols) < 1
+    assert abs(len(changed) - fraction * symbols) < 1
     assert all(alphabet_of(a) == alphabet_of(b) != a for a, b in changed)
 
 
-def test_share_is_met_on_average() -> None:
+def test_fraction_is_met_on_average() -> None:
     rng = random.Random(0)
     text = "B+5=6C+9=15"
     changed = sum(a != b for _ in range(4_000) for a, b in zip(text, corrupt_text(text, rng, 0.15), strict=True))

@@ -28,10 +28,10 @@ def test_forms() -> None:
     assert conversation(CALC, with_reasoning=False)[1:] == [{"role": "assistant", "content": "3901"}]
 
 
-def test_shares() -> None:
+def test_fractions() -> None:
     problems = generate({"sum": {}, "calc": {}}, "train", 2_000, seed=0)
-    made = [example(p, seed=1, direct_share=0.5, corrupted_share=0.3) for p in problems]
-    assert made == [example(p, seed=1, direct_share=0.5, corrupted_share=0.3) for p in problems]
+    made = [example(p, seed=1, answer_only_fraction=0.5, noise_fraction=0.3) for p in problems]
+    assert made == [example(p, seed=1, answer_only_fraction=0.5, noise_fraction=0.3) for p in problems]
     direct = [m == conversation(p, with_reasoning=False) for p, m in zip(problems, made, strict=True)]
     damaged = [not d and m != conversation(p) for d, p, m in zip(direct, problems, made, strict=True)]
     assert sum(direct) / 4_000 == pytest.approx(0.5, abs=0.03)

@@ -24,7 +24,7 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Score:
-    """avg@k over `n` problems: right is 1, every other outcome 0. All shares are in 0–1."""
+    """avg@k over `n` problems: right is 1, every other outcome 0. All fractions are in 0–1."""
 
     k: int
     n: int

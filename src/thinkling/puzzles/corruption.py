@@ -15,13 +15,13 @@ ALPHABETS = (digits, ascii_uppercase, "+-*")
 """A symbol is replaced by another one of its own alphabet; all other characters are structure and stay."""
 
 
-def corrupt_text(text: str, rng: random.Random, share: float) -> str:
-    """`share` of the puzzle symbols of a text, each replaced by a different one of its alphabet (`replace_symbols`)."""
-    return replace_symbols(text, rng, share, ALPHABETS)
+def corrupt_text(text: str, rng: random.Random, fraction: float) -> str:
+    """`fraction` of a text's puzzle symbols, each replaced by a different one of its alphabet (`replace_symbols`)."""
+    return replace_symbols(text, rng, fraction, ALPHABETS)
 
 
-def corrupt(problem: Problem, rng: random.Random, share: float, answer: bool = False) -> Problem:
-    """The problem with `share` of the symbols of its reasoning replaced; id and question stay.
+def corrupt(problem: Problem, rng: random.Random, fraction: float, answer: bool = False) -> Problem:
+    """The problem with `fraction` of the symbols of its reasoning replaced; id and question stay.
 
     Without a tool the answer stays right, unless `answer` is true: then its symbols are replaced at the same rate.
     With a tool the reasoning is what the tool is asked, so the damaged expression is called, and the answer is the
@@ -31,13 +31,13 @@ def corrupt(problem: Problem, rng: random.Random, share: float, answer: bool = F
     """
     damage = FAMILIES[problem.family].damage if problem.family in FAMILIES else None
     if damage is not None:
-        reasoning, result = damage(problem, rng, share)
+        reasoning, result = damage(problem, rng, fraction)
         return dataclasses.replace(problem, reasoning=reasoning, answer=result)
-    reasoning = corrupt_text(problem.reasoning, rng, share)
+    reasoning = corrupt_text(problem.reasoning, rng, fraction)
     call = {"expression": reasoning} if problem.tools else None
     result = problem.answer
     if call is not None:
         result = resolve(problem.tools[0]).run(call)
     if answer:
-        result = corrupt_text(result, rng, share)
+        result = corrupt_text(result, rng, fraction)
     return dataclasses.replace(problem, reasoning=reasoning, answer=result, call=call)

@@ -37,13 +37,13 @@ def conversation(problem: Problem, with_reasoning: bool = True) -> list[Message]
 
 
 def example(
-    problem: Problem, seed: int, direct_share: float, corrupted_share: float, symbol_share: float = 0.15
+    problem: Problem, seed: int, answer_only_fraction: float, noise_fraction: float, noise_strength: float = 0.15
 ) -> list[Message]:
-    """A training conversation: without reasoning with probability `direct_share`, else damaged with probability
-    `corrupted_share` in `symbol_share` of its reasoning's symbols. Depends on seed and problem alone."""
+    """A training conversation: without reasoning with probability `answer_only_fraction`, else damaged with probability
+    `noise_fraction` in `noise_strength` of its reasoning's symbols. Depends on seed and problem alone."""
     rng = random.Random(derive(seed, "example", problem.id))
-    if rng.random() < direct_share:
+    if rng.random() < answer_only_fraction:
         return conversation(problem, with_reasoning=False)
-    if rng.random() < corrupted_share:
-        return conversation(corrupt(problem, rng, symbol_share))
+    if rng.random() < noise_fraction:
+        return conversation(corrupt(problem, rng, noise_strength))
     return conversation(problem)

@@ -44,21 +44,21 @@ def document_answer(completion: str) -> str:
 def pages(
     problems: Iterable[Problem],
     seed: int,
-    direct_share: float = 0.15,
-    corrupted_share: float = 0.0,
-    symbol_share: float = 0.25,
+    answer_only_fraction: float = 0.15,
+    noise_fraction: float = 0.0,
+    noise_strength: float = 0.25,
 ) -> Iterator[str]:
-    """One page a problem: `direct_share` of them without reasoning, `corrupted_share` of the others damaged.
+    """One page a problem: `answer_only_fraction` of them without reasoning, `noise_fraction` of the others damaged.
 
-    `symbol_share`: share of the symbols of damaged reasoning that are replaced. A page depends on seed and problem
+    `noise_strength`: fraction of the symbols of damaged reasoning that are replaced. A page depends on seed and problem
     alone, not on its neighbours.
     """
     for problem in problems:
         rng = random.Random(derive(seed, "page", problem.id))
-        if rng.random() < direct_share:
+        if rng.random() < answer_only_fraction:
             yield document(problem, with_reasoning=False)
-        elif rng.random() < corrupted_share:
-            yield document(corrupt(problem, rng, symbol_share))
+        elif rng.random() < noise_fraction:
+            yield document(corrupt(problem, rng, noise_strength))
         else:
             yield document(problem)
 

@@ -157,8 +157,8 @@ def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
     flaw = rng.choices(list(_FLAWS), list(_FLAWS.values()))[0]
     reasoning, answer = problem.reasoning, problem.answer
     if flaw == "symbols":
-        share = rng.uniform(0.08, 0.3)
-        return corrupt_text(reasoning, rng, share), corrupt_text(answer, rng, share)
+        fraction = rng.uniform(0.08, 0.3)
+        return corrupt_text(reasoning, rng, fraction), corrupt_text(answer, rng, fraction)
     if flaw == "turn":
         return _wrong_turn(problem, rng)
     if flaw == "bare":

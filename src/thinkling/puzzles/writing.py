@@ -1,8 +1,8 @@
 """The family `write`: a short line under conditions, which many answers meet and others meet in part.
 
 `write KDA` asks for a line with the letters K, D and A, in any order, nothing else, and `!` at its end: `KDA!` is one
-such line, `ADK!` another. The reasoning names the letters in the order of the answer: a form of answer without reasoning
-is lost as soon as all others learn to think. `grade` says how good a line is: the mean of three items between 0 and 1.
+such line, `ADK!` another. The reasoning names the letters in the answer's order: a form of answer without it
+is lost as soon as all others learn to think. `grade` rates a line: the mean of three items between 0 and 1.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_wrong_drafts_are_mended_and_all_is_counted(tmp_path, monkeypatch) -> No
         assert by_question[question].problem_id == problem.id
 
 
-def test_damage_is_of_a_stated_share_and_refined_away(tmp_path, monkeypatch) -> None:
+def test_damage_is_of_a_stated_fraction_and_refined_away(tmp_path, monkeypatch) -> None:
     oracle = Oracle(wrong=lambda problem: False)
     ctx = refine(tmp_path, oracle, monkeypatch, style_options={"noise_fraction": 0.5, "noise_strength": 1.0})
     damaged = ctx.counts["quality"]["noisy_drafts"]

@@ -22,15 +22,15 @@ def test_shares_are_fair_and_use_all_that_there_is(sizes: dict[str, int], total:
 
 
 @given(st.permutations(documents("a", 30) + documents("b", 9)), st.floats(0, 0.49))
-def test_put_aside_is_exact_in_number_and_blind_to_order(shuffled: list[dict[str, Any]], share: float) -> None:
+def test_put_aside_is_exact_in_number_and_blind_to_order(shuffled: list[dict[str, Any]], fraction: float) -> None:
     def ids(rows: set[int], of: list[dict[str, Any]]) -> set[str]:
         return {of[row]["id"] for row in rows}
 
     ordered = documents("a", 30) + documents("b", 9)
-    chosen = ids(put_aside(survey(shuffled), share), shuffled)
-    assert chosen == ids(put_aside(survey(ordered), share), ordered)
-    assert sum(i.startswith("a/") for i in chosen) == int(share * 30)
-    assert sum(i.startswith("b/") for i in chosen) == int(share * 9)
+    chosen = ids(put_aside(survey(shuffled), fraction), shuffled)
+    assert chosen == ids(put_aside(survey(ordered), fraction), ordered)
+    assert sum(i.startswith("a/") for i in chosen) == int(fraction * 30)
+    assert sum(i.startswith("b/") for i in chosen) == int(fraction * 9)
 
 
 def test_training_sample_is_balanced_capped_and_free_of_what_was_put_aside() -> None:

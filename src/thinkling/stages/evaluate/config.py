@@ -25,7 +25,7 @@ class TaskSetConfig(BaseModel):
 
 class EvaluateConfig(StageConfig, SamplingConfig):
     """avg@k: the mean over k samples a problem, with a bootstrap interval over problems. Where a rule grades answers,
-    the mean grade, and with a baseline the share of comparisons won by the rule."""
+    the mean grade, and with a baseline the fraction of comparisons won by the rule."""
 
     kind: Literal["evaluate"]
     task_sets: dict[str, TaskSetConfig] = Field(min_length=1)

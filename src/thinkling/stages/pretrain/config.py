@@ -25,7 +25,7 @@ class PhaseConfig(BaseModel):
     shape: DecayShape = "linear"
     """Curve between the two (docs/recipe.md, Pre-training: the decay's shape is unknown)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-    """Source → weight; shares are of rows, and so of tokens."""
+    """Source → weight; weights are relative, and divide the rows and so the tokens."""
     sequence_length: int | None = Field(default=None, ge=8)
     """Tokens per row; the previous phase's where not set."""
     rope_theta: float | None = Field(default=None, gt=0)

@@ -50,7 +50,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     phases = before + own
     loader = MixtureLoader(
         [
-            MixturePhase(n_rows=p.rows, sequence_length=p.sequence_length, shares=p.shares, batch_size=p.batch_size)
+            MixturePhase(n_rows=p.rows, sequence_length=p.sequence_length, weights=p.fractions, batch_size=p.batch_size)
             for p in phases
         ],
         sources,

@@ -46,7 +46,7 @@ class Rollouts:
     """Groups wanted and not found."""
 
     def statistics(self) -> dict[str, Any]:
-        """What metrics.jsonl says of the step; shares and means are over all samples."""
+        """What metrics.jsonl says of the step; fractions and means are over all samples."""
         n = len(self.sampled)
         outcomes = Counter(r.outcome for r in self.sampled)
         several = {f"reward_{source}": values for source, values in self.rewards.items() if len(self.rewards) > 1}

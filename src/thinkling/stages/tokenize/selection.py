@@ -41,11 +41,11 @@ def survey(documents: Iterable[Mapping[str, Any]]) -> dict[str, Group]:
     return dict(sorted(groups.items()))
 
 
-def put_aside(groups: Mapping[str, Group], share: float) -> set[int]:
-    """Rows of the documents held out: of n documents of a group the ⌊share · n⌋ with the smallest hashes."""
+def put_aside(groups: Mapping[str, Group], fraction: float) -> set[int]:
+    """Rows of the documents held out: of n documents of a group the ⌊fraction · n⌋ with the smallest hashes."""
     chosen: set[int] = set()
     for group in groups.values():
-        chosen.update(group.rows[i] for i in group.by_hash()[: int(share * len(group.rows))])
+        chosen.update(group.rows[i] for i in group.by_hash()[: int(fraction * len(group.rows))])
     return chosen
 
 
