@@ -43,12 +43,12 @@ def scores(
 
 
 def loss_outcome(pretrain: Artifact, weights: Mapping[str, float]) -> dict[str, Any]:
-    """Held-out losses after the last phase, and the rows that every source gave before decay and in all.
+    """Validation losses after the last phase, and the rows that every source gave before decay and in all.
 
     `value`: the losses of the sources in `weights`, weighed by them.
     """
-    last = len(list((pretrain.path / "holdout").glob("*.json"))) - 1
-    losses = json.loads(pretrain.file(f"holdout/{last}.json").read_text(encoding="utf-8"))
+    last = len(list((pretrain.path / "validation").glob("*.json"))) - 1
+    losses = json.loads(pretrain.file(f"validation/{last}.json").read_text(encoding="utf-8"))
     decay = losses.pop("phase")
     plateau: Counter[str] = Counter()
     for line in pretrain.file("metrics.jsonl").read_text(encoding="utf-8").splitlines():

@@ -51,10 +51,10 @@ def test_a_score_is_read_with_its_problems_and_families(tmp_path: Path) -> None:
 
 
 def test_the_loss_weighs_high_quality_sources_after_the_last_phase(tmp_path: Path) -> None:
-    (tmp_path / "holdout").mkdir()
+    (tmp_path / "validation").mkdir()
     for number, (phase, loss) in enumerate((("stable", 9.0), ("decay", 2.0))):
         losses = {"phase": phase, "hq-pages": loss, "hq-docstrings": 2 * loss, "mq-topics": 100.0}
-        (tmp_path / "holdout" / f"{number}.json").write_text(json.dumps(losses), encoding="utf-8")
+        (tmp_path / "validation" / f"{number}.json").write_text(json.dumps(losses), encoding="utf-8")
     steps = [
         ("stable", {"hq-pages": 3, "mq-topics": 5}),
         ("stable", {"hq-pages": 4, "mq-topics": 4}),

@@ -308,8 +308,8 @@ def small(log: TrainingLog, key: str) -> Markup:
     return svg(width, height + 26, key, label(0, 12, key.replace("_", " "), "t b"), *parts)
 
 
-def holdout(phases: list[dict[str, Any]]) -> Markup:
-    """Loss on held-out documents by source at the end of every phase."""
+def validation(phases: list[dict[str, Any]]) -> Markup:
+    """Loss on validation documents by source at the end of every phase."""
     left, right, top, bottom = 64, 560, 16, 250
     sources = list(dict.fromkeys(k for p in phases for k in p if k != "phase"))
     colours = source_colours(sources)
@@ -326,4 +326,4 @@ def holdout(phases: list[dict[str, Any]]) -> Markup:
         ends.append(points[-1][1])
     for source, at in zip(sources, dodge(ends, 17, top, bottom), strict=True):
         parts.append(label(right - 26, at + 4, clip(source, 26), "t"))
-    return svg(760, bottom + 46, "Held-out loss by phase", *parts)
+    return svg(760, bottom + 46, "Validation loss by phase", *parts)

@@ -129,11 +129,11 @@ def training_figures(stage: Stage) -> dict[str, Any]:
     log = stage.log
     assert log is not None
     other = [m for m in log.metrics if m not in PLAIN_METRICS]
-    losses = stage.holdout
+    losses = stage.validation
     return {
         "curves": figures.training(log),
         "small": [figures.small(log, key) for key in other],
-        "holdout": figures.holdout(losses) if losses else None,
+        "validation": figures.validation(losses) if losses else None,
         "losses": losses,
         "sources": list(dict.fromkeys(k for phase in losses for k in phase if k != "phase")),
     }
