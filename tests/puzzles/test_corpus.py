@@ -37,13 +37,13 @@ def test_fractions_are_exact_and_pages_are_what_they_say() -> None:
         if page.noisy:
             assert page.text not in (document(problem), document(problem, with_reasoning=False))
             assert page.text.startswith(problem.question + ":")
-            kinds["damaged"] += 1
+            kinds["noisy"] += 1
         elif page.text == document(problem):
             kinds["worked"] += 1
         else:
             assert page.text == document(problem, with_reasoning=False)
             kinds["bare"] += 1
-    assert kinds == {"damaged": 20, "bare": 12, "worked": 40}
+    assert kinds == {"noisy": 20, "bare": 12, "worked": 40}
 
 
 def test_copies_repeat_a_page_word_for_word() -> None:

@@ -33,8 +33,8 @@ def test_fractions() -> None:
     made = [example(p, seed=1, answer_only_fraction=0.5, noise_fraction=0.3) for p in problems]
     assert made == [example(p, seed=1, answer_only_fraction=0.5, noise_fraction=0.3) for p in problems]
     direct = [m == conversation(p, with_reasoning=False) for p, m in zip(problems, made, strict=True)]
-    damaged = [not d and m != conversation(p) for d, p, m in zip(direct, problems, made, strict=True)]
+    noisy = [not d and m != conversation(p) for d, p, m in zip(direct, problems, made, strict=True)]
     assert sum(direct) / 4_000 == pytest.approx(0.5, abs=0.03)
-    # a damaged reasoning of 5 symbols at 15% stays as it was in a quarter of the draws
-    assert 0.22 < sum(damaged) / (4_000 - sum(direct)) < 0.31
+    # noisy reasoning of 5 symbols at 15% stays as it was in a quarter of the draws
+    assert 0.22 < sum(noisy) / (4_000 - sum(direct)) < 0.31
     assert all(m[0]["content"] == p.question for p, m in zip(problems, made, strict=True))

@@ -59,9 +59,9 @@ def test_fractions_and_independence_of_neighbours() -> None:
     problems = generate({"sort": {}, "mod": {}}, "train", 2_000, seed=0)
     clean, written = [document(p) for p in problems], list(pages(problems, 5, noise_fraction=0.4))
     direct = [page == document(p, with_reasoning=False) for p, page in zip(problems, written, strict=True)]
-    damaged = [not d and page != c for d, page, c in zip(direct, written, clean, strict=True)]
+    noisy = [not d and page != c for d, page, c in zip(direct, written, clean, strict=True)]
     assert sum(direct) / 4_000 == pytest.approx(0.15, abs=0.02)
-    assert sum(damaged) / (4_000 - sum(direct)) == pytest.approx(0.4, abs=0.03)
+    assert sum(noisy) / (4_000 - sum(direct)) == pytest.approx(0.4, abs=0.03)
     assert list(pages(problems[::-1], 5, noise_fraction=0.4)) == written[::-1]
     assert list(pages(problems, 6, noise_fraction=0.4)) != written
     assert list(pages(problems, 5, answer_only_fraction=0.0)) == clean

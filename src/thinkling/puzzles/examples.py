@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from thinkling.generate.tools import resolve
-from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.noise import add_noise
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
 
@@ -39,11 +39,11 @@ def conversation(problem: Problem, with_reasoning: bool = True) -> list[Message]
 def example(
     problem: Problem, seed: int, answer_only_fraction: float, noise_fraction: float, noise_strength: float = 0.15
 ) -> list[Message]:
-    """A training conversation: without reasoning with probability `answer_only_fraction`, else damaged with probability
+    """A training conversation: without reasoning with probability `answer_only_fraction`, else noisy with probability
     `noise_fraction` in `noise_strength` of its reasoning's symbols. Depends on seed and problem alone."""
     rng = random.Random(derive(seed, "example", problem.id))
     if rng.random() < answer_only_fraction:
         return conversation(problem, with_reasoning=False)
     if rng.random() < noise_fraction:
-        return conversation(corrupt(problem, rng, noise_strength))
+        return conversation(add_noise(problem, rng, noise_strength))
     return conversation(problem)

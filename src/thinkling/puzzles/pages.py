@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from thinkling.generate.hermes import call_text, response_text
 from thinkling.generate.tools import resolve
-from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.noise import add_noise
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
 
@@ -48,9 +48,9 @@ def pages(
     noise_fraction: float = 0.0,
     noise_strength: float = 0.25,
 ) -> Iterator[str]:
-    """One page a problem: `answer_only_fraction` of them without reasoning, `noise_fraction` of the others damaged.
+    """One page per problem: `answer_only_fraction` of them without reasoning, `noise_fraction` of the others noisy.
 
-    `noise_strength`: fraction of the symbols of damaged reasoning that are replaced. A page depends on seed and problem
+    `noise_strength`: fraction of the symbols of noisy reasoning that are replaced. A page depends on seed and problem
     alone, not on its neighbours.
     """
     for problem in problems:
@@ -58,7 +58,7 @@ def pages(
         if rng.random() < answer_only_fraction:
             yield document(problem, with_reasoning=False)
         elif rng.random() < noise_fraction:
-            yield document(corrupt(problem, rng, noise_strength))
+            yield document(add_noise(problem, rng, noise_strength))
         else:
             yield document(problem)
 

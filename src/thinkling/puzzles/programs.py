@@ -140,7 +140,7 @@ def read_steps(question: str) -> tuple[str, list[Step]]:
     return takes, steps
 
 
-def damage_program(problem: Problem, rng: random.Random, fraction: float) -> tuple[str, str]:
+def noisy_program(problem: Problem, rng: random.Random, fraction: float) -> tuple[str, str]:
     """Reasoning and code with `fraction` of the reasoning's types and of the code's constants replaced. The code
     follows from the noisy reasoning: the two never contradict each other."""
     takes, steps = read_steps(problem.question)
@@ -229,5 +229,5 @@ PROGRAM = Family(
     {"min_steps": Knob(2, 1, 8), "max_steps": Knob(3, 1, 8), "kinds": Knob(3, 1, 3)},
     draw_program,
     verifier="program",
-    damage=damage_program,
+    noise=noisy_program,
 )

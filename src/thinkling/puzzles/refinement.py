@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from thinkling.errors import UserError
-from thinkling.puzzles.corruption import corrupt_text
+from thinkling.puzzles.noise import noisy_text
 from thinkling.tasks.problem import Problem
 
 Role = Literal["checklist", "evaluate", "revise", "chain"]
@@ -152,19 +152,19 @@ def conversation(problem: Problem, weights: Mapping[Role, float], rng: random.Ra
 
 
 def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
-    """Reasoning and answer of a draft with a flaw: damaged symbols, a wrong turn that the rest follows, no reasoning, a
+    """Reasoning and answer of a draft with a flaw: noisy symbols, a wrong turn that the rest follows, no reasoning, a
     wrong answer, or steps left out."""
     flaw = rng.choices(list(_FLAWS), list(_FLAWS.values()))[0]
     reasoning, answer = problem.reasoning, problem.answer
     if flaw == "symbols":
         fraction = rng.uniform(0.08, 0.3)
-        return corrupt_text(reasoning, rng, fraction), corrupt_text(answer, rng, fraction)
+        return noisy_text(reasoning, rng, fraction), noisy_text(answer, rng, fraction)
     if flaw == "turn":
         return _wrong_turn(problem, rng)
     if flaw == "bare":
         return "", answer
     if flaw in ("bare_wrong", "answer"):
-        wrong = corrupt_text(answer, rng, 1 / len(answer))
+        wrong = noisy_text(answer, rng, 1 / len(answer))
         return ("" if flaw == "bare_wrong" else reasoning), wrong
     steps = steps_of(problem.family, reasoning)
     del steps[rng.randrange(len(steps))]
@@ -172,7 +172,7 @@ def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
 
 
 def _wrong_turn(problem: Problem, rng: random.Random) -> tuple[str, str]:
-    """One step goes wrong and those after it build on that: a model's own mistake, unlike damage."""
+    """One step goes wrong and those after it build on that: a model's own mistake, unlike noise."""
     steps = steps_of(problem.family, problem.reasoning)
     at = rng.randrange(len(steps))
     if problem.family in ("reverse", "sort"):

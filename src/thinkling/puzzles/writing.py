@@ -46,7 +46,7 @@ def grade(question: str, line: str) -> Grade:
     return Grade(found / len(asked), found / len(body), float(line.find(END) == len(body)))
 
 
-def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
+def add_noise(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
     """The line with each of three faults at that rate: one or two letters doubled, one to three digits strewn in, no
     mark at the end. Letters are never missing: manners vary, and what is said does not. The reasoning stays sound."""
     line = list(problem.answer.removesuffix(END))
@@ -67,4 +67,4 @@ def draw(rng: random.Random, knobs: Knobs) -> Draft:
     return Draft(line, line, line + END, {"letters": len(letters)})
 
 
-WRITE = Family("write", KNOBS, draw, verifier="writing", damage=damage)
+WRITE = Family("write", KNOBS, draw, verifier="writing", noise=add_noise)

@@ -30,7 +30,7 @@ class Words:
     def is_noisy(self, seed: int, key: str) -> bool:
         return False
 
-    def damaged(self, solution: Solution, seed: int, key: str) -> Solution:
+    def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:
         return solution
 
     def draft(self, reply: Reply) -> Solution | None:
