@@ -122,17 +122,14 @@ def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
     counts = done["dpd"][like].counts
     tokens = counts["tokens"] * (counts["rows"] + counts["rows_left_over"]) / counts["rows"] / model.epochs
     wanted = dpd_passes(done["dpd"]["dpd"], _stage(recipe, "dpd", DpdConfig)).total / TRAINING
-    sets = model.examples if isinstance(model.examples, list) else [model.examples]
     stage = sft.model_dump(mode="json") | {
         "inputs": {"model": recipe.stages["dpd"].inputs["model"]},
         "epochs": 1.0,
         "examples": [
             one.model_dump(mode="json") | {"n_examples": max(1, round((one.n_examples or 1) * wanted / tokens))}
-            for one in sets
+            for one in model.examples
         ],
     }
-    if len(sets) == 1:
-        (stage["examples"],) = stage["examples"]
     return [f"stages.dpd={_flow(stage)}"]
 
 
