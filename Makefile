@@ -7,7 +7,7 @@ BIN := .venv/bin
 WORKERS ?= $(shell nproc)
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup tiny test lint bench nightly clean
+.PHONY: setup tiny test test-avx2 lint bench nightly clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.ready
@@ -32,6 +32,10 @@ lint: .venv/.ready
 test: lint
 	@echo "pytest: $(WORKERS) workers, one torch thread each"
 	$(PYTEST) -m "not slow"
+
+# What depends on the CPU's kernels, with those of AVX2: on most machines torch would choose others (AVX-512).
+test-avx2: .venv/.ready
+	ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow" tests/model tests/train tests/generate tests/stages tests/quality
 
 nightly: .venv/.ready
 	@echo "pytest: $(WORKERS) workers, one torch thread each"
