@@ -7,7 +7,7 @@ BIN := .venv/bin
 WORKERS ?= $(shell nproc)
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup tiny test lint bench nightly clean
+.PHONY: setup tiny test test-avx2 lint bench nightly clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.ready
@@ -15,7 +15,7 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "thinkling needs Python 3.11 or newer with its venv module (Debian: apt-get install python3.11-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[curate,report,track,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[curate,track,dev]'
 	@touch $@
 
 # The whole pipeline, for real, on a laptop.
@@ -32,6 +32,10 @@ lint: .venv/.ready
 test: lint
 	@echo "pytest: $(WORKERS) workers, one torch thread each"
 	$(PYTEST) -m "not slow"
+
+# What depends on the CPU's kernels, with those of AVX2: on most machines torch would choose others (AVX-512).
+test-avx2: .venv/.ready
+	ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow" tests/model tests/train tests/generate tests/stages tests/quality
 
 nightly: .venv/.ready
 	@echo "pytest: $(WORKERS) workers, one torch thread each"

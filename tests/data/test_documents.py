@@ -132,7 +132,7 @@ def test_bad_records_are_quarantined_with_their_reason(tmp_path: Path) -> None:
     records = [RawRecord(fields, f"f:{i}") for i, fields in enumerate(bad.values())]
     records.insert(3, RawRecord({}, "f:x", error="not JSON", raw="{oops"))
     records += [RawRecord({"text": "good one"}, "f:y"), RawRecord({"text": "also\0good", "id": "mine"}, "f:z")]
-    kept, counts, rejected = admitted(records, tmp_path, max_characters=20, min_characters=3, markup=True)
+    kept, counts, rejected = admitted(records, tmp_path, length=(3, 20), markup=True)
     assert [(row["id"], row["reason"]) for row in rejected] == [
         *[(f"f:{i}", reason) for i, reason in enumerate(list(bad)[:3])],
         ("f:x", "not JSON"),
@@ -151,7 +151,7 @@ def test_bad_records_are_quarantined_with_their_reason(tmp_path: Path) -> None:
 @given(st.lists(st.dictionaries(st.sampled_from(["text", "id"]), st.none() | st.integers() | st.text(max_size=8))))
 def test_in_is_kept_plus_rejected_whatever_comes(tmp_path_factory: pytest.TempPathFactory, fields: list[dict]) -> None:
     records = [RawRecord(f, str(i)) for i, f in enumerate(fields)]
-    kept, counts, rejected = admitted(records, tmp_path_factory.mktemp("admit"), max_characters=5)
+    kept, counts, rejected = admitted(records, tmp_path_factory.mktemp("admit"), length=(1, 5))
     ledger = counts.as_dict()
     assert ledger["in"] == len(fields) == len(kept) + len(rejected)
     assert (ledger["kept"], sum(ledger["rejected"].values())) == (len(kept), len(rejected))

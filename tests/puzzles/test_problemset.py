@@ -1,5 +1,6 @@
 """Problem sets: distinct, deterministic, split by hash, and honest about small spaces."""
 
+import os
 import subprocess
 import sys
 
@@ -39,7 +40,11 @@ def test_independent_of_the_hash_seed() -> None:
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": s}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": s},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for s in ("1", "2")
     }

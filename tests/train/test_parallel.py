@@ -23,7 +23,9 @@ def two_ranks(jobs: list[dict[str, Any]]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # Ranks on CPUs, also where there is a GPU: two of them on one card would wait for each other.
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    common["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, str(Path(__file__).with_name("worker.py")), json.dumps(jobs)]
     processes = [
         subprocess.Popen(command, env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})

@@ -1,10 +1,10 @@
 """Drops documents that hold a problem on which models will be scored.
 
 Both sides are brought into one form first (`mathtext`), so case, spacing and the ways of writing LaTeX make no
-difference. Short problems (puzzle strings, and those of fewer than n words) count as held if all their tokens stand in
-the document in a row, at the edges of words. Longer ones count as held if the document shares n consecutive words with
-them (13: GPT-3, arXiv 2005.14165, appendix C); runs that are nearly all numbers and single letters do not count, since
-unrelated formulas share them.
+difference. Short problems (strings of symbols, and those of fewer than n words) count as held if all their tokens
+stand in the document in a row, at the edges of words. Longer ones count as held if the document shares n consecutive
+words with them (13: GPT-3, arXiv 2005.14165, appendix C); runs that are nearly all numbers and single letters do not
+count, since unrelated formulas share them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Match(NamedTuple):
 
 
 class HeldOut:
-    """Held-out problems, indexed once. `problems`: the questions' text, puzzles and prose alike."""
+    """Held-out problems, indexed once. `problems`: the questions' text, symbols and prose alike."""
 
     def __init__(self, problems: Iterable[str], ngram: int = 13) -> None:
         self._ngram = ngram

@@ -10,7 +10,7 @@ from thinkling.data.documents import Counts, Document, RejectedWriter
 
 
 def normalise(text: str) -> str:
-    """NFC, every run of white space one space, none at the ends. Case stays: in puzzles and code it means something."""
+    """NFC, every run of white space one space, none at the ends. Case stays: in code and symbols it has a meaning."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 

@@ -179,21 +179,19 @@ def admit(
     rejected: RejectedWriter,
     markup: bool = False,
     text_field: str = "text",
-    min_characters: int = 1,
-    max_characters: int = 2_000_000,
+    length: tuple[int, int] = (1, 2_000_000),
 ) -> Iterator[Document]:
     """Raw records → documents. A bad one is written to `rejected`: it never stops the run and never vanishes.
 
-    `id` is the record's own where it is a non-empty string, else a hash of source and text (16 hex digits). A document
-    whose white space and NULs aside has fewer than `min_characters` characters is rejected, as is one above
-    `max_characters`.
+    `id` is the record's own where it is a non-empty string, else a hash of source and text (16 hex digits).
+    `length`: the fewest characters that a document may have, white space and NULs at its ends aside, and the most.
     """
     if quality not in QUALITIES:
         raise UserError(f"quality of source {source!r}: {quality!r} is not one of {', '.join(QUALITIES)}")
     for record in records:
         counts.received += 1
         text = record.fields.get(text_field)
-        reason = record.error or _fault(text, min_characters, max_characters)
+        reason = record.error or _fault(text, *length)
         if reason:
             counts.reject(reason)
             shown = {"id": record.origin, "source": source, "text": record.raw if record.error else text}

@@ -179,7 +179,7 @@ def _print_stale(run: Run, console: Console) -> None:
     stale = sorted(
         p.name
         for p in run.directory.iterdir()
-        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current | TRACKERS
+        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current.union(TRACKERS.names())
     )
     if stale:
         console.print(f"Not part of this recipe any more, safe to delete: {', '.join(stale)}", style="dim")

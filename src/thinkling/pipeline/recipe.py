@@ -23,7 +23,7 @@ from thinkling.model.config import ModelConfig
 from thinkling.pipeline.mistakes import SourceErrors, explain, nearest
 from thinkling.pipeline.recipe_yaml import apply_override, read_yaml
 from thinkling.pipeline.renamed import renamed_to
-from thinkling.sources.base import TYPES, Source, bound, lacks
+from thinkling.sources.base import TYPES, Source, bound, is_source, lacks
 from thinkling.stages.base import StageConfig
 from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
@@ -215,18 +215,13 @@ class Recipe(BaseModel):
         return dict(sorted(found.items()))
 
 
-RENAMED_TYPES = {"tasks": "puzzles"}
-
-
 def read_source(name: str, fields: Any) -> Source:
     """A source as a recipe spells it. Raises UserError with one line per mistake."""
-    if isinstance(fields, Source):
+    if is_source(fields):
         return fields
     where = f"sources.{name}"
     if not isinstance(fields, dict):
         raise UserError(f"{where}: a source is a mapping with at least `type`")
-    if (kind_name := fields.get("type")) in RENAMED_TYPES:
-        raise UserError(f"{where}.type: {kind_name!r} is now called {RENAMED_TYPES[kind_name]!r}")
     if "type" not in fields:
         raise UserError(f"{where}: type is missing; known are {', '.join(TYPES.names())}")
     try:

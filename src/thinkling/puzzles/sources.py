@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from thinkling.errors import UserError
 from thinkling.sources.base import DocumentStream, Offer, Quality, Source
@@ -29,6 +29,14 @@ class PuzzlesSource(Source):
     """Seed of the held-out problems: the same ones for every seed of the recipe, so that runs can be compared."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"problems", "conversations"})
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _new_name(cls, value: Any) -> Any:
+        """The entry point `tasks` leads here too, so that a recipe with the old name is told the new one."""
+        if value == "tasks":
+            raise ValueError("'tasks' is now called 'puzzles'")
+        return value
 
     @model_validator(mode="after")
     def _known_families(self) -> PuzzlesSource:

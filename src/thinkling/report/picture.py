@@ -20,7 +20,8 @@ from thinkling.report.figures import clip, diamond, mixture, score_marks, thin
 from thinkling.report.read import RunView, Stage, read_run
 
 WIDTH, MARGIN = 860, 28
-FORMS = {"puzzle_pages": "continues a page", "chat": "answers in a chat"}
+FORMS = {"pages": "continues a page", "chat": "answers in a chat"}
+"""Last word of a renderer's name → how it asks. Others are shown by their names."""
 FONT = """
 svg{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 svg .title{fill:var(--ink);font-size:18px;font-weight:600}
@@ -80,7 +81,7 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
         at = top + row * i + 10
         parts += [
             label(MARGIN, at, clip(score["checkpoint"], 24), "t b"),
-            label(MARGIN, at + 16, FORMS.get(score["renderer"]) or str(score["renderer"]), "m"),
+            label(MARGIN, at + 16, form(str(score["renderer"])), "m"),
             *score_marks(score, scale, at + 2),
             label(606, at + 6, f"{score['mean']:.3f}", "t b n"),
             label(656, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
@@ -88,6 +89,11 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
         if score.get("thinking_fraction") is not None:
             parts.append(label(WIDTH - MARGIN, at + 6, f"{score['thinking_fraction']:.0%} think", "m n", "end"))
     return bottom + 22, parts
+
+
+def form(renderer: str) -> str:
+    """How a renderer asks, in words."""
+    return FORMS.get(renderer.rpartition("_")[2], renderer)
 
 
 def pretraining(stage: Stage, top: float) -> tuple[float, list[Markup]]:

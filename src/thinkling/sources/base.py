@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
@@ -140,6 +140,11 @@ class Source(BaseModel):
 
     def _lacks(self, offer: Offer) -> NoReturn:
         raise UserError(f"sources.{self.name}: {lacks(self, offer)}")
+
+
+def is_source(value: object) -> TypeGuard[Source]:
+    """Whether an entry of a recipe's `sources` is a source already, not the fields of one."""
+    return isinstance(value, Source)
 
 
 def bound(sources: Mapping[str, Source]) -> dict[str, Source]:

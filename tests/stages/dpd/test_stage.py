@@ -178,10 +178,19 @@ def test_solved_problems_are_logged_apart(context, engine, make_config) -> None:
     assert lines[-1]["kl_solved"] < lines[0]["kl_solved"]
 
 
-def test_nothing_solved_says_so(context, engine, make_config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_student_that_solves_nothing_is_trained_on_the_pairs_alone(
+    context, engine, make_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe hung on one lucky problem: without a solved one the stage ended, on some processors only."""
     monkeypatch.setattr(stage, "solved_by", lambda *_: [])
-    with pytest.raises(UserError, match="solved_per_step 3: the student got no problem right"):
-        stage.run(make_config(solved_per_step=3), context("run"))
+    warnings: list[str] = []
+    ctx = context("run")
+    monkeypatch.setattr(ctx.progress, "warn", warnings.append)
+    stage.run(make_config(solved_per_step=3), ctx)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("stages.dpd.solved_per_step: the student got no problem right")
+    assert ctx.counts["solved"] == 0
+    assert (ctx.directory / "model" / "model.safetensors").is_file()
 
 
 def test_too_few_pairs_says_why(context, engine, make_config) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from thinkling import plugins
 from thinkling.errors import UserError
 from thinkling.pipeline.recipe import load_recipe
 from thinkling.pipeline.runner import Run
 from thinkling.stages.base import StageContext
 from thinkling.stages.curate.config import CurateConfig
-from thinkling.stages.training.config import TrackersConfig
-from thinkling.stages.training.trackers import TensorBoard, Wandb, check_installed, make_trackers, scalars
+from thinkling.stages.training.config import TRACKERS, TrackersConfig
+from thinkling.stages.training.trackers import TensorBoard, Tracker, Wandb, check_installed, make_trackers, scalars
 from thinkling.train.callback import StepMetrics
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -107,6 +110,60 @@ def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, na
         check_installed(config)
     assert str(caught.value) == f"trackers.{name}: package {name} is not installed; pip install 'thinkling[track]'"
     check_installed(TrackersConfig())
+
+
+class Lines(Tracker):
+    """A package's own: a line per call in a file of its folder."""
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> None:
+        if "file" not in settings:
+            raise UserError("file is missing")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        folder = self.ctx.directory.parent / "lines"
+        folder.mkdir(exist_ok=True)
+        with (folder / self.settings["file"]).open("a") as file:
+            file.write(f"{step} {','.join(values)}\n")
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a package with two entry points were installed."""
+    points = [
+        EntryPoint(name, f"{__name__}:{kind}", TRACKERS.group) for name, kind in (("lines", "Lines"), ("no", "metrics"))
+    ]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [p for p in points if p.group == group])
+    fresh = plugins.Registry(TRACKERS.what, TRACKERS.group, TRACKERS.built_in)
+    for module in ("config", "trackers"):
+        monkeypatch.setattr(f"thinkling.stages.training.{module}.TRACKERS", fresh)
+
+
+def test_a_tracker_of_a_package_receives_what_the_others_do(tmp_path: Path, added: None) -> None:
+    ctx = context(tmp_path, lines={"file": "a.txt"})
+    assert ctx.trackers is not None
+    check_installed(ctx.trackers)
+    [made] = make_trackers(ctx, lambda step: 100, logged, "tokens")
+    made.on_start(0)
+    made.on_step(0, metrics(1.0), 0.1)
+    made.on_validation(0, {"web": 2.5})
+    made.on_end()
+    found = (tmp_path / "run" / "lines" / "a.txt").read_text().splitlines()
+    assert found == ["0 loss,lr,grad_norm,loss_tokens,rows/a,rows/b,tokens_per_second", "0 validation/web"]
+
+
+@pytest.mark.parametrize(
+    ("trackers", "message"),
+    [
+        ({"line": {}}, "unknown tracker 'line'; known are tensorboard, wandb, lines, no; a package adds one by"),
+        ({"lines": None}, "should be a valid dictionary"),
+        ({"lines": {}}, r"^trackers\.lines: file is missing$"),
+        ({"no": {}}, r"^trackers\.no: its entry point gives <function metrics .*>; it must be a subclass of Tracker$"),
+    ],
+)
+def test_a_mistake_in_trackers_is_told_before_anything_runs(added: None, trackers: Any, message: str) -> None:
+    with pytest.raises((UserError, ValueError), match=message):
+        check_installed(TrackersConfig.model_validate(trackers))
 
 
 def test_trackers_never_enter_a_hash(tmp_path: Path) -> None:

@@ -109,8 +109,7 @@ def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, l
             rejected=ledger,
             markup=stream.markup,
             text_field=stream.text_field,
-            min_characters=config.min_characters,
-            max_characters=config.max_characters,
+            length=(config.min_characters, config.max_characters),
         )
     counts.check()
     if counts.kept == 0:

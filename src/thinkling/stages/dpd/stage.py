@@ -100,10 +100,11 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         write_pairs(ctx.directory / FILE, pairs)
     solved = solved_by(student, config.sequence_length)
     if config.holds and not solved:
-        raise UserError(
-            f"solved_per_step {config.solved_per_step}: the student got no problem right in all its samples; set it "
-            "to 0"
+        ctx.progress.warn(
+            f"stages.{ctx.name}.solved_per_step: the student got no problem right in all its samples, so there is "
+            "nothing to keep it from forgetting; training on the pairs alone"
         )
+        config = config.model_copy(update={"solved_per_step": 0})
     train_student(config, ctx, pairs, solved, models, parallel)
     ctx.counts.update(
         counts,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from thinkling.plugins import Registry
 from thinkling.stages.base import StageConfig
 from thinkling.train.config import OptimizerConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
@@ -70,9 +72,15 @@ class ScheduleConfig(TrainingConfig):
         )
 
 
-TENSORBOARD, WANDB = "tensorboard", "wandb"
-"""Packages of the trackers, and their folders in a run's folder."""
-TRACKERS = frozenset({TENSORBOARD, WANDB})
+TRACKERS = Registry(
+    "tracker",
+    "thinkling.trackers",
+    {
+        "tensorboard": "thinkling.stages.training.trackers:TensorBoard",
+        "wandb": "thinkling.stages.training.trackers:Wandb",
+    },
+)
+"""Key of a recipe's `trackers` → its class, a `Tracker`. A tracker's folder in a run's folder bears the same name."""
 
 
 class WandbConfig(BaseModel):
@@ -89,11 +97,31 @@ class WandbConfig(BaseModel):
 
 
 class TrackersConfig(BaseModel):
-    """Where training is logged besides metrics.jsonl. A machine setting: never hashed, free to change on a resume."""
+    """Where training is logged besides metrics.jsonl. A machine setting: never hashed, free to change on a resume.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    A further key is the name of a tracker that a package adds (entry points `thinkling.trackers`), with its settings.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     tensorboard: bool = False
     """Event files under runs/NAME/tensorboard/STAGE/."""
     wandb: WandbConfig | None = None
     """A run per stage that trains, named NAME/STAGE."""
+    __pydantic_extra__: dict[str, dict[str, Any]] = Field(init=False)
+
+    @model_validator(mode="after")
+    def _known(self) -> TrackersConfig:
+        for name in self.model_extra or {}:
+            if name not in TRACKERS:
+                raise ValueError(
+                    f"unknown tracker {name!r}; known are {', '.join(TRACKERS.names())}; a package adds one by an "
+                    f"entry point of the group {TRACKERS.group}"
+                )
+        return self
+
+    def chosen(self) -> Mapping[str, Any]:
+        """Tracker → its settings, of those that are asked for."""
+        built_in: dict[str, Any] = {"tensorboard": self.tensorboard or None, "wandb": self.wandb}
+        asked = built_in | (self.model_extra or {})
+        return {name: settings for name, settings in asked.items() if settings is not None}

@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases. Both packages load where they are used; neither writes into an artifact."""
+"""TensorBoard, Weights & Biases, and what others derive from `Tracker`. No tracker writes into an artifact."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 from thinkling.errors import UserError
 from thinkling.stages.base import StageContext
 from thinkling.stages.training.callbacks import Logged, line_of
-from thinkling.stages.training.config import TENSORBOARD, WANDB, TrackersConfig, WandbConfig
+from thinkling.stages.training.config import TRACKERS, TrackersConfig
 from thinkling.train.callback import Callback, StepMetrics
 
 
 def check_installed(config: TrackersConfig) -> None:
-    """Raises UserError that names the field of a tracker whose package is missing."""
-    for name, wanted in ((TENSORBOARD, config.tensorboard), (WANDB, config.wandb is not None)):
-        if wanted and importlib.util.find_spec(name) is None:
-            raise UserError(f"trackers.{name}: package {name} is not installed; pip install 'thinkling[track]'")
+    """Raises UserError that names the field of a tracker that cannot be used here."""
+    for name, settings in config.chosen().items():
+        kind = TRACKERS.resolve(name)
+        if not (isinstance(kind, type) and issubclass(kind, Tracker)):
+            raise UserError(f"trackers.{name}: its entry point gives {kind!r}; it must be a subclass of Tracker")
+        try:
+            kind.check(settings)
+        except UserError as error:
+            raise UserError(f"trackers.{name}: {error}") from error
 
 
 def make_trackers(
     ctx: StageContext, tokens_per_step: Callable[[int], int], logged: Logged, unit: str
 ) -> list[Callback]:
     """The trackers that the recipe asks for, of one stage."""
-    config = ctx.trackers
-    found: list[Callback] = []
-    if config is not None and config.tensorboard:
-        found.append(TensorBoard(ctx.directory.parent / TENSORBOARD / ctx.name, tokens_per_step, logged, unit))
-    if config is not None and config.wandb is not None:
-        found.append(Wandb(config.wandb, ctx, tokens_per_step, logged, unit))
-    return found
+    chosen = ctx.trackers.chosen() if ctx.trackers is not None else {}
+    return [TRACKERS.resolve(name)(settings, ctx, tokens_per_step, logged, unit) for name, settings in chosen.items()]
 
 
 def scalars(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -47,11 +47,22 @@ def scalars(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 class Tracker(Callback, ABC):
-    """Sends everything that metrics.jsonl holds, the speed, validation losses and checkpoints to `_log`."""
+    """Sends everything that metrics.jsonl holds, the speed, validation losses and checkpoints to `log`.
 
-    def __init__(self, tokens_per_step: Callable[[int], int], logged: Logged, unit: str) -> None:
+    `settings`: what the recipe's `trackers` holds under the tracker's name. A tracker writes to a folder of that name
+    beside the stages' directories (`ctx.directory.parent`), if anywhere. Made on rank 0 only.
+    """
+
+    def __init__(
+        self, settings: Any, ctx: StageContext, tokens_per_step: Callable[[int], int], logged: Logged, unit: str
+    ) -> None:
+        self.settings, self.ctx = settings, ctx
         self._tokens_per_step, self._logged, self._unit = tokens_per_step, logged, unit
         self._last = 0.0
+
+    @classmethod
+    def check(cls, settings: Any) -> None:
+        """Called before anything runs. Raises UserError for wrong settings or a missing package."""
 
     def on_start(self, first_step: int) -> None:
         self._last = time.monotonic()
@@ -61,36 +72,41 @@ class Tracker(Callback, ABC):
         speed = self._tokens_per_step(step) / (now - self._last)
         self._last = now
         values = dict(scalars(line_of(step, metrics, lr, self._logged)))
-        self._log(step, values | {f"{self._unit}_per_second": speed})
+        self.log(step, values | {f"{self._unit}_per_second": speed})
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
-        self._log(step, {f"validation/{source}": loss for source, loss in losses.items()})
+        self.log(step, {f"validation/{source}": loss for source, loss in losses.items()})
         self._last = time.monotonic()
 
     def on_checkpoint(self, step: int, path: Path) -> None:
-        self._log(step, {"checkpoint": step + 1})
+        self.log(step, {"checkpoint": step + 1})
         self._last = time.monotonic()
 
     @abstractmethod
-    def _log(self, step: int, values: Mapping[str, float]) -> None:
-        """Sends numbers of a step."""
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Sends numbers of a step: name → value. May be called several times for a step, with other names."""
+
+
+def _require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"package {package} is not installed; pip install 'thinkling[track]'")
 
 
 class TensorBoard(Tracker):
     """Event files. A resumed run hides what a killed one had logged after its last checkpoint."""
 
-    def __init__(
-        self, directory: Path, tokens_per_step: Callable[[int], int], logged: Logged, unit: str = "tokens"
-    ) -> None:
-        super().__init__(tokens_per_step, logged, unit)
-        self.directory = directory
-        self._writer: Any = None
+    _writer: Any = None
+
+    @classmethod
+    def check(cls, settings: Any) -> None:
+        _require("tensorboard")
 
     def on_start(self, first_step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        before = self.directory.is_dir() and any(self.directory.iterdir())
-        self._writer = SummaryWriter(str(self.directory), purge_step=first_step if before else None)
+        directory = self.ctx.directory.parent / "tensorboard" / self.ctx.name
+        before = directory.is_dir() and any(directory.iterdir())
+        self._writer = SummaryWriter(str(directory), purge_step=first_step if before else None)
         super().on_start(first_step)
 
     def on_checkpoint(self, step: int, path: Path) -> None:
@@ -102,7 +118,7 @@ class TensorBoard(Tracker):
         if self._writer is not None:
             self._writer.close()
 
-    def _log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -110,29 +126,28 @@ class TensorBoard(Tracker):
 class Wandb(Tracker):
     """A run of Weights & Biases. A resumed stage continues it, under the id that the first attempt drew."""
 
-    def __init__(
-        self, config: WandbConfig, ctx: StageContext, tokens_per_step: Callable[[int], int], logged: Logged, unit: str
-    ) -> None:
-        super().__init__(tokens_per_step, logged, unit)
-        self.config, self.ctx = config, ctx
-        self._run: Any = None
+    _run: Any = None
+
+    @classmethod
+    def check(cls, settings: Any) -> None:
+        _require("wandb")
 
     def on_start(self, first_step: int) -> None:
         import wandb
         from wandb.errors import Error
 
         run_directory = self.ctx.directory.parent
-        folder = run_directory / WANDB
+        folder = run_directory / "wandb"
         folder.mkdir(exist_ok=True)
         try:
             self._run = wandb.init(
-                project=self.config.project,
-                entity=self.config.entity,
-                mode=self.config.mode,
+                project=self.settings.project,
+                entity=self.settings.entity,
+                mode=self.settings.mode,
                 name=f"{run_directory.name}/{self.ctx.name}",
                 group=run_directory.name,
                 id=_id_of(folder / f"{self.ctx.directory.name.removesuffix('.partial')}.id"),
-                resume="allow" if self.config.mode == "online" else None,
+                resume="allow" if self.settings.mode == "online" else None,
                 dir=str(run_directory),
                 save_code=False,
                 settings=wandb.Settings(console="off", disable_git=True, silent=True),
@@ -145,7 +160,7 @@ class Wandb(Tracker):
         if self._run is not None:
             self._run.finish()
 
-    def _log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
 
