@@ -91,7 +91,7 @@ def test_tables_of_fields_name_fields_that_exist() -> None:
         ("batch_rows: 8\n", "batch_rows"),
         ("examples: {source: a, corrupted: 0.1}\n", "corrupted"),
         ("rl:\n  kind: rl\n  problems: [{source: a, reward: preference}]\n", "reward"),
-        ("trackers: {mlflow: true}\n", "mlflow"),
+        ("tokenizer: {vocabulary: 512}\n", "vocabulary"),
     ],
 )
 def test_F13_a_stale_name_is_noticed(example: str, mistake: str) -> None:
