@@ -26,36 +26,36 @@ S = TypeVar("S", bound=StageConfig)
 
 ROWS_A_STEP = 8
 UNIT_STEPS = 25
-"""Phases are whole numbers of 200 rows: then every share below is a whole number of rows, and arms agree exactly."""
+"""Phases are whole numbers of 200 rows: then every fraction below is a whole number of rows, and arms agree exactly."""
 PHASES = (("warm-up", 1), ("stable, first part", 5), ("stable, second part", 6), ("decay", 3))
 """Names and lengths in units. The first two together are as long as the third: a mixture that is 10:90 in them and
 90:10 in the third has spent the same rows of every source as one that is 50:50 throughout."""
 PEAK, LAST = 4.0e-3, 4.0e-5
-DECAY_SHARE_HQ = 0.9
+DECAY_FRACTION_HQ = 0.9
 HQ, MQ = {"hq-docstrings": 0.8, "hq-pages": 0.2}, {"mq-pages-noisy": 0.6, "mq-topics": 0.4}
 """Mostly text: its loss falls smoothly. That of puzzle pages falls in jumps, at steps that differ by seed more than by
 arm (docs/experiments.md)."""
 
 
 def mixture(hq: float) -> dict[str, float]:
-    """Source → share at a share `hq` of high-quality text."""
+    """Source → weight, for a fraction `hq` of high-quality text."""
     parts = {n: hq * s for n, s in HQ.items()} | {n: (1 - hq) * s for n, s in MQ.items()}
-    return {name: round(share, 6) for name, share in parts.items()}
+    return {name: round(fraction, 6) for name, fraction in parts.items()}
 
 
 def phases(first: float, second: float, sequence_length: int) -> list[dict[str, Any]]:
-    """Phases of a run whose plateau begins with a share `first` of high-quality text and goes on with `second`."""
-    shares = (first, first, second, DECAY_SHARE_HQ)
+    """Phases of a run whose plateau begins with a fraction `first` of high-quality text and goes on with `second`."""
+    fractions = (first, first, second, DECAY_FRACTION_HQ)
     rates = ([0.0, PEAK], PEAK, PEAK, [PEAK, LAST])
     return [
         {
             "name": name,
             "tokens": units * UNIT_STEPS * ROWS_A_STEP * sequence_length,
             "learning_rate": rate,
-            "mixture": mixture(share),
+            "mixture": mixture(fraction),
             **({"decay": True} if name == "decay" else {}),
         }
-        for (name, units), share, rate in zip(PHASES, shares, rates, strict=True)
+        for (name, units), fraction, rate in zip(PHASES, fractions, rates, strict=True)
     ]
 
 
@@ -89,7 +89,7 @@ def _kd_alone(recipe: Recipe, done: Done) -> Overrides:
 
 
 DPO_RATE = 1 / 15
-"""DPO alone takes this share of dpd's learning rate: with nothing holding it back it leaves what it started from. Seed
+"""DPO alone takes this fraction of dpd's learning rate: with nothing to hold it back it leaves its starting point. Seed
 100, from 0.65: 0.18 at the whole rate, 0.67 at a fifth, 0.77 at this."""
 
 
@@ -122,17 +122,14 @@ def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
     counts = done["dpd"][like].counts
     tokens = counts["tokens"] * (counts["rows"] + counts["rows_left_over"]) / counts["rows"] / model.epochs
     wanted = dpd_passes(done["dpd"]["dpd"], _stage(recipe, "dpd", DpdConfig)).total / TRAINING
-    sets = model.examples if isinstance(model.examples, list) else [model.examples]
     stage = sft.model_dump(mode="json") | {
         "inputs": {"model": recipe.stages["dpd"].inputs["model"]},
         "epochs": 1.0,
         "examples": [
             one.model_dump(mode="json") | {"n_examples": max(1, round((one.n_examples or 1) * wanted / tokens))}
-            for one in sets
+            for one in model.examples
         ],
     }
-    if len(sets) == 1:
-        (stage["examples"],) = stage["examples"]
     return [f"stages.dpd={_flow(stage)}"]
 
 
@@ -177,7 +174,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             arms=(
                 Arm("dpd", "all three terms", _same),
                 Arm("sft_more", "more SFT, examples as before", _more_sft),
-                Arm("sft_clean", "more SFT, clean traces", _clean_sft),
+                Arm("sft_clean", "more SFT, clean reasoning", _clean_sft),
                 Arm("dpo_alone", "the DPO term alone", _dpo_alone),
                 Arm("kd_alone", "KL to the teacher on right answers alone", _kd_alone),
             ),

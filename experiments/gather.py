@@ -102,7 +102,7 @@ def show(report: dict[str, Any], console: Console) -> None:
             arm["title"],
             *(f"{v:.3f}" for v in arm["values"]),
             f"{_mean(arm['values']):.3f}",
-            _mean_of(arm, "thinking_share", ".0%"),
+            _mean_of(arm, "thinking_fraction", ".0%"),
             _mean_of(arm, "accuracy_thinking", ".3f"),
             f"{_mean(arm['seconds']):.0f}",
         )

@@ -43,12 +43,12 @@ def scores(
 
 
 def loss_outcome(pretrain: Artifact, weights: Mapping[str, float]) -> dict[str, Any]:
-    """Held-out losses after the last phase, and the rows that every source gave before decay and in all.
+    """Validation losses after the last phase, and the rows that every source gave before decay and in all.
 
     `value`: the losses of the sources in `weights`, weighed by them.
     """
-    last = len(list((pretrain.path / "holdout").glob("*.json"))) - 1
-    losses = json.loads(pretrain.file(f"holdout/{last}.json").read_text(encoding="utf-8"))
+    last = len(list((pretrain.path / "validation").glob("*.json"))) - 1
+    losses = json.loads(pretrain.file(f"validation/{last}.json").read_text(encoding="utf-8"))
     decay = losses.pop("phase")
     plateau: Counter[str] = Counter()
     for line in pretrain.file("metrics.jsonl").read_text(encoding="utf-8").splitlines():
@@ -56,7 +56,7 @@ def loss_outcome(pretrain: Artifact, weights: Mapping[str, float]) -> dict[str, 
         if step["phase"] != decay:
             plateau.update(step["rows"])
     return {
-        "value": sum(share * losses[name] for name, share in weights.items()),
+        "value": sum(fraction * losses[name] for name, fraction in weights.items()),
         "losses": losses,
         "plateau_rows": dict(sorted(plateau.items())),
         "sources": dict(sorted(pretrain.counts["sources"].items())),
@@ -78,7 +78,7 @@ def score_outcome(scores: Artifact) -> dict[str, Any]:
     }
     return {
         "value": score["mean"],
-        "thinking_share": score["thinking_share"],
+        "thinking_fraction": score["thinking_fraction"],
         "accuracy_thinking": score["accuracy_thinking"],
         "per_family": score["per_family"],
         "families": {f: [t.samples, t.thinking, t.right_thinking, t.right_direct] for f, t in families.items()},

@@ -47,7 +47,7 @@ def render(report: Mapping[str, Any]) -> str:
         differences=differences_chart(report),
         splits=[(one, mean_split(one["split"])) for one in report["comparisons"] if "split" in one],
         parts=PARTS,
-        scored=any("thinking_share" in arm["seeds"][0] for arm in report["arms"]),
+        scored=any("thinking_fraction" in arm["seeds"][0] for arm in report["arms"]),
         matched=any("token_passes" in arm["seeds"][0] for arm in report["arms"]),
         shown=shown,
         mean=_mean,

@@ -17,7 +17,7 @@ class Thinking:
     right_direct: int
 
     @property
-    def share(self) -> float:
+    def fraction(self) -> float:
         return self.thinking / self.samples
 
     @property
@@ -38,14 +38,14 @@ class Thinking:
 
 @dataclass(frozen=True)
 class Split:
-    """A gain in shares of right samples; the three parts sum to it."""
+    """A gain in the fraction of right samples. The three parts sum to it."""
 
     more_often: float
     """Thinks more often, at the accuracies' averages of before and after."""
     better: float
-    """Thinks better, at the average share of thinking."""
+    """Thinks better, at the average fraction of thinking."""
     direct: float
-    """Answers at once better, at the average share of that."""
+    """Answers at once better, at the average fraction of that."""
 
     @property
     def total(self) -> float:
@@ -53,12 +53,12 @@ class Split:
 
 
 def split_gain(before: Thinking, after: Thinking) -> Split:
-    """right = s·t + (1 − s)·d with share s, accuracies t and d; every product's change is split at midpoints, so the
+    """right = s·t + (1 − s)·d with fraction s, accuracies t and d; every product's change is split at midpoints, so the
     parts sum exactly and swapping before and after flips their signs. An accuracy that nothing was seen of is taken
     as unchanged."""
     t0, t1 = _both(before.accuracy, after.accuracy)
     d0, d1 = _both(before.direct_accuracy, after.direct_accuracy)
-    s0, s1 = before.share, after.share
+    s0, s1 = before.fraction, after.fraction
     return Split(
         more_often=(s1 - s0) * ((t0 + t1) - (d0 + d1)) / 2,
         better=(s0 + s1) / 2 * (t1 - t0),

@@ -52,8 +52,8 @@ def near_duplicates(folder: Path) -> dict[str, dict[str, Any]]:
     print(f"near duplicates: {found} of {PLANTED} copies found; {len(wrong)} of {n} others dropped wrongly; "
           f"{len(true)} of them are like another one by nature")  # fmt: skip
     return {
-        "curation.near-duplicates-found": _share(found, PLANTED, "share") | {"words": WORDS, "changed": CHANGED},
-        "curation.near-duplicates-wrong": _share(len(wrong), n, "share")
+        "curation.near-duplicates-found": _fraction(found, PLANTED, "share") | {"words": WORDS, "changed": CHANGED},
+        "curation.near-duplicates-wrong": _fraction(len(wrong), n, "share")
         | {"rewritten": PLANTED, "changed": CHANGED_TOO_MUCH},
     }
 
@@ -108,10 +108,11 @@ def leaks(folder: Path) -> dict[str, dict[str, Any]]:
         print(f"leaks, {way}: {found[way]} of {len(problems)} found")
     wrong = sum(held_out.find(text) is not None for text in carriers)
     print(f"leaks: {wrong} of {len(carriers)} clean texts dropped")
-    shares = {way: n / len(problems) for way, n in found.items()}
+    fractions = {way: n / len(problems) for way, n in found.items()}
     return {
-        "curation.leaks-found": _share(sum(found.values()), len(problems) * len(RETYPED), "share") | {"by_way": shares},
-        "curation.leaks-wrong": _share(wrong, len(carriers), "share"),
+        "curation.leaks-found": _fraction(sum(found.values()), len(problems) * len(RETYPED), "share")
+        | {"by_way": fractions},
+        "curation.leaks-wrong": _fraction(wrong, len(carriers), "share"),
     }
 
 
@@ -169,7 +170,7 @@ RETYPED: dict[str, Callable[[str, random.Random], str]] = {
 }
 
 
-def _share(n: int, of: int, unit: str) -> dict[str, Any]:
+def _fraction(n: int, of: int, unit: str) -> dict[str, Any]:
     """A proportion with its 95% interval (Wilson)."""
     p, z = n / of, 1.96
     centre, half = (p + z * z / 2 / of), z * ((p * (1 - p) + z * z / 4 / of) / of) ** 0.5

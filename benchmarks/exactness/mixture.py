@@ -1,8 +1,8 @@
 """How far any source is from its target at any step, and whether every document is seen once per epoch.
 
-exact.mixture: over 200 random mixtures of 2-40 sources, the largest distance in rows of any source from its share after
+exact.mixture: over 200 random mixtures of 2-40 sources, the largest distance in rows of any source from its due after
 any row, in exact arithmetic.
-exact.epochs: over 20 random runs of three phases with other shares and row lengths, read through the loader, documents
+exact.epochs: over 20 random runs of three phases with other weights and row lengths, read through the loader, documents
 whose number of uses differs from the number of epochs that the loader states. Last line: JSON.
 """
 
@@ -20,13 +20,13 @@ from thinkling.data.shards import MemorySource
 MIXTURES, ROWS, RUNS = 200, 5000, 20
 
 
-def deviation(shares: np.ndarray, n_rows: int) -> float:
+def deviation(weights: np.ndarray, n_rows: int) -> float:
     """Rows, rounded up to a double from the exact value."""
-    exact = [Fraction(share) for share in shares.tolist()]
+    exact = [Fraction(weight) for weight in weights.tolist()]
     total = sum(exact)
-    # n · share_i as integers over one common denominator, so that no rounding hides a deviation.
-    denominator = int(np.lcm.reduce([(share / total).denominator for share in exact], dtype=object))
-    targets = np.array([int(share / total * denominator) for share in exact], dtype=object)
+    # n · weight_i as integers over one common denominator, so that no rounding hides a deviation.
+    denominator = int(np.lcm.reduce([(weight / total).denominator for weight in exact], dtype=object))
+    targets = np.array([int(weight / total * denominator) for weight in exact], dtype=object)
     lag, worst = np.zeros(len(exact), dtype=object), 0
     for i in assign(exact, n_rows).tolist():
         lag += targets

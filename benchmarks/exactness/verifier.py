@@ -169,10 +169,10 @@ def _rates(pairs: Sequence[Pair], called_right: Sequence[bool]) -> dict[str, Any
 
 def _recall(rates: dict[str, Any]) -> dict[str, Any]:
     """With Wilson's interval, 95 %."""
-    n, share, z = rates["right"], rates["recall"], 1.959964
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return {"value": share, "low": centre - half, "high": min(1.0, centre + half), "n": n, "unit": "share"}
+    n, fraction, z = rates["right"], rates["recall"], 1.959964
+    centre = (fraction + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return {"value": fraction, "low": centre - half, "high": min(1.0, centre + half), "n": n, "unit": "share"}
 
 
 def _alone(pair: Pair, letters: bool = False) -> bool:

@@ -24,7 +24,7 @@ def main() -> None:
 
     levels = {
         name: [
-            {key: seed[key] for key in ("value", "thinking_share", "accuracy_thinking")}
+            {key: seed[key] for key in ("value", "thinking_fraction", "accuracy_thinking")}
             for seed in arm(experiment, name)["seeds"]
         ]
         for name in ("sft", "rl")

@@ -120,7 +120,7 @@ def drafts(refined: Path, kept: set[str | None] | None) -> Any:
     for row in pq.read_table(refined / "jobs.parquet").to_pylist():
         if row["rounds"] and (kept is None or row["problem_id"] in kept):
             draft = row["rounds"][0]
-            answer = {"role": "assistant", "content": draft["answer"], "reasoning_content": draft["working"]}
+            answer = {"role": "assistant", "content": draft["answer"], "reasoning_content": draft["reasoning"]}
             messages = [{"role": "user", "content": row["question"]}, answer]
             yield Conversation(row["key"], messages, f"puzzles/{row['family']}", row["problem_id"])
 
@@ -133,10 +133,10 @@ def measurements(found: list[dict[str, Any]]) -> dict[str, Any]:
         gains = [s["scores"]["refined"]["mean"] - s["scores"][against]["mean"] for s in found]
         mean, low, high = t_interval(gains)
         arms = {a: [s["scores"][a]["mean"] for s in found] for a in ("refined", against)}
-        thinking = {a: [s["scores"][a]["thinking_share"] for s in found] for a in ("refined", against)}
+        thinking = {a: [s["scores"][a]["thinking_fraction"] for s in found] for a in ("refined", against)}
         value = {"value": mean, "low": low, "high": high, "n": len(gains), "unit": "avg@8"}
         problems = {"problems": found[0]["scores"]["refined"]["n"], "steps": [s["steps"] for s in found]}
-        return {**value, "runs": gains, "arms": arms, "thinking_share": thinking, **problems}
+        return {**value, "runs": gains, "arms": arms, "thinking_fraction": thinking, **problems}
 
     return {"recipe.refine-same-jobs": entry("raw"), "recipe.refine-all-jobs": entry("raw_all")}
 

@@ -71,7 +71,7 @@ def doctor(recipe: Annotated[Path | None, typer.Argument(help="Also check what t
 @app.command()
 def chat(
     model: Annotated[Path, typer.Argument(help="Model directory, for instance runs/tiny/model", show_default=False)],
-    prompt: Annotated[str | None, typer.Option(help="Answer this one message and end")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Answer this one message and exit")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.6,
     top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
@@ -97,7 +97,7 @@ def _stage_verb(kind: str) -> None:
             raise UserError(f"--stage {stage}: no stage of kind {kind} has this name; there are: {', '.join(names)}")
         _execute(recipe, overrides, runs, [stage] if stage else names)
 
-    app.command(kind, help=f"Run the {kind} stages of a recipe, and the stages that they rest on.")(verb)
+    app.command(kind, help=f"Run the recipe's {kind} stages and whatever they depend on.")(verb)
 
 
 for _kind in ("curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl", "evaluate"):
@@ -105,7 +105,7 @@ for _kind in ("curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl", "e
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version and end")] = False) -> None:
+def version(show: Annotated[bool, typer.Option("--version", help="Show the version and exit")] = False) -> None:
     if show:
         print(f"thinkling {__version__}")
         raise typer.Exit

@@ -9,7 +9,7 @@ from thinkling.data.tokenizer import SPECIAL_TOKENS
 def conversations(text: st.SearchStrategy[str]) -> st.SearchStrategy[list[dict]]:
     """Any conversation of our form: system or not, one to three rounds, tools used or not."""
     calls = st.lists(st.builds(tool_call, text, st.dictionaries(text, text, max_size=2)), min_size=1, max_size=2)
-    thought = st.none() | text
+    reasoning = st.none() | text
 
     @st.composite
     def draw_round(draw: st.DrawFn) -> list[dict]:
@@ -17,10 +17,10 @@ def conversations(text: st.SearchStrategy[str]) -> st.SearchStrategy[list[dict]]
         for _ in range(draw(st.integers(0, 2))):
             made = draw(calls)
             turns.append(
-                {"role": "assistant", "content": draw(text), "reasoning_content": draw(thought), "tool_calls": made}
+                {"role": "assistant", "content": draw(text), "reasoning_content": draw(reasoning), "tool_calls": made}
             )
             turns += [{"role": "tool", "content": draw(text)} for _ in made]
-        return [*turns, {"role": "assistant", "content": draw(text), "reasoning_content": draw(thought)}]
+        return [*turns, {"role": "assistant", "content": draw(text), "reasoning_content": draw(reasoning)}]
 
     system = st.just([]) | text.map(lambda content: [{"role": "system", "content": content}])
     rounds = st.lists(draw_round(), min_size=1, max_size=3)

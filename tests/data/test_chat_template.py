@@ -28,16 +28,16 @@ PLAIN = """{{ bos_token }}{% for m in messages %}
 {%- endif %}
 {% endfor %}"""
 
-# thoughts of all turns but the last are dropped, so a turn changes once another follows
-DROPS_THOUGHTS = """{% for m in messages -%}
+# the reasoning of all turns but the last is dropped, so a turn changes once another follows
+DROPS_REASONING = """{% for m in messages -%}
 <|im_start|>{{ m.role }}
 {% if m.role == 'assistant' %}{% MARK %}{% if loop.last %}<think>{{ m.reasoning_content }}</think>{% endif -%}
 {{ m.content }}<|im_end|>{% ENDMARK %}{% else %}{{ m.content }}<|im_end|>{% endif %}
 
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
-MARKED = DROPS_THOUGHTS.replace("{% MARK %}", "{% generation %}").replace("{% ENDMARK %}", "{% endgeneration %}")
-UNMARKED = DROPS_THOUGHTS.replace("{% MARK %}", "").replace("{% ENDMARK %}", "")
+MARKED = DROPS_REASONING.replace("{% MARK %}", "{% generation %}").replace("{% ENDMARK %}", "{% endgeneration %}")
+UNMARKED = DROPS_REASONING.replace("{% MARK %}", "").replace("{% ENDMARK %}", "")
 
 ROUNDS = [
     {"role": "user", "content": "one"},
@@ -69,7 +69,7 @@ def test_spans_by_prefix_difference(tokenizer: Tokenizer) -> None:
     assert prompt.tolist() == ids[: len(prompt)].tolist()
 
 
-def test_spans_where_old_thoughts_are_dropped(tokenizer: Tokenizer) -> None:
+def test_spans_where_old_reasoning_is_dropped(tokenizer: Tokenizer) -> None:
     wanted = ["1<|im_end|>", "<think>so<|im_end|></think>2<|im_end|>"]
     assert trained_text(ChatTemplate(MARKED, "marked"), ROUNDS, tokenizer) == wanted
     assert trained_text(ChatTemplate(UNMARKED, "unmarked"), ROUNDS, tokenizer) == wanted

@@ -18,9 +18,9 @@ from thinkling.data.shards import MemorySource
 from thinkling.errors import UserError
 
 PHASES = [
-    MixturePhase(n_rows=16, sequence_length=32, shares={"a": 0.5, "b": 0.3, "c": 0.2}),
-    MixturePhase(n_rows=24, sequence_length=32, shares={"c": 1, "a": 3}),
-    MixturePhase(n_rows=12, sequence_length=64, shares={"a": 1 / 3, "b": 2 / 3}, batch_size=4),
+    MixturePhase(n_rows=16, sequence_length=32, weights={"a": 0.5, "b": 0.3, "c": 0.2}),
+    MixturePhase(n_rows=24, sequence_length=32, weights={"c": 1, "a": 3}),
+    MixturePhase(n_rows=12, sequence_length=64, weights={"a": 1 / 3, "b": 2 / 3}, batch_size=4),
 ]
 
 
@@ -40,27 +40,27 @@ def loader(**changes: object) -> MixtureLoader:
     return MixtureLoader(**settings)  # type: ignore[arg-type]
 
 
-def deviation(rows: np.ndarray, shares: list[Fraction]) -> Fraction:
+def deviation(rows: np.ndarray, weights: list[Fraction]) -> Fraction:
     """Largest distance of any source from its target after any row, exact."""
-    total, counts, worst = sum(shares), [0] * len(shares), Fraction(0)
+    total, counts, worst = sum(weights), [0] * len(weights), Fraction(0)
     for n, i in enumerate(rows.tolist(), start=1):
         counts[i] += 1
-        worst = max(worst, *(abs(count - n * share / total) for count, share in zip(counts, shares, strict=True)))
+        worst = max(worst, *(abs(count - n * weight / total) for count, weight in zip(counts, weights, strict=True)))
     return worst
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 10**6), min_size=2, max_size=40), st.integers(1, 300))
 def test_within_one_row_of_target_at_every_step(weights: list[int], n_rows: int) -> None:
-    shares = [Fraction(weight) for weight in weights]
-    rows = assign(shares, n_rows)
-    assert deviation(rows, shares) <= 1 - Fraction(1, 2 * len(shares) - 2)
+    weights = [Fraction(weight) for weight in weights]
+    rows = assign(weights, n_rows)
+    assert deviation(rows, weights) <= 1 - Fraction(1, 2 * len(weights) - 2)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=40), st.integers(1, 300))
-def test_float_shares_are_taken_exactly(shares: list[float], n_rows: int) -> None:
-    assert deviation(assign(shares, n_rows), [Fraction(share) for share in shares]) < 1
+def test_float_weights_are_taken_exactly(weights: list[float], n_rows: int) -> None:
+    assert deviation(assign(weights, n_rows), [Fraction(weight) for weight in weights]) < 1
 
 
 def test_thirds_over_a_million_rows() -> None:
@@ -70,17 +70,17 @@ def test_thirds_over_a_million_rows() -> None:
         assert np.abs(3 * np.cumsum(rows == i) - n).max() < 3
 
 
-def test_one_source_zero_shares_and_no_rows() -> None:
+def test_one_source_zero_weights_and_no_rows() -> None:
     assert assign([0.7], 3).tolist() == [0, 0, 0]
     assert assign([0, 2, 0], 3).tolist() == [1, 1, 1]
     assert 1 not in assign([1, 0, 1], 100)
     assert assign([1, 2], 0).shape == (0,)
 
 
-@pytest.mark.parametrize("shares", [[], [0, 0], [1, -0.5], [float("nan"), 1], [float("inf"), 1]])
-def test_shares_that_mean_nothing(shares: list[float]) -> None:
-    with pytest.raises(UserError, match="shares"):
-        assign(shares, 10)
+@pytest.mark.parametrize("weights", [[], [0, 0], [1, -0.5], [float("nan"), 1], [float("inf"), 1]])
+def test_weights_that_mean_nothing(weights: list[float]) -> None:
+    with pytest.raises(UserError, match="weights"):
+        assign(weights, 10)
 
 
 def rows_of(batches: list) -> list[tuple]:
@@ -140,7 +140,7 @@ def test_order_is_the_one_that_runs_were_made_with() -> None:
 
 
 def test_every_document_once_an_epoch_over_all_phases() -> None:
-    """Though phases differ in shares and row length, a source's tokens are its epochs' permutations end to end."""
+    """Though phases differ in weights and row length, a source's tokens are its epochs' permutations end to end."""
     run = loader(micro_batch_size=None)
     stream: dict[str, list[int]] = {name: [] for name in "abc"}
     for batch in (batch for step in run for batch in step):
@@ -192,7 +192,7 @@ def test_epochs_add_up_to_whole_ones() -> None:
         ({"phases": [MixturePhase(8, 32, {"z": 1})]}, "'z'"),
         ({"phases": [MixturePhase(9, 32, {"a": 1})]}, "9 rows are not whole steps of 8"),
         ({"phases": [MixturePhase(8, 1, {"a": 1})]}, "sequence_length 1"),
-        ({"phases": [MixturePhase(8, 32, {"a": 0})]}, "shares"),
+        ({"phases": [MixturePhase(8, 32, {"a": 0})]}, "weights"),
         ({"world_size": 3}, "3 ranks"),
     ],
 )

@@ -29,18 +29,18 @@ def _pretrain(arm: str) -> PretrainConfig:
 
 
 @pytest.mark.parametrize("arm", ["wsd", "fg_equal", "fg_rich"])
-def test_every_share_is_a_whole_number_of_rows(arm: str) -> None:
+def test_every_fraction_is_a_whole_number_of_rows(arm: str) -> None:
     for phase in resolve(_pretrain(arm), 1e4):
-        for source, share in phase.shares.items():
-            assert phase.rows * share == pytest.approx(round(phase.rows * share), abs=1e-6), (phase.name, source)
+        for source, fraction in phase.fractions.items():
+            assert phase.rows * fraction == pytest.approx(round(phase.rows * fraction), abs=1e-6), (phase.name, source)
 
 
 def test_fg_equal_spends_the_rows_of_wsd() -> None:
     def rows(arm: str) -> dict[str, int]:
         found: dict[str, int] = {}
         for phase in resolve(_pretrain(arm), 1e4):
-            for source, share in phase.shares.items():
-                found[source] = found.get(source, 0) + round(phase.rows * share)
+            for source, fraction in phase.fractions.items():
+                found[source] = found.get(source, 0) + round(phase.rows * fraction)
         return found
 
     assert rows("fg_equal") == rows("wsd")

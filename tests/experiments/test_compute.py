@@ -134,7 +134,7 @@ def test_arms_of_dpd_are_sized_by_what_dpd_cost(dpd: Artifact) -> None:
 
 def _sets(stage: object) -> list[ExamplesConfig]:
     assert isinstance(stage, SftConfig)
-    return stage.examples if isinstance(stage.examples, list) else [stage.examples]
+    return stage.examples
 
 
 def test_sft_passes_are_three_a_token() -> None:

@@ -33,7 +33,7 @@ def _scores(path: Path, seed: int) -> Artifact:
     (path / "rollouts" / "puzzles").mkdir(parents=True)
     write_rollouts(path / "rollouts" / "puzzles" / "00000.parquet", rollouts)
     score = summarise(rollouts)
-    entry = {"task_set": "puzzles", "mean": score.mean, "thinking_share": score.thinking_share}
+    entry = {"task_set": "puzzles", "mean": score.mean, "thinking_fraction": score.thinking_fraction}
     entry |= {"accuracy_thinking": score.accuracy_thinking, "per_family": score.per_family}
     (path / "scores.json").write_text(json.dumps([entry]), encoding="utf-8")
     return Artifact(path, {})
@@ -45,16 +45,16 @@ def test_a_score_is_read_with_its_problems_and_families(tmp_path: Path) -> None:
     assert np.mean(found["problems"]) == pytest.approx(found["value"])
     samples, thinking, right_thinking, right_direct = (sum(c) for c in zip(*found["families"].values(), strict=True))
     assert samples == 24
-    assert thinking / samples == pytest.approx(found["thinking_share"])
+    assert thinking / samples == pytest.approx(found["thinking_fraction"])
     assert right_thinking / thinking == pytest.approx(found["accuracy_thinking"])
     assert (right_thinking + right_direct) / samples == pytest.approx(found["value"])
 
 
 def test_the_loss_weighs_high_quality_sources_after_the_last_phase(tmp_path: Path) -> None:
-    (tmp_path / "holdout").mkdir()
+    (tmp_path / "validation").mkdir()
     for number, (phase, loss) in enumerate((("stable", 9.0), ("decay", 2.0))):
         losses = {"phase": phase, "hq-pages": loss, "hq-docstrings": 2 * loss, "mq-topics": 100.0}
-        (tmp_path / "holdout" / f"{number}.json").write_text(json.dumps(losses), encoding="utf-8")
+        (tmp_path / "validation" / f"{number}.json").write_text(json.dumps(losses), encoding="utf-8")
     steps = [
         ("stable", {"hq-pages": 3, "mq-topics": 5}),
         ("stable", {"hq-pages": 4, "mq-topics": 4}),

@@ -15,7 +15,7 @@ from thinkling.errors import UserError
 
 def _report(seeds: int = 3) -> dict[str, Any]:
     def arm(name: str, base: float) -> dict[str, Any]:
-        seed = {"thinking_share": 0.8, "accuracy_thinking": None if name == "sft" else 0.9, "token_passes": 12345}
+        seed = {"thinking_fraction": 0.8, "accuracy_thinking": None if name == "sft" else 0.9, "token_passes": 12345}
         return {
             "name": name,
             "title": f"<b>{name}</b>",

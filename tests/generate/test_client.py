@@ -135,6 +135,6 @@ def test_what_is_no_completion(answer: Any) -> None:
         read_answer(answer)
 
 
-def test_thought_in_its_own_field() -> None:
+def test_reasoning_in_its_own_field() -> None:
     message = {"content": "7", "reasoning_content": "3+4"}
     assert read_answer({"choices": [{"message": message, "finish_reason": "length"}]}) == Reply("7", "3+4", "length")

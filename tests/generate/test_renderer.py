@@ -160,7 +160,7 @@ def test_the_stated_form(tokenizer: Tokenizer) -> None:
     )
 
 
-def test_no_thought_and_tools_in_the_system_turn(tokenizer: Tokenizer) -> None:
+def test_no_reasoning_and_tools_in_the_system_turn(tokenizer: Tokenizer) -> None:
     messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     text = tokenizer.decode(Renderer(tokenizer, OURS).encode(messages)[0])
     assert text == "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\na<|im_end|>\n"
@@ -222,19 +222,19 @@ answers = st.text(alphabet='abz AB09+=\n\t"\\{}éж', max_size=12)
 
 
 @given(
-    thought=answers,
+    reasoning=answers,
     content=answers.map(lambda text: text.lstrip("\n")),
     calls=st.lists(
         st.builds(tool_call, answers, st.dictionaries(answers, answers | st.integers(), max_size=2)), max_size=2
     ),
 )
 @settings(deadline=None)
-def test_reading_gives_back_what_encode_wrote(thought: str, content: str, calls: list, ours: Renderer) -> None:
-    turn = {"role": "assistant", "content": content, "reasoning_content": thought, "tool_calls": calls}
+def test_reading_gives_back_what_encode_wrote(reasoning: str, content: str, calls: list, ours: Renderer) -> None:
+    turn = {"role": "assistant", "content": content, "reasoning_content": reasoning, "tool_calls": calls}
     ids, loss = ours.encode([{"role": "user", "content": "q"}, turn])
     tokens = ids[loss].tolist()
     found = ours.read(Written(tokens, [False] * len(tokens)))
-    assert found.reasoning == (thought if thought.strip() else "")
+    assert found.reasoning == (reasoning if reasoning.strip() else "")
     assert [tool_call(call.name, call.arguments) for call in found.calls] == calls
     assert [part.text for part in found.parts if part.kind == "answer"] == ([content] if content.strip() else [])
     assert found.answer == (None if calls else content.strip() or None)

@@ -81,15 +81,15 @@ def worked(problem: Problem, form: Form) -> str:
     if form == "document":
         page = document(problem).removeprefix(document_prompt(problem))
         return re.sub(r"\n<tool_response>.*</tool_response>\n", "", page, flags=re.DOTALL)
-    thought = f"<think>\n{problem.reasoning}\n</think>\n\n"
+    reasoning = f"<think>\n{problem.reasoning}\n</think>\n\n"
     if problem.call is None:
-        return f"{thought}{problem.answer}<|im_end|>"
+        return f"{reasoning}{problem.answer}<|im_end|>"
     call = call_text(problem.tools[0], problem.call)
-    return f"{thought}{call}{problem.answer}<|im_end|>"
+    return f"{reasoning}{call}{problem.answer}<|im_end|>"
 
 
 def direct(problem: Problem, form: Form, answer: str) -> str:
-    """An answer without a thought."""
+    """An answer without reasoning."""
     return f".{answer}\n" if form == "document" else f"<think>\n\n</think>\n\n{answer}<|im_end|>"
 
 
@@ -106,12 +106,12 @@ def test_perfect_and_hopeless_models(problems: list[Problem], tokenizer: Tokeniz
         assert (rollout.question, rollout.reference) == (problem.question, problem.answer)
     perfect = summarise(rollouts)
     assert (perfect.mean, perfect.low, perfect.high, perfect.k, perfect.n) == (1.0, 1.0, 1.0, 2, len(problems))
-    assert (perfect.thinking_share, perfect.accuracy_thinking, perfect.truncated) == (1.0, 1.0, 0)
+    assert (perfect.thinking_fraction, perfect.accuracy_thinking, perfect.truncated) == (1.0, 1.0, 0)
 
     solver = Solver(problems, tokenizer, form, lambda problem, _: direct(problem, form, "X" + problem.answer))
     hopeless = summarise(sample_and_score(sampler(solver, form, tokenizer, 200), problems, 1, seed=0))
     assert (hopeless.mean, hopeless.low, hopeless.high) == (0.0, 0.0, 0.0)
-    assert (hopeless.thinking_share, hopeless.accuracy_thinking) == (0.0, None)
+    assert (hopeless.thinking_fraction, hopeless.accuracy_thinking) == (0.0, None)
     assert hopeless.outcomes == {"right": 0, "wrong": len(problems), "unverifiable": 0, "timeout": 0, "error": 0}
 
 
@@ -135,7 +135,7 @@ def test_shares_and_families(problems: list[Problem], tokenizer: Tokenizer, form
     score = summarise(rollouts)
     assert score.mean == 0.5
     assert score.per_family == {problem.family: 0.5 for problem in problems}
-    assert (score.thinking_share, score.accuracy_thinking) == (0.25, 1.0)
+    assert (score.thinking_fraction, score.accuracy_thinking) == (0.25, 1.0)
     assert score.truncated == len(problems)
     assert score.outcomes["right"] == score.outcomes["wrong"] == 2 * len(problems)
     assert {r.tier for r in rollouts if r.finish_reason == "length"} == {"length"}

@@ -49,10 +49,10 @@ CALL = call_text("calculator", {"expression": "47*83"})
 
 
 def test_a_chat_turn_goes_on_after_the_response(tokenizer: Tokenizer) -> None:
-    thought, answer = f"<think>\n47*83\n</think>\n\n{CALL}", "3901<|im_end|>"
-    completion, engine = run(tokenizer, "chat", thought, answer)
+    reasoning, answer = f"<think>\n47*83\n</think>\n\n{CALL}", "3901<|im_end|>"
+    completion, engine = run(tokenizer, "chat", reasoning, answer)
     response = ids(tokenizer, CHAT_TURN.format(3901))
-    first, last = ids(tokenizer, thought), ids(tokenizer, answer)
+    first, last = ids(tokenizer, reasoning), ids(tokenizer, answer)
     assert completion.tokens == [*first, *response, *last]
     assert completion.forced == [False] * len(first) + [True] * len(response) + [False] * len(last)
     assert completion.logprobs == [0.0 if forced else -0.5 for forced in completion.forced]

@@ -61,6 +61,24 @@ def test_mistakes_name_their_field(override: str, message: str) -> None:
         ("stages.dpd.batch_pairs=2", "stages.dpd.batch_pairs: renamed to batch_size"),
         ("stages.pretrain.phases.0.row_length=64", "stages.pretrain.phases.0.row_length: renamed to sequence_length"),
         ("stages.pretrain.evaluate_rows=4", "stages.pretrain.evaluate_rows: renamed to validation_rows"),
+        ("stages.tokenize.holdout_documents=0.1", "stages.tokenize.holdout_documents: renamed to validation_fraction"),
+        (
+            "stages.sft_cold.examples.problems_per_family=9",
+            "stages.sft_cold.examples.0.problems_per_family: renamed to n_examples",
+        ),
+        (
+            "stages.refine.problems.problems_per_family=9",
+            "stages.refine.problems.problems_per_family: renamed to n_problems",
+        ),
+        ("stages.rl_stem.problems.0.share=1", "stages.rl_stem.problems.0.share: renamed to weight"),
+        ("stages.rl_preference.inputs.judge=sft", "stages.rl_preference.inputs.judge: renamed to preference_model"),
+        ("stages.evaluate.batch_size=9", "stages.evaluate.batch_size: renamed to max_concurrent"),
+        ("sources.pages.corrupted=0.1", "sources.pages.corrupted: renamed to noise_fraction"),
+        (
+            "stages.sft_cold.examples.without_trace=0.5",
+            "stages.sft_cold.examples.0.without_trace: moved to the source, as answer_only_fraction",
+        ),
+        ("stages.refine.corrupted=0.3", "stages.refine.corrupted: moved to style_options.noise_fraction"),
     ],
 )
 def test_a_renamed_key_is_told_its_new_name(override: str, message: str) -> None:

@@ -25,7 +25,7 @@ def problems(seed: int, n: int) -> dict[str, Problem]:
     return {p.id: p for p in generate(PUZZLES.families, "train", n, derive(seed, "problems", "pages"))}
 
 
-def test_shares_are_exact_and_pages_are_what_they_say() -> None:
+def test_fractions_are_exact_and_pages_are_what_they_say() -> None:
     made = list(pages(source(noise_fraction=0.25, duplicate_fraction=0.1, answer_only_fraction=0.15), PUZZLES, seed=3))
     originals = [page for page in made if "-copy" not in page.key]
     assert len(made) == 2 * 40
@@ -35,15 +35,15 @@ def test_shares_are_exact_and_pages_are_what_they_say() -> None:
     for page in originals:
         problem = known[page.key]
         if page.noisy:
-            assert page.text not in (document(problem), document(problem, with_trace=False))
+            assert page.text not in (document(problem), document(problem, with_reasoning=False))
             assert page.text.startswith(problem.question + ":")
-            kinds["damaged"] += 1
+            kinds["noisy"] += 1
         elif page.text == document(problem):
             kinds["worked"] += 1
         else:
-            assert page.text == document(problem, with_trace=False)
+            assert page.text == document(problem, with_reasoning=False)
             kinds["bare"] += 1
-    assert kinds == {"damaged": 20, "bare": 12, "worked": 40}
+    assert kinds == {"noisy": 20, "bare": 12, "worked": 40}
 
 
 def test_copies_repeat_a_page_word_for_word() -> None:
@@ -61,7 +61,7 @@ def test_seed_decides_all() -> None:
     assert list(pages(wanted, PUZZLES, 5)) != list(pages(wanted, PUZZLES, 6))
 
 
-def test_shares_above_one_and_unknown_families_are_refused() -> None:
+def test_fractions_above_one_and_unknown_families_are_refused() -> None:
     with pytest.raises(ValueError, match=r"noise_fraction \+ duplicate_fraction \+ answer_only_fraction exceed 1"):
         source(noise_fraction=0.7, answer_only_fraction=0.4)
     with pytest.raises(UserError, match=r"family_weights: 'summ' is no family"):

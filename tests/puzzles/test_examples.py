@@ -16,7 +16,7 @@ def test_forms() -> None:
     user = {"role": "user", "content": "sum A1B+5"}
     assert prompt(SUM) == [user]
     assert conversation(SUM) == [user, {"role": "assistant", "content": "6", "reasoning_content": "B+5=6"}]
-    assert conversation(SUM, with_trace=False) == [user, {"role": "assistant", "content": "6"}]
+    assert conversation(SUM, with_reasoning=False) == [user, {"role": "assistant", "content": "6"}]
     function = {"name": "calculator", "arguments": {"expression": "47*83"}}
     call = {"type": "function", "function": function}
     assert conversation(CALC) == [
@@ -25,16 +25,16 @@ def test_forms() -> None:
         {"role": "tool", "content": "3901"},
         {"role": "assistant", "content": "3901"},
     ]
-    assert conversation(CALC, with_trace=False)[1:] == [{"role": "assistant", "content": "3901"}]
+    assert conversation(CALC, with_reasoning=False)[1:] == [{"role": "assistant", "content": "3901"}]
 
 
-def test_shares() -> None:
+def test_fractions() -> None:
     problems = generate({"sum": {}, "calc": {}}, "train", 2_000, seed=0)
-    made = [example(p, seed=1, direct_share=0.5, corrupted_share=0.3) for p in problems]
-    assert made == [example(p, seed=1, direct_share=0.5, corrupted_share=0.3) for p in problems]
-    direct = [m == conversation(p, with_trace=False) for p, m in zip(problems, made, strict=True)]
-    damaged = [not d and m != conversation(p) for d, p, m in zip(direct, problems, made, strict=True)]
+    made = [example(p, seed=1, answer_only_fraction=0.5, noise_fraction=0.3) for p in problems]
+    assert made == [example(p, seed=1, answer_only_fraction=0.5, noise_fraction=0.3) for p in problems]
+    direct = [m == conversation(p, with_reasoning=False) for p, m in zip(problems, made, strict=True)]
+    noisy = [not d and m != conversation(p) for d, p, m in zip(direct, problems, made, strict=True)]
     assert sum(direct) / 4_000 == pytest.approx(0.5, abs=0.03)
-    # a damaged trace of 5 symbols at 15% stays as it was in a quarter of the draws
-    assert 0.22 < sum(damaged) / (4_000 - sum(direct)) < 0.31
+    # noisy reasoning of 5 symbols at 15% stays as it was in a quarter of the draws
+    assert 0.22 < sum(noisy) / (4_000 - sum(direct)) < 0.31
     assert all(m[0]["content"] == p.question for p, m in zip(problems, made, strict=True))

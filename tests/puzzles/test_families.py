@@ -1,4 +1,4 @@
-"""Every family against a second reading of its questions and traces."""
+"""Every family against a second reading of its questions and reasoning."""
 
 import ast
 import random

@@ -31,7 +31,7 @@ def test_the_verdict_is_the_rules_and_the_inner_question_a_training_one(seed: in
     assert int(problem_id("write", asked), 16) >= 0.1 * 16**16
 
 
-def test_noise_is_the_other_verdict_and_no_verdict_has_a_thought() -> None:
+def test_noise_is_the_other_verdict_and_no_verdict_has_reasoning() -> None:
     problems = generate({"judge": {}}, "train", 1_000, 0)
     turns = [example(p, 0, 0.0, 0.2)[1] for p in problems]
     flipped = [t["content"] != p.answer for t, p in zip(turns, problems, strict=True)]

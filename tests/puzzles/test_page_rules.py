@@ -1,4 +1,4 @@
-"""Pages are graded by their verifier and by the right working."""
+"""Pages are graded by their verifier and by the right reasoning."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_a_page_is_graded_by_what_the_verifier_finds() -> None:
     right = document(PROBLEM)
     cases = {
         "right": right,
-        "bare": document(PROBLEM, with_trace=False),
-        "working spoilt": right.replace(PROBLEM.reasoning, PROBLEM.reasoning[::-1], 1),
+        "bare": document(PROBLEM, with_reasoning=False),
+        "reasoning spoilt": right.replace(PROBLEM.reasoning, PROBLEM.reasoning[::-1], 1),
         "answer wrong": right.rpartition(".")[0] + ".x\n",
         "cut": right[: len(PROBLEM.question) + 4],
     }
     found = {name: grades(text) for name, text in cases.items()}
     assert found["right"]["correctness"] == found["bare"]["correctness"] == 9
-    assert 3 <= found["working spoilt"]["correctness"] <= 8
+    assert 3 <= found["reasoning spoilt"]["correctness"] <= 8
     assert found["answer wrong"]["correctness"] <= 4
     assert found["right"]["reasoning"] == 9
     assert found["bare"]["reasoning"] == 1
@@ -56,4 +56,4 @@ def test_a_page_is_graded_by_what_the_verifier_finds() -> None:
 def test_a_tools_page_is_sound_as_written() -> None:
     for problem in generate({"calc": {}, "sort": {}, "reverse": {}}, "train", 5, 1):
         assert check_page(problem, document(problem)).sound
-        assert check_page(problem, document(problem, with_trace=False)).sound
+        assert check_page(problem, document(problem, with_reasoning=False)).sound

@@ -22,12 +22,12 @@ CALC = Problem(
 
 def test_stated_forms() -> None:
     assert document(SUM) == "sum A1B+5C+9D-8:B+5=6C+9=15D-8=7.7\n"
-    assert document(SUM, with_trace=False) == "sum A1B+5C+9D-8=7\n"
+    assert document(SUM, with_reasoning=False) == "sum A1B+5C+9D-8=7\n"
     assert document(CALC) == (
         'calc 47*83:47*83<tool_call>\n{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call>\n'
         "<tool_response>\n3901\n</tool_response>\n.3901\n"
     )
-    assert document(CALC, with_trace=False) == "calc 47*83=3901\n"
+    assert document(CALC, with_reasoning=False) == "calc 47*83=3901\n"
 
 
 @pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.verifier != "program"])
@@ -46,7 +46,7 @@ def test_the_page_of_a_program_ends_with_its_code(seed: int) -> None:
     problem = FAMILIES["program"].sample(random.Random(seed))
     completion = document(problem).removeprefix(document_prompt(problem))
     assert document_answer(completion) == problem.answer
-    assert document(problem, with_trace=False) == f"{problem.question}={problem.answer}\n"
+    assert document(problem, with_reasoning=False) == f"{problem.question}={problem.answer}\n"
 
 
 @pytest.mark.parametrize("completion", ["", "B+5=6", "\n.7", "47*83<tool_call>\n{}\n</tool_call>\n", "5.\n"])
@@ -55,13 +55,13 @@ def test_no_answer(completion: str) -> None:
     assert verify(SUM, Reading.of(document_answer(completion))).outcome is Outcome.WRONG
 
 
-def test_shares_and_independence_of_neighbours() -> None:
+def test_fractions_and_independence_of_neighbours() -> None:
     problems = generate({"sort": {}, "mod": {}}, "train", 2_000, seed=0)
-    clean, written = [document(p) for p in problems], list(pages(problems, 5, corrupted_share=0.4))
-    direct = [page == document(p, with_trace=False) for p, page in zip(problems, written, strict=True)]
-    damaged = [not d and page != c for d, page, c in zip(direct, written, clean, strict=True)]
+    clean, written = [document(p) for p in problems], list(pages(problems, 5, noise_fraction=0.4))
+    direct = [page == document(p, with_reasoning=False) for p, page in zip(problems, written, strict=True)]
+    noisy = [not d and page != c for d, page, c in zip(direct, written, clean, strict=True)]
     assert sum(direct) / 4_000 == pytest.approx(0.15, abs=0.02)
-    assert sum(damaged) / (4_000 - sum(direct)) == pytest.approx(0.4, abs=0.03)
-    assert list(pages(problems[::-1], 5, corrupted_share=0.4)) == written[::-1]
-    assert list(pages(problems, 6, corrupted_share=0.4)) != written
-    assert list(pages(problems, 5, direct_share=0.0)) == clean
+    assert sum(noisy) / (4_000 - sum(direct)) == pytest.approx(0.4, abs=0.03)
+    assert list(pages(problems[::-1], 5, noise_fraction=0.4)) == written[::-1]
+    assert list(pages(problems, 6, noise_fraction=0.4)) != written
+    assert list(pages(problems, 5, answer_only_fraction=0.0)) == clean

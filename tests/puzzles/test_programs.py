@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thinkling.errors import UserError
-from thinkling.puzzles.corruption import corrupt
 from thinkling.puzzles.families import FAMILIES
+from thinkling.puzzles.noise import add_noise
 from thinkling.puzzles.problemset import generate
 from thinkling.puzzles.programs import (
     HIDDEN_TESTS,
@@ -110,18 +110,18 @@ def test_every_operation_is_asked_for() -> None:
     assert asked == set(OPERATIONS)
 
 
-def test_damaged_code_follows_from_the_damaged_working() -> None:
+def test_noisy_code_follows_from_the_noisy_working() -> None:
     rng = random.Random(2)
     changed = 0
     for problem in generate({"program": {}}, "train", 200, seed=0):
-        damaged = corrupt(problem, rng, 0.5)
-        types = re.findall("|".join(TYPES), damaged.reasoning)
+        noisy = add_noise(problem, rng, 0.5)
+        types = re.findall("|".join(TYPES), noisy.reasoning)
         takes, steps = read_steps(problem.question)
-        # What the code says of each step, constants as they stand there, is what the damaged types make of it.
-        digits = "".join(re.findall(r"\d", re.sub(r"\[::-1\]|\[1:\]", "", damaged.answer)))
+        # What the code says of each step, constants as they stand there, is what the noisy types make of it.
+        digits = "".join(re.findall(r"\d", re.sub(r"\[::-1\]|\[1:\]", "", noisy.answer)))
         spelled = re.sub(r"\d", "{}", spell(takes, steps)).format(*digits)
-        assert damaged.answer == write_code(read_steps(spelled)[1], [takes, *types])
-        assert (damaged.id, damaged.question) == (problem.id, problem.question)
-        changed += damaged.answer != problem.answer
+        assert noisy.answer == write_code(read_steps(spelled)[1], [takes, *types])
+        assert (noisy.id, noisy.question) == (problem.id, problem.question)
+        changed += noisy.answer != problem.answer
     assert changed > 100
-    assert corrupt(problem, rng, 0.0) == problem
+    assert add_noise(problem, rng, 0.0) == problem

@@ -26,10 +26,10 @@ def test_checklist_is_read_back_and_needs_no_answer(problem) -> None:
 @given(problems, seeds)
 def test_critique_finds_each_flaw(problem, seed: int) -> None:
     items = roles.items_of(problem)
-    working, answer = roles.flawed(problem, random.Random(seed))
+    reasoning, answer = roles.flawed(problem, random.Random(seed))
     steps = roles.steps_of(problem.family, problem.reasoning)
-    flawless = answer == problem.answer and set(steps) <= set(roles.steps_of(problem.family, working))
-    verdict = roles.read_critique(roles.critique_of(problem, working, answer), items)
+    flawless = answer == problem.answer and set(steps) <= set(roles.steps_of(problem.family, reasoning))
+    verdict = roles.read_critique(roles.critique_of(problem, reasoning, answer), items)
     assert verdict is not None
     assert all(verdict) == flawless
     assert all(roles.read_critique(roles.critique_of(problem, problem.reasoning, problem.answer), items) or [False])
@@ -37,8 +37,8 @@ def test_critique_finds_each_flaw(problem, seed: int) -> None:
 
 @given(problems, seeds)
 def test_flaws_can_be_shown_to_an_evaluator(problem, seed: int) -> None:
-    working, answer = roles.flawed(problem, random.Random(seed))
-    assert roles.read_line(f"{working}.{answer}") == (working, answer)
+    reasoning, answer = roles.flawed(problem, random.Random(seed))
+    assert roles.read_line(f"{reasoning}.{answer}") == (reasoning, answer)
 
 
 @given(problems, seeds, st.sampled_from(roles.ROLES))

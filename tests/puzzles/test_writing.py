@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkling.puzzles.problemset import generate
-from thinkling.puzzles.writing import NOTHING, WRITE, Grade, damage, grade
+from thinkling.puzzles.writing import NOTHING, WRITE, Grade, add_noise, grade
 from thinkling.tasks.problem import split
 
 
@@ -55,12 +55,12 @@ def test_any_text_has_a_grade(seed: int, line: str) -> None:
 
 
 @given(st.integers(0, 2**63 - 1), st.floats(0, 1))
-def test_damage_never_betters(seed: int, rate: float) -> None:
+def test_noise_never_betters(seed: int, rate: float) -> None:
     rng = random.Random(seed)
     problem = WRITE.sample(rng)
-    assert grade(problem.question, damage(problem, rng, rate)[1]).mean <= 1
-    assert damage(problem, rng, 0.0) == (problem.reasoning, problem.answer)
-    worst = damage(problem, rng, 1.0)[1]
+    assert grade(problem.question, add_noise(problem, rng, rate)[1]).mean <= 1
+    assert add_noise(problem, rng, 0.0) == (problem.reasoning, problem.answer)
+    worst = add_noise(problem, rng, 1.0)[1]
     assert not worst.endswith("!")
     assert len(worst) >= len(problem.answer)
 
@@ -69,7 +69,7 @@ def test_quality_varies_with_the_rate() -> None:
     rng = random.Random(0)
     problems = generate({"write": {}}, "train", 300, 0)
     means = [
-        sum(grade(p.question, damage(p, rng, rate)[1]).mean for p in problems) / len(problems)
+        sum(grade(p.question, add_noise(p, rng, rate)[1]).mean for p in problems) / len(problems)
         for rate in (0.0, 0.2, 0.5, 1.0)
     ]
     assert means[0] == 1

@@ -103,11 +103,11 @@ def hostile(tmp_path: Path) -> Path:
     pq.write_table(pa.Table.from_pylist(pairs), run / "curate.partial" / "pairs.parquet")
     counts = {"in": 2, "kept": 1, "rejected": {HOSTILE: 1}, "sources": {HOSTILE: {"in": 2}}}
     curate = make(run, "curate", "documents", {"kind": "curate", "inputs": {}}, {}, **counts)
-    (run / "pretrain.partial" / "holdout").mkdir(parents=True)
+    (run / "pretrain.partial" / "validation").mkdir(parents=True)
     row = {"step": 0, "loss": 3.0, "lr": 1e-3, HOSTILE: 1.0, "phase": HOSTILE, "rows": {HOSTILE: 2}}
     lines = [json.dumps({**row, "step": i, "loss": 3.0 - i}) for i in range(2)]
     (run / "pretrain.partial" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    write_json(run / "pretrain.partial" / "holdout" / "0.json", {"phase": HOSTILE, HOSTILE: 2.5})
+    write_json(run / "pretrain.partial" / "validation" / "0.json", {"phase": HOSTILE, HOSTILE: 2.5})
     trained = {"kind": "pretrain", "inputs": {"tokens": "curate"}, "batch_tokens": 8}
     pretrain = make(run, "pretrain", "model", trained, {"tokens": curate}, steps=2, tokens=16)
     rollouts = [
@@ -200,9 +200,9 @@ def test_numbers_are_those_of_the_artifacts(nano: tuple[Path, Page, dict[str, Ar
     assert scores
     expected += [s["mean"] for s in scores]
     expected += [v for s in scores for v in s["per_family"].values()]
-    holdout = [_json(p) for a in done.values() for p in sorted(a.path.glob("holdout/[0-9].json"))]
-    assert holdout
-    expected += [v for phase in holdout for k, v in phase.items() if k != "phase"]
+    validation = [_json(p) for a in done.values() for p in sorted(a.path.glob("validation/[0-9].json"))]
+    assert validation
+    expected += [v for phase in validation for k, v in phase.items() if k != "phase"]
     assert sorted(page.values()) == sorted(expected)
     for artifact in done.values():
         assert artifact.path.name in page.text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from thinkling.data.reading import Reading
-from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.noise import add_noise
 from thinkling.puzzles.problemset import generate
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.outcome import SandboxUnavailable, unavailable
@@ -121,10 +121,10 @@ def test_the_generator_and_python_agree(verifier: ProgramVerifier) -> None:
     verdicts = verifier.verify_many([(p, Reading(p.reasoning, p.answer)) for p in problems])
     assert {v.outcome for v in verdicts} == {Outcome.RIGHT}
     rng = random.Random(0)
-    damaged = [corrupt(p, rng, 1.0) for p in problems]
+    noisy = [add_noise(p, rng, 1.0) for p in problems]
     outcomes = [
         v.outcome
-        for v in verifier.verify_many([(p, Reading.of(d.answer)) for p, d in zip(problems, damaged, strict=True)])
+        for v in verifier.verify_many([(p, Reading.of(d.answer)) for p, d in zip(problems, noisy, strict=True)])
     ]
     assert outcomes.count(Outcome.WRONG) > 40
     assert set(outcomes) <= {Outcome.RIGHT, Outcome.WRONG}

@@ -1,9 +1,9 @@
 """Chat templates: our own ChatML one and those of foreign model directories, all rendered in jinja2's sandbox.
 
 What a message says is data, what the template writes is markup. Message text that spells a special token is therefore
-fenced before rendering and encoded as plain characters: no user, tool or web page can close a turn or open a thought.
-Which characters a model is trained on is told by `{% generation %}` blocks, the mark that transformers reads too, or is
-worked out from the rendered text where a template has none.
+fenced before rendering and encoded as plain characters: no user, tool or web page can close a turn or open reasoning.
+Which characters a model is trained on is marked by `{% generation %}` blocks, as in transformers, or is worked out
+from the rendered text where a template has none.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ CHATML = r"""
 """Our template: ChatML, thinking, Hermes tools (docs/recipe.md, Model), in the manner of Qwen3.
 
 - Thinking of rounds before the last user message is dropped; a tool's response opens no new round.
-- In the last round every assistant turn opens with a `<think>` block, empty where nothing was thought; one turn goes
-  without: the turn that reads a tool's response and has no thought of its own.
+- In the last round every assistant turn opens with a `<think>` block, empty where there is no reasoning; one turn goes
+  without: the turn that reads a tool's response and has no reasoning of its own.
 - Loss falls on the assistant's turns, from `<think>` to `<|im_end|>`. Newlines before an answer are dropped.
 """
 
@@ -301,7 +301,7 @@ def _spans_by_header(
     template: ChatTemplate, text: str, count: int, spellings: re.Pattern[str]
 ) -> list[tuple[int, int]] | None:
     """A turn runs from the generation prompt to the next token that ends a turn, both learned from a conversation of
-    one round. Fenced spellings do not match, so no message can fake a turn. Serves templates that drop old thoughts."""
+    one round. Fenced spellings do not match, so no message can fake a turn. For templates that drop old reasoning."""
     user = {"role": "user", "content": "x"}
     asked, prompted = template.render([user]), template.render([user], add_generation_prompt=True)
     answered = template.render([user, {"role": "assistant", "content": _LITERAL}])

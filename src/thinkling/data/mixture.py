@@ -1,7 +1,7 @@
 """Which source each row comes from, and the batches of a run.
 
 Rows are dealt to sources by Tijdeman's chairman assignment: at every step every source has within one row of its
-share. A global step's rows, their order and their content are a pure function of (seed, step). Ranks, micro-batches,
+due. A global step's rows, their order and their content are a pure function of (seed, step). Ranks, micro-batches,
 workers and restarts only decide who computes which of them.
 """
 
@@ -20,17 +20,17 @@ from thinkling.data.packing import START, Cursor, DocumentSource, PackedBatch, S
 from thinkling.errors import UserError
 
 
-def assign(shares: Sequence[float | Fraction], n_rows: int) -> np.ndarray:
-    """Source of each row, int16 (n_rows,): |rows of i among the first n − n·share_i| ≤ 1 − 1/(2k − 2) for all n, i.
+def assign(weights: Sequence[float | Fraction], n_rows: int) -> np.ndarray:
+    """Source of each row, int16 (n_rows,): |rows of i among the first n − n·weight_i| ≤ 1 − 1/(2k − 2) for all n, i.
 
-    k sources have a positive share; shares are scaled to sum to 1. Earliest deadline first (R. Tijdeman, The chairman
+    k sources have a positive weight; they are scaled to sum to 1. Earliest deadline first (R. Tijdeman, The chairman
     assignment problem, Discrete Math. 32, 1980). With δ = 1/(2k − 2), the bound holds if and only if the j-th row of
-    source i is dealt no earlier than step ⌈(j − 1 + δ)/share_i⌉ and no later than step ⌊(j − δ)/share_i⌋ + 1. Tijdeman
-    proves that a schedule within these windows exists; earliest deadline first then finds one. Exact: integers
+    source i is dealt no earlier than step ⌈(j − 1 + δ)/weight_i⌉ and no later than step ⌊(j − δ)/weight_i⌋ + 1.
+    Tijdeman proves that a schedule within these windows exists; earliest deadline first then finds one. Exact: integers
     throughout. O(n log k), about 2 µs a row.
     """
-    exact = _as_fractions(shares)
-    used = [i for i, share in enumerate(exact) if share > 0]
+    exact = _as_fractions(weights)
+    used = [i for i, weight in enumerate(exact) if weight > 0]
     if len(used) == 1:
         return np.full(n_rows, used[0], dtype=np.int16)
     scale = 2 * len(used) - 2  # 1/δ
@@ -56,12 +56,12 @@ def _ceil(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-def _as_fractions(shares: Sequence[float | Fraction]) -> list[Fraction]:
-    if not all(np.isfinite(float(share)) and share >= 0 for share in shares) or not any(shares):
+def _as_fractions(weights: Sequence[float | Fraction]) -> list[Fraction]:
+    if not all(np.isfinite(float(weight)) and weight >= 0 for weight in weights) or not any(weights):
         raise UserError(
-            f"mixture: shares must be finite, not negative and not all zero, not {list(map(float, shares))}"
+            f"mixture: weights must be finite, not negative and not all zero, not {list(map(float, weights))}"
         )
-    return [Fraction(share) for share in shares]
+    return [Fraction(weight) for weight in weights]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class MixturePhase:
     """Rows of all sources together; a multiple of the rows a step."""
     sequence_length: int
     """Tokens a row."""
-    shares: Mapping[str, float]
-    """Source → share of the rows; scaled to sum to 1."""
+    weights: Mapping[str, float]
+    """Source → weight in rows; scaled to sum to 1."""
     batch_size: int | None = None
     """Rows a step over all ranks, where it differs from the loader's (long rows, same tokens a step)."""
 
@@ -103,7 +103,7 @@ class _PhaseTable:
 
     def __init__(self, phase: MixturePhase, sources: list[SourceRows]) -> None:
         self.sources = sources
-        self.source = assign(list(phase.shares.values()), phase.n_rows)
+        self.source = assign(list(phase.weights.values()), phase.n_rows)
         self.index = np.empty(phase.n_rows, dtype=np.int64)
         self.counts = np.bincount(self.source, minlength=len(sources))
         for i, count in enumerate(self.counts):
@@ -178,7 +178,7 @@ class MixtureLoader:
         table, rows = self._table(number), self._batch_size[number]
         first = (step - int(self._first_steps[number])) * rows
         counts = np.bincount(table.source[first : first + rows], minlength=len(table.sources))
-        return dict(zip(self.phases[number].shares, counts.tolist(), strict=True))
+        return dict(zip(self.phases[number].weights, counts.tolist(), strict=True))
 
     def usage(self, phase: int | None = None) -> dict[str, Usage]:
         """What each source gives to the run, or to one phase, worked out from lengths alone: no token is read."""
@@ -191,10 +191,10 @@ class MixtureLoader:
 
     def _check(self, number: int, phase: MixturePhase, batch_size: int) -> None:
         where = f"phase {number + 1}"
-        for name in phase.shares:
+        for name in phase.weights:
             if name not in self._sources:
                 raise UserError(f"{where}: mixture names source {name!r}; there are {', '.join(sorted(self._sources))}")
-        _as_fractions(list(phase.shares.values()))
+        _as_fractions(list(phase.weights.values()))
         if phase.sequence_length < 2:
             raise UserError(f"{where}: sequence_length {phase.sequence_length} is below 2")
         if phase.n_rows % batch_size:
@@ -222,7 +222,7 @@ class MixtureLoader:
         phase, cursors = self.phases[number], self._cursors[number]
         rows = [
             SourceRows(self._sources[name], self._seed, phase.sequence_length, cursors.get(name, START))
-            for name in phase.shares
+            for name in phase.weights
         ]
         return _PhaseTable(phase, rows)
 
@@ -230,7 +230,7 @@ class MixtureLoader:
         """Works out where a phase leaves its sources and what it took from them."""
         table = self._tables.get(number) or self._build(number)
         cursors, usage = dict(self._cursors[number]), {}
-        for name, source, count in zip(self.phases[number].shares, table.sources, table.counts.tolist(), strict=True):
+        for name, source, count in zip(self.phases[number].weights, table.sources, table.counts.tolist(), strict=True):
             first, last, tokens = source.cursor_after(0), source.cursor_after(count), source.tokens(count)
             cursors[name] = last
             usage[name] = _Taken(
@@ -259,5 +259,5 @@ def check_epochs(usage: Mapping[str, Usage], limits: Mapping[str, float]) -> Non
         if limit is not None and used["epochs"] > limit:
             raise UserError(
                 f"source {name!r}: {used['epochs']:.4g} epochs of its documents are needed, its limit max_epochs is "
-                f"{limit:g}; lower its share or the tokens of its phases, or raise the limit"
+                f"{limit:g}; lower its weight or the tokens of its phases, or raise the limit"
             )

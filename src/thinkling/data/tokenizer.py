@@ -32,7 +32,7 @@ SPECIAL_TOKENS = [
     "</tool_response>",
 ]
 
-# Of these, as Qwen3 has it, transformers' decode(skip_special_tokens=True) drops nothing: a thought stays readable.
+# Of these, as Qwen3 has it, transformers' decode(skip_special_tokens=True) drops nothing: reasoning stays readable.
 _KEPT_IN_TEXT = frozenset(SPECIAL_TOKENS[3:])
 # The names under which model families end a document and a turn; the first found in the vocabulary counts.
 _END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "<｜end▁of▁sentence｜>")

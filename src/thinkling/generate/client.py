@@ -114,7 +114,10 @@ class ServedModel:
 
 
 def read_answer(answer: Any) -> Reply:
-    """The first choice of a chat completion; a thought in its own field or before `</think>`. ValueError: no choice."""
+    """The first choice of a chat completion, with reasoning from its own field or from before `</think>`.
+
+    Raises ValueError if there is no choice.
+    """
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise ValueError("the answer is no chat completion")
@@ -123,9 +126,9 @@ def read_answer(answer: Any) -> Reply:
         raise ValueError("the answer has no message")
     text = str(message.get("content") or "")
     reasoning = str(message.get("reasoning_content") or message.get("reasoning") or "")
-    thought, closed, rest = text.rpartition("</think>")
+    inside, closed, rest = text.rpartition("</think>")
     if closed:
-        reasoning, text = reasoning or thought.strip().removeprefix("<think>"), rest
+        reasoning, text = reasoning or inside.strip().removeprefix("<think>"), rest
     return Reply(text.strip(), reasoning.strip(), str(choices[0].get("finish_reason") or "stop"))
 
 

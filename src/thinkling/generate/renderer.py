@@ -152,16 +152,16 @@ class Renderer:
             if forced:
                 parts.append(Part("response", self._response(tokens)))
                 continue
-            thought, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
+            block, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
             said, found = hermes.take_calls(rest or [])
             last = number == len(runs) - 1
             well_formed = well_formed and not any(is_tag for is_tag, _ in said) and (last or bool(found))
             # A call in the last turn has no response, so what is beside it is no answer.
             answer = None if found or any(is_tag for is_tag, _ in said) else _joined(said).strip() or None
             calls += found
-            if thought.strip():
-                reasoning.append(thought)
-                parts.append(Part("reasoning", thought))
+            if block.strip():
+                reasoning.append(block)
+                parts.append(Part("reasoning", block))
             parts += [Part("call", f"{call.name} {dict(call.arguments)}") for call in found]
             if (text := _joined(said)).strip():
                 parts.append(Part("answer", text.lstrip("\n")))
@@ -199,8 +199,8 @@ class Renderer:
         inner = turn[1:] if opened else turn
         end = max((i for i, piece in enumerate(inner) if piece == (True, closing)), default=None)
         if end is not None:
-            thought = _joined(inner[:end]).removeprefix("\n").removesuffix("\n")
-            return thought, inner[end + 1 :]
+            block = _joined(inner[:end]).removeprefix("\n").removesuffix("\n")
+            return block, inner[end + 1 :]
         if opened or self._opens_reasoning:
             return _joined(inner).removeprefix("\n"), None
         return "", turn

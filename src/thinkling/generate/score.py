@@ -24,7 +24,7 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Score:
-    """avg@k over `n` problems: right is 1, every other outcome 0. All shares are in 0–1."""
+    """avg@k over `n` problems: right is 1, every other outcome 0. All fractions are in 0–1."""
 
     k: int
     n: int
@@ -32,7 +32,7 @@ class Score:
     low: float
     high: float
     """95% percentile-bootstrap interval over problems."""
-    thinking_share: float
+    thinking_fraction: float
     """Fraction of samples that reason before they answer."""
     accuracy_thinking: float | None
     """Right among those; None where no sample thinks."""
@@ -181,7 +181,7 @@ def summarise(rollouts: Sequence[Rollout]) -> Score:
         mean=float(means.mean()),
         low=low,
         high=high,
-        thinking_share=len(thinking) / len(rollouts),
+        thinking_fraction=len(thinking) / len(rollouts),
         accuracy_thinking=float(np.mean(thinking)) if thinking else None,
         per_family={family: float(np.mean(right)) for family, right in families.items()},
         outcomes={outcome.value: counts[outcome] for outcome in Outcome},

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from thinkling.pipeline.renamed import renamed_to
+from thinkling.pipeline.renamed import moved_to, renamed_to
 
 
 class SourceErrors(ValueError):
@@ -29,9 +29,12 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
         field = ".".join([where, *path] if where else path)
         if item["type"] == "extra_forbidden":
             known, new = _siblings(model, item["loc"]), renamed_to(item["loc"])
-            lines.append(
-                f"{field}: renamed to {new}" if new in known else f"{field}: unknown key{nearest(path[-1], known)}"
-            )
+            if new in known:
+                lines.append(f"{field}: renamed to {new}")
+            elif place := moved_to(item["loc"]):
+                lines.append(f"{field}: moved to {place}")
+            else:
+                lines.append(f"{field}: unknown key{nearest(path[-1], known)}")
         elif isinstance(cause := item.get("ctx", {}).get("error"), SourceErrors):
             lines += cause.lines
         elif item["type"] == "value_error":

@@ -31,7 +31,7 @@ class PhasePlan:
     lr_first: float
     lr_last: float
     rope_theta: float
-    shares: dict[str, float]
+    fractions: dict[str, float]
     epochs: dict[str, float]
     """Passes over each source of known size in this phase."""
     flops: float
@@ -106,7 +106,7 @@ def plan_pretraining(
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,
                 rope_theta=phase.rope_theta,
-                shares=phase.shares,
+                fractions=phase.fractions,
                 epochs=part,
                 flops=phase.tokens * model.flops_per_token(phase.sequence_length) if known else 0.0,
             )
@@ -192,8 +192,8 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
     for phase in plan.phases:
         rate = f"{phase.lr_first:g}" if phase.lr_first == phase.lr_last else f"{phase.lr_first:g} → {phase.lr_last:g}"
         mixture = "\n".join(
-            f"{name} {share:.1%}" + (f" ({phase.epochs[name]:.3f})" if name in phase.epochs else "")
-            for name, share in phase.shares.items()
+            f"{name} {fraction:.1%}" + (f" ({phase.epochs[name]:.3f})" if name in phase.epochs else "")
+            for name, fraction in phase.fractions.items()
         )
         table.add_row(
             phase.name,

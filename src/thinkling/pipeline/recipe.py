@@ -22,6 +22,7 @@ from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.pipeline.mistakes import SourceErrors, explain, nearest
 from thinkling.pipeline.recipe_yaml import apply_override, read_yaml
+from thinkling.pipeline.renamed import renamed_to
 from thinkling.sources.base import TYPES, Source, bound, is_source, lacks
 from thinkling.stages.base import StageConfig
 from thinkling.stages.curate.config import CurateConfig
@@ -141,7 +142,9 @@ class Recipe(BaseModel):
             raise ValueError(f"stages.{name}.inputs.{role}: missing; it must name a stage that makes {allowed[role]}")
         for role, producer in stage.inputs.items():
             if role not in allowed:
-                raise ValueError(f"stages.{name}.inputs.{role}: unknown role; {stage.kind} takes {_list(allowed)}")
+                new = renamed_to(("stages", name, stage.kind, "inputs", role))
+                wrong = f"renamed to {new}" if new in allowed else f"unknown role; {stage.kind} takes {_list(allowed)}"
+                raise ValueError(f"stages.{name}.inputs.{role}: {wrong}")
             if producer not in made:
                 where = (
                     "comes later in the recipe" if producer in self.stages else "is no stage" + nearest(producer, made)
@@ -176,14 +179,14 @@ class Recipe(BaseModel):
                 reasons.setdefault(name, f"it depends on {missing}, which is skipped")
         return {name: reasons[name] for name in self.stages if name in reasons}
 
-    def _check_state(self, name: str, stage: StageConfig, giver: str) -> None:
+    def _check_state(self, name: str, stage: StageConfig, producer: str) -> None:
         """A training state is what a stage of the same kind and optimizer kept in this run."""
-        where = f"stages.{name}.inputs.state: {giver!r}"
-        other = self.stages.get(giver)
+        where = f"stages.{name}.inputs.state: {producer!r}"
+        other = self.stages.get(producer)
         if other is None or other.kind != stage.kind:
             raise ValueError(f"{where} is no {stage.kind} stage; only one of the same kind can be continued")
         if "state" not in other.products:
-            raise ValueError(f"{where} keeps no training state; set stages.{giver}.keep_state: true")
+            raise ValueError(f"{where} keeps no training state; set stages.{producer}.keep_state: true")
         assert isinstance(stage, TrainingConfig)
         assert isinstance(other, TrainingConfig)
         if stage.optimizer.name != other.optimizer.name:
@@ -193,7 +196,7 @@ class Recipe(BaseModel):
             )
 
     def needed_by(self, targets: list[str]) -> list[str]:
-        """The targets and the stages that they rest on, in the recipe's order."""
+        """The targets and the stages that they depend on, in the recipe's order."""
         wanted = set(targets)
         for name in reversed(list(self.stages)):
             if name in wanted:

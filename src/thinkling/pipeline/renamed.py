@@ -1,4 +1,4 @@
-"""Recipe keys that were renamed, so that an old recipe is told the new name instead of `unknown key`."""
+"""Recipe keys that were renamed or moved, so that an old recipe is told the new name instead of `unknown key`."""
 
 from __future__ import annotations
 
@@ -41,10 +41,37 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
 """Kind of stage → old key → new key. A key appears here only for the kinds whose schema no longer has it at the place
 where it was found: `renamed_to` is asked about unknown keys alone."""
 
+SOURCES: Mapping[str, str] = {
+    "corrupted": "noise_fraction",
+    "corrupted_characters": "noise_strength",
+    "without_trace": "answer_only_fraction",
+    "duplicated": "duplicate_fraction",
+}
+"""Old key of a source, of any type → new key."""
+
+MOVED: Mapping[str, Mapping[str, str]] = {
+    "sft": {key: f"the source, as {new}" for key, new in SOURCES.items()} | {"roles": "the source"},
+    "refine": {
+        "corrupted": "style_options.noise_fraction",
+        "corrupted_characters": "style_options.noise_strength",
+    },
+}
+"""Kind of stage → old key → where to write it now, for keys that left their place."""
+
 
 def renamed_to(location: Sequence[int | str]) -> str | None:
-    """The new name of an unknown key, or None. `location` is pydantic's path to it: (stages, NAME, KIND, …, key)."""
+    """The new name of an unknown key, or None. `location` is pydantic's path to it: (stages, NAME, KIND, …, key), or
+    (key) for a source's."""
+    if len(location) == 1:
+        return SOURCES.get(str(location[0]))
     if len(location) < 4 or location[0] != "stages":
         return None
     kind, key = str(location[2]), str(location[-1])
     return RENAMED.get(kind, {}).get(key) or RENAMED[ANY].get(key)
+
+
+def moved_to(location: Sequence[int | str]) -> str | None:
+    """Where to write a key that is unknown at its old place now, or None."""
+    if len(location) < 4 or location[0] != "stages":
+        return None
+    return MOVED.get(str(location[2]), {}).get(str(location[-1]))

@@ -98,7 +98,7 @@ def score_table(entries: list[dict[str, Any]]) -> Table:
             e["renderer"],
             f"{e['mean']:.3f}",
             f"{e['low']:.3f}–{e['high']:.3f}",
-            f"{e['thinking_share']:.0%}",
+            f"{e['thinking_fraction']:.0%}",
             "–" if thinking is None else f"{thinking:.3f}",
             bar(e["mean"], e["low"], e["high"]),
         )

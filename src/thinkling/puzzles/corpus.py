@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from thinkling.errors import UserError
-from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.noise import add_noise
 from thinkling.puzzles.pages import document
 from thinkling.puzzles.problemset import generate
 from thinkling.puzzles.sources import PuzzlePagesSource, PuzzlesSource
@@ -29,7 +29,7 @@ def pages(source: PuzzlePagesSource, puzzles: PuzzlesSource, seed: int) -> Itera
     """`pages_per_family` pages of each family, family after family, the repetitions of a family at its end.
 
     Of n pages `duplicate_fraction` · n repeat another one; each of the rest shows a problem of its own:
-    `noise_fraction` · n with damaged reasoning and answer, `answer_only_fraction` · n with the bare answer, all others
+    `noise_fraction` · n with noisy reasoning and answer, `answer_only_fraction` · n with the bare answer, all others
     with the right reasoning. The numbers are exact up to rounding.
     Raises UserError if the fractions leave no room, or the families have too few problems.
     """
@@ -55,5 +55,5 @@ def pages(source: PuzzlePagesSource, puzzles: PuzzlesSource, seed: int) -> Itera
 
 def _page(problem: Problem, kind: str, rng: random.Random, strength: float) -> Page:
     if kind == "noisy":
-        return Page(problem.id, document(corrupt(problem, rng, strength, answer=True)), True, problem)
-    return Page(problem.id, document(problem, with_trace=kind == "worked"), False, problem)
+        return Page(problem.id, document(add_noise(problem, rng, strength, answer=True)), True, problem)
+    return Page(problem.id, document(problem, with_reasoning=kind == "worked"), False, problem)

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from thinkling.generate.tools import resolve
-from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.noise import add_noise
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
 
@@ -18,11 +18,11 @@ def prompt(problem: Problem) -> list[Message]:
     return [{"role": "user", "content": problem.question}]
 
 
-def conversation(problem: Problem, with_trace: bool = True) -> list[Message]:
-    """Question and answer. The trace is the assistant's `reasoning_content`; a tool family thinks, calls its tool,
-    reads the response and answers. Without a trace the answer comes at once, with no call."""
+def conversation(problem: Problem, with_reasoning: bool = True) -> list[Message]:
+    """Question and answer. The reasoning is the assistant's `reasoning_content`; a tool family thinks, calls its tool,
+    reads the response and answers. Without reasoning the answer comes at once, with no call."""
     answer: Message = {"role": "assistant", "content": problem.answer}
-    if not with_trace:
+    if not with_reasoning:
         return [*prompt(problem), answer]
     if problem.call is None:
         return [*prompt(problem), {**answer, "reasoning_content": problem.reasoning}]
@@ -37,13 +37,13 @@ def conversation(problem: Problem, with_trace: bool = True) -> list[Message]:
 
 
 def example(
-    problem: Problem, seed: int, direct_share: float, corrupted_share: float, symbol_share: float = 0.15
+    problem: Problem, seed: int, answer_only_fraction: float, noise_fraction: float, noise_strength: float = 0.15
 ) -> list[Message]:
-    """A training conversation: without a trace with probability `direct_share`, else damaged with probability
-    `corrupted_share` in `symbol_share` of its trace's symbols. Depends on seed and problem alone."""
+    """A training conversation: without reasoning with probability `answer_only_fraction`, else noisy with probability
+    `noise_fraction` in `noise_strength` of its reasoning's symbols. Depends on seed and problem alone."""
     rng = random.Random(derive(seed, "example", problem.id))
-    if rng.random() < direct_share:
-        return conversation(problem, with_trace=False)
-    if rng.random() < corrupted_share:
-        return conversation(corrupt(problem, rng, symbol_share))
+    if rng.random() < answer_only_fraction:
+        return conversation(problem, with_reasoning=False)
+    if rng.random() < noise_fraction:
+        return conversation(add_noise(problem, rng, noise_strength))
     return conversation(problem)

@@ -1,6 +1,6 @@
 """The six puzzle families: chains with an anchor letter before each operand, rearrangements, and one with a tool.
 
-An anchor makes each step of a trace a unique copy from the question plus a local operation, which a model of 0.2M
+An anchor makes each step of the reasoning a unique copy from the question plus a local operation, which a model of 0.2M
 parameters can learn in a minute. No value is ever negative: between digits and letters each punctuation mark stands
 alone, so the tokenizer never joins two of them.
 """
@@ -17,11 +17,14 @@ from thinkling.puzzles.writing import WRITE
 
 
 def _chain(values: list[int], operators: list[str], running: list[int]) -> tuple[str, str]:
-    """Symbols and trace of a chain: `A1B+5C+9`, `B+5=6C+9=15`; `operators` and `running` start at the second value."""
+    """Symbols and reasoning of a chain: `A1B+5C+9`, `B+5=6C+9=15`.
+
+    `operators` and `running` start at the second value.
+    """
     anchors = ascii_uppercase[: len(values)]
     steps = [f"{a}{o}{v}" for a, o, v in zip(anchors[1:], operators, values[1:], strict=True)]
-    trace = "".join(f"{step}={value}" for step, value in zip(steps, running, strict=True))
-    return f"{anchors[0]}{values[0]}" + "".join(steps), trace
+    reasoning = "".join(f"{step}={value}" for step, value in zip(steps, running, strict=True))
+    return f"{anchors[0]}{values[0]}" + "".join(steps), reasoning
 
 
 def _operands(rng: random.Random, knobs: Knobs) -> list[int]:
@@ -37,8 +40,8 @@ def _draw_sum(rng: random.Random, knobs: Knobs) -> Draft:
         total += value if operator == "+" else -value
         operators.append(operator)
         running.append(total)
-    symbols, trace = _chain(values, operators, running)
-    return Draft(symbols, trace, str(total), {"operands": len(values)})
+    symbols, reasoning = _chain(values, operators, running)
+    return Draft(symbols, reasoning, str(total), {"operands": len(values)})
 
 
 def _draw_mod(rng: random.Random, knobs: Knobs) -> Draft:
@@ -49,15 +52,15 @@ def _draw_mod(rng: random.Random, knobs: Knobs) -> Draft:
         total = (total + value if operator == "+" else total - value if operator == "-" else total * value) % 10
         operators.append(operator)
         running.append(total)
-    symbols, trace = _chain(values, operators, running)
-    return Draft(symbols, trace, str(total), {"operands": len(values)})
+    symbols, reasoning = _chain(values, operators, running)
+    return Draft(symbols, reasoning, str(total), {"operands": len(values)})
 
 
 def _draw_maximum(rng: random.Random, knobs: Knobs) -> Draft:
     values = [rng.randint(0, 9) for _ in range(rng.randint(knobs["min_operands"], knobs["max_operands"]))]
     running = [max(values[: i + 1]) for i in range(1, len(values))]
-    symbols, trace = _chain(values, [""] * len(running), running)
-    return Draft(symbols, trace, str(running[-1]), {"operands": len(values)})
+    symbols, reasoning = _chain(values, [""] * len(running), running)
+    return Draft(symbols, reasoning, str(running[-1]), {"operands": len(values)})
 
 
 def _draw_sort(rng: random.Random, knobs: Knobs) -> Draft:
@@ -69,8 +72,8 @@ def _draw_sort(rng: random.Random, knobs: Knobs) -> Draft:
 def _draw_reverse(rng: random.Random, knobs: Knobs) -> Draft:
     letters = rng.sample(ascii_uppercase, rng.randint(knobs["min_length"], knobs["max_length"]))
     backwards = letters[::-1]
-    trace = "".join(f"{i}{letter}" for i, letter in enumerate(backwards, start=1))
-    return Draft("".join(letters), trace, "".join(backwards), {"length": len(letters)})
+    reasoning = "".join(f"{i}{letter}" for i, letter in enumerate(backwards, start=1))
+    return Draft("".join(letters), reasoning, "".join(backwards), {"length": len(letters)})
 
 
 def _draw_calc(rng: random.Random, knobs: Knobs) -> Draft:

@@ -44,9 +44,9 @@ class Family:
     draw: Callable[[random.Random, Knobs], Draft]
     verifier: str = "exact"
     tool: str | None = None
-    damage: Callable[[Problem, random.Random, float], tuple[str, str]] | None = None
-    """Working and answer of a problem damaged at a rate, for a family whose answer follows from its working, or in
-    which single symbols replaced would make no sense."""
+    noise: Callable[[Problem, random.Random, float], tuple[str, str]] | None = None
+    """(problem, random numbers, rate) → noisy reasoning and answer, for a family whose answer follows from its
+    reasoning, or in which replacing single symbols would make no sense."""
 
     @property
     def default_knobs(self) -> dict[str, int]:

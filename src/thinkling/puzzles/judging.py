@@ -69,11 +69,11 @@ def edited(line: str, rng: random.Random, edits: int) -> str:
     return "".join(symbols)
 
 
-def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
+def add_noise(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
     """The other verdict: noise among the labels."""
     return "", VERDICTS[1 - VERDICTS.index(problem.answer)]
 
 
-JUDGE = Family("judge", writing.KNOBS, draw, damage=damage)
+JUDGE = Family("judge", writing.KNOBS, draw, noise=add_noise)
 FORM = PairwiseForm(question, VERDICTS, one_line=True)
 """How rl asks a model that learned this family: `preference_form: puzzles`."""

@@ -1,6 +1,6 @@
 """Problems as pages of plain text, the form of pre-training and of scoring a base model.
 
-Worked: `sum A1B+5:B+5=6.6`; direct: `sum A1B+5=6`; with a tool the call and its response stand in the working:
+Worked: `sum A1B+5:B+5=6.6`; direct: `sum A1B+5=6`; with a tool the call and its response stand in the reasoning:
 `calc 47*83:47*83<tool_call>…</tool_call>\\n<tool_response>\\n3901\\n</tool_response>\\n.3901`. Each ends in a newline.
 The tags are real special tokens: pages are encoded with markup.
 """
@@ -12,20 +12,20 @@ from collections.abc import Iterable, Iterator
 
 from thinkling.generate.hermes import call_text, response_text
 from thinkling.generate.tools import resolve
-from thinkling.puzzles.corruption import corrupt
+from thinkling.puzzles.noise import add_noise
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
 
 
-def document(problem: Problem, with_trace: bool = True) -> str:
-    """The page of a problem: question, working and answer, or question and answer."""
-    if not with_trace:
+def document(problem: Problem, with_reasoning: bool = True) -> str:
+    """The page of a problem: question, reasoning and answer, or question and answer."""
+    if not with_reasoning:
         return f"{problem.question}={problem.answer}\n"
-    return f"{document_prompt(problem)}{_working(problem)}.{problem.answer}\n"
+    return f"{document_prompt(problem)}{_reasoning(problem)}.{problem.answer}\n"
 
 
 def document_prompt(problem: Problem) -> str:
-    """What a base model is given: the page up to where the working starts."""
+    """What a base model is given: the page up to where the reasoning starts."""
     return f"{problem.question}:"
 
 
@@ -44,26 +44,26 @@ def document_answer(completion: str) -> str:
 def pages(
     problems: Iterable[Problem],
     seed: int,
-    direct_share: float = 0.15,
-    corrupted_share: float = 0.0,
-    symbol_share: float = 0.25,
+    answer_only_fraction: float = 0.15,
+    noise_fraction: float = 0.0,
+    noise_strength: float = 0.25,
 ) -> Iterator[str]:
-    """One page a problem: `direct_share` of them without working, `corrupted_share` of the others damaged.
+    """One page per problem: `answer_only_fraction` of them without reasoning, `noise_fraction` of the others noisy.
 
-    `symbol_share`: share of the symbols of a damaged working that are replaced. A page depends on seed and problem
+    `noise_strength`: fraction of the symbols of noisy reasoning that are replaced. A page depends on seed and problem
     alone, not on its neighbours.
     """
     for problem in problems:
         rng = random.Random(derive(seed, "page", problem.id))
-        if rng.random() < direct_share:
-            yield document(problem, with_trace=False)
-        elif rng.random() < corrupted_share:
-            yield document(corrupt(problem, rng, symbol_share))
+        if rng.random() < answer_only_fraction:
+            yield document(problem, with_reasoning=False)
+        elif rng.random() < noise_fraction:
+            yield document(add_noise(problem, rng, noise_strength))
         else:
             yield document(problem)
 
 
-def _working(problem: Problem) -> str:
+def _reasoning(problem: Problem) -> str:
     if problem.call is None:
         return problem.reasoning
     tool, arguments = problem.tools[0], dict(problem.call)

@@ -4,7 +4,7 @@
 
 Problems are made in reverse (docs/recipe.md, RL): a program is drawn, run over inputs, and described. A letter names
 each step's value; `A` is the argument. What a step means depends on the type of the value before it (`+2` adds to a
-number, or to each item of a list), and these types are the working: `BlistClistDnumber`. The expected values come from
+number, or to each item of a list), and these types are its reasoning: `BlistClistDnumber`. Expected values come from
 the evaluator below, which knows nothing of Python source: no program is run to make a problem.
 """
 
@@ -113,7 +113,7 @@ def spell(takes: str, steps: list[Step]) -> str:
 
 
 def write_types(types: list[str]) -> str:
-    """The working: the type of each step's value, `BlistClistDnumber`."""
+    """The reasoning: the type of each step's value, `BlistClistDnumber`."""
     return "".join(f"{name}{kind}" for name, kind in zip(_NAMES[1:], types, strict=False))
 
 
@@ -140,15 +140,15 @@ def read_steps(question: str) -> tuple[str, list[Step]]:
     return takes, steps
 
 
-def damage_program(problem: Problem, rng: random.Random, share: float) -> tuple[str, str]:
-    """Working and code with `share` of the working's types and of the code's constants replaced. The code is what
-    follows from the damaged working: the two never contradict each other."""
+def noisy_program(problem: Problem, rng: random.Random, fraction: float) -> tuple[str, str]:
+    """Reasoning and code with `fraction` of the reasoning's types and of the code's constants replaced. The code
+    follows from the noisy reasoning: the two never contradict each other."""
     takes, steps = read_steps(problem.question)
     types = [takes, *(step.operation.gives for step in steps)]
-    for i in _chosen(len(steps), rng, share):
+    for i in _chosen(len(steps), rng, fraction):
         types[i + 1] = rng.choice([kind for kind in TYPES if kind != types[i + 1]])
     places = [(i, k) for i, step in enumerate(steps) for k in range(len(step.constants))]
-    for place in _chosen(len(places), rng, share):
+    for place in _chosen(len(places), rng, fraction):
         i, k = places[place]
         constants = list(steps[i].constants)
         constants[k] = rng.choice([digit for digit in range(10) if digit != constants[k]])
@@ -156,8 +156,8 @@ def damage_program(problem: Problem, rng: random.Random, share: float) -> tuple[
     return write_types(types[1:]), write_code(steps, types)
 
 
-def _chosen(n: int, rng: random.Random, share: float) -> list[int]:
-    return rng.sample(range(n), int(share * n + rng.random()))
+def _chosen(n: int, rng: random.Random, fraction: float) -> list[int]:
+    return rng.sample(range(n), int(fraction * n + rng.random()))
 
 
 def _fill(form: str, constants: tuple[int, ...]) -> str:
@@ -229,5 +229,5 @@ PROGRAM = Family(
     {"min_steps": Knob(2, 1, 8), "max_steps": Knob(3, 1, 8), "kinds": Knob(3, 1, 3)},
     draw_program,
     verifier="program",
-    damage=damage_program,
+    noise=noisy_program,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from thinkling.puzzles import refinement
-from thinkling.puzzles.corruption import corrupt_text
+from thinkling.puzzles.noise import noisy_text
 from thinkling.seeds import derive
 from thinkling.stages.refine.style import Chain, Solution
 
@@ -23,21 +23,22 @@ class PuzzleStyle(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     noise_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of drafts that are damaged. No role can see which."""
+    """Fraction of drafts that are noisy. No role can see which."""
     noise_strength: float = Field(default=0.2, gt=0, le=1)
-    """Fraction of a damaged draft's digits, capitals and operators that are replaced."""
+    """Fraction of a noisy draft's digits, capitals and operators that are replaced."""
 
     def refuses(self, family: str) -> str | None:
         known = refinement.FAMILIES
         return None if family in known else f"the style puzzles has no roles for it; it has them for {', '.join(known)}"
 
     def is_noisy(self, seed: int, key: str) -> bool:
+        # The names of the random streams are older than the word noise: a new name would draw other drafts.
         return random.Random(derive(seed, "corrupted", key)).random() < self.noise_fraction
 
-    def damaged(self, solution: Solution, seed: int, key: str) -> Solution:
+    def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:
         rng = random.Random(derive(seed, "damage", key))
-        reasoning = corrupt_text(solution.working, rng, self.noise_strength)
-        return Solution(reasoning, corrupt_text(solution.answer, rng, self.noise_strength))
+        reasoning = noisy_text(solution.reasoning, rng, self.noise_strength)
+        return Solution(reasoning, noisy_text(solution.answer, rng, self.noise_strength))
 
     def draft(self, reply: Reply) -> Solution | None:
         return self.revision(_line(Solution(reply.reasoning, reply.text)))
@@ -73,4 +74,4 @@ class PuzzleStyle(BaseModel):
 
 
 def _line(solution: Solution) -> str:
-    return f"{solution.working}{refinement.ANSWER}{solution.answer}"
+    return f"{solution.reasoning}{refinement.ANSWER}{solution.answer}"

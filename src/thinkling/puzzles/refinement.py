@@ -10,7 +10,7 @@ local: a copy from the prompt plus one operation a step. For `sum A1B+5C+9` and 
 
 A checklist's items stand side by side and name what one step deals with: an operand of a chain, a letter to reverse, a
 digit to sort; the last one, `.`, is the answer. The evaluator writes each step as it finds it itself, in the order of
-the working, and marks it: `!` stands so in the solution, `?` does not. The chain's summary is its plan.
+the reasoning, and marks it: `!` stands so in the solution, `?` does not. The chain's summary is its plan.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from thinkling.errors import UserError
-from thinkling.puzzles.corruption import corrupt_text
+from thinkling.puzzles.noise import noisy_text
 from thinkling.tasks.problem import Problem
 
 Role = Literal["checklist", "evaluate", "revise", "chain"]
@@ -37,7 +37,7 @@ _STEPS = {
     "sort": re.compile(r"<?\d"),
 }
 FAMILIES = tuple(_STEPS)
-"""Families that these roles know: those whose working is a row of steps, without a tool."""
+"""Families that these roles know: those whose reasoning is a row of steps, without a tool."""
 _ITEM = re.compile(r"[A-Z][-+*]?\d|[A-Z]|\d|\.")
 _SEGMENT = re.compile(r"([^!?\n]+)([!?])")
 _LINE = re.compile(r"[^\s!?:;]*\.[^\s.!?:;]+")
@@ -51,7 +51,7 @@ def checklist_prompt(question: str) -> str:
 
 
 def evaluate_prompt(question: str, line: str, items: Sequence[str]) -> str:
-    """What an evaluator is asked. `line`: the solution, `working.answer`."""
+    """What an evaluator is asked. `line`: the solution, `reasoning.answer`."""
     return f"check {question}\n{line}\n{''.join(items)}"
 
 
@@ -90,11 +90,11 @@ def read_critique(text: str, items: Sequence[str]) -> list[bool] | None:
 
 
 def read_line(text: str) -> tuple[str, str] | None:
-    """Working and answer of a solution's line, or None."""
+    """Reasoning and answer of a solution's line, or None."""
     if not _LINE.fullmatch(text):
         return None
-    working, _, answer = text.rpartition(ANSWER)
-    return working, answer
+    reasoning, _, answer = text.rpartition(ANSWER)
+    return reasoning, answer
 
 
 def read_chain(text: str) -> tuple[str, str, str] | None:
@@ -106,11 +106,11 @@ def read_chain(text: str) -> tuple[str, str, str] | None:
     return plan, *solution
 
 
-def steps_of(family: str, working: str) -> list[str]:
-    """The steps in a working, or whatever of them can be read. Raises UserError for a family without steps."""
+def steps_of(family: str, reasoning: str) -> list[str]:
+    """The steps of some reasoning, as far as they can be read. Raises UserError for a family without steps."""
     if family not in _STEPS:
         raise UserError(f"roles: family {family!r} has none in symbols; there are {', '.join(FAMILIES)}")
-    return _STEPS[family].findall(working)
+    return _STEPS[family].findall(reasoning)
 
 
 def items_of(problem: Problem) -> list[str]:
@@ -121,9 +121,9 @@ def items_of(problem: Problem) -> list[str]:
     return [*_CHAIN[1].findall(symbols), ANSWER]
 
 
-def critique_of(problem: Problem, working: str, answer: str) -> str:
-    """The true critique of a solution: for training, where the right working is known."""
-    written = steps_of(problem.family, working)
+def critique_of(problem: Problem, reasoning: str, answer: str) -> str:
+    """The true critique of a solution: for training, where the right reasoning is known."""
+    written = steps_of(problem.family, reasoning)
     steps = steps_of(problem.family, problem.reasoning)
     last = GOOD if answer == problem.answer else BAD
     marked = "".join(step + (GOOD if step in written else BAD) for step in steps)
@@ -142,8 +142,8 @@ def conversation(problem: Problem, weights: Mapping[Role, float], rng: random.Ra
         asked, reply = chain_prompt(question, given), "".join(items[:-1]) + PLAN + right
     else:
         clean = role == "evaluate" and rng.random() < 0.4
-        working, answer = (problem.reasoning, problem.answer) if clean else flawed(problem, rng)
-        line, critique = f"{working}{ANSWER}{answer}", critique_of(problem, working, answer)
+        reasoning, answer = (problem.reasoning, problem.answer) if clean else flawed(problem, rng)
+        line, critique = f"{reasoning}{ANSWER}{answer}", critique_of(problem, reasoning, answer)
         if role == "evaluate":
             asked, reply = evaluate_prompt(question, line, items), critique
         else:
@@ -152,27 +152,27 @@ def conversation(problem: Problem, weights: Mapping[Role, float], rng: random.Ra
 
 
 def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
-    """Working and answer of a draft with a flaw: damaged symbols, a wrong turn that the rest follows, no working, a
+    """Reasoning and answer of a draft with a flaw: noisy symbols, a wrong turn that the rest follows, no reasoning, a
     wrong answer, or steps left out."""
     flaw = rng.choices(list(_FLAWS), list(_FLAWS.values()))[0]
-    working, answer = problem.reasoning, problem.answer
+    reasoning, answer = problem.reasoning, problem.answer
     if flaw == "symbols":
-        share = rng.uniform(0.08, 0.3)
-        return corrupt_text(working, rng, share), corrupt_text(answer, rng, share)
+        fraction = rng.uniform(0.08, 0.3)
+        return noisy_text(reasoning, rng, fraction), noisy_text(answer, rng, fraction)
     if flaw == "turn":
         return _wrong_turn(problem, rng)
     if flaw == "bare":
         return "", answer
     if flaw in ("bare_wrong", "answer"):
-        wrong = corrupt_text(answer, rng, 1 / len(answer))
-        return ("" if flaw == "bare_wrong" else working), wrong
-    steps = steps_of(problem.family, working)
+        wrong = noisy_text(answer, rng, 1 / len(answer))
+        return ("" if flaw == "bare_wrong" else reasoning), wrong
+    steps = steps_of(problem.family, reasoning)
     del steps[rng.randrange(len(steps))]
     return "".join(steps), answer
 
 
 def _wrong_turn(problem: Problem, rng: random.Random) -> tuple[str, str]:
-    """One step goes wrong and those after it build on that: a model's own mistake, unlike damage."""
+    """One step goes wrong and those after it build on that: a model's own mistake, unlike noise."""
     steps = steps_of(problem.family, problem.reasoning)
     at = rng.randrange(len(steps))
     if problem.family in ("reverse", "sort"):

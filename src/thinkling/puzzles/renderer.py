@@ -18,7 +18,7 @@ from thinkling.tasks.problem import Problem
 
 
 class PageRenderer(Renderer):
-    """A page is continued: `QUESTION:` → working, a full stop, the answer, a newline. Tools are never announced."""
+    """A page is continued: `QUESTION:` → reasoning, a full stop, the answer, a newline. Tools are never announced."""
 
     @classmethod
     def load(cls, directory: Path) -> PageRenderer:
@@ -54,10 +54,10 @@ class PageRenderer(Renderer):
         """The answer follows the last full stop of the line after the last response."""
         text = self.tokenizer.decode(completion.tokens)
         page = text.partition(self.tokenizer.decode([self.tokenizer.end_of_text_id]))[0]
-        working, answer = page.rpartition(".")[0], document_answer(text)
+        reasoning, answer = page.rpartition(".")[0], document_answer(text)
         readable = bool(answer) and not any(tag in answer for tag in ("<think>", hermes.OPENING))
-        parts = [Part("reasoning", working)] if working.strip() else []
+        parts = [Part("reasoning", reasoning)] if reasoning.strip() else []
         if readable:
             parts.append(Part("answer", answer))
         calls = tuple(hermes.take_calls(self._split_tags(completion.tokens))[1])
-        return Reading(working, answer if readable else None, calls, readable, text, tuple(parts))
+        return Reading(reasoning, answer if readable else None, calls, readable, text, tuple(parts))

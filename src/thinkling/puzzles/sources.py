@@ -92,9 +92,9 @@ class PuzzleConversationsSource(Source):
     answer_only_fraction: float = Field(default=0.0, ge=0, le=1)
     """Fraction of conversations that answer at once, without reasoning."""
     noise_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of the others whose reasoning is damaged."""
+    """Fraction of the others whose reasoning is noisy."""
     noise_strength: float = Field(default=0.15, gt=0, le=1)
-    """Fraction of the symbols of damaged reasoning that are replaced."""
+    """Fraction of the symbols of noisy reasoning that are replaced."""
     roles: dict[Literal["checklist", "evaluate", "revise", "chain"], PositiveFloat] | None = Field(
         default=None, min_length=1
     )
@@ -133,9 +133,9 @@ class PuzzlePagesSource(Source):
     family_weights: dict[str, float] = Field(default_factory=dict)
     """Family → factor on `pages_per_family`: what is hard to learn may have more pages. 1 if not named."""
     noise_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of pages whose reasoning and answer are damaged."""
+    """Fraction of pages whose reasoning and answer are noisy."""
     noise_strength: float = Field(default=0.25, gt=0, le=1)
-    """Fraction of the symbols of a damaged page's reasoning and answer that are replaced."""
+    """Fraction of the symbols of a noisy page's reasoning and answer that are replaced."""
     duplicate_fraction: float = Field(default=0.0, ge=0, le=1)
     """Fraction of pages that repeat another one word for word, for deduplication to find."""
     answer_only_fraction: float = Field(default=0.15, ge=0, le=1)

@@ -1,9 +1,8 @@
 """The family `write`: a short line under conditions, which many answers meet and others meet in part.
 
 `write KDA` asks for a line with the letters K, D and A, in any order, nothing else, and `!` at its end: `KDA!` is one
-such line, `ADK!` another. The working names the letters in the order in which they will stand: a form of answer without
-a thought is lost as soon as all others learn to think. How good a line is, a stated rule says: `grade`, the mean of
-three items between 0 and 1.
+such line, `ADK!` another. The reasoning names the letters in the answer's order: a form of answer without it
+is lost as soon as all others learn to think. `grade` rates a line: the mean of three items between 0 and 1.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ def grade(question: str, line: str) -> Grade:
     return Grade(found / len(asked), found / len(body), float(line.find(END) == len(body)))
 
 
-def damage(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
+def add_noise(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
     """The line with each of three faults at that rate: one or two letters doubled, one to three digits strewn in, no
-    mark at the end. Letters are never missing: manners vary, and what is said does not. The working stays sound."""
+    mark at the end. Letters are never missing: manners vary, and what is said does not. The reasoning stays sound."""
     line = list(problem.answer.removesuffix(END))
     if rng.random() < rate:
         for _ in range(rng.randint(1, 2)):
@@ -68,4 +67,4 @@ def draw(rng: random.Random, knobs: Knobs) -> Draft:
     return Draft(line, line, line + END, {"letters": len(letters)})
 
 
-WRITE = Family("write", KNOBS, draw, verifier="writing", damage=damage)
+WRITE = Family("write", KNOBS, draw, verifier="writing", noise=add_noise)

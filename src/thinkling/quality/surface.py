@@ -195,11 +195,11 @@ def _echoes(part: str) -> list[float]:
     letters = [symbol for symbol in tail if symbol.isalpha()]
     ordered = sum(a < b for a, b in pairwise(letters))
     return [
-        _share_seen(list(pairwise(tail)), set(pairwise(head))),
-        _share_seen(
+        _fraction_seen(list(pairwise(tail)), set(pairwise(head))),
+        _fraction_seen(
             list(zip(tail, tail[1:], tail[2:], strict=False)), set(zip(head, head[1:], head[2:], strict=False))
         ),
-        _share_seen(ended, set(before)),
+        _fraction_seen(ended, set(before)),
         float(bool(end) and end == last),
         _overlap("".join(ended), "".join(head)),
         _overlap("".join(tail), "".join(head)),
@@ -207,7 +207,7 @@ def _echoes(part: str) -> list[float]:
     ]
 
 
-def _share_seen(items: list, known: set) -> float:
+def _fraction_seen(items: list, known: set) -> float:
     return sum(item in known for item in items) / len(items) if items else 0.0
 
 

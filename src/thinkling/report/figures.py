@@ -124,9 +124,9 @@ def _lines(x: float, y: float, lines: list[str]) -> list[Markup]:
     return [label(x, y + 5 - 8 * (len(lines) - 1) + 16 * i, text, "m f") for i, text in enumerate(lines)]
 
 
-def _bar(x: float, y: float, share: float, text: str) -> list[Markup]:
+def _bar(x: float, y: float, fraction: float, text: str) -> list[Markup]:
     return [
-        tag("rect", x=x, y=y + 5, width=max(100 * share, 1.5), height=4, rx=2, class_="bar"),
+        tag("rect", x=x, y=y + 5, width=max(100 * fraction, 1.5), height=4, rx=2, class_="bar"),
         label(x, y, text, "t n"),
     ]
 
@@ -168,8 +168,8 @@ def score_chart(scores: list[dict[str, Any]]) -> Markup:
                 label(right + 24, at + 4, f"{score['mean']:.3f}", "t b n"),
                 label(right + 74, at + 4, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
             ]
-            if score.get("thinking_share") is not None:
-                parts.append(label(right + 184, at + 4, f"thinks {score['thinking_share']:.0%}", "m n"))
+            if score.get("thinking_fraction") is not None:
+                parts.append(label(right + 184, at + 4, f"thinks {score['thinking_fraction']:.0%}", "m n"))
         y = bottom + 50
     parts += [
         tag("circle", cx=left + 6, cy=y - 16, r=5, class_="mean"),
@@ -182,11 +182,11 @@ def score_chart(scores: list[dict[str, Any]]) -> Markup:
 
 
 def score_marks(score: dict[str, Any], scale: Scale, y: float) -> list[Markup]:
-    """Track, thinking share, interval and mean of one score."""
+    """Track, thinking fraction, interval and mean of one score."""
     parts = [line(scale(0), y, scale(score["mean"]), y, "lead")]
-    share = score.get("thinking_share")
-    if share is not None:
-        parts.append(diamond(scale(share), y))
+    fraction = score.get("thinking_fraction")
+    if fraction is not None:
+        parts.append(diamond(scale(fraction), y))
     return [
         *parts,
         line(scale(score["low"]), y, scale(score["high"]), y, "interval"),
@@ -268,18 +268,18 @@ def mixture(log: TrainingLog, x: Scale, top: float, height: float, legend: float
         steps = phase.last - phase.first
         n = max(1, min(steps, round(AREA_BINS * (phase.end - phase.begin) / log.tokens[-1])))
         edges = [phase.first + i * steps // n for i in range(n + 1)]
-        shares = [_shares(log, a, b) for a, b in pairwise(edges)]
+        fractions = [_fractions(log, a, b) for a, b in pairwise(edges)]
         ends = [log.tokens[e - 1] if e else 0.0 for e in edges]
         base = [0.0] * n
         for source in log.sources:
-            level = [b + s.get(source, 0.0) for b, s in zip(base, shares, strict=True)]
-            if any(s.get(source) for s in shares):
+            level = [b + s.get(source, 0.0) for b, s in zip(base, fractions, strict=True)]
+            if any(s.get(source) for s in fractions):
                 steps_up = [(x(e), y(v)) for i, v in enumerate(level) for e in (ends[i], ends[i + 1])]
                 steps_down = [(x(e), y(v)) for i, v in enumerate(base) for e in (ends[i], ends[i + 1])]
                 parts.append(band(steps_up, steps_down, colours[source], "area"))
             base = level
-    for share in (0, 0.5, 1):
-        parts.append(label(x.start - 8, y(share) + 4, f"{share:.0%}", "m", "end"))
+    for fraction in (0, 0.5, 1):
+        parts.append(label(x.start - 8, y(fraction) + 4, f"{fraction:.0%}", "m", "end"))
     parts.append(label(legend, top + 10, "mixture, share of rows", "t b"))
     for i, source in enumerate(log.sources):
         at = top + 28 + 18 * i
@@ -288,7 +288,7 @@ def mixture(log: TrainingLog, x: Scale, top: float, height: float, legend: float
     return parts
 
 
-def _shares(log: TrainingLog, first: int, last: int) -> dict[str, float]:
+def _fractions(log: TrainingLog, first: int, last: int) -> dict[str, float]:
     counts: dict[str, int] = {}
     for row in log.rows[first:last]:
         for source, n in (row.get("rows") or {}).items():
@@ -308,8 +308,8 @@ def small(log: TrainingLog, key: str) -> Markup:
     return svg(width, height + 26, key, label(0, 12, key.replace("_", " "), "t b"), *parts)
 
 
-def holdout(phases: list[dict[str, Any]]) -> Markup:
-    """Loss on held-out documents by source at the end of every phase."""
+def validation(phases: list[dict[str, Any]]) -> Markup:
+    """Loss on validation documents by source at the end of every phase."""
     left, right, top, bottom = 64, 560, 16, 250
     sources = list(dict.fromkeys(k for p in phases for k in p if k != "phase"))
     colours = source_colours(sources)
@@ -326,4 +326,4 @@ def holdout(phases: list[dict[str, Any]]) -> Markup:
         ends.append(points[-1][1])
     for source, at in zip(sources, dodge(ends, 17, top, bottom), strict=True):
         parts.append(label(right - 26, at + 4, clip(source, 26), "t"))
-    return svg(760, bottom + 46, "Held-out loss by phase", *parts)
+    return svg(760, bottom + 46, "Validation loss by phase", *parts)

@@ -65,8 +65,8 @@ def tiles(run: RunView) -> list[tuple[str, str, str]]:
                 last = score
         what = last["task_set"] + (f", avg@{last['k']}" if "k" in last else "")
         found.append((what, f"{last['mean']:.3f}", f"{last['low']:.3f}–{last['high']:.3f}, {last['checkpoint']}"))
-        if last.get("thinking_share") is not None:
-            found.append(("samples that think", f"{last['thinking_share']:.0%}", last["checkpoint"]))
+        if last.get("thinking_fraction") is not None:
+            found.append(("samples that think", f"{last['thinking_fraction']:.0%}", last["checkpoint"]))
     for stage in run.stages:
         if stage.kind == "pretrain":
             size = stage.counts.get("parameters")
@@ -129,11 +129,11 @@ def training_figures(stage: Stage) -> dict[str, Any]:
     log = stage.log
     assert log is not None
     other = [m for m in log.metrics if m not in PLAIN_METRICS]
-    losses = stage.holdout
+    losses = stage.validation
     return {
         "curves": figures.training(log),
         "small": [figures.small(log, key) for key in other],
-        "holdout": figures.holdout(losses) if losses else None,
+        "validation": figures.validation(losses) if losses else None,
         "losses": losses,
         "sources": list(dict.fromkeys(k for phase in losses for k in phase if k != "phase")),
     }

@@ -86,8 +86,8 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
             label(606, at + 6, f"{score['mean']:.3f}", "t b n"),
             label(656, at + 6, f"{score['low']:.3f}–{score['high']:.3f}", "m n"),
         ]
-        if score.get("thinking_share") is not None:
-            parts.append(label(WIDTH - MARGIN, at + 6, f"{score['thinking_share']:.0%} think", "m n", "end"))
+        if score.get("thinking_fraction") is not None:
+            parts.append(label(WIDTH - MARGIN, at + 6, f"{score['thinking_fraction']:.0%} think", "m n", "end"))
     return bottom + 22, parts
 
 

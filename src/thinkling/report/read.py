@@ -66,9 +66,9 @@ class Stage:
         return TrainingLog(rows, self.config.get("batch_tokens")) if rows else None
 
     @cached_property
-    def holdout(self) -> list[dict[str, Any]]:
-        """Loss on documents put aside, by source, at the end of each phase, in the order of the phases."""
-        files = (self.path / "holdout").glob("[0-9]*.json") if self.produces == "model" else ()
+    def validation(self) -> list[dict[str, Any]]:
+        """Loss on validation documents, by source, at the end of each phase, in the order of the phases."""
+        files = (self.path / "validation").glob("[0-9]*.json") if self.produces == "model" else ()
         return [read_json(path) for path in sorted(files, key=lambda p: int(p.stem))]
 
 

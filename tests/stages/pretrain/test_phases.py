@@ -38,7 +38,7 @@ def test_inheritance_and_rounding() -> None:
     assert (warm.first_step, warm.steps, flat.first_step, flat.steps, down.first_step) == (0, 10, 10, 20, 30)
     assert (flat.sequence_length, flat.batch_size, flat.rope_theta) == (128, 8, 1e4)
     assert (down.sequence_length, down.batch_size, down.rope_theta) == (256, 4, 5e4)
-    assert flat.shares == {"a": 0.5, "b": 0.5}
+    assert flat.fractions == {"a": 0.5, "b": 0.5}
     assert flat.tokens == 20 * 1024
     assert phase_of((warm, flat, down), 9) is warm
     assert phase_of((warm, flat, down), 10) is flat

@@ -123,15 +123,15 @@ def test_wrong_drafts_are_mended_and_all_is_counted(tmp_path, monkeypatch) -> No
         assert by_question[question].problem_id == problem.id
 
 
-def test_damage_is_of_a_stated_share_and_refined_away(tmp_path, monkeypatch) -> None:
+def test_noise_is_of_a_stated_fraction_and_refined_away(tmp_path, monkeypatch) -> None:
     oracle = Oracle(wrong=lambda problem: False)
     ctx = refine(tmp_path, oracle, monkeypatch, style_options={"noise_fraction": 0.5, "noise_strength": 1.0})
-    damaged = ctx.counts["quality"]["noisy_drafts"]
-    assert 4 <= damaged["n"] <= 20
-    assert damaged["right"] == 0
+    noisy = ctx.counts["quality"]["noisy_drafts"]
+    assert 4 <= noisy["n"] <= 20
+    assert noisy["right"] == 0
     assert ctx.counts["kept"] == 24
     rows = pq.read_table(tmp_path / "jobs.parquet").to_pylist()
-    assert sum(row["noisy"] for row in rows) == damaged["n"]
+    assert sum(row["noisy"] for row in rows) == noisy["n"]
     assert all(len(row["rounds"]) == 1 + row["noisy"] for row in rows)
 
 
@@ -194,7 +194,7 @@ def test_all_evaluators_must_agree_and_the_harshest_is_heeded() -> None:
 
 
 def test_no_role_is_shown_a_reference(tmp_path, monkeypatch) -> None:
-    """Every problem's answer, trace and tool call is a sentinel; none of it stands in any prompt or record."""
+    """Every problem's answer, reasoning and tool call is a sentinel; none of it stands in any prompt or record."""
 
     given = PuzzlesSource.problems
 

@@ -68,7 +68,7 @@ def test_rewards_are_probabilities_of_being_preferred() -> None:
     assert longer == pytest.approx(0.7310586)
     assert equal == 0.5
     assert nothing == [0.0, 0.0, 0.0]
-    assert judged.figures["judge_consistent"] == [0.0, 0.0, 1.0, 1.0, 1.0]
+    assert judged.figures["preference_consistent"] == [0.0, 0.0, 1.0, 1.0, 1.0]
     assert judged.figures["rule_grade"][2:] == [0.0, 0.0, 0.0]
     assert judged.figures["rule_win_rate"][2:] == [0.0, 0.0, 0.0]
 
@@ -172,7 +172,7 @@ def test_the_log_tells_judge_and_rule_and_the_band_its_references(tmp_path: Path
     lines = [json.loads(line) for line in (ctx.directory / "metrics.jsonl").read_text().splitlines()]
     assert all(0 < line["reward_writing"] < 1 for line in lines)
     assert all(0 <= line["rule_grade"] <= 1 and 0 <= line["rule_win_rate"] <= 1 for line in lines)
-    assert all(0 <= line["judge_consistent"] <= 1 for line in lines)
+    assert all(0 <= line["preference_consistent"] <= 1 for line in lines)
     band = pq.read_table(ctx.directory / "band.parquet").to_pylist()
     writing, puzzles = ([row for row in band if row["source"] == name] for name in ("writing", "puzzles"))
     assert len(writing) == 12

@@ -14,8 +14,8 @@ from thinkling.stages.rl.rewards import by_sample, verdict
 PROBLEMS = generate({"sort": {}}, "train", 30, 0)
 
 
-def pool(name: str, n: int, share: float = 1.0) -> Pool:
-    return Pool(name, PROBLEMS[:n], share, by_sample(verdict))
+def pool(name: str, n: int, weight: float = 1.0) -> Pool:
+    return Pool(name, PROBLEMS[:n], weight, by_sample(verdict))
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 5))
@@ -32,14 +32,14 @@ def test_each_problem_once_an_epoch_and_once_a_step(n: int, groups: int, seed: i
 
 
 @given(st.integers(1, 6), st.floats(0.1, 5), st.integers(0, 3))
-def test_groups_are_dealt_by_share(groups: int, share: float, seed: int) -> None:
-    prompts = Prompts([pool("a", 9), pool("b", 9, share)], groups, 40, seed)
+def test_groups_are_dealt_by_weight(groups: int, weight: float, seed: int) -> None:
+    prompts = Prompts([pool("a", 9), pool("b", 9, weight)], groups, 40, seed)
     total = 0
     for step in range(40):
         wanted = prompts.wanted(step)
         assert sum(wanted) == groups
         total += wanted[1]
-        assert abs(total - (step + 1) * groups * share / (1 + share)) < 1
+        assert abs(total - (step + 1) * groups * weight / (1 + weight)) < 1
 
 
 def test_a_step_does_not_depend_on_those_before() -> None:

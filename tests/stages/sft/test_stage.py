@@ -117,7 +117,7 @@ def test_families_that_are_not_there(tmp_path: Path, fields: dict[str, object], 
 def test_mistakes_in_the_configuration() -> None:
     with pytest.raises(ValueError, match=r"inputs\.conversations"):
         config(examples=[])
-    assert config(examples=[], inputs={"conversations": "refine"}).example_sets == []
+    assert config(examples=[], inputs={"conversations": "refine"}).examples == []
 
 
 def test_conversations_beside_examples_and_instead_of_them(tmp_path: Path) -> None:

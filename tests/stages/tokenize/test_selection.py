@@ -1,11 +1,11 @@
-"""Which documents are put aside and which text trains the tokenizer."""
+"""Which documents are for validation and which text trains the tokenizer."""
 
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.stages.tokenize.selection import put_aside, share_out, survey, training_sample
+from thinkling.stages.tokenize.selection import share_out, survey, training_sample, validation_documents
 
 
 def documents(source: str, n: int, characters: int = 10) -> list[dict[str, Any]]:
@@ -22,23 +22,23 @@ def test_shares_are_fair_and_use_all_that_there_is(sizes: dict[str, int], total:
 
 
 @given(st.permutations(documents("a", 30) + documents("b", 9)), st.floats(0, 0.49))
-def test_put_aside_is_exact_in_number_and_blind_to_order(shuffled: list[dict[str, Any]], share: float) -> None:
+def test_validation_is_exact_in_number_and_blind_to_order(shuffled: list[dict[str, Any]], fraction: float) -> None:
     def ids(rows: set[int], of: list[dict[str, Any]]) -> set[str]:
         return {of[row]["id"] for row in rows}
 
     ordered = documents("a", 30) + documents("b", 9)
-    chosen = ids(put_aside(survey(shuffled), share), shuffled)
-    assert chosen == ids(put_aside(survey(ordered), share), ordered)
-    assert sum(i.startswith("a/") for i in chosen) == int(share * 30)
-    assert sum(i.startswith("b/") for i in chosen) == int(share * 9)
+    chosen = ids(validation_documents(survey(shuffled), fraction), shuffled)
+    assert chosen == ids(validation_documents(survey(ordered), fraction), ordered)
+    assert sum(i.startswith("a/") for i in chosen) == int(fraction * 30)
+    assert sum(i.startswith("b/") for i in chosen) == int(fraction * 9)
 
 
-def test_training_sample_is_balanced_capped_and_free_of_what_was_put_aside() -> None:
+def test_training_sample_is_balanced_capped_and_free_of_validation_documents() -> None:
     groups = survey(documents("big", 100) + documents("small", 5) + documents("middle", 50))
-    aside = put_aside(groups, 0.2)
-    sample = training_sample(groups, aside, 405)
-    assert not aside & set(sample)
+    validation = validation_documents(groups, 0.2)
+    sample = training_sample(groups, validation, 405)
+    assert not validation & set(sample)
     taken = {name: sum(sample.get(row, 0) for row in group.rows) for name, group in groups.items()}
     assert taken == {"hq-big": 183, "hq-middle": 182, "hq-small": 40}
     assert max(sample.values()) == 10
-    assert training_sample(groups, aside, 10**6).keys() == set(range(155)) - aside
+    assert training_sample(groups, validation, 10**6).keys() == set(range(155)) - validation

@@ -45,13 +45,13 @@ def run(tmp_path: Path, documents: Sequence[dict[str, Any]], out: str = "out", *
     return ctx
 
 
-def test_every_document_is_in_shards_or_holdout_and_decodes_to_its_text(tmp_path: Path) -> None:
+def test_every_document_is_in_shards_or_validation_and_decodes_to_its_text(tmp_path: Path) -> None:
     documents = corpus()
     counts = run(tmp_path, documents, validation_fraction=0.1).counts
     tokenizer = Tokenizer.load(tmp_path / "out/tokenizer")
     expected = {"hq-pages": (90, 10), "mq-web": (180, 20)}
     found: list[str] = []
-    for part, position in (("shards", 0), ("holdout", 1)):
+    for part, position in (("shards", 0), ("validation", 1)):
         sources = open_sources(tmp_path / "out" / part)
         assert {name: s.n_documents for name, s in sources.items()} == {n: e[position] for n, e in expected.items()}
         for source in sources.values():
@@ -62,13 +62,13 @@ def test_every_document_is_in_shards_or_holdout_and_decodes_to_its_text(tmp_path
                 found.append(tokenizer.decode(ids[:-1]))
     assert sorted(found) == sorted(d["text"] for d in documents)
     assert counts["in"] == counts["kept"] == 300
-    shards, holdout = open_sources(tmp_path / "out/shards"), open_sources(tmp_path / "out/holdout")
+    shards, validation = open_sources(tmp_path / "out/shards"), open_sources(tmp_path / "out/validation")
     web = counts["sources"]["mq-web"]
-    assert (web["in"], web["documents"], web["holdout_documents"]) == (200, 180, 20)
-    assert (web["tokens"], web["holdout_tokens"]) == (shards["mq-web"].n_tokens, holdout["mq-web"].n_tokens)
+    assert (web["in"], web["documents"], web["validation_documents"]) == (200, 180, 20)
+    assert (web["tokens"], web["validation_tokens"]) == (shards["mq-web"].n_tokens, validation["mq-web"].n_tokens)
     assert counts["tokens"] == sum(s.n_tokens for s in shards.values())
     text_bytes = sum(len(d["text"].encode()) for d in documents if d["source"] == "web")
-    assert web["bytes_per_token"] == pytest.approx(text_bytes / (web["tokens"] + web["holdout_tokens"]), abs=1e-4)
+    assert web["bytes_per_token"] == pytest.approx(text_bytes / (web["tokens"] + web["validation_tokens"]), abs=1e-4)
 
 
 def test_special_tokens_are_real_on_our_pages_and_plain_characters_elsewhere(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_special_tokens_are_real_on_our_pages_and_plain_characters_elsewhere(tmp
     web = [list(shards["mq-web"].document(i)) for i in range(200)]
     assert all(ids.count(tokenizer.token_id("<tool_call>")) == 1 for ids in pages)
     assert not [ids for ids in web if tokenizer.token_id("<think>") in ids]
-    assert not (tmp_path / "out/holdout").exists()
+    assert not (tmp_path / "out/validation").exists()
 
 
 def test_no_piece_of_a_special_token_is_learned_from_pages(tmp_path: Path) -> None:

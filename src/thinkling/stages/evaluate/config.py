@@ -25,14 +25,14 @@ class TaskSetConfig(BaseModel):
 
 class EvaluateConfig(StageConfig, SamplingConfig):
     """avg@k: the mean over k samples a problem, with a bootstrap interval over problems. Where a rule grades answers,
-    the mean grade, and with a baseline the share of comparisons won by the rule."""
+    the mean grade, and with a baseline the fraction of comparisons won by the rule."""
 
     kind: Literal["evaluate"]
     task_sets: dict[str, TaskSetConfig] = Field(min_length=1)
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 
-    output_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 3
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}

@@ -1,4 +1,4 @@
-"""Grades by a stated rule: mean grade of a task set, and the share of comparisons won against an earlier evaluation."""
+"""Grades by a stated rule: a task set's mean grade, and the fraction of comparisons won against an earlier one."""
 
 from __future__ import annotations
 

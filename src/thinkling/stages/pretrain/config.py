@@ -25,7 +25,7 @@ class PhaseConfig(BaseModel):
     shape: DecayShape = "linear"
     """Curve between the two (docs/recipe.md, Pre-training: the decay's shape is unknown)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-    """Source → weight; shares are of rows, and so of tokens."""
+    """Source → weight; weights are relative, and divide the rows and so the tokens."""
     sequence_length: int | None = Field(default=None, ge=8)
     """Tokens per row; the previous phase's where not set."""
     rope_theta: float | None = Field(default=None, gt=0)
@@ -56,8 +56,9 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
     default_max_epochs: float = Field(default=4.0, gt=0)
     """The limit of sources not named above (4: beyond it repeated data is worth little, arXiv 2305.16264)."""
     validation_rows: int = Field(default=64, ge=0)
-    """Rows per source, of the documents that tokenize held out, whose loss is measured after every phase."""
+    """Rows per source, of tokenize's validation documents, whose loss is measured after every phase."""
 
+    output_version: ClassVar[int] = 2
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"tokens": "tokens", "model?": "model", "state?": "state"}
     uses: ClassVar[frozenset[str]] = frozenset({"model"})
@@ -67,7 +68,7 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
     def _check(self) -> PretrainConfig:
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
-            raise ValueError("phases: two phases bear the same name")
+            raise ValueError("phases: two phases have the same name")
         length = self.sequence_length
         for phase in self.phases:
             length = phase.sequence_length or length

@@ -1,4 +1,4 @@
-"""Arithmetic of the phases: steps, rows, shares, epochs and the learning rate, without a model or data at hand."""
+"""Arithmetic of the phases: steps, rows, fractions, epochs and the learning rate, without a model or data at hand."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Phase:
     lr_first: float
     lr_last: float
     shape: Shape
-    shares: dict[str, float]
-    """Source → share of the rows, summing to 1."""
+    fractions: dict[str, float]
+    """Source → fraction of the rows, summing to 1."""
     decay: bool
 
     @property
@@ -36,7 +36,7 @@ class Phase:
 
     @property
     def mixture(self) -> dict[str, float]:
-        return self.shares
+        return self.fractions
 
     @property
     def rows(self) -> int:
@@ -85,7 +85,7 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,
                 shape=phase.shape,
-                shares={name: weight / total for name, weight in phase.mixture.items()},
+                fractions={name: weight / total for name, weight in phase.mixture.items()},
                 decay=phase.decay,
             )
         )
@@ -129,7 +129,7 @@ def _normalised(mixture: dict[str, float]) -> dict[str, float]:
 def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, float]]:
     """Passes over each source a phase: tokens taken from it divided by its size in tokens, padding left aside."""
     return [
-        {name: phase.tokens * share / sizes[name] for name, share in phase.shares.items() if name in sizes}
+        {name: phase.tokens * fraction / sizes[name] for name, fraction in phase.fractions.items() if name in sizes}
         for phase in phases
     ]
 
@@ -137,7 +137,7 @@ def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, f
 def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[str, float]) -> None:
     """Raises UserError naming a source that a phase needs and nobody has, or that is repeated beyond its limit."""
     for phase in phases:
-        for name in phase.shares:
+        for name in phase.fractions:
             if name not in sizes:
                 known = ", ".join(sorted(sizes)) or "none"
                 raise UserError(f"phases.{phase.name}.mixture: no source is called {name!r}; there are: {known}")

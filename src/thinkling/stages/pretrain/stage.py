@@ -50,7 +50,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     phases = before + own
     loader = MixtureLoader(
         [
-            MixturePhase(n_rows=p.rows, sequence_length=p.sequence_length, shares=p.shares, batch_size=p.batch_size)
+            MixturePhase(n_rows=p.rows, sequence_length=p.sequence_length, weights=p.fractions, batch_size=p.batch_size)
             for p in phases
         ],
         sources,
@@ -63,7 +63,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     )
     check_epochs(loader.usage(), {name: config.max_epochs.get(name, config.default_max_epochs) for name in sources})
     length = own[-1].sequence_length
-    holdout = holdout_batches(tokens.path / "holdout", config.validation_rows, length, tokenizer.pad_id)
+    validation = validation_batches(tokens.path / "validation", config.validation_rows, length, tokenizer.pad_id)
     ends = {phase.end - 1 for phase in own}
     plan = TrainingPlan(
         model=model,
@@ -82,11 +82,11 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         },
         callbacks=[
             RopeBase(model, phases),
-            *([WriteValidation(ctx.directory / "holdout", own)] if parallel.rank == 0 else []),
+            *([WriteValidation(ctx.directory / "validation", own)] if parallel.rank == 0 else []),
         ],
         validation=Validation(
             due=lambda step: step in ends,
-            losses=lambda trained: {n: mean_loss(trained, b, parallel.device) for n, b in holdout.items()},
+            losses=lambda trained: {n: mean_loss(trained, b, parallel.device) for n, b in validation.items()},
         ),
         start=start,
         first_step=own[0].first_step,
@@ -155,8 +155,8 @@ def make_model(ctx: StageContext, vocab_size: int) -> Decoder:
     return model
 
 
-def holdout_batches(directory: Path, n_rows: int, sequence_length: int, pad_id: int) -> dict[str, list[PackedBatch]]:
-    """Up to `n_rows` rows per source of the held-out documents, each document at most once."""
+def validation_batches(directory: Path, n_rows: int, sequence_length: int, pad_id: int) -> dict[str, list[PackedBatch]]:
+    """Up to `n_rows` rows per source of the validation documents, each document at most once."""
     if not n_rows or not directory.is_dir():
         return {}
     batches = {}

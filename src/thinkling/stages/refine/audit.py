@@ -20,7 +20,7 @@ from thinkling.verify.verdict import Outcome
 FILE = "jobs.parquet"
 _ROUND = pa.struct(
     [
-        ("working", pa.string()),
+        ("reasoning", pa.string()),
         ("answer", pa.string()),
         ("critiques", pa.list_(pa.string())),
         ("met", pa.list_(pa.bool_())),
@@ -68,7 +68,7 @@ def write_jobs(path: Path, jobs: Sequence[Job], found: Mapping[tuple[str, int], 
 def _row(job: Job, found: Mapping[tuple[str, int], Outcome], version: int) -> dict[str, Any]:
     rounds = [
         {
-            "working": r.solution.working,
+            "reasoning": r.solution.reasoning,
             "answer": r.solution.answer,
             "critiques": r.critiques,
             "met": r.met,

@@ -55,7 +55,7 @@ class Job:
     asked: Asked
     drafter: int
     noisy: bool = False
-    """Whether the style damaged its draft."""
+    """Whether the style added noise to its draft."""
     items: list[str] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     end: str | None = None

@@ -46,7 +46,9 @@ class Loop:
             if solution is None:
                 job.end = "draft_unreadable"
                 continue
-            job.rounds.append(Round(self.style.damaged(solution, self.seed, job.asked.key) if job.noisy else solution))
+            job.rounds.append(
+                Round(self.style.with_noise(solution, self.seed, job.asked.key) if job.noisy else solution)
+            )
 
     def _look(self, replies: Sequence[tuple[Job, Reply]]) -> None:
         """Raises UserError where a drafter's replies are all worthless for the same reason."""

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Solution:
-    """A draft or a revision: its working, which may be empty, and what is answered."""
+    """A draft or a revision: its reasoning, which may be empty, and what is answered."""
 
-    working: str
+    reasoning: str
     answer: str
 
 
@@ -36,11 +36,11 @@ class Style(Protocol):
         ...
 
     def is_noisy(self, seed: int, key: str) -> bool:
-        """Whether a job's draft is damaged on purpose, so that there is something to refine. Never, outside demos."""
+        """Whether a job's draft gets noise on purpose, so that there is something to refine. Never, outside demos."""
         ...
 
-    def damaged(self, solution: Solution, seed: int, key: str) -> Solution:
-        """A noisy job's draft after the damage. The right answer plays no part in it."""
+    def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:
+        """A noisy job's draft with its noise. The right answer plays no part in it."""
         ...
 
     def draft(self, reply: Reply) -> Solution | None: ...

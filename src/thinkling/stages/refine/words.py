@@ -22,7 +22,7 @@ _VERDICT = re.compile(r"\s*(\d+)[.):]\s*(PASS|FAIL)\b.*")
 
 
 class Words:
-    """Implements `Style`. A solution is the whole answer; a draft's working is not shown to anybody."""
+    """Implements `Style`. A solution is the whole answer; a draft's reasoning is not shown to anybody."""
 
     def refuses(self, family: str) -> str | None:
         return None
@@ -30,7 +30,7 @@ class Words:
     def is_noisy(self, seed: int, key: str) -> bool:
         return False
 
-    def damaged(self, solution: Solution, seed: int, key: str) -> Solution:
+    def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:
         return solution
 
     def draft(self, reply: Reply) -> Solution | None:

@@ -80,14 +80,14 @@ def pass_rates(source: str, rollouts: Sequence[Rollout], band: BandConfig) -> li
 
 
 def preference_rates(
-    source: str, rollouts: Sequence[Rollout], band: BandConfig, judge: PairwiseModel
+    source: str, rollouts: Sequence[Rollout], band: BandConfig, preference_model: PairwiseModel
 ) -> list[PassRate]:
     """The same by preference: each problem's first sample is the reference of its others."""
     by_problem = _by_problem(rollouts)
-    references = {problem_id: answer_of(samples[0], judge) for problem_id, samples in by_problem.items()}
+    references = {problem_id: answer_of(samples[0], preference_model) for problem_id, samples in by_problem.items()}
     pairs = [(r, reference) for r in rollouts if r.sample and (reference := references[r.problem_id]) is not None]
     preferred = Counter(
-        r.problem_id for (r, _), found in zip(pairs, prefer(judge, pairs), strict=True) if found.score > 0
+        r.problem_id for (r, _), found in zip(pairs, prefer(preference_model, pairs), strict=True) if found.score > 0
     )
     rows = []
     for problem_id, (first, *others) in by_problem.items():
@@ -112,11 +112,12 @@ def measure(
     band: BandConfig,
     seed: int,
     directory: Path,
-    judge: PairwiseModel | None = None,
+    preference_model: PairwiseModel | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[PassRate]:
-    """Pass rates at avg@`band.samples`, by verdict, or by preference where there is a judge. Finished chunks lie in
-    `directory` until `write` has all rows.
+    """Pass rates at avg@`band.samples`, by verdict, or by preference where there is a preference model.
+
+    Finished chunks are in `directory` until `write` has all rows.
 
     Raises UserError where no sample of the first chunk can count, or the verifier failed on every sample: it cannot
     work here, for instance because there is no sandbox.
@@ -134,14 +135,18 @@ def measure(
             on_progress(len(found))
 
     rollouts = sample_and_score(
-        sampler, problems, band.samples + (judge is not None), seed, store=directory, on_chunk=look
+        sampler, problems, band.samples + (preference_model is not None), seed, store=directory, on_chunk=look
     )
     if all(r.outcome == Outcome.ERROR for r in rollouts):
         raise UserError(
             f"problems.{source}: its verifier failed on all {len(rollouts)} samples ({rollouts[0].detail}); mend that, "
             "or, for want of a sandbox, say sandbox: none in the recipe"
         )
-    return pass_rates(source, rollouts, band) if judge is None else preference_rates(source, rollouts, band, judge)
+    return (
+        pass_rates(source, rollouts, band)
+        if preference_model is None
+        else preference_rates(source, rollouts, band, preference_model)
+    )
 
 
 def write(path: Path, rows: Sequence[PassRate], chunks: Path) -> None:

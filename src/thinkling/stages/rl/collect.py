@@ -46,14 +46,14 @@ class Rollouts:
     """Groups wanted and not found."""
 
     def statistics(self) -> dict[str, Any]:
-        """What metrics.jsonl says of the step; shares and means are over all samples."""
+        """What metrics.jsonl says of the step; fractions and means are over all samples."""
         n = len(self.sampled)
         outcomes = Counter(r.outcome for r in self.sampled)
         several = {f"reward_{source}": values for source, values in self.rewards.items() if len(self.rewards) > 1}
         return {
             "reward": _mean([value for values in self.rewards.values() for value in values]),
             **{name: _mean(values) for name, values in (several | self.figures).items()},
-            "thinking_share": sum(r.thinks for r in self.sampled) / n,
+            "thinking_fraction": sum(r.thinks for r in self.sampled) / n,
             "mean_length": sum(r.n_tokens for r in self.sampled) / n,
             "truncated_fraction": sum(r.truncated for r in self.sampled) / n,
             "samples": n,

@@ -118,7 +118,7 @@ class RlConfig(ScheduleConfig, SamplingConfig):
     rollouts_every: int = Field(default=10, ge=1)
     """Every so many steps the rollouts stay in the artifact, to be read."""
 
-    output_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 3
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model", "state?": "state"}
 

@@ -32,7 +32,7 @@ class Judged:
 
 
 Reward = Callable[[Sequence[Group]], Judged]
-"""Takes many groups at once, so that a judge that is a model can batch them; a group's rewards must not depend on the
+"""Takes many groups at once, so that a preference model can batch them; a group's rewards must not depend on the
 others."""
 
 
@@ -86,18 +86,18 @@ class PreferenceRewards:
     """How much likelier than not a pairwise model prefers a sample to the problem's reference, in 0–1.
 
     One reference a problem makes one comparison a sample. `references`: problem id → answer. Where a rule grades the
-    problem, the figures tell it beside the judge: a reward that rises alone is a judge being deceived.
+    problem, the figures include it: if the reward rises and they do not, the model is being exploited.
     """
 
-    def __init__(self, judge: PairwiseModel, references: Mapping[str, str]) -> None:
-        self.judge, self.references = judge, references
+    def __init__(self, preference_model: PairwiseModel, references: Mapping[str, str]) -> None:
+        self.preference_model, self.references = preference_model, references
 
     def __call__(self, groups: Sequence[Group]) -> Judged:
         asked = [(rollout, self.references[problem.id]) for problem, rollouts in groups for rollout in rollouts]
-        found = iter(prefer(self.judge, asked))
+        found = iter(prefer(self.preference_model, asked))
         preferences = [[next(found) for _ in rollouts] for _, rollouts in groups]
         flat = [p for group in preferences for p in group]
-        figures = {"judge_consistent": [float(p.consistent) for p in flat]}
+        figures = {"preference_consistent": [float(p.consistent) for p in flat]}
         graded = [(problem, r) for problem, rollouts in groups if is_graded(problem) for r in rollouts]
         if graded:
             grades = [grade(problem, r.reading, r.truncated) for problem, r in graded]
@@ -107,23 +107,27 @@ class PreferenceRewards:
         return Judged([[p.reward for p in group] for group in preferences], figures)
 
 
-def prefer(judge: PairwiseModel, pairs: Sequence[tuple[Rollout, str]]) -> list[Preference]:
+def prefer(preference_model: PairwiseModel, pairs: Sequence[tuple[Rollout, str]]) -> list[Preference]:
     """Each sample against a reference answer."""
-    return judge.prefer([Comparison(r.question, answer_of(r, judge), reference) for r, reference in pairs])
+    return preference_model.prefer(
+        [Comparison(r.question, answer_of(r, preference_model), reference) for r, reference in pairs]
+    )
 
 
-def answer_of(rollout: Rollout, judge: PairwiseModel) -> str | None:
-    """The sample's answer as the judge compares it; None where it was cut off or cannot be read."""
-    return None if rollout.truncated else judge.answer(rollout.reading)
+def answer_of(rollout: Rollout, preference_model: PairwiseModel) -> str | None:
+    """The sample's answer as the preference model compares it; None where it was cut off or cannot be read."""
+    return None if rollout.truncated else preference_model.answer(rollout.reading)
 
 
-def reward_of(config: RewardedProblemsConfig, judge: PairwiseModel | None, references: Mapping[str, str]) -> Reward:
+def reward_of(
+    config: RewardedProblemsConfig, preference_model: PairwiseModel | None, references: Mapping[str, str]
+) -> Reward:
     """The reward that a source's problems are given."""
     found: dict[str, tuple[float, Reward]] = {}
     for name, weight in config.rewards.items():
         if name == PREFERENCE:
-            assert judge is not None
-            found[name] = weight, PreferenceRewards(judge, references)
+            assert preference_model is not None
+            found[name] = weight, PreferenceRewards(preference_model, references)
         else:
             found[name] = weight, by_sample(REWARDS.resolve(name))
     return WeightedRewards(found)

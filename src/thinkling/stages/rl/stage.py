@@ -40,8 +40,8 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     device = loaded.device
     engine = make_engine(loaded, config.max_concurrent)
     sampler = Sampler(engine, loaded.renderer, Sampling(config.temperature, config.top_p), config.max_new_tokens)
-    judge = _preference_model(config, ctx, device)
-    pools = make_pools(config, ctx, sampler, judge)
+    preference_model = _preference_model(config, ctx, device)
+    pools = make_pools(config, ctx, sampler, preference_model)
     prompts = Prompts(pools, config.prompts_per_step, config.steps, ctx.seed)
     collector = Collector(ctx.name, sampler, prompts, config, ctx.seed, ctx.directory / "rollouts")
     loop = Loop(config, engine, collector, device)
@@ -74,19 +74,23 @@ def _preference_model(config: RlConfig, ctx: StageContext, device: torch.device)
     return PairwiseModel.of(LoadedModel.load(ctx.inputs["preference_model"].model_dir, device), form)
 
 
-def make_pools(config: RlConfig, ctx: StageContext, sampler: Sampler, judge: PairwiseModel | None = None) -> list[Pool]:
+def make_pools(
+    config: RlConfig, ctx: StageContext, sampler: Sampler, preference_model: PairwiseModel | None = None
+) -> list[Pool]:
     """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already."""
     problems = {p.source: _problems(ctx, p) for p in config.problems}
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
     if not path.exists():
         rows: list[band.PassRate] = []
-        judges = {p.source: judge if p.compares else None for p in config.problems}
-        total = sum(len(asked) * (config.band.samples + (judges[name] is not None)) for name, asked in problems.items())
+        compared_by = {p.source: preference_model if p.compares else None for p in config.problems}
+        total = sum(
+            len(asked) * (config.band.samples + (compared_by[name] is not None)) for name, asked in problems.items()
+        )
         with ctx.progress.track(f"{ctx.name}: pass rates", total, "samples") as task:
             for name, asked in problems.items():
                 rows += band.measure(
                     name, asked, sampler, config.band,
-                    derive(ctx.seed, "band", name), chunks / name, judges[name], task.advance,
+                    derive(ctx.seed, "band", name), chunks / name, compared_by[name], task.advance,
                 )  # fmt: skip
         band.write(path, rows, chunks)
     rows = band.read(path)
@@ -96,7 +100,7 @@ def make_pools(config: RlConfig, ctx: StageContext, sampler: Sampler, judge: Pai
         band.check(ctx.name, p.source, mine, config.band)
         kept = {row.problem_id: row.reference or "" for row in mine if row.kept}
         chosen = [problem for problem in problems[p.source] if problem.id in kept]
-        pools.append(Pool(p.source, chosen, p.weight, reward_of(p, judge, kept)))
+        pools.append(Pool(p.source, chosen, p.weight, reward_of(p, preference_model, kept)))
         ctx.counts[p.source] = _band_counts(mine)
     return pools
 

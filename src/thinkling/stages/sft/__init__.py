@@ -1,1 +1,1 @@
-"""Problems with worked traces → a model that answers in chat form and thinks first."""
+"""Problems with worked reasoning → a model that answers in chat form and thinks first."""

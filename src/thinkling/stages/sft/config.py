@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from thinkling.stages.base import Need
 from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
@@ -28,8 +28,8 @@ class SftConfig(ScheduleConfig, MicroBatchConfig):
     """Supervised fine-tuning with the loss on what the assistant says."""
 
     kind: Literal["sft"]
-    examples: ExamplesConfig | list[ExamplesConfig] = Field(default_factory=list)
-    """What the recipe's sources offer to learn from: one mapping, or a list of them."""
+    examples: list[ExamplesConfig] = Field(default_factory=list)
+    """Conversations of the recipe's sources: a list of mappings, or one mapping."""
     epochs: float = Field(gt=0)
     """Passes over examples and conversations."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -45,16 +45,16 @@ class SftConfig(ScheduleConfig, MicroBatchConfig):
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "conversations?": "conversations", "state?": "state"}
     distributed: ClassVar[bool] = True
 
-    @property
-    def example_sets(self) -> list[ExamplesConfig]:
-        """`examples` as a list."""
-        return self.examples if isinstance(self.examples, list) else [self.examples]
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return [given] if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> SftConfig:
-        if not self.example_sets and "conversations" not in self.inputs:
+        if not self.examples and "conversations" not in self.inputs:
             raise ValueError("examples: missing; give some, or name a stage in inputs.conversations")
         return self
 
     def needs(self) -> list[Need]:
-        return [Need("examples.source", examples.source, "conversations") for examples in self.example_sets]
+        return [Need("examples.source", examples.source, "conversations") for examples in self.examples]

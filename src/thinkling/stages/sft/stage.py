@@ -82,7 +82,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
 
 def make_conversations(config: SftConfig, ctx: StageContext) -> Iterator[Conversation]:
     """What the sources offer, in the order of the recipe."""
-    for number, wanted in enumerate(config.example_sets):
+    for number, wanted in enumerate(config.examples):
         seed = derive(ctx.seed, "examples", number) if number else ctx.seed
         yield from ctx.sources[wanted.source].conversations(wanted.n_examples, seed, wanted.families)
 

@@ -1,4 +1,4 @@
-"""Which documents are put aside, and which text a tokenizer is trained on.
+"""Which documents are for validation, and which text a tokenizer is trained on.
 
 Both follow from a hash of the document's id: the same for every seed, and whatever the order of the documents.
 """
@@ -41,20 +41,20 @@ def survey(documents: Iterable[Mapping[str, Any]]) -> dict[str, Group]:
     return dict(sorted(groups.items()))
 
 
-def put_aside(groups: Mapping[str, Group], share: float) -> set[int]:
-    """Rows of the documents held out: of n documents of a group the ⌊share · n⌋ with the smallest hashes."""
+def validation_documents(groups: Mapping[str, Group], fraction: float) -> set[int]:
+    """Rows of the validation documents: of n documents of a group the ⌊fraction · n⌋ with the smallest hashes."""
     chosen: set[int] = set()
     for group in groups.values():
-        chosen.update(group.rows[i] for i in group.by_hash()[: int(share * len(group.rows))])
+        chosen.update(group.rows[i] for i in group.by_hash()[: int(fraction * len(group.rows))])
     return chosen
 
 
-def training_sample(groups: Mapping[str, Group], aside: set[int], characters: int) -> dict[int, int]:
-    """Row → characters to take of it, from its start; none of the documents put aside.
+def training_sample(groups: Mapping[str, Group], validation: set[int], characters: int) -> dict[int, int]:
+    """Row → characters to take of it, from its start; none of the validation documents.
 
     Each group gets the same number of characters, or all it has where that is less and the others share what is left.
     """
-    orders = {n: [i for i in g.by_hash() if g.rows[i] not in aside] for n, g in groups.items()}
+    orders = {n: [i for i in g.by_hash() if g.rows[i] not in validation] for n, g in groups.items()}
     sizes = {name: sum(groups[name].characters[i] for i in order) for name, order in orders.items()}
     sample: dict[int, int] = {}
     for name, budget in share_out(sizes, characters).items():

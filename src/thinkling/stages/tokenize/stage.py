@@ -1,8 +1,8 @@
 """tokenize: documents → tokenizer and shards.
 
 ``tokenizer/`` is a directory that transformers.AutoTokenizer loads, chat template included.
-``shards/<quality>-<source>/`` holds the tokens to train on, ``holdout/<quality>-<source>/`` those of the documents put
-aside.
+``shards/<quality>-<source>/`` holds the tokens to train on, ``validation/<quality>-<source>/`` those of the
+validation documents.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from thinkling.data.tokenizer_config import TokenizerConfig
 from thinkling.errors import UserError
 from thinkling.stages.base import StageContext
 from thinkling.stages.tokenize.config import TokenizeConfig
-from thinkling.stages.tokenize.selection import Group, group_name, put_aside, survey, training_sample
+from thinkling.stages.tokenize.selection import Group, group_name, survey, training_sample, validation_documents
 
-TOKENIZER, SHARDS, HOLDOUT = "tokenizer", "shards", "holdout"
+TOKENIZER, SHARDS, VALIDATION = "tokenizer", "shards", "validation"
 _SPECIAL = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 _CHARACTERS_PER_BATCH = 1_000_000
 _DOCUMENTS_PER_BATCH = 1024
@@ -42,15 +42,15 @@ def run(config: TokenizeConfig, ctx: StageContext) -> None:
     groups = survey(read_documents(path))
     if not groups:
         raise UserError(f"{path}: holds no documents")
-    aside = put_aside(groups, config.validation_fraction)
+    validation = validation_documents(groups, config.validation_fraction)
     if ctx.tokenizer.path is not None:
         tokenizer, learned = _given(ctx.tokenizer.path), {}
     else:
-        sample = training_sample(groups, aside, config.training_characters)
+        sample = training_sample(groups, validation, config.training_characters)
         tokenizer = _trained(path, sample, ctx.tokenizer, ctx)
         learned = {"documents": len(sample), "characters": sum(sample.values())}
     tokenizer.save(ctx.directory / TOKENIZER)
-    ctx.counts.update(_write_shards(path, groups, aside, tokenizer, ctx))
+    ctx.counts.update(_write_shards(path, groups, validation, tokenizer, ctx))
     ctx.counts.update(vocab_size=tokenizer.vocab_size, tokenizer_trained_on=learned)
 
 
@@ -82,7 +82,7 @@ def _learnable(text: str, markup: bool) -> list[str]:
 
 
 def _write_shards(
-    path: Path, groups: dict[str, Group], aside: set[int], tokenizer: Tokenizer, ctx: StageContext
+    path: Path, groups: dict[str, Group], validation: set[int], tokenizer: Tokenizer, ctx: StageContext
 ) -> dict[str, Any]:
     """Encodes every document into the shards of its group; returns the counts."""
     total = sum(len(group.rows) for group in groups.values())
@@ -94,7 +94,7 @@ def _write_shards(
         for batch in _batches(read_documents(path)):
             encoded = tokenizer.encode_batch([d["text"] for d in batch], [d["markup"] for d in batch])
             for document, ids in zip(batch, encoded, strict=True):
-                part, name = HOLDOUT if row in aside else SHARDS, group_name(document)
+                part, name = VALIDATION if row in validation else SHARDS, group_name(document)
                 if (part, name) not in writers:
                     writer = ShardWriter(ctx.directory / part, name, tokenizer.vocab_size, tokenizer.end_of_text_id)
                     writers[part, name] = stack.enter_context(writer)
@@ -116,15 +116,15 @@ def _write_shards(
 
 def _counts_of(name: str, writers: dict[tuple[str, str], ShardWriter], size: int) -> dict[str, Any]:
     """Documents and tokens (end-of-text tokens included) of a group; bytes of UTF-8 a token over both parts."""
-    shards, holdout = writers[SHARDS, name], writers.get((HOLDOUT, name))
-    aside_documents, aside_tokens = (holdout.n_documents, holdout.n_tokens) if holdout else (0, 0)
+    shards, validation = writers[SHARDS, name], writers.get((VALIDATION, name))
+    documents, tokens = (validation.n_documents, validation.n_tokens) if validation else (0, 0)
     return {
-        "in": shards.n_documents + aside_documents,
+        "in": shards.n_documents + documents,
         "documents": shards.n_documents,
         "tokens": shards.n_tokens,
-        "holdout_documents": aside_documents,
-        "holdout_tokens": aside_tokens,
-        "bytes_per_token": round(size / (shards.n_tokens + aside_tokens), 4),
+        "validation_documents": documents,
+        "validation_tokens": tokens,
+        "bytes_per_token": round(size / (shards.n_tokens + tokens), 4),
     }
 
 

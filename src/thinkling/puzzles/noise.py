@@ -1,0 +1,43 @@
+"""Noisy reasoning: training text that is imperfect on purpose, so that later stages have something to improve."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from string import ascii_uppercase, digits
+
+from thinkling.data.symbols import replace_symbols
+from thinkling.generate.tools import resolve
+from thinkling.puzzles.families import FAMILIES
+from thinkling.tasks.problem import Problem
+
+ALPHABETS = (digits, ascii_uppercase, "+-*")
+"""A symbol is replaced by another one of its own alphabet; all other characters are structure and stay."""
+
+
+def noisy_text(text: str, rng: random.Random, fraction: float) -> str:
+    """`fraction` of a text's puzzle symbols, each replaced by a different one of its alphabet (`replace_symbols`)."""
+    return replace_symbols(text, rng, fraction, ALPHABETS)
+
+
+def add_noise(problem: Problem, rng: random.Random, fraction: float, answer: bool = False) -> Problem:
+    """The problem with `fraction` of the symbols of its reasoning replaced; id and question stay.
+
+    Without a tool the answer stays right, unless `answer` is true: then its symbols are replaced at the same rate.
+    With a tool the reasoning is what the tool is asked, so the noisy expression is called, and the answer is the
+    tool's true result for it: it is wrong, but never contradicts the response beside it (`answer` adds noise on top).
+    A family with `noise` of its own is changed by that, answer included: a program follows its noisy reasoning.
+    The outcome is training text only: never verify against it.
+    """
+    noise = FAMILIES[problem.family].noise if problem.family in FAMILIES else None
+    if noise is not None:
+        reasoning, result = noise(problem, rng, fraction)
+        return dataclasses.replace(problem, reasoning=reasoning, answer=result)
+    reasoning = noisy_text(problem.reasoning, rng, fraction)
+    call = {"expression": reasoning} if problem.tools else None
+    result = problem.answer
+    if call is not None:
+        result = resolve(problem.tools[0]).run(call)
+    if answer:
+        result = noisy_text(result, rng, fraction)
+    return dataclasses.replace(problem, reasoning=reasoning, answer=result, call=call)
