@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.tiny_runs import artifact, finished_runs, rollouts
-from thinkling.stages.evaluate.grades import Graded, read_grades
+from thinkling.stages.evaluate.grades import GradedSample, read_grades
 from thinkling.stats import bootstrap_interval
 from thinkling.verify.preference import win
 
@@ -27,12 +27,12 @@ BEFORE, AFTER = "evaluate_rl_code", "evaluate"
 STAGE, TASK_SET, KEPT = "rl_preference", "writing", "puzzles"
 
 
-def grades(run: Path, stage: str) -> list[Graded]:
+def grades(run: Path, stage: str) -> list[GradedSample]:
     """The rule's grades of an evaluation's samples of the task set."""
     return read_grades(artifact(run, stage) / "grades" / f"{TASK_SET}.parquet")
 
 
-def wins(before: list[Graded], after: list[Graded]) -> dict[str, float]:
+def wins(before: list[GradedSample], after: list[GradedSample]) -> dict[str, float]:
     """Prompt → share of its samples won by the later model."""
     assert [(r.problem_id, r.sample) for r in before] == [(r.problem_id, r.sample) for r in after]
     each = [(b.problem_id, win(a.grade, b.grade)) for b, a in zip(before, after, strict=True)]

@@ -73,7 +73,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Phase:
+class LoggedPhase:
     """A stretch of training: steps `[first, last)` and where it begins and ends on the axis of tokens."""
 
     name: str
@@ -122,14 +122,14 @@ class TrainingLog:
         return list(found)
 
     @cached_property
-    def phases(self) -> list[Phase]:
+    def phases(self) -> list[LoggedPhase]:
         """Stretches of equal `phase`; one without a name where the log names none."""
         bounds = [0] + [
             i for i in range(1, len(self.rows)) if self.rows[i].get("phase") != self.rows[i - 1].get("phase")
         ]
         at = [0.0, *self.tokens]
         return [
-            Phase(str(self.rows[a].get("phase") or ""), a, b, at[a], at[b])
+            LoggedPhase(str(self.rows[a].get("phase") or ""), a, b, at[a], at[b])
             for a, b in zip(bounds, [*bounds[1:], len(self.rows)], strict=True)
         ]
 

@@ -24,7 +24,7 @@ from thinkling.verify.answers.forms import Form, Letter
 from thinkling.verify.answers.notation import condensed, plain
 from thinkling.verify.answers.numbers import Unreadable
 from thinkling.verify.answers.reading import choice, read
-from thinkling.verify.answers.rules import Comparison
+from thinkling.verify.answers.rules import AnswerComparison
 from thinkling.verify.pool import Pool, Reply, Request, shared
 from thinkling.verify.verdict import Outcome, Verdict
 
@@ -94,7 +94,7 @@ class MathsVerifier:
             return True
 
         try:
-            equal = Comparison(problem.question, suppose).texts(expected, answer)
+            equal = AnswerComparison(problem.question, suppose).texts(expected, answer)
         except Unreadable as error:
             return Verdict(Outcome.WRONG, "rules", f"{answer}: {error}")
         if equal and asked and _copied(answer, reference, problem.question):

@@ -24,7 +24,7 @@ from thinkling.verify.answers.forms import Equation, Expression, Form, Letter
 from thinkling.verify.answers.notation import latex
 from thinkling.verify.answers.numbers import Number, Unreadable, same_number
 from thinkling.verify.answers.reading import read
-from thinkling.verify.answers.rules import Comparison
+from thinkling.verify.answers.rules import AnswerComparison
 
 DIGITS = 1500
 """To which two values that are called equal have to agree. sympy works them out only as far as it needs to."""
@@ -42,7 +42,7 @@ class Undecided(Exception):
 
 def compare(reference: str, answer: str, question: str) -> bool:
     """Both in the notation of answers/notation.py. Raises Undecided; Unreadable where the answer is no mathematics."""
-    return Comparison(question, same).texts(read(reference), answer)
+    return AnswerComparison(question, same).texts(read(reference), answer)
 
 
 def same(reference: Form, answer: Form) -> bool:

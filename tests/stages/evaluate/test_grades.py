@@ -15,7 +15,7 @@ from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import summarise
 from thinkling.puzzles.problemset import heldout
 from thinkling.stages.evaluate.grades import (
-    Graded,
+    GradedSample,
     grade_rollouts,
     graded_score,
     read_grades,
@@ -34,8 +34,8 @@ def rollout(index: int, sample: int, text: str, finish_reason: FinishReason = "s
     )  # fmt: skip
 
 
-def rows(grades: list[list[float]]) -> list[Graded]:
-    return [Graded(PROBLEMS[i].id, s, g) for i, found in enumerate(grades) for s, g in enumerate(found)]
+def rows(grades: list[list[float]]) -> list[GradedSample]:
+    return [GradedSample(PROBLEMS[i].id, s, g) for i, found in enumerate(grades) for s, g in enumerate(found)]
 
 
 def test_a_score_by_grades() -> None:

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkling.puzzles.problemset import generate
-from thinkling.stages.rl.prompts import Pool, Prompts
+from thinkling.stages.rl.prompts import PromptPool, Prompts
 from thinkling.stages.rl.rewards import by_sample, verdict
 
 PROBLEMS = generate({"sort": {}}, "train", 30, 0)
 
 
-def pool(name: str, n: int, weight: float = 1.0) -> Pool:
-    return Pool(name, PROBLEMS[:n], weight, by_sample(verdict))
+def pool(name: str, n: int, weight: float = 1.0) -> PromptPool:
+    return PromptPool(name, PROBLEMS[:n], weight, by_sample(verdict))
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 5))

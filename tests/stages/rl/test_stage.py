@@ -153,7 +153,7 @@ def test_a_verdict_that_depended_on_the_clock_is_replayed(
     seen: list[Any] = []
     with monkeypatch.context() as patch:
         patch.setattr(
-            rl_stage.Loop, "logged", lambda self, update, metrics: seen.append(self._rollouts) or _interrupt()
+            rl_stage.RlLoop, "logged", lambda self, update, metrics: seen.append(self._rollouts) or _interrupt()
         )
         with pytest.raises(KeyboardInterrupt):
             rl_stage.run(config(), context(tmp_path / "cut", start))

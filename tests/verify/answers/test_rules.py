@@ -5,7 +5,7 @@ import pytest
 from thinkling.verify.answers.forms import Form
 from thinkling.verify.answers.notation import plain
 from thinkling.verify.answers.reading import read
-from thinkling.verify.answers.rules import Comparison, is_unfinished
+from thinkling.verify.answers.rules import AnswerComparison, is_unfinished
 
 
 def never(reference: Form, answer: Form) -> bool:
@@ -13,7 +13,7 @@ def never(reference: Form, answer: Form) -> bool:
 
 
 def decides(reference: str, answer: str, question: str = "") -> bool:
-    return Comparison(question, never).texts(read(plain(reference)), plain(answer))
+    return AnswerComparison(question, never).texts(read(plain(reference)), plain(answer))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_algebra_is_asked_leaf_by_leaf() -> None:
         asked.append((reference, answer))
         return True
 
-    compare = Comparison("", suppose)
+    compare = AnswerComparison("", suppose)
     assert compare.texts(read(plain(r"(1, \sqrt{8})")), plain(r"(1, 2\sqrt{2})"))
     assert len(asked) == 1
     assert not compare.texts(read(plain(r"(1, \sqrt{8})")), plain(r"(2, 2\sqrt{2})"))

@@ -21,7 +21,7 @@ SCHEMA = pa.schema([("problem_id", pa.string()), ("sample", pa.int32()), ("grade
 
 
 @dataclass(frozen=True)
-class Graded:
+class GradedSample:
     """A row of grades/TASK_SET.parquet: the rule's grade of one sample, in 0–1."""
 
     problem_id: str
@@ -40,16 +40,16 @@ class WinRate:
     n: int
 
 
-def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> list[Graded]:
+def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> list[GradedSample]:
     """One row per sample, in the order of the rollouts: `k` of each problem, in the order of the problems."""
     asked = [problem for problem in problems for _ in range(k)]
     return [
-        Graded(r.problem_id, r.sample, grade(problem, r.reading, r.truncated))
+        GradedSample(r.problem_id, r.sample, grade(problem, r.reading, r.truncated))
         for r, problem in zip(rollouts, asked, strict=True)
     ]
 
 
-def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[Graded]) -> Score:
+def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[GradedSample]) -> Score:
     """The score with grades in place of right and wrong: mean, interval, families and those that think.
 
     `outcomes` still counts verdicts: right is a grade of 1.
@@ -70,7 +70,7 @@ def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[Gra
     )
 
 
-def win_rate(mine: Sequence[Graded], other: Sequence[Graded]) -> WinRate:
+def win_rate(mine: Sequence[GradedSample], other: Sequence[GradedSample]) -> WinRate:
     """Compares sample by sample. ValueError where the two hold other problems or samples."""
     if [(r.problem_id, r.sample) for r in mine] != [(r.problem_id, r.sample) for r in other]:
         raise ValueError("grades of other problems or samples cannot be compared")
@@ -80,17 +80,17 @@ def win_rate(mine: Sequence[Graded], other: Sequence[Graded]) -> WinRate:
     return WinRate(float(means.mean()), low, high, len(means))
 
 
-def _problem_means(rows: Sequence[Graded], values: Sequence[float]) -> np.ndarray:
+def _problem_means(rows: Sequence[GradedSample], values: Sequence[float]) -> np.ndarray:
     """Mean of each problem's values; a problem's samples stand together."""
     pairs = zip((row.problem_id for row in rows), values, strict=True)
     return np.array([np.mean([v for _, v in group]) for _, group in groupby(pairs, key=lambda pair: pair[0])])
 
 
-def write_grades(path: Path, rows: Sequence[Graded]) -> None:
+def write_grades(path: Path, rows: Sequence[GradedSample]) -> None:
     """Writes the file whole or not at all."""
     write_table(path, map(asdict, rows), SCHEMA)
 
 
-def read_grades(path: Path) -> list[Graded]:
+def read_grades(path: Path) -> list[GradedSample]:
     """The rows of a file. Raises UserError naming it where it is missing or unreadable."""
-    return [Graded(**row) for row in read_table(path, SCHEMA)]
+    return [GradedSample(**row) for row in read_table(path, SCHEMA)]

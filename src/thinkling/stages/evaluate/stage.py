@@ -98,14 +98,14 @@ def _counts(
 
 def _write_grades(
     ctx: StageContext, name: str, rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int
-) -> list[grades.Graded]:
+) -> list[grades.GradedSample]:
     rows = grades.grade_rollouts(rollouts, problems, k)
     (ctx.directory / "grades").mkdir(exist_ok=True)
     grades.write_grades(ctx.directory / "grades" / f"{name}.parquet", rows)
     return rows
 
 
-def _against(ctx: StageContext, name: str, baseline: Artifact, rows: Sequence[grades.Graded]) -> dict[str, Any]:
+def _against(ctx: StageContext, name: str, baseline: Artifact, rows: Sequence[grades.GradedSample]) -> dict[str, Any]:
     other = grades.read_grades(baseline.path / "grades" / f"{name}.parquet")
     try:
         return asdict(grades.win_rate(rows, other))

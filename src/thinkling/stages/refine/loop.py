@@ -15,7 +15,7 @@ from thinkling.stages.refine.jobs import Asked, Job, Round
 from thinkling.stages.refine.style import Solution, Style
 
 
-class Loop:
+class RefineLoop:
     """Jobs through all roles. `models`: a model for each of `config.backends`."""
 
     def __init__(self, config: RefineConfig, style: Style, models: Mapping[str, Replier], seed: int) -> None:

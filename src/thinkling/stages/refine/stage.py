@@ -14,7 +14,7 @@ from thinkling.stages.refine.audit import FILE, outcome_of, outcomes, quality, w
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.refine.events import Events
 from thinkling.stages.refine.jobs import Asked, Job
-from thinkling.stages.refine.loop import Loop, final
+from thinkling.stages.refine.loop import RefineLoop, final
 from thinkling.stages.refine.style import Style
 from thinkling.tasks.problem import Problem
 from thinkling.verify.verdict import Outcome
@@ -28,7 +28,7 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
     style = config.make_style()
     problems = {problem.id: problem for problem in chosen_problems(config, ctx, style)}
     asked = [Asked.of(problem, ctx.seed, config.checklist_version) for problem in problems.values()]
-    loop = Loop(config, style, backends(config, ctx), ctx.seed)
+    loop = RefineLoop(config, style, backends(config, ctx), ctx.seed)
     jobs: list[Job] = []
     with ctx.progress.track(ctx.name, len(asked), "jobs") as task:
         for number, first in enumerate(range(0, len(asked), config.chunk)):

@@ -14,7 +14,7 @@ from thinkling.tasks.problem import Problem
 
 
 @dataclass(frozen=True)
-class Pool:
+class PromptPool:
     """The problems of one source that the band kept."""
 
     name: str
@@ -26,7 +26,7 @@ class Pool:
 class Prompts:
     """Deals the groups of each step to pools, and gives each pool's problems in order."""
 
-    def __init__(self, pools: Sequence[Pool], groups: int, steps: int, seed: int) -> None:
+    def __init__(self, pools: Sequence[PromptPool], groups: int, steps: int, seed: int) -> None:
         self.pools, self.groups, self.seed = pools, groups, seed
         dealt = assign([pool.weight for pool in pools], steps * groups).reshape(steps, groups)
         self._per_step = np.stack([(dealt == i).sum(axis=1) for i in range(len(pools))], axis=1)

@@ -20,7 +20,7 @@ from thinkling.stages.rl import band
 from thinkling.stages.rl.collect import Collector, Rollouts
 from thinkling.stages.rl.config import RewardedProblemsConfig, RlConfig
 from thinkling.stages.rl.grpo import LossBatch, loss_batches, objective_of
-from thinkling.stages.rl.prompts import Pool, Prompts
+from thinkling.stages.rl.prompts import PromptPool, Prompts
 from thinkling.stages.rl.rewards import reward_of
 from thinkling.stages.training.callbacks import METRICS
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
@@ -44,7 +44,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     pools = make_pools(config, ctx, sampler, preference_model)
     prompts = Prompts(pools, config.prompts_per_step, config.steps, ctx.seed)
     collector = Collector(ctx.name, sampler, prompts, config, ctx.seed, ctx.directory / "rollouts")
-    loop = Loop(config, engine, collector, device)
+    loop = RlLoop(config, engine, collector, device)
     plan = TrainingPlan(
         model=loaded.decoder,
         optimizer=config.optimizer,
@@ -76,7 +76,7 @@ def _preference_model(config: RlConfig, ctx: StageContext, device: torch.device)
 
 def make_pools(
     config: RlConfig, ctx: StageContext, sampler: Sampler, preference_model: PairwiseModel | None = None
-) -> list[Pool]:
+) -> list[PromptPool]:
     """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already."""
     problems = {p.source: _problems(ctx, p) for p in config.problems}
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
@@ -100,12 +100,12 @@ def make_pools(
         band.check(ctx.name, p.source, mine, config.band)
         kept = {row.problem_id: row.reference or "" for row in mine if row.kept}
         chosen = [problem for problem in problems[p.source] if problem.id in kept]
-        pools.append(Pool(p.source, chosen, p.weight, reward_of(p, preference_model, kept)))
+        pools.append(PromptPool(p.source, chosen, p.weight, reward_of(p, preference_model, kept)))
         ctx.counts[p.source] = _band_counts(mine)
     return pools
 
 
-class Loop(Callback):
+class RlLoop(Callback):
     """One rollout batch, then `updates_per_batch` updates from it. An update is a step of the trainer."""
 
     def __init__(self, config: RlConfig, engine: Engine, collector: Collector, device: torch.device) -> None:

@@ -37,7 +37,7 @@ _OPERATOR = re.compile(r"(?<=[\w})!])\s*(?:[-+/*]|\\times)|\)\s*[(\[]|\d\s*[(\[]
 _WORK = re.compile(r"\\(?:int|iint|sum|prod|lim|det|gcd|lcm|max|min|ldots|cdots|dots)(?![A-Za-z])")
 
 
-class Comparison:
+class AnswerComparison:
     """`question` fixes a unit or a base that an answer then may leave out.
 
     Monotone: what is not the reference with a `same` that always agrees is not the reference with any other."""
