@@ -21,6 +21,7 @@ from typing import Any
 
 from thinkling.errors import UserError
 from thinkling.generate.backends import Messages, Reply
+from thinkling.generate.config import ServerConfig
 from thinkling.generate.engine import Sampling
 
 ATTEMPTS = 4
@@ -59,6 +60,19 @@ class ServedModel:
             self._headers["Authorization"] = f"Bearer {key}"
         self._path, self._lock = kept, threading.Lock()
         self._kept = {} if kept is None else read_kept(kept)
+
+    @classmethod
+    def of(cls, config: ServerConfig, kept: Path, where: str) -> ServedModel:
+        """The model that a recipe names. Raises UserError as the constructor."""
+        return cls(
+            config.url or "",
+            config.model or "",
+            config.key_variable,
+            config.concurrency,
+            config.timeout_s,
+            kept=kept,
+            where=where,
+        )
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
         """As `Replier`. Raises UserError where the server refuses, or fails four times in a row."""

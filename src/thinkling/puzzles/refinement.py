@@ -1,6 +1,6 @@
 """The roles of refinement in symbols, for puzzle families: prompts, how replies are read, and training conversations.
 
-A model of 0.3M parameters plays the roles that a large model plays in words (stages/refine/plain.py). Every reply is
+A model of 0.3M parameters plays the roles that a large model plays in words (stages/refine/words.py). Every reply is
 local: a copy from the prompt plus one operation a step. For `sum A1B+5C+9` and the draft `B+5=6C+9=14.14`:
 
     checklist   list sum A1B+5C+9                                → B+5C+9.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from thinkling.generate.config import ServerConfig
 from thinkling.quality.tags import HIGHEST, NAMES
 
 _SCALE = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -27,18 +28,13 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class ServedAnnotatorConfig(_Part):
+class ServedAnnotatorConfig(ServerConfig):
     """A served model that grades the examples for the labeller."""
 
     url: str = Field(pattern=r"^https?://")
-    """Base address of a server with OpenAI's chat completions, such as `http://localhost:8000/v1`."""
+    """Base address of the server, such as `http://127.0.0.1:8000/v1`."""
     model: str = Field(min_length=1)
-    key_variable: str | None = None
-    """Environment variable that holds the API key, if the server needs one."""
-    concurrency: int = Field(default=8, ge=1)
-    """Requests in flight at a time."""
-    timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds to wait for an answer."""
+    """The served model's name."""
 
 
 class GradingConfig(_Part):

@@ -112,14 +112,4 @@ def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
     from thinkling.quality.served_annotator import ServedAnnotator
 
     asked = config.annotator
-    return ServedAnnotator(
-        ServedModel(
-            asked.url,
-            asked.model,
-            asked.key_variable,
-            asked.concurrency,
-            asked.timeout_s,
-            kept=ctx.directory / ANSWERS,
-            where=f"stages.{ctx.name}.grading.annotator",
-        )
-    )
+    return ServedAnnotator(ServedModel.of(asked, ctx.directory / ANSWERS, f"stages.{ctx.name}.grading.annotator"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from thinkling.errors import UserError
+from thinkling.generate.config import ServerConfig
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.problems import ProblemsConfig
@@ -20,21 +21,11 @@ STYLES = Registry("style of refine", "thinkling.refine_styles", {"words": "think
 INPUTS = ("refiner", "student", "teacher")
 
 
-class BackendConfig(SamplingConfig):
+class BackendConfig(SamplingConfig, ServerConfig):
     """A model that plays a role: one of the stage's inputs, or one behind a server with OpenAI's chat completions."""
 
     input: Literal["refiner", "student", "teacher"] | None = None
     """Role in `inputs` whose model is taken."""
-    url: str | None = None
-    """Base address of a server, as `http://127.0.0.1:8000/v1`."""
-    model: str | None = None
-    """The served model's name."""
-    key_variable: str | None = None
-    """Environment variable that holds the server's key. The key itself is written nowhere."""
-    concurrency: int = Field(default=8, ge=1)
-    """Requests to the server under way at once; a local model has `max_concurrent`."""
-    timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds until a request is given up and asked again."""
     temperature: float = Field(default=0.0, ge=0)
     """0: the likeliest token."""
 

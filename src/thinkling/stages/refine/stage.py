@@ -59,15 +59,7 @@ def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
             made[identity] = (
                 LocalModel(ctx.inputs[backend.input].model_dir, backend.max_concurrent)
                 if backend.input is not None
-                else ServedModel(
-                    backend.url or "",
-                    backend.model or "",
-                    backend.key_variable,
-                    backend.concurrency,
-                    backend.timeout_s,
-                    kept=ctx.directory / f"answers-{len(made)}.log.jsonl",
-                    where=where,
-                )
+                else ServedModel.of(backend, ctx.directory / f"answers-{len(made)}.log.jsonl", where)
             )
         found[field] = made[identity]
     return found
