@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from thinkling.data.reading import Reading
 from thinkling.puzzles.families import FAMILIES
-from thinkling.puzzles.pages import document, document_answer, document_prompt, pages
-from thinkling.puzzles.problemset import generate
+from thinkling.puzzles.pages import document, document_answer, document_prompt
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify
 from thinkling.verify.verdict import Outcome
@@ -53,15 +52,3 @@ def test_the_page_of_a_program_ends_with_its_code(seed: int) -> None:
 def test_no_answer(completion: str) -> None:
     assert document_answer(completion) == ""
     assert verify(SUM, Reading.of(document_answer(completion))).outcome is Outcome.WRONG
-
-
-def test_fractions_and_independence_of_neighbours() -> None:
-    problems = generate({"sort": {}, "mod": {}}, "train", 2_000, seed=0)
-    clean, written = [document(p) for p in problems], list(pages(problems, 5, noise_fraction=0.4))
-    direct = [page == document(p, with_reasoning=False) for p, page in zip(problems, written, strict=True)]
-    noisy = [not d and page != c for d, page, c in zip(direct, written, clean, strict=True)]
-    assert sum(direct) / 4_000 == pytest.approx(0.15, abs=0.02)
-    assert sum(noisy) / (4_000 - sum(direct)) == pytest.approx(0.4, abs=0.03)
-    assert list(pages(problems[::-1], 5, noise_fraction=0.4)) == written[::-1]
-    assert list(pages(problems, 6, noise_fraction=0.4)) != written
-    assert list(pages(problems, 5, answer_only_fraction=0.0)) == clean

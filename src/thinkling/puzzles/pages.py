@@ -7,13 +7,8 @@ The tags are real special tokens: pages are encoded with markup.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Iterator
-
 from thinkling.generate.hermes import call_text, response_text
 from thinkling.generate.tools import resolve
-from thinkling.puzzles.noise import add_noise
-from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
 
 
@@ -39,28 +34,6 @@ def document_answer(completion: str) -> str:
     line = body.split("\n", 1)[0].split("<|endoftext|>", 1)[0]
     _, stop, answer = line.rpartition(".")
     return answer.strip() if stop else ""
-
-
-def pages(
-    problems: Iterable[Problem],
-    seed: int,
-    answer_only_fraction: float = 0.15,
-    noise_fraction: float = 0.0,
-    noise_strength: float = 0.25,
-) -> Iterator[str]:
-    """One page per problem: `answer_only_fraction` of them without reasoning, `noise_fraction` of the others noisy.
-
-    `noise_strength`: fraction of the symbols of noisy reasoning that are replaced. A page depends on seed and problem
-    alone, not on its neighbours.
-    """
-    for problem in problems:
-        rng = random.Random(derive(seed, "page", problem.id))
-        if rng.random() < answer_only_fraction:
-            yield document(problem, with_reasoning=False)
-        elif rng.random() < noise_fraction:
-            yield document(add_noise(problem, rng, noise_strength))
-        else:
-            yield document(problem)
 
 
 def _reasoning(problem: Problem) -> str:
