@@ -133,7 +133,9 @@ def test_two_ranks_equal_one(context, engine, make_config, monkeypatch: pytest.M
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    # On CPUs, also where there is a GPU: two ranks on one card would wait for each other.
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    common["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, "-m", "tests.stages.dpd.knowing", json.dumps(job)]
     processes = [
         subprocess.Popen(command, env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=ROOT)
