@@ -122,13 +122,16 @@ def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
     counts = done["dpd"][like].counts
     tokens = counts["tokens"] * (counts["rows"] + counts["rows_left_over"]) / counts["rows"] / model.epochs
     wanted = dpd_passes(done["dpd"]["dpd"], _stage(recipe, "dpd", DpdConfig)).total / TRAINING
+    examples = []
+    for one in model.examples:
+        if one.n_examples is None:
+            raise UserError(f"stages.{like}.examples: n_examples is missing; the arm takes a multiple of it")
+        n = max(1, round(one.n_examples * wanted / tokens))
+        examples.append(one.model_dump(mode="json") | {"n_examples": n})
     stage = sft.model_dump(mode="json") | {
         "inputs": {"model": recipe.stages["dpd"].inputs["model"]},
         "epochs": 1.0,
-        "examples": [
-            one.model_dump(mode="json") | {"n_examples": max(1, round((one.n_examples or 1) * wanted / tokens))}
-            for one in model.examples
-        ],
+        "examples": examples,
     }
     return [f"stages.dpd={_flow(stage)}"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
@@ -184,4 +184,4 @@ def puzzles_of(source: Source, name: str) -> PuzzlesSource:
     found = source.other(name)
     if not isinstance(found, PuzzlesSource):
         raise UserError(f"sources.{source.name}.puzzles: {name!r} is of type {found.type}, not puzzles")
-    return cast(PuzzlesSource, found)
+    return found
