@@ -1,8 +1,9 @@
 """Conversations: messages in the Hugging Face chat form, checked, and as Parquet.
 
-A message holds `role` (system, user, assistant, tool) and `content`, plain text; an assistant's may hold
-`reasoning_content` and `tool_calls` (`[{"type": "function", "function": {"name", "arguments"}}]`). The template writes
-the tags; text in the fields never becomes one (see chat_template).
+A message holds `role` (system, user, assistant, tool) and `content`, plain text. An assistant's may hold
+`reasoning_content`, `tool_calls` (`[{"type": "function", "id", "function": {"name", "arguments"}}]`, the id optional,
+arguments an object), and `loss`: False if it is not trained on. A tool's may hold `tool_call_id` and `name`. The
+template writes the tags; text in the fields never becomes one (see chat_template).
 """
 
 from __future__ import annotations
@@ -21,27 +22,56 @@ from thinkling.data.chat_template import Message
 from thinkling.errors import UserError
 
 ROLES = ("system", "user", "assistant", "tool")
-_FIELDS = ("role", "content", "reasoning_content", "tool_calls")
+_FIELDS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "loss")
+_OPTIONAL = {
+    "reasoning_content": ("assistant", str),
+    "tool_calls": ("assistant", list),
+    "loss": ("assistant", bool),
+    "tool_call_id": ("tool", str),
+    "name": ("tool", str),
+}
+"""Optional field of a message → the role that may have it, and its type."""
 
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("problem_id", pa.string()),
-        ("messages", pa.list_(pa.struct([(name, pa.string()) for name in _FIELDS]))),
+        (
+            "messages",
+            pa.list_(pa.struct([(name, pa.bool_() if name == "loss" else pa.string()) for name in _FIELDS])),
+        ),
+        ("tools", pa.string()),
         ("source", pa.string()),
     ]
 )
-"""Columns of conversations Parquet. `tool_calls` is a JSON string; `problem_id` is null where no task made it."""
+"""Columns of conversations Parquet. `tool_calls` and `tools` are JSON strings; `problem_id` and `tools` may be null."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A row of conversations Parquet. `problem_id`: the problem of tasks that it answers, or None."""
+    """A row of conversations Parquet."""
 
     id: str
     messages: Sequence[Message]
     source: str
     problem_id: str | None = None
+    """The problem that it answers, if one does."""
+    tools: Sequence[Mapping[str, Any]] = ()
+    """The tools that are announced, as a chat template's `tools` list: `{"type": "function", "function": …}`."""
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """A conversation and two ways to go on, one of which is preferred."""
+
+    id: str
+    messages: Sequence[Message]
+    """What comes before; the last message is not the assistant's."""
+    chosen: Sequence[Message]
+    """The assistant's turns, with tool responses in between if it calls any."""
+    rejected: Sequence[Message]
+    source: str
+    tools: Sequence[Mapping[str, Any]] = ()
 
 
 def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -61,12 +91,12 @@ def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
         if unknown := sorted(set(message) - set(_FIELDS)):
             raise UserError(f"{where}: unknown field {unknown[0]!r}; a message has {', '.join(_FIELDS)}")
         clean: dict[str, Any] = {"role": role, "content": content or ""}
-        for name, kind in (("reasoning_content", str), ("tool_calls", list)):
+        for name, (of_role, kind) in _OPTIONAL.items():
             value = message.get(name)
             if value is None:
                 continue
-            if role != "assistant":
-                raise UserError(f"{where}: {name} in a message of role {role}; only the assistant has it")
+            if role != of_role:
+                raise UserError(f"{where}: {name} in a message of role {role}; only the {of_role}'s may have it")
             if not isinstance(value, kind):
                 raise UserError(f"{where}: {name} is {type(value).__name__}; it is a {kind.__name__}")
             clean[name] = [_checked_call(call, where) for call in value] if name == "tool_calls" else value
@@ -80,12 +110,15 @@ def _checked_call(call: Any, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: a tool call has no function name")
     if not isinstance(function.get("arguments"), Mapping):
         raise UserError(f"{where}: the arguments of tool {function['name']!r} are not an object")
-    return tool_call(function["name"], function["arguments"])
+    if not isinstance(call_id := call.get("id"), str | None):
+        raise UserError(f"{where}: the id of tool call {function['name']!r} is {type(call_id).__name__}; it is a str")
+    return tool_call(function["name"], function["arguments"], call_id)
 
 
-def tool_call(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def tool_call(name: str, arguments: Mapping[str, Any], call_id: str | None = None) -> dict[str, Any]:
     """An entry of `tool_calls` in the Hugging Face form."""
-    return {"type": "function", "function": {"name": name, "arguments": dict(arguments)}}
+    named = {} if call_id is None else {"id": call_id}
+    return {"type": "function", **named, "function": {"name": name, "arguments": dict(arguments)}}
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation], rows_per_group: int = 1024) -> int:
@@ -125,6 +158,7 @@ def _row(conversation: Conversation) -> dict[str, Any]:
         "id": conversation.id,
         "problem_id": conversation.problem_id,
         "messages": messages,
+        "tools": json.dumps(list(conversation.tools), ensure_ascii=False) if conversation.tools else None,
         "source": conversation.source,
     }
 
@@ -132,7 +166,8 @@ def _row(conversation: Conversation) -> dict[str, Any]:
 def _conversation(row: dict[str, Any], path: Path) -> Conversation:
     try:
         messages = [_message(message) for message in row["messages"] or []]
-        return Conversation(row["id"], checked(messages), row["source"], row["problem_id"])
+        tools = json.loads(row["tools"]) if row["tools"] is not None else ()
+        return Conversation(row["id"], checked(messages), row["source"], row["problem_id"], tools)
     except (UserError, ValueError) as error:
         raise UserError(f"{path}: conversation {row['id']}: {error}") from error
 

@@ -36,12 +36,18 @@ class LoadedModel:
         trainable: bool = False,
         renderer: str = "chat",
     ) -> LoadedModel:
-        """`device`: where not given, a GPU where there is one. `dtype`: where not given, that of the weights.
+        """`device`: where not given, a GPU where there is one. `dtype`: where not given, fp32 for a model to be
+        trained, else that of the weights.
 
-        `trainable`: whether parameters require gradients. Raises UserError where the directory holds no model,
-        tokenizer or chat template, or the renderer is not known.
+        `trainable`: whether parameters require gradients. A bf16 directory is trained in fp32: most steps at a learning
+        rate of 1e-5 are smaller than half a unit in the last place of bf16, and would be lost. Raises UserError where
+        the directory holds no model, tokenizer or chat template, or the renderer is not known.
         """
         device = device or default_device()
         found = RENDERERS.resolve(renderer).load(directory)
-        decoder = load_pretrained(directory, dtype).to(device).requires_grad_(trainable)
+        decoder = (
+            load_pretrained(directory, dtype or (torch.float32 if trainable else None))
+            .to(device)
+            .requires_grad_(trainable)
+        )
         return cls(directory, decoder, found, device)

@@ -71,8 +71,9 @@ class Renderer:
         return ids
 
     def prompt_of(self, problem: Problem) -> np.ndarray:
-        """Token ids, int32 (T,), that ask a problem: a user turn with its question, its tools announced where the
-        problem says so. Raises UserError for an unknown tool, and where this model cannot be told of tools."""
+        """Token ids, int32 (T,), that ask a problem: its system message if it has one, a user turn with its question,
+        its tools announced where the problem says so. Raises UserError for an unknown tool, and where this model cannot
+        be told of tools."""
         announced = listings(problem.tools) if problem.tools and problem.announce_tools else None
         if announced and not self.calls_tools:
             raise UserError(
@@ -80,7 +81,8 @@ class Renderer:
                 f"tokens, so the model cannot call {problem.tools[0]!r}; use a model that has them, or problems "
                 "without tools"
             )
-        return self.prompt([{"role": "user", "content": problem.question}], announced)
+        system = [{"role": "system", "content": problem.system}] if problem.system else []
+        return self.prompt([*system, {"role": "user", "content": problem.question}], announced)
 
     def encode(
         self, messages: Sequence[Message], tools: Sequence[Message] | None = None

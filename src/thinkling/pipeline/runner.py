@@ -275,6 +275,8 @@ def start(stage: StageConfig, context: StageContext) -> None:
 
         torch.set_num_threads(context.threads)
     run(stage, context)
+    if counts := context.ledger.counts():
+        context.counts["sources"] = counts
 
 
 def link_models(run: Run, done: dict[str, Artifact]) -> None:

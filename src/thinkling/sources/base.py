@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, TypeGu
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from thinkling.data.ledger import Ledger
 from thinkling.data.truth import Matter, Truth
 from thinkling.errors import UserError
 from thinkling.plugins import Registry
 
 if TYPE_CHECKING:
     from thinkling.data.artifact import Artifact
-    from thinkling.data.conversations import Conversation
+    from thinkling.data.conversations import Conversation, PreferencePair
     from thinkling.data.readers import RawRecord
     from thinkling.tasks.problem import Problem, Split
 
-Offer = Literal["documents", "problems", "conversations"]
+Offer = Literal["documents", "problems", "conversations", "pairs"]
 Quality = Literal["hq", "mq"]
 
 TYPES = Registry(
@@ -71,6 +72,7 @@ class Source(BaseModel):
     """`model` or `tokens` if the source can stand for a stage's input."""
     _name: str = PrivateAttr("?")
     _all: Mapping[str, Source] = PrivateAttr(default_factory=dict)
+    _ledger: Ledger = PrivateAttr(default_factory=Ledger)
 
     def bind(self, name: str, sources: Mapping[str, Source]) -> Self:
         """Tells the source its name and its neighbours in the recipe."""
@@ -81,6 +83,15 @@ class Source(BaseModel):
     def name(self) -> str:
         """The recipe's name of the source."""
         return self._name
+
+    def report_to(self, ledger: Ledger) -> None:
+        """Tells the source where to count the records that it reads, and to put those that it rejects."""
+        self._ledger = ledger
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where records of the user's files are counted as kept or rejected; a stage has its own."""
+        return self._ledger
 
     def other(self, name: str) -> Source:
         """The neighbour of that name. A recipe is refused if it is not there."""
@@ -129,6 +140,10 @@ class Source(BaseModel):
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
         """Training conversations, `n` in all (all it has if None)."""
         self._lacks("conversations")
+
+    def pairs(self, n: int | None, seed: int) -> Iterator[PreferencePair]:
+        """Preference pairs, `n` in all (all it has if None)."""
+        self._lacks("pairs")
 
     def artifact(self) -> Artifact:
         """The source as a stage's input, if it has an `artifact_kind`."""

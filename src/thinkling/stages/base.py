@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from thinkling.data.ledger import FILE, Ledger
 from thinkling.model.config import ModelConfig
 from thinkling.progress import Progress, Silent
 from thinkling.sources.base import Offer, Source
@@ -95,3 +97,11 @@ class StageContext:
     """Where training is logged besides the stage's own files."""
     counts: dict[str, Any] = field(default_factory=dict)
     """Numbers in and out, for the manifest. Data stages: in = kept + rejected by reason."""
+    ledger: Ledger = field(init=False)
+    """Records of the sources, kept and rejected; its counts go into the manifest as `sources`."""
+
+    def __post_init__(self) -> None:
+        first_rank = int(os.environ.get("RANK", "0")) == 0
+        self.ledger = Ledger(self.directory / FILE if first_rank else None)
+        for source in self.sources.values():
+            source.report_to(self.ledger)

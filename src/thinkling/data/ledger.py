@@ -1,0 +1,51 @@
+"""What a stage's sources handed over and what they turned away: in = kept + rejected by reason, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+FILE = "rejected.jsonl"
+MAX_CHARACTERS = 100_000
+"""A rejected record's text is cut to this length."""
+
+
+class Ledger:
+    """Counts records by source. Those rejected are written to a JSON Lines file, which people can audit.
+
+    A source reads in the same order each time, so a stage that is resumed writes the file again from its start.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """`path`: the file of rejected records, created with the first one; they are only counted if None."""
+        self._path = path
+        self._kept: Counter[str] = Counter()
+        self._rejected: dict[str, Counter[str]] = {}
+        self._opened = False
+
+    def keep(self, source: str, n: int = 1) -> None:
+        """`n` more records of a source were handed over."""
+        self._kept[source] += n
+
+    def reject(self, source: str, where: str, reason: str, record: Any = None) -> None:
+        """One record was turned away. `where`: file and line. `reason`: short and the same for all of its kind, since
+        records are counted by it. `record`: what was read, JSON or text."""
+        self._rejected.setdefault(source, Counter())[reason] += 1
+        if self._path is None:
+            return
+        text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=repr)
+        line = {"source": source, "where": where, "reason": reason, "record": text[:MAX_CHARACTERS]}
+        with self._path.open("a" if self._opened else "w", encoding="utf-8", errors="replace") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._opened = True
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """Source → `{"in", "kept", "rejected": {reason: n}}`."""
+        found: dict[str, dict[str, Any]] = {}
+        for name in sorted(self._kept.keys() | self._rejected.keys()):
+            rejected = dict(sorted(self._rejected.get(name, {}).items()))
+            kept = self._kept[name]
+            found[name] = {"in": kept + sum(rejected.values()), "kept": kept, "rejected": rejected}
+        return found
