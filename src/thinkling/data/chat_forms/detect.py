@@ -30,10 +30,7 @@ MARKS: dict[Form, tuple[str, ...]] = {
 
 def form_of(record: Mapping[str, Any]) -> Form | None:
     """The form that a record's fields show."""
-    for form, marks in MARKS.items():
-        if all(record.get(mark) is not None for mark in marks):
-            return form
-    return None
+    return next((form for form in MARKS if has_marks(record, form)), None)
 
 
 def detect(records: Sequence[Mapping[str, Any]]) -> Form | None:
@@ -46,3 +43,20 @@ def keys_seen(records: Iterable[Mapping[str, Any]], most: int = 12) -> str:
     """The fields of records, for people who are to map them."""
     seen = list(dict.fromkeys(str(key)[:40] for record in records for key in record))
     return ", ".join(seen[:most]) + (", …" if len(seen) > most else "") if seen else "no fields"
+
+
+def has_marks(record: Mapping[str, Any], form: Form) -> bool:
+    """Whether a record has the fields of a form; a pair's prompt may be in those of another."""
+    return all(record.get(mark) is not None for mark in MARKS[form])
+
+
+def turns_of(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The turns of records that hold them as a list."""
+    lists = [record.get(name) for record in records for name in ("messages", "conversations")]
+    return [turn for turns in lists if isinstance(turns, list) for turn in turns if isinstance(turn, Mapping)]
+
+
+def known(form: Form | Literal["auto"]) -> str:
+    """The fields of a form, or of all."""
+    shown = MARKS if form == "auto" else {form: MARKS[form]}
+    return ", ".join(f"{name}: {' and '.join(marks)}" for name, marks in shown.items())
