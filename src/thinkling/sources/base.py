@@ -32,6 +32,7 @@ TYPES = Registry(
         "python_stdlib": "thinkling.sources.python_stdlib:StdlibSource",
         "model": "thinkling.sources.models:ModelSource",
         "tokens": "thinkling.sources.tokens:TokensSource",
+        "conversations": "thinkling.sources.conversations:ConversationsSource",
     },
 )
 """`type` of a source in a recipe → its class."""
