@@ -32,6 +32,7 @@ TYPES = Registry(
         "python_stdlib": "thinkling.sources.python_stdlib:StdlibSource",
         "model": "thinkling.sources.models:ModelSource",
         "tokens": "thinkling.sources.tokens:TokensSource",
+        "problems": "thinkling.sources.problems:ProblemsSource",
     },
 )
 """`type` of a source in a recipe → its class."""
@@ -122,6 +123,12 @@ class Source(BaseModel):
     def verifiers(self) -> frozenset[str]:
         """Names of the verifiers of its problems. They are known before any problem is made."""
         return frozenset()
+
+    def check(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> None:
+        """Looks, before any stage runs, whether the source can give what a stage will ask of it: for problems a split,
+        `n` of them, and `families`. Raises UserError if it cannot."""
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         """Its text, one stream per name and quality."""
