@@ -57,4 +57,7 @@ class SftConfig(ScheduleConfig, MicroBatchConfig):
         return self
 
     def needs(self) -> list[Need]:
-        return [Need("examples.source", examples.source, "conversations") for examples in self.examples]
+        return [
+            Need("examples.source", e.source, "conversations", n=e.n_examples, families=e.families)
+            for e in self.examples
+        ]
