@@ -1,7 +1,7 @@
 """The calculator as a tool, and the Hermes spelling of its call."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -14,10 +14,15 @@ from thinkling.data.reading import Call
 from thinkling.errors import UserError
 from thinkling.generate import tools
 from thinkling.generate.hermes import call_text, read_call, response_text
-from thinkling.generate.tools import Tool, answer_call, listings, resolve
+from thinkling.generate.tools import Tool, Toolbox, listings, resolve
 from thinkling.tasks.problem import Problem
 
 NAMES = ("calculator",)
+
+
+def answer_call(body: str, names: Collection[str]) -> str:
+    """The answer of a sample's tools to the text between two tags."""
+    return Toolbox(names).answer(read_call(body))
 
 
 def test_hermes_spelling() -> None:

@@ -186,13 +186,15 @@ def test_sequences_of_a_batch_go_their_own_ways(tokenizer: Tokenizer) -> None:
     assert [len(requests) for requests, _ in engine.calls] == [3, 2, 1]
 
 
-def test_a_tokenizer_without_tags_generates_without_tools(tokenizer: Tokenizer) -> None:
+def test_a_page_of_a_tokenizer_without_tags_is_generated_without_tools(tokenizer: Tokenizer) -> None:
+    """A chat's calls are found as text then: test_call_formats.py. A page has no turn that could end."""
+
     class NoTags(Tokenizer):
         def has_token(self, token: str) -> bool:
             return "tool" not in token and super().has_token(token)
 
     bare = NoTags(tokenizer._files)
-    completion, engine = run(bare, "chat", CALL + "x<|im_end|>")
+    completion, engine = run(bare, "document", CALL.replace("\n", " ") + ".x\n")
     assert not any(completion.forced)
     assert len(engine.calls) == 1
 

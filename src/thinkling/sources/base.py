@@ -123,6 +123,10 @@ class Source(BaseModel):
         """Names of the verifiers of its problems. They are known before any problem is made."""
         return frozenset()
 
+    def tools(self) -> frozenset[str]:
+        """Names of the tools that its problems may call. They are known before any problem is made."""
+        return frozenset()
+
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         """Its text, one stream per name and quality."""
         self._lacks("documents")
