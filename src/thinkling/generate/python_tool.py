@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from thinkling.sandbox.limits import Limits
@@ -91,10 +92,13 @@ class PythonSession:
         self._calls += 1
         if self._process is None:
             self._process = self._open.enter_context(self._tool.sandbox().session(self._tool.limits))
-        call = self._process.run(code, min(left, self._tool.limits.wall_seconds))
+        alone = self._tool.limits.wall_seconds
+        call = self._process.run(code, min(left, alone))
         self._seconds += call.seconds
         if call.ended:
             self.close()
+        if call.status is Status.TIMEOUT and left < alone:
+            call = replace(call, detail=f"the calls together took more than {self._tool.total_seconds:g} s")
         return answer(call)
 
     def close(self) -> None:

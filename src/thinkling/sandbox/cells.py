@@ -40,6 +40,7 @@ def serve(report: Callable[..., None], name: Callable[[BaseException], str]) -> 
         except Closed:
             return 0
         number += 1
+        sys.stdout, sys.stderr = streams  # whatever an earlier call made of them
         error = _run(code, f"<call {number}>", module.__dict__)
         for stream in streams:
             try:

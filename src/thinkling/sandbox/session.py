@@ -107,7 +107,7 @@ class _Running:
 
     def __init__(self, session: Session, wall_seconds: float) -> None:
         self._session, self._wall = session, wall_seconds
-        self._streams = [bytearray(), bytearray()]
+        self._streams, self._heard = [bytearray(), bytearray()], [0, 0, 0]
         self._stopped: str | None = None
         self._started = time.monotonic()
         self._deadline = self._started + (wall_seconds if session._ready else LOCK_IN_SECONDS)
@@ -175,19 +175,18 @@ class _Running:
             protocol.send(self._session._channel, protocol.STOP)
 
     def _read(self, descriptor: int) -> bool:
-        """Reads what is there; whether the pipe has ended. Of output past the limit nothing is kept."""
+        """Reads what is there; whether the pipe has ended. Past the limit, reports have one too, nothing is kept."""
         number = self._session._reads.index(descriptor)
         with suppress(BlockingIOError):
             while data := os.read(descriptor, 1 << 16):
-                if number == 2:
-                    self._hear(data)
-                    continue
-                stream = self._streams[number]
-                space = self._session._limits.output_bytes - len(stream)
-                stream += data[:space]
-                if len(data) > space:
+                self._heard[number] += len(data)
+                if self._heard[number] > self._session._limits.output_bytes:
                     self._stop("output")
                     return False
+                if number == 2:
+                    self._hear(data)
+                else:
+                    self._streams[number] += data
             return True
         return False
 
