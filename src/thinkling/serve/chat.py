@@ -13,8 +13,9 @@ from thinkling.data.reading import Part
 from thinkling.generate.engine import Request, Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.loaded import LoadedModel
-from thinkling.generate.tools import TOOLS
+from thinkling.generate.tools import TOOLS, needs_sandbox
 from thinkling.generate.turns import generate_with_tools
+from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
 
 _LOOKS = {
@@ -42,7 +43,8 @@ def converse(
     console = console or Console(highlight=False)
     loaded = LoadedModel.load(model)
     engine = make_engine(loaded, max_concurrent=1)
-    sampling, tools = Sampling(temperature, top_p), list(TOOLS.built_in)
+    sampling = Sampling(temperature, top_p)
+    tools = [name for name in TOOLS.built_in if missing_feature() is None or not needs_sandbox(name)]
     messages: list[dict[str, Any]] = []
     while True:
         question = _read(console) if prompt is None else prompt

@@ -125,6 +125,10 @@ class Source(BaseModel):
         """Names of the verifiers of its problems. They are known before any problem is made."""
         return frozenset()
 
+    def tools(self) -> frozenset[str]:
+        """Names of the tools that its problems may call. They are known before any problem is made."""
+        return frozenset()
+
     def check(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> None:

@@ -79,6 +79,10 @@ class StageConfig(BaseModel):
         """Sources of problems whose verifiers judge a model's answers in this stage."""
         return []
 
+    def calls(self) -> list[str]:
+        """Sources of problems whose tools a model may call in this stage."""
+        return []
+
     def digested_paths(self) -> dict[str, Path]:
         """Field → directory outside the run that the stage reads: the digest of its files decides the result too."""
         return {}

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.stages.base import Need
 from thinkling.stages.problems import ProblemsConfig
-from thinkling.stages.sampling import SamplingConfig
+from thinkling.stages.sampling import ToolSamplingConfig
 from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 
-class PairsConfig(SamplingConfig):
+class PairsConfig(ToolSamplingConfig):
     """How pairs come about: the student's wrong samples, then the teacher's right ones for the same problems. Both are
     sampled as they are when used, so the defaults are those of evaluation."""
 
@@ -99,3 +99,6 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig):
 
     def judges(self) -> list[str]:
         return [p.source for p in self.problems]
+
+    def calls(self) -> list[str]:
+        return self.judges() if self.pairs.max_tool_calls else []

@@ -155,7 +155,7 @@ def sample(
     k = pairs.student_samples if role == "student" else pairs.teacher_samples
     engine = make_engine(models.loaded_student if role == "student" else models.loaded_teacher, pairs.max_concurrent)
     sampling = Sampling(pairs.temperature, pairs.top_p)
-    sampler = Sampler(engine, models.loaded_student.renderer, sampling, pairs.max_new_tokens)
+    sampler = Sampler(engine, models.loaded_student.renderer, sampling, pairs.max_new_tokens, pairs.max_tool_calls)
     chunks = [(number, wanted[start : start + CHUNK]) for number, start in enumerate(range(0, len(wanted), CHUNK))]
     store = ctx.directory / "samples" / role
     store.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from thinkling.stages.base import Need, StageConfig
-from thinkling.stages.sampling import SamplingConfig
+from thinkling.stages.sampling import ToolSamplingConfig
 
 
 class TaskSetConfig(BaseModel):
@@ -23,7 +23,7 @@ class TaskSetConfig(BaseModel):
     `thinkling.renderers`), such as one that continues a page for a base model, which has seen no chat."""
 
 
-class EvaluateConfig(StageConfig, SamplingConfig):
+class EvaluateConfig(StageConfig, ToolSamplingConfig):
     """avg@k: the mean over k samples a problem, with a bootstrap interval over problems. Where a rule grades answers,
     the mean grade, and with a baseline the fraction of comparisons won by the rule."""
 
@@ -43,3 +43,6 @@ class EvaluateConfig(StageConfig, SamplingConfig):
 
     def judges(self) -> list[str]:
         return [t.source for t in self.task_sets.values()]
+
+    def calls(self) -> list[str]:
+        return self.judges() if self.max_tool_calls else []

@@ -47,7 +47,7 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
         seed = derive(0, "graded", name) if graded[name] else derive(ctx.seed, name)
         with ctx.progress.track(name, len(problems[name]) * config.k, "samples") as task:
             rollouts = sample_and_score(
-                Sampler(engine, renderers[name], sampling, config.max_new_tokens),
+                Sampler(engine, renderers[name], sampling, config.max_new_tokens, config.max_tool_calls),
                 problems[name],
                 config.k,
                 seed,

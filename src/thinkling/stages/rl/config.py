@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need
 from thinkling.stages.problems import ProblemsConfig
-from thinkling.stages.sampling import SamplingConfig
+from thinkling.stages.sampling import ToolSamplingConfig
 from thinkling.stages.training.config import ScheduleConfig
 
 PREFERENCE = "preference"
@@ -75,7 +75,7 @@ class BandConfig(BaseModel):
         return self
 
 
-class RlConfig(ScheduleConfig, SamplingConfig):
+class RlConfig(ScheduleConfig, ToolSamplingConfig):
     """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
 
     kind: Literal["rl"]
@@ -156,3 +156,6 @@ class RlConfig(ScheduleConfig, SamplingConfig):
 
     def judges(self) -> list[str]:
         return [p.source for p in self.problems]
+
+    def calls(self) -> list[str]:
+        return self.judges() if self.max_tool_calls else []

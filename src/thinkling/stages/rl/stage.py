@@ -39,7 +39,8 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     loaded = LoadedModel.load(start, trainable=True)
     device = loaded.device
     engine = make_engine(loaded, config.max_concurrent)
-    sampler = Sampler(engine, loaded.renderer, Sampling(config.temperature, config.top_p), config.max_new_tokens)
+    sampling = Sampling(config.temperature, config.top_p)
+    sampler = Sampler(engine, loaded.renderer, sampling, config.max_new_tokens, config.max_tool_calls)
     preference_model = _preference_model(config, ctx, device)
     pools = make_pools(config, ctx, sampler, preference_model)
     prompts = Prompts(pools, config.prompts_per_step, config.steps, ctx.seed)
