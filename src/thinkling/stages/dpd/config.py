@@ -24,7 +24,7 @@ class PairsConfig(SamplingConfig):
     pairs_per_problem: int = Field(default=1, ge=1)
     """At most so many pairs a problem, each with another wrong sample."""
     min_margin: float = Field(default=0.0, ge=0, le=1)
-    """Least lead of the teacher on a problem: its share of right samples minus the student's. A pair stays only where
+    """Least lead of the teacher on a problem: its fraction of right samples minus the student's. A pair stays only where
     y⁺ is clearly better (docs/recipe.md, DPD; how much better is not known)."""
 
 

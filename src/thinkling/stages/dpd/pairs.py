@@ -63,7 +63,7 @@ class Pair:
     """The problem's right answer."""
     prompt: list[int]
     margin: float
-    """The teacher's share of right samples of this problem minus the student's."""
+    """The teacher's fraction of right samples of this problem minus the student's."""
     chosen: Side
     rejected: Side
 
@@ -137,7 +137,7 @@ def make_pairs(
         reason = rejection("student", mine, Outcome.WRONG, sequence_length)
         theirs = [] if reason else teacher[problem_id]
         reason = reason or rejection("teacher", theirs, Outcome.RIGHT, sequence_length)
-        margin = 0.0 if reason else share_right(theirs) - share_right(mine)
+        margin = 0.0 if reason else fraction_right(theirs) - fraction_right(mine)
         if reason is None and margin < config.min_margin:
             reason = "margin"
         if reason is not None:
@@ -156,7 +156,7 @@ def solved_by(student: Mapping[str, list[Rollout]], sequence_length: int) -> lis
     return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, sequence_length))]
 
 
-def share_right(rollouts: Sequence[Rollout]) -> float:
+def fraction_right(rollouts: Sequence[Rollout]) -> float:
     """Right samples among all, as in avg@k."""
     return sum(r.right for r in rollouts) / len(rollouts)
 

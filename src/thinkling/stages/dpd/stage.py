@@ -32,7 +32,7 @@ from thinkling.stages.dpd.pairs import (
     make_pairs,
     read_pairs,
     rejection,
-    share_right,
+    fraction_right,
     solved_by,
     write_pairs,
 )
@@ -260,7 +260,7 @@ def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:
 def _summary(samples: dict[str, list[Rollout]]) -> dict[str, Any]:
     """Problems, samples by outcome, and avg@k of a model on what it was asked here."""
     outcomes = Counter(r.outcome for rollouts in samples.values() for r in rollouts)
-    mean = sum(map(share_right, samples.values())) / len(samples) if samples else 0.0
+    mean = sum(map(fraction_right, samples.values())) / len(samples) if samples else 0.0
     return {
         "problems": len(samples),
         "samples": outcomes.total(),
