@@ -57,15 +57,23 @@ class Pair:
     """Chosen (y⁺) and rejected (y⁻) completion of one prompt. Columns of pairs Parquet, in this order."""
 
     problem_id: str
+    """The id of a given pair, where it was given."""
     family: str
+    """The source's name, where it was given."""
     question: str
+    """The last message of the user."""
     answer: str
-    """The problem's right answer."""
+    """The problem's right answer; empty where the pair was given."""
     prompt: list[int]
-    margin: float
-    """The teacher's fraction of right samples of this problem minus the student's."""
+    margin: float | None
+    """The teacher's fraction of right samples of this problem minus the student's; None where the pair was given."""
     chosen: Side
     rejected: Side
+
+    @property
+    def given(self) -> bool:
+        """Whether the pair comes from a source of pairs, not from samples."""
+        return self.margin is None
 
     @property
     def sides(self) -> tuple[Side, Side]:
