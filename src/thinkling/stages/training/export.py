@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from thinkling.data.artifact import write_json
 from thinkling.errors import UserError
@@ -55,13 +55,16 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
 
     Raises UserError where it is not whole: a run that goes on deletes old ones.
     """
-    tokenizer_dir = checkpoint.parent / TOKENIZER
     try:
         model = Decoder(read_config(checkpoint))
-        model.load_state_dict(read_weights(checkpoint), assign=True)
-        save_pretrained(model, directory, tokenizer_dir, GENERATION)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        weights = read_weights(checkpoint)
+        missing = sorted(model.state_dict().keys() - weights.keys())
+        if missing:
+            raise OSError(f"it has no {missing[0]}")
+        model.load_state_dict(weights, assign=True)
+        save_pretrained(model, directory, checkpoint.parent / TOKENIZER, GENERATION)
+    except (OSError, SafetensorError, CheckpointException, UserError) as error:
         raise UserError(
-            f"{checkpoint}: cannot be read ({error}); if the run is going on, it has deleted this checkpoint: choose a "
-            "newer one"
+            f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is going on, it has deleted "
+            "this checkpoint: choose a newer one"
         ) from error
