@@ -26,7 +26,7 @@ class Found:
     """The directory that it is read from."""
     step: int | None
     """Steps done, where it is not a stage's final model."""
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
     """Writes it as a Hugging Face directory."""
 
 
