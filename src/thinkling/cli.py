@@ -83,6 +83,31 @@ def chat(
     talk.converse(model, prompt, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
 
 
+@app.command()
+def export(
+    run: Annotated[
+        str, typer.Argument(help="Folder of a run, or its name, for instance runs/tiny", show_default=False)
+    ],
+    stage: Annotated[str, typer.Argument(help="Stage of the run that trains a model", show_default=False)],
+    step: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint of a stage that has not finished: steps done, `last` or `best`"),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Directory to write, new or empty; RUN-STAGE in this folder if not given")
+    ] = None,
+    runs: Root = RUNS,
+) -> None:
+    """Write a stage's model as a Hugging Face directory: thinkling export tiny sft --to my-model.
+
+    A finished stage's model is copied. Of a stage that is running or was killed, --step chooses a checkpoint. The run
+    is not changed."""
+    from thinkling.pipeline import export as exporting
+
+    origin, target = exporting.export(run, stage, step, to, runs)
+    print(f"{origin} → {target}")
+
+
 def _stage_verb(kind: str) -> None:
     def verb(
         recipe: RecipeFile,

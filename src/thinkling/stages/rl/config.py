@@ -152,10 +152,10 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig):
         return self
 
     def needs(self) -> list[Need]:
-        return [p.need() for p in self.problems]
+        return [*(p.need() for p in self.problems), *super().needs()]
 
     def judges(self) -> list[str]:
-        return [p.source for p in self.problems]
+        return [*(p.source for p in self.problems), *super().judges()]
 
     def calls(self) -> list[str]:
-        return self.judges() if self.max_tool_calls else []
+        return [*(p.source for p in self.problems if self.max_tool_calls), *super().calls()]

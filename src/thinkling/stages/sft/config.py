@@ -38,12 +38,19 @@ class SftConfig(ScheduleConfig, MicroBatchConfig):
     """Tokens per packed row (docs/recipe.md, SFT: 32K in the cold start, 64K overall)."""
     batch_size: int = Field(ge=1)
     """Rows per optimizer step, over all ranks."""
+    validation_fraction: float = Field(default=0.0, ge=0, le=0.5)
+    """Fraction of the conversations that is left out of training, drawn by hash; with `evaluate_every` their loss is
+    measured. What belongs to one problem stays together."""
     checkpoint_every: int = Field(default=200, ge=1)
     """Steps between checkpoints, from which a killed run continues."""
 
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "conversations?": "conversations", "state?": "state"}
     distributed: ClassVar[bool] = True
+
+    @property
+    def measures_loss(self) -> bool:
+        return self.validation_fraction > 0
 
     @field_validator("examples", mode="before")
     @classmethod
@@ -57,7 +64,8 @@ class SftConfig(ScheduleConfig, MicroBatchConfig):
         return self
 
     def needs(self) -> list[Need]:
-        return [
+        given = [
             Need("examples.source", e.source, "conversations", n=e.n_examples, families=e.families)
             for e in self.examples
         ]
+        return [*given, *super().needs()]

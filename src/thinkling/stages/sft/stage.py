@@ -14,6 +14,8 @@ from thinkling.generate.loaded import LoadedModel
 from thinkling.seeds import derive, permutation
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.training.evaluation import evaluation_of
+from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.train.parallel import setup
@@ -28,9 +30,11 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, parallel.device, trainable=True)
     made, read = list(make_conversations(config, ctx)), given_conversations(ctx)
-    conversations = made + read
+    left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
+    conversations = list(left_out.training(made + read))
     if parallel.rank == 0:
         write_conversations(ctx.directory / "conversations.parquet", conversations)
+        left_out.write(ctx.directory)
     rendered = [loaded.renderer.encode(c.messages) for c in conversations]
     fitting = [item for item in rendered if len(item[0]) <= config.sequence_length]
     if not fitting:
@@ -49,6 +53,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     mine = config.batch_size // parallel.world_size
     micro = config.micro_batch_size or mine
 
+    validation = left_out.batches(loaded.renderer, config.sequence_length, micro)
+
     def batches(step: int) -> list[PackedBatch]:
         first = step * config.batch_size + parallel.rank * mine
         return [rows.rows(i, min(i + micro, first + mine)) for i in range(first, first + mine, micro)]
@@ -62,12 +68,14 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         tokens_per_step=lambda step: config.batch_size * config.sequence_length,
         tokenizer_dir=start,
         checkpoint_every=config.checkpoint_every,
+        evaluation=evaluation_of(config, ctx, loaded, left_out, parallel, validation),
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
         keep=kept_facts(config),
     )
     train(plan, ctx, parallel)
     ctx.counts.update(
-        conversations=len(conversations),
+        **left_out.counts(),
+        conversations=len(made) + len(read),
         from_examples=len(made),
         from_conversations=len(read),
         kept=len(fitting),
