@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,23 @@ class Ledger:
         """One record was turned away. `where`: file and line. `reason`: short and the same for all of its kind, since
         records are counted by it. `record`: what was read, JSON or text."""
         self._rejected.setdefault(source, Counter())[reason] += 1
+        self.note(source, where, reason, record)
+
+    def note(self, source: str, where: str, reason: str, record: Any = None) -> None:
+        """Writes down a record that the source counts as kept and the stage leaves out; the stage counts it itself."""
         if self._path is None:
             return
         text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=repr)
         line = {"source": source, "where": where, "reason": reason, "record": text[:MAX_CHARACTERS]}
         with self._path.open("a" if self._opened else "w", encoding="utf-8", errors="replace") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._opened = True
+
+    def restore(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Goes on from the counts of a killed run, whose records need not be read again; its file is kept."""
+        for source, entry in counts.items():
+            self._kept[source] += entry["kept"]
+            self._rejected.setdefault(source, Counter()).update(entry["rejected"])
         self._opened = True
 
     def counts(self) -> dict[str, dict[str, Any]]:
