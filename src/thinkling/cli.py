@@ -79,14 +79,13 @@ def tokens(
 ) -> None:
     """Show a stage's conversations as tokens, with what carries loss, before anything is trained.
 
-    Needs the model that the stage starts from, and nothing else.
+    Needs the stage's inputs alone: the model that it starts from, and `conversations` where it has them.
     """
     from rich.console import Console
 
     from thinkling.pipeline import tokens as showing
-    from thinkling.pipeline.progress import result_console
 
-    console = result_console() if width is None else Console(width=width)
+    console = Console(width=width, soft_wrap=width is None, highlight=False)
     showing.show(_load(recipe, overrides), runs, stage, n, console)
 
 

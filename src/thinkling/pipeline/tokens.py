@@ -45,7 +45,7 @@ def show(recipe: Recipe, root: Path, stage: str | None, n: int, console: Console
     given = _input(run, name, "conversations", done).file(FILE) if "conversations" in config.inputs else None
     seed = derive(recipe.seed, name)
     found = origins(config, recipe.sources_of(config.source_names()), given, seed)
-    console.print(_legend(console), soft_wrap=True)
+    console.print(_legend(console))
     encode, number = encoder(renderer), 0
     for number, (origin, conversation) in enumerate(_in_turn(found, n), 1):
         _print(fit(conversation, encode, config), f"{number}/{n}  {origin}", renderer.tokenizer, console)
@@ -111,8 +111,8 @@ def _print(fitted: Fitted, title: str, tokenizer: Tokenizer, console: Console) -
         *_OUTCOMES[fitted.outcome],
     ]
     console.print()
-    console.print(Text(_shown(f"{title}  {' · '.join(facts)}"), style="bold"), soft_wrap=True)
-    console.print(_tokens(fitted, tokenizer, coloured=console.color_system is not None), soft_wrap=True)
+    console.print(Text(_shown(f"{title}  {' · '.join(facts)}"), style="bold"))
+    console.print(_tokens(fitted, tokenizer, coloured=console.color_system is not None))
 
 
 def _tokens(fitted: Fitted, tokenizer: Tokenizer, coloured: bool) -> Text:
