@@ -30,3 +30,22 @@ def test_a_resumed_stage_writes_the_file_again(tmp_path: Path) -> None:
 def test_no_file_where_nothing_is_rejected(tmp_path: Path) -> None:
     Ledger(tmp_path / FILE).keep("chats")
     assert not (tmp_path / FILE).exists()
+
+
+def test_a_note_is_written_and_not_counted(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "rejected.jsonl")
+    ledger.keep("chats")
+    ledger.note("chats", "conversations.parquet", "longer than sequence_length", {"id": "7"})
+    assert ledger.counts() == {"chats": {"in": 1, "kept": 1, "rejected": {}}}
+    assert json.loads((tmp_path / "rejected.jsonl").read_text())["record"] == '{"id": "7"}'
+
+
+def test_a_resumed_stage_goes_on_from_its_counts_and_keeps_the_file(tmp_path: Path) -> None:
+    first = Ledger(tmp_path / "rejected.jsonl")
+    first.keep("chats", 2)
+    first.reject("chats", "a.jsonl:1", "no messages", {})
+    again = Ledger(tmp_path / "rejected.jsonl")
+    again.restore(first.counts())
+    assert again.counts() == first.counts()
+    again.reject("others", "b.jsonl:1", "no messages", {})
+    assert len((tmp_path / "rejected.jsonl").read_text().splitlines()) == 2

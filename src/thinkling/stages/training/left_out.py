@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from thinkling.data.chat_template import Message
-from thinkling.data.conversations import Conversation, write_conversations
+from thinkling.data.conversations import Conversation, read_conversations, write_conversations
 from thinkling.data.packing import PackedBatch, pack_conversations
 from thinkling.errors import UserError
 from thinkling.generate.renderer import Renderer
@@ -98,6 +98,12 @@ class LeftOut:
         """Writes the conversations for validation, if there are any, as a file to look at."""
         if self.validation:
             write_conversations(directory / FILE, self.validation)
+
+    def read(self, directory: Path, n_conversations: int) -> None:
+        """Takes over what another process, or a run that was killed, left out of training and wrote."""
+        path = directory / FILE
+        self.validation = list(read_conversations(path)) if path.exists() else []
+        self.n_conversations = n_conversations
 
     def counts(self) -> dict[str, int]:
         """Conversations that were left out, by reason; none where nothing is evaluated."""
