@@ -25,6 +25,7 @@ from thinkling.data.artifact import (
     verify,
 )
 from thinkling.errors import UserError
+from thinkling.pipeline.chats import check_chats
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
 from thinkling.pipeline.recipe import Recipe
@@ -154,6 +155,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
     check_installed(recipe.trackers)
     _refuse_without_sandbox(run, names)
+    check_chats(recipe, names)
     run.directory.mkdir(parents=True, exist_ok=True)
     done: dict[str, Artifact] = {}
     result: list[Done] = []

@@ -13,6 +13,7 @@ import torch
 
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
+from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.first_look import refuse_unreadable
@@ -82,7 +83,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
             raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
-    models = load_models(ctx, parallel)
+    models = load_models(ctx, parallel, config.chat)
     asked = problems(config, ctx)
     student = by_problem(sample(config, ctx, parallel, "student", asked, models))
     failed = [p for p in asked if rejection("student", student[p.id], Outcome.WRONG, config.sequence_length) is None]
@@ -117,8 +118,8 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     )
 
 
-def load_models(ctx: StageContext, parallel: Parallel) -> Models:
-    """Both models. Raises UserError where they differ in what a token id means."""
+def load_models(ctx: StageContext, parallel: Parallel, chat: ChatConfig | None = None) -> Models:
+    """Both models, talked with in the same way. Raises UserError where they differ in what a token id means."""
     directories = [ctx.inputs[role].model_dir for role in ("model", "teacher")]
     vocabularies = [
         tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True)
@@ -130,7 +131,7 @@ def load_models(ctx: StageContext, parallel: Parallel) -> Models:
             f"stages.{ctx.name}.inputs.teacher: its tokenizer is not the student's ({sizes} tokens); a teacher that is "
             "imitated token by token must share it: choose one trained with the same tokenizer"
         )
-    return Models(*(LoadedModel.load(directory, parallel.device) for directory in directories))
+    return Models(*(LoadedModel.load(directory, parallel.device, chat=chat) for directory in directories))
 
 
 def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
@@ -243,6 +244,7 @@ def train_student(
         total_steps=config.steps,
         tokens_per_step=tokens,
         tokenizer_dir=models.student_dir,
+        renderer=models.loaded_student.renderer,
         checkpoint_every=config.checkpoint_every,
         objective=dpd_objective(config, models.teacher if config.imitates else None, parallel.device),
         logged=per_pair,

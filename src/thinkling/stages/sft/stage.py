@@ -26,7 +26,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     """
     parallel = setup()
     start = ctx.inputs["model"].model_dir
-    loaded = LoadedModel.load(start, parallel.device, trainable=True)
+    loaded = LoadedModel.load(start, parallel.device, trainable=True, chat=config.chat)
     made, read = list(make_conversations(config, ctx)), given_conversations(ctx)
     conversations = made + read
     if parallel.rank == 0:
@@ -61,6 +61,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         total_steps=steps,
         tokens_per_step=lambda step: config.batch_size * config.sequence_length,
         tokenizer_dir=start,
+        renderer=loaded.renderer,
         checkpoint_every=config.checkpoint_every,
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
         keep=kept_facts(config),

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from thinkling.data.prefetch import Prefetcher
+from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
 from thinkling.stages.base import StageContext
@@ -50,6 +51,8 @@ class TrainingPlan:
     """Step → its tokens over all ranks, for bars and speeds."""
     tokenizer_dir: Path
     """Tokenizer to export with the model."""
+    renderer: Renderer | None = None
+    """How conversations were written, where there were any: exported with the model."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     objective: Objective | None = None
@@ -92,7 +95,7 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         with Prefetcher(plan.batches, plan.total_steps, plan.prefetch) as batches:
             callbacks = _callbacks(plan, ctx, parallel, trainer.model)
             fit(trainer, batches, plan.learning_rate, plan.total_steps, checkpoints, callbacks, plan.first_step)
-        export(trainer.model, ctx.directory / "model", plan.tokenizer_dir, parallel)
+        export(trainer.model, ctx.directory / "model", plan.tokenizer_dir, parallel, plan.renderer)
         if plan.keep is not None:
             write_kept(ctx.directory, plan.total_steps, plan.keep, trainer.state_tensors(), parallel)
         if parallel.rank == 0 and working.exists():
@@ -117,8 +120,11 @@ def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model:
     return callbacks
 
 
-def export(model: nn.Module, directory: Path, tokenizer_dir: Path, parallel: Parallel) -> None:
-    """Writes a Hugging Face directory; sharded weights are gathered, rank 0 writes."""
+def export(
+    model: nn.Module, directory: Path, tokenizer_dir: Path, parallel: Parallel, renderer: Renderer | None = None
+) -> None:
+    """Writes a Hugging Face directory, with the chat template of `renderer` if one is given; sharded weights are
+    gathered, rank 0 writes."""
     from torch.distributed.tensor import DTensor
 
     assert isinstance(model, Decoder)
@@ -130,3 +136,5 @@ def export(model: nn.Module, directory: Path, tokenizer_dir: Path, parallel: Par
             whole.load_state_dict(state)
         shutil.rmtree(directory, ignore_errors=True)
         save_pretrained(whole, directory, tokenizer_dir, {"temperature": 0.6, "top_p": 0.95, "do_sample": True})
+        if renderer is not None:
+            renderer.export(directory)
