@@ -61,7 +61,7 @@ SHAPES: dict[str, Shape] = {
     "tool round": Shape([QUESTION, said("", calls=[call(0, "7*6")]), answered(0, "42"), said("It is 42.")], [TOOL]),
     "parallel calls": Shape(
         [
-            user("How much are 7*6 and 8*6?"),
+            user("How much are seven and eight times six?"),
             said("", calls=[call(0, "7*6"), call(1, "8*6")]),
             answered(0, "42"),
             answered(1, "48"),

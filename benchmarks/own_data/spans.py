@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -62,14 +63,8 @@ def by_transformers(source: str, shape: Shape) -> tuple[Shape, str, list[str]] |
     it raises or drops the question."""
     for form in (shape, as_parts(shape)):
         try:
-            given: Any = NAMES
-            texts, marked = render_jinja_template(
-                conversations=[form.messages],
-                tools=form.tools or None,
-                chat_template=source,
-                return_assistant_tokens_mask=True,
-                **given,
-            )
+            given: dict[str, Any] = {"conversations": [form.messages], "tools": form.tools or None, **NAMES}
+            texts, marked = render_jinja_template(**given, chat_template=source, return_assistant_tokens_mask=True)
         except Exception:  # templates fail in any way
             continue
         text, spans = str(texts[0]), [(int(start), int(end)) for start, end in marked[0]]

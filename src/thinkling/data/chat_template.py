@@ -46,6 +46,7 @@ __all__ = [
     "special_spellings",
 ]
 T = TypeVar("T")
+_NOTHING = re.compile(r"(?!)")
 _SPAN = re.compile(f"{LOSS_ON}(.*?){LOSS_OFF}", re.DOTALL)
 
 
@@ -129,9 +130,10 @@ def _rendered(
     message: it takes markup from the text of messages."""
     fenced, announced = fence(messages, spellings), fence(tools, spellings)
     text = template.render(fenced, announced, add_generation_prompt)
-    if (fenced, announced) == (list(messages), tools):
+    if template.source == CHATML or (fenced, announced) == (list(messages), list(tools)):
         return fenced, announced, text
-    if not well_fenced(text) or without_marks(text) != template.render(messages, tools, add_generation_prompt):
+    bare = template.render(fence(messages, _NOTHING), fence(tools, _NOTHING), add_generation_prompt)
+    if not well_fenced(text) or without_marks(text) != without_marks(bare):
         spelled = chain.from_iterable(
             (f"message {i} spells {match.group()!r}" for match in spellings.finditer(str(message.get("content"))))
             for i, message in enumerate(messages)
@@ -173,13 +175,18 @@ def _may_drop(messages: Sequence[Message]) -> bool:
 
 
 def _without(unloved: set[int], layout: Layout, messages: Sequence[Message]) -> str:
-    """The layout's text without the loss marks of these messages. A marked span belongs to the message of the last
-    piece before its end, or to the next assistant's message where that piece is another role's."""
+    """The layout's text without the loss marks of these messages. Marked spans are the turns in order where there are
+    as many; elsewhere a span belongs to the message of the last piece before its end, or to the next assistant's where
+    that piece is another role's."""
     if not unloved:
         return layout.text
     assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
 
+    in_order = iter(assistants) if len(_SPAN.findall(layout.text)) == len(assistants) else None
+
     def replaced(span: re.Match[str]) -> str:
+        if in_order is not None:
+            return span.group(1) if next(in_order) in unloved else span.group()
         before = [n for n, place in layout.places.items() if place < span.end()]
         last = max(before, key=lambda n: layout.places[n], default=None)
         said = -1 if last is None else layout.pieces[last].message
