@@ -55,7 +55,8 @@ def tokenizer() -> Tokenizer:
 
 def trained_text(template: ChatTemplate, messages: list, tokenizer: Tokenizer) -> list[str]:
     """The stretches that carry loss."""
-    ids, loss = encode_chat(template, messages, tokenizer)
+    encoded = encode_chat(template, messages, tokenizer)
+    ids, loss = encoded.ids, encoded.loss
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loss, [False]])))
     return [tokenizer.decode(ids[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 

@@ -40,9 +40,9 @@ class Ledger:
         records are counted by it. `record`: what was read, JSON or text. `detail`: what the reason does not say, such
         as which part of the record it is about."""
         self._rejected.setdefault(source, Counter())[reason] += 1
-        self.note(source, where, reason, record)
+        self.note(source, where, reason, record, detail)
 
-    def note(self, source: str, where: str, reason: str, record: Any = None) -> None:
+    def note(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
         """Writes down a record that the source counts as kept and the stage leaves out; the stage counts it itself."""
         if self._path is None:
             return
@@ -71,10 +71,6 @@ class Ledger:
 def _text(record: Any) -> str:
     try:
         text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=repr)
-    except (
-        ValueError,
-        RecursionError,
-        TypeError,
-    ):  # nested too deeply, or not JSON at all
+    except (ValueError, RecursionError, TypeError):  # nested too deeply, or not JSON at all
         text = f"a record that cannot be written as JSON, with {len(record)} fields"
     return text[:MAX_CHARACTERS]

@@ -16,10 +16,10 @@ import numpy as np
 
 from thinkling.data.chat_template import (
     ChatTemplate,
+    EncodedChat,
     Message,
     encode_chat,
     encode_prompt,
-    load_chat_template,
     special_spellings,
 )
 from thinkling.data.conversations import checked, tool_call
@@ -28,6 +28,8 @@ from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate import hermes
 from thinkling.generate.call_formats import END_OF_MESSAGE, FORMATS, HERMES, PROBE, CallFormat, format_of
+from thinkling.generate.chat import chat_template, export_chat
+from thinkling.generate.config import ChatConfig
 from thinkling.generate.hermes import Piece
 from thinkling.generate.tools import listings
 from thinkling.plugins import Registry
@@ -57,9 +59,16 @@ class Renderer:
         self.tokenizer, self.template = tokenizer, template
 
     @classmethod
-    def load(cls, directory: Path) -> Renderer:
-        """For a Hugging Face directory. Raises UserError where it has no tokenizer or no chat template."""
-        return cls(Tokenizer.load(directory), load_chat_template(directory))
+    def load(cls, directory: Path, chat: ChatConfig | None = None) -> Renderer:
+        """For a Hugging Face directory. Raises UserError where it has no tokenizer, or none of the chat templates that
+        `chat` asks for."""
+        tokenizer = Tokenizer.load(directory)
+        return cls(tokenizer, chat_template(directory, tokenizer, chat or ChatConfig()))
+
+    def export(self, directory: Path) -> None:
+        """Writes how this renderer works into a model's directory that was saved with its tokenizer's files, so that
+        transformers and vLLM render the same and stop at the same tokens."""
+        export_chat(directory, self.template, self.tokenizer, self._ends_turn | set(self.tokenizer.eos_ids))
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> np.ndarray:
         """Token ids, int32 (T,), up to where the assistant's next turn starts. `tools`: as `Tool.listing` gives them.
@@ -91,13 +100,31 @@ class Renderer:
         """Token ids, int32 (T,), and loss mask, bool (T,): true on what the assistant writes, its stop token included.
 
         Raises UserError for messages out of form, and naming the template where it fails."""
+        encoded = self.encoded(messages, tools)
+        return encoded.ids, encoded.loss
+
+    def encoded(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> EncodedChat:
+        """As `encode`, with the number of the assistant's turns that carry no loss."""
         return encode_chat(self.template, checked(messages), self.tokenizer, tools)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer, or a turn with calls."""
+        """Tokens that end an answer, or a turn with calls: those of the tokenizer and its configuration, those of the
+        format of calls, and the one that ends a turn by the template."""
         stops = self.call_format.stops if self.call_format else ()
-        return self.tokenizer.stop_ids | {self.tokenizer.token_id(s) for s in stops if self.tokenizer.has_token(s)}
+        known = {self.tokenizer.token_id(stop) for stop in stops if self.tokenizer.has_token(stop)}
+        return self.tokenizer.stop_ids | known | self._ends_turn
+
+    @cached_property
+    def _ends_turn(self) -> frozenset[int]:
+        """The token that ends the assistant's last turn, or nothing where the template cannot say."""
+        try:
+            ids, loss = self.encode([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}])
+        except UserError:
+            return frozenset()
+        last = int(ids[loss][-1]) if loss.any() else None
+        spelled = self.tokenizer.decode([last]) if last is not None else ""
+        return frozenset({last} if last is not None and special_spellings(self.tokenizer).fullmatch(spelled) else ())
 
     @property
     def call_stop_ids(self) -> frozenset[int]:
@@ -341,3 +368,14 @@ def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
 
 RENDERERS = Registry("renderer", GROUP, {"chat": "thinkling.generate.renderer:Renderer"})
 """How a task set is asked: `chat`, a user turn; further forms by entry points."""
+
+
+def load_renderer(name: str, directory: Path, chat: ChatConfig | None = None) -> Renderer:
+    """A renderer by its name in a recipe. Raises UserError where it is not known, or is one that uses no chat template
+    although `chat` asks for one."""
+    kind: type[Renderer] = RENDERERS.resolve(name)
+    if chat is None or chat == ChatConfig():
+        return kind.load(directory)
+    if name != "chat":
+        raise UserError(f"renderer {name!r}: it writes no chats; remove `chat`, or the renderer")
+    return kind.load(directory, chat)

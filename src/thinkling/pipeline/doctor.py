@@ -143,6 +143,10 @@ def _recipe(recipe: Recipe) -> list[Finding]:
                 findings.append(Finding(f"source {name}", "ok", summary))
         except UserError as error:
             findings.append(Finding(f"source {name}", "missing", str(error)))
+    if all(finding.level == "ok" for finding in findings) and not recipe.plan_only:
+        from thinkling.pipeline.chats import wrong_chats
+
+        findings += [Finding("chat template", "missing", line) for line in wrong_chats(recipe, recipe.stages)]
     if recipe.plan_only:
         findings.append(Finding("recipe", "note", "plan only: its sources are not on this machine"))
     return findings

@@ -25,6 +25,7 @@ from thinkling.data.artifact import (
     verify,
 )
 from thinkling.errors import UserError
+from thinkling.pipeline.chats import check_chats
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
 from thinkling.pipeline.recipe import Recipe
@@ -155,6 +156,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     check_installed(recipe.trackers)
     _refuse_without_sandbox(run, names)
     _check_sources(recipe, names)
+    check_chats(recipe, names)
     run.directory.mkdir(parents=True, exist_ok=True)
     done: dict[str, Artifact] = {}
     result: list[Done] = []

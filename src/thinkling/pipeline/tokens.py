@@ -12,7 +12,7 @@ from thinkling.data.artifact import Artifact
 from thinkling.data.conversations import Conversation
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
-from thinkling.generate.renderer import RENDERERS, Renderer
+from thinkling.generate.renderer import Renderer
 from thinkling.pipeline.recipe import Recipe
 from thinkling.pipeline.runner import Run
 from thinkling.seeds import derive
@@ -41,7 +41,7 @@ def show(recipe: Recipe, root: Path, stage: str | None, n: int, console: Console
     name, config = _stage(recipe, stage)
     run = Run(recipe, root)
     done = run.finished()
-    renderer: Renderer = RENDERERS.resolve("chat").load(_input(run, name, "model", done).model_dir)
+    renderer = Renderer.load(_input(run, name, "model", done).model_dir, config.chat)
     given = _input(run, name, "conversations", done).file(FILE) if "conversations" in config.inputs else None
     seed = derive(recipe.seed, name)
     found = origins(config, recipe.sources_of(config.source_names()), given, seed)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.stages.base import Need
+from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import ToolSamplingConfig
 from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
@@ -60,7 +61,7 @@ class WeightsConfig(BaseModel):
         return self
 
 
-class DpdConfig(ScheduleConfig, MicroBatchConfig):
+class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillations in one loss."""
 
     kind: Literal["dpd"]

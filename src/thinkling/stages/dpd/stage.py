@@ -13,6 +13,7 @@ import torch
 
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
+from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.first_look import refuse_unreadable
@@ -87,7 +88,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         if getattr(config, name) % parallel.world_size:
             raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
     left_out = LeftOut.of(config, ctx, parallel)
-    models = load_models(ctx, parallel)
+    models = load_models(ctx, parallel, config.chat)
     given, given_counts = given_pairs(config, ctx, models.loaded_student.renderer, left_out)
     samples = sample_pairs(config, ctx, parallel, models, left_out)
     pairs = samples.pairs + given
@@ -152,12 +153,13 @@ def sample_pairs(
     return SampledPairs(pairs, counts, student, teacher)
 
 
-def load_models(ctx: StageContext, parallel: Parallel) -> Models:
-    """The student in fp32, since it is trained, and the teacher, if there is one, in the dtype of its weights.
+def load_models(ctx: StageContext, parallel: Parallel, chat: ChatConfig | None = None) -> Models:
+    """The student in fp32, since it is trained, and the teacher, if there is one, in the dtype of its weights; both are
+    talked with in the same way.
 
     Raises UserError where they differ in what a token id means.
     """
-    student = LoadedModel.load(ctx.inputs["model"].model_dir, parallel.device, torch.float32)
+    student = LoadedModel.load(ctx.inputs["model"].model_dir, parallel.device, torch.float32, chat=chat)
     if "teacher" not in ctx.inputs:
         return Models(student, None)
     directories = [ctx.inputs[role].model_dir for role in ("model", "teacher")]
@@ -171,7 +173,7 @@ def load_models(ctx: StageContext, parallel: Parallel) -> Models:
             f"stages.{ctx.name}.inputs.teacher: its tokenizer is not the student's ({sizes} tokens); a teacher that is "
             "imitated token by token must share it: choose one trained with the same tokenizer"
         )
-    return Models(student, LoadedModel.load(directories[1], parallel.device))
+    return Models(student, LoadedModel.load(directories[1], parallel.device, chat=chat))
 
 
 def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
@@ -292,6 +294,7 @@ def train_student(
         total_steps=config.steps,
         tokens_per_step=tokens,
         tokenizer_dir=models.student_dir,
+        renderer=models.loaded_student.renderer,
         checkpoint_every=config.checkpoint_every,
         objective=dpd_objective(config, models.teacher if config.imitates else None, parallel.device),
         logged=per_pair,

@@ -53,11 +53,11 @@ def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
     made: dict[str, Replier] = {}
     found: dict[str, Replier] = {}
     for field, backend in config.backends.items():
-        identity = backend.input or f"{backend.url} {backend.model} {backend.key_variable}"
+        identity = backend.identity
         if identity not in made:
             where = f"stages.{ctx.name}.{field}"
             made[identity] = (
-                LocalModel(ctx.inputs[backend.input].model_dir, backend.max_concurrent)
+                LocalModel(ctx.inputs[backend.input].model_dir, backend.max_concurrent, backend.chat)
                 if backend.input is not None
                 else ServedModel.of(backend, ctx.directory / f"answers-{len(made)}.log.jsonl", where)
             )

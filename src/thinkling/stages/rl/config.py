@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need
+from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import ToolSamplingConfig
 from thinkling.stages.training.config import ScheduleConfig
@@ -75,7 +76,7 @@ class BandConfig(BaseModel):
         return self
 
 
-class RlConfig(ScheduleConfig, ToolSamplingConfig):
+class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
 
     kind: Literal["rl"]

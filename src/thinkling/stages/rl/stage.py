@@ -39,7 +39,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     Raises UserError if the band of a source holds fewer than `min_prompts` problems.
     """
     start = ctx.inputs["model"].model_dir
-    loaded = LoadedModel.load(start, trainable=True)
+    loaded = LoadedModel.load(start, trainable=True, chat=config.chat)
     device = loaded.device
     engine = make_engine(loaded, config.max_concurrent)
     sampling = Sampling(config.temperature, config.top_p)
@@ -60,6 +60,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         total_steps=config.steps * config.updates_per_batch,
         tokens_per_step=lambda step: 1,
         tokenizer_dir=start,
+        renderer=loaded.renderer,
         checkpoint_every=config.checkpoint_every * config.updates_per_batch,
         objective=loop.objective,
         logged=loop.logged,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from thinkling.stages.base import Need
+from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 
@@ -30,7 +31,7 @@ class ExamplesConfig(BaseModel):
     templates that drop the reasoning of earlier rounds: otherwise only the last round's reasoning is learned."""
 
 
-class SftConfig(ScheduleConfig, MicroBatchConfig):
+class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     """Supervised fine-tuning with the loss on what the assistant says."""
 
     kind: Literal["sft"]

@@ -28,7 +28,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     if config.batch_size % parallel.world_size:
         raise UserError(f"batch_size {config.batch_size} cannot be dealt evenly to {parallel.world_size} ranks")
     start = ctx.inputs["model"].model_dir
-    loaded = LoadedModel.load(start, parallel.device, trainable=True)
+    loaded = LoadedModel.load(start, parallel.device, trainable=True, chat=config.chat)
     left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
     encoded = encoded_conversations(config, ctx, loaded.renderer, left_out, parallel)
     rows = rows_of(config, encoded, ctx.seed)
@@ -50,6 +50,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         total_steps=rows.steps,
         tokens_per_step=lambda step: config.batch_size * config.sequence_length,
         tokenizer_dir=start,
+        renderer=loaded.renderer,
         checkpoint_every=config.checkpoint_every,
         evaluation=evaluation_of(config, ctx, loaded, left_out, parallel, validation),
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,

@@ -122,9 +122,7 @@ class _Scores:
             store = self.ctx.directory / ROLLOUTS / f"{step:08d}" / name
             store.mkdir(parents=True, exist_ok=True)
             sampling = Sampling(config.temperature, config.top_p)
-            sampler = Sampler(
-                engine, self.renderers[name], sampling, config.max_new_tokens, config.max_tool_calls
-            )
+            sampler = Sampler(engine, self.renderers[name], sampling, config.max_new_tokens, config.max_tool_calls)
             seed = derive(self.ctx.seed, "evaluation", name)
             rollouts = sample_and_score(sampler, problems, config.k, seed, store=store)
             self._warn(name, rollouts)

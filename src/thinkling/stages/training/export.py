@@ -10,6 +10,8 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from thinkling.data.artifact import write_json
 from thinkling.errors import UserError
+from thinkling.generate.chat import GENERATION_CONFIG
+from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import copy_tokenizer, read_config, save_pretrained, to_config
 from thinkling.train.callback import Callback
@@ -21,8 +23,11 @@ TOKENIZER, CONFIG = "tokenizer", "config.json"
 GENERATION = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
 
 
-def export(model: Decoder, directory: Path, tokenizer_dir: Path, parallel: Parallel) -> None:
-    """Writes a Hugging Face directory; sharded weights are gathered, rank 0 writes."""
+def export(
+    model: Decoder, directory: Path, tokenizer_dir: Path, parallel: Parallel, renderer: Renderer | None = None
+) -> None:
+    """Writes a Hugging Face directory, with the chat template of `renderer` if one is given; sharded weights are
+    gathered, rank 0 writes."""
     from torch.distributed.tensor import DTensor
 
     state = {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in model.state_dict().items()}
@@ -33,18 +38,24 @@ def export(model: Decoder, directory: Path, tokenizer_dir: Path, parallel: Paral
             whole.load_state_dict(state)
         shutil.rmtree(directory, ignore_errors=True)
         save_pretrained(whole, directory, tokenizer_dir, GENERATION)
+        if renderer is not None:
+            renderer.export(directory)
 
 
 class CheckpointFiles(Callback):
     """Puts beside the checkpoints what turns one into a Hugging Face directory. On rank 0 only."""
 
-    def __init__(self, checkpoints: Path, model: Decoder, tokenizer_dir: Path) -> None:
+    def __init__(
+        self, checkpoints: Path, model: Decoder, tokenizer_dir: Path, renderer: Renderer | None = None
+    ) -> None:
         """The model's configuration is read at every checkpoint, since training may change it."""
-        self.checkpoints, self.model, self.tokenizer_dir = checkpoints, model, tokenizer_dir
+        self.checkpoints, self.model, self.tokenizer_dir, self.renderer = checkpoints, model, tokenizer_dir, renderer
 
     def on_start(self, first_step: int) -> None:
         (self.checkpoints / TOKENIZER).mkdir(parents=True, exist_ok=True)
         copy_tokenizer(self.tokenizer_dir, self.checkpoints / TOKENIZER)
+        if self.renderer is not None:
+            self.renderer.export(self.checkpoints / TOKENIZER)
 
     def on_checkpoint(self, step: int, path: Path) -> None:
         write_json(path / CONFIG, to_config(self.model.config))
@@ -62,7 +73,10 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
         if missing:
             raise OSError(f"it has no {missing[0]}")
         model.load_state_dict(weights, assign=True)
-        save_pretrained(model, directory, checkpoint.parent / TOKENIZER, GENERATION)
+        tokenizer_dir = checkpoint.parent / TOKENIZER
+        save_pretrained(model, directory, tokenizer_dir, GENERATION)
+        if (tokenizer_dir / GENERATION_CONFIG).exists():  # what the stage's renderer wrote: its chat template is there
+            Renderer.load(tokenizer_dir).export(directory)
     except (OSError, SafetensorError, CheckpointException, UserError) as error:
         raise UserError(
             f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is going on, it has deleted "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thinkling.data.prefetch import Prefetcher
+from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.stages.base import StageContext
 from thinkling.stages.training.callbacks import (
@@ -58,6 +59,8 @@ class TrainingPlan:
     """Step → its tokens over all ranks, for bars and speeds."""
     tokenizer_dir: Path
     """Tokenizer to export with the model."""
+    renderer: Renderer | None = None
+    """How conversations were written, where there were any: exported with the model."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     objective: Objective | None = None
@@ -124,7 +127,7 @@ def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: De
         if best is None and parallel.rank == 0:
             ctx.progress.warn(f"stages.{ctx.name}.keep_best: no evaluation has a score; the last step is exported")
     if best is None:
-        export(model, directory, plan.tokenizer_dir, parallel)
+        export(model, directory, plan.tokenizer_dir, parallel, plan.renderer)
     elif parallel.rank == 0:
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(best_weights(ctx.directory, best), directory)
@@ -139,7 +142,7 @@ def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model:
             ProgressBar(ctx.progress, ctx.name, plan.tokens_per_step, steps, plan.unit),
             StepLog(ctx.directory, plan.tokens_per_step, plan.logged, plan.unit),
             *make_trackers(ctx, plan.tokens_per_step, plan.logged, plan.unit),
-            CheckpointFiles(ctx.directory / "checkpoints", model, plan.tokenizer_dir),
+            CheckpointFiles(ctx.directory / "checkpoints", model, plan.tokenizer_dir, plan.renderer),
         ]
     listeners = list(callbacks)
     if plan.validation is not None:
@@ -147,7 +150,7 @@ def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model:
     if plan.evaluation is not None:
 
         def write(directory: Path) -> None:
-            export(model, directory, plan.tokenizer_dir, parallel)
+            export(model, directory, plan.tokenizer_dir, parallel, plan.renderer)
 
         callbacks.append(RunEvaluation(plan.evaluation, model, ctx.directory, steps, listeners, parallel, write))
     return callbacks
