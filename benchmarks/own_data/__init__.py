@@ -1,1 +1,1 @@
-"""A user's own conversations, problems and models: read in every form, counted, and trained on."""
+"""Measures what a user's own problems, conversations, models and tools go through."""
