@@ -87,6 +87,7 @@ def run_shape(shape: Shape, work: Path, data: Path) -> dict[str, Any]:
     with served(Teacher(solutions)) as url:
         backend = {"url": url, "model": "teacher", "max_new_tokens": 1024}
         settings = {
+            "threads": 1,
             "sources.start.path": str(work / "start"),
             "sources.teacher.path": str(work / "teacher"),
             **maths,
@@ -137,6 +138,7 @@ def _teacher_settings(work: Path, files: Path, chat: str, training: Mapping[str,
     }
     return {
         "name": "teacher",
+        "threads": 1,
         "sources.start.path": str(work / "bigger"),
         "sources.chats.paths": [f"{files}/chats"],
         "sources.maths": maths,
