@@ -40,7 +40,7 @@ class ProblemsSource(RecordsSource):
     verifier: str | None = None
     """Checks answers: built in, or an entry point of the group `thinkling.verifiers`. The preset's own if None;
     without a preset `choice` where fields name choices, `program` where they name tests, else `maths`."""
-    tools: list[str] = []
+    tools: list[str] = Field(default_factory=list)
     """Tools that may be called while a problem is solved."""
     announce_tools: bool = True
     """Whether prompts list the tools with their schemas."""
@@ -56,13 +56,13 @@ class ProblemsSource(RecordsSource):
     answer_template: str | None = None
     """The answer in training conversations, in a form that the verifier reads, with `{answer}`: `\\boxed{{answer}}`
     is a box around it. That of the preset or verifier if None."""
-    heldout_paths: list[str] = []
+    heldout_paths: list[str] = Field(default_factory=list)
     """Files, directories, patterns or hub names whose problems are held out, all of them: a published test set."""
     heldout_split: str | None = None
     """Split of the same paths whose problems are held out, such as `test`."""
     heldout_field: str | None = None
     """Key of the record that decides what is held out, with heldout_values."""
-    heldout_values: list[str | int | float] = []
+    heldout_values: list[str | int | float] = Field(default_factory=list)
     """Values of heldout_field that are held out."""
     heldout_fraction: float | None = Field(default=None, ge=0, le=1)
     """Fraction held out by a hash of the question, where no other field decides: 0.1 if not set. 1 holds out all: a

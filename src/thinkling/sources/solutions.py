@@ -25,7 +25,7 @@ def conversation(source: str, entry: Entry, answer_template: str, calculator_cal
             messages.append({"role": "tool", "name": "calculator", "content": resolve("calculator").run(arguments)})
         reasoning = last.reasoning
     messages.append(_assistant(templates.fill(answer_template, {"answer": problem.answer}), reasoning))
-    tools = listings(problem.tools) if problem.announce_tools else ()
+    tools = tuple(listings(problem.tools)) if problem.announce_tools else ()
     return Conversation(problem.id, messages, f"{source}/{problem.family}", problem.id, tools)
 
 
