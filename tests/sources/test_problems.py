@@ -22,7 +22,11 @@ from thinkling.verify.registry import verify_many
 from thinkling.verify.verdict import Outcome
 
 SUMS = [
-    {"question": f"What is {a} + {b}?", "answer": f"{a}+{b} = <<{a}+{b}={a + b}>>{a + b}\n#### {a + b}", "kind": "ab"[b % 2]}
+    {
+        "question": f"What is {a} + {b}?",
+        "answer": f"{a}+{b} = <<{a}+{b}={a + b}>>{a + b}\n#### {a + b}",
+        "kind": "ab"[b % 2],
+    }
     for a in range(20)
     for b in range(5)
 ]  # fmt: skip
@@ -284,7 +288,7 @@ def test_a_file_of_another_form_is_told_with_its_keys(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match="it has 0 problems to train on"):
         source(path=str(tmp_path / "empty.jsonl")).check("problems", "train")
-    with pytest.raises(UserError, match="a.jsonl is both in its paths and held out"):
+    with pytest.raises(UserError, match=r"a\.jsonl is both in its paths and held out"):
         source(path=path, heldout_paths=[path]).check("problems", "train")
     missing = source(path=write(tmp_path / "b.jsonl", SUMS), template="{question} {level}")
     with pytest.raises(UserError, match="no level, which the template names 100"):
@@ -294,7 +298,12 @@ def test_a_file_of_another_form_is_told_with_its_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "counts", "rejected", "solved"),
     [
-        ({"preset": "gsm8k", "path": "gsm8k/train.jsonl", "heldout_paths": ["gsm8k/test.jsonl"]}, (7473, 1319), {}, 7473),
+        (
+            {"preset": "gsm8k", "path": "gsm8k/train.jsonl", "heldout_paths": ["gsm8k/test.jsonl"]},
+            (7473, 1319),
+            {},
+            7473,
+        ),
         (
             {"preset": "math", "path": "math/train_answers.json", "heldout_paths": ["math/math500.json"]},
             (7469, 500),
@@ -314,7 +323,7 @@ def test_a_file_of_another_form_is_told_with_its_keys(tmp_path: Path) -> None:
             474,
         ),
     ],
-)  # fmt: skip
+)
 def test_real_data(
     real_data: Path, fields: dict[str, Any], counts: tuple[int, int], rejected: dict[str, int], solved: int
 ) -> None:

@@ -121,6 +121,12 @@ def tool_call(name: str, arguments: Mapping[str, Any], call_id: str | None = Non
     return {"type": "function", **named, "function": {"name": name, "arguments": dict(arguments)}}
 
 
+def asking(question: str, system: str = "") -> list[dict[str, Any]]:
+    """The messages that ask a question, under a system message if there is one."""
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, {"role": "user", "content": question}]
+
+
 def write_conversations(path: Path, conversations: Iterable[Conversation], rows_per_group: int = 1024) -> int:
     """Writes conversations Parquet, one row group at a time; returns the number of rows.
 

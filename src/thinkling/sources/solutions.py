@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from thinkling.data.conversations import Conversation, tool_call
+from thinkling.data.conversations import Conversation, asking, tool_call
 from thinkling.generate.tools import listings, resolve
 from thinkling.sources import templates
 from thinkling.sources.problem_set import Entry
@@ -14,8 +14,7 @@ def conversation(source: str, entry: Entry, answer_template: str, calculator_cal
     """The question as it is asked in every stage, then the solution as reasoning, and the answer. `calculator_calls`:
     the assistant calls the calculator in the middle of its reasoning, wherever the solution is annotated."""
     problem = entry.problem
-    messages: list[dict[str, Any]] = [{"role": "system", "content": problem.system}] if problem.system else []
-    messages.append({"role": "user", "content": problem.question})
+    messages = asking(problem.question, problem.system)
     reasoning = problem.reasoning
     if calculator_calls:
         *calling, last = entry.steps

@@ -52,6 +52,12 @@ CODE = {
 }
 
 
+UNEVEN = '{"inputs": ["1"], "outputs": []}'
+LETTERED = {"question": "Which?", "choices": ["B", "A"], "answer": "A"}
+PICKLED = "private_test_cases is a compressed pickle, which is not read: a pickle can run code"
+MESSAGES = "question has messages other than one of the user after a system message"
+
+
 def read(name: str | None, record: dict[str, Any], fields: dict[str, str] | None = None, seed: int = 0) -> Item:
     form = preset(name)
     return form.read(Found(record, form.keys, fields or {}), seed)
@@ -214,15 +220,15 @@ def test_plain_problems_by_their_keys() -> None:
         ("choice", {"question": "Which?", "choices": ["x", "y"], "answer": True}, "answer is not text"),
         ("choice", {"question": "Which?", "choices": ["x"], "answer": 0}, "no options"),
         ("choice", {"question": "Which?", "choices": "x, y", "answer": 0}, "choices is not JSON"),
-        ("choice", {"question": "Which?", "choices": ["B", "A"], "answer": "A"}, "the answer is one option's letter and another's text"),
+        ("choice", LETTERED, "the answer is one option's letter and another's text"),
         ("apps", APPS | {"input_output": ""}, "input_output is not JSON"),
-        ("apps", APPS | {"input_output": '{"inputs": ["1"], "outputs": []}'}, "input_output has no inputs with as many outputs"),
-        ("livecodebench", CODE | {"private_test_cases": "eJxrYJmqyAABGXrR=="}, "private_test_cases is a compressed pickle, which is not read: a pickle can run code"),
+        ("apps", APPS | {"input_output": UNEVEN}, "input_output has no inputs with as many outputs"),
+        ("livecodebench", CODE | {"private_test_cases": "eJxrYJmqyAABGXrR=="}, PICKLED),
         ("livecodebench", CODE | {"public_test_cases": "[1]"}, "a test has no input and output"),
         (None, {"question": "?x"}, "no answer"),
-        (None, {"question": [{"role": "assistant", "content": "x"}], "answer": 1}, "question has messages other than one of the user after a system message"),
+        (None, {"question": [{"role": "assistant", "content": "x"}], "answer": 1}, MESSAGES),
     ],
-)  # fmt: skip
+)
 def test_records_that_are_not_of_the_form(name: str | None, record: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadRecord) as caught:
         read(name, record)
