@@ -33,6 +33,7 @@ TYPES = Registry(
         "model": "thinkling.sources.models:ModelSource",
         "tokens": "thinkling.sources.tokens:TokensSource",
         "problems": "thinkling.sources.problems:ProblemsSource",
+        "reasoning_gym": "thinkling.sources.reasoning_gym:ReasoningGymSource",
     },
 )
 """`type` of a source in a recipe → its class."""
