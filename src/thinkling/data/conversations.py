@@ -124,6 +124,12 @@ def tool_call(name: str, arguments: Mapping[str, Any], call_id: str | None = Non
     return {"type": "function", **named, "function": {"name": name, "arguments": dict(arguments)}}
 
 
+def asking(question: str, system: str = "") -> list[dict[str, Any]]:
+    """The messages that ask a question, under a system message if there is one."""
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, {"role": "user", "content": question}]
+
+
 def rounds(conversation: Conversation) -> Iterator[Conversation]:
     """One conversation per round, ending with that round's turns; the assistant's turns before it are not trained on.
 

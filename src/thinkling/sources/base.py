@@ -34,6 +34,7 @@ TYPES = Registry(
         "tokens": "thinkling.sources.tokens:TokensSource",
         "conversations": "thinkling.sources.conversations:ConversationsSource",
         "problems": "thinkling.sources.problems:ProblemsSource",
+        "reasoning_gym": "thinkling.sources.reasoning_gym:ReasoningGymSource",
     },
 )
 """`type` of a source in a recipe → its class."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from thinkling.data.conversations import Conversation, tool_call
+from thinkling.data.conversations import Conversation, asking, tool_call
 from thinkling.generate.tools import CALCULATOR, listings
 from thinkling.sources import templates
 from thinkling.sources.problem_set import Entry
@@ -14,8 +14,7 @@ def conversation(source: str, entry: Entry, answer_template: str, calculator_cal
     """The question as it is asked in every stage, then the solution as reasoning, and the answer. `calculator_calls`:
     the assistant calls the calculator in the middle of its reasoning, wherever the solution is annotated."""
     problem = entry.problem
-    messages: list[dict[str, Any]] = [{"role": "system", "content": problem.system}] if problem.system else []
-    messages.append({"role": "user", "content": problem.question})
+    messages = asking(problem.question, problem.system)
     reasoning = problem.reasoning
     if calculator_calls:
         *calling, last = entry.steps
@@ -25,7 +24,7 @@ def conversation(source: str, entry: Entry, answer_template: str, calculator_cal
             messages.append({"role": "tool", "name": "calculator", "content": CALCULATOR.session().run(arguments)})
         reasoning = last.reasoning
     messages.append(_assistant(templates.fill(answer_template, {"answer": problem.answer}), reasoning))
-    tools = listings(problem.tools) if problem.announce_tools else ()
+    tools = tuple(listings(problem.tools)) if problem.announce_tools else ()
     return Conversation(problem.id, messages, f"{source}/{problem.family}", problem.id, tools)
 
 

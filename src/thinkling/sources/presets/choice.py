@@ -87,7 +87,7 @@ def _named(answer: str, choices: list[str], labels: list[str]) -> int | None:
     if answer in labels:
         return labels.index(answer)
     letter = answer.strip("().").upper()
-    by_letter = LETTERS.index(letter) if len(letter) == 1 and letter in LETTERS else None
+    by_letter = LETTERS.index(letter) if len(letter) == 1 and letter in LETTERS[: len(choices)] else None
     by_text = choices.index(answer) if answer in choices else None
     if by_letter is not None and by_text is not None and by_letter != by_text:
         raise BadRecord("the answer is one option's letter and another's text")

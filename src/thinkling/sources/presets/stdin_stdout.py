@@ -41,7 +41,7 @@ def _test(test: Any, function: str) -> str:
 
 
 def read_apps(found: Found, seed: int) -> Item:
-    tests = found.json("tests")
+    tests = found.json("input_output")
     if not isinstance(tests, Mapping):
         raise BadRecord("no input_output")
     inputs, outputs = tests.get("inputs"), tests.get("outputs")
@@ -55,10 +55,10 @@ def read_apps(found: Found, seed: int) -> Item:
 
 
 def read_livecodebench(found: Found, seed: int) -> Item:
-    public = _cases(found, "public_tests")
-    if isinstance(raw := found.get("hidden_tests"), str) and raw.strip() and raw.strip()[0] not in "[{":
+    public = _cases(found, "public_test_cases")
+    if isinstance(raw := found.get("private_test_cases"), str) and raw.strip() and raw.strip()[0] not in "[{":
         raise BadRecord("private_test_cases is a compressed pickle, which is not read: a pickle can run code")
-    hidden = _cases(found, "hidden_tests")
+    hidden = _cases(found, "private_test_cases")
     if not public and not hidden:
         raise BadRecord("no tests")
     metadata = found.json("metadata")
@@ -77,7 +77,7 @@ APPS = Preset(
     name="apps",
     keys={
         "question": ("question",),
-        "tests": ("input_output",),
+        "input_output": ("input_output",),
         "solutions": ("solutions",),
         "starter_code": ("starter_code",),
         "family": (),
@@ -93,8 +93,8 @@ LIVECODEBENCH = Preset(
     name="livecodebench",
     keys={
         "question": ("question_content",),
-        "public_tests": ("public_test_cases",),
-        "hidden_tests": ("private_test_cases",),
+        "public_test_cases": ("public_test_cases",),
+        "private_test_cases": ("private_test_cases",),
         "starter_code": ("starter_code",),
         "metadata": ("metadata",),
         "family": (),
