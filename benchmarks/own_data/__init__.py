@@ -1,0 +1,1 @@
+"""A user's own conversations, problems and models: read in every form, counted, and trained on."""
