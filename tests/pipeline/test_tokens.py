@@ -27,7 +27,7 @@ def recipe(model: Path, source: ChatsSource | None = None, **fields: Any) -> Rec
         "sequence_length": 64, "batch_size": 1, "optimizer": {"lr": 1.0e-3},
     }  # fmt: skip
     sources = {
-        "start": ModelSource(type="model", path=model),
+        "start": ModelSource(type="model", path=str(model)),
         "a": source or ChatsSource(rounds=2),
         "b": ChatsSource(words=(3,)),
     }

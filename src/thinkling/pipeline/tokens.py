@@ -50,7 +50,7 @@ def show(recipe: Recipe, root: Path, stage: str | None, n: int, console: Console
     for number, (origin, conversation) in enumerate(_in_turn(found, n), 1):
         _print(fit(conversation, encode, config), f"{number}/{n}  {origin}", renderer.tokenizer, console)
     if not number:
-        raise UserError(f"stages.{name}: no conversations; check families and n_examples, or the source's files")
+        raise UserError(f"stages.{name}: no conversations; check families, n_examples, or the source's files")
 
 
 def _stage(recipe: Recipe, wanted: str | None) -> tuple[str, SftConfig]:

@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers
 
 from tests.data.chats import conversations, trusted
 from tests.stages.sft.chats import chat, make_config
 from thinkling.data.chat_template import OURS
-from thinkling.data.tokenizer import train_bpe
+from thinkling.data.tokenizer import Tokenizer, train_bpe
 from thinkling.generate.renderer import Renderer
 from thinkling.stages.sft.fitting import encoder, fit
 from thinkling.stages.sft.spans import N_SAMPLES, SpansSample, pieces, segments
@@ -36,6 +38,19 @@ def test_characters_of_several_tokens_are_one_piece(text: str) -> None:
     ids = TOKENIZER.encode(text).tolist()
     found = list(pieces(TOKENIZER, ids, [False] * len(ids)))
     assert "".join(piece.text for piece in found) == text
+
+
+def test_spaces_that_a_tokenizer_drops_at_the_start_of_a_text_are_kept() -> None:
+    """As SentencePiece's decoder does."""
+    words = {"[UNK]": 0, "\u2581say": 1, "\u25811": 2, "\u2581one": 3, "<|endoftext|>": 4}
+    built = tokenizers.Tokenizer(models.WordLevel(words, "[UNK]"))
+    built.pre_tokenizer, built.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    built.add_special_tokens(["<|endoftext|>"])
+    config = json.dumps({"eos_token": "<|endoftext|>"}).encode()
+    tokenizer = Tokenizer({"tokenizer.json": built.to_str().encode(), "tokenizer_config.json": config}, "made")
+    ids = tokenizer.encode("say one 1").tolist()
+    found = segments(tokenizer, ids, [False, True, False])
+    assert [part["text"] for part in found] == ["say", " one", " 1"]
 
 
 def test_bytes_that_are_no_text_are_shown(renderer: Renderer) -> None:

@@ -198,13 +198,13 @@ class Empty(ChatsSource):
 @pytest.mark.parametrize(
     ("source", "fields", "message"),
     [
-        (Empty(), {}, "^a: no conversations; check families"),
+        (Empty(), {}, "^examples: a: no conversations; check families"),
         (
             ChatsSource(),
             {"sequence_length": 16},
             r"sequence_length 16: every conversation is longer; the shortest has \d",
         ),
-        (ChatsSource(silent_every=1), {}, "^a: no token of any conversation carries loss"),
+        (ChatsSource(silent_every=1), {}, "^examples: a: in no conversation does the assistant say anything"),
         (ChatsSource(), {"batch_size": 99}, r"batch_size 99: there are only \d+ rows; lower it"),
         (ChatsSource(), {"overlong": "error", "sequence_length": 16}, "conversation 'a0' of chats has"),
         (
@@ -215,12 +215,12 @@ class Empty(ChatsSource):
                     {"source": "b", "n_examples": 99, "weight": 1},
                 ]
             },
-            r"^a: its weight repeats it \d+\.\d times in \d+ steps, and max_repeats allows 4; lower its weight",
+            r"^examples: a: its weight repeats it \d+\.\d times in \d+ steps, and max_repeats allows 4; lower",
         ),
         (
             Empty(),
             {"examples": [{"source": "a", "weight": 9}, {"source": "b", "weight": 1}]},
-            r"^a: no conversation is left to train on \(conversations 0, kept 0\); take its weight out",
+            r"^examples: a: no conversation is left to train on \(conversations 0, kept 0\); take it out",
         ),
     ],
 )

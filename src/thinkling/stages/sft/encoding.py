@@ -115,15 +115,16 @@ class _Encoding:
 
 def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
     counts = encoded.info["counts"]
+    where = f"examples: {', '.join(counts)}"
     if not sum(entry["conversations"] for entry in counts.values()):
-        raise UserError(f"{', '.join(counts)}: no conversations; check families and n_examples, or the source's files")
+        raise UserError(f"{where}: no conversations; check families, n_examples, or the source's files")
     for name, entry in counts.items():
         if config.weighted and not entry["kept"]:
-            raise UserError(f"{name}: no conversation is left to train on ({_spelled(entry)}); take its weight out")
+            raise UserError(f"examples: {name}: no conversation is left to train on ({_spelled(entry)}); take it out")
     if encoded.n:
         return
     if encoded.info["shortest"] is None:
-        raise UserError(f"{', '.join(counts)}: no token of any conversation carries loss; the assistant says nothing")
+        raise UserError(f"{where}: in no conversation does the assistant say anything; check its files")
     raise UserError(
         f"sequence_length {config.sequence_length}: every conversation is longer; the shortest has "
         f"{encoded.info['shortest']} tokens"

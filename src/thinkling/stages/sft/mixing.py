@@ -46,8 +46,8 @@ def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int) -> Ro
     for group, rows, used in zip(encoded.groups, once, mixed.rows_of_part, strict=True):
         if used > limit * rows + 1:  # rows are dealt to within one of a source's share
             raise UserError(
-                f"{group.name}: its weight repeats it {used / rows:.1f} times in {steps} steps, and max_repeats allows "
-                f"{limit:g}; lower its weight or epochs, take more examples of it, or raise max_repeats"
+                f"examples: {group.name}: its weight repeats it {used / rows:.1f} times in {steps} steps, and "
+                f"max_repeats allows {limit:g}; lower its weight or epochs, take more of it, or raise max_repeats"
             )
     return Rows(mixed, steps, left_over)
 
