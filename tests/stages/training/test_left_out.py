@@ -85,3 +85,10 @@ def test_the_conversations_for_validation_can_be_looked_at(tmp_path) -> None:
     assert list(left_out.training([chat(i) for i in range(20)]))
     left_out.write(tmp_path)
     assert list(read_conversations(tmp_path / "validation.parquet")) == left_out.validation
+
+
+def test_an_unknown_renderer_is_said_at_the_start(tmp_path) -> None:
+    ctx = StageContext("sft", tmp_path, {}, 1, sources=bound({"own": OwnSource(type="own")}))
+    sets = {"own": {"source": "own", "n_problems": 1, "renderer": "chatt"}}
+    with pytest.raises(UserError, match="unknown renderer 'chatt'"):
+        LeftOut.of(config(evaluation={"task_sets": sets, "max_new_tokens": 4}), ctx, Parallel())
