@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stages.own import OwnSource, problem
@@ -21,6 +21,7 @@ def chat(number: int, problem_id: str | None = None, question: str = "hi") -> Co
     return Conversation(f"c{number}", turns, "chats", problem_id)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**40), st.sampled_from([0.0, 0.1, 0.5]))
 def test_every_conversation_is_on_one_side(seed: int, fraction: float) -> None:
     conversations = [chat(i) for i in range(400)]
