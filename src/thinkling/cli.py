@@ -125,8 +125,10 @@ def export(
     is not changed."""
     from thinkling.pipeline import export as exporting
 
-    origin, target = exporting.export(run, stage, step, to, runs)
-    print(f"{origin} → {target}")
+    found, target = exporting.export(run, stage, step, to, runs)
+    print(f"{found.origin} → {target}")
+    if found.note:
+        print(f"thinkling: {found.note}", file=sys.stderr)
 
 
 def _stage_verb(kind: str) -> None:

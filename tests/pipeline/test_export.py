@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,3 +179,15 @@ def test_the_verb(runs: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert str(tmp_path / "m") in done.output
     assert (tmp_path / "m" / "model.safetensors").is_file()
+
+
+def test_a_newer_result_that_has_not_finished_is_pointed_out(runs: Path, tmp_path: Path) -> None:
+    """After changed settings were killed half-way, the older model is exported: not without saying so."""
+    shutil.copytree(runs / "mine", tmp_path / "r")
+    newer = tmp_path / "r" / "sft-0000000f.partial"
+    (tmp_path / "r" / "rl-00000002.partial").rename(newer)
+    os.utime(newer, (2e9, 2e9))
+    found, _ = export(str(tmp_path / "r"), "sft", None, tmp_path / "x", runs)
+    assert found.origin.parent.name == "sft-00000001"
+    assert found.note == "sft-0000000f.partial is newer and has not finished; --step exports a checkpoint of it"
+    assert export(str(tmp_path / "r"), "sft", "8", tmp_path / "y", runs)[0].step == 8

@@ -28,10 +28,12 @@ class Found:
     """Steps done, where it is not a stage's final model."""
     write: Callable[[Path], object]
     """Writes it as a Hugging Face directory."""
+    note: str | None = None
+    """What the user should know beside it."""
 
 
-def export(run: str, stage: str, step: str | None, to: Path | None, runs: Path) -> tuple[Path, Path]:
-    """Writes a model of a run to a new directory; returns where it was read and written. The run is not touched.
+def export(run: str, stage: str, step: str | None, to: Path | None, runs: Path) -> tuple[Found, Path]:
+    """Writes a model of a run to a new directory; returns what it was, and where. The run is not touched.
 
     `run`: a run's folder, or its name below `runs`. `step`: a number of steps done, `best` or `last`; the finished
     stage's model if None. Raises UserError naming what there is instead, and where `to` would overwrite something.
@@ -49,7 +51,7 @@ def export(run: str, stage: str, step: str | None, to: Path | None, runs: Path) 
         whole = Path(temporary) / "model"
         found.write(whole)
         whole.rename(target)
-    return found.origin, target
+    return found, target
 
 
 def run_directory(run: str, runs: Path) -> Path:
@@ -74,7 +76,10 @@ def find(directory: Path, stage: str, step: str | None) -> Found:
     finished = [path for partial, path in mine if not partial and (path / MANIFEST).exists()]
     partial = [path for is_partial, path in mine if is_partial]
     if step is None and finished:
-        return _final(stage, max(finished, key=lambda path: read_manifest(path)["recorded"]["finished_unix"]))
+        newest = max(finished, key=lambda path: read_manifest(path)["recorded"]["finished_unix"])
+        newer = [path for path in partial if path.stat().st_mtime > newest.stat().st_mtime]
+        note = f"{newer[0].name} is newer and has not finished; --step exports a checkpoint of it" if newer else None
+        return _final(stage, newest, note)
     if not partial:
         raise UserError(
             f"--step {step}: stage {stage} has finished, which deletes its checkpoints; leave out --step to export its "
@@ -83,11 +88,11 @@ def find(directory: Path, stage: str, step: str | None) -> Found:
     return _checkpoint(stage, max(partial, key=lambda path: path.stat().st_mtime_ns), step)
 
 
-def _final(stage: str, path: Path) -> Found:
+def _final(stage: str, path: Path, note: str | None) -> Found:
     artifact = Artifact(path, read_manifest(path))
     if artifact.manifest["kind"] != "model":
         raise UserError(f"{path}: stage {stage} makes {artifact.manifest['kind']}, not a model; name one that trains")
-    return Found(artifact.model_dir, None, lambda target: shutil.copytree(artifact.model_dir, target))
+    return Found(artifact.model_dir, None, lambda target: shutil.copytree(artifact.model_dir, target), note)
 
 
 def _checkpoint(stage: str, path: Path, step: str | None) -> Found:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -235,6 +235,7 @@ def test_a_step_is_judged_by_its_task_sets_or_else_by_its_loss() -> None:
     assert best_step([]) is None
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=12))
 def test_the_best_is_the_first_of_the_highest(scores: Sequence[int | None]) -> None:
     known = [score for score in scores if score is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stages.own import OwnSource, problem
@@ -21,6 +21,7 @@ def chat(number: int, problem_id: str | None = None, question: str = "hi") -> Co
     return Conversation(f"c{number}", turns, "chats", problem_id)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**40), st.sampled_from([0.0, 0.1, 0.5]))
 def test_every_conversation_is_on_one_side(seed: int, fraction: float) -> None:
     conversations = [chat(i) for i in range(400)]
@@ -85,3 +86,10 @@ def test_the_conversations_for_validation_can_be_looked_at(tmp_path) -> None:
     assert list(left_out.training([chat(i) for i in range(20)]))
     left_out.write(tmp_path)
     assert list(read_conversations(tmp_path / "validation.parquet")) == left_out.validation
+
+
+def test_an_unknown_renderer_is_said_at_the_start(tmp_path) -> None:
+    ctx = StageContext("sft", tmp_path, {}, 1, sources=bound({"own": OwnSource(type="own")}))
+    sets = {"own": {"source": "own", "n_problems": 1, "renderer": "chatt"}}
+    with pytest.raises(UserError, match="unknown renderer 'chatt'"):
+        LeftOut.of(config(evaluation={"task_sets": sets, "max_new_tokens": 4}), ctx, Parallel())

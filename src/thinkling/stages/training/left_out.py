@@ -11,7 +11,7 @@ from thinkling.data.chat_template import Message
 from thinkling.data.conversations import Conversation, read_conversations, write_conversations
 from thinkling.data.packing import PackedBatch, pack_conversations
 from thinkling.errors import UserError
-from thinkling.generate.renderer import Renderer
+from thinkling.generate.renderer import RENDERERS, Renderer
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.training.config import EvaluatedConfig
@@ -42,7 +42,7 @@ class LeftOut:
         The seed of the problems is the same in all stages and runs, so that their curves can be compared, and no stage
         trains on what another one is evaluated on.
 
-        Raises UserError where problems are to be sampled by several processes.
+        Raises UserError where problems are to be sampled by several processes, or a renderer is not known.
         """
         if config.evaluation is None:
             return cls({}, validation, ctx.seed)
@@ -52,6 +52,8 @@ class LeftOut:
                 f"{parallel.world_size}, which share the model; start it without torchrun, or remove evaluation and "
                 "score the model in an evaluate stage"
             )
+        for wanted in config.evaluation.task_sets.values():
+            RENDERERS.resolve(wanted.renderer)
         problems = {
             name: ctx.sources[wanted.source].problems(
                 "train", wanted.n_problems, derive(0, "evaluation", wanted.source), wanted.families
