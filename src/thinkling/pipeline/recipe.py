@@ -164,7 +164,7 @@ class Recipe(BaseModel):
         from thinkling.verify import registry
 
         judged = {name for name, s in self.sources.items() if any(map(registry.needs_sandbox, s.verifiers()))}
-        called = {name for name, s in self.sources.items() if any(map(tools.needs_sandbox, s.tools()))}
+        called = {name for name, s in self.sources.items() if any(map(tools.needs_sandbox, s.tool_names()))}
         found = {
             name: [*(s for s in stage.judges() if s in judged), *(s for s in stage.calls() if s in called)]
             for name, stage in self.stages.items()
@@ -225,7 +225,7 @@ def _check_tools(name: str, source: Source) -> None:
     """Raises ValueError for a tool that is not known, or whose package is broken."""
     from thinkling.generate.tools import resolve
 
-    for tool in sorted(source.tools()):
+    for tool in sorted(source.tool_names()):
         try:
             resolve(tool)
         except UserError as error:

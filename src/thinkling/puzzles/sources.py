@@ -56,7 +56,7 @@ class PuzzlesSource(Source):
 
         return frozenset(FAMILIES[family].verifier for family in self.families)
 
-    def tools(self) -> frozenset[str]:
+    def tool_names(self) -> frozenset[str]:
         from thinkling.puzzles.families import FAMILIES
 
         return frozenset(tool for family in self.families if (tool := FAMILIES[family].tool))

@@ -123,7 +123,7 @@ class Source(BaseModel):
         """Names of the verifiers of its problems. They are known before any problem is made."""
         return frozenset()
 
-    def tools(self) -> frozenset[str]:
+    def tool_names(self) -> frozenset[str]:
         """Names of the tools that its problems may call. They are known before any problem is made."""
         return frozenset()
 
