@@ -1,12 +1,14 @@
 """The `python` tool: what the model sees, its bounds, one process per sample."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from thinkling.generate import python_tool
 from thinkling.generate.python_tool import CALL_SECONDS, MOST_CALLS, OUTPUT_CHARACTERS, PythonSession, PythonTool
 from thinkling.generate.tools import PYTHON, resolve
+from thinkling.generate.turns import MOST_WITH_SESSIONS
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.outcome import SandboxUnavailable, Status
 from thinkling.sandbox.sandbox import Sandbox
@@ -126,3 +128,20 @@ def test_a_machine_without_a_sandbox_ends_the_run(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(python_tool, "Sandbox", missing)
     with pytest.raises(SandboxUnavailable, match="no Landlock"):
         PythonTool().open().run({"code": "1"})
+
+
+def test_the_page_names_the_bounds() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+    for bound in (
+        f"calls per sample | {MOST_CALLS} |",
+        f"clock time of a call | {CALL_SECONDS:g} s |",
+        f"processor time of its process | {python_tool.TOTAL_SECONDS} s |",
+        f"memory | {python_tool.MEMORY_BYTES >> 20} MiB",
+        f"files | {python_tool.LIMITS.disk_bytes >> 20} MiB",
+        f"code of a call | {MOST_CODE:,} bytes |",
+        f"answer | {OUTPUT_CHARACTERS:,} characters |",
+        f"output of a call | {python_tool.LIMITS.output_bytes >> 20} MiB |",
+        f"last {python_tool.ERROR_LINES} lines of its traceback",
+        f"At most {MOST_WITH_SESSIONS} samples",
+    ):
+        assert bound in page, bound

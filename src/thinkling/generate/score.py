@@ -109,7 +109,7 @@ def _sampled(sampler: Sampler, problems: Sequence[Problem], k: int, seed: int) -
     ]
     tools = [problem.tools for problem, _ in pairs]
     completions = generate_with_tools(
-        sampler.engine, requests, tools, sampler.sampling, renderer, sampler.max_tool_calls
+        sampler.engine, requests, tools, sampler.sampling, renderer, max_calls=sampler.max_tool_calls
     )
     readings = [renderer.read(completion) for completion in completions]
     verdicts = judge(

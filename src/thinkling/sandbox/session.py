@@ -19,7 +19,7 @@ from thinkling.sandbox.listen import GRACE_SECONDS, LOCK_IN_SECONDS
 from thinkling.sandbox.outcome import Status, judge, read_reply
 
 MOST_CODE = 60_000
-"""Bytes of one piece of code: it fits into an empty pipe, so that no program can block whoever writes to it."""
+"""Bytes of one piece of code."""
 LONGEST_REPORT = 1 << 16
 """Bytes of reports that are kept between two lines. A program can write anything to that pipe."""
 
@@ -53,7 +53,7 @@ class Session:
         has said that the process has ended."""
         self._channel, self._calls, self._reads, self._limits = channel, calls, reads, limits
         self._mark = nonce.encode() + b" "
-        self._tell = ended
+        self._on_end = ended
         self._reports = bytearray()
         self._ready = False
         self._reply: bytes | None = None
@@ -70,7 +70,8 @@ class Session:
         if self._closed or self._reply is not None or len(content) > MOST_CODE:
             raise ValueError("the session has ended" if len(content) <= MOST_CODE else "the code is too long")
         self._number += 1
-        return _Running(self, wall_seconds or self._limits.wall_seconds).until_done(protocol.write_call(content))
+        message = protocol.write_call(content)
+        return _Running(self, message, wall_seconds or self._limits.wall_seconds).until_done()
 
     def close(self) -> None:
         """Ends the process, and its server's part in it."""
@@ -90,7 +91,7 @@ class Session:
         """The server's reply: the process has ended. TimeoutError, OSError, protocol.Closed: it does not answer."""
         self._channel.settimeout(timeout)
         self._reply, _ = protocol.receive(self._channel)
-        self._tell()
+        self._on_end()
         return self._reply
 
     def __enter__(self) -> Self:
@@ -105,21 +106,18 @@ class Session:
 class _Running:
     """One call on its way."""
 
-    def __init__(self, session: Session, wall_seconds: float) -> None:
-        self._session, self._wall = session, wall_seconds
+    def __init__(self, session: Session, message: bytes, wall_seconds: float) -> None:
+        self._session, self._unsent, self._wall = session, memoryview(message), wall_seconds
         self._streams, self._heard = [bytearray(), bytearray()], [0, 0, 0]
         self._stopped: str | None = None
         self._started = time.monotonic()
         self._deadline = self._started + (wall_seconds if session._ready else LOCK_IN_SECONDS)
         self._report: dict[str, Any] | None = None
 
-    def until_done(self, message: bytes) -> Call:
+    def until_done(self) -> Call:
         """Sends the code, and listens until it has run or the process has ended."""
         session = self._session
         try:
-            # A full pipe: the program does not read. It is then stopped by the clock, like one that never ends.
-            with suppress(BlockingIOError, BrokenPipeError):
-                os.write(session._calls, message)
             protocol.send(session._channel, protocol.RESUME)
             return self._follow()
         except (OSError, protocol.Closed) as error:
@@ -132,6 +130,7 @@ class _Running:
         channel, poll = session._channel.fileno(), select.poll()
         for descriptor in (channel, *session._reads):
             poll.register(descriptor, select.POLLIN)
+        poll.register(session._calls, select.POLLOUT)
         while True:
             late = time.monotonic() - self._deadline
             if late >= 0:
@@ -141,7 +140,7 @@ class _Running:
             for descriptor, _ in poll.poll(1000 * (min(-late, 1.0) if late < 0 else 0.1)):
                 if descriptor == channel:
                     return self._died(session.receive(GRACE_SECONDS))
-                if self._read(descriptor):
+                if self._write() if descriptor == session._calls else self._read(descriptor):
                     poll.unregister(descriptor)
             if self._report is not None and self._stopped is None:
                 protocol.send(session._channel, protocol.PAUSE)
@@ -173,6 +172,16 @@ class _Running:
         if self._stopped is None:
             self._stopped = reason
             protocol.send(self._session._channel, protocol.STOP)
+
+    def _write(self) -> bool:
+        """Writes what the pipe takes; whether that is all. A program that does not read is stopped by the clock."""
+        try:
+            self._unsent = self._unsent[os.write(self._session._calls, self._unsent) :]
+        except BlockingIOError:
+            return False
+        except BrokenPipeError:  # the process has ended, as the server will say
+            return True
+        return not self._unsent
 
     def _read(self, descriptor: int) -> bool:
         """Reads what is there; whether the pipe has ended. Past the limit, reports have one too, nothing is kept."""
