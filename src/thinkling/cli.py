@@ -69,6 +69,27 @@ def doctor(recipe: Annotated[Path | None, typer.Argument(help="Also check what t
 
 
 @app.command()
+def tokens(
+    recipe: RecipeFile,
+    stage: Annotated[str | None, typer.Option(help="Stage of kind sft; may be left out if there is one")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Conversations, the first of each source in turn")] = 3,
+    overrides: Overrides = None,
+    runs: Root = RUNS,
+    width: Annotated[int | None, typer.Option(min=20, help="Columns; the terminal's width if not given")] = None,
+) -> None:
+    """Show a stage's conversations as tokens, with what carries loss, before anything is trained.
+
+    Needs the stage's inputs alone: the model that it starts from, and `conversations` where it has them.
+    """
+    from rich.console import Console
+
+    from thinkling.pipeline import tokens as showing
+
+    console = Console(width=width, soft_wrap=width is None, highlight=False)
+    showing.show(_load(recipe, overrides), runs, stage, n, console)
+
+
+@app.command()
 def chat(
     model: Annotated[Path, typer.Argument(help="Model directory, for instance runs/tiny/model", show_default=False)],
     prompt: Annotated[str | None, typer.Option(help="Answer this one message and exit")] = None,

@@ -51,3 +51,22 @@ def test_a_record_that_is_no_json_is_rejected_like_any_other(tmp_path: Path) -> 
     lines = [json.loads(line) for line in (tmp_path / FILE).read_text(encoding="utf-8").splitlines()]
     assert [line["record"] for line in lines[:3]] == ["a record that cannot be written as JSON, with 1 fields"] * 3
     assert (lines[3]["record"], lines[3]["detail"]) == ('{"a": "b\'\\\\xff\'"}', "messages[0]")
+
+
+def test_a_note_is_written_and_not_counted(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "rejected.jsonl")
+    ledger.keep("chats")
+    ledger.note("chats", "conversations.parquet", "longer than sequence_length", {"id": "7"})
+    assert ledger.counts() == {"chats": {"in": 1, "kept": 1, "rejected": {}}}
+    assert json.loads((tmp_path / "rejected.jsonl").read_text())["record"] == '{"id": "7"}'
+
+
+def test_a_resumed_stage_goes_on_from_its_counts_and_keeps_the_file(tmp_path: Path) -> None:
+    first = Ledger(tmp_path / "rejected.jsonl")
+    first.keep("chats", 2)
+    first.reject("chats", "a.jsonl:1", "no messages", {})
+    again = Ledger(tmp_path / "rejected.jsonl")
+    again.restore(first.counts())
+    assert again.counts() == first.counts()
+    again.reject("others", "b.jsonl:1", "no messages", {})
+    assert len((tmp_path / "rejected.jsonl").read_text().splitlines()) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,22 @@ class Ledger:
         records are counted by it. `record`: what was read, JSON or text. `detail`: what the reason does not say, such
         as which part of the record it is about."""
         self._rejected.setdefault(source, Counter())[reason] += 1
+        self.note(source, where, reason, record, detail)
+
+    def note(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
+        """Writes down a record that the source counts as kept and the stage leaves out; the stage counts it itself."""
         if self._path is None:
             return
         line = {"source": source, "where": where, "reason": reason, "detail": detail, "record": _text(record)}
         with self._path.open("a" if self._opened else "w", encoding="utf-8", errors="replace") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._opened = True
+
+    def restore(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Goes on from the counts of a killed run, whose records need not be read again; its file is kept."""
+        for source, entry in counts.items():
+            self._kept[source] += entry["kept"]
+            self._rejected.setdefault(source, Counter()).update(entry["rejected"])
         self._opened = True
 
     def counts(self) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,12 @@ class ExamplesConfig(BaseModel):
     """Conversations, drawn evenly over the families; all that the source has if not set."""
     families: list[str] | None = Field(default=None, min_length=1)
     """Families of the source that are taken; all of them if not set."""
+    weight: float | None = Field(default=None, gt=0)
+    """Share of the training tokens, relative to the other weights. Either all examples have one, and the input
+    `conversations` too (`conversations_weight`), or none has: then every conversation is trained on equally often."""
+    one_sample_per_round: bool = False
+    """Make a conversation of several rounds into one per round, in which only that round's turns carry loss. For
+    templates that drop the reasoning of earlier rounds: otherwise only the last round's reasoning is learned."""
 
 
 class SftConfig(ScheduleConfig, MicroBatchConfig):
@@ -30,8 +36,16 @@ class SftConfig(ScheduleConfig, MicroBatchConfig):
     kind: Literal["sft"]
     examples: list[ExamplesConfig] = Field(default_factory=list)
     """Conversations of the recipe's sources: a list of mappings, or one mapping."""
+    conversations_weight: float | None = Field(default=None, gt=0)
+    """The weight of the input `conversations`, where examples have weights."""
     epochs: float = Field(gt=0)
-    """Passes over examples and conversations."""
+    """Passes over examples and conversations. With weights: training is as long as so many passes over all rows."""
+    max_repeats: float = Field(default=4, ge=1)
+    """With weights: passes over a source at most, if that is more than `epochs`; a run that would repeat one more often
+    is refused. Up to about four passes, repeated data are worth nearly as much as new ones."""
+    overlong: Literal["drop", "truncate", "error"] = "drop"
+    """What becomes of a conversation that is longer than `sequence_length`. `truncate` removes turns from its end, so
+    that the last turn kept is whole and trained on; where even the first such turn does not fit, it is dropped."""
     max_steps: int | None = Field(default=None, ge=1)
     """Steps at most; rows beyond them are left over. All where not set."""
     sequence_length: int = Field(ge=16)
@@ -55,6 +69,26 @@ class SftConfig(ScheduleConfig, MicroBatchConfig):
         if not self.examples and "conversations" not in self.inputs:
             raise ValueError("examples: missing; give some, or name a stage in inputs.conversations")
         return self
+
+    @model_validator(mode="after")
+    def _all_weights_or_none(self) -> SftConfig:
+        given = "conversations" in self.inputs
+        if self.conversations_weight is not None and not given:
+            raise ValueError("conversations_weight: there is no input `conversations`; remove it")
+        weights = {f"examples.{i}.weight": examples.weight for i, examples in enumerate(self.examples)}
+        if given:
+            weights["conversations_weight"] = self.conversations_weight
+        missing = [field for field, weight in weights.items() if weight is None]
+        if missing and len(missing) < len(weights):
+            raise ValueError(f"{missing[0]}: missing; give all examples and the input conversations a weight, or none")
+        if missing and self.max_repeats != SftConfig.model_fields["max_repeats"].default:
+            raise ValueError("max_repeats: it limits sources with weights, and there are none; remove it")
+        return self
+
+    @property
+    def weighted(self) -> bool:
+        """Whether sources are mixed by weight, or pooled."""
+        return self.conversations_weight is not None or any(e.weight is not None for e in self.examples)
 
     def needs(self) -> list[Need]:
         return [Need("examples.source", examples.source, "conversations") for examples in self.examples]
