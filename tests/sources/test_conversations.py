@@ -93,8 +93,13 @@ def test_a_file_of_the_other_kind_is_refused_by_name(tmp_path: Path) -> None:
         UserError, match=r"sources\.chats: .*pairs\.jsonl is in the form preference, which offers pairs"
     ):
         list(pairs.conversations(None, 0))
-    with pytest.raises(UserError, match="in the form messages, which offers conversations, not pairs"):
-        list(source(write(tmp_path / "chats.jsonl", CHAT)).pairs(None, 0))
+    chats = source(write(tmp_path / "chats.jsonl", CHAT))
+    for look in (lambda: list(chats.pairs(None, 0)), lambda: chats.check("pairs")):
+        with pytest.raises(UserError, match="in the form messages, which offers conversations, not pairs"):
+            look()
+    chats.check("conversations", n=5)
+    with pytest.raises(UserError, match="have no families"):
+        chats.check("conversations", families=["sum"])
 
 
 def test_names_are_the_records_own_or_a_hash_and_never_twice(tmp_path: Path) -> None:

@@ -152,6 +152,12 @@ def is_trained_on(message: Message) -> bool:
     return message["role"] == "assistant" and message.get("loss") is not False
 
 
+def asking(question: str, system: str = "") -> list[dict[str, Any]]:
+    """The messages that ask a question, under a system message if there is one."""
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, {"role": "user", "content": question}]
+
+
 def write_conversations(path: Path, conversations: Iterable[Conversation], rows_per_group: int = ROWS_PER_GROUP) -> int:
     """Writes conversations Parquet, one row group at a time; returns the number of rows.
 

@@ -33,6 +33,7 @@ TYPES = Registry(
         "model": "thinkling.sources.models:ModelSource",
         "tokens": "thinkling.sources.tokens:TokensSource",
         "conversations": "thinkling.sources.conversations:ConversationsSource",
+        "problems": "thinkling.sources.problems:ProblemsSource",
     },
 )
 """`type` of a source in a recipe → its class."""
@@ -123,6 +124,12 @@ class Source(BaseModel):
     def verifiers(self) -> frozenset[str]:
         """Names of the verifiers of its problems. They are known before any problem is made."""
         return frozenset()
+
+    def check(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> None:
+        """Looks, before any stage runs, whether the source can give what a stage will ask of it: for problems a split,
+        `n` of them, and `families`. Raises UserError if it cannot."""
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         """Its text, one stream per name and quality."""

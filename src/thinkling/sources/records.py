@@ -49,7 +49,7 @@ class RecordsSource(Source):
     path: str | None = None
     """A file, a directory, a pattern such as `data/*.jsonl`, or a data set's name on the Hugging Face Hub, such as
     `openai/gsm8k`, where nothing of that name is here. Relative to the working directory."""
-    paths: list[str] = Field(default=[])
+    paths: list[str] = Field(default_factory=list)
     """Several of them, instead of `path`; read in this order."""
     revision: str | None = None
     """Commit, tag or branch of a data set on the hub; its main branch if None. The commit is part of a stage's hash."""

@@ -44,6 +44,10 @@ class Problem:
     """Python statements, such as `assert f(3) == 7`, that the prompt shows or may show."""
     hidden_tests: tuple[str, ...] = field(default=(), compare=False)
     """Further tests, for the verifier alone."""
+    choices: tuple[str, ...] = ()
+    """The options of a multiple-choice question, in the order of their letters."""
+    bare: str = ""
+    """The question without the instructions around it, where it has some: what decontamination looks for."""
 
 
 def split(problem: Problem) -> Split:

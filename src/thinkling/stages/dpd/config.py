@@ -95,7 +95,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig):
         return bool(self.weights.kl_chosen or self.weights.kl_rejected) or self.holds
 
     def needs(self) -> list[Need]:
-        return [Need("problems.source", p.source, "problems") for p in self.problems]
+        return [p.need() for p in self.problems]
 
     def judges(self) -> list[str]:
         return [p.source for p in self.problems]

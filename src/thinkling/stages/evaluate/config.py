@@ -39,7 +39,7 @@ class EvaluateConfig(StageConfig, SamplingConfig):
     """`baseline`: an earlier evaluation; the graded task sets that both have are compared sample by sample."""
 
     def needs(self) -> list[Need]:
-        return [Need(f"task_sets.{name}.source", t.source, "problems") for name, t in self.task_sets.items()]
+        return [Need(f"task_sets.{name}.source", t.source, "problems", "heldout") for name, t in self.task_sets.items()]
 
     def judges(self) -> list[str]:
         return [t.source for t in self.task_sets.values()]

@@ -107,7 +107,7 @@ class RefineConfig(StageConfig):
         return STYLES.resolve(self.style)(**self.style_options)
 
     def needs(self) -> list[Need]:
-        return [Need("problems.source", self.problems.source, "problems")]
+        return [self.problems.need()]
 
     def judges(self) -> list[str]:
         """Its audit judges every solution."""

@@ -152,7 +152,7 @@ class RlConfig(ScheduleConfig, SamplingConfig):
         return self
 
     def needs(self) -> list[Need]:
-        return [Need("problems.source", p.source, "problems") for p in self.problems]
+        return [p.need() for p in self.problems]
 
     def judges(self) -> list[str]:
         return [p.source for p in self.problems]

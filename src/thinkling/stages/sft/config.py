@@ -91,4 +91,7 @@ class SftConfig(ScheduleConfig, MicroBatchConfig):
         return self.conversations_weight is not None or any(e.weight is not None for e in self.examples)
 
     def needs(self) -> list[Need]:
-        return [Need("examples.source", examples.source, "conversations") for examples in self.examples]
+        return [
+            Need("examples.source", e.source, "conversations", n=e.n_examples, families=e.families)
+            for e in self.examples
+        ]
