@@ -54,10 +54,16 @@ def source(path: Path, ledger: Ledger | None = None, **fields: Any) -> Conversat
     return made
 
 
+_ENCODED: dict[str, Encoded] = {}
+
+
 def encoded(shown: Renderer, messages: Sequence[Message], tools: Sequence[Message]) -> Encoded:
-    """Token ids and loss mask, as bytes."""
-    ids, loss = shown.encode(messages, tools or None)
-    return ids.tobytes(), np.packbits(loss).tobytes()
+    """Token ids and loss mask, as bytes; what was read alike before is not encoded again."""
+    said = json.dumps([messages, tools])
+    if said not in _ENCODED:
+        ids, loss = shown.encode(messages, tools or None)
+        _ENCODED[said] = ids.tobytes(), np.packbits(loss).tobytes()
+    return _ENCODED[said]
 
 
 def sides(shown: Renderer, pair: PreferencePair) -> tuple[Encoded, Encoded]:

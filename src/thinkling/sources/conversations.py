@@ -26,6 +26,7 @@ from thinkling.sources.records import RecordsSource, ending
 if TYPE_CHECKING:
     from thinkling.data.conversations import Conversation, PreferencePair
     from thinkling.data.readers import RawRecord
+    from thinkling.tasks.problem import Split
 
 SAMPLE = 20
 """Records at the start of a file that its form is told from."""
@@ -82,6 +83,13 @@ class ConversationsSource(RecordsSource):
         """
         return {file: self._form(file) for file in self.files()}
 
+    def check(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> None:
+        """Looks at the first records of each file. Whether there are `n` is known once all are read."""
+        self._check_families(families)
+        self._check_offer(offer, self.forms())
+
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
         """The files' conversations, in their order; `n` of them drawn by `seed` if given, and still in their order.
 
@@ -89,8 +97,7 @@ class ConversationsSource(RecordsSource):
         """
         from thinkling.data.conversations import Conversation
 
-        if families is not None:
-            raise UserError(f"sources.{self.name}: conversations have no families; leave families out")
+        self._check_families(families)
         for name, read in self._drawn("conversations", n, seed):
             assert isinstance(read, Chat)
             yield Conversation(name, read.messages, self.name, tools=read.tools)
@@ -106,12 +113,7 @@ class ConversationsSource(RecordsSource):
     def _drawn(self, offer: Offer, n: int | None, seed: int) -> Iterator[tuple[str, Read]]:
         """Sound records with their names. Where `n` are drawn, the files are read twice, so that none is held."""
         forms = self.forms()
-        for file, form in forms.items():
-            if form is not None and (form == "preference") != (offer == "pairs"):
-                raise UserError(
-                    f"sources.{self.name}: {file} is in the form {form}, which offers "
-                    f"{'pairs' if form == 'preference' else 'conversations'}, not {offer}; give files of {offer}"
-                )
+        self._check_offer(offer, forms)
         if n is None:
             for item in self._sound(forms, self.ledger):
                 self.ledger.keep(self.name)
@@ -131,6 +133,18 @@ class ConversationsSource(RecordsSource):
             if number in numbers:
                 self.ledger.keep(self.name)
                 yield item
+
+    def _check_families(self, families: Sequence[str] | None) -> None:
+        if families is not None:
+            raise UserError(f"sources.{self.name}: conversations have no families; leave families out")
+
+    def _check_offer(self, offer: Offer, forms: Mapping[Path, detect.Form | None]) -> None:
+        for file, form in forms.items():
+            if form is not None and (form == "preference") != (offer == "pairs"):
+                raise UserError(
+                    f"sources.{self.name}: {file} is in the form {form}, which offers "
+                    f"{'pairs' if form == 'preference' else 'conversations'}, not {offer}; give files of {offer}"
+                )
 
     def _sound(self, forms: Mapping[Path, detect.Form | None], ledger: Ledger) -> Iterator[tuple[str, Read]]:
         """Name and content of each record that is read; the others go to the ledger."""
