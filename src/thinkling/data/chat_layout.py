@@ -71,11 +71,12 @@ class Layout:
             return None
 
     def latest(self, through: int, *parts: Part) -> int | None:
-        """The piece of messages up to and including `through` that lies last in the text and is in all parts."""
+        """The last piece of messages up to and including `through` that is in all parts. A system message may move to
+        the last question, so places alone do not say which it is."""
         found = [
             n for n in self.places if self.pieces[n].message <= through and all(n in part.places for part in parts)
         ]
-        return max(found, key=lambda n: self.places[n], default=None)
+        return max(found, key=lambda n: (self.pieces[n].message, self.places[n]), default=None)
 
     def of(self, message: int) -> list[int]:
         """Places of a message's pieces."""

@@ -143,10 +143,15 @@ def _recipe(recipe: Recipe) -> list[Finding]:
                 findings.append(Finding(f"source {name}", "ok", summary))
         except UserError as error:
             findings.append(Finding(f"source {name}", "missing", str(error)))
-    if all(finding.level == "ok" for finding in findings) and not recipe.plan_only:
-        from thinkling.pipeline.chats import wrong_chats
-
-        findings += [Finding("chat template", "missing", line) for line in wrong_chats(recipe, recipe.stages)]
     if recipe.plan_only:
         findings.append(Finding("recipe", "note", "plan only: its sources are not on this machine"))
+    elif all(finding.level == "ok" for finding in findings):
+        findings += wrong_templates(recipe)
     return findings
+
+
+def wrong_templates(recipe: Recipe) -> list[Finding]:
+    """Stages whose model, one of the user's, has no chat template that renders."""
+    from thinkling.pipeline.chats import wrong_chats
+
+    return [Finding("chat template", "missing", line) for line in wrong_chats(recipe, recipe.stages)]
