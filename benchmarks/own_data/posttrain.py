@@ -58,17 +58,23 @@ def _write_chats(directory: Path) -> None:
     _write(
         chats / "messages.jsonl",
         [
-            {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a, "reasoning_content": "short"}]}
+            {
+                "messages": [
+                    {"role": "user", "content": q},
+                    {"role": "assistant", "content": a, "reasoning_content": "short"},
+                ]
+            }
             for q, a in asked
         ],
     )  # fmt: skip
     _write(
         chats / "sharegpt.jsonl",
-        [{"conversations": [{"from": "human", "value": q + " Please."}, {"from": "gpt", "value": a}]} for q, a in asked],
+        [
+            {"conversations": [{"from": "human", "value": q + " Please."}, {"from": "gpt", "value": a}]}
+            for q, a in asked
+        ],
     )
-    _write(
-        chats / "alpaca.jsonl", [{"instruction": q, "input": "Be brief.", "output": a} for q, a in asked]
-    )
+    _write(chats / "alpaca.jsonl", [{"instruction": q, "input": "Be brief.", "output": a} for q, a in asked])
     _write(chats / "prompt.jsonl", [{"prompt": q + " Thanks.", "completion": a} for q, a in asked])
     pairs = [{"prompt": q, "chosen": a, "rejected": "I do not know."} for q, a in asked]
     _write(directory / "preferences.jsonl", pairs)
@@ -128,7 +134,7 @@ def run_shape(shape: Shape, work: Path, data: Path) -> dict[str, Any]:
 
 
 def _teacher_settings(work: Path, files: Path, chat: str, training: Mapping[str, Any]) -> dict[str, Any]:
-    """A larger model of the same tokenizer that has learned problems and chats: recipes/sft.yaml with two more sources."""
+    """A larger model of the same tokenizer that has learned problems and chats: recipes/sft.yaml, two sources more."""
     maths = {
         "type": "problems",
         "preset": "gsm8k",
@@ -207,7 +213,14 @@ def measurement(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         for result in found.values()
         for done in (*(stage in result["ended"] for stage in STAGES), *(result["loaded"].get(s, False) for s in MODELS))
     ]
-    return {"value": sum(checks) / len(checks), "low": None, "high": None, "n": len(checks), "runs": checks, "unit": "fraction"}
+    return {
+        "value": sum(checks) / len(checks),
+        "low": None,
+        "high": None,
+        "n": len(checks),
+        "runs": checks,
+        "unit": "fraction",
+    }
 
 
 def main() -> None:
