@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from thinkling.data.artifact import content_files
 from thinkling.data.packing import PackedBatch
 from thinkling.data.tokenizer import train_bpe
 from thinkling.generate.rollouts import Rollout
+from thinkling.progress import Silent
 from thinkling.stages.training import plan as training
 from thinkling.stages.training.evaluation import Evaluation, _score, best_step, read_lines, value_of
 from thinkling.tasks.problem import Problem
@@ -218,6 +220,24 @@ def test_listeners_are_told(tmp_path: Path, tokenizer_dir: Path) -> None:
     assert heard == [(0, {"a": 0.1}), (3, {}), (7, {"a": 0.7}), (8, {"a": 0.2})]
     log = [json.loads(text) for text in (tmp_path / "r" / "train.log.jsonl").read_text().splitlines()]
     assert [(entry["step"], entry["validation"]) for entry in log if "validation" in entry] == heard
+
+
+def test_the_progress_bar_shows_the_last_score(tmp_path: Path, tokenizer_dir: Path) -> None:
+    shown: list[object] = []
+
+    class Watching(Silent):
+        @contextmanager
+        def track(self, label: str, total: float, unit: str, done: float = 0) -> Iterator[Any]:
+            yield self
+
+        def advance(self, amount: float = 1, **fields: object) -> None:
+            shown.append(fields.get("validation a"))
+
+    ctx = context(tmp_path / "r")
+    ctx.progress = Watching()
+    made = plan(tokenizer_dir, lambda step: [batch(step)], 5, evaluation=evaluation(measured({**SCORES, 5: 0.6})))
+    training.train(made, ctx, Parallel())
+    assert shown == [0.1, 0.1, 0.5, 0.5, 0.3]
 
 
 def test_a_torn_line_is_dropped(tmp_path: Path) -> None:
