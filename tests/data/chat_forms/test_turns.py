@@ -317,3 +317,22 @@ def test_sharegpt_has_its_system_message_beside_the_turns() -> None:
     turns = [{"from": "human", "value": "hi"}, {"role": "assistant", "content": "hello"}]
     assert sharegpt.read({"conversations": turns, "system": "s"}).messages[0] == {"role": "system", "content": "s"}
     assert sharegpt.read({"conversations": json.dumps(turns), "system": ""}).messages == [USER, ANSWER]
+
+
+def test_a_call_in_the_text_is_not_learned_as_text() -> None:
+    call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    assert reason(USER, {"role": "assistant", "content": f"I look.\n{call}"}) == "a tool call written as text"
+    for text in (
+        f"```\n{call}\n```",
+        "<tool_call>spelled</tool_call>",
+        '<tool_call>{"x": 1}</tool_call>',
+        "<tool_call>",
+    ):
+        assert read(USER, {"role": "assistant", "content": text})[1]["content"] == text
+    assert read({"role": "user", "content": call}, ANSWER)[0]["content"] == call
+
+
+def test_many_tags_take_no_longer_than_other_text() -> None:
+    """If each tag is searched for its end through the whole text, a record of a megabyte takes minutes."""
+    text = '<tool_call>{"a": ' * 100_000
+    assert read(USER, {"role": "assistant", "content": text})[1]["content"] == text

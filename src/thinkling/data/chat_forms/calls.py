@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from thinkling.data.chat_forms.normal import BadRecord, Message, check_json, check_text, from_json, is_empty
+from thinkling.data.chat_forms.normal import (
+    BadRecord,
+    Message,
+    check_json,
+    check_text,
+    from_json,
+    is_empty,
+    without_code,
+)
+
+
+def check_written(text: str, where: str) -> None:
+    """Raises BadRecord if an assistant's text holds a call in Hermes' tags. Text never becomes a special token, so the
+    model would learn to spell the tags instead of making calls. Tags around anything else, and in code, are text."""
+    if "<tool_call>" not in text:
+        return
+    for opened in without_code(text).split("<tool_call>")[1:]:
+        written, closed, _ = opened.partition("</tool_call>")
+        try:
+            call = json.loads(written) if closed else None
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(call, dict) and isinstance(call.get("name"), str):
+            raise BadRecord("a tool call written as text", where)
 
 
 def read_tools(record: Mapping[str, Any]) -> list[Message]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ MAX_DEPTH = 64
 """Levels of lists and objects inside a tool's schema or a call's arguments. Templates write them recursively."""
 MAX_BITS = 4096
 """Bits of an integer. Python neither reads nor writes decimal integers of more than 4,300 digits."""
+
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 
 
 class BadRecord(Exception):
@@ -61,6 +64,11 @@ def from_json(text: str, reason: str, detail: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise BadRecord(reason, detail) from None
+
+
+def without_code(text: str) -> str:
+    """The text without code blocks and spans, in which tags are only spoken of."""
+    return _CODE.sub("", text)
 
 
 def check_text(text: str, detail: str) -> None:

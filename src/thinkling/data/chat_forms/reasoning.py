@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
-from thinkling.data.chat_forms.normal import BadRecord
+from thinkling.data.chat_forms.normal import BadRecord, without_code
 
 _TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 
 
 def split_reasoning(text: str, where: str) -> tuple[str, str]:
@@ -26,7 +23,7 @@ def split_reasoning(text: str, where: str) -> tuple[str, str]:
             return inside.strip("\n"), rest.lstrip("\n")
     for opening, closing in _TAGS:
         if closing in text:
-            before, closed, _ = _CODE.sub("", text).partition(closing)
+            before, closed, _ = without_code(text).partition(closing)
             if closed and opening not in before:
                 raise BadRecord("reasoning that is closed but never opened", where)
     return "", text

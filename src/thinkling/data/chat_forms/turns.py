@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from thinkling.data.chat_forms.calls import read_calls, read_id
+from thinkling.data.chat_forms.calls import check_written, read_calls, read_id
 from thinkling.data.chat_forms.normal import BadRecord, Message, check_text, first_given, from_json, is_empty
 from thinkling.data.chat_forms.reasoning import split_reasoning
 
@@ -102,6 +102,7 @@ def _message(turn: Mapping[str, Any], role: str, where: str) -> Message:
 def _assistant(turn: Mapping[str, Any], content: _Content, where: str) -> Message:
     told = [content.reasoning, *(_plain(turn[name], where) for name in REASONING_FIELDS if turn.get(name) is not None)]
     inline, text = split_reasoning(content.text, where)
+    check_written(text, where)
     found = {reasoning.strip(): reasoning for reasoning in (inline, *told) if reasoning.strip()}
     if len(found) > 1:
         raise BadRecord("two different reasonings in a message", where)
