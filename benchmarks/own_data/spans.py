@@ -255,13 +255,13 @@ def main() -> None:
     judged = sum(found.spans.values()) - found.spans["lost by the template"]
     agree = found.spans["equal"] + found.spans["argued"]
     values = {
-        "own-data.spans-text": (found.texts[True] / found.texts.total(), found.texts.total()),
-        "own-data.spans": (agree / judged, judged),
-        "own-data.spans-different": (found.spans["different"], judged),
+        "own-data.spans-text": (found.texts[True] / found.texts.total(), found.texts.total(), "of pairs"),
+        "own-data.spans": (agree / judged, judged, "of pairs"),
+        "own-data.spans-different": (found.spans["different"], judged, "pairs"),
     }
     measured = {
-        name: {"value": value, "low": None, "high": None, "n": n, "runs": [value], "unit": "pairs"}
-        for name, (value, n) in values.items()
+        name: {"value": value, "low": None, "high": None, "n": n, "runs": [value], "unit": unit}
+        for name, (value, n, unit) in values.items()
     }
     print(json.dumps({"measurements": measured}))
 

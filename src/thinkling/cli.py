@@ -97,11 +97,22 @@ def chat(
     top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    template: Annotated[str, typer.Option(help="Chat template: own, thinkling, or a .jinja file")] = "own",
+    var: Annotated[list[str] | None, typer.Option(help="A variable of the template, NAME=VALUE")] = None,
 ) -> None:
     """Talk to a model; its thinking and its tool calls are shown."""
+    from thinkling.generate.config import chat_of_options
     from thinkling.serve import chat as talk
 
-    talk.converse(model, prompt, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
+    talk.converse(
+        model,
+        prompt,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        chat=chat_of_options(template, var or []),
+    )
 
 
 @app.command()

@@ -11,7 +11,8 @@ from thinkling.errors import UserError
 
 QUESTION = [{"role": "user", "content": "x"}]
 DATED = "{%- if tools %}t{% endif %}\n  {{ strftime_now('%d %B %Y, %a %b %-d %H') }} {{ messages[0].content }}"
-MACRO = "{% macro head() %}{{ strftime_now('%Y-%m-%d') }}{% if brief %}!{% endif %}{% endmacro %}{{ head() }}{{ mood }}{{ size }}"
+MACRO = "{% macro head() %}{{ strftime_now('%Y-%m-%d') }}{% if brief %}!{% endif %}{% endmacro %}"
+MACRO += "{{ head() }}{{ mood }}{{ size }}"
 
 
 def test_issue_templates_008_a_template_that_asks_for_the_date() -> None:

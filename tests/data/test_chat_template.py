@@ -190,7 +190,8 @@ def test_a_tokenizer_that_puts_a_space_before_every_text() -> None:
 
 # In the manner of Llama 3 and of SmolLM 2: templates that read `content` alone.
 LLAMA = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n\n' + m['content'] | trim + '<|im_end|>' }}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\n\n' + m['content'] | trim + '<|im_end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
 )
 THOUGHT = [
@@ -328,11 +329,12 @@ def test_issue_templates_007_reasoning_under_the_other_name(tokenizer: Tokenizer
 
 
 NAMED_CALLS = (
-    "{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}{% if c.id is not defined or c.id | length != 9 %}"
-    "{{ raise_exception('ids have nine characters') }}{% endif %}"
+    "{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}"
+    "{% if c.id is not defined or c.id | length != 9 %}{{ raise_exception('ids have nine characters') }}{% endif %}"
     "{{ '[CALL]' + c.id + ' ' + c.function.name + c.function.arguments | tojson }}{% endfor %}{{ '</s>' }}"
     "{% elif m.role == 'tool' %}{{ '[RESULT]' + m.tool_call_id + ' ' + m.content }}"
-    "{% elif m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}{% else %}{{ m.content + '</s>' }}{% endif %}{% endfor %}"
+    "{% elif m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}"
+    "{% else %}{{ m.content + '</s>' }}{% endif %}{% endfor %}"
 )
 
 

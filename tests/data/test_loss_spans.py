@@ -23,7 +23,8 @@ class Family:
     variables: dict[str, str] = field(default_factory=lambda: {"bos_token": "<s>", "eos_token": "</s>"})
 
 
-HEADER = """{{ bos_token }}{% for m in messages %}{{ '<|header|>' + m.role + '<|text|>\n' + m.content | trim + '<|over|>' }}
+HEADER = """{{ bos_token }}
+{%- for m in messages %}{{ '<|header|>' + m.role + '<|text|>\n' + m.content | trim + '<|over|>' }}
 {%- endfor %}{% if add_generation_prompt %}{{ '<|header|>assistant<|text|>\n' }}{% endif %}"""
 INST = """{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{% elif m.role == 'user' %}
 {{- '[ASK] ' }}{% if messages[0].role == 'system' and loop.last %}{{ messages[0].content + '\n' }}{% endif %}
@@ -31,7 +32,8 @@ INST = """{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{% el
 REWRITES = """{% set ns = namespace(last=0) %}
 {%- for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
 {%- for m in messages %}{{ '<|from|>' + m.role + '\n' }}
-{%- if m.role == 'assistant' and loop.index0 > ns.last %}{{ '<think>\n' + (m.reasoning_content or '') + '\n</think>\n' }}{% endif %}
+{%- if m.role == 'assistant' and loop.index0 > ns.last %}
+{{- '<think>\n' + (m.reasoning_content or '') + '\n</think>\n' }}{% endif %}
 {{- m.content }}{% for c in m.tool_calls or [] %}{{ '<call>' + c | tojson + '</call>' }}{% endfor %}{{ '<|to|>\n' }}
 {%- endfor %}{% if add_generation_prompt %}{{ '<|from|>assistant\n<think>\n' }}{% endif %}"""
 EOS_LAST = """{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}
@@ -41,11 +43,13 @@ NO_END = """{{ '[gMASK]' }}{% for m in messages %}{% if m.role == 'tool' %}{{ '<
 {%- for c in m.tool_calls or [] %}{{ '<call>' + c.function.name + '</call>' }}{% endfor %}{% endif %}{% endfor %}
 {%- if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"""
 ONE_OF_TWO_ENDS = """{% for m in messages %}{{ '<|start|>' + m.role }}{% if m.role == 'assistant' %}
-{%- if loop.last and not add_generation_prompt and m.thinking %}{{ '<|channel|>aside<|message|>' + m.thinking + '<|end|><|start|>assistant' }}
+{%- if loop.last and not add_generation_prompt and m.thinking %}
+{{- '<|channel|>aside<|message|>' + m.thinking + '<|end|><|start|>assistant' }}
 {%- endif %}{{ '<|channel|>final<|message|>' + m.content + ('<|return|>' if loop.last else '<|end|>') }}
 {%- else %}{{ '<|message|>' + m.content + '<|end|>' }}{% endif %}{% endfor %}
 {%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"""
-TWO_TOKENS = """{% for m in messages %}{{ '<|turn|><|' + m.role + '|><|in|>' + m.content + '<|out|><|turn_over|>' }}{% endfor %}
+TWO_TOKENS = """{% for m in messages %}
+{{- '<|turn|><|' + m.role + '|><|in|>' + m.content + '<|out|><|turn_over|>' }}{% endfor %}
 {%- if add_generation_prompt %}{{ '<|turn|><|assistant|><|in|>' }}{% endif %}"""
 
 FAMILIES = {

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from thinkling.data.chat_template import CHATML, OURS
 from thinkling.data.tokenizer import Tokenizer, train_bpe
 from thinkling.errors import UserError
-from thinkling.generate.config import ChatConfig
+from thinkling.generate.config import ChatConfig, chat_of_options
 from thinkling.generate.renderer import Renderer, load_renderer
 
 MESSAGES = [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "b", "reasoning_content": "a"}]
@@ -147,3 +147,15 @@ def test_values_keep_their_kind_and_days_become_text() -> None:
     found = ChatConfig.model_validate(yaml.safe_load(text)).variables
     assert found == {"enable_thinking": False, "date": "2026-07-26", "size": 3, "mood": "calm"}
     assert found["enable_thinking"] is False
+
+
+def test_options_of_the_terminal() -> None:
+    found = chat_of_options("thinkling", ["enable_thinking=false", "date=2026-07-26", "mood=a=b", "empty="])
+    assert found.variables == {"enable_thinking": False, "date": "2026-07-26", "mood": "a=b", "empty": ""}
+    for template, variables, message in (
+        ("own", ["mood"], "--var mood: write it as NAME=VALUE"),
+        ("own", ["messages=1"], "--var: 'messages' is no name"),
+        ("llama", [], "--template: 'llama' is neither"),
+    ):
+        with pytest.raises(UserError, match=message):
+            chat_of_options(template, variables)

@@ -7,7 +7,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, field_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
+
+from thinkling.errors import UserError
 
 _TAKEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "unk_token")
 
@@ -73,3 +76,22 @@ class ChatConfig(BaseModel):
                 except ValueError:
                     raise ValueError(f"date: {value!r} is no date; write it as 2026-07-26") from None
         return given
+
+
+def chat_of_options(template: str, variables: list[str]) -> ChatConfig:
+    """From the options --template and --var NAME=VALUE, whose values are read as YAML. Raises UserError."""
+    given: dict[str, Any] = {}
+    for option in variables:
+        name, sign, value = option.partition("=")
+        if not sign:
+            raise UserError(f"--var {option}: write it as NAME=VALUE")
+        try:
+            given[name] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError:
+            given[name] = value
+    try:
+        return ChatConfig(template=template, variables=given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--var" if first["loc"][:1] == ("variables",) else "--template"
+        raise UserError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from error

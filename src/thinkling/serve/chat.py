@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from thinkling.data.reading import Part
+from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Request, Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.loaded import LoadedModel
@@ -34,6 +35,7 @@ def converse(
     max_new_tokens: int = 256,
     seed: int = 0,
     console: Console | None = None,
+    chat: ChatConfig | None = None,
 ) -> None:
     """Answers `prompt` and ends; without one, reads a message a line until an empty one or the end of input.
 
@@ -41,7 +43,7 @@ def converse(
     messages give the same answers.
     """
     console = console or Console(highlight=False)
-    loaded = LoadedModel.load(model)
+    loaded = LoadedModel.load(model, chat=chat)
     engine = make_engine(loaded, max_concurrent=1)
     sampling = Sampling(temperature, top_p)
     tools = [name for name in TOOLS.built_in if missing_feature() is None or not needs_sandbox(name)]
