@@ -29,6 +29,7 @@ _OUTCOMES: dict[Outcome, list[str]] = {
     "overlong_truncated": ["truncated to fit sequence_length"],
     "overlong_dropped": ["LEFT OUT: longer than sequence_length"],
     "without_loss": ["LEFT OUT: no token carries loss"],
+    "unrenderable": ["LEFT OUT: the chat template cannot write it whole"],
 }
 
 
@@ -109,6 +110,7 @@ def _print(fitted: Fitted, title: str, tokenizer: Tokenizer, console: Console) -
         f"{len(fitted.ids):,} tokens, {int(fitted.loss[1:].sum()):,} with loss",
         f"{len(messages)} turns, {spoken} the assistant's, {with_loss} with loss",
         *_OUTCOMES[fitted.outcome],
+        *([fitted.detail] if fitted.detail else []),
     ]
     console.print()
     console.print(Text(_shown(f"{title}  {' · '.join(facts)}"), style="bold"))

@@ -47,6 +47,10 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     overlong: Literal["drop", "truncate", "error"] = "drop"
     """What becomes of a conversation that is longer than `sequence_length`. `truncate` removes turns from its end, so
     that the last turn kept is whole and trained on; where even the first such turn does not fit, it is dropped."""
+    unrenderable: Literal["error", "drop"] = "error"
+    """What becomes of a conversation that the chat template cannot write, or of which it would lose something, such as
+    its reasoning or a tool call: the stage ends and names it, or it is left out, counted and written down with the
+    reason."""
     max_steps: int | None = Field(default=None, ge=1)
     """Steps at most; rows beyond them are left over. All where not set."""
     sequence_length: int = Field(ge=16)

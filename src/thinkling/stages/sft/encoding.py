@@ -11,6 +11,7 @@ from typing import Any
 from thinkling.data.atomic import replacing
 from thinkling.data.conversations import Conversation, write_conversations
 from thinkling.data.encoded import EncodedConversations, EncodedWriter, is_whole
+from thinkling.data.ledger import FILE as LEDGER
 from thinkling.errors import UserError
 from thinkling.generate.renderer import Renderer
 from thinkling.progress import Task
@@ -26,7 +27,11 @@ from thinkling.train.parallel import Parallel
 DIRECTORY = "encoded"
 """Below the stage's directory; deleted when the stage ends."""
 _REPORT_EVERY = 64
-_REASONS = {"overlong_dropped": "longer than sequence_length", "without_loss": "no token carries loss"}
+_REASONS = {
+    "overlong_dropped": "longer than sequence_length",
+    "without_loss": "no token carries loss",
+    "unrenderable": "the chat template cannot write it whole",
+}
 
 
 def encoded_conversations(
@@ -99,6 +104,7 @@ class _Encoding:
         counts["conversations"] += 1
         if fitted.is_kept:
             counts["kept"] += 1
+            counts["turns_without_loss"] += fitted.turns_without_loss
             writer.add(fitted.ids, fitted.loss)
             self.sample.offer(origin, fitted)
         if fitted.outcome != "kept":
@@ -110,7 +116,7 @@ class _Encoding:
 
     def _note(self, origin: str, fitted: Fitted) -> None:
         record: dict[str, Any] = {"id": fitted.conversation.id, "tokens": len(fitted.ids)}
-        self.ctx.ledger.note(origin, FILE, _REASONS[fitted.outcome], record)
+        self.ctx.ledger.note(origin, FILE, _REASONS[fitted.outcome], record, fitted.detail)
 
 
 def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
@@ -123,6 +129,12 @@ def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
             raise UserError(f"examples: {name}: no conversation is left to train on ({_spelled(entry)}); take it out")
     if encoded.n:
         return
+    if any(entry.get("unrenderable") for entry in counts.values()):
+        total = sum(map(Counter, counts.values()), Counter[str]())
+        raise UserError(
+            f"unrenderable: nothing is left to train on ({_spelled(total)}); {LEDGER} says why the chat template cannot "
+            "write them"
+        )
     if encoded.info["shortest"] is None:
         raise UserError(f"{where}: in no conversation does the assistant say anything; check its files")
     raise UserError(

@@ -8,15 +8,16 @@ from typing import Literal
 
 import numpy as np
 
+from thinkling.data.chat_template import EncodedChat
 from thinkling.data.conversations import Conversation, is_trained_on
 from thinkling.errors import UserError
 from thinkling.generate.renderer import Renderer
 from thinkling.stages.sft.config import SftConfig
 
-Outcome = Literal["kept", "overlong_truncated", "overlong_dropped", "without_loss"]
+Outcome = Literal["kept", "overlong_truncated", "overlong_dropped", "without_loss", "unrenderable"]
 """What became of a conversation. The first two are trained on."""
 
-Encode = Callable[[Conversation], tuple[np.ndarray, np.ndarray]]
+Encode = Callable[[Conversation], EncodedChat]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Fitted:
     loss: np.ndarray
     """bool (T,)."""
     outcome: Outcome
+    turns_without_loss: int = 0
+    """Assistant's turns in it that are not trained on."""
+    detail: str = ""
+    """Why it cannot be rendered."""
 
     @property
     def is_kept(self) -> bool:
@@ -39,9 +44,9 @@ class Fitted:
 def encoder(renderer: Renderer) -> Encode:
     """Encodes conversations as the model reads them, their tools announced; UserError names the conversation."""
 
-    def encode(conversation: Conversation) -> tuple[np.ndarray, np.ndarray]:
+    def encode(conversation: Conversation) -> EncodedChat:
         try:
-            return renderer.encode(conversation.messages, list(conversation.tools) or None)
+            return renderer.encoded(conversation.messages, list(conversation.tools) or None)
         except UserError as error:
             raise UserError(f"conversation {conversation.id!r} of {conversation.source}: {error}") from error
 
@@ -49,11 +54,17 @@ def encoder(renderer: Renderer) -> Encode:
 
 
 def fit(conversation: Conversation, encode: Encode, config: SftConfig) -> Fitted:
-    """Applies `overlong`.
+    """Applies `overlong` and `unrenderable`.
 
-    Raises UserError where it is `error` and the conversation too long, and where the conversation cannot be encoded.
+    Raises UserError where one of them is `error` and the conversation is too long, or cannot be rendered.
     """
-    whole = _encoded(conversation, encode)
+    try:
+        whole = _encoded(conversation, encode)
+    except UserError as error:
+        if config.unrenderable == "error":
+            raise
+        nothing = np.empty(0, dtype=np.int32)
+        return Fitted(conversation, nothing, nothing.astype(bool), "unrenderable", detail=str(error))
     if not whole.loss[1:].any():
         return replace(whole, outcome="without_loss")
     if len(whole.ids) <= config.sequence_length:
@@ -96,4 +107,5 @@ def truncated(conversation: Conversation, encode: Encode, sequence_length: int) 
 
 
 def _encoded(conversation: Conversation, encode: Encode) -> Fitted:
-    return Fitted(conversation, *encode(conversation), "kept")
+    encoded = encode(conversation)
+    return Fitted(conversation, encoded.ids, encoded.loss, "kept", encoded.turns_without_loss)

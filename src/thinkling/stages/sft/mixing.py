@@ -11,7 +11,10 @@ from thinkling.errors import UserError
 from thinkling.seeds import derive
 from thinkling.stages.sft.config import SftConfig
 
-_OUTCOMES = ("conversations", "kept", "overlong_truncated", "overlong_dropped", "without_loss")
+_OUTCOMES = (
+    "conversations", "kept", "overlong_truncated", "overlong_dropped", "without_loss", "unrenderable",
+    "turns_without_loss",
+)  # fmt: skip
 
 
 class Rows(NamedTuple):
