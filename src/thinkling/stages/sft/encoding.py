@@ -132,8 +132,8 @@ def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
     if any(entry.get("unrenderable") for entry in counts.values()):
         total = sum(map(Counter, counts.values()), Counter[str]())
         raise UserError(
-            f"unrenderable: nothing is left to train on ({_spelled(total)}); {LEDGER} says why the chat template cannot "
-            "write them"
+            f"unrenderable: nothing is left to train on ({_spelled(total)}); {LEDGER} says why the chat template "
+            "cannot write them"
         )
     if encoded.info["shortest"] is None:
         raise UserError(f"{where}: in no conversation does the assistant say anything; check its files")
