@@ -118,6 +118,7 @@ def test_a_sample_per_round(roles: str, expected: list[str]) -> None:
     assert len({c.id for c in found}) == len(found)
 
 
+@settings(deadline=None)
 @given(st.text("uatn", min_size=1, max_size=12))
 def test_each_turn_is_trained_on_in_one_sample(roles: str) -> None:
     messages = turns(roles)

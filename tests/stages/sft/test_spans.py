@@ -33,6 +33,7 @@ def test_segments_add_up_to_the_conversation(messages) -> None:
     assert "".join(part["text"] for part in found if part["loss"]) == TOKENIZER.decode(ids[loss])
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=30))
 def test_characters_of_several_tokens_are_one_piece(text: str) -> None:
     ids = TOKENIZER.encode(text).tolist()
