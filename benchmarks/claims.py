@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from thinkling.errors import UserError
 
 Operator = Literal["<", "<=", "==", ">=", ">", "interval_above", "stated"]
-ID_PATTERN = r"^[a-z]+\.[a-z0-9]+([.-][a-z0-9]+)*$"
+ID_PATTERN = r"^[a-z]+(-[a-z]+)*\.[a-z0-9]+([.-][a-z0-9]+)*$"
 FORMER_ID_PATTERN = r"^[A-Z]\d+[a-z]?$"
 
 
