@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -111,7 +112,8 @@ def test_a_call_that_runs_text_is_found_in_a_scorer() -> None:
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "reasoning_gym", None)
+    for name in ("reasoning_gym", "reasoning_gym.factory"):
+        monkeypatch.setitem(sys.modules, name, None)
     dataset.cache_clear()
     with pytest.raises(
         UserError, match=r"gym\.datasets: reasoning-gym is not installed: pip install thinkling\[tasks\]"

@@ -12,6 +12,7 @@ import json
 import re
 import textwrap
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from thinkling.data.reading import Reading
@@ -60,19 +61,18 @@ def dataset(name: str, settings: str, seed: int, size: int) -> Any:
     or its scorer is not safe.
     """
     try:
-        import reasoning_gym  # type: ignore[import-not-found]
-        from reasoning_gym.factory import DATASETS  # type: ignore[import-not-found]
+        factory = import_module("reasoning_gym.factory")
     except ImportError as error:
         raise UserError("reasoning-gym is not installed: pip install thinkling[tasks]") from error
-    if name not in DATASETS:
-        raise UserError(f"reasoning-gym has no data set {name!r}; it has {', '.join(sorted(DATASETS))}")
-    if (how := unsafe_scorer(DATASETS[name][0])) is not None:
+    if name not in factory.DATASETS:
+        raise UserError(f"reasoning-gym has no data set {name!r}; it has {', '.join(sorted(factory.DATASETS))}")
+    if (how := unsafe_scorer(factory.DATASETS[name][0])) is not None:
         raise UserError(
             f"data set {name!r} of reasoning-gym scores an answer by {how}, which can run what a model wrote as code "
             "outside the sandbox; choose another"
         )
     try:
-        return reasoning_gym.create_dataset(name, seed=seed, size=size, **json.loads(settings))
+        return factory.create_dataset(name, seed=seed, size=size, **json.loads(settings))
     except (TypeError, ValueError, AssertionError) as error:
         reason = str(error).replace(".__init__()", "") or type(error).__name__
         raise UserError(f"data set {name!r} of reasoning-gym: {reason}") from error
