@@ -29,6 +29,7 @@ NEEDED = (
     "yaml",
     "jinja2",
     "math_verify",
+    "huggingface_hub",
 )
 
 
