@@ -45,7 +45,7 @@ def convert(content: bytes, target: Path) -> None:
     settings.pop("quantization_config", None)
     fresh = LlamaForCausalLM(LlamaConfig(**settings))
     fresh.load_state_dict(read.state_dict())
-    fresh.to(torch.bfloat16).save_pretrained(target)
+    fresh.bfloat16().save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 

@@ -94,7 +94,7 @@ def test_what_is_evaluated_is_not_trained_on_and_counts_add_up(trained: StageCon
     evaluated = {r.problem_id for path in directory.glob("evaluations/*/own/*") for r in read_rollouts(path)}
     assert len(evaluated) == counts["evaluated"] == 8
     assert len(validation) == counts["validation"] > 3
-    assert N == counts["conversations"] + counts["validation"] + 8
+    assert counts["conversations"] + counts["validation"] + 8 == N
     assert counts["conversations"] == counts["kept"] + counts["overlong_dropped"] + counts["without_loss"]
     groups = [{c.id for c in kept}, {c.id for c in validation}, evaluated]
     assert len(set().union(*groups)) == N == sum(map(len, groups))
