@@ -68,7 +68,7 @@ def encode_chat(
     """The conversation as tokens.
 
     Raises UserError naming the template where it cannot render, where it drops what the conversation holds, and where
-    nothing tells what the assistant wrote."""
+    it cannot be told what the assistant wrote."""
     spellings = special_spellings(tokenizer)
 
     def attempt(fenced: list[Message], announced: list[Message], text: str) -> EncodedChat:
