@@ -72,7 +72,7 @@ def set_up(directory: Path, n: int) -> dict[str, Any]:
     ctx = StageContext("sft", stage, inputs, 0, sources=bound({"generated": Generated()}))
     began, parallel = time.monotonic(), setup()
     loaded = LoadedModel.load(directory / "start", parallel.device, trainable=True)
-    encoded = encoded_conversations(config, ctx, loaded.renderer, parallel)
+    encoded = encoded_conversations(config, ctx, loaded.renderer, LeftOut(), parallel)
     rows = rows_of(config, encoded, 0)
     counts = counts_of(config, encoded, rows)
     for step in range(0, rows.steps, max(1, rows.steps // 500)):

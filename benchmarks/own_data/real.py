@@ -100,7 +100,7 @@ def _equal(directory: Path, prompts: list[list[int]]) -> float:
     engine = NativeEngine(loaded.decoder)
     requests = [Request(tuple(prompt), 0, MAX_NEW_TOKENS) for prompt in prompts]
     ours = [c.tokens for c in engine.generate(requests, Sampling(temperature=0.0, stop_ids=stops))]
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     equal = []
     for prompt, mine in zip(prompts, ours, strict=True):
         found = model.generate(
