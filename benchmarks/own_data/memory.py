@@ -50,6 +50,7 @@ def set_up(directory: Path, n: int) -> dict[str, Any]:
     from thinkling.stages.sft.config import SftConfig
     from thinkling.stages.sft.encoding import encoded_conversations
     from thinkling.stages.sft.mixing import counts_of, rows_of
+    from thinkling.stages.training.left_out import LeftOut
     from thinkling.train.parallel import setup
 
     class Generated(Source):
