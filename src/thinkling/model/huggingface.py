@@ -49,9 +49,14 @@ def save_pretrained(
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
     if tokenizer_dir is not None:
-        for name in _TOKENIZER_FILES:
-            if (tokenizer_dir / name).is_file():
-                shutil.copyfile(tokenizer_dir / name, directory / name)
+        copy_tokenizer(tokenizer_dir, directory)
+
+
+def copy_tokenizer(source: Path, directory: Path) -> None:
+    """Copies the files of a tokenizer and its chat template."""
+    for name in _TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
 
 
 def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decoder:
