@@ -169,7 +169,7 @@ def test_the_pages_have_commands() -> None:
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        ("thinkling dpd recipes/posttrain.yaml", "no stage of kind dpd"),
+        ("thinkling dpd recipes/sft.yaml", "no stage of kind dpd"),
         ("thinkling sft recipes/tiny.yaml --stage sft_hot", "no stage sft_hot"),
         ("thinkling run recipes/tiny.yaml --set 'stages.dpd.weights={kl_negative: 0}'", "renamed to kl_rejected"),
         ("thinkling refine RECIPE --set stages.refine.chain.url=http://127.0.0.1:8000/v1", "give input, or url"),

@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from thinkling.data.chat_forms import with_call_ids
+from thinkling.data.chat_spellings import with_call_ids
 from thinkling.data.chat_template import (
     CHATML,
     OURS,

@@ -55,7 +55,8 @@ def _side(rollout: Rollout) -> Side:
 def _config(**more: Any) -> DpdConfig:
     return DpdConfig.model_validate(
         {
-            "kind": "dpd", "problems": [{"source": "puzzles", "n_problems": 10}], "pairs": {"max_new_tokens": 8},
+            "kind": "dpd", "inputs": {"model": "sft", "teacher": "teacher"},
+            "problems": [{"source": "puzzles", "n_problems": 10}], "pairs": {"max_new_tokens": 8},
             "steps": 10, "batch_size": 2,
             "sequence_length": 64, "optimizer": {"name": "muon", "lr": 1e-3}, **more,
         }

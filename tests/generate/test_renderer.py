@@ -407,7 +407,7 @@ def test_a_model_that_cannot_be_told_of_tools_is_named(renderers: dict[str, Rend
 
 def test_a_template_without_calls_is_named_when_a_tool_answers(tokenizer: Tokenizer) -> None:
     renderer = Renderer(tokenizer, ChatTemplate(FAMILIES["phi"].template, "phi"))
-    with pytest.raises(UserError, match="chat template phi: it does not write the call of 'x'"):
+    with pytest.raises(UserError, match="chat template phi: it does not write a tool call in a known format"):
         renderer.tool_turn(["2"])
 
 

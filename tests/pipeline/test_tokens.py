@@ -46,7 +46,7 @@ def test_loss_is_in_brackets_where_there_are_no_colours(model: Path) -> None:
     lines = shown(recipe(model)).splitlines()
     assert lines[0].startswith("⟦loss⟧")
     assert lines[2].startswith("1/3  a  chats a0 · ")
-    assert "4 turns, 2 the assistant's, 2 with loss" in lines[2]
+    assert "4 turns, 2 the assistant's, 1 with loss" in lines[2], "the reasoning of the first round is dropped"
     text = "\n".join(lines)
     assert (
         "<|im_start|>user↵\nsay 1<|im_end|>↵\n<|im_start|>assistant↵\n⟦<think>↵\nx↵\n</think>↵\n↵\n1<|im_end|>⟧" in text

@@ -216,8 +216,8 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(context: Any, tmp_pat
     directory = tmp_path / "model" / "model"
     (directory / "chat_template.jinja").write_text(
         "{%- for m in messages -%}{{ '<|im_start|>' + m.role + '\n' }}{%- if m.role == 'assistant' -%}{% generation %}"
-        "{{ m.content if not loop.last and not messages[-1].role == 'assistant' else 'gone' if not loop.last "
-        "else m.content }}{{ '<|im_end|>' }}{% endgeneration %}{%- else -%}{{ m.content + '<|im_end|>' }}{%- endif -%}"
+        "{{ m.content if not loop.last and not messages[-1].role == 'assistant' "
+        "else 'old ' + m.content if not loop.last else m.content }}{{ '<|im_end|>' }}{% endgeneration %}{%- else -%}{{ m.content + '<|im_end|>' }}{%- endif -%}"
         "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
     )
     given = pair(0, before=[user("a"), assistant("b")])
@@ -268,7 +268,7 @@ def test_needs_pairs_of_its_sources() -> None:
     given = config(
         evaluate_every=1, evaluation={"task_sets": {"a": {"source": "q", "n_problems": 1}}, "max_new_tokens": 1}
     )
-    assert given.needs() == [
+    assert [need[:3] for need in given.needs()] == [
         ("preferences.source", "mine", "pairs"),
         ("evaluation.task_sets.a.source", "q", "problems"),
     ]
