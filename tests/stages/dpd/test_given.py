@@ -217,7 +217,8 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(context: Any, tmp_pat
     (directory / "chat_template.jinja").write_text(
         "{%- for m in messages -%}{{ '<|im_start|>' + m.role + '\n' }}{%- if m.role == 'assistant' -%}{% generation %}"
         "{{ m.content if not loop.last and not messages[-1].role == 'assistant' "
-        "else 'old ' + m.content if not loop.last else m.content }}{{ '<|im_end|>' }}{% endgeneration %}{%- else -%}{{ m.content + '<|im_end|>' }}{%- endif -%}"
+        "else 'old ' + m.content if not loop.last else m.content }}{{ '<|im_end|>' }}{% endgeneration %}"
+        "{%- else -%}{{ m.content + '<|im_end|>' }}{%- endif -%}"
         "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
     )
     given = pair(0, before=[user("a"), assistant("b")])
