@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.verify.answers.extract import LONGEST_ANSWER, closing_brace, final_answer
+from thinkling.verify.answers.boxes import closing_brace
+from thinkling.verify.answers.extract import LONGEST_ANSWER, final_answer
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,8 @@ def _sentence(text: str) -> str:
 
 def _is_sentence(line: str) -> bool:
     bare = re.sub(r"\\[A-Za-z]+", " ", line)
-    return "=" in bare or len(re.findall("[A-Za-z]{2,}", bare)) > MOST_WORDS_OF_AN_ANSWER
+    told = re.match(r"[A-Za-z]{2,}.*\d", bare) is not None
+    return told or "=" in bare or len(re.findall("[A-Za-z]{2,}", bare)) > MOST_WORDS_OF_AN_ANSWER
 
 
 def _last_number(reply: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from thinkling.verify.answers.units import measure, multiplier, read_unit
 _GREEK = ("alpha", "beta", "gamma", "delta", "theta", "lambda", "mu", "phi", "omega", "sigma", "tau", "rho")
 _MONEY = re.compile(r'([-+]?)\s*([$€£¥₹₩₽]|"?(?:Rs\.?|USD|EUR|GBP|INR|RMB|CNY)\s*"?(?=\s*\d))\s*(.+)')
 _COMMAND_OR_WORD = re.compile(
-    r'\\[A-Za-z]+|"|(?<=[\d})!°%] )[A-Za-z](?=[/^]|$)|[A-Za-z]{2,}|[°¢€$£¥₹₩₽]|[\u4e00-\u9fff]+'
+    r'\\[A-Za-z]+|"|(?<=[\d})!°%] )[A-Za-z](?=[/^\\]|$)|[A-Za-z]{2,}|[°¢€$£¥₹₩₽]|[\u4e00-\u9fff]+'
 )
 _STOP = frozenset(
     {"not", "or", "and", "is", "no", "nor", "the", "if", "but", "any", "all", "an", "its", "it", "so", "yes"}
@@ -77,7 +77,7 @@ def _is_expression(text: str) -> bool:
     """Letters in a row are a product only where there are few; no text, no words."""
     if re.search('["$?°%]', text) or re.fullmatch("[A-Z]{2,}", text) or not re.search("[A-Za-z0-9]", text):
         return False
-    if re.search(r"[\d)}]\s*_|\.\d*\.|[-+*/^_.]$|\d \d", text) or HAN.search(text):
+    if re.search(r"[\d)}]\s*_|\.\d*\.|[-+*/^_.]$|(?<![_^\d])\d+ \d", text) or HAN.search(text):
         return False  # a base, which math-verify drops; no number; an unfinished operation; two numbers side by side
     runs = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", text)
     return all(run in FUNCTIONS or (len(run) <= 3 and run.lower() not in _STOP) for run in runs)

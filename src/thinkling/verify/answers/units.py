@@ -261,8 +261,8 @@ def leading_unit(text: str) -> str:
         at = match.end()
         at += len(text[at:]) - len(text[at:].lstrip(" "))
     while pieces:
-        unit = " ".join(pieces)
-        known = unit.rstrip(".").lower()
+        unit = " ".join(pieces).rstrip(".")
+        known = unit.lower()
         rest = multiplier(unit)[1] if known not in _NO_UNIT_IN_PROSE else None
         if rest is not None and (not rest or (measure(rest) is not None and rest.lower() not in _NO_UNIT_IN_PROSE)):
             return unit
