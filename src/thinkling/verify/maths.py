@@ -78,6 +78,8 @@ class MathsVerifier:
         answers = [plain(answer) for answer in named]
         if len(answers) < 2:
             return [[self._without_pool(problem, "".join(answers))]]
+        if _is_list_of(answers[-1], answers[:-1]):
+            return [[self._without_pool(problem, answers[-1])]]
         once = list({condensed(answer): answer for answer in answers}.values())
         readings = [once] + [[", ".join(several)] for several in (once, answers) if len(several) > 1]
         if len(answers) == len(once):
@@ -135,6 +137,11 @@ def reference_answer(text: str) -> str:
     """The reference in the common notation: a bare answer, or the last box or `####` line of a solution."""
     found = ", ".join(final_answers(text)) if _BOX_OR_HASHES.search(text) else text
     return plain(found)
+
+
+def _is_list_of(last: str, others: Sequence[str]) -> bool:
+    """Whether the last answer sums up those before it: 1 and 2, and then "1, 2"."""
+    return len(others) > 1 and sorted(map(condensed, last.split(", "))) == sorted({condensed(one) for one in others})
 
 
 def _copied(answer: str, reference: str, question: str) -> bool:

@@ -40,8 +40,11 @@ _CHINESE = re.compile(
 )
 _CHINESE_END = re.compile(r"[。\n；;！]")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|[.!]?\**$|,?\s(?:because|since|which|so|as)\s", re.IGNORECASE)
+_TWO_CHOICES = re.compile(r"\s*[A-H]\.\s[^.\n]{1,60}\b(?:or|and)\s+\(?[A-H][.)]")
 _DISPLAY = re.compile(r"\s*(?:\\\[(.*?)\\\]|\$\$(.*?)\$\$)", re.DOTALL)
-_NEXT_TO_IT = re.compile(r"(.{1,80}?)[.;,]?(?:\s+or\s+|\s*\n\s*)(?:the\s+)?(?:other\s+)?[#*\s]*", re.DOTALL)
+_NEXT_TO_IT = re.compile(
+    r"(.{1,80}?)(?:[.;,]?\s+or\s+|[.;]\s+|[.;,]?\s*\n\s*)(?:the\s+)?(?:other\s+)?[#*\s]*", re.DOTALL
+)
 _LAST_LINE = re.compile(r"A:[ \t]*(.*)")
 _PROSE = re.compile(r"[A-Z][A-Za-z ,']* (?:is|are|was|equals|of) (.+)")
 _LIKE_AN_ANSWER = re.compile(
@@ -160,7 +163,7 @@ def _sentence(text: str) -> str:
     text = text[: 2 * LONGEST_ANSWER]
     for match in _SENTENCE_END.finditer(text):
         if text[: match.start()].count("$") % 2 == 0 or "$" not in text[match.start() :]:
-            return text[: match.start()]
+            return text if _TWO_CHOICES.match(text) else text[: match.start()]
     return text
 
 
