@@ -105,15 +105,16 @@ class MathsVerifier:
             asked.append(form)
             return True
 
+        compare = AnswerComparison(problem.question, suppose)
         try:
-            equal = AnswerComparison(problem.question, suppose).texts(expected, answer)
+            equal = compare.texts(expected, answer)
         except Unreadable as error:
             return Verdict(Outcome.WRONG, "rules", f"{answer}: {error}")
         if equal and asked and _copied(answer, reference, problem.question):
             return Verdict(Outcome.WRONG, "rules", f"{answer}: copied from the question")
         if equal and asked:
             return Request(reference, answer, problem.question)
-        if not equal and is_value_of_unread_name(expected, answer):
+        if not equal and is_value_of_unread_name(expected, answer, compare):
             return Verdict(Outcome.UNVERIFIABLE, "reference", "it names a quantity that cannot be read")
         return Verdict(Outcome.RIGHT if equal else Outcome.WRONG, "rules", answer)
 

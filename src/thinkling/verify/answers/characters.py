@@ -15,7 +15,7 @@ _SIGNS = {
     "\u25b3": r"\triangle ", "\u2026": r"\ldots ", "\u2032": "'",
     "\u211d": r"\mathbb{R}", "\u00b0": "°", "\u00ba": "°", "\u2103": "°C", "\u2109": "°F",
     "\u2018": "'", "\u2019": "'", "\u201c": "", "\u201d": "", '"': "", "`": "", "\n": " ", "\t": " ",
-    "\u20ac": "€", "\u00a3": "£", "、": ", ", "，": ", ", "；": "; ", "。": ". ", "￥": "¥", "【": "", "】": "",
+    "\u20ac": "€", "\u00a3": "£", "、": ", ", "，": ", ", "；": "; ", "。": ". ", "￥": "¥", "⟨": "(", "⟩": ")", "【": "", "】": "",
     "～": "~", "＄": r"\$",
 }  # fmt: skip
 _GREEK = {
@@ -54,6 +54,8 @@ _OR = re.compile(f"(?<![{_HAN}])(?:或者?)(?![{_HAN}])")
 _AND = re.compile(f"(?<![{_HAN}])(?:和|与|以及|及)(?![{_HAN}])")
 _ABOUT = re.compile(f"(?<![{_HAN}])(?:大约|约为?|等于)(?![{_HAN}])")
 _OF_A_HUNDRED = re.compile(r"百分之\s*(\d+(?:\.\d+)?)")
+_LEADING = re.compile(r"^\s*(?:一共|总共|共有|共|有|是|为|约|即|人民币)\s*(?=[-\d\\$])")
+_BRACKETED_UNIT = re.compile(f"\\(\\s*([{_HAN}]{{1,5}})\\s*\\)\\s*$")
 _PHRASES = {
     "无解": "no solution", "无实数解": "no solution", "空集": "∅", "全体实数": r"\mathbb{R}", "任意实数": r"\mathbb{R}",
     "实数集": r"\mathbb{R}",
@@ -71,6 +73,6 @@ def one_spelling(text: str) -> str:
     text = _PICTURES.sub("", text).translate(_TABLE)
     if HAN.search(text):
         text = _AND.sub(" and ", _OR.sub(" or ", text))
-        text = _OF_A_HUNDRED.sub(r"\1%", _ABOUT.sub(" ", text))
+        text = _OF_A_HUNDRED.sub(r"\1%", _BRACKETED_UNIT.sub(r"\1", _LEADING.sub("", _ABOUT.sub(" ", text))))
         text = _PHRASES.get(text.strip(" ."), text)
     return text

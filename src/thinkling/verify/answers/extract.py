@@ -25,25 +25,31 @@ MOST_WORDS_OF_AN_ANSWER = 2
 _HASHES = re.compile(r"####[ \t]*:?[ \t]*([^\n]*)")
 _TAGS = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL | re.IGNORECASE)
 _VERB = (
-    r"(?:(?:is|are|was|should be|would be|must be|will be|equals)\b(?:\s+(?:therefore|thus|then|hence|simply|indeed|"
-    r"clearly|equal to|given by)\b)?\s*:?|:|=)"
+    r"(?:(?:is|are|was|(?:should|would|must|will)(?: therefore| then| thus)? be|equals|(?:comes|works) out (?:to be|to|as))\b"
+    r"(?:\s+(?:therefore|thus|then|hence|simply|indeed|clearly|equal to|given by)\b)?\s*:?|:|=)"
 )
+_BETWEEN = r"(?:,? (?:then|therefore|thus|hence),?| (?:to|of|for|we|you|that|which)\b[^.\n:=<>$\d]{0,40}?)?"
 _ANSWER = re.compile(
-    rf"(?:answers?|final (?:result|value)|correct (?:option|choice))\**\s*{_VERB}\**[ \t]*\n*", re.IGNORECASE
+    rf"(?:answers?|final (?:result|value)|correct (?:option|choice))\**{_BETWEEN}\s*{_VERB}\**[ \t]*\n*", re.IGNORECASE
 )
 _HEADING = re.compile(r"answer[*:]*[ \t]*\n+", re.IGNORECASE)
 _HEADING_BEFORE = re.compile(r"(?:^|\n)[ \t]*[#*]*[ \t]*(?:the )?(?:final )?\Z", re.IGNORECASE)
 _START = re.compile(r"\banswer|\bfinal (?:result|value)|\bcorrect (?:option|choice)", re.IGNORECASE)
 _CHINESE = re.compile(
-    r"(?:答案|最终结果)\**(?:应该|应|就)?(?:[是为选]|】)?\**[：:]?\**\s*|故填\s*[：:]?|(?:^|\n)答[：:]"
-    r"|选(?:择|项)?\s*[：:]?\s*(?=[（(]?\s*[A-H]{1,6}(?![A-Za-z]))"
+    r"(?:答案|结果)\**(?:应该|应|就)?(?:[是为选]|】)?\**[：:]?\**\s*|[故应]填\s*[：:]?|(?:^|\n)答[：:]"
+    r"|选(?:择|项)?\s*[是为]?\s*[：:]?\s*(?=[（(]?\s*[A-H]{1,6}(?![A-Za-z]))"
 )
 _CHINESE_END = re.compile(r"[。\n；;！]")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|[.!]?\**$|,?\s(?:because|since|which|so|as)\s", re.IGNORECASE)
 _TWO_CHOICES = re.compile(r"\s*[A-H]\.\s[^.\n]{1,60}\b(?:or|and)\s+\(?[A-H][.)]")
 _DISPLAY = re.compile(r"\s*(?:\\\[(.*?)\\\]|\$\$(.*?)\$\$)", re.DOTALL)
 _NEXT_TO_IT = re.compile(
-    r"(.{1,80}?)(?:[.;,]?\s+or\s+|[.;]\s+|[.;,]?\s*\n\s*)(?:the\s+)?(?:other\s+)?[#*\s]*", re.DOTALL
+    r"(.{1,80}?)(?:[.;,]?\s+or\s+|[.;]\s+|[.;,]?\s*\n\s*)(?:the\s+)?(?:other\s+)?[#*\s]*", re.DOTALL | re.IGNORECASE
+)
+_FENCE_OR_BULLET = re.compile(r"(?:```\w*\s*\n|[-*+][ \t]+)")
+_LAST_BOLD = re.compile(r"(?:.*=\s*)?\*\*([^*]+)\*\*\.?")
+_CHINESE_PROSE = re.compile(
+    "[\u4e00-\u9fff，,]*[\u4e00-\u9fff]\\s*(\\$?[-\u2212]?\\d[\\d.,/]*\\$?\\s*[%％]?\\s*[\u4e00-\u9fff]*)"
 )
 _LAST_LINE = re.compile(r"A:[ \t]*(.*)")
 _PROSE = re.compile(r"[A-Z][A-Za-z ,']* (?:is|are|was|equals|of) (.+)")
@@ -69,7 +75,7 @@ def final_answers(reply: str, last_number: bool = False) -> tuple[str, ...]:
 
 
 def _clean(answer: str) -> str:
-    return _BOLD.sub(r"\1", answer.strip()).strip().strip("*").strip()
+    return _BOLD.sub(r"\1", answer.strip().lstrip("}")).strip().strip("*").strip()
 
 
 def _find(reply: str, last_number: bool) -> tuple[str, ...]:
@@ -82,6 +88,8 @@ def _find(reply: str, last_number: bool) -> tuple[str, ...]:
     if marks:
         chosen = max(sure, key=lambda mark: mark.start)
         return tuple(_tail(answer, last_number) for answer in chosen.answers)
+    if match := _LAST_BOLD.fullmatch(lines[-1].strip()):
+        return (match[1],)
     if len(lines) == 1 and not (last_number and _is_sentence(lines[0])):
         return (lines[0],)
     return _last_number(reply) if last_number else ()
@@ -97,6 +105,8 @@ def _tail(answer: str, last_number: bool) -> str:
     """Of "The area of the field is 52" the number."""
     match = _PROSE.fullmatch(answer.strip())
     if match and _plausible(match[1]):
+        return match[1]
+    if match := _CHINESE_PROSE.fullmatch(answer.strip()):
         return match[1]
     if last_number and not _plausible(answer) and (numbers := _last_number(answer)):
         return ", ".join(numbers)
@@ -145,7 +155,9 @@ def _phrase(reply: str) -> Found | None:
 def _content(reply: str, start: int) -> str:
     if match := _DISPLAY.match(reply, start, start + 2 * LONGEST_ANSWER):
         return (match[1] or match[2] or "").strip()
-    return _sentence(reply[start:].partition("\n")[0])
+    if reply[start - 1 : start] == "\n" and (match := _FENCE_OR_BULLET.match(reply, start)):
+        start = match.end()
+    return _sentence(reply[start : start + 2 * LONGEST_ANSWER].partition("\n")[0].partition("</")[0])
 
 
 def _chinese(reply: str) -> Found | None:

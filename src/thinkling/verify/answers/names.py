@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?'?|\\[a-z]+|[A-Za-z]\([A-Za-z]\)")
+NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?'?|\\(?!pi(?![a-z]))[a-z]+|[A-Za-z]\([A-Za-z]\)")
 """A letter, with an index, or a function of a letter: its value may be an expression."""
 _POINTS = r"[A-Z]{1,4}(?:_\{?\w+\}?|')?"
 _LETTER = r"[A-Za-z](?:_(?:\{[^{}=]*\}|\w))?"
@@ -24,7 +24,10 @@ CLOSED_NAME = re.compile(
     )
 )
 """The name of one value, such as f(3): what it is equal to is the answer."""
-_UNREAD = re.compile(r'"|[A-Z]{2}|\\(?:angle|triangle|overline|vec|overrightarrow|operatorname)|[fghP]\s*\(')
+_UNREAD = re.compile(
+    r'"|[A-Z]{2}|\\(?:angle|triangle|overline|vec|overrightarrow|operatorname|lim|max|min|sup|inf|det|deg|sum|sigma|dim)'
+    r"(?![A-Za-z])|[fghP]\s*\(|[A-Za-z]\([^()]*[,∪∩]"
+)
 
 
 def names_a_quantity(side: str) -> bool:

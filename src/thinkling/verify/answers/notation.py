@@ -8,6 +8,7 @@ goes back to what math-verify reads.
 
 from __future__ import annotations
 
+import math
 import re
 
 from thinkling.verify.answers.characters import one_spelling
@@ -21,6 +22,7 @@ _COMMANDS = {
     "simeq": "≈", "doteq": "≈", "lor": " or ", "vee": " or ", "backslash": r"\setminus ", "lg": r"\log_{10} ",
     "tg": r"\tan ", "ctg": r"\cot ", "arctg": r"\arctan ", "dbinom": r"\binom", "tbinom": r"\binom", "lvert": "|",
     "rvert": "|", "vert": "|", "mid": r"\mid ", "dots": r"\ldots ", "cdots": r"\ldots ", "hline": " ",
+    "checkmark": " ", "scriptsize": " ", "cosec": r"\csc ",
     "large": " ", "Large": " ", "LARGE": " ", "huge": " ", "Huge": " ", "small": " ", "tiny": " ", "normalsize": " ",
     "footnotesize": " ", "bfseries": " ", "sf": "", "tt": "", "cal": "", "enspace": " ", "thinspace": " ", "nonumber": " ",
     "bigg": "", "biggl": "", "biggr": "", "Bigg": "", "Biggl": "", "Biggr": "", "middle": "", "hfill": " ",
@@ -36,7 +38,7 @@ _TEXT = re.compile(
     r"\s*\{([^{}]*)\}"
 )
 _MATH_DOLLARS = re.compile(r"(?<!\\)\$+")
-_DIGITS_APART = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\[,!;:]|\{,\}|\\ |~|')(?=\d{3}(?!\d))")
+_DIGITS_APART = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\[,!;:]|\{,\}|\{\\,\}|\\text\{,\}|\\ |~|'|_)(?=\d{3}(?!\d))")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])((?:\d{1,3}(?:\.\d{3})+)),(\d{1,2}|\d{4,})(?![\d.,])")
 _BRACED_COMMA = re.compile(r"(?<![\d.,}])(0\{,\}(?=\d)|\d+\{,\}(?=(?:\d{1,2}|\d{4,})(?![\d{])))")
 _DOTTED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
@@ -46,13 +48,20 @@ _LENGTHS = re.compile(
     r"\\(?:[hv]space|[hv]?phantom|label|tag|kern|vspace)\*?\s*\{[^{}]*\}|(?<=\\\\)\s*\[[\d.\- ]*(?:pt|ex|em|mm)\]"
 )
 _TYPE_ONLY = re.compile(
-    r"\\(?:underline|bm|ensuremath|boxed|fbox|smash|math(?:sf|tt|cal|it|bf|rm)|boldsymbol|text(?:bf|it|rm|sf|tt|normal)?|mbox)"
+    r"\\(?:underline|bm|ensuremath|emph|mathop|rlap|llap|boxed|fbox|smash|math(?:sf|tt|cal|it|bf|rm)|boldsymbol|text(?:bf|it|rm|sf|tt|normal)?|mbox)"
     r"\s*(?=\{)"
+)
+_BARE_TYPE = re.compile(r"\\math(?:sf|tt|cal|it|bf|rm)(?=\s*[\dA-Za-z]) ?|\\(?:left|right)\s*\.(?!\d)|\\cr(?![A-Za-z])")
+_NOT_EQUAL = re.compile(r"\\not\s*=")
+_REAL_NUMBERS = re.compile(
+    r"\\(?:Bbb|mathds)\s*\{?R\}?|\\(?:mathbf|mathrm)\s*\{R\}(?=\s*(?:\\setminus|\\backslash|-\s*\\\{))"
 )
 _BRACED_BASE = re.compile(r"(?<![\\A-Za-z}\]^_])\{(\d+|[A-Za-z])\}(?=\s*[\^_])")
 _ARRAY = re.compile(
-    r"(?:[\[(]\s*)?\\begin\{(array|matrix|smallmatrix)\}(?:\{[^{}]*\})?(?P<rows>.*?)\\end\{\1\}(?:\s*[\])])?", re.DOTALL
+    r"(?:[\[(]\s*)?\\begin\{(array|matrix|smallmatrix|Bmatrix)\}(?:\{(?:[^{}]|\{[^{}]*\})*\})?(?P<rows>.*?)\\end\{\1\}(?:\s*[\])])?",
+    re.DOTALL,
 )
+_NESTED = re.compile(r"\[\s*(\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])+)\s*\]")
 _CASES = re.compile(
     r"(?:\\\{\s*)?\\begin\{(cases|array|aligned)\}(?:\{[^{}]*\})?(?P<rows>[^&]*?=[^&]*?)\\end\{\1\}\s*\.?"
 )
@@ -61,17 +70,23 @@ _REPEATING = re.compile(
     r"|\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?)(?:\s*\\ldots|\.{3})?(?!\d)"
 )
 _CONTINUED = re.compile(r"(?<![\d.])(\d*)\.(\d{3,40})\s*(?:\\ldots(?![A-Za-z])|\.{3,})")
-_CHOOSE = re.compile(r"(?<![\\A-Za-z])C_(?:\{ ?(\w+) ?\}|(\w))\s*\^\s*(?:\{ ?(\w+) ?\}|(\w))")
+MOST_CHOSEN = 100
+"""Things of which arrangements are worked out here."""
+_CHOOSE = re.compile(r'(?<![\\A-Za-z])"?([CA])"?_(?:\{ ?(\w+) ?\}|(\w))\s*\^\s*(?:\{ ?(\w+) ?\}|(\w))')
+_OTHER_CHOOSE = re.compile(r"(?:\{\}_|\^)\{?(\d+)\}?C_\{?(\d+)\}?|(?<![\\A-Za-z])C\((\d+), ?(\d+)\)")
 _PLAIN_LG = re.compile(r"(?<![\\A-Za-z])lg(?= ?[\d({])")
 _OTHER_DOLLARS = re.compile(r"(?<![A-Za-z])US\s?(?=\$)")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\}|\\pi)\s*(\d|\{[^{}]*\}|\\pi|[a-z])")
-_SHORT_ROOT = re.compile(r"\\sqrt\s*(\d+|[a-z]|\\pi)")
+_SHORT_ROOT = re.compile(r"\\sqrt(\[\d+\]|)\s*(\d+|[a-z]|\\pi)")
+_ROOT_OF_BRACKETS = re.compile(r"\\sqrt(\[\d+\]|)\s*\(([^()]*)\)")
+_SHORT_BINOMIAL = re.compile(r"\\binom\s*(\d)\s*(\d)(?!\d)")
 _PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+))")
 _SCIENTIFIC_X = re.compile(r"(?<=\d)\s*[xX*]\s*(?=10\s*\^)")
 _DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z])|°)|°")
 _PLAIN = re.compile(r"(?<![\\A-Za-z])(infinity|inf|oo|pi|theta)(?![A-Za-z])")
 _PLAIN_NAMES = {"infinity": "∞", "inf": "∞", "oo": "∞", "pi": r"\pi ", "theta": r"\theta "}
-_BOLD = re.compile(r"^\*\*(.*)\*\*$", re.DOTALL)
+_BOLD = re.compile(r"^(?:\*\*|\*|_)(.*?)(?:\*\*|\*|_)$", re.DOTALL)
+_NO_WORD = re.compile(r"\s*(?:[\d.,]+|[$€£¥₹])\s*")
 _CONSTANT = re.compile(r"[ei]")
 
 
@@ -82,19 +97,24 @@ def plain(text: str) -> str:
     text = re.sub(r"(?<!\\)\\[\[\]()]", " ", text)
     text = text.replace(r"\\%", "%").replace(r"\%", "%").replace(r"\$", "$")
     text = _OTHER_DOLLARS.sub("", text)
+    text = _NOT_EQUAL.sub("≠", _REAL_NUMBERS.sub(r"\\mathbb{R}", text))
     text = _numerals(text)
     text = _SPACING.sub(lambda match: {r"\\": match[0], r"\!": ""}.get(match[0], " "), text)
-    text = _LENGTHS.sub(" ", _COLOUR.sub("", text))
+    text = _LENGTHS.sub(" ", _COLOUR.sub("", text)).replace(r"{\times}", r"\times ")
+    text = _BARE_TYPE.sub(lambda match: r"\\ " if "cr" in match[0] else "", text)
     for _ in range(3):  # texts are in texts
         text = _TEXT.sub(_quote, text)
     text = _COMMAND.sub(lambda match: _COMMANDS.get(match[1], match[0]), _TYPE_ONLY.sub("", text))
     text = text.replace("<=", "≤").replace(">=", "≥").replace("!=", "≠").replace("**", "^")
     text = _structures(_DEGREE.sub("°", text))
     text = _PLAIN.sub(lambda match: _PLAIN_NAMES[match[1]], text)
+    text = _ROOT_OF_BRACKETS.sub(r"\\sqrt\1{\2}", _SHORT_BINOMIAL.sub(r"\\binom{\1}{\2}", text))
     text = _PLAIN_ROOT.sub(lambda match: r"\sqrt{" + (match[1] or match[2] or match[3]) + "}", text)
     text = _SHORT_FRACTION.sub(lambda match: r"\frac" + _brace(match[1]) + _brace(match[2]), text)
-    text = _SHORT_ROOT.sub(lambda match: r"\sqrt{" + match[1].strip() + "}", text)
+    text = _SHORT_ROOT.sub(lambda match: r"\sqrt" + match[1] + "{" + match[2] + "}", text)
+    text = re.sub(r"\\log_\{?e\}?(?![A-Za-z])", r"\\ln ", text)
     text = _SCIENTIFIC_X.sub(r"\\times ", _BRACED_BASE.sub(r"\1", text))
+    text = _OTHER_CHOOSE.sub(lambda match: rf"\binom{{{match[1] or match[3]}}}{{{match[2] or match[4]}}}", text)
     text = _repeating(_CHOOSE.sub(_chosen, _PLAIN_LG.sub(r"\\log_{10}", text)))
     text = " ".join(text.split())
     return _ungrouped(re.sub(r"\s*(?:(?<!\\)[.,;:]|\\\\|\\$)+$", "", text).strip())
@@ -103,7 +123,7 @@ def plain(text: str) -> str:
 def _numerals(text: str) -> str:
     """Digits in groups, and decimals after a comma, in the habits that are unambiguous."""
     text = _BRACED_COMMA.sub(lambda match: match[0].replace("{,}", "."), text)
-    text = _DIGITS_APART.sub("", text)
+    text = _DIGITS_APART.sub("", text.replace("{.}", "."))
     text = _DECIMAL_COMMA.sub(lambda match: match[1].replace(".", "") + "." + match[2], text)
     return _DOTTED_THOUSANDS.sub(lambda match: match[0].replace(".", ""), text)
 
@@ -111,6 +131,9 @@ def _numerals(text: str) -> str:
 def _structures(text: str) -> str:
     """Systems as lists of equations, matrices in any brackets as pmatrix."""
     text = _CASES.sub(lambda match: ", ".join(row for row in match["rows"].split(r"\\") if row.strip()), text)
+    if match := _NESTED.fullmatch(text.strip()):
+        rows = re.findall(r"\[([^\[\]]*)\]", match[1])
+        return r"\begin{pmatrix}" + r"\\".join(row.replace(",", "&") for row in rows) + r"\end{pmatrix}"
     return _ARRAY.sub(lambda match: r"\begin{pmatrix}" + match["rows"] + r"\end{pmatrix}", text)
 
 
@@ -137,8 +160,11 @@ def _continued(match: re.Match[str]) -> str:
 
 
 def _chosen(match: re.Match[str]) -> str:
-    """C_n^2 is a binomial coefficient, C_1^2 the square of a constant."""
-    of, chosen = match[1] or match[2], match[3] or match[4]
+    """C_n^2 is a binomial coefficient, C_1^2 the square of a constant; A_5^2 counts arrangements."""
+    of, chosen = match[2] or match[3], match[4] or match[5]
+    if match[1] == "A":
+        counted = of.isdecimal() and chosen.isdecimal() and int(chosen) <= int(of) <= MOST_CHOSEN
+        return str(math.perm(int(of), int(chosen))) if counted else match[0]
     if of.isdecimal() and (not chosen.isdecimal() or int(of) < int(chosen)):
         return match[0]
     return rf"\binom{{{of}}}{{{chosen}}}"
@@ -146,7 +172,14 @@ def _chosen(match: re.Match[str]) -> str:
 
 def _ungrouped(text: str) -> str:
     """Without braces around the whole, unless they may hold a set."""
-    while text.startswith("{") and text.endswith("}") and not re.search(r"[,;∈:]|\band\b|\bor\b", text):
+    while (
+        text.startswith("{")
+        and text.endswith("}")
+        and (
+            re.fullmatch(r"\{\s*(?:\([^()]*\)|\[[^\[\]]*\]|\\\{[^{}]*\})\s*\}", text)
+            or not re.search(r"[,;∈:]|\band\b|\bor\b", text)
+        )
+    ):
         depth = 0
         for at, character in enumerate(text):
             depth += (character == "{") - (character == "}")
@@ -165,6 +198,8 @@ def _dollar(text: str) -> str:
 
 def _quote(match: re.Match[str]) -> str:
     content = match[1].replace('"', "")
+    if _NO_WORD.fullmatch(content):
+        return content
     if _CONSTANT.fullmatch(content.strip()) or match[0].startswith((r"\mathbf", r"\boldsymbol", r"\mathit")):
         return content
     return f'"{content}"' if content.strip() else " "

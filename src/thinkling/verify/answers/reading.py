@@ -12,6 +12,7 @@ from thinkling.verify.answers.forms import (
     Approximation,
     Assignment,
     Equation,
+    Expression,
     Form,
     Infinity,
     Interval,
@@ -43,7 +44,8 @@ _REALS = {r"\mathbb{R}", "all real numbers", "all reals", "the real numbers", "r
 _REALS_WITHOUT = re.compile(
     r'"?(?:\\mathbb ?\{?R\}?|(?:all )?(?:the )?real(?: number)?s)"?\s*(?:\\setminus|-|"? ?(?:except|but|without|excluding)(?: for)?\b)\s*(.+)'
 )
-_BUILDER = re.compile(r"\s*([A-Za-z])(?:\s*∈\s*\\mathbb ?\{?R\}?)?\s*(?:\\mid|\||:)(.+)")
+_BUILDER = re.compile(r"\\?\{\s*([A-Za-z])(?:\s*∈\s*\\mathbb ?\{?R\}?)?\s*(?:\\mid|\||:)(.+?)\\?\}")
+_OF_THE_REALS = re.compile(r"[A-Za-z]\s*∈\s*\\mathbb ?\{?R\}?")
 REALS = Interval(Infinity(-1), Infinity(1), True, True)
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}")
 
@@ -60,17 +62,17 @@ def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
         return Items("set", ())
     if text.replace('"', "").strip() in _REALS:
         return REALS
-    if match := _REALS_WITHOUT.fullmatch(text):
+    if match := _REALS_WITHOUT.fullmatch(" ".join(text.replace('"', " ").split())):
         return _without(_points(read(match[1], depth + 1)))
-    if text.startswith(r"\{") and text.endswith(r"\}") and (match := _BUILDER.fullmatch(text[2:-2])):
+    if match := _BUILDER.fullmatch(text):
         return read(match[2].replace(r", x ∈ \mathbb{R}", ""), depth + 1)
-    if "∈" in text:
-        return _member(text, depth)
     pieces, words = _split(text, protect=thousands and depth == 0)
     if len(pieces) > 1:
         return (
             _excluded(pieces, depth) if "≠" in pieces[0] and words <= {",", "and"} else _listing(pieces, words, depth)
         )
+    if "∈" in text:
+        return _member(text, depth)
     if len(parts := _split_on(text, "∪")) > 1:
         return Union(tuple(read(part, depth + 1) for part in parts))
     if "≠" in text:
@@ -112,9 +114,11 @@ def _approximation(sides: list[str], depth: int) -> Form:
     form, about = read(sides[0], depth + 1), read(sides[-1], depth + 1)
     name = form if isinstance(form, Assignment) else None
     exact = name.value if name else form
-    if isinstance(exact, Quantity) and isinstance(about, Quantity) and exact.unit == about.unit:
-        form = Quantity(exact.value, exact.unit)
-        exact, about = exact.value, about.value
+    if isinstance(about, Quantity) and (not isinstance(exact, Quantity) or exact.unit == about.unit):
+        value = exact.value if isinstance(exact, Quantity) else exact
+        if not isinstance(value, Number | Expression):
+            raise Unreadable("an approximation of no quantity")
+        return Quantity(value, about.unit)
     if not isinstance(about, Number) or (about.decimals is None and len(sides) == 2):
         raise Unreadable("an approximation that is no decimal")
     if about.percent:
@@ -142,6 +146,7 @@ def _excluded(pieces: list[str], depth: int) -> Form:
 
 def _points(form: Form) -> list[Number]:
     items = form.items if isinstance(form, Items) and form.kind != "tuple" else (form,)
+    items = tuple(item.value if isinstance(item, Assignment) else item for item in items)
     if not items or not all(isinstance(item, Number) and not item.percent for item in items):
         raise Unreadable("points that are no numbers")
     return [item for item in items if isinstance(item, Number)]
@@ -342,6 +347,8 @@ def _bracketed(text: str, depth: int) -> Form | None:
         return None
     items = tuple(read(piece, depth + 1) for piece in pieces)
     if braces or text[0] == "{":
+        if len(items) == 1 and isinstance(items[0], Interval) and items[0].name:
+            return items[0]
         return Items("set", _flat(items)) if text[-1] == "}" else None
     if len(items) == 1:
         return items[0]

@@ -211,7 +211,7 @@ class AnswerComparison:
                 _repeats(reference) and _repeats(answer) and self._each(reference, answer)
             )
         shorter, longer = sorted((reference, answer), key=len)
-        return _repeats(longer) and len(set(longer)) <= len(set(shorter)) and self._each(reference, answer)
+        return _repeats(longer) and _different(longer) <= _different(shorter) and self._each(reference, answer)
 
     def _each(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
         return all(any(self(one, other) for other in answer) for one in reference) and all(
@@ -247,15 +247,24 @@ class AnswerComparison:
         based, other = (reference, answer) if isinstance(reference, Based) else (answer, reference)
         if not isinstance(based, Based) or not isinstance(other, Number) or not based.digits.lstrip("-").isdecimal():
             return False
-        named = based is answer or re.search(rf"\bbase\W{{0,4}}{based.base}\b", self.question) is not None
+        named = (
+            based is answer
+            or based.base == 10
+            or re.search(rf"\bbase\W{{0,4}}{based.base}\b", self.question) is not None
+        )
         return named and other.decimals == 0 and not other.percent and other.value == int(based.digits)
 
 
-def is_value_of_unread_name(reference: Form, answer: str) -> bool:
+def is_value_of_unread_name(reference: Form, answer: str, compare: AnswerComparison) -> bool:
     """Whether the reference is an equation that seems to name a quantity, and the answer is its last side."""
-    if not isinstance(reference, Equation) or "=" not in reference.text or not names_a_quantity(reference.text):
+    if not isinstance(reference, Equation) or "=" not in reference.text or has_variables(reference.last):
         return False
-    return not has_variables(reference.last) and condensed(reference.last) == condensed(answer)
+    if not names_a_quantity(reference.text.partition("=")[0]):
+        return False
+    try:
+        return compare.texts(read(reference.last), answer)
+    except Unreadable:
+        return False
 
 
 def is_unfinished(answer: str, reference: Form) -> bool:
@@ -295,7 +304,11 @@ def _in_order(mapping: Mapping, question: str) -> tuple[Form, ...] | None:
 
 
 def _repeats(items: Sequence[Form]) -> bool:
-    return len(set(items)) < len(items)
+    return _different(items) < len(items)
+
+
+def _different(items: Sequence[Form]) -> int:
+    return len({(item.value, item.percent) if isinstance(item, Number) else item for item in items})
 
 
 def _same_choices(one: Form, other: Form) -> bool:

@@ -66,12 +66,12 @@ _TABLE: dict[str, tuple[Fraction | int | str, dict[str, int]]] = {
     "°F fahrenheit": (1, {"fahrenheit": 1}),
     "° deg degree": (1, {"degree": 1}),
     "rad radian": (1, {"radian": 1}),
-    "$ dollar usd buck": (1, {"dollar": 1}),
+    "$ dollar usd buck 美元 美金": (1, {"dollar": 1}),
     "¢ cent": ("0.01", {"dollar": 1}),
-    "€ eur euro": (1, {"euro": 1}),
-    "£ gbp": (1, {"sterling": 1}),
+    "€ eur euro 欧元": (1, {"euro": 1}),
+    "£ gbp 英镑": (1, {"sterling": 1}),
     "¥": (1, {"yen or yuan": 1}),
-    "yen jpy 日元": (1, {"yen": 1}),
+    "yen jpy 日元 円": (1, {"yen": 1}),
     "yuan rmb cny 元 块 块钱 人民币": (1, {"yuan": 1}),
     "角": ("0.1", {"yuan": 1}),
     "₹ rupee rs inr": (1, {"rupee": 1}),
@@ -129,6 +129,7 @@ _NOT_NOUNS = frozenset(
 _CHINESE_COUNT = re.compile(
     r"[个只人本张条支枝辆棵件套块名位次种盒箱颗朵间头匹双杯瓶页岁倍元组年月周步篇道题家层][\u4e00-\u9fff]{0,4}"
 )
+_CHINESE_MULTIPLIER = re.compile("[百千]?万|亿|千(?!米|克|瓦)")
 _LEADING = re.compile(r"[°¢€£₹]|[A-Za-z]+\.?(?:\^\{?\d\}?|[²³])?|/")
 _NO_UNIT_IN_PROSE = frozenset(
     {"in", "a", "s", "c", "k", "v", "w", "n", "j", "deg", "pt", "day", "second", "sec", "degree"}
@@ -160,7 +161,10 @@ class Unit:
     def named_in(self, question: str) -> bool:
         """Whether every part of it is named in the question, which then has fixed it."""
         asked = {_singular(word) for word in re.findall(r"[A-Za-z]+|[°$€£¥¢₹₩₽]", question)}
-        return all(any(name in asked for name in spellings) for spellings in map(_spellings, self.words))
+        return all(
+            any(name in asked or (not name.isascii() and name in question) for name in spellings)
+            for spellings in map(_spellings, self.words)
+        )
 
 
 def read_unit(text: str) -> Unit | None:
@@ -281,6 +285,8 @@ def quotient(unit: Unit, other: Unit) -> Fraction | None:
 def multiplier(text: str) -> tuple[int, str]:
     """Splits "million dollars" into 1,000,000 and "dollars"; 1 and the text where it starts with no such word."""
     text = text.strip()
+    if match := _CHINESE_MULTIPLIER.match(text):
+        return MULTIPLIERS[match[0]], text[match.end() :].strip()
     first, _, rest = text.partition(" ")
     value = MULTIPLIERS.get(first.lower().rstrip("s"))
     return (value, rest.strip()) if value is not None else (1, text)
