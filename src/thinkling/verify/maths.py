@@ -16,6 +16,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import product
 
 from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
@@ -72,23 +73,20 @@ class MathsVerifier:
         return [_decide(plan, replies) for plan in plans]
 
     def _plan(self, problem: Problem, reading: Reading) -> list[list[Verdict | Request]]:
-        """Readings of the answer, of each what has to be right. Named several times, an answer is one where each is the
-        reference, and else a list; repeated ones of a list are also one."""
+        """What has to be right, in each reading of reference and answer."""
         named = () if reading.answer is None else final_answers(reading.answer, self.last_number)
-        answers = [plain(answer) for answer in named]
-        if len(answers) < 2:
-            return [[self._without_pool(problem, "".join(answers))]]
-        if _is_list_of(answers[-1], answers[:-1]):
-            return [[self._without_pool(problem, answers[-1])]]
-        once = list({condensed(answer): answer for answer in answers}.values())
-        readings = [once] + [[", ".join(several)] for several in (once, answers) if len(several) > 1]
-        if len(answers) == len(once):
-            readings.pop()
-        return [[self._without_pool(problem, answer) for answer in several] for several in readings]
+        return [
+            [
+                self._without_pool(reference, problem.question, answer)
+                for reference, answer in product(references, answers)
+            ]
+            for references, answers in product(
+                _readings(reference_answers(problem.answer)), _readings([plain(answer) for answer in named])
+            )
+        ]
 
-    def _without_pool(self, problem: Problem, answer: str) -> Verdict | Request:
+    def _without_pool(self, reference: str, question: str, answer: str) -> Verdict | Request:
         """The verdict, or what has to be asked of the pool."""
-        reference = reference_answer(problem.answer)
         if answer and condensed(answer) == condensed(reference):
             return Verdict(Outcome.RIGHT, "same", answer)
         try:
@@ -105,15 +103,15 @@ class MathsVerifier:
             asked.append(form)
             return True
 
-        compare = AnswerComparison(problem.question, suppose)
+        compare = AnswerComparison(question, suppose)
         try:
             equal = compare.texts(expected, answer)
         except Unreadable as error:
             return Verdict(Outcome.WRONG, "rules", f"{answer}: {error}")
-        if equal and asked and _copied(answer, reference, problem.question):
+        if equal and asked and _copied(answer, reference, question):
             return Verdict(Outcome.WRONG, "rules", f"{answer}: copied from the question")
         if equal and asked:
-            return Request(reference, answer, problem.question)
+            return Request(reference, answer, question)
         if not equal and is_value_of_unread_name(expected, answer, compare):
             return Verdict(Outcome.UNVERIFIABLE, "reference", "it names a quantity that cannot be read")
         return Verdict(Outcome.RIGHT if equal else Outcome.WRONG, "rules", answer)
@@ -134,10 +132,21 @@ class MathsVerifier:
         return replies
 
 
-def reference_answer(text: str) -> str:
-    """The reference in the common notation: a bare answer, or the last box or `####` line of a solution."""
-    found = ", ".join(final_answers(text)) if _BOX_OR_HASHES.search(text) else text
-    return plain(found)
+def reference_answers(text: str) -> list[str]:
+    """The reference in the common notation: a bare answer, or the last boxes or `####` line of a solution."""
+    return [plain(answer) for answer in (final_answers(text) if _BOX_OR_HASHES.search(text) else (text,))]
+
+
+def _readings(answers: list[str]) -> list[list[str]]:
+    """What answers that are named together may be: one answer that is named several times, or a list; a list may repeat
+    some, and may end with all of them at once."""
+    if len(answers) < 2:
+        return [["".join(answers)]]
+    if _is_list_of(answers[-1], answers[:-1]):
+        return [[answers[-1]]]
+    once = list({condensed(answer): answer for answer in answers}.values())
+    lists = [[", ".join(several)] for several in (once, answers) if len(several) > 1]
+    return [once, *(lists if len(once) < len(answers) else lists[:1])]
 
 
 def _is_list_of(last: str, others: Sequence[str]) -> bool:

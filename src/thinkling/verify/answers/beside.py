@@ -107,7 +107,7 @@ def _grouped(content: str, left: str, right: str) -> str:
     """In brackets where what surrounds it would take only a part of it."""
     bare = re.fullmatch(r"[\w.,\\{} ]*|\\(?:sqrt|[dt]?frac)\{.*\}", content) is not None
     joins = left.rstrip("$€£¥₹\\ ({") or (right and not right.startswith(("}", ")", r"\%")))
-    return content if bare and not right.startswith("^") or not joins else f"({content})"
+    return content if (bare and not right.startswith("^")) or not joins else f"({content})"
 
 
 def _balanced(text: str) -> bool:

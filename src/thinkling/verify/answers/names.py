@@ -13,7 +13,7 @@ CLOSED_NAME = re.compile(
         (
             rf"(?:m ?)?\\(?:angle|triangle|overline|overrightarrow|vec|widehat|hat|bar|odot) ?\{{? ?(?:{_POINTS}|[a-z]) ?\}}?",
             r"(?:m ?)?\\angle ?\{?\d\}?",
-            rf"[fghFGHPEDVSTNu](?:_\{{?\w+\}}?)?'*(?:\^\{{-1\}})?'*\([^=]+\)",
+            r"[fghFGHPEDVSTNu](?:_\{?\w+\}?)?'*(?:\^\{-1\})?'*\([^=]+\)",
             rf"\|(?: ?(?:[A-WYZa-wz]|{_POINTS}|z_\{{?\d\}}?(?: ?[-+] ?z_\{{?\d\}}?)*|\\(?:vec|overrightarrow) ?\{{? ?\w+ ?\}}?) ?)\|",
             r"[A-Z]{2,4}'?|[A-Z]{2}(?: ?[-+:/] ?[A-Z]{2})+|\\frac\{[A-Z]{2}\}\{[A-Z]{2}\}",
             rf"{_LETTER}(?: ?: ?{_LETTER})+",
