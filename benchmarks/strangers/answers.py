@@ -34,6 +34,11 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 DIGEST = "f5d4c17d4a9968f4780b43c7b3b29be860699b94cb2cdee7febe06b2608cf7b3"
 WORKERS = 2
+ONE_WAY = {
+    "answers-0524": "x^2 = 49 is an equation as a reference; as an answer it is a chain, of which the last side counts",
+    "answers-1326": "9 times 2 as an answer is work left undone; as a reference it is worked out",
+}
+"""Pairs that differ between the orders by a rule of docs/verify.md."""
 
 
 def judge(rows: Sequence[Row], pool: Pool) -> list[Verdict]:
@@ -72,12 +77,13 @@ def main() -> None:
     pool.close()
     show(rows, verdicts)
     ours = [verdict.outcome is Outcome.RIGHT for verdict in verdicts]
-    differ = [
-        f"{row.id} {row.kind}: {one.outcome}, and {two.outcome} in the other order"
+    differ = {
+        row.id: f"{row.id} {row.kind}: {one.outcome}, and {two.outcome} in the other order"
         for (row, _, one), two in zip(pairs, backwards, strict=True)
         if (one.outcome is Outcome.RIGHT) is not (two.outcome is Outcome.RIGHT)
-    ]
-    print(*differ, sep="\n")
+    }
+    argued = {name: ONE_WAY[name] for name in differ if name in ONE_WAY}
+    print(*differ.values(), sep="\n")
     alone = [math_verify_alone(row) for row in rows]
     found, peer = rates(rows, ours), rates(rows, alone)
     missed = sum(row.expected == "right" for row in rows) - found["hits"]
@@ -86,7 +92,9 @@ def main() -> None:
             "value": found["false_positives"], "n": found["not_right"], "unit": "pairs", "by_kind": by_kind(rows, ours),
         },
         "strangers.answers-recall": wilson(found) | {"missed": missed},
-        "strangers.answers-order": {"value": len(differ), "n": len(pairs), "unit": "pairs"},
+        "strangers.answers-order": {
+            "value": len(differ) - len(argued), "n": len(pairs), "unit": "pairs", "one_way": argued,
+        },
         "strangers.answers-math-verify": wilson(peer) | {"false_positives": peer["false_positives"]},
     }  # fmt: skip
     print(json.dumps({"measurements": measurements}))

@@ -75,7 +75,7 @@ def final_answers(reply: str, last_number: bool = False) -> tuple[str, ...]:
 
 
 def _clean(answer: str) -> str:
-    return _BOLD.sub(r"\1", answer.strip().lstrip("}")).strip().strip("*").strip()
+    return _BOLD.sub(r"\1", answer.strip().lstrip("}")).strip().strip("*").strip().removesuffix("\\")
 
 
 def _find(reply: str, last_number: bool) -> tuple[str, ...]:
