@@ -130,7 +130,7 @@ def _same_roots(expected: Any, found: Any, question: str) -> bool:
     So √(ab) is √a·√b, but √(x²) is x only where the question says that x is positive."""
     if not isinstance(expected, sympy.Expr) or not isinstance(found, sympy.Expr):
         return False
-    names = sorted({symbol.name for side in (expected, found) for symbol in side.free_symbols})
+    names = sorted({symbol.name for symbol in _letters(expected) | _letters(found)})
     if not names or len(names) > MOST_SIGNED or expected.has(sympy.Abs) is not found.has(sympy.Abs):
         return False
     positive = {name for name in names if re.search(_POSITIVE.format(name=re.escape(name)), question)}
@@ -139,18 +139,22 @@ def _same_roots(expected: Any, found: Any, question: str) -> bool:
             name: sign * sympy.Rational(3 * place + 5, 2 * place + 3)
             for place, (name, sign) in enumerate(zip(names, signs, strict=True))
         }
-        sides = [
-            side.subs({symbol: at[symbol.name] for symbol in side.free_symbols}, simultaneous=True)
-            for side in (expected, found)
-        ]
-        if all(_is_real(side, at) for side in (expected, found)) and _vanishes(sides[0] - sides[1]) is not True:
+        real = _is_real(expected, at) and _is_real(found, at)
+        if real and _vanishes(_put(expected, at) - _put(found, at)) is not True:
             return False
-    one, other = (
-        side.subs({symbol: sympy.Symbol(symbol.name, positive=True) for symbol in side.free_symbols})
-        for side in (expected, found)
-    )
+    positives = {name: sympy.Symbol(name, positive=True) for name in names}
+    one, other = _put(expected, positives), _put(found, positives)
     difference = sympy.expand_log(one - other)
     return difference == 0 or sympy.simplify(difference) == 0
+
+
+def _letters(expression: Any) -> set[Any]:
+    return set(expression.free_symbols)
+
+
+def _put(expression: Any, values: dict[str, Any]) -> Any:
+    """With values for its letters, by name."""
+    return expression.subs({symbol: values[symbol.name] for symbol in _letters(expression)}, simultaneous=True)
 
 
 def _is_real(expression: Any, at: dict[str, Any]) -> bool:
@@ -158,7 +162,7 @@ def _is_real(expression: Any, at: dict[str, Any]) -> bool:
     for part in expression.atoms(sympy.Pow, sympy.log):
         inner = part.base if isinstance(part, sympy.Pow) else part.args[0]
         if isinstance(part, sympy.log) or not part.exp.is_integer:
-            value = inner.subs({symbol: at[symbol.name] for symbol in inner.free_symbols})
+            value = _put(inner, at)
             if value.is_negative or not value.is_real:
                 return False
     return True

@@ -119,10 +119,8 @@ def _in_maths(reply: str, at: int) -> bool:
     inside = ""
     for match in _MATHS.finditer(reply, max(0, at - 2000), at):
         sign = match[0]
-        if sign[0] == "$":
-            inside = "" if inside == sign else sign
-        else:
-            inside = sign if sign in (r"\(", r"\[") else ""
+        closes = sign == inside or sign in (r"\)", r"\]")
+        inside = "" if closes else sign
     return bool(inside)
 
 

@@ -30,7 +30,10 @@ _CONCLUSION = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"(?<!\\)\b[A-Za-z]{2,}|[\u4e00-\u9fff]+")
-_VALUE = r"\\?\$?[-\u2212]?(?:\d[\d.,/]*(?<![.,/])(?:\\?%)?|\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|\d*\\sqrt\{[^{}]*\}|[A-Z](?![A-Za-z]))"
+_VALUE = (
+    r"\\?\$?[-\u2212]?(?:\d[\d.,/]*(?<![.,/])(?:\\?%)?|\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|\d*\\sqrt\{[^{}]*\}"
+    r"|[A-Z](?![A-Za-z]))"
+)
 _OR = r"(?:\bor\b|或者?|\\text\{\s*or\s*\}|\\lor|\\vee)"
 _OR_AFTER = re.compile(
     rf"[\s$*,(]*(?:\\[)\]])?[\s*,(]*{_OR}[\s$*]*(?:\\[(\[])?\s*(?:(?:maybe|possibly|perhaps|even|also|else)\s+)?[\s$]*({_VALUE})"

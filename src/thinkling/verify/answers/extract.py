@@ -25,7 +25,8 @@ MOST_WORDS_OF_AN_ANSWER = 2
 _HASHES = re.compile(r"####[ \t]*:?[ \t]*([^\n]*)")
 _TAGS = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL | re.IGNORECASE)
 _VERB = (
-    r"(?:(?:is|are|was|(?:should|would|must|will)(?: therefore| then| thus)? be|equals|(?:comes|works) out (?:to be|to|as))\b"
+    r"(?:(?:is|are|was|(?:should|would|must|will)(?: therefore| then| thus)? be|equals|"
+    r"(?:comes|works) out (?:to be|to|as))\b"
     r"(?:\s+(?:therefore|thus|then|hence|simply|indeed|clearly|equal to|given by)\b)?\s*:?|:|=)"
 )
 _BETWEEN = r"(?:,? (?:then|therefore|thus|hence),?| (?:to|of|for|we|you|that|which)\b[^.\n:=<>$\d]{0,40}?)?"
@@ -82,9 +83,9 @@ def _find(reply: str, last_number: bool) -> tuple[str, ...]:
     marks = [mark for mark in (boxed(reply), _hashes(reply), _tags(reply), _phrase(reply), _chinese(reply)) if mark]
     sure = [mark for mark in marks if mark is marks[0] or all(map(_plausible, mark.answers))]
     lines = reply.strip().splitlines() or [""]
-    if match := _LAST_LINE.fullmatch(lines[-1].strip()):
-        if not marks or _plausible(match[1]):
-            return (match[1],)
+    last = _LAST_LINE.fullmatch(lines[-1].strip())
+    if last and (not marks or _plausible(last[1])):
+        return (last[1],)
     if marks:
         chosen = max(sure, key=lambda mark: mark.start)
         return tuple(_tail(answer, last_number) for answer in chosen.answers)
@@ -96,7 +97,7 @@ def _find(reply: str, last_number: bool) -> tuple[str, ...]:
 
 
 def _plausible(answer: str) -> bool:
-    """Whether it begins as an answer does, so that it may replace an earlier mark: "The answer is correct." does not."""
+    """Whether it begins as an answer does, and may replace an earlier mark: "The answer is correct." does not."""
     text = answer.strip().strip("*$ \n").removeprefix(r"\(").removeprefix(r"\[").lstrip()
     return len(text) <= LONGEST_ANSWER and _LIKE_AN_ANSWER.match(text) is not None
 

@@ -110,7 +110,7 @@ class Approximation:
 
 
 Form = (
-    Number | Approximation | Expression | Equation | Letter | Words | Based | Ratio | Infinity | Quantity | Assignment | Mapping | Items
-    | Interval | Union | Matrix
+    Number | Approximation | Expression | Equation | Letter | Words | Based | Ratio | Infinity | Quantity | Assignment
+    | Mapping | Items | Interval | Union | Matrix
 )  # fmt: skip
 REALS = Interval(Infinity(-1), Infinity(1), True, True)

@@ -11,10 +11,12 @@ _LETTER = r"[A-Za-z](?:_(?:\{[^{}=]*\}|\w))?"
 CLOSED_NAME = re.compile(
     "|".join(
         (
-            rf"(?:m ?)?\\(?:angle|triangle|overline|overrightarrow|vec|widehat|hat|bar|odot) ?\{{? ?(?:{_POINTS}|[a-z]) ?\}}?",
+            r"(?:m ?)?\\(?:angle|triangle|overline|overrightarrow|vec|widehat|hat|bar|odot)"
+            rf" ?\{{? ?(?:{_POINTS}|[a-z]) ?\}}?",
             r"(?:m ?)?\\angle ?\{?\d\}?",
             r"[fghFGHPEDVSTNu](?:_\{?\w+\}?)?'*(?:\^\{-1\})?'*\([^=]+\)",
-            rf"\|(?: ?(?:[A-WYZa-wz]|{_POINTS}|z_\{{?\d\}}?(?: ?[-+] ?z_\{{?\d\}}?)*|\\(?:vec|overrightarrow) ?\{{? ?\w+ ?\}}?) ?)\|",
+            rf"\| ?(?:[A-WYZa-wz]|{_POINTS}|z_\{{?\d\}}?(?: ?[-+] ?z_\{{?\d\}}?)*"
+            r"|\\(?:vec|overrightarrow) ?\{? ?\w+ ?\}?) ?\|",
             r"[A-Z]{2,4}'?|[A-Z]{2}(?: ?[-+:/] ?[A-Z]{2})+|\\frac\{[A-Z]{2}\}\{[A-Z]{2}\}",
             rf"{_LETTER}(?: ?: ?{_LETTER})+",
             r"[A-Za-z]_\{[^{}=]*\}",

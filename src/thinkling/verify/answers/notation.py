@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import accumulate
 
 from thinkling.verify.answers.characters import one_spelling
 
 _COMMANDS = {
-    "cdot": r"\times ", "times": r"\times ", "ast": r"\times ", "div": "/", "infty": "∞", "inf": "∞", "le": "≤", "leq": "≤", "leqslant": "≤",
+    "cdot": r"\times ", "times": r"\times ", "ast": r"\times ", "div": "/", "infty": "∞", "inf": "∞",
+    "le": "≤", "leq": "≤", "leqslant": "≤",
     "ge": "≥", "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">", "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪",
     "cap": "∩", "langle": "(", "rangle": ")",
     "pm": "±", "mp": "∓", "emptyset": "∅", "varnothing": "∅", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac",
@@ -24,7 +26,8 @@ _COMMANDS = {
     "rvert": "|", "vert": "|", "mid": r"\mid ", "dots": r"\ldots ", "cdots": r"\ldots ", "hline": " ",
     "checkmark": " ", "scriptsize": " ", "cosec": r"\csc ",
     "large": " ", "Large": " ", "LARGE": " ", "huge": " ", "Huge": " ", "small": " ", "tiny": " ", "normalsize": " ",
-    "footnotesize": " ", "bfseries": " ", "sf": "", "tt": "", "cal": "", "enspace": " ", "thinspace": " ", "nonumber": " ",
+    "footnotesize": " ", "bfseries": " ", "sf": "", "tt": "", "cal": "", "enspace": " ", "thinspace": " ",
+    "nonumber": " ",
     "bigg": "", "biggl": "", "biggr": "", "Bigg": "", "Biggl": "", "Biggr": "", "middle": "", "hfill": " ",
     "euro": "€", "pounds": "£", "quad": " ", "qquad": " ", "space": " ", "displaystyle": " ", "textstyle": " ",
     "land": ",",
@@ -48,7 +51,8 @@ _LENGTHS = re.compile(
     r"\\(?:[hv]space|[hv]?phantom|label|tag|kern|vspace)\*?\s*\{[^{}]*\}|(?<=\\\\)\s*\[[\d.\- ]*(?:pt|ex|em|mm)\]"
 )
 _TYPE_ONLY = re.compile(
-    r"\\(?:underline|bm|ensuremath|emph|mathop|rlap|llap|boxed|fbox|smash|math(?:sf|tt|cal|it|bf|rm)|boldsymbol|text(?:bf|it|rm|sf|tt|normal)?|mbox)"
+    r"\\(?:underline|bm|ensuremath|emph|mathop|rlap|llap|boxed|fbox|smash|math(?:sf|tt|cal|it|bf|rm)|boldsymbol"
+    r"|text(?:bf|it|rm|sf|tt|normal)?|mbox)"
     r"\s*(?=\{)"
 )
 _BARE_TYPE = re.compile(r"\\math(?:sf|tt|cal|it|bf|rm)(?=\s*[\dA-Za-z]) ?|\\(?:left|right)\s*\.(?!\d)|\\cr(?![A-Za-z])")
@@ -58,7 +62,8 @@ _REAL_NUMBERS = re.compile(
 )
 _BRACED_BASE = re.compile(r"(?<![\\A-Za-z}\]^_])\{(\d+|[A-Za-z])\}(?=\s*[\^_])")
 _ARRAY = re.compile(
-    r"(?:[\[(]\s*)?\\begin\{(array|matrix|smallmatrix|Bmatrix)\}(?:\{(?:[^{}]|\{[^{}]*\})*\})?(?P<rows>.*?)\\end\{\1\}(?:\s*[\])])?",
+    r"(?:[\[(]\s*)?\\begin\{(array|matrix|smallmatrix|Bmatrix)\}(?:\{(?:[^{}]|\{[^{}]*\})*\})?"
+    r"(?P<rows>.*?)\\end\{\1\}(?:\s*[\])])?",
     re.DOTALL,
 )
 _NESTED = re.compile(r"\[\s*(\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])+)\s*\]")
@@ -86,6 +91,9 @@ _DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z])|°)|°")
 _PLAIN = re.compile(r"(?<![\\A-Za-z])(infinity|inf|oo|pi|theta)(?![A-Za-z])")
 _PLAIN_NAMES = {"infinity": "∞", "inf": "∞", "oo": "∞", "pi": r"\pi ", "theta": r"\theta "}
 _BOLD = re.compile(r"^(?:\*\*|\*|_)(.*?)(?:\*\*|\*|_)$", re.DOTALL)
+_BRACED = re.compile(r"\{.+\}", re.DOTALL)
+_BRACKETED = re.compile(r"\{\s*(?:\([^()]*\)|\[[^\[\]]*\]|\\\{[^{}]*\})\s*\}")
+_LISTED = re.compile(r"[,;∈:]|\b(?:and|or)\b")
 _NO_WORD = re.compile(r"\s*(?:[\d.,]+|[$€£¥₹])\s*")
 _CONSTANT = re.compile(r"[ei]")
 
@@ -172,22 +180,12 @@ def _chosen(match: re.Match[str]) -> str:
 
 def _ungrouped(text: str) -> str:
     """Without braces around the whole, unless they may hold a set."""
-    while (
-        text.startswith("{")
-        and text.endswith("}")
-        and (
-            re.fullmatch(r"\{\s*(?:\([^()]*\)|\[[^\[\]]*\]|\\\{[^{}]*\})\s*\}", text)
-            or not re.search(r"[,;∈:]|\band\b|\bor\b", text)
-        )
-    ):
-        depth = 0
-        for at, character in enumerate(text):
-            depth += (character == "{") - (character == "}")
-            if depth == 0:
-                break
-        if at < len(text) - 1 or not text[1:-1].strip():
+    while _BRACED.fullmatch(text) and (_BRACKETED.fullmatch(text) or not _LISTED.search(text)):
+        inner = text[1:-1]
+        depths = list(accumulate((character == "{") - (character == "}") for character in inner))
+        if min(depths) < 0 or not inner.strip():
             break
-        text = text[1:-1].strip()
+        text = inner.strip()
     return text
 
 

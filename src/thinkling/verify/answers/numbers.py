@@ -132,7 +132,8 @@ def _quotient(over: Fraction, under: Fraction) -> Number:
 
 
 def read_based(text: str) -> tuple[str, int] | None:
-    """Signed digits and base of "4343_{6}", "(4343)_{six}" or "4343 base 6"; None for anything else, or where a digit is none of the base."""
+    """Signed digits and base of "4343_{6}", "(4343)_{six}" or "4343 base 6"; None for anything else, or where a digit
+    is none of the base."""
     text = " ".join(re.sub(r'"|(?<![_{(])\{(?=[0-9A-Fa-f]+\})|(?<=\w)\}(?=\s*_)', " ", text).split())
     match = _BASED.fullmatch(text.removeprefix("-").lstrip())
     if match is None or (len(match[1]) == 1 and match[1].isalpha()):

@@ -7,6 +7,7 @@ What is between brackets, commas and relations is read exactly where it is a lit
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from thinkling.verify.answers.forms import (
     Approximation,
@@ -42,7 +43,8 @@ _NEGATED_NAME = re.compile(rf"-\s*(?:{NAME.pattern})")
 _EMPTY = {"∅", "no solution", "no solutions", "no real solution", "no real solutions", "empty set", "the empty set"}
 _REALS = {r"\mathbb{R}", "all real numbers", "all reals", "the real numbers", "real numbers", r"\mathbb R"}
 _REALS_WITHOUT = re.compile(
-    r'"?(?:\\mathbb ?\{?R\}?|(?:all )?(?:the )?real(?: number)?s)"?\s*(?:\\setminus|-|"? ?(?:except|but|without|excluding)(?: for)?\b)\s*(.+)'
+    r"(?:\\mathbb ?\{?R\}?|(?:all )?(?:the )?real(?: number)?s)\s*"
+    r"(?:\\setminus|-|(?:except|but|without|excluding)(?: for)?\b)\s*(.+)"
 )
 _BUILDER = re.compile(r"\\?\{\s*([A-Za-z])(?:\s*∈\s*\\mathbb ?\{?R\}?)?\s*(?:\\mid|\||:)(.+?)\\?\}")
 _OF_THE_REALS = re.compile(r"[A-Za-z]\s*∈\s*\\mathbb ?\{?R\}?")
@@ -154,7 +156,7 @@ def _points(form: Form) -> list[Number]:
 
 def _without(points: list[Number]) -> Form:
     ends: list[Form] = [Infinity(-1), *sorted(set(points), key=lambda point: point.value), Infinity(1)]
-    return Union(tuple(Interval(low, high, True, True) for low, high in zip(ends, ends[1:], strict=False)))
+    return Union(tuple(Interval(low, high, True, True) for low, high in pairwise(ends)))
 
 
 def _named(name: str, value: Form, text: str) -> Form:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from thinkling.verify.answers.forms import (
     Approximation,
@@ -299,7 +300,7 @@ def _in_order(mapping: Mapping, question: str) -> tuple[Form, ...] | None:
         if len(names) == len(found) and set(names) == set(found):
             return tuple(found[name] for name in names)
     letters = [ord(name) for name in mapping.names if len(name) == 1]
-    turned = [one - other for one, other in zip(letters, letters[1:], strict=False)]
+    turned = [one - other for one, other in pairwise(letters)]
     return None if len(letters) == len(found) and turned and all(step == 1 for step in turned) else mapping.values
 
 
