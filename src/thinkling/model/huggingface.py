@@ -86,7 +86,7 @@ def to_config(config: ModelConfig) -> dict[str, Any]:
     """config.json as transformers reads it."""
     family = config.family
     settings = {name: family.setting(config, name) for name in family.settings}
-    return {"architectures": [family.class_name], "model_type": family.model_type} | family.write(config) | settings
+    return {"architectures": [family.class_name], "model_type": family.model_type} | settings | family.write(config)
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -103,7 +103,7 @@ def read_config(directory: Path) -> ModelConfig:
             f"adds one by an entry point of the group {FAMILIES.group}"
         )
     family = family_of(architecture)
-    settings = {name: raw[name] for name in family.settings if raw.get(name) is not None}
+    settings = {name: raw[name] for name, default in family.settings.items() if raw.get(name, default) != default}
     try:
         return ModelConfig.model_validate(
             {"architecture": architecture, "settings": settings, **family.read(raw, path)}
