@@ -157,8 +157,8 @@ def _document_by_block(q_HTC: Tensor, k_KTC: Tensor, v_KTC: Tensor, window: int,
         first = max(0, begin - window + 1)
         places = torch.arange(first, end, device=q_HTC.device)
         behind = places[begin - first :, None] - places
-        block = (x.unsqueeze(0) for x in (q_HTC[:, begin:end], k_KTC[:, first:end], v_KTC[:, first:end]))
-        outputs.append(masked_attention(*block, (behind >= 0) & (behind < window), scale, softcap).squeeze(0))
+        q, k, v = q_HTC[None, :, begin:end], k_KTC[None, :, first:end], v_KTC[None, :, first:end]
+        outputs.append(masked_attention(q, k, v, (behind >= 0) & (behind < window), scale, softcap).squeeze(0))
     return torch.cat(outputs, 1)
 
 

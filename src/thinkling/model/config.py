@@ -80,7 +80,9 @@ class ModelConfig(BaseModel):
     def _layer_kinds_fit(self) -> ModelConfig:
         kinds = len(self.features.layer_kinds)
         if kinds not in (0, self.num_hidden_layers):
-            raise ValueError(f"settings: there are kinds for {kinds} layers, and num_hidden_layers is {self.num_hidden_layers}")
+            raise ValueError(
+                f"settings: there are kinds for {kinds} layers, and num_hidden_layers is {self.num_hidden_layers}"
+            )
         return self
 
     @property

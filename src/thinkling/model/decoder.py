@@ -6,15 +6,17 @@ Shapes: B rows, T positions, N = B·T tokens, D hidden, H query heads, K key/val
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thinkling.model.attention import DocumentLayout, packed_attention
+from thinkling.model.attention import DocumentLayout, packed_attention, soft_capped
 from thinkling.model.config import ModelConfig
 from thinkling.model.families.base import LayerKind
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction, supports
+from thinkling.model.loss import CappedHead
 from thinkling.model.rotary import Rotary, rotary_kinds, rotate
 
 MUCH_PADDING, LEAST_PADDING = 0.05, 32
@@ -203,21 +205,28 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         features = config.features
-        self.embedding_scale, self.logit_scale = features.embedding_scale, features.logit_scale
+        self.embedding_scale = features.embedding_scale
+        self.logit_scale, self.logit_softcap = features.logit_scale, features.logit_softcap
         self.rotary_kinds = [features.kind(number).rotary for number in range(config.num_hidden_layers)]
         self.model = Backbone(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.known_vocab_size, bias=False)
 
     @property
-    def output_weight(self) -> Tensor:
+    def head(self) -> Tensor:
         """The head's weight, (V, D): `lm_head.weight`, or the embedding's where tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    @property
+    def output_weight(self) -> Any:
+        """The head as losses take it: its weight, or a `CappedHead` where logits have a soft cap."""
+        return self.head if self.logit_softcap is None else CappedHead(self.head, self.logit_softcap)
 
     def forward(self, tokens_BT: Tensor, layout: DocumentLayout | None = None) -> Tensor:
         """Final-normed hidden states x_BTD of int64 tokens; without a layout each row is one document.
 
-        They are scaled as the head wants them (`Features.logit_scale`). States of padding are finite and mean nothing. On a CPU they are not computed where there is much padding.
+        They are scaled as the head wants them (`Features.logit_scale`). States of padding are finite and mean nothing.
+        On a CPU they are not computed where there is much padding.
         """
         rows, length = tokens_BT.shape
         if layout is None:
@@ -243,7 +252,8 @@ class Decoder(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (…, V) of hidden states (…, D), in their dtype."""
-        return F.linear(x, self.output_weight)
+        logits = F.linear(x, self.head)
+        return logits if self.logit_softcap is None else soft_capped(logits, self.logit_softcap)
 
     def set_rope_theta(self, theta: float) -> None:
         """Changes the rotary base from the next forward on (ABF); `config` becomes a copy with it."""

@@ -28,8 +28,8 @@ from thinkling.model.rotary import Rotary
 _FEATURES = frozenset(
     {"head_norms", "fused_projections", "layer_kinds", "embedding_scale", "logit_scale", "logit_softcap", "rotary"}
 )
-"""Those of families/base.py that the halves compute, or that lie outside a layer. Documents longer than a layer's window
-go through the plain modules."""
+"""Those of families/base.py that the halves compute, or that lie outside a layer. Documents longer than a layer's
+window go through the plain modules."""
 
 
 def supports(config: ModelConfig) -> bool:

@@ -22,6 +22,12 @@ from thinkling.model.decoder import Decoder
 from thinkling.model.families import FAMILIES, family_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+"""Names of the token that ends a turn, as data/tokenizer.py knows them; generation must stop there after training on
+conversations, whatever a base model's files say."""
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
+_BUFFER = "rotary_emb.inv_freq"
+"""In old files: follows from config.json."""
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -39,19 +45,25 @@ def save_pretrained(
 ) -> None:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
-    `generation`: sampling settings for generation_config.json; token ids are taken from the tokenizer's files.
+    `generation`: sampling settings for generation_config.json. Token ids are taken from `tokenizer_dir`: those that the
+    tokenizer's files name, and all at which a generation_config.json or config.json there ends a text.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    ids = _token_ids(tokenizer_dir) if tokenizer_dir else {}
+    ids = _token_ids(tokenizer_dir, model.config.known_vocab_size) if tokenizer_dir else {}
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     _write(directory / "config.json", to_config(model.config) | {"dtype": dtype} | ids)
     _write(directory / "generation_config.json", {**(generation or {}), **ids})
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, directory / WEIGHTS, metadata={"format": "pt"})
     if tokenizer_dir is not None:
-        for name in _TOKENIZER_FILES:
-            if (tokenizer_dir / name).is_file():
-                shutil.copyfile(tokenizer_dir / name, directory / name)
+        copy_tokenizer(tokenizer_dir, directory)
+
+
+def copy_tokenizer(source: Path, directory: Path) -> None:
+    """Copies the files of a tokenizer and its chat template."""
+    for name in _TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, directory / name)
 
 
 def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decoder:
@@ -63,13 +75,11 @@ def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decode
     config = read_config(directory)
     with torch.device("meta"):  # neither memory nor time for weights that are about to be replaced
         model = Decoder(config)
-    state = _read_weights(directory)
-    tied = model.config.tie_word_embeddings
+    state = {name: weight for name, weight in _read_weights(directory).items() if not name.endswith(_BUFFER)}
+    if model.config.tie_word_embeddings:
+        _drop_tied_head(state, directory)
     wanted = model.state_dict()
     for name in sorted(set(wanted) | set(state)):
-        if name == "lm_head.weight" and tied:
-            state.pop(name, None)
-            continue
         there, needed = state.get(name), wanted.get(name)
         if there is None:
             raise UserError(f"{directory}: weight {name} is missing")
@@ -80,6 +90,15 @@ def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decode
     dtype = dtype or state["model.embed_tokens.weight"].dtype
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
     return model
+
+
+def _drop_tied_head(state: dict[str, Tensor], directory: Path) -> None:
+    head, embedding = state.pop("lm_head.weight", None), state.get("model.embed_tokens.weight")
+    if head is not None and embedding is not None and not torch.equal(head, embedding):
+        raise UserError(
+            f"{directory}: tie_word_embeddings is true in config.json, but the weights hold an lm_head.weight that "
+            "differs from model.embed_tokens.weight; set tie_word_embeddings to false to use it, or remove the weight"
+        )
 
 
 def to_config(config: ModelConfig) -> dict[str, Any]:
@@ -122,6 +141,12 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
         if bad := [name for name in names if Path(name).name != name]:
             raise UserError(f"{directory / INDEX}: {bad[0]!r} lies outside the directory")
     else:
+        pickles = [name for name in _PICKLES if (directory / name).is_file()]
+        if pickles and not (directory / WEIGHTS).is_file():
+            raise UserError(
+                f"{directory / pickles[0]}: a pickle, which can run code and is not read; write {WEIGHTS} with "
+                "transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+            )
         names = [WEIGHTS]
     state: dict[str, Tensor] = {}
     for name in names:
@@ -133,17 +158,30 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
     return state
 
 
-def _token_ids(tokenizer_dir: Path) -> dict[str, Any]:
-    """Ids of the tokens that begin, end and pad a text, by the tokenizer's own files."""
-    config = _read(tokenizer_dir / "tokenizer_config.json")
-    tokens = {t["content"]: t["id"] for t in _read(tokenizer_dir / "tokenizer.json").get("added_tokens", [])}
+def _token_ids(source: Path, vocab_size: int) -> dict[str, Any]:
+    """Ids of the tokens that begin, end and pad a text, by the files of a tokenizer or model. Ids beyond the embedding
+    are left out: transformers loads no model with such a padding, and none can be drawn."""
+    config = _read(source / "tokenizer_config.json")
+    tokens = {t["content"]: t["id"] for t in _read(source / "tokenizer.json").get("added_tokens", [])}
+    files = [_read(source / name) for name in ("generation_config.json", "config.json") if (source / name).is_file()]
     found: dict[str, Any] = {}
     for role in ("bos", "eos", "pad"):
         token = config.get(f"{role}_token")
         token = token.get("content") if isinstance(token, dict) else token
-        if token in tokens:
-            found[f"{role}_token_id"] = tokens[token]
+        ids = [tokens[token]] if token in tokens else []
+        if role == "eos" or not ids:
+            ids += [i for file in files for i in _listed(file.get(f"{role}_token_id"))]
+        if role == "eos":
+            ids += [tokens[name] for name in END_OF_TURN if name in tokens]
+        ids = [i for i in dict.fromkeys(ids) if 0 <= i < vocab_size]
+        if ids:
+            found[f"{role}_token_id"] = ids if role == "eos" and len(ids) > 1 else ids[0]
     return found
+
+
+def _listed(value: Any) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, int) and not isinstance(one, bool)]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -51,7 +51,18 @@ def test_a_familys_name_is_its_model_type(architecture: str, tmp_path: Path) -> 
     assert read_config(tmp_path) == config
 
 
-SUPPORTED = {"llama": (True, True), "qwen2": (False, True), "qwen3": (True, True)}
+SUPPORTED = {
+    "llama": (True, True),
+    "qwen2": (False, True),
+    "qwen3": (True, True),
+    "mistral": (True, True),
+    "smollm3": (True, True),
+    "olmo2": (False, True),
+    "phi3": (True, True),
+    "granite": (False, True),
+    "gemma2": (False, True),
+    "gemma3_text": (False, True),
+}
 """Family → whether the fused training block, and the native engine, support it."""
 
 
@@ -69,7 +80,7 @@ def test_features_in_use_are_those_that_differ_from_llama() -> None:
 
 def test_unknown_model_type_is_named_with_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    known = "model_type 'gpt2' is not supported; known are llama, qwen2, qwen3; a package adds one by an entry point"
+    known = "model_type 'gpt2' is not supported; known are llama, qwen2, .*, gemma3_text; a package adds one by"
     with pytest.raises(UserError, match=known) as caught:
         read_config(tmp_path)
     assert str(tmp_path / "config.json") in str(caught.value)

@@ -86,7 +86,12 @@ def test_greedy_text_is_transformers(case: str, tmp_path: Path) -> None:
     for prompt, completion in zip(prompts, found, strict=True):
         ids = torch.tensor([prompt])
         whole = peer.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=30, do_sample=False, eos_token_id=None, pad_token_id=0
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=30,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
         )
         assert completion.tokens == whole[0, len(prompt) :].tolist()
         with torch.no_grad():
@@ -131,7 +136,9 @@ def test_parameters_are_counted_and_initialised(case: str, tmp_path: Path) -> No
     model.init_weights(torch.Generator().manual_seed(0))
     tokens, optimizer, losses = TOKENS[:, :24], torch.optim.AdamW(model.parameters(), lr=3e-3), []
     for _ in range(4):
-        loss = chunked_cross_entropy(model(tokens).flatten(0, 1), model.output_weight, tokens.flatten()) / tokens.numel()
+        loss = (
+            chunked_cross_entropy(model(tokens).flatten(0, 1), model.output_weight, tokens.flatten()) / tokens.numel()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -235,12 +235,13 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
 
 def _bias(weights: Weights, where_B: Tensor, reach: int, shortest: int, window: int | None) -> Tensor | None:
     """0 or -inf, (B·K, 1, reach): which positions each row sees; None where all rows see all of them."""
-    windowed = window is not None and window < reach
-    if shortest == reach and not windowed:
+    if window is not None and window >= reach:
+        window = None
+    if shortest == reach and window is None:
         return None
     places, last = torch.arange(reach, device=weights.device), where_B.unsqueeze(1)
     hidden = places > last
-    if windowed:
+    if window is not None:
         hidden |= places <= last - window
     bias = torch.zeros(hidden.shape, dtype=weights.dtype, device=weights.device).masked_fill_(hidden, -torch.inf)
     return bias.repeat_interleave(weights.config.num_key_value_heads, 0).unsqueeze(1)

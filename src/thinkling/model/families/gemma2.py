@@ -70,11 +70,15 @@ def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def write(config: ModelConfig) -> dict[str, Any]:
-    return no_biases(config) | NO_TOKENS | {
-        "hidden_act": ACTIVATION,
-        "hidden_activation": ACTIVATION,
-        "layer_types": layer_types(FAMILY.setting(config, "layer_types"), config.num_hidden_layers, 2),
-    }
+    return (
+        no_biases(config)
+        | NO_TOKENS
+        | {
+            "hidden_act": ACTIVATION,
+            "hidden_activation": ACTIVATION,
+            "layer_types": layer_types(FAMILY.setting(config, "layer_types"), config.num_hidden_layers, 2),
+        }
+    )
 
 
 FAMILY = Family(

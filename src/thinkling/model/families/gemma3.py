@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from thinkling.model.config import ModelConfig
 
 _DEFAULTS = {"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True, "max_position_embeddings": 131072}
-_PATTERN = "sliding_window_pattern"
+_PATTERN, _EVERY = "sliding_window_pattern", 6
+"""The last layer of every such number has no window."""
+_LOCAL, _LOCAL_THETA = "rope_local_base_freq", 1e4
 
 
 def features(config: ModelConfig) -> Features:
@@ -29,7 +31,7 @@ def features(config: ModelConfig) -> Features:
         attention_scale=FAMILY.setting(config, "query_pre_attn_scalar") ** -0.5,
         logit_softcap=FAMILY.setting(config, "final_logit_softcapping"),
         layer_kinds=tuple(LayerKind("local", window) if one == SLIDING else LayerKind() for one in _types(config)),
-        local_rope_theta=FAMILY.setting(config, "rope_local_base_freq"),
+        local_rope_theta=FAMILY.setting(config, _LOCAL),
     )
 
 
@@ -47,17 +49,17 @@ def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if local.get("rope_type", "default") != "default":
         raise UserError(f"{path}: rope scaling of layers with a window is not supported")
     theta = full.get("rope_theta") or raw.get("rope_theta") or 1e6
-    base = local.get("rope_theta") or raw.get("rope_local_base_freq") or FAMILY.settings["rope_local_base_freq"]
+    base = local.get("rope_theta") or raw.get(_LOCAL) or _LOCAL_THETA
     changed = {**_DEFAULTS, **plain(raw, path), "rope_parameters": {**full, "rope_theta": theta}}
     found = read_fields(changed, path)
-    pattern = raw.get(_PATTERN) or FAMILY.settings[_PATTERN]
-    settings = own_settings({**raw, "rope_local_base_freq": base}, FAMILY, found["num_hidden_layers"], pattern)
+    pattern = raw.get(_PATTERN) or _EVERY
+    settings = own_settings({**raw, _LOCAL: base}, FAMILY, found["num_hidden_layers"], pattern)
     return found | {"settings": settings}
 
 
 def write(config: ModelConfig) -> dict[str, Any]:
     found = no_biases(config) | NO_TOKENS
-    local = {"rope_type": "default", "rope_theta": FAMILY.setting(config, "rope_local_base_freq")}
+    local = {"rope_type": "default", "rope_theta": FAMILY.setting(config, _LOCAL)}
     return found | {
         "rope_parameters": {FULL: found["rope_parameters"], SLIDING: local},
         "hidden_act": ACTIVATION,
@@ -76,8 +78,8 @@ FAMILY = Family(
         "query_pre_attn_scalar": 256,
         "sliding_window": 4096,
         "layer_types": None,
-        _PATTERN: 6,
-        "rope_local_base_freq": 1e4,
+        _PATTERN: _EVERY,
+        _LOCAL: _LOCAL_THETA,
         "final_logit_softcapping": None,
     },
 )

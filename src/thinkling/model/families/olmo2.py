@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def features(config: ModelConfig) -> Features:
-    return Features(row_norms=True, norms=NormNames(None, "post_attention_layernorm", None, "post_feedforward_layernorm"))
+    return Features(
+        row_norms=True, norms=NormNames(None, "post_attention_layernorm", None, "post_feedforward_layernorm")
+    )
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -44,9 +44,9 @@ def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def write(config: ModelConfig) -> dict[str, Any]:
-    found = write_fields(config) | NO_TOKENS
+    found: dict[str, Any] = write_fields(config)
     found["rope_parameters"][_PARTIAL] = FAMILY.setting(config, _PARTIAL)
-    return found | {"original_max_position_embeddings": config.max_position_embeddings}
+    return found | NO_TOKENS | {"original_max_position_embeddings": config.max_position_embeddings}
 
 
 FAMILY = Family(

@@ -36,7 +36,9 @@ def _alternating(layers: int, interval: int) -> list[int]:
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """A list that the interval implies is left out, so that a configuration reads as it was written."""
     found = read_fields({**_DEFAULTS, **raw}, path)
-    settings = {name: raw[name] for name in FAMILY.settings if raw.get(name, FAMILY.settings[name]) != FAMILY.settings[name]}
+    settings = {
+        name: raw[name] for name in FAMILY.settings if raw.get(name, FAMILY.settings[name]) != FAMILY.settings[name]
+    }
     if settings.get("no_rope_layers") == _alternating(found["num_hidden_layers"], _interval(settings)):
         del settings["no_rope_layers"]
     return found | {"settings": settings}
