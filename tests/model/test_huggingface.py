@@ -13,7 +13,7 @@ from thinkling.data import tokenizer
 from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import END_OF_TURN, load_pretrained, read_config, save_pretrained
+from thinkling.model.huggingface import END_OF_TEXT, END_OF_TURN, load_pretrained, read_config, save_pretrained
 
 
 def _model(**fields: object) -> Decoder:
@@ -120,7 +120,7 @@ def test_tokenizer_files_and_ids_go_along(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "chat_template.jinja").read_text() == "{{ messages }}"
     assert not (tmp_path / "model" / "notes.txt").exists()
     generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
-    assert generation == {"temperature": 0.6, "eos_token_id": 2, "pad_token_id": 0}
+    assert generation == {"temperature": 0.6, "eos_token_id": [2, 0], "pad_token_id": 0}
 
 
 def _tokenizer_dir(directory: Path, eos: str, added: dict[str, int]) -> Path:
@@ -150,8 +150,17 @@ def test_a_base_models_end_of_text_does_not_hide_the_end_of_a_turn(tmp_path: Pat
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text()) == {"eos_token_id": [0, 2]}
 
 
-def test_names_of_the_end_of_a_turn_are_the_tokenizers() -> None:
+def test_names_of_ends_are_the_tokenizers() -> None:
     assert END_OF_TURN == tokenizer._END_OF_TURN_NAMES
+    assert END_OF_TEXT == tokenizer._END_OF_TEXT_NAMES
+
+
+def test_an_export_names_the_ends_at_which_our_engine_stops(tmp_path: Path) -> None:
+    ours = tokenizer.train_bpe(["the quick brown fox " * 20], 270)
+    ours.save(tmp_path / "tokenizer")
+    save_pretrained(_model(vocab_size=270), tmp_path / "model", tmp_path / "tokenizer")
+    generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert set(generation["eos_token_id"]) == tokenizer.Tokenizer.load(tmp_path / "model").stop_ids
 
 
 def test_ids_beyond_the_embedding_are_left_out(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ from thinkling.model.decoder import Decoder
 from thinkling.model.families import FAMILIES, family_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>")
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
-"""Names of the token that ends a turn, as data/tokenizer.py knows them; generation must stop there after training on
-conversations, whatever a base model's files say."""
+"""Names of the tokens that end a text and a turn, as data/tokenizer.py knows them. Our engine stops there, and so must
+others: a base model's files do not name the end of a turn, which training on conversations teaches it."""
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 _BUFFER = "rotary_emb.inv_freq"
 """In old files: follows from config.json."""
@@ -46,7 +47,8 @@ def save_pretrained(
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
     `generation`: sampling settings for generation_config.json. Token ids are taken from `tokenizer_dir`: those that the
-    tokenizer's files name, and all at which a generation_config.json or config.json there ends a text.
+    tokenizer's files name, and as ends of text also all that a generation_config.json or config.json there names, and
+    the tokens that end a text or a turn by their names.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ids = _token_ids(tokenizer_dir, model.config.known_vocab_size) if tokenizer_dir else {}
@@ -172,7 +174,8 @@ def _token_ids(source: Path, vocab_size: int) -> dict[str, Any]:
         if role == "eos" or not ids:
             ids += [i for file in files for i in _listed(file.get(f"{role}_token_id"))]
         if role == "eos":
-            ids += [tokens[name] for name in END_OF_TURN if name in tokens]
+            for names in (END_OF_TEXT, END_OF_TURN):
+                ids += [tokens[name] for name in names if name in tokens][:1]
         ids = [i for i in dict.fromkeys(ids) if 0 <= i < vocab_size]
         if ids:
             found[f"{role}_token_id"] = ids if role == "eos" and len(ids) > 1 else ids[0]

@@ -74,12 +74,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 """Name → transformers' prefix, and what the configuration has beside `SHAPE`."""
 
 
-def peer_of(case: str, seed: int = 0) -> Any:
-    """A model of transformers with random weights, norms and biases included, and logits that differ clearly."""
+def config_of(case: str, **changes: Any) -> Any:
+    """transformers' configuration."""
     prefix, fields = CASES[case]
     kind = getattr(transformers, f"{prefix}TextConfig" if prefix == "Gemma3" else f"{prefix}Config")
     rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}} if prefix != "Gemma3" else {}
-    model = getattr(transformers, f"{prefix}ForCausalLM")(kind(**SHAPE | rope | fields)).eval()
+    return kind(**SHAPE | rope | fields | changes)
+
+
+def peer_of(case: str, seed: int = 0, **changes: Any) -> Any:
+    """A model of transformers with random weights, norms and biases included, and logits that differ clearly."""
+    model = getattr(transformers, f"{CASES[case][0]}ForCausalLM")(config_of(case, **changes)).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():

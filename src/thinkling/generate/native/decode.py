@@ -21,13 +21,32 @@ from thinkling.model.rotary import family_tables, rotary_kinds
 
 _ROOM = 32
 """Cache positions added at a time; a multiple keeps rows aligned."""
-_LACKING = frozenset({"layer"})
-"""The feature of model/families/base.py that this forward cannot compute: a layer of the family's own."""
+_FEATURES = frozenset(
+    {
+        "qkv_bias",
+        "head_norms",
+        "row_norms",
+        "norms",
+        "norm_offset",
+        "fused_projections",
+        "activation",
+        "embedding_scale",
+        "residual_scale",
+        "attention_scale",
+        "attention_softcap",
+        "logit_scale",
+        "logit_softcap",
+        "layer_kinds",
+        "partial_rotary_factor",
+        "rotary",
+    }
+)
+"""Those of model/families/base.py that this forward computes: all but a layer of the family's own."""
 
 
 def supports(config: ModelConfig) -> bool:
     """Whether this forward computes what the decoder does; if not, plain.py samples by the decoder's own forward."""
-    return not config.features.used() & _LACKING
+    return config.features.used() <= _FEATURES
 
 
 @dataclass
