@@ -57,11 +57,11 @@ class LoadedModel:
 
 
 def _check_embedded(renderer: Renderer, decoder: Decoder, directory: Path) -> None:
-    """Raises UserError where the padding or the token that ends a turn has no row in the embedding."""
+    """Raises UserError where the padding or a token that ends a turn or a text has no row in the embedding."""
     rows, tokenizer = decoder.config.known_vocab_size, renderer.tokenizer
     for what, token, cure in (
         ("padding", tokenizer.pad_id, "name another pad_token in tokenizer_config.json, such as the eos_token"),
-        ("the end of a turn", tokenizer.im_end_id, "resize the embedding with transformers: resize_token_embeddings"),
+        ("the end of a turn", max(tokenizer.stop_ids), "resize it with transformers: resize_token_embeddings"),
     ):
         if token >= rows:
             raise UserError(

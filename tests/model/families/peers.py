@@ -85,15 +85,17 @@ def config_of(case: str, **changes: Any) -> Any:
 def peer_of(case: str, seed: int = 0, **changes: Any) -> Any:
     """A model of transformers with random weights, norms and biases included, and logits that differ clearly."""
     model = getattr(transformers, f"{CASES[case][0]}ForCausalLM")(config_of(case, **changes)).eval()
-    generator = torch.Generator().manual_seed(seed)
+    config, generator = model.config, torch.Generator().manual_seed(seed)
+    scale = getattr(config, "embedding_multiplier", config.hidden_size**0.5 if "gemma" in config.model_type else 1.0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
             if weight.ndim == 1:
                 weight.add_(noise, alpha=0.2)
             else:
+                # Scaled embeddings are as large as others: else a tied head would repeat what it reads.
                 embedding = name.endswith(("embed_tokens.weight", "lm_head.weight"))
-                weight.copy_(noise * (0.5 if embedding else weight.shape[1] ** -0.5))
+                weight.copy_(noise * (0.5 / scale if embedding else 1.5 * weight.shape[1] ** -0.5))
     return model
 
 
