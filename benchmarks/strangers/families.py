@@ -85,7 +85,7 @@ def texts(
     requests = [Request(prompt, seed, NEW_TOKENS) for seed, prompt in enumerate(prompts)]
     sampling = Sampling(temperature=0.0, top_p=1.0, stop_ids=tokenizer.stop_ids)
     ours = [tokenizer.decode(c.tokens) for c in NativeEngine(model, max_concurrent=8).generate(requests, sampling)]
-    peer = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
+    peer: Any = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
     peer_tokenizer = AutoTokenizer.from_pretrained(exported)
     theirs = []
     for prompt in prompts:

@@ -173,7 +173,8 @@ def test_plan_takes_whole_rows_where_they_are_documents_and_groups_elsewhere() -
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("channels", [64, 128])
-def test_gpu_equals_cpu(name: str, channels: int) -> None:
+@pytest.mark.parametrize("window", [None, 17])
+def test_gpu_equals_cpu(name: str, channels: int, window: int | None) -> None:
     lengths, sequence_length = LAYOUTS[name]
     inside = _inside(lengths, sequence_length)
     cpu = [
@@ -182,8 +183,8 @@ def test_gpu_equals_cpu(name: str, channels: int) -> None:
     ]
     gpu = [x.detach().bfloat16().cuda().requires_grad_() for x in cpu]
     slope = torch.randn(cpu[0].shape, generator=torch.Generator().manual_seed(0)).bfloat16().float() * inside
-    reference = packed_attention(*cpu, DocumentLayout.from_lengths(lengths, sequence_length))
-    found = packed_attention(*gpu, DocumentLayout.from_lengths(lengths, sequence_length, "cuda"))
+    reference = packed_attention(*cpu, DocumentLayout.from_lengths(lengths, sequence_length), window)
+    found = packed_attention(*gpu, DocumentLayout.from_lengths(lengths, sequence_length, "cuda"), window)
     pairs = [(found.float().cpu() * inside, reference * inside)]
     grads = torch.autograd.grad(found, gpu, slope.bfloat16().cuda())
     pairs += zip((g.float().cpu() for g in grads), torch.autograd.grad(reference, cpu, slope), strict=True)

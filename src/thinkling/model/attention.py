@@ -101,9 +101,10 @@ def packed_attention(
     are finite and mean nothing. On a GPU bf16 and fp16 go through torch's flash kernels; other dtypes, and all with a
     softcap, through one call a document or block of it.
     """
-    if window is not None and window >= layout.longest:
-        window = None
     on_kernel = q_BTHC.device.type != "cpu" and q_BTHC.dtype in (torch.bfloat16, torch.float16)
+    # On a kernel a window costs nothing, and what varies between batches would compile anew.
+    if window is not None and window >= (layout.sequence_length if on_kernel else layout.longest):
+        window = None
     if softcap is not None or (window is not None and not on_kernel):
         return _attention_by_block(q_BTHC, k_BTKC, v_BTKC, layout, window, softcap)
     if q_BTHC.device.type == "cpu":

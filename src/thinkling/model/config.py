@@ -81,7 +81,7 @@ class ModelConfig(BaseModel):
         kinds = len(self.features.layer_kinds)
         if kinds not in (0, self.num_hidden_layers):
             raise ValueError(
-                f"settings: there are kinds for {kinds} layers, and num_hidden_layers is {self.num_hidden_layers}"
+                f"settings: they describe {kinds} layers, and num_hidden_layers is {self.num_hidden_layers}"
             )
         return self
 

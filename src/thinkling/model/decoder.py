@@ -17,7 +17,7 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.families.base import LayerKind
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction, supports
 from thinkling.model.loss import CappedHead
-from thinkling.model.rotary import Rotary, rotary_kinds, rotate
+from thinkling.model.rotary import Rotary, rotate
 
 MUCH_PADDING, LEAST_PADDING = 0.05, 32
 """Share of a batch, and tokens, above which a CPU leaves padding out. Below, gathering documents by length costs more:
@@ -241,7 +241,7 @@ class Decoder(nn.Module):
         return x_ND.view(rows, length, -1)
 
     def _layers(self, tokens_N: Tensor, layout: DocumentLayout) -> Tensor:
-        rotary = {kind: Rotary.at(layout.positions_BT, self.config, kind) for kind in rotary_kinds(self.config)}
+        rotary = {kind: Rotary.at(layout.positions_BT, self.config, kind) for kind in set(self.rotary_kinds)}
         x_ND = self.model.embed_tokens(tokens_N)
         if self.embedding_scale != 1.0:
             x_ND = x_ND * torch.tensor(self.embedding_scale, dtype=x_ND.dtype, device=x_ND.device)

@@ -42,9 +42,9 @@ def family_tables(positions: Tensor, config: ModelConfig, kind: str = "global") 
     return rotary_tables(positions, channels, config.rope_theta, config.rope_scaling)
 
 
-def rotary_kinds(config: ModelConfig) -> list[str]:
+def rotary_kinds(config: ModelConfig) -> set[str]:
     """The kinds of tables that the layers need."""
-    return sorted({kind.rotary for kind in config.features.layer_kinds} or {"global"})
+    return {kind.rotary for kind in config.features.layer_kinds} or {"global"}
 
 
 def _scaled(frequencies: Tensor, theta: float, scaling: RopeScaling) -> Tensor:

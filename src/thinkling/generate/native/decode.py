@@ -279,15 +279,23 @@ def _project(w: LayerWeights, c: ModelConfig, x: Tensor, cos: Tensor, sin: Tenso
         else:
             q, k = (_normed(norm, c, y.flatten(-2)).view_as(y) for norm, y in ((w.q_norm, q), (w.k_norm, k)))
         qk = torch.cat((q, k), dim=-2)
-    first, second = qk[..., : 2 * cos.shape[-1]].chunk(2, dim=-1)
     turned = torch.empty_like(qk, memory_format=torch.contiguous_format)
-    turned_first, turned_second = turned[..., : 2 * cos.shape[-1]].chunk(2, dim=-1)
+    channels = 2 * cos.shape[-1]
+    if channels == c.head_dim:
+        _turn(qk, cos, sin, turned)
+    else:
+        turned[..., channels:] = qk[..., channels:]
+        _turn(qk[..., :channels], cos, sin, turned[..., :channels])
+    return turned, v
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, turned: Tensor) -> None:
+    first, second = x.chunk(2, dim=-1)
+    turned_first, turned_second = turned.chunk(2, dim=-1)
     torch.mul(first, cos, out=turned_first)
     turned_first.addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=turned_second)
     turned_second.addcmul_(first, sin)
-    turned[..., 2 * cos.shape[-1] :] = qk[..., 2 * cos.shape[-1] :]
-    return turned, v
 
 
 def _finish_layer(w: LayerWeights, weights: Weights, x: Tensor, o: Tensor) -> Tensor:
