@@ -77,7 +77,9 @@ class ModelConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _layer_kinds_fit(self) -> ModelConfig:
+    def _features_fit(self) -> ModelConfig:
+        if self.rope_scaling is not None and self.features.rotary is not None:
+            raise ValueError(f"rope_scaling: {self.architecture} has frequencies of its own; leave it out")
         kinds = len(self.features.layer_kinds)
         if kinds not in (0, self.num_hidden_layers):
             raise ValueError(

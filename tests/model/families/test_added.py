@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 from thinkling import plugins
 from thinkling.errors import UserError
 from thinkling.generate.engine import Request, Sampling
-from thinkling.generate.native import NativeEngine, decode
+from thinkling.generate.native import NativeEngine, weights
 from thinkling.model import families, fused
 from thinkling.model.attention import DocumentLayout, packed_attention
 from thinkling.model.config import ModelConfig
@@ -203,7 +203,7 @@ def test_an_added_familys_logits_are_transformers_both_ways(architecture: str, t
 def test_the_native_engine_samples_from_an_added_family(architecture: str) -> None:
     """Where a family has a layer of its own, by the decoder's plain forward."""
     model = model_of(architecture)
-    assert fused.supports(model.config) == decode.supports(model.config) == (architecture == "granite")
+    assert fused.supports(model.config) == weights.supports(model.config) == (architecture == "granite")
     prompts = [(1, 2, 3), (4,), (5, 6), (1, 2, 3)]
     asked = [Request(prompt, seed, 4 + 3 * seed) for seed, prompt in enumerate(prompts)]
     for found, request in zip(NativeEngine(model, 2).generate(asked, Sampling(0.0)), asked, strict=True):
@@ -238,6 +238,13 @@ def test_the_plain_forward_is_the_fused_one(monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setattr(layer, "fused", False)
         assert F.mse_loss(model(TOKENS), reference) < 1e-10
         assert_equal(model(TOKENS), reference)
+
+
+def test_a_scaling_that_a_familys_own_frequencies_would_hide_is_refused() -> None:
+    scaled = SHAPE | {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+    assert ModelConfig(architecture="granite", **scaled).rope_scaling is not None
+    with pytest.raises(ValueError, match="rope_scaling: granite has frequencies of its own; leave it out"):
+        ModelConfig(architecture="granite", settings={"rope_factor": 4.0}, **scaled)
 
 
 def test_a_setting_that_no_file_names_has_the_familys_default(tmp_path: Path) -> None:

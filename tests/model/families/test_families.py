@@ -11,7 +11,7 @@ import pytest
 
 from thinkling import plugins
 from thinkling.errors import UserError
-from thinkling.generate.native import decode
+from thinkling.generate.native import weights
 from thinkling.model import families, fused
 from thinkling.model.config import ModelConfig
 from thinkling.model.families.base import Features, NormNames
@@ -68,7 +68,7 @@ SUPPORTED = {
 
 def test_fast_paths_say_what_they_support() -> None:
     configs = {name: config_of(name) for name in families.FAMILIES.built_in}
-    assert {name: (fused.supports(c), decode.supports(c)) for name, c in configs.items()} == SUPPORTED
+    assert {name: (fused.supports(c), weights.supports(c)) for name, c in configs.items()} == SUPPORTED
 
 
 def test_features_in_use_are_those_that_differ_from_llama() -> None:

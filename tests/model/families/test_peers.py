@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.model.families.peers import CASES, VOCAB, config_of, old_form, saved
 from thinkling.generate.engine import Request, Sampling
-from thinkling.generate.native import NativeEngine, decode
+from thinkling.generate.native import NativeEngine, weights
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
 from thinkling.model.families import FAMILIES
@@ -79,7 +79,7 @@ def test_loss_and_gradients_are_transformers(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_greedy_text_is_transformers(case: str, tmp_path: Path) -> None:
     model, peer = both(case, tmp_path)
-    assert decode.supports(model.config)
+    assert weights.supports(model.config)
     prompts = [TOKENS[i % 3, i : i + n].tolist() for i, n in enumerate((1, 25, 8))]
     asked = [Request(tuple(prompt), 0, 16) for prompt in prompts]
     found = NativeEngine(model, 2).generate(asked, Sampling(0.0))

@@ -15,9 +15,10 @@ import torch
 
 from thinkling.errors import UserError
 from thinkling.generate.engine import Completion, Request, Sampling
-from thinkling.generate.native.decode import Cache, Weights, decode, prefill, supports
+from thinkling.generate.native.decode import Cache, decode, prefill
 from thinkling.generate.native.plain import PlainWeights, TokenCache
 from thinkling.generate.native.sampler import draw, uniforms
+from thinkling.generate.native.weights import Weights, supports
 from thinkling.model.decoder import Decoder
 
 _PREFILL_TOKENS = 8192
