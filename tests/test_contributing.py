@@ -166,7 +166,8 @@ import torch
 from dataclasses import replace
 from thinkling.data.reading import Reading
 from thinkling.generate.rollouts import Rollout
-from thinkling.generate.tools import answer_call, listings
+from thinkling.data.reading import Call
+from thinkling.generate.tools import Toolbox, listings
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained, save_pretrained
@@ -186,8 +187,8 @@ found["problems"] = {split: len(many) for split, many in problems.items()}
 problem = problems["train"][0]
 found["verdicts"] = [verify(problem, Reading.of(answer)).outcome for answer in (problem.answer[::-1], "no")]
 
-call = json.dumps({"name": "letters", "arguments": {"text": "listen"}})
-found["tool"] = [answer_call(call, ["letters"]), answer_call(call.replace("text", "t"), ["letters"])]
+calls = [Call("letters", {"text": "listen"}), Call("letters", {"t": "listen"})]
+found["tool"] = [Toolbox(["letters"]).answer(call) for call in calls]
 found["listing"] = listings(["letters"])[0]["function"]["name"]
 
 rollout = Rollout("p", "f", 0, "q", "1", "1", "right", "exact", "", False, "stop", [1], [2] * 4, [], [], [])

@@ -142,7 +142,7 @@ def check_recipe(verb: str, given: dict[str, Any]) -> None:
         of_kind = [name for name, stage in stages.items() if stage.kind == verb]
         if verb in KINDS and not of_kind:
             refusals.append(f"{path.name} has no stage of kind {verb}")
-        elif given.get("stage") and given["stage"] not in of_kind:
+        elif given.get("stage") and given["stage"] not in (of_kind if verb in KINDS else stages):
             refusals.append(f"{path.name} has no stage {given['stage']} of kind {verb}")
         else:
             return

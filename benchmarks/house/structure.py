@@ -25,7 +25,7 @@ from benchmarks.modules import load
 PACKAGE = ROOT / "src" / "thinkling"
 MOST_PARAMETERS, MOST_LINES = 8, 500
 CHATML = re.compile("im_start|im_end")
-CHATML_FILES = {"generate/renderer.py", "data/chat_template.py", "data/tokenizer.py", "model/huggingface.py"}
+CHATML_FILES = {"generate/renderer.py", "data/chatml.py", "data/tokenizer.py", "model/huggingface.py"}
 """The files that may name ChatML's special tokens."""
 
 

@@ -69,6 +69,27 @@ def doctor(recipe: Annotated[Path | None, typer.Argument(help="Also check what t
 
 
 @app.command()
+def tokens(
+    recipe: RecipeFile,
+    stage: Annotated[str | None, typer.Option(help="Stage of kind sft; may be left out if there is one")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Conversations, the first of each source in turn")] = 3,
+    overrides: Overrides = None,
+    runs: Root = RUNS,
+    width: Annotated[int | None, typer.Option(min=20, help="Columns; the terminal's width if not given")] = None,
+) -> None:
+    """Show a stage's conversations as tokens, with what carries loss, before anything is trained.
+
+    Needs the stage's inputs alone: the model that it starts from, and `conversations` where it has them.
+    """
+    from rich.console import Console
+
+    from thinkling.pipeline import tokens as showing
+
+    console = Console(width=width, soft_wrap=width is None, highlight=False)
+    showing.show(_load(recipe, overrides), runs, stage, n, console)
+
+
+@app.command()
 def chat(
     model: Annotated[Path, typer.Argument(help="Model directory, for instance runs/tiny/model", show_default=False)],
     prompt: Annotated[str | None, typer.Option(help="Answer this one message and exit")] = None,
@@ -76,11 +97,49 @@ def chat(
     top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    template: Annotated[str, typer.Option(help="Chat template: own, thinkling, or a .jinja file")] = "own",
+    var: Annotated[list[str] | None, typer.Option(help="A variable of the template, NAME=VALUE")] = None,
 ) -> None:
     """Talk to a model; its thinking and its tool calls are shown."""
+    from thinkling.generate.config import chat_of_options
     from thinkling.serve import chat as talk
 
-    talk.converse(model, prompt, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
+    talk.converse(
+        model,
+        prompt,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        chat=chat_of_options(template, var or []),
+    )
+
+
+@app.command()
+def export(
+    run: Annotated[
+        str, typer.Argument(help="Folder of a run, or its name, for instance runs/tiny", show_default=False)
+    ],
+    stage: Annotated[str, typer.Argument(help="Stage of the run that trains a model", show_default=False)],
+    step: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint of a stage that has not finished: steps done, `last` or `best`"),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Directory to write, new or empty; RUN-STAGE in this folder if not given")
+    ] = None,
+    runs: Root = RUNS,
+) -> None:
+    """Write a stage's model as a Hugging Face directory: thinkling export tiny sft --to my-model.
+
+    A finished stage's model is copied. Of a stage that is running or was killed, --step chooses a checkpoint. The run
+    is not changed."""
+    from thinkling.pipeline import export as exporting
+
+    found, target = exporting.export(run, stage, step, to, runs)
+    print(f"{found.origin} → {target}")
+    if found.note:
+        print(f"thinkling: {found.note}", file=sys.stderr)
 
 
 def _stage_verb(kind: str) -> None:

@@ -17,8 +17,8 @@ class Task(Protocol):
 class Progress(Protocol):
     """Shows bars with rates and time left; the runner brings one, tests use `Silent`."""
 
-    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
-        """A bar of `total` units, `done` of which were there before (a resumed run)."""
+    def track(self, label: str, total: float | None, unit: str, done: float = 0) -> AbstractContextManager[Task]:
+        """A bar of `total` units (None: not known), `done` of which were there before (a resumed run)."""
         ...
 
     def warn(self, text: str) -> None:
@@ -34,7 +34,7 @@ class _SilentTask:
 class Silent:
     """Progress that shows nothing."""
 
-    def track(self, label: str, total: float, unit: str, done: float = 0) -> AbstractContextManager[Task]:
+    def track(self, label: str, total: float | None, unit: str, done: float = 0) -> AbstractContextManager[Task]:
         return nullcontext(_SilentTask())
 
     def warn(self, text: str) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+_FEISTEL_ROUNDS = 6
+
 
 def derive(seed: int, *names: str | int) -> int:
     """Seed of a named stream: the first 63 bits of SHA-256 over the seed and the names, the same on every machine."""
@@ -23,3 +25,33 @@ def permutation(n: int, seed: int) -> np.ndarray:
     import numpy as np  # Here, since configs import this module and load nothing heavy.
 
     return np.argsort(np.random.Philox(key=seed).random_raw(n), kind="stable")
+
+
+def permuted(places: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Items at some places of a permutation of 0 … n-1 that is never held in memory; int64, as many as `places`.
+
+    A Feistel network over the next power of four, walked along until it is back below n (cycle walking).
+    """
+    import numpy as np
+
+    half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
+    low = np.uint64((1 << int(half)) - 1)
+    keys = [np.uint64(derive(seed, "round", number)) for number in range(_FEISTEL_ROUNDS)]
+    items = places.astype(np.uint64)
+    outside = np.arange(len(items))
+    while len(outside):
+        left, right = items[outside] >> half, items[outside] & low
+        for key in keys:
+            left, right = right, left ^ (_mixed(right ^ key) & low)
+        items[outside] = (left << half) | right
+        outside = outside[items[outside] >= n]
+    return items.astype(np.int64)
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """The finalizer of SplitMix64: each bit of the result depends on every bit of x; uint64 arithmetic wraps around."""
+    import numpy as np
+
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

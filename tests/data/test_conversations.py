@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.chats import conversations, trusted, untrusted
-from thinkling.data.conversations import SCHEMA, Conversation, checked, read_conversations, write_conversations
+from thinkling.data.conversations import (
+    SCHEMA,
+    Conversation,
+    checked,
+    is_trained_on,
+    read_conversations,
+    rounds,
+    write_conversations,
+)
 from thinkling.errors import UserError
 
 
@@ -77,3 +85,45 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
             list(read_conversations(path))
     with pytest.raises(UserError, match="c8: conversation: no messages"):
         write_conversations(path, [Conversation("c8", [], "s")])
+
+
+def turns(roles: str) -> list[dict]:
+    """A letter per message: s, u, a, t, and n for an assistant's turn without loss."""
+    names = {"s": "system", "u": "user", "a": "assistant", "t": "tool", "n": "assistant"}
+    return [{"role": names[r], "content": str(i), **({"loss": False} if r == "n" else {})} for i, r in enumerate(roles)]
+
+
+def letters(messages) -> str:
+    return "".join("n" if m.get("loss") is False else m["role"][0] for m in messages)
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        ("ua", ["ua"]),
+        ("suaua", ["sua", "sunua"]),
+        ("uatauata", ["uata", "untnuata"]),
+        ("uuaua", ["uua", "uunua"]),  # two messages of the user's are one round
+        ("auaua", ["aua", "nunua"]),  # a greeting belongs to the first round
+        ("unua", ["unua"]),  # a round that is not trained on is no sample
+        ("uau", ["ua"]),
+        ("su", ["su"]),
+    ],
+)
+def test_a_sample_per_round(roles: str, expected: list[str]) -> None:
+    whole = Conversation("c", turns(roles), "s", "p", [{"type": "function"}])
+    found = list(rounds(whole))
+    assert [letters(c.messages) for c in found] == expected
+    assert all((c.source, c.problem_id, c.tools) == ("s", "p", whole.tools) for c in found)
+    assert len({c.id for c in found}) == len(found)
+
+
+@settings(deadline=None)
+@given(st.text("uatn", min_size=1, max_size=12))
+def test_each_turn_is_trained_on_in_one_sample(roles: str) -> None:
+    messages = turns(roles)
+    found = list(rounds(Conversation("c", messages, "s")))
+    trained = sorted(m["content"] for c in found for m in c.messages if is_trained_on(m))
+    assert trained == sorted(m["content"] for m in messages if is_trained_on(m))
+    for one in found:
+        assert [m["content"] for m in one.messages] == [m["content"] for m in messages[: len(one.messages)]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinkling.data.readers import read_jsonl, read_parquet, read_text_files
+from thinkling.data.readers import TOO_LONG, batch_records, read_jsonl, read_parquet, read_text_files
 from thinkling.errors import UserError
 
 
@@ -50,7 +52,29 @@ def test_a_bad_line_is_a_bad_record(tmp_path: Path) -> None:
 def test_no_bytes_abort_the_reading_of_lines(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("lines") / "a.jsonl"
     path.write_bytes(content)
-    assert len(list(read_jsonl(path))) == sum(bool(line.strip()) for line in content.split(b"\n"))
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    assert len(list(read_jsonl(path))) == sum(bool(line.strip()) for line in lines)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_record(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n')
+    assert [record.fields for record in read_jsonl(tmp_path / "a.jsonl")] == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("long", [20, 21, 22, 500_000])
+def test_a_line_over_the_limit_is_passed_on_as_an_error(tmp_path: Path, long: int) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": "' + b"x" * (long - 9) + b'"}\n{"a": 2}\n{"a": "' + b"x" * (long - 9) + b'"}')
+    records = list(read_jsonl(path, limit=20))
+    expected = TOO_LONG if long > 20 else ""
+    assert [record.error for record in records] == ["", expected, "", expected]
+    assert [record.origin for record in records] == [f"{path}:{n}" for n in (1, 2, 3, 4)]
+
+
+def test_a_row_over_the_limit_is_passed_on_as_an_error(tmp_path: Path) -> None:
+    batch = pa.RecordBatch.from_pylist([{"a": "x"}, {"a": "x" * 500}, {"a": "y"}])
+    records = list(batch_records([batch], tmp_path / "a.parquet", limit=100))
+    assert [record.error for record in records] == ["", TOO_LONG, ""]
 
 
 def test_parquet_rows_and_a_string_that_is_not_utf8(tmp_path: Path) -> None:
@@ -68,6 +92,20 @@ def test_unreadable_files_are_named(tmp_path: Path, read: Callable) -> None:
     for path in (tmp_path / "missing.jsonl", tmp_path):
         with pytest.raises(UserError, match=f"{path.name}: cannot be read"):
             list(read(path))
+
+
+def test_every_compression_is_unpacked(tmp_path: Path) -> None:
+    lines = b'{"text": "x"}\n' * 1000
+    for name, pack in (("bz2", bz2.compress), ("xz", lzma.compress)):
+        (tmp_path / f"a.jsonl.{name}").write_bytes(pack(lines))
+    with pa.CompressedOutputStream(str(tmp_path / "a.jsonl.zst"), "zstd") as stream:
+        stream.write(lines)
+    for name in ("bz2", "xz", "zst"):
+        path = tmp_path / f"a.jsonl.{name}"
+        assert len(list(read_jsonl(path))) == 1000
+        path.write_bytes(path.read_bytes()[:-6])
+        with pytest.raises(UserError, match=rf"{name}: cannot be read"):
+            list(read_jsonl(path))
 
 
 def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:

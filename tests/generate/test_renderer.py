@@ -75,6 +75,25 @@ def oracle(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> An
     return AutoTokenizer.from_pretrained(directory)
 
 
+def dropped(messages: list) -> list[bool]:
+    """Of each assistant's message, whether it has reasoning and a user's message follows."""
+    last_user = max(i for i, m in enumerate(messages) if m["role"] == "user")
+    return [
+        i < last_user and bool((m.get("reasoning_content") or "").strip())
+        for i, m in enumerate(messages)
+        if m["role"] == "assistant"
+    ]
+
+
+def without_dropped(messages: list, masks: list[int]) -> list[int]:
+    """Transformers' mask, which has a run per turn, without the turns whose reasoning is dropped."""
+    edges = np.flatnonzero(np.diff(np.array([0, *masks, 0])))
+    for start, end, is_dropped in zip(edges[::2], edges[1::2], dropped(messages), strict=True):
+        if is_dropped:
+            masks[start:end] = [0] * (end - start)
+    return masks
+
+
 @given(messages=conversations(trusted), tools=st.sampled_from([None, TOOLS]))
 @settings(max_examples=80, deadline=None)
 def test_ids_and_loss_equal_transformers(messages: list, tools: Any, tokenizer: Tokenizer, oracle: Any) -> None:
@@ -83,7 +102,7 @@ def test_ids_and_loss_equal_transformers(messages: list, tools: Any, tokenizer: 
         checked(messages), tools=tools, return_assistant_tokens_mask=True, return_dict=True
     )
     assert ids.tolist() == expected["input_ids"]
-    assert loss.astype(int).tolist() == expected["assistant_masks"]
+    assert loss.astype(int).tolist() == without_dropped(messages, expected["assistant_masks"])
     assert (ids.dtype, loss.dtype) == (np.int32, np.bool_)
 
 
@@ -103,7 +122,7 @@ def test_text_never_becomes_markup(messages: list, tokenizer: Tokenizer, oracle:
     found = [i for i in ids.tolist() if i in special]
     assert [i for i in found if i not in tags] == wanted
     assert sum(i in tags for i in found) == 2 * calls
-    assert int((ids[loss] == tokenizer.im_end_id).sum()) == sum(m["role"] == "assistant" for m in messages)
+    assert int((ids[loss] == tokenizer.im_end_id).sum()) == dropped(messages).count(False)
     keys = [key for m in messages for call in m.get("tool_calls") or [] for key in call["function"]["arguments"]]
     if "<" not in str(keys):  # transformers trusts keys
         expected = oracle.apply_chat_template(checked(messages), sanitize_control_tokens=True, return_dict=True)
@@ -155,7 +174,7 @@ def test_the_stated_form(tokenizer: Tokenizer) -> None:
     )
     trained = tokenizer.decode(ids[loss])
     assert trained == (
-        "3<|im_end|><think>\n47*83\n</think>\n\n<tool_call>\n"
+        "<think>\n47*83\n</think>\n\n<tool_call>\n"
         '{"name": "calculator", "arguments": {"expression": "47*83"}}\n</tool_call><|im_end|>3901<|im_end|>'
     )
 
@@ -377,9 +396,9 @@ def test_tools_are_announced_where_the_problem_says_so(ours: Renderer) -> None:
 
 
 def test_a_model_that_cannot_be_told_of_tools_is_named(renderers: dict[str, Renderer]) -> None:
-    with pytest.raises(UserError, match=r"chat template llama3: .* no <tool_call> and </tool_call> tokens"):
+    with pytest.raises(UserError, match=r"chat template llama3: it writes calls in no known format \(hermes"):
         renderers["llama3"].prompt_of(PROBLEM)
-    with pytest.raises(UserError, match="chat template llama3-hermes: it does not announce tools"):
+    with pytest.raises(UserError, match="chat template llama3-hermes: it does not write the tool 'calculator'"):
         renderers["llama3-hermes"].prompt_of(PROBLEM)
     with pytest.raises(UserError, match="unknown tool 'search'; known are calculator"):
         renderers["chatml"].prompt_of(replace(PROBLEM, tools=("search",)))
@@ -388,7 +407,7 @@ def test_a_model_that_cannot_be_told_of_tools_is_named(renderers: dict[str, Rend
 
 def test_a_template_without_calls_is_named_when_a_tool_answers(tokenizer: Tokenizer) -> None:
     renderer = Renderer(tokenizer, ChatTemplate(FAMILIES["phi"].template, "phi"))
-    with pytest.raises(UserError, match="chat template phi: it does not write a tool call"):
+    with pytest.raises(UserError, match="chat template phi: it does not write the call of 'x'"):
         renderer.tool_turn(["2"])
 
 

@@ -300,3 +300,12 @@ def test_rollouts_survive_parquet(tmp_path: Path) -> None:
     write_rollouts(tmp_path / "r.parquet", [rollout, rollout])
     assert read_rollouts(tmp_path / "r.parquet") == [rollout, rollout]
     assert (rollout.n_tokens, rollout.tool_calls, rollout.right) == (1, 1, False)
+
+
+def test_a_sampler_says_how_many_calls_are_answered(problems: list[Problem], tokenizer: Tokenizer) -> None:
+    calling = [problem for problem in problems if problem.tools][:1]
+    text = worked(calling[0], "chat").partition("</tool_call>")[0] + "</tool_call>"
+    for most in (0, 1, 2):
+        solver = Solver(calling, tokenizer, "chat", lambda problem, _: f"{text}{text}{text}3<|im_end|>")
+        asked = replace(sampler(solver, "chat", tokenizer, 400), max_tool_calls=most)
+        assert [rollout.tool_calls for rollout in sample_and_score(asked, calling, 1, seed=0)] == [most]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from thinkling.data.chat_template import OURS
 from thinkling.data.tokenizer import Tokenizer
+from thinkling.generate import tools, turns
 from thinkling.generate.engine import Completion, Request, Sampling
 from thinkling.generate.hermes import call_text
 from thinkling.generate.native import NativeEngine
@@ -186,13 +191,15 @@ def test_sequences_of_a_batch_go_their_own_ways(tokenizer: Tokenizer) -> None:
     assert [len(requests) for requests, _ in engine.calls] == [3, 2, 1]
 
 
-def test_a_tokenizer_without_tags_generates_without_tools(tokenizer: Tokenizer) -> None:
+def test_a_page_of_a_tokenizer_without_tags_is_generated_without_tools(tokenizer: Tokenizer) -> None:
+    """A chat's calls are found as text then: test_call_formats.py. A page has no turn that could end."""
+
     class NoTags(Tokenizer):
         def has_token(self, token: str) -> bool:
             return "tool" not in token and super().has_token(token)
 
     bare = NoTags(tokenizer._files)
-    completion, engine = run(bare, "chat", CALL + "x<|im_end|>")
+    completion, engine = run(bare, "document", CALL.replace("\n", " ") + ".x\n")
     assert not any(completion.forced)
     assert len(engine.calls) == 1
 
@@ -228,8 +235,8 @@ def test_a_real_model_calls_tools(tokenizer: Tokenizer, form: Form) -> None:
         model.lm_head.weight[fond, 0] = 1.0  # e⁴ times as likely as others
     engine = NativeEngine(model, 8)
     requests = [Request((5, 6), seed, 40) for seed in range(16)]
-    renderer, tools = renderer_of(form, tokenizer), [TOOLS] * 16
-    found = generate_with_tools(engine, requests, tools, Sampling(1.0, 1.0), renderer)
+    renderer, names = renderer_of(form, tokenizer), [TOOLS] * 16
+    found = generate_with_tools(engine, requests, names, Sampling(1.0, 1.0), renderer)
     assert any(any(completion.forced) for completion in found)
     for completion in found:
         sampled = [not forced for forced in completion.forced]
@@ -237,7 +244,7 @@ def test_a_real_model_calls_tools(tokenizer: Tokenizer, form: Form) -> None:
         logits = model.logits(model(torch.tensor([[5, 6, *completion.tokens]]))).log_softmax(-1)[0, 1:-1]
         expected = logits.gather(-1, torch.tensor(completion.tokens).unsqueeze(-1)).squeeze(-1).detach().numpy()
         assert np.allclose(expected[sampled], np.array(completion.logprobs)[sampled], atol=1e-5)
-    again = generate_with_tools(engine, requests[::-1], tools, Sampling(1.0, 1.0), renderer)[::-1]
+    again = generate_with_tools(engine, requests[::-1], names, Sampling(1.0, 1.0), renderer)[::-1]
     assert [c.tokens for c in again] == [c.tokens for c in found]
 
 
@@ -248,3 +255,65 @@ def test_a_call_is_answered_by_the_tools_of_its_own_problem(tokenizer: Tokenizer
     first, second = (tokenizer.decode(completion.tokens) for completion in found)
     assert "<tool_response>\n3901\n</tool_response>" in first
     assert "<tool_response>\nerror: unknown tool\n</tool_response>" in second
+
+
+class Tally:
+    """A tool's session that counts, and how many are open."""
+
+    open = 0
+    most = 0
+
+    def __init__(self) -> None:
+        Tally.open += 1
+        Tally.most = max(Tally.most, Tally.open)
+        self.calls = 0
+
+    def run(self, arguments: Mapping[str, Any]) -> str:
+        self.calls += 1
+        return f"call {self.calls}"
+
+    def close(self) -> None:
+        Tally.open -= 1
+
+
+@pytest.fixture
+def tally(monkeypatch: pytest.MonkeyPatch) -> type[Tally]:
+    monkeypatch.setattr(Tally, "open", 0)
+    monkeypatch.setattr(Tally, "most", 0)
+    monkeypatch.setitem(tools.TOOLS._loaded, "tally", tools.Tool("tally", "", {}, open=Tally))
+    return Tally
+
+
+TALLY = call_text("tally", {})
+
+
+def test_a_tool_keeps_its_state_through_a_sample_and_no_further(tokenizer: Tokenizer, tally: type[Tally]) -> None:
+    engine = ScriptedEngine({seed: ids(tokenizer, TALLY, TALLY, "x<|im_end|>") for seed in range(3)})
+    requests = [Request((9,), seed, 200) for seed in range(3)]
+    found = generate_with_tools(engine, requests, [["tally"]] * 3, Sampling(1.0, 1.0), Renderer(tokenizer, OURS))
+    for completion in found:
+        assert re.findall(r"call \d", tokenizer.decode(completion.tokens)) == ["call 1", "call 2"]
+    assert (tally.open, tally.most) == (0, 3)
+
+
+def test_sessions_are_closed_where_generation_fails(tokenizer: Tokenizer, tally: type[Tally]) -> None:
+    engine = ScriptedEngine({0: ids(tokenizer, TALLY)})  # its script ends before the sequence does
+    with pytest.raises(AssertionError, match="the script ends"):
+        generate_with_tools(engine, [Request((9,), 0, 200)], [["tally"]], Sampling(1.0, 1.0), Renderer(tokenizer, OURS))
+    assert (tally.open, tally.most) == (0, 1)
+
+
+def test_samples_with_sessions_are_generated_some_at_a_time(
+    tokenizer: Tokenizer, tally: type[Tally], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may hold a process: with 1,024 samples a machine would run out of memory. What comes out is the same."""
+    scripts = {seed: ids(tokenizer, TALLY, f"{seed}<|im_end|>") for seed in range(5)}
+    requests = [Request((9,), seed, 200) for seed in range(5)]
+    renderer = Renderer(tokenizer, OURS)
+    together = generate_with_tools(ScriptedEngine(scripts), requests, [["tally"]] * 5, Sampling(1.0, 1.0), renderer)
+    assert tally.most == 5
+    tally.most = 0
+    monkeypatch.setattr(turns, "MOST_WITH_SESSIONS", 2)
+    found = generate_with_tools(ScriptedEngine(scripts), requests, [["tally"]] * 5, Sampling(1.0, 1.0), renderer)
+    assert found == together
+    assert (tally.open, tally.most) == (0, 2)

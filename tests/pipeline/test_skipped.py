@@ -1,7 +1,7 @@
 """`sandbox: none` skips what would run a model's code, and what depends on that, each with its reason."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -10,6 +10,7 @@ from thinkling.errors import UserError
 from thinkling.pipeline import doctor, runner
 from thinkling.pipeline.recipe import Recipe, load_recipe
 from thinkling.sandbox import kernel
+from thinkling.sources.base import Source
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 OPTIMIZER = {"lr": 1e-3}
@@ -98,3 +99,53 @@ def test_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         found = doctor.examine(load_recipe(RECIPES / "nano.yaml", [f"sandbox={setting}"]))
         levels[setting] = next(f.level for f in found if f.what == "sandbox")
     assert levels == {"required": "missing", "none": "note"}
+
+
+class CodingSource(Source):
+    """Problems whose tools it is told."""
+
+    type: Literal["coding"] = "coding"
+    names: tuple[str, ...]
+    offers = frozenset({"problems"})
+
+    def tool_names(self) -> frozenset[str]:
+        return frozenset(self.names)
+
+
+def coding(*names: str, max_tool_calls: int = 3, sandbox: str = "none") -> Recipe:
+    """A recipe that evaluates on problems with these tools, and on others."""
+    stages = {
+        name: {
+            "kind": "evaluate",
+            "inputs": {"model": "start"},
+            "max_new_tokens": 8,
+            "max_tool_calls": max_tool_calls,
+            "task_sets": {source: {"source": source}},
+        }
+        for name, source in (("with_tools", "coding"), ("without", "puzzles"))
+    }
+    sources = {
+        "start": {"type": "model", "path": "start"},
+        "puzzles": {"type": "puzzles", "families": {"calc": {}}},
+        "coding": CodingSource(names=names),
+    }
+    return Recipe.model_validate({"name": "r", "sandbox": sandbox, "sources": sources, "stages": stages})
+
+
+def test_stages_that_would_call_python_are_skipped() -> None:
+    assert set(coding("calculator", "python").skipped()) == {"with_tools"}
+    assert "runs programs that a model wrote (source coding)" in coding("python").skipped()["with_tools"]
+    assert coding("python", sandbox="required").judging() == {"with_tools": "coding"}
+    assert coding("calculator").skipped() == {}
+    assert coding("python", max_tool_calls=0).skipped() == {}
+
+
+def test_a_machine_without_a_sandbox_refuses_stages_that_would_call_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "missing_feature", lambda: "no Landlock")
+    finding = doctor._sandbox(coding("python", sandbox="required"))
+    assert (finding.level, "with_tools need it" in finding.detail) == ("missing", True)
+
+
+def test_an_unknown_tool_is_refused_when_the_recipe_is_loaded() -> None:
+    with pytest.raises(ValueError, match=r"sources\.coding: unknown tool 'pyhton'; known are calculator, python"):
+        coding("pyhton")

@@ -21,6 +21,25 @@ def test_a_program_is_read_as_it_was_written(code: str, steps: list[tuple[str, s
         assert [tuple(step) for step in found.steps] == steps
 
 
+def test_a_session_is_read_as_one() -> None:
+    descriptor = protocol.write_program(protocol.Program("", [], "mark", {}, session=True))
+    found = protocol.read_program(descriptor)
+    os.close(descriptor)
+    assert (found.session, found.nonce, list(found.steps)) == (True, "mark", [])
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5))
+@settings(max_examples=50)
+def test_calls_are_read_as_they_were_written(codes: list[bytes]) -> None:
+    read, write = os.pipe()
+    os.write(write, b"".join(map(protocol.write_call, codes)))
+    os.close(write)
+    assert [protocol.read_call(read) for _ in codes] == codes
+    with pytest.raises(protocol.Closed):
+        protocol.read_call(read)
+    os.close(read)
+
+
 def test_a_sealed_file_cannot_be_changed() -> None:
     descriptor = protocol.sealed(b"content")
     assert os.read(descriptor, 100) == b"content"

@@ -93,7 +93,8 @@ THREAD = 0x3D0F00  # what pthread_create asks for
 CASES = {
     "clone": [((THREAD,), ALLOW), ((17,), REFUSE), ((THREAD | 0x10000000,), REFUSE), ((0x4111,), REFUSE)],
     "kill": [
-        *[((PID, 15), ALLOW), ((PID, 0), ALLOW), ((PID, 9), REFUSE), ((PID, 19), REFUSE), ((1, 15), REFUSE)],
+        *[((PID, 15), ALLOW), ((PID, 0), ALLOW), ((PID, 9), REFUSE), ((PID, 18), REFUSE), ((PID, 19), REFUSE)],
+        *[((1, 15), REFUSE)],
         *[((0, 15), REFUSE), ((0xFFFFFFFF, 0), REFUSE), ((-PID & 0xFFFFFFFF, 15), REFUSE)],
     ],
     "tgkill": [((PID, 1, 6), ALLOW), ((PID, 1, 9), REFUSE), ((1, 1, 6), REFUSE)],

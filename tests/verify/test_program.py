@@ -15,7 +15,7 @@ from thinkling.puzzles.problemset import generate
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.outcome import SandboxUnavailable, unavailable
 from thinkling.sandbox.sandbox import Sandbox
-from thinkling.sources.mbpp import read_mbpp
+from thinkling.sources.problems import ProblemsSource
 from thinkling.tasks.problem import Problem
 from thinkling.verify import program, registry
 from thinkling.verify.program import ProgramVerifier, read_program
@@ -134,7 +134,8 @@ def test_reference_solutions_of_mbpp_pass(verifier: ProgramVerifier) -> None:
     if not os.environ.get("THINKLING_DATA"):
         pytest.skip("THINKLING_DATA is not set")
     path = Path(os.environ["THINKLING_DATA"]) / "mbpp" / "mbpp.jsonl"
-    problems = random.Random(0).sample(read_mbpp([path]), 40)
+    mbpp = ProblemsSource(type="problems", preset="mbpp", path=str(path), heldout_fraction=0)
+    problems = random.Random(0).sample(mbpp.problems("train"), 40)
     assert all(problem.tests and problem.answer for problem in problems)
     verdicts = verifier.verify_many(
         [(problem, Reading.of(f"```python\n{problem.answer}\n```")) for problem in problems]

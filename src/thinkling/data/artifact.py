@@ -184,10 +184,12 @@ def model_source(path: Path) -> Artifact:
 
 
 def directory_digests(directory: Path) -> dict[str, str]:
-    """Name → SHA-256 of the files of a directory that a recipe points to, such as a tokenizer's.
+    """Name → SHA-256 of the files of a directory that a recipe points to, such as a tokenizer's, or of one file.
 
     Raises UserError if it is not there.
     """
+    if directory.is_file():
+        return {directory.name: file_digest(directory)}
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such directory")
+        raise UserError(f"{directory}: no such {'file' if directory.suffix else 'directory'}")
     return {name: file_digest(directory / name) for name in content_files(directory)}

@@ -8,9 +8,10 @@ template writes the tags; text in the fields never becomes one (see chat_templat
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from thinkling.data.chat_template import Message
 from thinkling.errors import UserError
 
 ROLES = ("system", "user", "assistant", "tool")
+ROWS_PER_GROUP = 1024
+"""Rows of Parquet in memory at a time."""
 _FIELDS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "loss")
 _OPTIONAL = {
     "reasoning_content": ("assistant", str),
@@ -121,7 +124,41 @@ def tool_call(name: str, arguments: Mapping[str, Any], call_id: str | None = Non
     return {"type": "function", **named, "function": {"name": name, "arguments": dict(arguments)}}
 
 
-def write_conversations(path: Path, conversations: Iterable[Conversation], rows_per_group: int = 1024) -> int:
+def asking(question: str, system: str = "") -> list[dict[str, Any]]:
+    """The messages that ask a question, under a system message if there is one."""
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, {"role": "user", "content": question}]
+
+
+def rounds(conversation: Conversation) -> Iterator[Conversation]:
+    """One conversation per round, ending with that round's turns; the assistant's turns before it are not trained on.
+
+    A round goes from a user's message to the next one after the assistant has spoken. Rounds without a turn that is
+    trained on are left out; a conversation of one round stays as it is.
+    """
+    messages = conversation.messages
+    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), len(messages))
+    starts = [
+        i
+        for i in range(first + 1, len(messages))
+        if messages[i]["role"] == "user" and messages[i - 1]["role"] != "user"
+    ]
+    if not starts:
+        yield conversation
+        return
+    for number, (start, stop) in enumerate(itertools.pairwise([0, *starts, len(messages)]), 1):
+        own = messages[start:stop]
+        if any(is_trained_on(message) for message in own):
+            before = [{**m, "loss": False} if m["role"] == "assistant" else m for m in messages[:start]]
+            yield replace(conversation, id=f"{conversation.id}-round{number}", messages=[*before, *own])
+
+
+def is_trained_on(message: Message) -> bool:
+    """Whether a message is an assistant's turn with loss."""
+    return message["role"] == "assistant" and message.get("loss") is not False
+
+
+def write_conversations(path: Path, conversations: Iterable[Conversation], rows_per_group: int = ROWS_PER_GROUP) -> int:
     """Writes conversations Parquet, one row group at a time; returns the number of rows.
 
     Raises UserError, naming the conversation, for messages out of form."""
@@ -139,7 +176,7 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
         with pq.ParquetFile(path) as file:
             if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
                 raise UserError(f"{path}: no column {missing[0]!r}; conversations have {', '.join(SCHEMA.names)}")
-            for batch in file.iter_batches(columns=SCHEMA.names):
+            for batch in file.iter_batches(ROWS_PER_GROUP, columns=SCHEMA.names):
                 for row in batch.to_pylist():
                     yield _conversation(row, path)
     except (pa.ArrowException, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,32 @@ class Ledger:
         """`n` more records of a source were handed over."""
         self._kept[source] += n
 
-    def reject(self, source: str, where: str, reason: str, record: Any = None) -> None:
+    def leave_out(self, source: str, reason: str, n: int) -> None:
+        """`n` sound records were left out, such as those beyond the number asked for; they are only counted."""
+        if n:
+            self._rejected.setdefault(source, Counter())[reason] += n
+
+    def reject(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
         """One record was turned away. `where`: file and line. `reason`: short and the same for all of its kind, since
-        records are counted by it. `record`: what was read, JSON or text."""
+        records are counted by it. `record`: what was read, JSON or text. `detail`: what the reason does not say, such
+        as which part of the record it is about."""
         self._rejected.setdefault(source, Counter())[reason] += 1
+        self.note(source, where, reason, record, detail)
+
+    def note(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
+        """Writes down a record that the source counts as kept and the stage leaves out; the stage counts it itself."""
         if self._path is None:
             return
-        text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=repr)
-        line = {"source": source, "where": where, "reason": reason, "record": text[:MAX_CHARACTERS]}
+        line = {"source": source, "where": where, "reason": reason, "detail": detail, "record": _text(record)}
         with self._path.open("a" if self._opened else "w", encoding="utf-8", errors="replace") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._opened = True
+
+    def restore(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Goes on from the counts of a killed run, whose records need not be read again; its file is kept."""
+        for source, entry in counts.items():
+            self._kept[source] += entry["kept"]
+            self._rejected.setdefault(source, Counter()).update(entry["rejected"])
         self._opened = True
 
     def counts(self) -> dict[str, dict[str, Any]]:
@@ -49,3 +66,11 @@ class Ledger:
             kept = self._kept[name]
             found[name] = {"in": kept + sum(rejected.values()), "kept": kept, "rejected": rejected}
         return found
+
+
+def _text(record: Any) -> str:
+    try:
+        text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=repr)
+    except (ValueError, RecursionError, TypeError):  # nested too deeply, or not JSON at all
+        text = f"a record that cannot be written as JSON, with {len(record)} fields"
+    return text[:MAX_CHARACTERS]

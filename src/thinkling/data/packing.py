@@ -280,13 +280,20 @@ def pack_conversations(
     a row.
     """
     rows = first_fit([len(ids) for ids, _ in conversations], sequence_length)
+    return lay_conversations([[conversations[item] for item in items] for items in rows], sequence_length, pad_id)
+
+
+def lay_conversations(
+    rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], sequence_length: int, pad_id: int = 0
+) -> PackedBatch:
+    """Rows of conversations (ids (T,), loss_mask (T,) bool) as one batch."""
     tokens_BT = np.full((len(rows), sequence_length), pad_id, dtype=np.int64)
     labels_BT = np.full((len(rows), sequence_length), IGNORE, dtype=np.int64)
-    for b, items in enumerate(rows):
+    for b, conversations in enumerate(rows):
         t = 0
-        for ids, mask in (conversations[item] for item in items):
+        for ids, mask in conversations:
             n = len(ids)
             tokens_BT[b, t : t + n] = ids
             labels_BT[b, t : t + n - 1] = np.where(mask[1:], ids[1:], IGNORE)
             t += n
-    return PackedBatch(tokens_BT, labels_BT, tuple(tuple(len(conversations[i][0]) for i in items) for items in rows))
+    return PackedBatch(tokens_BT, labels_BT, tuple(tuple(len(ids) for ids, _ in row) for row in rows))

@@ -15,6 +15,8 @@ class Call:
 
     name: str
     arguments: Mapping[str, Any]
+    id: str | None = None
+    """By which its result refers to it, in formats that write one."""
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,25 @@ class Tokenizer:
             raise UserError(f"{self._origin}: no token ends a turn; tokenizer_config.json needs an eos_token")
         return self.token_id(eos)
 
+    @property
+    def eos_token(self) -> str:
+        """Spelling of the configuration's eos_token; of the end-of-text token where none is named."""
+        return self._named_token("eos_token") or self.decode([self.end_of_text_id])
+
+    @cached_property
+    def first_token(self) -> str:
+        """What the tokenizer itself puts before a text, such as `<s>`; empty where it adds nothing."""
+        with_it = self._marked.encode("a", add_special_tokens=True).ids
+        alone = self._marked.encode("a", add_special_tokens=False).ids
+        bos = self._named_token("bos_token")
+        begins = bos is not None and len(with_it) > len(alone) and with_it[0] == self._marked.token_to_id(bos)
+        return bos if begins and bos is not None else ""
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Ids that end a generation by the directory's generation_config.json and config.json."""
+        return self._eos_ids
+
     @cached_property
     def pad_id(self) -> int:
         """Padding: pad_token of the configuration, else end of text."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Request, Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.loaded import LoadedModel
@@ -36,9 +37,9 @@ class Replier(Protocol):
 class LocalModel:
     """A Hugging Face directory, decoded in this process. A reply depends on its messages and seed, up to rounding."""
 
-    def __init__(self, directory: Path, max_concurrent: int = 128) -> None:
+    def __init__(self, directory: Path, max_concurrent: int = 128, chat: ChatConfig | None = None) -> None:
         """Raises UserError where the directory holds no model, tokenizer or chat template."""
-        self.loaded = LoadedModel.load(directory)
+        self.loaded = LoadedModel.load(directory, chat=chat)
         self.engine = make_engine(self.loaded, max_concurrent)
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:

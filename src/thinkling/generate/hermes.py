@@ -1,4 +1,4 @@
-"""The Hermes spelling of tool calls and responses: JSON between tags, as Qwen and our own template write it."""
+"""The Hermes format of tool calls and responses: JSON between tags, as Qwen and our own template write it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,24 @@ def response_text(result: str) -> str:
 def read_call(body: str) -> Call | None:
     """The call between `<tool_call>` and `</tool_call>`; None unless it is a JSON object of exactly `name` (string) and
     `arguments` (object)."""
+    call = read_json(body)
+    return as_call(call) if isinstance(call, dict) and set(call) == {"name", "arguments"} else None
+
+
+def as_call(fields: Mapping[str, Any], arguments: str = "arguments") -> Call | None:
+    """The call that a JSON object names; None unless its name is a string and its arguments are an object."""
+    name, given, call_id = fields.get("name"), fields.get(arguments), fields.get("id")
+    if not isinstance(name, str) or not isinstance(given, dict):
+        return None
+    return Call(name, given, call_id if isinstance(call_id, str) else None)
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text; None where it is none, or holds NaN or an infinity."""
     try:
-        call = json.loads(body, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
-        return None
-    name, arguments = call["name"], call["arguments"]
-    return Call(name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
 
 
 def take_calls(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:

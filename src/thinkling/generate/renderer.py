@@ -7,19 +7,19 @@ family's end-of-turn token can remain in an answer, and a tool's turns are told 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from thinkling.data.chat_template import (
     ChatTemplate,
+    EncodedChat,
     Message,
     encode_chat,
     encode_prompt,
-    load_chat_template,
     special_spellings,
 )
 from thinkling.data.conversations import checked, tool_call
@@ -27,6 +27,9 @@ from thinkling.data.reading import Call, Part, Reading
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate import hermes
+from thinkling.generate.call_formats import END_OF_MESSAGE, FORMATS, HERMES, PROBE, CallFormat, format_of
+from thinkling.generate.chat import chat_template, export_chat
+from thinkling.generate.config import ChatConfig
 from thinkling.generate.hermes import Piece
 from thinkling.generate.tools import listings
 from thinkling.plugins import Registry
@@ -34,7 +37,7 @@ from thinkling.tasks.problem import Problem
 
 GROUP = "thinkling.renderers"
 _REASONING_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
-_PLACEHOLDER = "RESULT"
+_PLACEHOLDER = "zzRESULTzz"
 
 
 class Written(Protocol):
@@ -56,9 +59,16 @@ class Renderer:
         self.tokenizer, self.template = tokenizer, template
 
     @classmethod
-    def load(cls, directory: Path) -> Renderer:
-        """For a Hugging Face directory. Raises UserError where it has no tokenizer or no chat template."""
-        return cls(Tokenizer.load(directory), load_chat_template(directory))
+    def load(cls, directory: Path, chat: ChatConfig | None = None) -> Renderer:
+        """For a Hugging Face directory. Raises UserError where it has no tokenizer, or none of the chat templates that
+        `chat` asks for."""
+        tokenizer = Tokenizer.load(directory)
+        return cls(tokenizer, chat_template(directory, tokenizer, chat or ChatConfig()))
+
+    def export(self, directory: Path) -> None:
+        """Writes how this renderer works into a model's directory that was saved with its tokenizer's files, so that
+        transformers and vLLM render the same and stop at the same tokens."""
+        export_chat(directory, self.template, self.tokenizer, self._ends_turn | set(self.tokenizer.eos_ids))
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> np.ndarray:
         """Token ids, int32 (T,), up to where the assistant's next turn starts. `tools`: as `Tool.listing` gives them.
@@ -77,9 +87,9 @@ class Renderer:
         announced = listings(problem.tools) if problem.tools and problem.announce_tools else None
         if announced and not self.calls_tools:
             raise UserError(
-                f"chat template {self.template.name}: the tokenizer has no {hermes.OPENING} and {hermes.CLOSING} "
-                f"tokens, so the model cannot call {problem.tools[0]!r}; use a model that has them, or problems "
-                "without tools"
+                f"chat template {self.template.name}: it writes calls in no known format "
+                f"({', '.join(one.name for one in FORMATS)}), so the model cannot call {problem.tools[0]!r}; use a "
+                "model whose template does, or problems without tools"
             )
         system = [{"role": "system", "content": problem.system}] if problem.system else []
         return self.prompt([*system, {"role": "user", "content": problem.question}], announced)
@@ -90,12 +100,31 @@ class Renderer:
         """Token ids, int32 (T,), and loss mask, bool (T,): true on what the assistant writes, its stop token included.
 
         Raises UserError for messages out of form, and naming the template where it fails."""
+        encoded = self.encoded(messages, tools)
+        return encoded.ids, encoded.loss
+
+    def encoded(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> EncodedChat:
+        """As `encode`, with the number of the assistant's turns that carry no loss."""
         return encode_chat(self.template, checked(messages), self.tokenizer, tools)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer."""
-        return self.tokenizer.stop_ids
+        """Tokens that end an answer, or a turn with calls: those of the tokenizer and its configuration, those of the
+        format of calls, and the one that ends a turn by the template."""
+        stops = self.call_format.stops if self.call_format else ()
+        known = {self.tokenizer.token_id(stop) for stop in stops if self.tokenizer.has_token(stop)}
+        return self.tokenizer.stop_ids | known | self._ends_turn
+
+    @cached_property
+    def _ends_turn(self) -> frozenset[int]:
+        """The token that ends the assistant's last turn, or nothing where the template cannot say."""
+        try:
+            ids, loss = self.encode([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}])
+        except UserError:
+            return frozenset()
+        last = int(ids[loss][-1]) if loss.any() else None
+        spelled = self.tokenizer.decode([last]) if last is not None else ""
+        return frozenset({last} if last is not None and special_spellings(self.tokenizer).fullmatch(spelled) else ())
 
     @property
     def call_stop_ids(self) -> frozenset[int]:
@@ -108,54 +137,79 @@ class Renderer:
         """Whether other tokens stop inside a call than outside, so that generation has to pause where one opens."""
         return self.call_stop_ids != self.stop_ids
 
+    @cached_property
+    def call_format(self) -> CallFormat | None:
+        """How the model's template writes calls; None where it drops them or writes them in a format not known."""
+        try:
+            asked, called = (self._ids_before_reply(messages) for messages in ([], [_call_turn([PROBE])]))
+        except UserError:  # a template may refuse calls
+            return None
+        stops = {*self.tokenizer.stop_ids, self._token(END_OF_MESSAGE)}
+        turn = called[_common(asked, called) :]
+        return format_of(self.tokenizer.decode(turn[: _first_of(stops, turn)]))
+
     @property
     def calls_tools(self) -> bool:
-        """Whether the vocabulary has the tokens that open and close a call; without them no tool is run."""
-        return self.call_opening is not None and self.call_closing is not None
+        """Whether the model can call tools; without a format of calls no tool is run."""
+        return self.call_format is not None
+
+    @cached_property
+    def answers_at_tag(self) -> bool:
+        """Whether a call is answered at the token that closes it. Elsewhere the model finishes its turn, and all
+        calls in it are answered."""
+        return self.calls_tools and self.call_opening is not None and self.call_closing is not None
 
     @cached_property
     def call_opening(self) -> int | None:
-        """The token that opens a tool call, or None."""
-        return self._token(hermes.OPENING)
+        """The token that opens a tool call, or None where the model's format or vocabulary has none."""
+        return self._token(hermes.OPENING) if self.call_format and self.call_format.pauses else None
 
     @cached_property
     def call_closing(self) -> int | None:
         """The token that closes a tool call, or None."""
-        return self._token(hermes.CLOSING)
+        return self._token(hermes.CLOSING) if self.call_format and self.call_format.pauses else None
 
-    def tool_turn(self, results: Sequence[str]) -> list[int]:
-        """Token ids that follow the token that closes a call: the end of the assistant's turn, the tools' responses,
-        and the start of its next turn, all as the model's own template writes them.
+    def tool_turn(self, results: Sequence[str], calls: Sequence[Call] = ()) -> list[int]:
+        """Token ids that follow a call's closing token or, where generation does not pause there, the token that ended
+        the turn with `calls`: the tools' responses and the start of the assistant's next turn, as the model's own
+        template writes them. `calls`: those answered, as far as they are known; a response may name them.
 
         Raises UserError where the template cannot write a call or a tool's response.
         """
-        asked = [
-            {"role": "user", "content": "x"},
-            {"role": "assistant", "content": "", "tool_calls": [tool_call("x", {})]},
-        ]
-        answered = [*asked, *({"role": "tool", "content": result} for result in results)]
-        ids = encode_prompt(self.template, checked(answered), self.tokenizer).tolist()
-        if self.call_closing not in ids:
+        if self.call_format is None:
             raise UserError(
-                f"chat template {self.template.name}: it does not write a tool call in {hermes.OPENING} tags; "
+                f"chat template {self.template.name}: it does not write a tool call in a known format; "
                 "tools cannot be used with this model"
             )
-        return ids[ids.index(self.call_closing) + 1 :]
+        called = _call_turn(calls or [Call("x", {})])
+        answered = [called]
+        for i, result in enumerate(results):
+            function = called["tool_calls"][min(i, len(called["tool_calls"]) - 1)]
+            named = {"tool_call_id": function["id"], "name": function["function"]["name"]}
+            answered.append({"role": "tool", "content": result, **named})
+        ids = self._ids_before_reply(answered)
+        start = 0 if self.answers_at_tag else _common(self._ids_before_reply([]), ids)
+        ends = {self.call_closing} if self.answers_at_tag else self.stop_ids
+        return ids[start + _first_of(ends, ids[start:]) + 1 :]
+
+    def calls_in(self, tokens: Sequence[int]) -> list[Call]:
+        """The readable calls of one turn of the model."""
+        return self._take_calls(tokens)[2]
 
     def read(self, completion: Written) -> Reading:
         """Reads a completion of this model. Nothing is guessed: what cannot be read has no answer."""
         runs = list(_runs(completion))
         reasoning: list[str] = []
         calls: list[Call] = []
+        found: list[Call] = []
         parts: list[Part] = []
         answer: str | None = None
         well_formed = True
         for number, (forced, tokens) in enumerate(runs):
             if forced:
-                parts.append(Part("response", self._response(tokens)))
+                parts += [Part("response", result) for result in self._responses(tokens, found)]
                 continue
-            block, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
-            said, found = hermes.take_calls(rest or [])
+            block, said, found = self._take_calls(tokens)
             last = number == len(runs) - 1
             well_formed = well_formed and not any(is_tag for is_tag, _ in said) and (last or bool(found))
             # A call in the last turn has no response, so what is beside it is no answer.
@@ -175,6 +229,12 @@ class Renderer:
             text=self.tokenizer.decode(completion.tokens),
             parts=tuple(parts),
         )
+
+    def _take_calls(self, tokens: Sequence[int]) -> tuple[str, list[Piece], list[Call]]:
+        """Reasoning, what else was said, and the readable calls of one turn."""
+        block, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
+        said, found = (self.call_format or HERMES).take(rest or [])
+        return block, said, found
 
     def _split_tags(self, tokens: Sequence[int]) -> list[Piece]:
         """A turn cut at its tags: by id where the vocabulary has the tag as a token, so that an answer may spell it; by
@@ -208,18 +268,27 @@ class Renderer:
         return "", turn
 
     def _before_stop(self, tokens: Sequence[int]) -> Sequence[int]:
-        end = next((i for i, token in enumerate(tokens) if token in self.stop_ids), len(tokens))
-        return tokens[:end]
+        return tokens[: _first_of(self.stop_ids, tokens)]
 
-    def _response(self, tokens: Sequence[int]) -> str:
-        """What the tool wrote, without what the template puts around it."""
-        before, after = self._response_frame
-        return self.tokenizer.decode(tokens).removeprefix(before).removesuffix(after)
+    def _responses(self, tokens: Sequence[int], calls: Sequence[Call]) -> list[str]:
+        """What the tools wrote, without what the template puts around it."""
+        frame = self._response_frame if self.answers_at_tag else self._frame_of(calls)
+        text = self.tokenizer.decode(tokens)
+        found = re.fullmatch("(.*?)".join(map(re.escape, frame)), text, re.DOTALL)
+        return list(found.groups()) if found else [text]
 
     @cached_property
-    def _response_frame(self) -> tuple[str, str]:
-        before, _, after = self.tokenizer.decode(self.tool_turn([_PLACEHOLDER])).partition(_PLACEHOLDER)
-        return before, after
+    def _response_frame(self) -> list[str]:
+        return self._frame_of([])
+
+    def _frame_of(self, calls: Sequence[Call]) -> list[str]:
+        turn = self.tool_turn([_PLACEHOLDER] * max(1, len(calls)), calls)
+        return self.tokenizer.decode(turn).split(_PLACEHOLDER)
+
+    def _ids_before_reply(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids up to the assistant's next turn, after a user's turn and these messages."""
+        conversation = checked([{"role": "user", "content": "x"}, *messages])
+        return encode_prompt(self.template, conversation, self.tokenizer).tolist()
 
     @cached_property
     def _tags(self) -> tuple[str, str]:
@@ -243,7 +312,7 @@ class Renderer:
     def _all_tags(self) -> tuple[str, ...]:
         """Tags of reasoning and calls, and special tokens that open a turn: none is part of an answer."""
         openings = re.findall(special_spellings(self.tokenizer), self._header)
-        return tuple(dict.fromkeys((*self._tags, hermes.OPENING, hermes.CLOSING, *openings)))
+        return tuple(dict.fromkeys((*self._tags, *(self.call_format or HERMES).tags, *openings)))
 
     @cached_property
     def _tag_tokens(self) -> dict[int, str]:
@@ -264,6 +333,23 @@ class Renderer:
             )
 
 
+def _call_turn(calls: Sequence[Call]) -> dict[str, Any]:
+    """An assistant's turn with these calls. Some templates require ids, nine letters and digits long."""
+    written = [tool_call(call.name, call.arguments, call.id or f"{i:09d}") for i, call in enumerate(calls)]
+    return {"role": "assistant", "content": "", "tool_calls": written}
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Length of what both start with."""
+    differ = (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(differ, min(len(first), len(second)))
+
+
+def _first_of(wanted: Collection[int | None], tokens: Sequence[int]) -> int:
+    """Where the first of some tokens is; the number of tokens where there is none."""
+    return next((i for i, token in enumerate(tokens) if token in wanted), len(tokens))
+
+
 def _joined(pieces: Sequence[Piece]) -> str:
     return "".join(text for _, text in pieces)
 
@@ -282,3 +368,14 @@ def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
 
 RENDERERS = Registry("renderer", GROUP, {"chat": "thinkling.generate.renderer:Renderer"})
 """How a task set is asked: `chat`, a user turn; further forms by entry points."""
+
+
+def load_renderer(name: str, directory: Path, chat: ChatConfig | None = None) -> Renderer:
+    """A renderer by its name in a recipe. Raises UserError where it is not known, or is one that uses no chat template
+    although `chat` asks for one."""
+    kind: type[Renderer] = RENDERERS.resolve(name)
+    if chat is None or chat == ChatConfig():
+        return kind.load(directory)
+    if name != "chat":
+        raise UserError(f"renderer {name!r}: it writes no chats; remove `chat`, or the renderer")
+    return kind.load(directory, chat)

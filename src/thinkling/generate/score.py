@@ -14,7 +14,7 @@ from thinkling.errors import UserError
 from thinkling.generate.engine import Engine, FinishReason, Request, Sampling
 from thinkling.generate.renderer import Renderer
 from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
-from thinkling.generate.turns import generate_with_tools
+from thinkling.generate.turns import MAX_CALLS, generate_with_tools
 from thinkling.seeds import derive
 from thinkling.stats import bootstrap_interval
 from thinkling.tasks.problem import Problem
@@ -52,6 +52,7 @@ class Sampler:
     sampling: Sampling
     max_new_tokens: int
     """Tokens that the model may write per sample; what a tool writes does not count."""
+    max_tool_calls: int = MAX_CALLS
 
 
 def judge(samples: Sequence[tuple[Problem, Reading, FinishReason]]) -> list[Verdict]:
@@ -107,7 +108,9 @@ def _sampled(sampler: Sampler, problems: Sequence[Problem], k: int, seed: int) -
         for problem, sample in pairs
     ]
     tools = [problem.tools for problem, _ in pairs]
-    completions = generate_with_tools(sampler.engine, requests, tools, sampler.sampling, renderer)
+    completions = generate_with_tools(
+        sampler.engine, requests, tools, sampler.sampling, renderer, max_calls=sampler.max_tool_calls
+    )
     readings = [renderer.read(completion) for completion in completions]
     verdicts = judge(
         [(problem, r, c.finish_reason) for (problem, _), r, c in zip(pairs, readings, completions, strict=True)]

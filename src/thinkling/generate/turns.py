@@ -1,19 +1,26 @@
 """Generation with tools: a sequence pauses where a call closes, the tool answers, the sequence goes on.
 
-What a tool writes is forced: it has no log-probability, carries no loss and is not counted in max_new_tokens. How a
-response is put into the sequence is the renderer's business.
+Where the model's calls are closed by a token, generation pauses there. Elsewhere (calls spelled as plain text, or calls
+that are a whole turn) the model finishes its turn, and all readable calls in it are answered, in order; what it wrote
+after a call stays in the sequence, but is no answer. What a tool writes is forced: it has no log-probability, carries
+no loss and is not counted in max_new_tokens. How a response is put into the sequence is the renderer's business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
+from thinkling.data.reading import Call
 from thinkling.generate.engine import Completion, Engine, FinishReason, Request, Sampling
+from thinkling.generate.hermes import read_call
 from thinkling.generate.renderer import Renderer
-from thinkling.generate.tools import answer_call
+from thinkling.generate.tools import Toolbox, answer_all, keeps_state
 
 MAX_CALLS = 3
+MOST_WITH_SESSIONS = 128
+"""Samples generated together where a tool keeps state: each may hold a process, of some 15 MB, until it is finished."""
 
 
 @dataclass
@@ -21,12 +28,14 @@ class _Sequence:
     """One request on its way."""
 
     request: Request
-    tools: Sequence[str]
+    tools: Toolbox
     left: int
     """Tokens that the model may still write."""
     calls: int = 0
     inside: bool = False
     """Inside a call; only where generation pauses as one opens."""
+    asked: list[Call | None] = field(default_factory=list)
+    """Calls that wait for their answers; None is one that cannot be read."""
     finish_reason: FinishReason | None = None
     done: Completion = field(default_factory=lambda: Completion([], [], [], "stop"))
 
@@ -45,6 +54,17 @@ class _Sequence:
         self.done.versions += versions
         self.done.forced += [forced] * len(tokens)
 
+    def turn(self) -> list[int]:
+        """What the model wrote since the last response."""
+        start = len(self.done.tokens)
+        while start > 0 and not self.done.forced[start - 1]:
+            start -= 1
+        return self.done.tokens[start:]
+
+    def finish(self, reason: FinishReason) -> None:
+        self.finish_reason = reason
+        self.tools.close()
+
 
 def generate_with_tools(
     engine: Engine,
@@ -57,11 +77,30 @@ def generate_with_tools(
     """One completion per request, in order, with the responses to at most `max_calls` calls in it.
 
     `tools`: names of the tools of each request. A call that cannot be read, a tool that the request does not have and a
-    tool that fails are answered with a line starting `error:`. A vocabulary without call tokens generates without
+    tool that fails are answered with a line starting `error:`. A model that knows no format of calls generates without
     tools. The renderer's stop ids are added to those of `sampling`. Continuations draw on with the request's own random
-    numbers.
+    numbers. What a tool keeps for a request ends with it, also where an exception ends generation.
+
+    Raises UserError for an unknown tool, and where a tool cannot run on this machine.
     """
-    sequences = [_Sequence(r, names, r.max_new_tokens) for r, names in zip(requests, tools, strict=True)]
+    stateful = max_calls > 0 and renderer.calls_tools and any(map(keeps_state, set(map(tuple, tools))))
+    at_once = MOST_WITH_SESSIONS if stateful else max(1, len(requests))
+    found: list[Completion] = []
+    for start in range(0, len(requests), at_once):
+        with ExitStack() as stack:
+            sequences = []
+            for request, names in zip(requests[start : start + at_once], tools[start : start + at_once], strict=True):
+                toolbox = Toolbox(names)
+                stack.callback(toolbox.close)
+                sequences.append(_Sequence(request, toolbox, request.max_new_tokens))
+            _generate(engine, sequences, sampling, renderer, max_calls)
+            found += [sequence.done for sequence in sequences]
+    return found
+
+
+def _generate(
+    engine: Engine, sequences: Sequence[_Sequence], sampling: Sampling, renderer: Renderer, max_calls: int
+) -> None:
     turns = _Turns(renderer, sampling.stop_ids | renderer.stop_ids, max_calls if renderer.calls_tools else 0)
     active = sequences
     while active:
@@ -72,11 +111,11 @@ def generate_with_tools(
             asked = [sequence.next_request() for sequence in group]
             completions = engine.generate(asked, replace(sampling, stop_ids=stop_ids))
             for sequence, completion in zip(group, completions, strict=True):
-                turns.go_on(sequence, completion, engine.version)
+                turns.take(sequence, completion)
+        turns.answer([sequence for sequence in active if sequence.asked], engine.version)
         active = [sequence for sequence in active if sequence.finish_reason is None]
     for sequence in sequences:
         sequence.done.finish_reason = sequence.finish_reason or "length"
-    return [sequence.done for sequence in sequences]
 
 
 @dataclass(frozen=True)
@@ -94,40 +133,55 @@ class _Turns:
         if sequence.inside:
             assert renderer.call_closing is not None
             return (self.ends - (renderer.stop_ids - renderer.call_stop_ids)) | {renderer.call_closing}
-        if sequence.calls >= self.max_calls:
+        if sequence.calls >= self.max_calls or not renderer.answers_at_tag:
             return self.ends
         pause = renderer.call_opening if renderer.pauses_at_call else renderer.call_closing
         assert pause is not None
         return self.ends | {pause}
 
-    def go_on(self, sequence: _Sequence, completion: Completion, version: int) -> None:
-        """Takes a round's tokens over, and the tool's response where they end in a call."""
+    def take(self, sequence: _Sequence, completion: Completion) -> None:
+        """Takes a round's tokens over, and notes the calls that they end in."""
         sequence.append(completion.tokens, completion.logprobs, completion.versions, forced=False)
         sequence.left -= len(completion.tokens)
         if completion.finish_reason == "length":
-            sequence.finish_reason = "length"
+            sequence.finish("length")
             return
-        last = completion.tokens[-1]
-        calling = sequence.calls < self.max_calls
-        pauses = self.renderer.pauses_at_call
-        if calling and last == self.renderer.call_closing and (sequence.inside or not pauses):
-            response = self._response(sequence)
+        if sequence.calls < self.max_calls:
+            if self.renderer.answers_at_tag:
+                self._at_tag(sequence, completion.tokens[-1])
+            elif sequence.tools.names:
+                sequence.asked = [*self.renderer.calls_in(sequence.turn())]
+        if not sequence.asked and not sequence.inside:
+            sequence.finish("stop")
+        elif sequence.inside and sequence.left == 0:
+            sequence.finish("length")
+
+    def answer(self, sequences: Sequence[_Sequence], version: int) -> None:
+        """Lets the tools answer what was called, and puts the responses into the sequences."""
+        room = [self.max_calls - sequence.calls for sequence in sequences]
+        asked = [(sequence.tools, sequence.asked[:most]) for sequence, most in zip(sequences, room, strict=True)]
+        for sequence, results in zip(sequences, answer_all(asked), strict=True):
+            results += [f"error: more than {self.max_calls} calls"] * (len(sequence.asked) - len(results))
+            known = [call for call in sequence.asked if call is not None]
+            response = self.renderer.tool_turn(results, known)
             sequence.append(response, [0.0] * len(response), [version] * len(response), forced=True)
-            sequence.calls += 1
+            sequence.calls += len(results)
+            sequence.asked = []
+            if sequence.left == 0:
+                sequence.finish("length")
+
+    def _at_tag(self, sequence: _Sequence, last: int) -> None:
+        pauses = self.renderer.pauses_at_call
+        if last == self.renderer.call_closing and (sequence.inside or not pauses):
+            sequence.asked = [self._call_at_end(sequence.turn())]
             sequence.inside = False
-        elif calling and last == self.renderer.call_opening and pauses and not sequence.inside:
+        elif last == self.renderer.call_opening and pauses and not sequence.inside:
             sequence.inside = True
         else:
-            sequence.finish_reason = "stop"
-            return
-        if sequence.left == 0:
-            sequence.finish_reason = "length"
+            sequence.inside = False
 
-    def _response(self, sequence: _Sequence) -> list[int]:
-        """Token ids that follow the closing token at the end of the sequence."""
-        done, opening = sequence.done, self.renderer.call_opening
-        start = len(done.tokens) - 1
-        while start > 0 and not done.forced[start - 1] and done.tokens[start] != opening:
-            start -= 1
-        body = done.tokens[start + 1 : -1] if done.tokens[start] == opening else []
-        return self.renderer.tool_turn([answer_call(self.renderer.tokenizer.decode(body), sequence.tools)])
+    def _call_at_end(self, turn: Sequence[int]) -> Call | None:
+        """The call whose closing token ends the turn; None where it cannot be read."""
+        opening = self.renderer.call_opening
+        start = max((i for i, token in enumerate(turn) if token == opening), default=None)
+        return None if start is None else read_call(self.renderer.tokenizer.decode(turn[start + 1 : -1]))

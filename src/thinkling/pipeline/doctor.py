@@ -29,6 +29,7 @@ NEEDED = (
     "yaml",
     "jinja2",
     "math_verify",
+    "huggingface_hub",
 )
 
 
@@ -145,4 +146,13 @@ def _recipe(recipe: Recipe) -> list[Finding]:
             findings.append(Finding(f"source {name}", "missing", str(error)))
     if recipe.plan_only:
         findings.append(Finding("recipe", "note", "plan only: its sources are not on this machine"))
+    elif all(finding.level == "ok" for finding in findings):
+        findings += wrong_templates(recipe)
     return findings
+
+
+def wrong_templates(recipe: Recipe) -> list[Finding]:
+    """Stages whose model, one of the user's, has no chat template that renders."""
+    from thinkling.pipeline.chats import wrong_chats
+
+    return [Finding("chat template", "missing", line) for line in wrong_chats(recipe, recipe.stages)]

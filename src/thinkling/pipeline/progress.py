@@ -28,10 +28,8 @@ class _Amount(ProgressColumn):
 
     def render(self, task: RichTask) -> Text:
         unit = task.fields["unit"]
-        return Text(
-            f"{short(task.completed)}/{short(task.total or 0)} {unit}  {short(task.speed or 0)}/s",
-            "progress.data.speed",
-        )
+        of = "" if task.total is None else f"/{short(task.total)}"
+        return Text(f"{short(task.completed)}{of} {unit}  {short(task.speed or 0)}/s", "progress.data.speed")
 
 
 class _RichTask:
@@ -45,7 +43,7 @@ class _RichTask:
 
 
 class _LineTask:
-    def __init__(self, console: Console, label: str, total: float, unit: str, done: float) -> None:
+    def __init__(self, console: Console, label: str, total: float | None, unit: str, done: float) -> None:
         self.console, self.label, self.total, self.unit, self.done = console, label, total, unit, done
         self.start, self.start_done, self.last = time.monotonic(), done, time.monotonic()
 
@@ -55,10 +53,12 @@ class _LineTask:
         if now - self.last >= LINE_EVERY_SECONDS:
             self.last = now
             rate = (self.done - self.start_done) / (now - self.start)
-            left = (self.total - self.done) / rate if rate else float("inf")
+            of, left = "", ""
+            if self.total is not None:
+                of = f"/{short(self.total)}"
+                left = f", {(self.total - self.done) / rate if rate else float('inf'):.0f} s left"
             self.console.print(
-                f"  {self.label}: {short(self.done)}/{short(self.total)} {self.unit}, {short(rate)}/s, "
-                f"{left:.0f} s left  {note(fields)}",
+                f"  {self.label}: {short(self.done)}{of} {self.unit}, {short(rate)}/s{left}  {note(fields)}",
                 highlight=False,
             )
 
@@ -70,7 +70,7 @@ class TerminalProgress:
         self.console = console
 
     @contextmanager
-    def track(self, label: str, total: float, unit: str, done: float = 0) -> Iterator[_RichTask | _LineTask]:
+    def track(self, label: str, total: float | None, unit: str, done: float = 0) -> Iterator[_RichTask | _LineTask]:
         if not self.console.is_terminal:
             yield _LineTask(self.console, label, total, unit, done)
             return

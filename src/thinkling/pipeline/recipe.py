@@ -117,6 +117,7 @@ class Recipe(BaseModel):
             for other in source.references():
                 if other not in self.sources:
                     raise ValueError(f"sources.{name}: there is no source {other!r}")
+            _check_tools(name, source)
         for name, stage in self.stages.items():
             if name in self.sources:
                 raise ValueError(f"stages.{name}: a source has the same name")
@@ -158,12 +159,17 @@ class Recipe(BaseModel):
                 )
 
     def judging(self) -> dict[str, str]:
-        """Stages that judge what a model wrote by running it → the source of the problems."""
-        from thinkling.verify.registry import needs_sandbox
+        """Stages that run what a model wrote, to judge it or as a tool → the source of the problems."""
+        from thinkling.generate import tools
+        from thinkling.verify import registry
 
-        running = {name for name, source in self.sources.items() if any(map(needs_sandbox, source.verifiers()))}
-        judging = {name: next((s for s in stage.judges() if s in running), None) for name, stage in self.stages.items()}
-        return {name: source for name, source in judging.items() if source is not None}
+        judged = {name for name, s in self.sources.items() if any(map(registry.needs_sandbox, s.verifiers()))}
+        called = {name for name, s in self.sources.items() if any(map(tools.needs_sandbox, s.tool_names()))}
+        found = {
+            name: [*(s for s in stage.judges() if s in judged), *(s for s in stage.calls() if s in called)]
+            for name, stage in self.stages.items()
+        }
+        return {name: running[0] for name, running in found.items() if running}
 
     def skipped(self) -> dict[str, str]:
         """Stages that `sandbox: none` skips → why: those that would run code, and what depends on them."""
@@ -213,6 +219,17 @@ class Recipe(BaseModel):
                 found[name] = self.sources[name]
                 queue += self.sources[name].references()
         return dict(sorted(found.items()))
+
+
+def _check_tools(name: str, source: Source) -> None:
+    """Raises ValueError for a tool that is not known, or whose package is broken."""
+    from thinkling.generate.tools import resolve
+
+    for tool in sorted(source.tool_names()):
+        try:
+            resolve(tool)
+        except UserError as error:
+            raise ValueError(f"sources.{name}: {error}") from error
 
 
 def read_source(name: str, fields: Any) -> Source:

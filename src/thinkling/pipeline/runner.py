@@ -25,6 +25,7 @@ from thinkling.data.artifact import (
     verify,
 )
 from thinkling.errors import UserError
+from thinkling.pipeline.chats import check_chats
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
 from thinkling.pipeline.recipe import Recipe
@@ -154,6 +155,8 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
     check_installed(recipe.trackers)
     _refuse_without_sandbox(run, names)
+    _check_sources(recipe, names)
+    check_chats(recipe, names)
     run.directory.mkdir(parents=True, exist_ok=True)
     done: dict[str, Artifact] = {}
     result: list[Done] = []
@@ -191,6 +194,16 @@ def _refuse_without_sandbox(run: Run, names: list[str]) -> None:
             f"{', '.join(wanting)}: they run programs that a model wrote, and this machine has no sandbox for them: "
             f"{lacking}. Or set sandbox: none in the recipe, which skips these stages and what depends on them"
         )
+
+
+def _check_sources(recipe: Recipe, names: list[str]) -> None:
+    """Raises UserError, before anything runs, if a source has not what a stage will ask of it."""
+    for name in names:
+        for need in recipe.stages[name].needs():
+            try:
+                recipe.sources[need.source].check(need.offer, need.split, need.n, need.families)
+            except UserError as error:
+                raise UserError(f"stages.{name}.{need.field}: {error}") from error
 
 
 def reuse(final: Path) -> Artifact:

@@ -31,7 +31,7 @@ def conversation(problem: Problem, with_reasoning: bool = True) -> list[Message]
     return [
         *prompt(problem),
         {"role": "assistant", "content": "", "reasoning_content": problem.reasoning, "tool_calls": [call]},
-        {"role": "tool", "content": resolve(tool).run(arguments)},
+        {"role": "tool", "content": resolve(tool).session().run(arguments)},
         answer,
     ]
 

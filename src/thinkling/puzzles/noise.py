@@ -37,7 +37,7 @@ def add_noise(problem: Problem, rng: random.Random, fraction: float, answer: boo
     call = {"expression": reasoning} if problem.tools else None
     result = problem.answer
     if call is not None:
-        result = resolve(problem.tools[0]).run(call)
+        result = resolve(problem.tools[0]).session().run(call)
     if answer:
         result = noisy_text(result, rng, fraction)
     return dataclasses.replace(problem, reasoning=reasoning, answer=result, call=call)

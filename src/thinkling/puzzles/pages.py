@@ -40,5 +40,5 @@ def _reasoning(problem: Problem) -> str:
     if problem.call is None:
         return problem.reasoning
     tool, arguments = problem.tools[0], dict(problem.call)
-    result = resolve(tool).run(arguments)
+    result = resolve(tool).session().run(arguments)
     return f"{problem.reasoning}{call_text(tool, arguments)}\n{response_text(result)}\n"

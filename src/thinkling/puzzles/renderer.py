@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from thinkling.data.chat_template import OURS
-from thinkling.data.reading import Part, Reading
+from thinkling.data.reading import Call, Part, Reading
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.generate import hermes
 from thinkling.generate.renderer import Renderer, Written
@@ -24,6 +24,11 @@ class PageRenderer(Renderer):
     def load(cls, directory: Path) -> PageRenderer:
         """A base model needs no chat template of its own."""
         return cls(Tokenizer.load(directory), OURS)
+
+    @property
+    def calls_tools(self) -> bool:
+        """A page has no turns that could end: its calls are found by their tokens."""
+        return self.call_opening is not None and self.call_closing is not None
 
     def prompt_of(self, problem: Problem) -> np.ndarray:
         return self.tokenizer.encode(document_prompt(problem))
@@ -43,7 +48,7 @@ class PageRenderer(Renderer):
         """A newline inside a call does not end the page."""
         return self.stop_ids - self.newline_ids
 
-    def tool_turn(self, results: Sequence[str]) -> list[int]:
+    def tool_turn(self, results: Sequence[str], calls: Sequence[Call] = ()) -> list[int]:
         """The response inside the page. The result is plain text: nothing in it becomes a tag."""
         pieces: list[tuple[str, bool]] = []
         for result in results:

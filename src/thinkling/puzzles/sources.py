@@ -56,6 +56,11 @@ class PuzzlesSource(Source):
 
         return frozenset(FAMILIES[family].verifier for family in self.families)
 
+    def tool_names(self) -> frozenset[str]:
+        from thinkling.puzzles.families import FAMILIES
+
+        return frozenset(tool for family in self.families if (tool := FAMILIES[family].tool))
+
     def problems(
         self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
     ) -> list[Problem]:

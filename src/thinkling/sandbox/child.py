@@ -18,10 +18,11 @@ import traceback
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from reprlib import repr as short_repr
 from typing import Any, NoReturn
 
-from thinkling.sandbox import assertions, kernel
+from thinkling.sandbox import assertions, cells, kernel
 from thinkling.sandbox.protocol import FAILED, READY, Program, read_program
 from thinkling.sandbox.values import canonical
 
@@ -77,7 +78,7 @@ def live(cell: Cell, program: int, rlimits: Sequence[tuple[int, tuple[int, int]]
             os.write(RESULTS, FAILED + f"{type(error).__name__}: {error}".encode()[:1000])
         else:
             os.write(RESULTS, READY)
-            status = _run(task)
+            status = cells.serve(partial(_report, task.nonce), _name) if task.session else _run(task)
     finally:
         os._exit(status)
 

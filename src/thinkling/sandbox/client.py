@@ -17,7 +17,8 @@ from typing import Literal
 from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Job, Limits
 from thinkling.sandbox.listen import Listener
-from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, judge, unavailable
+from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, judge, read_reply, unavailable
+from thinkling.sandbox.session import Session
 
 Level = Literal["strict", "bubblewrap"]
 START_SECONDS = 60.0
@@ -48,9 +49,7 @@ class ForkServer:
 
     def run(self, job: Job, limits: Limits) -> Outcome:
         """One run. A server that dies is started again and asked once more; then the outcome is `unavailable`."""
-        if self._asked or self._runs >= self._recycle:  # asked and not heard: the caller was interrupted
-            self.close()
-            self._start()
+        self._refresh()
         for _ in range(2):
             try:
                 self._asked = True
@@ -66,39 +65,60 @@ class ForkServer:
                 return outcome
         return unavailable(f"the fork-server died twice ({reason}) {log}", len(job.steps))
 
+    def open_session(self, limits: Limits) -> Session:
+        """A process that runs one piece of code after another; the server is its own until it is closed. OSError,
+        protocol.Closed: the server has gone, and is started again before it is next used."""
+        self._refresh()
+        self._asked = True
+        nonce = secrets.token_hex(16)
+        read, write = os.pipe()
+        try:
+            reads = self._send(protocol.Program("", [], nonce, {}, session=True), read, limits)
+        except BaseException:
+            os.close(write)
+            raise
+        return Session(self._channel, write, reads, nonce, limits, self._session_ended)
+
+    def _session_ended(self) -> None:
+        self._asked = False
+        self._runs += 1
+
+    def _refresh(self) -> None:
+        if self._asked or self._runs >= self._recycle:  # asked and not heard: the caller was interrupted
+            self.close()
+            self._start()
+
     def _exchange(self, job: Job, limits: Limits) -> Outcome:
         nonce = secrets.token_hex(16)
         steps = [(step.kind, step.source) for step in job.steps]
-        program = protocol.Program(job.code, steps, nonce, job.files)
-        given = [_stdin(job.stdin)]
-        reads = []
+        reads = self._send(protocol.Program(job.code, steps, nonce, job.files), _stdin(job.stdin), limits)
+        try:
+            listener = Listener(self._channel, reads, limits)
+            reply = listener.until_reply()
+        finally:
+            for descriptor in reads:
+                os.close(descriptor)
+        found = read_reply(reply, listener.stopped)
+        return judge(found, listener.streams, nonce, len(steps), limits)
+
+    def _send(self, program: protocol.Program, stdin: int, limits: Limits) -> list[int]:
+        """Asks for a run; the ends of its pipes that are ours: stdout, stderr, reports. Takes `stdin` over."""
+        given, reads = [stdin], []
         try:
             for _ in range(3):
                 read, write = os.pipe()
                 reads.append(read)
                 given.append(write)
             given.append(protocol.write_program(program))
-            listener = Listener(self._channel, reads, limits)
             protocol.send(self._channel, _request(limits), given)
-            while given:
-                os.close(given.pop())
-            reply = listener.until_reply()
-        finally:
-            for descriptor in (*given, *reads):
+        except BaseException:
+            for descriptor in reads:
                 os.close(descriptor)
-        status, seconds, cpu_seconds = protocol.ENDED.unpack_from(reply)
-        stopped = reply[protocol.ENDED.size :].decode() or None
-        # What the server saw comes first; `asked` is what it was asked for. No clock stops what ended by itself.
-        if stopped == "asked" or (stopped is None and listener.stopped != "wall"):
-            stopped = listener.stopped
-        found = {
-            "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
-            "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
-            "stopped": stopped,
-            "seconds": seconds,
-            "cpu_seconds": cpu_seconds,
-        }
-        return judge(found, listener.streams, nonce, len(steps), limits)
+            raise
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
+        return reads
 
     def _start(self) -> None:
         self._runs, self._asked = 0, False

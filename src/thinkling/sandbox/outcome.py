@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from thinkling.errors import UserError
 from thinkling.sandbox.assertions import Check
 from thinkling.sandbox.limits import Limits
-from thinkling.sandbox.protocol import FAILED, READY
+from thinkling.sandbox.protocol import ENDED, FAILED, READY
 
 LONGEST_DETAIL = 300
 
@@ -104,6 +105,22 @@ def judge(
         cpu_seconds=reply["cpu_seconds"],
         steps=tuple(found),
     )
+
+
+def read_reply(reply: bytes, asked: str | None) -> dict[str, Any]:
+    """How a child ended, from its server's reply. `asked`: why its end was asked for, if it was."""
+    status, seconds, cpu_seconds = ENDED.unpack_from(reply)
+    stopped = reply[ENDED.size :].decode() or None
+    # What the server saw comes first; `asked` is what it was asked for. No clock stops what ended by itself.
+    if stopped == "asked" or (stopped is None and asked != "wall"):
+        stopped = asked
+    return {
+        "exit": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
+        "stopped": stopped,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+    }
 
 
 def _signal_name(number: int) -> str:

@@ -2,7 +2,8 @@
 
 What a program is and what it writes never goes through the server: its memory is every later child's memory too. A
 request carries descriptors instead, which the child inherits: standard input, the three pipes it writes to, and a
-sealed file with the program. A request is the limits in JSON, or STOP; a reply is ENDED and why the child was stopped.
+sealed file with the program. A request is the limits in JSON, or a word about the child that runs: STOP, and for a
+session PAUSE and RESUME; a reply is ENDED and why the child was stopped.
 The server reads and writes as little as it can: it takes a fault for every page that it touches after a fork.
 """
 
@@ -21,12 +22,14 @@ READY, FAILED = b"R", b"F"
 """First byte on a child's pipe of reports: it is locked in and starts the program; it could not lock itself in."""
 NOTHING = "nothing"
 """A server's first message: what the machine lacks."""
-STOP = b"stop"
+STOP, PAUSE, RESUME = b"stop", b"pause", b"resume"
 ENDED = struct.Struct("<idd")
 """Wait status, seconds, seconds of processor time."""
 DESCRIPTORS = 5
 _LONGEST = 1 << 16
 _SIZES = struct.Struct("<4Q")
+_CALL = struct.Struct("<I")
+_SESSION = b"session"
 
 
 class Closed(Exception):
@@ -56,18 +59,22 @@ def receive(end: socket.socket) -> tuple[bytes, list[int]]:
 
 
 class Program(NamedTuple):
-    """What a child runs: its source, steps as [kind, source], the mark of its reports, files for its folder."""
+    """What a child runs: its source, steps as [kind, source], the mark of its reports, files for its folder.
+
+    `session`: there is no source yet; pieces of code come one after another on standard input (see write_call).
+    """
 
     code: str
     steps: Sequence[Sequence[str]]
     nonce: str
     files: Mapping[str, bytes]
+    session: bool = False
 
 
 def write_program(program: Program) -> int:
     """A descriptor of a sealed file in memory. Steps and files are JSON only where there are any: a child parses them,
     and every page that it touches is copied."""
-    steps = json.dumps(program.steps).encode() if program.steps else b""
+    steps = _SESSION if program.session else json.dumps(program.steps).encode() if program.steps else b""
     sizes = (
         json.dumps({name: len(content) for name, content in program.files.items()}).encode() if program.files else b""
     )
@@ -88,7 +95,30 @@ def read_program(descriptor: int) -> Program:
     for name, size in (json.loads(sizes) if sizes else {}).items():
         files[name] = content[at : at + size]
         at += size
-    return Program(code.decode("utf-8", "surrogatepass"), json.loads(steps) if steps else [], nonce.decode(), files)
+    session = steps == _SESSION
+    known = json.loads(steps) if steps and not session else []
+    return Program(code.decode("utf-8", "surrogatepass"), known, nonce.decode(), files, session)
+
+
+def write_call(code: bytes) -> bytes:
+    """A piece of code as a session's child reads it: its length, then the code."""
+    return _CALL.pack(len(code)) + code
+
+
+def read_call(descriptor: int) -> bytes:
+    """The next piece of code. Closed: there will be none."""
+    (size,) = _CALL.unpack(_read_exactly(descriptor, _CALL.size))
+    return _read_exactly(descriptor, size)
+
+
+def _read_exactly(descriptor: int, size: int) -> bytes:
+    content = b""
+    while len(content) < size:
+        part = os.read(descriptor, size - len(content))
+        if not part:
+            raise Closed
+        content += part
+    return content
 
 
 def sealed(content: bytes) -> int:

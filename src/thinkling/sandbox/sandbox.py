@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import queue
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
 from thinkling.errors import UserError
+from thinkling.sandbox import protocol
 from thinkling.sandbox.client import ForkServer, Level
 from thinkling.sandbox.limits import Job, Limits, Step
-from thinkling.sandbox.outcome import Outcome
+from thinkling.sandbox.outcome import Outcome, SandboxUnavailable
 from thinkling.sandbox.probes import probe
+from thinkling.sandbox.session import Session
 
 RECYCLE = 2000
 """Runs after which a server is replaced by a fresh one."""
@@ -85,6 +87,28 @@ class Sandbox:
             return [self.run_job(job) for job in jobs]
         with ThreadPoolExecutor(self.workers) as pool:
             return list(pool.map(self.run_job, jobs))
+
+    @contextmanager
+    def session(self, limits: Limits | None = None) -> Iterator[Session]:
+        """A process that runs one piece of code after another in one namespace, until it ends or this does. It has a
+        server to itself: an idle one or, where all are busy, one more. `wall_seconds` is the clock time of a call,
+        `cpu_seconds` counts for all calls together. SandboxUnavailable: it could not be started."""
+        if self._owner != os.getpid():
+            self._open()
+        try:
+            server = self._idle.get_nowait()
+        except queue.Empty:
+            server = None
+        server = server or ForkServer(self._level, self._recycle)
+        try:
+            try:
+                opened = server.open_session(limits or self.limits)
+            except (OSError, protocol.Closed) as error:
+                raise SandboxUnavailable(f"sandbox: its server has gone ({error or 'it closed its channel'})") from None
+            with opened:
+                yield opened
+        finally:
+            self._idle.put(server)
 
     def close(self) -> None:
         """Kills the servers. Done at exit too."""

@@ -21,7 +21,7 @@ _ERRNO = 0x00050000
 _X32 = 0x40000000
 
 CLONE_THREAD, CLONE_NAMESPACES = 0x10000, 0x7E020000
-_SIGKILL, _SIGSTOP = 9, 19
+_SIGKILL, _SIGCONT, _SIGSTOP = 9, 18, 19
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW, F_OFD_*LK*, F_DUPFD_CLOEXEC, F_GETPIPE_SZ.
 # Not F_SETOWN and F_SETSIG, which send signals to others, nor F_SETPIPE_SZ, which takes memory of the kernel.
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
@@ -67,7 +67,8 @@ def _rules() -> dict[str, list[Row]]:
     """Calls whose arguments decide. Only the low words of int arguments are compared: the kernel reads no more."""
     own = _unless(_EQUAL, OWN_PID)
     # A program that kills itself would look like one that the machine killed, which nobody scores.
-    survivable = [*_if(_EQUAL, _SIGKILL), *_if(_EQUAL, _SIGSTOP), *_PERMIT]
+    # One that sends itself SIGCONT without end could not be paused.
+    survivable = [*_if(_EQUAL, _SIGKILL), *_if(_EQUAL, _SIGSTOP), *_if(_EQUAL, _SIGCONT), *_PERMIT]
     return {
         "clone": [_load(0), *_unless(_ANY_BIT, CLONE_THREAD), *_if(_ANY_BIT, CLONE_NAMESPACES), *_PERMIT],
         "kill": [_load(0), *own, _load(1), *survivable],

@@ -123,7 +123,7 @@ class Server:
         """Until the channel closes: protocol.Closed, or OSError."""
         while True:
             request, descriptors = protocol.receive(self.channel)
-            if request == protocol.STOP:  # it crossed the reply to the run that it was meant for
+            if not descriptors:  # a word that crossed the reply to the run that it was meant for
                 continue
             reply = self._run(*_read(request), descriptors)
             self.inspector.empty_folder()

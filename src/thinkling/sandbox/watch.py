@@ -1,4 +1,7 @@
-"""The server's part of a run: it waits for the child's end, and kills it when it holds too much or when asked to."""
+"""The server's part of a run: it waits for the child's end, and kills it when it holds too much or when asked to.
+
+A session's child is paused between calls: nothing of it runs then, and nothing has to be looked at.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class Watch:
     def __init__(self, pid: int, limits: Limits, inspector: Inspector, channel: socket.socket) -> None:
         self._pid, self._limits, self._inspector, self._channel = pid, limits, inspector, channel
         self.stopped: str | None = None
+        self._paused = False
 
     def until_exit(self) -> None:
         """Until the child is dead, but not yet reaped: its number is still its own. Closed: the sandbox has gone."""
@@ -32,12 +36,12 @@ class Watch:
         poll.register(self._channel, select.POLLIN)
         next_look = time.monotonic() + TICK
         while True:
-            ready = [descriptor for descriptor, _ in poll.poll(1000 * TICK)]
+            ready = [descriptor for descriptor, _ in poll.poll(None if self._paused else 1000 * TICK)]
             if exit_of_child in ready:
                 break
             if ready:
                 self._hear()
-            if time.monotonic() >= next_look:
+            if not self._paused and time.monotonic() >= next_look:
                 reason = self._inspector.look(self._pid, self._limits)
                 if reason is not None:
                     self._stop(reason)
@@ -46,12 +50,16 @@ class Watch:
 
     def _hear(self) -> None:
         try:
-            protocol.receive(self._channel)
+            message, _ = protocol.receive(self._channel)
         except (protocol.Closed, OSError):
             self._stop("abandoned")
             os.waitpid(self._pid, 0)
             raise
-        self._stop("asked")
+        if message in (protocol.PAUSE, protocol.RESUME):
+            self._paused = message == protocol.PAUSE
+            os.kill(self._pid, signal.SIGSTOP if self._paused else signal.SIGCONT)
+        else:
+            self._stop("asked")
 
     def _stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason

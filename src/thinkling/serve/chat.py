@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from thinkling.data.reading import Part
+from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Request, Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.loaded import LoadedModel
-from thinkling.generate.tools import TOOLS
+from thinkling.generate.tools import TOOLS, needs_sandbox
 from thinkling.generate.turns import generate_with_tools
+from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
 
 _LOOKS = {
@@ -33,6 +35,7 @@ def converse(
     max_new_tokens: int = 256,
     seed: int = 0,
     console: Console | None = None,
+    chat: ChatConfig | None = None,
 ) -> None:
     """Answers `prompt` and ends; without one, reads a message a line until an empty one or the end of input.
 
@@ -40,9 +43,10 @@ def converse(
     messages give the same answers.
     """
     console = console or Console(highlight=False)
-    loaded = LoadedModel.load(model)
+    loaded = LoadedModel.load(model, chat=chat)
     engine = make_engine(loaded, max_concurrent=1)
-    sampling, tools = Sampling(temperature, top_p), list(TOOLS.built_in)
+    sampling = Sampling(temperature, top_p)
+    tools = [name for name in TOOLS.built_in if missing_feature() is None or not needs_sandbox(name)]
     messages: list[dict[str, Any]] = []
     while True:
         question = _read(console) if prompt is None else prompt

@@ -32,6 +32,9 @@ TYPES = Registry(
         "python_stdlib": "thinkling.sources.python_stdlib:StdlibSource",
         "model": "thinkling.sources.models:ModelSource",
         "tokens": "thinkling.sources.tokens:TokensSource",
+        "conversations": "thinkling.sources.conversations:ConversationsSource",
+        "problems": "thinkling.sources.problems:ProblemsSource",
+        "reasoning_gym": "thinkling.sources.reasoning_gym:ReasoningGymSource",
     },
 )
 """`type` of a source in a recipe → its class."""
@@ -122,6 +125,16 @@ class Source(BaseModel):
     def verifiers(self) -> frozenset[str]:
         """Names of the verifiers of its problems. They are known before any problem is made."""
         return frozenset()
+
+    def tool_names(self) -> frozenset[str]:
+        """Names of the tools that its problems may call. They are known before any problem is made."""
+        return frozenset()
+
+    def check(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> None:
+        """Looks, before any stage runs, whether the source can give what a stage will ask of it: for problems a split,
+        `n` of them, and `families`. Raises UserError if it cannot."""
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         """Its text, one stream per name and quality."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+from pydantic import model_validator
+
+from thinkling.data.hub import is_repo, snapshot
 from thinkling.sources.base import Source
 
 if TYPE_CHECKING:
@@ -12,20 +15,36 @@ if TYPE_CHECKING:
 
 
 class ModelSource(Source):
-    """A Hugging Face model directory."""
+    """A Hugging Face model: a directory, or a name on the hub."""
 
     type: Literal["model"]
     path: str
-    """Directory with config.json, safetensors, tokenizer.json and, for chat, a template."""
+    """Directory with config.json, safetensors, tokenizer.json and, for chat, a template; or a model's name on the
+    Hugging Face Hub, such as `HuggingFaceTB/SmolLM2-135M-Instruct`, where no such directory is here."""
+    revision: str | None = None
+    """Commit, tag or branch of a model on the hub; its main branch if None. The weights' digest is part of a stage's
+    hash."""
 
     artifact_kind: ClassVar[str | None] = "model"
+
+    @model_validator(mode="after")
+    def _on_hub_if_revision(self) -> Self:
+        if self.revision is not None and not is_repo(self.path):
+            raise ValueError(f"revision: only a model on the hub has one, and {self.path} is no name on the hub")
+        return self
+
+    def directory(self) -> Path:
+        """The model's directory. Raises UserError if a model on the hub can be had from nowhere."""
+        return snapshot(self.path, "model", self.revision).directory if is_repo(self.path) else Path(self.path)
 
     def artifact(self) -> Artifact:
         """The directory as an artifact. Raises UserError if it has no config.json."""
         from thinkling.data.artifact import model_source
 
-        return model_source(Path(self.path))
+        return model_source(self.directory())
 
     def summary(self) -> str:
         self.artifact()
+        if is_repo(self.path):
+            return f"{self.path}@{snapshot(self.path, 'model', self.revision).commit}/config.json"
         return f"{self.path}/config.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -14,6 +14,7 @@ from thinkling.data.ledger import FILE, Ledger
 from thinkling.model.config import ModelConfig
 from thinkling.progress import Progress, Silent
 from thinkling.sources.base import Offer, Source
+from thinkling.tasks.problem import Split
 
 if TYPE_CHECKING:
     from thinkling.data.artifact import Artifact
@@ -27,6 +28,12 @@ class Need(NamedTuple):
     field: str
     source: str
     offer: Offer
+    split: Split | None = None
+    """Of problems: the split that is taken."""
+    n: int | None = None
+    """How many are taken; all if None."""
+    families: Sequence[str] | None = None
+    """The families that are taken; all if None."""
 
 
 class StageConfig(BaseModel):
@@ -70,6 +77,10 @@ class StageConfig(BaseModel):
 
     def judges(self) -> list[str]:
         """Sources of problems whose verifiers judge a model's answers in this stage."""
+        return []
+
+    def calls(self) -> list[str]:
+        """Sources of problems whose tools a model may call in this stage."""
         return []
 
     def digested_paths(self) -> dict[str, Path]:

@@ -19,3 +19,11 @@ class SamplingConfig(BaseModel):
     is cut off is wrong, so leave room: reasoning models write thousands of tokens."""
     max_concurrent: int = Field(default=128, ge=1)
     """Sequences decoded at once."""
+
+
+class ToolSamplingConfig(SamplingConfig):
+    """Fields of a stage, or of a part of one, whose samples may call the tools that their problems name."""
+
+    max_tool_calls: int = Field(default=3, ge=0)
+    """Tool calls per sample that are answered; 0 runs no tools. 3 is enough to compute, look at the result and correct
+    it; raise it where problems need many steps, as with the python tool, and `max_new_tokens` with it."""

@@ -35,8 +35,6 @@ class Problem:
     """Names of the tools that may be called: built in, or entry points of the group `thinkling.tools`."""
     announce_tools: bool = True
     """Whether the prompt lists the tools with their schemas; False where the model already knows when to call them."""
-    system: str = ""
-    """System message that the question is asked under; none if empty."""
     call: Mapping[str, Any] | None = field(default=None, hash=False)
     """Arguments of the one call in the known solution, to the first of `tools`; None where it has none."""
     difficulty: Mapping[str, int | str] = field(default_factory=dict, compare=False)
@@ -44,6 +42,12 @@ class Problem:
     """Python statements, such as `assert f(3) == 7`, that the prompt shows or may show."""
     hidden_tests: tuple[str, ...] = field(default=(), compare=False)
     """Further tests, for the verifier alone."""
+    choices: tuple[str, ...] = ()
+    """The options of a multiple-choice question, in the order of their letters."""
+    bare: str = ""
+    """The question without the instructions around it, where it has some: what decontamination looks for."""
+    system: str = ""
+    """System message that the question is asked under; none if empty."""
 
 
 def split(problem: Problem) -> Split:

@@ -38,7 +38,8 @@ class Callback:
         """After the update of a step. `lr` is 0 for a step without a batch."""
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
-        """After validation at the end of a step: mean loss per token in nats, by source."""
+        """After a validation or evaluation at the end of a step, or before the first one (then step 0): what was found,
+        by name. A source's mean loss per token in nats, a task set's score."""
 
     def on_checkpoint(self, step: int, path: Path) -> None:
         """After the state at the end of a step was written to `path`."""

@@ -28,6 +28,8 @@ from thinkling.errors import UserError
 from thinkling.train.parallel import Parallel
 
 FORMAT = 1
+WEIGHTS = "model."
+"""Prefix of the model's weights among the tensors of a training state."""
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -43,11 +45,11 @@ class Checkpoints:
 
     def latest(self, parallel: Parallel | None = None) -> Path | None:
         """The whole checkpoint of most steps, as rank 0 sees it, or None."""
-        step = max(self._steps(), default=0)
+        step = max(self.steps(), default=0)
         if parallel is not None and parallel.world_size > 1:
             seen = torch.tensor(step if parallel.rank == 0 else 0, device=parallel.device)
             step = int(parallel.all_reduce_sum(seen))
-        return self._path(step) if step else None
+        return self.path(step) if step else None
 
     def save(self, step: int, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> Path:
         """Write the state after `step` ≥ 1 steps, then delete what is older than the newest `keep`.
@@ -55,7 +57,7 @@ class Checkpoints:
         All ranks call it, each with its shards (DTensors) or copies. torch's random state is stored too, one per rank.
         """
         parallel = parallel or Parallel()
-        path = self._path(step)
+        path = self.path(step)
         partial = path.with_name(path.name + ".tmp")
         if parallel.rank == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -73,10 +75,10 @@ class Checkpoints:
             _flush_directory(partial)
             os.rename(partial, path)
             _flush_directory(self.directory)
-            for old in sorted(self._steps())[: -self.keep]:
+            for old in sorted(self.steps())[: -self.keep]:
                 # Not deleted in place: a half-deleted directory must not bear a whole one's name.
-                doomed = self._path(old).with_name(self._path(old).name + ".tmp")
-                os.rename(self._path(old), doomed)
+                doomed = self.path(old).with_name(self.path(old).name + ".tmp")
+                os.rename(self.path(old), doomed)
                 shutil.rmtree(doomed)
         parallel.barrier()
         return path
@@ -101,10 +103,12 @@ class Checkpoints:
                 torch.set_rng_state(tensor)
         return state_json["step"]
 
-    def _path(self, step: int) -> Path:
+    def path(self, step: int) -> Path:
+        """Where the state after `step` steps is, if it is kept."""
         return self.directory / f"step-{step:08d}"
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
+        """Steps done in the checkpoints that are there."""
         if not self.directory.is_dir():
             return []
         return [int(match[1]) for entry in self.directory.iterdir() if (match := _NAME.fullmatch(entry.name))]
@@ -134,6 +138,20 @@ def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) 
     Raises UserError if its tensors are not those asked for.
     """
     _read(directory, tensors, parallel, {})
+
+
+def read_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint, by their names in the model, in one process, whatever ranks wrote it."""
+    reader = HuggingFaceStorageReader(str(checkpoint))
+    stored = reader.read_metadata().state_dict_metadata
+    state = {
+        name: torch.empty(meta.size, dtype=meta.properties.dtype)
+        for name, meta in stored.items()
+        if name.startswith(WEIGHTS) and isinstance(meta, TensorStorageMetadata)
+    }
+    with _quiet():
+        load(state, storage_reader=reader, no_dist=True)
+    return {name.removeprefix(WEIGHTS): tensor for name, tensor in state.items()}
 
 
 def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:

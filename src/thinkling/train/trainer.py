@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from thinkling.errors import UserError
 from thinkling.train.callback import SKIPPED, Callback, StepMetrics
-from thinkling.train.checkpoint import Checkpoints
+from thinkling.train.checkpoint import WEIGHTS, Checkpoints
 from thinkling.train.config import OptimizerConfig
 from thinkling.train.optimizer import Optimizer
 from thinkling.train.parallel import Parallel, shards
@@ -105,7 +105,7 @@ class Trainer:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Weights and optimizer state by name, the tensors themselves: what a checkpoint writes from and reads into."""
-        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state = {WEIGHTS + name: value for name, value in self.model.state_dict().items()}
         state |= {f"optimizer.{name}": value for name, value in self.optimizer.state_tensors().items()}
         return state
 

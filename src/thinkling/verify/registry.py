@@ -24,6 +24,10 @@ VERIFIERS = Registry(
         "maths": "thinkling.verify.maths:verify",
         "maths-last-number": "thinkling.verify.maths:verify_by_last_number",
         "program": "thinkling.verify.program:verify",
+        "choice": "thinkling.verify.choice:verify",
+        "reasoning-gym": "thinkling.verify.reasoning_gym:verify",
+        "check-function": "thinkling.verify.undecided:check_function",
+        "stdin-stdout": "thinkling.verify.undecided:stdin_stdout",
     },
 )
 

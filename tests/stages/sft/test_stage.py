@@ -1,77 +1,45 @@
-"""Rows, epochs and learning rate of sft."""
+"""sft from end to end: what is counted, what is refused, and that kills and ranks change nothing."""
 
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from thinkling.data.artifact import Artifact
-from thinkling.data.chat_template import OURS
+from tests.stages.sft.chats import ChatsSource, make_config, make_context
+from thinkling.data.artifact import content_files
 from thinkling.data.conversations import Conversation, read_conversations, write_conversations
-from thinkling.data.tokenizer import train_bpe
+from thinkling.data.encoded import EncodedWriter
+from thinkling.data.ledger import FILE as REJECTED
 from thinkling.errors import UserError
-from thinkling.model.config import ModelConfig
-from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import save_pretrained
 from thinkling.puzzles import refinement
 from thinkling.puzzles.sources import PuzzleConversationsSource, PuzzlesSource
-from thinkling.sources.base import bound
-from thinkling.stages.base import StageContext
+from thinkling.sources.base import Source, bound
+from thinkling.stages.sft import stage
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.sft.stage import given_conversations, make_conversations, pack_epochs, run
+from thinkling.stages.sft.origins import origins
+from thinkling.train.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
-def config(**fields: object) -> SftConfig:
-    return SftConfig.model_validate(
-        {
-            "kind": "sft", "examples": {"source": "p", "n_examples": 3}, "epochs": 1, "sequence_length": 16,
-            "batch_size": 1, "optimizer": {"lr": 1.0},
-        }
-        | fields
-    )  # fmt: skip
+def metrics(directory: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
-PUZZLES = PuzzlesSource(type="puzzles", families={"sort": {}, "sum": {}, "calc": {}})
-ROLES = PuzzleConversationsSource(
-    type="puzzle_conversations", puzzles="p", roles={"checklist": 1, "evaluate": 1, "revise": 1, "chain": 1}
-)
-
-
-def context(directory: Path, **inputs: Path) -> StageContext:
-    given = {role: Artifact(path, {}) for role, path in inputs.items()}
-    return StageContext("sft", directory, given, 1, sources=bound({"p": PUZZLES, "r": ROLES}))
-
-
-def items(n: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(np.full(3 + i % 5, i, dtype=np.int32), np.arange(3 + i % 5) >= 2) for i in range(n)]
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40), st.floats(0.1, 3.0), st.integers(0, 9))
-def test_every_conversation_once_an_epoch(n: int, epochs: float, seed: int) -> None:
-    packed = pack_epochs(items(n), epochs, 16, seed, pad_id=0)
-    seen = []
-    for tokens, lengths in zip(packed.tokens_BT, packed.lengths, strict=True):
-        start = 0
-        for length in lengths:
-            assert len(set(tokens[start : start + length])) == 1
-            seen.append(int(tokens[start]))
-            start += length
-    counts = np.bincount(seen, minlength=n)
-    assert counts.min() >= int(epochs)
-    assert counts.max() <= int(np.ceil(epochs))
-
-
-def test_loss_falls_on_masked_tokens_alone() -> None:
-    packed = pack_epochs(items(1), 1, 16, 0, 0)
-    assert packed.labels_BT[0, :3].tolist() == [-100, 0, -100]
+# Configuration
 
 
 def test_learning_rate_warms_up_holds_and_falls() -> None:
-    rate = config(warmup_steps=2, decay_fraction=0.5, final_lr_fraction=0.1).schedule(10)
-    values = [rate(step) for step in range(10)]
+    config = make_config(warmup_steps=2, decay_fraction=0.5, final_lr_fraction=0.1, optimizer={"lr": 1.0})
+    values = [config.schedule(10)(step) for step in range(10)]
     assert values[0] < values[1] < 1.0
     assert values[2:5] == [1.0] * 3
     assert values[5:] == sorted(values[5:], reverse=True)
@@ -79,21 +47,58 @@ def test_learning_rate_warms_up_holds_and_falls() -> None:
 
 
 def test_learning_rate_of_a_short_run() -> None:
-    assert config(warmup_steps=5).schedule(3).total_steps == 3
+    assert make_config(warmup_steps=5).schedule(3).total_steps == 3
 
 
-def test_examples_are_one_mapping_or_a_list(tmp_path: Path) -> None:
-    one = list(make_conversations(config(), context(tmp_path)))
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"examples": []}, r"inputs\.conversations"),
+        ({"examples": [{"source": "a", "weight": 1}, {"source": "b"}]}, r"examples\.1\.weight: missing"),
+        ({"examples": {"source": "a"}, "conversations_weight": 1}, "conversations_weight: there is no input"),
+        (
+            {"examples": {"source": "a", "weight": 1}, "inputs": {"model": "m", "conversations": "refine"}},
+            "conversations_weight: missing",
+        ),
+        ({"max_repeats": 9}, "max_repeats: it limits sources with weights, and there are none"),
+        ({"overlong": "cut"}, "drop.*truncate.*error"),
+    ],
+)
+def test_mistakes_in_the_configuration(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_config(**fields)
+
+
+def test_examples_are_optional_beside_given_conversations() -> None:
+    assert make_config(examples=[], inputs={"model": "m", "conversations": "refine"}).examples == []
+
+
+# Origins
+
+PUZZLES = PuzzlesSource(type="puzzles", families={"sort": {}, "sum": {}, "calc": {}})
+ROLES = PuzzleConversationsSource(
+    type="puzzle_conversations", puzzles="p", roles={"checklist": 1, "evaluate": 1, "revise": 1, "chain": 1}
+)
+
+
+def conversations_of(config: SftConfig) -> list[Conversation]:
+    sources: dict[str, Source] = bound({"p": PUZZLES, "r": ROLES})
+    return [c for origin in origins(config, sources, None, 1) for c in origin.conversations()]
+
+
+def test_examples_are_one_mapping_or_a_list() -> None:
+    one = conversations_of(make_config(examples={"source": "p", "n_examples": 3}))
     both = [{"source": "p", "n_examples": 3}, {"source": "p", "n_examples": 2, "families": ["calc"]}]
-    listed = list(make_conversations(config(examples=both), context(tmp_path)))
+    listed = conversations_of(make_config(examples=both))
     assert listed[:3] == one
     assert [c.source for c in listed[3:]] == ["p/calc"] * 2
-    assert config(examples=both).source_names() == ["p"]
+    assert make_config(examples=both).source_names() == ["p"]
+    found = origins(make_config(examples=both), bound({"p": PUZZLES}), None, 1)
+    assert [(origin.name, origin.n) for origin in found] == [("p", 3), ("p (2)", 2)]
 
 
-def test_roles_teach_one_role_a_problem(tmp_path: Path) -> None:
-    wanted = {"source": "r", "n_examples": 60, "families": ["sort", "sum"]}
-    made = list(make_conversations(config(examples=wanted), context(tmp_path)))
+def test_roles_teach_one_role_a_problem() -> None:
+    made = conversations_of(make_config(examples={"source": "r", "n_examples": 60, "families": ["sort", "sum"]}))
     words = [c.messages[0]["content"].partition(" ")[0] for c in made]
     assert len(words) == 60
     assert set(words) == {"list", "check", "mend", "chain"}
@@ -108,41 +113,220 @@ def test_roles_teach_one_role_a_problem(tmp_path: Path) -> None:
         ({"source": "r"}, "family 'calc' has no roles"),
     ],
 )
-def test_families_that_are_not_there(tmp_path: Path, fields: dict[str, object], message: str) -> None:
-    wanted = {"source": "p", "n_examples": 3} | fields
+def test_families_that_are_not_there(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        list(make_conversations(config(examples=wanted), context(tmp_path)))
+        conversations_of(make_config(examples={"source": "p", "n_examples": 3} | fields))
 
 
-def test_mistakes_in_the_configuration() -> None:
-    with pytest.raises(ValueError, match=r"inputs\.conversations"):
-        config(examples=[])
-    assert config(examples=[], inputs={"conversations": "refine"}).examples == []
+# Runs
 
 
-def test_conversations_beside_examples_and_instead_of_them(tmp_path: Path) -> None:
-    model, given = tmp_path / "base", tmp_path / "refine"
+def test_conversations_beside_examples_and_instead_of_them(tmp_path: Path, model: Path) -> None:
+    given = tmp_path / "refine"
     given.mkdir()
-    tokenizer = train_bpe(["sum A1B+5:B+5=6.6 sort calc " * 20], 270, chat_template=OURS.source)
-    tokenizer.save(tmp_path / "tokenizer")
-    shape = ModelConfig(
-        architecture="llama", vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=16,
-        num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=16, max_position_embeddings=128,
-    )  # fmt: skip
-    save_pretrained(Decoder(shape), model, tmp_path / "tokenizer", {})
-    turns = [{"role": "user", "content": "sum A1B+5"}, {"role": "assistant", "content": "6", "reasoning_content": "6"}]
+    turns = [{"role": "user", "content": "say 1"}, {"role": "assistant", "content": "6", "reasoning_content": "6"}]
     refined = [Conversation(f"job{i}", turns, "p/sum", f"problem{i}") for i in range(3)]
     write_conversations(given / "conversations.parquet", refined)
-    assert given_conversations(context(tmp_path, conversations=given)) == refined
-    assert given_conversations(context(tmp_path)) == []
-    for name, examples, n in (("beside", {"source": "p", "n_examples": 6}, 6), ("instead", [], 0)):
-        ctx = context(tmp_path / name, model=model, conversations=given)
-        ctx.directory.mkdir()
-        wanted = config(examples=examples, inputs={"conversations": "x"}, sequence_length=64, epochs=2, max_steps=2)
-        run(wanted, ctx)
+    for name, examples, n in (("beside", {"source": "a", "n_examples": 6}, 6), ("instead", [], 0)):
+        ctx = make_context(tmp_path / name, model, {"a": ChatsSource()}, conversations=given)
+        wanted = make_config(
+            examples=examples, inputs={"model": "m", "conversations": "refine"}, epochs=2, max_steps=1, batch_size=1
+        )
+        stage.run(wanted, ctx)
         counts = ctx.counts
         assert (counts["from_examples"], counts["from_conversations"]) == (n, 3)
-        assert counts["conversations"] == n + 3 == counts["kept"] + counts["too_long"]
-        assert counts["steps"] == 2
+        assert counts["conversations"] == n + 3 == counts["kept"]
+        assert counts["steps"] == 1
         assert counts["rows_left_over"] > 0
         assert list(read_conversations(ctx.directory / "conversations.parquet"))[n:] == refined
+        assert list(counts["by_source"]) == (["a", "refine"] if n else ["refine"])
+
+
+def test_numbers_in_are_numbers_out(tmp_path: Path, model: Path) -> None:
+    """Each conversation is kept or left out for a reason, in all and by source, and can be looked up."""
+    sources = {"a": ChatsSource(rounds=2, words=(1, 9, 1, 30), silent_every=5, reject_every=7), "b": ChatsSource()}
+    ctx = make_context(tmp_path / "run", model, sources)
+    stage.run(make_config(examples=[{"source": "a", "n_examples": 40}, {"source": "b"}], overlong="truncate"), ctx)
+    counts = ctx.counts
+    made, given = counts["by_source"]["a"], counts["by_source"]["b"]
+    assert made["conversations"] == 34 == made["kept"] + made["overlong_dropped"] + made["without_loss"]
+    assert min(made[name] for name in ("kept", "overlong_truncated", "overlong_dropped", "without_loss")) > 0
+    assert (given["conversations"], given["kept"]) == (10, 10)
+    for name in ("conversations", "kept", "overlong_dropped", "without_loss", "tokens", "loss_tokens"):
+        assert counts[name] == made.get(name, 0) + given.get(name, 0)
+    assert ctx.ledger.counts()["a"] == {"in": 40, "kept": 34, "rejected": {"not JSON": 6}}
+    rejected = [json.loads(line) for line in (ctx.directory / REJECTED).read_text().splitlines()]
+    reasons = [line["reason"] for line in rejected]
+    assert reasons.count("not JSON") == 6
+    assert reasons.count("no token carries loss") == made["without_loss"]
+    assert reasons.count("longer than sequence_length") == made["overlong_dropped"]
+    assert len(list(read_conversations(ctx.directory / "conversations.parquet"))) == counts["conversations"]
+    spans = [json.loads(line) for line in (ctx.directory / "spans.jsonl").read_text().splitlines()]
+    assert {line["source"] for line in spans} == {"a", "b"}
+    assert not (ctx.directory / "encoded").exists()
+
+
+def test_sources_are_mixed_by_weight(tmp_path: Path, model: Path) -> None:
+    sources = {"a": ChatsSource(words=(10,)), "b": ChatsSource(words=(5,))}
+    examples = [{"source": "a", "n_examples": 30, "weight": 1}, {"source": "b", "n_examples": 60, "weight": 3}]
+    ctx = make_context(tmp_path / "run", model, sources)
+    stage.run(make_config(examples=examples, epochs=1), ctx)
+    a, b = ctx.counts["by_source"]["a"], ctx.counts["by_source"]["b"]
+    assert a["rows"] + b["rows"] == ctx.counts["rows"]
+    assert a["rows"] == pytest.approx(ctx.counts["rows"] / 4, abs=1)
+    assert a["epochs"] < 1 < b["epochs"]
+    assert a["padding"] == a["rows"] * 64 - a["tokens"]
+    assert sum(line["loss_tokens"] for line in metrics(ctx.directory)) == ctx.counts["loss_tokens"]
+    assert ctx.counts["loss_tokens"] == a["loss_tokens"] + b["loss_tokens"]
+
+
+def test_a_sample_per_round(tmp_path: Path, model: Path) -> None:
+    ctx = make_context(tmp_path / "run", model, {"a": ChatsSource(rounds=3)})
+    stage.run(make_config(examples={"source": "a", "one_sample_per_round": True}), ctx)
+    assert ctx.counts["conversations"] == 30
+    trained_on = list(read_conversations(ctx.directory / "conversations.parquet"))
+    assert [len(c.messages) for c in trained_on[:3]] == [2, 4, 6]
+
+
+class Empty(ChatsSource):
+    """No conversation at all."""
+
+    def conversations(self, n, seed, families=None) -> Iterator[Conversation]:
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("source", "fields", "message"),
+    [
+        (Empty(), {}, "^examples: a: no conversations; check families"),
+        (
+            ChatsSource(),
+            {"sequence_length": 16},
+            r"sequence_length 16: every conversation is longer; the shortest has \d",
+        ),
+        (ChatsSource(silent_every=1), {}, "^examples: a: in no conversation does the assistant say anything"),
+        (ChatsSource(), {"batch_size": 99}, r"batch_size 99: there are only \d+ rows; lower it"),
+        (ChatsSource(), {"overlong": "error", "sequence_length": 16}, "conversation 'a0' of chats has"),
+        (
+            ChatsSource(),
+            {
+                "examples": [
+                    {"source": "a", "n_examples": 4, "weight": 9},
+                    {"source": "b", "n_examples": 99, "weight": 1},
+                ]
+            },
+            r"^examples: a: its weight repeats it \d+\.\d times in \d+ steps, and max_repeats allows 4; lower",
+        ),
+        (
+            Empty(),
+            {"examples": [{"source": "a", "weight": 9}, {"source": "b", "weight": 1}]},
+            r"^examples: a: no conversation is left to train on \(conversations 0, kept 0\); take it out",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_on(
+    tmp_path: Path, model: Path, source: ChatsSource, fields: dict[str, Any], message: str
+) -> None:
+    ctx = make_context(tmp_path / "run", model, {"a": source, "b": ChatsSource()})
+    with pytest.raises(UserError, match=message) as raised:
+        stage.run(make_config(**fields), ctx)
+    assert "\n" not in str(raised.value)
+
+
+def test_max_repeats_allows_more(tmp_path: Path, model: Path) -> None:
+    examples = [{"source": "a", "n_examples": 4, "weight": 9}, {"source": "b", "n_examples": 40, "weight": 1}]
+    ctx = make_context(tmp_path / "run", model, {"a": ChatsSource(), "b": ChatsSource()})
+    stage.run(make_config(examples=examples, max_repeats=50), ctx)
+    assert ctx.counts["by_source"]["a"]["epochs"] > 4
+
+
+def test_epochs_that_are_asked_for_are_no_repeats(tmp_path: Path, model: Path) -> None:
+    examples = [{"source": "a", "weight": 1}, {"source": "b", "weight": 1}]
+    ctx = make_context(tmp_path / "run", model, {"a": ChatsSource(), "b": ChatsSource()})
+    stage.run(make_config(examples=examples, epochs=6), ctx)
+    assert ctx.counts["by_source"]["a"]["epochs"] == pytest.approx(6, abs=0.5)
+
+
+# Kills and ranks
+
+
+def test_kill_and_resume_equals_a_run_left_alone(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while encoding, which starts again, and while training, which does not encode again."""
+    sources = {"a": ChatsSource(rounds=2, words=(1, 9, 1, 30), silent_every=5, reject_every=7), "b": ChatsSource()}
+    config = make_config(
+        examples=[{"source": "a", "n_examples": 40}, {"source": "b"}], overlong="truncate", epochs=2, checkpoint_every=3
+    )
+    whole, cut = make_context(tmp_path / "whole", model, sources), tmp_path / "cut"
+    stage.run(config, whole)
+    state = {"calls": 0, "limit": 0}
+
+    def dying(function):
+        def call(*given: Any, **named: Any) -> Any:
+            state["calls"] += 1
+            if state["calls"] > state["limit"]:
+                raise KeyboardInterrupt
+            return function(*given, **named)
+
+        return call
+
+    def killed_in(owner: type, name: str, limit: int) -> None:
+        state.update(calls=0, limit=limit)
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, dying(function))
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(config, fresh())
+        monkeypatch.setattr(owner, name, function)
+
+    def fresh() -> Any:
+        return make_context(cut, model, sources)
+
+    killed_in(EncodedWriter, "add", 17)
+    assert not (cut / "encoded").exists()
+    killed_in(Trainer, "step", 5)
+    assert (cut / "encoded").is_dir()
+    assert list((cut / "checkpoints").iterdir())
+    again = fresh()
+    state.update(calls=0, limit=0)
+    monkeypatch.setattr(EncodedWriter, "add", dying(EncodedWriter.add))
+    stage.run(config, again)
+    assert again.counts == whole.counts
+    assert again.ledger.counts() == whole.ledger.counts()
+    names = [name for name in content_files(whole.directory) if not name.endswith(".log.jsonl")]
+    assert [n for n in content_files(cut) if not n.endswith(".log.jsonl")] == names
+    for name in names:
+        assert (cut / name).read_bytes() == (whole.directory / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("weights", [(None, None), (1.0, 2.0)])
+def test_two_ranks_equal_one(tmp_path: Path, model: Path, weights: tuple[float | None, float | None]) -> None:
+    """FSDP2 on gloo: rank 0 encodes, both read."""
+    fields = {"a": {"rounds": 2, "words": [1, 7, 3]}, "b": {}}
+    examples = [{"source": name, "weight": weight} for name, weight in zip(fields, weights, strict=True)]
+    config = make_config(examples=examples, batch_size=4, epochs=2, micro_batch_size=1)
+    alone = make_context(tmp_path / "alone", model, {name: ChatsSource(**f) for name, f in fields.items()})
+    stage.run(config, alone)
+    shared, out = tmp_path / "shared", tmp_path / "counts.json"
+    shared.mkdir()
+    job = {"config": config.model_dump(), "directory": str(shared), "sources": fields, "model": str(model)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # On CPUs, also where there is a GPU: two ranks on one card would wait for each other.
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    common["CUDA_VISIBLE_DEVICES"] = ""
+    command = [sys.executable, "-m", "tests.stages.sft.chats", json.dumps(job | {"out": str(out)})]
+    processes = [
+        subprocess.Popen(command, env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=ROOT)
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=240) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert json.loads(out.read_text()) == alone.counts
+    assert (shared / "spans.jsonl").read_bytes() == (alone.directory / "spans.jsonl").read_bytes()
+    assert not (shared / "encoded").exists()
+    for found, wanted in zip(metrics(shared), metrics(alone.directory), strict=True):
+        assert found == pytest.approx(wanted, rel=1e-4)

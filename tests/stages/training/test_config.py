@@ -64,3 +64,41 @@ def test_updates_per_step_stretch_the_schedule() -> None:
     rates = sft(warmup_steps=2).schedule(8, updates_per_step=3)
     assert rates.total_steps == 24
     assert rates(5) < 1.0 == rates(6)
+
+
+TASK_SETS = {"task_sets": {"maths": {"source": "p", "n_problems": 5}}, "max_new_tokens": 9}
+
+
+def test_an_evaluation_is_a_need_and_its_source_judges() -> None:
+    given = sft(evaluate_every=3, evaluation=TASK_SETS, validation_fraction=0.1, keep_best=True)
+    assert [need[:2] for need in given.needs()] == [("evaluation.task_sets.maths.source", "p")]
+    assert given.judges() == ["p"]
+    assert given.evaluation is not None
+    assert (given.evaluation.k, given.evaluate_at_start) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"evaluation": TASK_SETS}, "evaluation: nothing is evaluated without evaluate_every"),
+        ({"validation_fraction": 0.1}, "validation_fraction: nothing is evaluated without evaluate_every"),
+        ({"keep_best": True}, "keep_best: nothing is evaluated without evaluate_every"),
+        ({"evaluate_every": 5}, "evaluate_every: it is not said what to evaluate; give evaluation or validation_fract"),
+        ({"evaluate_every": 5, "evaluation": {"task_sets": {}, "max_new_tokens": 9}}, "at least 1 item"),
+        (
+            {"evaluate_every": 5, "validation_fraction": 0.1, "keep_best": True, "keep_state": True},
+            "keep_state: the training state is that of the last step",
+        ),
+        (
+            {"evaluate_every": 5, "evaluation": {**TASK_SETS, "task_sets": {"loss": {"source": "p", "n_problems": 1}}}},
+            "'loss' cannot be a task set's name",
+        ),
+        (
+            {"evaluate_every": 5, "evaluation": {**TASK_SETS, "task_sets": {"../x": {"source": "p", "n_problems": 1}}}},
+            "'../x' cannot be a task set's name",
+        ),
+    ],
+)
+def test_an_evaluation_that_does_not_fit_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        sft(**fields)

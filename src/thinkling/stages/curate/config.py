@@ -89,7 +89,7 @@ class CurateConfig(StageConfig):
 
     def needs(self) -> list[Need]:
         read = [Need("sources", name, "documents") for name in self.sources]
-        return read + [Need("heldout", name, "problems") for name in self.heldout]
+        return read + [Need("heldout", name, "problems", "heldout") for name in self.heldout]
 
     def digested_paths(self) -> dict[str, Path]:
         labeller = None if self.grading is None else self.grading.labeller

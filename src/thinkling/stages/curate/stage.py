@@ -42,7 +42,7 @@ def run(config: CurateConfig, ctx: StageContext) -> None:
     _clear(ctx.directory)
     streams = [s for name in config.sources for s in _open(name, config, ctx)]
     _check_names(streams)
-    questions = [p.question for name in config.heldout for p in ctx.sources[name].problems("heldout")]
+    questions = [p.bare or p.question for name in config.heldout for p in ctx.sources[name].problems("heldout")]
     steps = [Counts("dedup"), Counts("near dedup"), Counts("decontaminate")]
     with Ledger(ctx.directory / REJECTED, max_characters=sys.maxsize) as ledger:
         admitted = chain.from_iterable(_admitted(stream, config, ctx, ledger) for stream in streams)

@@ -149,10 +149,10 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
                 teacher_x_NE = teacher(torch.from_numpy(batch.packed.tokens_BT).to(device), layout).flatten(0, 1)
             # A vocabulary may be padded to another size; no token lies in the padding.
             vocab = min(len(model.output_weight), len(teacher.output_weight))
-            shares_N = _shares(sequences_N, n, config.kl == "mean").to(total.dtype)
+            fractions_N = _fractions(sequences_N, n, config.kl == "mean").to(total.dtype)
             side_N = torch.where(sequences_N < in_pairs, sequences_N % 2, 2)
             factor = torch.tensor([weights.kl_chosen, weights.kl_rejected, weights.kl_solved * per_solved])
-            factors_N = shares_N * factor.to(shares_N)[side_N]
+            factors_N = fractions_N * factor.to(fractions_N)[side_N]
             loss, kl_N = chunked_kl(
                 x_ND,
                 model.output_weight[:vocab],
@@ -165,13 +165,13 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
             scales = {"kl_chosen": 1.0, "kl_rejected": 1.0, "kl_solved": per_solved}
             for side, (name, scale) in enumerate(scales.items()):
                 if getattr(weights, name) * scale:
-                    metrics[name] = (kl_N * shares_N)[side_N == side].sum() * scale
+                    metrics[name] = (kl_N * fractions_N)[side_N == side].sum() * scale
         return total, batch.n_pairs, metrics
 
     return objective
 
 
-def _shares(sequences_N: Tensor, n_sequences: int, mean: bool) -> Tensor:
+def _fractions(sequences_N: Tensor, n_sequences: int, mean: bool) -> Tensor:
     """What a token's KL counts in its sequence's: 1, or one part of its loss tokens; 0 where there is no loss."""
     bears_N = (sequences_N >= 0).double()
     if not mean:

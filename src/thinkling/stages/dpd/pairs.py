@@ -57,15 +57,23 @@ class Pair:
     """Chosen (y⁺) and rejected (y⁻) completion of one prompt. Columns of pairs Parquet, in this order."""
 
     problem_id: str
+    """The id of a given pair, where it was given."""
     family: str
+    """The source's name, where it was given."""
     question: str
+    """The last message of the user."""
     answer: str
-    """The problem's right answer."""
+    """The problem's right answer; empty where the pair was given."""
     prompt: list[int]
-    margin: float
-    """The teacher's share of right samples of this problem minus the student's."""
+    margin: float | None
+    """The teacher's fraction of right samples of this problem minus the student's; None where the pair was given."""
     chosen: Side
     rejected: Side
+
+    @property
+    def given(self) -> bool:
+        """Whether the pair comes from a source of pairs, not from samples."""
+        return self.margin is None
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -137,7 +145,7 @@ def make_pairs(
         reason = rejection("student", mine, Outcome.WRONG, sequence_length)
         theirs = [] if reason else teacher[problem_id]
         reason = reason or rejection("teacher", theirs, Outcome.RIGHT, sequence_length)
-        margin = 0.0 if reason else share_right(theirs) - share_right(mine)
+        margin = 0.0 if reason else fraction_right(theirs) - fraction_right(mine)
         if reason is None and margin < config.min_margin:
             reason = "margin"
         if reason is not None:
@@ -156,7 +164,7 @@ def solved_by(student: Mapping[str, list[Rollout]], sequence_length: int) -> lis
     return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, sequence_length))]
 
 
-def share_right(rollouts: Sequence[Rollout]) -> float:
+def fraction_right(rollouts: Sequence[Rollout]) -> float:
     """Right samples among all, as in avg@k."""
     return sum(r.right for r in rollouts) / len(rollouts)
 

@@ -1,4 +1,4 @@
-"""The dpd stage: samples of student and teacher → pairs → three-term loss → a better student."""
+"""The dpd stage: samples of student and teacher, and given preferences → pairs → three-term loss → a better student."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
+from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.first_look import refuse_unreadable
@@ -24,18 +25,21 @@ from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.dpd.batches import PairBatch, PairOrder, pack_pairs
 from thinkling.stages.dpd.config import DpdConfig
+from thinkling.stages.dpd.given import given_pairs
 from thinkling.stages.dpd.losses import dpd_objective, sequence_log_probs
 from thinkling.stages.dpd.pairs import (
     FILE,
     Pair,
     by_problem,
+    fraction_right,
     make_pairs,
     read_pairs,
     rejection,
-    share_right,
     solved_by,
     write_pairs,
 )
+from thinkling.stages.training.evaluation import evaluation_of
+from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
@@ -53,15 +57,15 @@ class Models:
 
     loaded_student: LoadedModel
     """Its renderer serves both: the teacher is asked in the very tokens along which it is imitated."""
-    loaded_teacher: LoadedModel
+    loaded_teacher: LoadedModel | None
 
     @property
     def student(self) -> Decoder:
         return self.loaded_student.decoder
 
     @property
-    def teacher(self) -> Decoder:
-        return self.loaded_teacher.decoder
+    def teacher(self) -> Decoder | None:
+        return self.loaded_teacher.decoder if self.loaded_teacher else None
 
     @property
     def student_dir(self) -> Path:
@@ -73,7 +77,8 @@ class Models:
 
 
 def run(config: DpdConfig, ctx: StageContext) -> None:
-    """Makes pairs, trains on them and exports the model; goes on after the last finished chunk or checkpoint.
+    """Makes pairs, takes given ones, trains on them and exports the model; continues after the last finished chunk or
+    checkpoint.
 
     Raises UserError if the models differ in their tokenizers, a verifier failed, or there are fewer pairs than one step
     needs.
@@ -82,43 +87,81 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
             raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
-    models = load_models(ctx, parallel)
-    asked = problems(config, ctx)
-    student = by_problem(sample(config, ctx, parallel, "student", asked, models))
-    failed = [p for p in asked if rejection("student", student[p.id], Outcome.WRONG, config.sequence_length) is None]
-    teacher = by_problem(sample(config, ctx, parallel, "teacher", failed, models))
-    pairs, counts = make_pairs(student, teacher, config.pairs, config.sequence_length)
+    left_out = LeftOut.of(config, ctx, parallel)
+    models = load_models(ctx, parallel, config.chat)
+    given, given_counts = given_pairs(config, ctx, models.loaded_student.renderer, left_out)
+    samples = sample_pairs(config, ctx, parallel, models, left_out)
+    pairs = samples.pairs + given
     if len(pairs) < config.batch_size:
-        reasons = ", ".join(f"{name} {n}" for name, n in counts.items())
+        counted = samples.counts | {f"preferences.{source}": n["kept"] for source, n in given_counts.items()}
+        reasons = ", ".join(f"{name} {n}" for name, n in counted.items())
         raise UserError(
             f"batch_size {config.batch_size}: there are only {len(pairs)} pairs ({reasons}); lower it, or take more "
-            "problems (n_problems)"
+            f"{'problems (n_problems)' if config.problems else 'preferences'}"
         )
     if config.weights.dpo:
         pairs = with_references(config, ctx.directory / FILE, pairs, models, parallel)
     if parallel.rank == 0:
         write_pairs(ctx.directory / FILE, pairs)
-    solved = solved_by(student, config.sequence_length)
+    solved = solved_by(samples.student, config.sequence_length)
     if config.holds and not solved:
         ctx.progress.warn(
             f"stages.{ctx.name}.solved_per_step: the student got no problem right in all its samples, so there is "
             "nothing to keep it from forgetting; training on the pairs alone"
         )
         config = config.model_copy(update={"solved_per_step": 0})
-    train_student(config, ctx, pairs, solved, models, parallel)
+    if given:
+        ctx.counts["preferences"] = given_counts
+    train_student(config, ctx, pairs, solved, models, parallel, left_out)
     ctx.counts.update(
-        counts,
+        samples.counts,
+        pairs=len(pairs),
         solved=len(solved),
         pairs_by_family=dict(Counter(pair.family for pair in pairs)),
-        student=_summary(student),
-        teacher=_summary(teacher),
+        student=_summary(samples.student),
+        teacher=_summary(samples.teacher),
         steps=config.steps,
         pairs_seen=config.steps * config.batch_size,
     )
 
 
-def load_models(ctx: StageContext, parallel: Parallel) -> Models:
-    """Both models. Raises UserError where they differ in what a token id means."""
+@dataclass(frozen=True)
+class SampledPairs:
+    """Pairs of samples, and what they were made of."""
+
+    pairs: list[Pair]
+    counts: dict[str, int]
+    student: dict[str, list[Rollout]]
+    """Problem → samples."""
+    teacher: dict[str, list[Rollout]]
+
+
+def sample_pairs(
+    config: DpdConfig, ctx: StageContext, parallel: Parallel, models: Models, left_out: LeftOut
+) -> SampledPairs:
+    """The student's and the teacher's samples of the problems that are not evaluated, as pairs."""
+    if config.pairs is None:
+        return SampledPairs([], {}, {}, {})
+    wanted = problems(config, ctx)
+    asked = left_out.without(wanted)
+    student = by_problem(sample(config, ctx, parallel, "student", asked, models))
+    failed = [p for p in asked if rejection("student", student[p.id], Outcome.WRONG, config.sequence_length) is None]
+    teacher = by_problem(sample(config, ctx, parallel, "teacher", failed, models))
+    pairs, counts = make_pairs(student, teacher, config.pairs, config.sequence_length)
+    if left_out.ids:
+        counts = {**counts, "problems": len(wanted), "evaluated": len(wanted) - len(asked)}
+    return SampledPairs(pairs, counts, student, teacher)
+
+
+def load_models(ctx: StageContext, parallel: Parallel, chat: ChatConfig | None = None) -> Models:
+    """The student in fp32, since it is trained, and the teacher, if there is one, in the dtype of its weights; both are
+    talked with in the same way.
+
+    Raises UserError where they differ in what a token id means.
+    """
+    student = LoadedModel.load(ctx.inputs["model"].model_dir, parallel.device, torch.float32, chat=chat)
+    if "teacher" not in ctx.inputs:
+        return Models(student, None)
     directories = [ctx.inputs[role].model_dir for role in ("model", "teacher")]
     vocabularies = [
         tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json")).get_vocab(with_added_tokens=True)
@@ -130,7 +173,7 @@ def load_models(ctx: StageContext, parallel: Parallel) -> Models:
             f"stages.{ctx.name}.inputs.teacher: its tokenizer is not the student's ({sizes} tokens); a teacher that is "
             "imitated token by token must share it: choose one trained with the same tokenizer"
         )
-    return Models(*(LoadedModel.load(directory, parallel.device) for directory in directories))
+    return Models(student, LoadedModel.load(directories[1], parallel.device, chat=chat))
 
 
 def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
@@ -151,11 +194,13 @@ def sample(
     models: Models,
 ) -> list[Rollout]:
     """Judged samples of all `wanted` problems, from `samples/<role>/`; ranks share the chunks that are missing."""
-    pairs = config.pairs
+    pairs, loaded = config.pairs, models.loaded_student if role == "student" else models.loaded_teacher
+    assert pairs is not None
+    assert loaded is not None
     k = pairs.student_samples if role == "student" else pairs.teacher_samples
-    engine = make_engine(models.loaded_student if role == "student" else models.loaded_teacher, pairs.max_concurrent)
+    engine = make_engine(loaded, pairs.max_concurrent)
     sampling = Sampling(pairs.temperature, pairs.top_p)
-    sampler = Sampler(engine, models.loaded_student.renderer, sampling, pairs.max_new_tokens)
+    sampler = Sampler(engine, models.loaded_student.renderer, sampling, pairs.max_new_tokens, pairs.max_tool_calls)
     chunks = [(number, wanted[start : start + CHUNK]) for number, start in enumerate(range(0, len(wanted), CHUNK))]
     store = ctx.directory / "samples" / role
     store.mkdir(parents=True, exist_ok=True)
@@ -198,7 +243,13 @@ def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Mo
 
 
 def train_student(
-    config: DpdConfig, ctx: StageContext, pairs: list[Pair], solved: list[Rollout], models: Models, parallel: Parallel
+    config: DpdConfig,
+    ctx: StageContext,
+    pairs: list[Pair],
+    solved: list[Rollout],
+    models: Models,
+    parallel: Parallel,
+    left_out: LeftOut,
 ) -> None:
     """Trains the student on the pairs, and the solved problems, of each step."""
     weights = config.weights
@@ -243,9 +294,11 @@ def train_student(
         total_steps=config.steps,
         tokens_per_step=tokens,
         tokenizer_dir=models.student_dir,
+        renderer=models.loaded_student.renderer,
         checkpoint_every=config.checkpoint_every,
         objective=dpd_objective(config, models.teacher if config.imitates else None, parallel.device),
         logged=per_pair,
+        evaluation=evaluation_of(config, ctx, models.loaded_student, left_out, parallel),
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
         keep=kept_facts(config),
     )
@@ -260,7 +313,7 @@ def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:
 def _summary(samples: dict[str, list[Rollout]]) -> dict[str, Any]:
     """Problems, samples by outcome, and avg@k of a model on what it was asked here."""
     outcomes = Counter(r.outcome for rollouts in samples.values() for r in rollouts)
-    mean = sum(map(share_right, samples.values())) / len(samples) if samples else 0.0
+    mean = sum(map(fraction_right, samples.values())) / len(samples) if samples else 0.0
     return {
         "problems": len(samples),
         "samples": outcomes.total(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thinkling.stages.base import Need, StageConfig
-from thinkling.stages.sampling import SamplingConfig
+from thinkling.generate.config import ChatConfig
+from thinkling.stages.base import Need
+from thinkling.stages.chat import ChatStageConfig
+from thinkling.stages.sampling import ToolSamplingConfig
 
 
 class TaskSetConfig(BaseModel):
@@ -23,7 +25,7 @@ class TaskSetConfig(BaseModel):
     `thinkling.renderers`), such as one that continues a page for a base model, which has seen no chat."""
 
 
-class EvaluateConfig(StageConfig, SamplingConfig):
+class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     """avg@k: the mean over k samples a problem, with a bootstrap interval over problems. Where a rule grades answers,
     the mean grade, and with a baseline the fraction of comparisons won by the rule."""
 
@@ -38,8 +40,20 @@ class EvaluateConfig(StageConfig, SamplingConfig):
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
     """`baseline`: an earlier evaluation; the graded task sets that both have are compared sample by sample."""
 
+    def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
+        return super().chats() if any(t.renderer == "chat" for t in self.task_sets.values()) else {}
+
+    @model_validator(mode="after")
+    def _chat_is_used(self) -> EvaluateConfig:
+        if self.chat != ChatConfig() and any(t.renderer != "chat" for t in self.task_sets.values()):
+            raise ValueError("chat: a task set has a renderer of its own, which writes no chats; remove one of the two")
+        return self
+
     def needs(self) -> list[Need]:
-        return [Need(f"task_sets.{name}.source", t.source, "problems") for name, t in self.task_sets.items()]
+        return [Need(f"task_sets.{name}.source", t.source, "problems", "heldout") for name, t in self.task_sets.items()]
 
     def judges(self) -> list[str]:
         return [t.source for t in self.task_sets.values()]
+
+    def calls(self) -> list[str]:
+        return self.judges() if self.max_tool_calls else []

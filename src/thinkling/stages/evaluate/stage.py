@@ -12,7 +12,7 @@ from thinkling.generate.engine import Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.first_look import all_unreadable
 from thinkling.generate.loaded import LoadedModel
-from thinkling.generate.renderer import RENDERERS
+from thinkling.generate.renderer import load_renderer
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Sampler, Score, sample_and_score, summarise
 from thinkling.seeds import derive
@@ -30,13 +30,13 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
     fit, or a verifier failed: then there is no score.
     """
     directory = ctx.inputs["model"].model_dir
-    renderers = {name: RENDERERS.resolve(t.renderer).load(directory) for name, t in config.task_sets.items()}
+    renderers = {name: load_renderer(t.renderer, directory, config.chat) for name, t in config.task_sets.items()}
     problems = {name: ctx.sources[t.source].problems("heldout") for name, t in config.task_sets.items()}
     graded = {name: _is_graded(config, ctx, name, found) for name, found in problems.items()}
     baseline = ctx.inputs.get("baseline")
     if baseline is not None and not any(graded.values()):
         raise UserError(f"stages.{ctx.name}.inputs.baseline: no task set is graded by a rule; leave the baseline out")
-    loaded = LoadedModel.load(directory, renderer=next(iter(config.task_sets.values())).renderer)
+    loaded = LoadedModel.load(directory, renderer=next(iter(config.task_sets.values())).renderer, chat=config.chat)
     engine = make_engine(loaded, config.max_concurrent)
     sampling = Sampling(config.temperature, config.top_p)
     scores = []
@@ -47,7 +47,7 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
         seed = derive(0, "graded", name) if graded[name] else derive(ctx.seed, name)
         with ctx.progress.track(name, len(problems[name]) * config.k, "samples") as task:
             rollouts = sample_and_score(
-                Sampler(engine, renderers[name], sampling, config.max_new_tokens),
+                Sampler(engine, renderers[name], sampling, config.max_new_tokens, config.max_tool_calls),
                 problems[name],
                 config.k,
                 seed,

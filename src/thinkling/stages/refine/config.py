@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from thinkling.errors import UserError
-from thinkling.generate.config import ServerConfig
+from thinkling.generate.config import ChatConfig, ServerConfig
 from thinkling.plugins import Registry
-from thinkling.stages.base import Need, StageConfig
+from thinkling.stages.base import Need
+from thinkling.stages.chat import ChattingConfig
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import SamplingConfig
 
@@ -28,6 +29,8 @@ class BackendConfig(SamplingConfig, ServerConfig):
     """Role in `inputs` whose model is taken."""
     temperature: float = Field(default=0.0, ge=0)
     """0: the likeliest token."""
+    chat: ChatConfig = Field(default_factory=ChatConfig)
+    """Chat template of the model of role `input`; a server has its own."""
 
     @model_validator(mode="after")
     def _local_or_served(self) -> BackendConfig:
@@ -35,10 +38,18 @@ class BackendConfig(SamplingConfig, ServerConfig):
             raise ValueError("give input, or url and model")
         if self.url is not None and self.model is None:
             raise ValueError("model: missing; the server must be told which")
+        if self.url is not None and self.chat != ChatConfig():
+            raise ValueError("chat: the server behind url has its own chat template; remove it")
         return self
 
+    @property
+    def identity(self) -> str:
+        """Backends of one identity share a model."""
+        local = f"{self.input} {self.chat.model_dump_json()}"
+        return local if self.input is not None else f"{self.url} {self.model} {self.key_variable}"
 
-class RefineConfig(StageConfig):
+
+class RefineConfig(ChattingConfig):
     """Solution refinement and chain reconstruction (docs/recipe.md, Refinement)."""
 
     kind: Literal["refine"]
@@ -102,12 +113,15 @@ class RefineConfig(StageConfig):
             raise ValueError(f"{field}: {detail['msg']}") from error
         return self
 
+    def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
+        return {f"{f}.chat": (b.input, b.chat) for f, b in self.backends.items() if b.input is not None}
+
     def make_style(self) -> Style:
         """The style with its options. Raises UserError, TypeError or ValidationError if either is wrong."""
         return STYLES.resolve(self.style)(**self.style_options)
 
     def needs(self) -> list[Need]:
-        return [Need("problems.source", self.problems.source, "problems")]
+        return [self.problems.need()]
 
     def judges(self) -> list[str]:
         """Its audit judges every solution."""

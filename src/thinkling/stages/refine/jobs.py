@@ -18,11 +18,13 @@ class Asked:
     problem_id: str
     family: str
     question: str
+    system: str = ""
+    """The system message that drafts are asked under; none if empty."""
 
     @staticmethod
     def of(problem: Problem, seed: int, checklist_version: int) -> Asked:
         key = hash_of([problem.id, seed, checklist_version])[:16]
-        return Asked(key, problem.id, problem.family, problem.question)
+        return Asked(key, problem.id, problem.family, problem.question, problem.system)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from thinkling.data.conversations import asking
 from thinkling.data.reading import Reading
 from thinkling.generate.backends import Replier, Reply
 from thinkling.generate.engine import Sampling
@@ -134,16 +135,17 @@ class RefineLoop:
             questions.append(Question(job.asked.key, event, number, by, seed, prompt(job)))
         names = [field(job) for job in chosen]
         phase = f"{event}-{number}" + (f"-{names[0].partition('.')[2]}" if event == "critique" and names else "")
-        replies = events.ask(phase, questions, lambda asked: self._answer(names, asked))
+        systems = [job.asked.system if event == "draft" else "" for job in chosen]
+        replies = events.ask(phase, questions, lambda asked: self._answer(names, systems, asked))
         return list(zip(chosen, replies, strict=True)) if chosen else []
 
-    def _answer(self, names: Sequence[str], questions: Sequence[Question]) -> list[Reply]:
+    def _answer(self, names: Sequence[str], systems: Sequence[str], questions: Sequence[Question]) -> list[Reply]:
         """Replies in the order of the questions; those to one backend go to it together."""
         found: dict[int, Reply] = {}
         for name in dict.fromkeys(names):
             backend = self.config.backends[name]
             mine = [i for i, other in enumerate(names) if other == name]
-            messages = [[{"role": "user", "content": questions[i].prompt}] for i in mine]
+            messages = [asking(questions[i].prompt, systems[i]) for i in mine]
             replies = self.models[name].reply(
                 messages,
                 [questions[i].seed for i in mine],

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from thinkling.data.conversations import Conversation, write_conversations
+from thinkling.data.conversations import Conversation, asking, write_conversations
 from thinkling.errors import UserError
 from thinkling.generate.backends import LocalModel, Replier
 from thinkling.generate.client import ServedModel
+from thinkling.generate.tools import listings
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine.audit import FILE, outcome_of, outcomes, quality, write_jobs
 from thinkling.stages.refine.config import RefineConfig
@@ -53,11 +54,11 @@ def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
     made: dict[str, Replier] = {}
     found: dict[str, Replier] = {}
     for field, backend in config.backends.items():
-        identity = backend.input or f"{backend.url} {backend.model} {backend.key_variable}"
+        identity = backend.identity
         if identity not in made:
             where = f"stages.{ctx.name}.{field}"
             made[identity] = (
-                LocalModel(ctx.inputs[backend.input].model_dir, backend.max_concurrent)
+                LocalModel(ctx.inputs[backend.input].model_dir, backend.max_concurrent, backend.chat)
                 if backend.input is not None
                 else ServedModel.of(backend, ctx.directory / f"answers-{len(made)}.log.jsonl", where)
             )
@@ -80,12 +81,14 @@ def finish(config: RefineConfig, ctx: StageContext, jobs: list[Job], problems: M
             continue
         kept[job.asked.key] = outcome
         answer = {"role": "assistant", "content": solution.answer, "reasoning_content": job.chain.text}
+        problem = problems[job.asked.problem_id]
         conversations.append(
             Conversation(
                 id=job.asked.key,
-                messages=[{"role": "user", "content": job.asked.question}, answer],
+                messages=[*asking(problem.question, problem.system), answer],
                 source=f"{config.problems.source}/{job.asked.family}",
-                problem_id=job.asked.problem_id,
+                problem_id=problem.id,
+                tools=tuple(listings(problem.tools)) if problem.announce_tools else (),
             )
         )
     write_jobs(ctx.directory / FILE, jobs, found, config.checklist_version)

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need
+from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.problems import ProblemsConfig
-from thinkling.stages.sampling import SamplingConfig
+from thinkling.stages.sampling import ToolSamplingConfig
 from thinkling.stages.training.config import ScheduleConfig
 
 PREFERENCE = "preference"
@@ -75,7 +76,7 @@ class BandConfig(BaseModel):
         return self
 
 
-class RlConfig(ScheduleConfig, SamplingConfig):
+class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
 
     kind: Literal["rl"]
@@ -152,7 +153,10 @@ class RlConfig(ScheduleConfig, SamplingConfig):
         return self
 
     def needs(self) -> list[Need]:
-        return [Need("problems.source", p.source, "problems") for p in self.problems]
+        return [*(p.need() for p in self.problems), *super().needs()]
 
     def judges(self) -> list[str]:
-        return [p.source for p in self.problems]
+        return [*(p.source for p in self.problems), *super().judges()]
+
+    def calls(self) -> list[str]:
+        return [*(p.source for p in self.problems if self.max_tool_calls), *super().calls()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from thinkling.errors import UserError
 from thinkling.generate import pairwise_forms
 from thinkling.generate.engine import Engine, Sampling
 from thinkling.generate.engines import make_engine
@@ -18,11 +19,13 @@ from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import band
 from thinkling.stages.rl.collect import Collector, Rollouts
-from thinkling.stages.rl.config import RewardedProblemsConfig, RlConfig
+from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.rl.grpo import LossBatch, loss_batches, objective_of
 from thinkling.stages.rl.prompts import PromptPool, Prompts
 from thinkling.stages.rl.rewards import reward_of
 from thinkling.stages.training.callbacks import METRICS
+from thinkling.stages.training.evaluation import evaluation_of
+from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
@@ -36,13 +39,17 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     Raises UserError if the band of a source holds fewer than `min_prompts` problems.
     """
     start = ctx.inputs["model"].model_dir
-    loaded = LoadedModel.load(start, trainable=True)
+    loaded = LoadedModel.load(start, trainable=True, chat=config.chat)
     device = loaded.device
     engine = make_engine(loaded, config.max_concurrent)
-    sampler = Sampler(engine, loaded.renderer, Sampling(config.temperature, config.top_p), config.max_new_tokens)
+    sampling = Sampling(config.temperature, config.top_p)
+    sampler = Sampler(engine, loaded.renderer, sampling, config.max_new_tokens, config.max_tool_calls)
     preference_model = _preference_model(config, ctx, device)
-    pools = make_pools(config, ctx, sampler, preference_model)
+    parallel = Parallel(device=device)
+    left_out = LeftOut.of(config, ctx, parallel)
+    pools = make_pools(config, ctx, sampler, preference_model, left_out)
     prompts = Prompts(pools, config.prompts_per_step, config.steps, ctx.seed)
+    warn_of_small_pools(prompts, ctx, config.steps)
     collector = Collector(ctx.name, sampler, prompts, config, ctx.seed, ctx.directory / "rollouts")
     loop = RlLoop(config, engine, collector, device)
     plan = TrainingPlan(
@@ -53,16 +60,18 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         total_steps=config.steps * config.updates_per_batch,
         tokens_per_step=lambda step: 1,
         tokenizer_dir=start,
+        renderer=loaded.renderer,
         checkpoint_every=config.checkpoint_every * config.updates_per_batch,
         objective=loop.objective,
         logged=loop.logged,
         callbacks=[loop],
+        evaluation=evaluation_of(config, ctx, loaded, left_out, parallel, updates_per_step=config.updates_per_batch),
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
         keep=kept_facts(config),
         prefetch=0,
         unit="updates",
     )
-    train(plan, ctx, Parallel(device=device))
+    train(plan, ctx, parallel)
     collector.prune(config.steps)
     ctx.counts["training"] = _totals(ctx)
 
@@ -75,10 +84,17 @@ def _preference_model(config: RlConfig, ctx: StageContext, device: torch.device)
 
 
 def make_pools(
-    config: RlConfig, ctx: StageContext, sampler: Sampler, preference_model: PairwiseModel | None = None
+    config: RlConfig,
+    ctx: StageContext,
+    sampler: Sampler,
+    preference_model: PairwiseModel | None = None,
+    left_out: LeftOut | None = None,
 ) -> list[PromptPool]:
-    """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already."""
-    problems = {p.source: _problems(ctx, p) for p in config.problems}
+    """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already.
+
+    Raises UserError where a source has too few problems, before any is sampled, or the band keeps too few.
+    """
+    problems = make_problems(config, ctx, left_out or LeftOut())
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
     if not path.exists():
         rows: list[band.PassRate] = []
@@ -145,9 +161,41 @@ class RlLoop(Callback):
         }
 
 
-def _problems(ctx: StageContext, wanted: RewardedProblemsConfig) -> list[Problem]:
-    seed = derive(ctx.seed, "problems", wanted.source)
-    return ctx.sources[wanted.source].problems("train", wanted.n_problems, seed, wanted.families)
+def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dict[str, list[Problem]]:
+    """The problems of each source that are not evaluated. Raises UserError where there are too few for the band or a
+    step."""
+    found: dict[str, list[Problem]] = {}
+    for p in config.problems:
+        seed = derive(ctx.seed, "problems", p.source)
+        asked = ctx.sources[p.source].problems("train", p.n_problems, seed, p.families)
+        found[p.source] = left_out.without(asked)
+        if left_out.ids:
+            ctx.counts.setdefault("left_out_problems", {})[p.source] = len(asked) - len(found[p.source])
+        if len(found[p.source]) < config.band.min_prompts:
+            evaluated = f" besides {len(left_out.ids)} that are evaluated" if left_out.ids else ""
+            raise UserError(
+                f"stages.{ctx.name}.band.min_prompts {config.band.min_prompts}: source {p.source!r} has only "
+                f"{len(found[p.source])} problems{evaluated}, so the band cannot keep enough; lower min_prompts, or "
+                "take more problems"
+            )
+    total = sum(map(len, found.values()))
+    if total < config.prompts_per_step:
+        raise UserError(
+            f"stages.{ctx.name}.prompts_per_step {config.prompts_per_step}: there are only {total} problems in "
+            f"{', '.join(found)}, and a step asks each at most once; lower it, or take more problems"
+        )
+    return found
+
+
+def warn_of_small_pools(prompts: Prompts, ctx: StageContext, steps: int) -> None:
+    """Says that the band kept fewer problems of a source than a step asks for: every such step lacks groups."""
+    for number, pool in enumerate(prompts.pools):
+        asked = max(prompts.wanted(step)[number] for step in range(steps))
+        if asked > len(pool.problems):
+            ctx.progress.warn(
+                f"stages.{ctx.name}.prompts_per_step: a step asks for up to {asked} problems of {pool.name!r}, and the "
+                f"band kept {len(pool.problems)}; steps will be smaller: lower it, or raise n_problems"
+            )
 
 
 def _band_counts(rows: Sequence[band.PassRate]) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from thinkling.train.callback import Callback, StepMetrics
 METRICS, LOG = "metrics.jsonl", "train.log.jsonl"
 """One line per step. The first is the same in every run; the second holds times and speeds."""
 
+SHOWN = 3
+"""Figures of a validation that a progress bar shows."""
+
 Logged = Callable[[int, StepMetrics], dict[str, Any]]
 """(step, its metrics) → what metrics.jsonl holds of the step besides loss, learning rate and gradient norm; JSON."""
 
@@ -86,7 +89,7 @@ class StepLog(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar of `unit`s with loss and learning rate beside it."""
+    """A bar of `unit`s with loss, learning rate and what was last validated beside it."""
 
     def __init__(
         self, progress: Progress, label: str, amounts: Callable[[int], int], steps: range, unit: str = "tokens"
@@ -95,6 +98,7 @@ class ProgressBar(Callback):
         self.progress, self.label, self.amounts, self.steps, self.unit = progress, label, amounts, steps, unit
         self._stack = ExitStack()
         self._task: Task | None = None
+        self._found: dict[str, float] = {}
 
     def on_start(self, first_step: int) -> None:
         done = sum(map(self.amounts, range(self.steps.start, first_step)))
@@ -103,7 +107,11 @@ class ProgressBar(Callback):
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
         assert self._task is not None
-        self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr)
+        self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr, **self._found)
+
+    def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
+        """Shows the last figures beside the bar, as many as there is room for."""
+        self._found = {f"validation {name}": found for name, found in list(losses.items())[:SHOWN]}
 
     def on_end(self) -> None:
         self._stack.close()

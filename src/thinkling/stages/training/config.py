@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from thinkling.plugins import Registry
-from thinkling.stages.base import StageConfig
+from thinkling.stages.base import Need, StageConfig
+from thinkling.stages.sampling import ToolSamplingConfig
 from thinkling.train.config import OptimizerConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
+
+LOSS = "loss"
+"""Name under which callbacks are told of the validation loss, beside the task sets'."""
 
 
 class TrainingConfig(StageConfig):
@@ -41,6 +46,97 @@ class TrainingConfig(StageConfig):
         return self
 
 
+class EvaluatedProblemsConfig(BaseModel):
+    """Problems that a model is scored on while it is trained. They are training problems, since a checkpoint may be
+    chosen by them: the held-out ones are for the final score alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    source: str
+    """A source that offers problems."""
+    n_problems: int = Field(ge=1)
+    """Problems of the training split, the same ones in every run and stage. The stage does not train on them."""
+    families: list[str] | None = Field(default=None, min_length=1)
+    """Families of the source that are taken; all of them if not set."""
+    renderer: str = "chat"
+    """How the model is asked: as in the task sets of an evaluate stage."""
+
+
+class EvaluationConfig(ToolSamplingConfig):
+    """avg@k during training: what the model is scored on, and how it is sampled."""
+
+    task_sets: dict[str, EvaluatedProblemsConfig] = Field(min_length=1)
+    """Name → problems. A score is the mean over the task sets."""
+    k: int = Field(default=1, ge=1)
+    """Samples per problem. 1, since more problems narrow the interval further than more samples of the same ones."""
+
+    @field_validator("task_sets")
+    @classmethod
+    def _names(cls, task_sets: dict[str, EvaluatedProblemsConfig]) -> dict[str, EvaluatedProblemsConfig]:
+        for name in task_sets:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == LOSS:
+                raise ValueError(
+                    f"{name!r} cannot be a task set's name: use letters, digits, '_', '-' and '.', and another word "
+                    f"than {LOSS!r}, which is the validation loss"
+                )
+        return task_sets
+
+
+class EvaluatedConfig(TrainingConfig):
+    """Fields of the stages that can evaluate the model while they train it."""
+
+    evaluate_every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations; there is one more after the last step. None where not set."""
+    evaluate_at_start: bool = True
+    """With `evaluate_every`: also evaluate the model that enters, as step 0, so that it is seen what training adds."""
+    evaluation: EvaluationConfig | None = None
+    """Problems that the model is scored on."""
+    keep_best: bool = False
+    """Export the model of the best evaluation instead of the last step's: the highest mean over the task sets, or the
+    least validation loss where there are none; of equal ones the earlier. Step 0 counts where it is evaluated."""
+
+    @property
+    def measures_loss(self) -> bool:
+        """Whether an evaluation includes a validation loss."""
+        return False
+
+    @model_validator(mode="after")
+    def _evaluation_fits(self) -> EvaluatedConfig:
+        measured = self.evaluation is not None or self.measures_loss
+        if self.evaluate_every is None:
+            for name, given in {
+                "evaluation": self.evaluation is not None,
+                "validation_fraction": self.measures_loss,
+                "keep_best": self.keep_best,
+            }.items():
+                if given:
+                    raise ValueError(f"{name}: nothing is evaluated without evaluate_every; set it, in steps")
+        elif not measured:
+            known = "evaluation" + (
+                " or validation_fraction" if "validation_fraction" in type(self).model_fields else ""
+            )
+            raise ValueError(f"evaluate_every: it is not said what to evaluate; give {known}")
+        if self.keep_best and self.keep_state:
+            raise ValueError(
+                "keep_state: the training state is that of the last step, and with keep_best the model may be an "
+                "earlier one, so the two would not fit; set one of them to false"
+            )
+        return self
+
+    def needs(self) -> list[Need]:
+        sets = self.evaluation.task_sets if self.evaluation else {}
+        return [
+            Need(f"evaluation.task_sets.{name}.source", s.source, "problems", "train", s.n_problems, s.families)
+            for name, s in sets.items()
+        ]
+
+    def judges(self) -> list[str]:
+        return [s.source for s in self.evaluation.task_sets.values()] if self.evaluation else []
+
+    def calls(self) -> list[str]:
+        return EvaluatedConfig.judges(self) if self.evaluation and self.evaluation.max_tool_calls else []
+
+
 class MicroBatchConfig(BaseModel):
     """How a step's batch is cut into forward passes, where items have equal length."""
 
@@ -48,7 +144,7 @@ class MicroBatchConfig(BaseModel):
     """Items of the batch per forward pass and rank; all of a rank's items where not set."""
 
 
-class ScheduleConfig(TrainingConfig):
+class ScheduleConfig(EvaluatedConfig):
     """A learning rate that warms up, stays at the optimizer's `lr`, and decays."""
 
     warmup_steps: int = Field(default=0, ge=0)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from thinkling.data.prefetch import Prefetcher
+from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import save_pretrained
 from thinkling.stages.base import StageContext
 from thinkling.stages.training.callbacks import (
     Logged,
@@ -23,6 +21,17 @@ from thinkling.stages.training.callbacks import (
     count_and_sums,
 )
 from thinkling.stages.training.config import TrainingConfig
+from thinkling.stages.training.evaluation import (
+    BEST,
+    FILE,
+    Evaluation,
+    RunEvaluation,
+    best_step,
+    best_weights,
+    read_lines,
+    summary,
+)
+from thinkling.stages.training.export import CheckpointFiles, export
 from thinkling.stages.training.objective import next_token_objective
 from thinkling.stages.training.state import KeptState, write_kept
 from thinkling.stages.training.trackers import make_trackers
@@ -50,6 +59,8 @@ class TrainingPlan:
     """Step → its tokens over all ranks, for bars and speeds."""
     tokenizer_dir: Path
     """Tokenizer to export with the model."""
+    renderer: Renderer | None = None
+    """How conversations were written, where there were any: exported with the model."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     objective: Objective | None = None
@@ -59,6 +70,8 @@ class TrainingPlan:
     callbacks: Sequence[Callback] = ()
     """The stage's own; called before logs and trackers."""
     validation: Validation | None = None
+    evaluation: Evaluation | None = None
+    """Scores and losses during training; with `keep_best` they choose the step whose model is exported."""
     start: KeptState | None = None
     """State of another stage to start from."""
     first_step: int = 0
@@ -89,44 +102,55 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         checkpoints = Checkpoints(working, plan.checkpoint_every)
         if plan.start is not None and checkpoints.latest(parallel) is None:
             plan.start.load(trainer.state_tensors(), parallel)
+        assert isinstance(trainer.model, Decoder)
         with Prefetcher(plan.batches, plan.total_steps, plan.prefetch) as batches:
             callbacks = _callbacks(plan, ctx, parallel, trainer.model)
             fit(trainer, batches, plan.learning_rate, plan.total_steps, checkpoints, callbacks, plan.first_step)
-        export(trainer.model, ctx.directory / "model", plan.tokenizer_dir, parallel)
+        _export(plan, ctx, parallel, trainer.model)
         if plan.keep is not None:
             write_kept(ctx.directory, plan.total_steps, plan.keep, trainer.state_tensors(), parallel)
         if parallel.rank == 0 and working.exists():
             working.rename(over)
     parallel.barrier()
     if parallel.rank == 0:
+        shutil.rmtree(ctx.directory / BEST, ignore_errors=True)
         shutil.rmtree(over, ignore_errors=True)
+    if plan.evaluation is not None:
+        ctx.counts["evaluation"] = summary(ctx.directory, plan.evaluation.keep_best)
 
 
-def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: nn.Module) -> list[Callback]:
-    """The stage's own, then logs and trackers on rank 0, then validation, which tells all of them."""
+def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> None:
+    """Writes `model/`: the weights of the last step, or those of the best one where they are kept."""
+    directory, best = ctx.directory / "model", None
+    if plan.evaluation is not None and plan.evaluation.keep_best:
+        best = best_step(read_lines(ctx.directory / FILE))
+        if best is None and parallel.rank == 0:
+            ctx.progress.warn(f"stages.{ctx.name}.keep_best: no evaluation has a score; the last step is exported")
+    if best is None:
+        export(model, directory, plan.tokenizer_dir, parallel, plan.renderer)
+    elif parallel.rank == 0:
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(best_weights(ctx.directory, best), directory)
+
+
+def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> list[Callback]:
+    """The stage's own, then logs and trackers on rank 0, then validation and evaluation, which tell all of them."""
     callbacks = list(plan.callbacks)
+    steps = range(plan.first_step, plan.total_steps)
     if parallel.rank == 0:
-        steps = range(plan.first_step, plan.total_steps)
         callbacks += [
             ProgressBar(ctx.progress, ctx.name, plan.tokens_per_step, steps, plan.unit),
             StepLog(ctx.directory, plan.tokens_per_step, plan.logged, plan.unit),
             *make_trackers(ctx, plan.tokens_per_step, plan.logged, plan.unit),
+            CheckpointFiles(ctx.directory / "checkpoints", model, plan.tokenizer_dir, plan.renderer),
         ]
+    listeners = list(callbacks)
     if plan.validation is not None:
-        callbacks.append(RunValidation(plan.validation, model, list(callbacks)))
+        callbacks.append(RunValidation(plan.validation, model, listeners))
+    if plan.evaluation is not None:
+
+        def write(directory: Path) -> None:
+            export(model, directory, plan.tokenizer_dir, parallel, plan.renderer)
+
+        callbacks.append(RunEvaluation(plan.evaluation, model, ctx.directory, steps, listeners, parallel, write))
     return callbacks
-
-
-def export(model: nn.Module, directory: Path, tokenizer_dir: Path, parallel: Parallel) -> None:
-    """Writes a Hugging Face directory; sharded weights are gathered, rank 0 writes."""
-    from torch.distributed.tensor import DTensor
-
-    assert isinstance(model, Decoder)
-    state = {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in model.state_dict().items()}
-    if parallel.rank == 0:
-        whole = model
-        if parallel.world_size > 1:
-            whole = Decoder(model.config)
-            whole.load_state_dict(state)
-        shutil.rmtree(directory, ignore_errors=True)
-        save_pretrained(whole, directory, tokenizer_dir, {"temperature": 0.6, "top_p": 0.95, "do_sample": True})

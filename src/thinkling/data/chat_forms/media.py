@@ -1,0 +1,22 @@
+"""What a whole record may hold besides text: pictures and sound, which are not read, or a label instead of a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thinkling.data.chat_forms.normal import BadRecord, is_empty
+
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+
+
+def check_media(record: Mapping[str, Any]) -> None:
+    """Raises BadRecord for images, audio and video beside the text."""
+    if found := next((name for name in _MEDIA if not is_empty(record.get(name))), None):
+        raise BadRecord("images, audio or video", found)
+
+
+def check_unlabelled(record: Mapping[str, Any]) -> None:
+    """Raises BadRecord for a record of KTO: one completion, and whether people liked it. Some are not to be learned."""
+    if record.get("kto_tag") is not None or isinstance(record.get("label"), bool):
+        raise BadRecord("a completion with a label, as for KTO: not a pair")

@@ -1,0 +1,176 @@
+"""What every form is read into, and what a record has to be for that.
+
+The readers of this package are pure functions of a record's fields. They load neither numpy nor pyarrow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+Message = dict[str, Any]
+
+MAX_DEPTH = 64
+"""Levels of lists and objects inside a tool's schema or a call's arguments. Templates write them recursively."""
+MAX_BITS = 4096
+"""Bits of an integer. Python neither reads nor writes decimal integers of more than 4,300 digits."""
+
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+
+
+class BadRecord(Exception):
+    """A record that is not read. `reason`: short, and the same for all of its kind; `detail`: where in the record."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
+class Chat(NamedTuple):
+    """A conversation without its name: messages as `data.conversations` describes them, and the tools announced."""
+
+    messages: list[Message]
+    tools: list[Message]
+
+
+class Pair(NamedTuple):
+    """Two ways to go on after `messages`, which do not end with the assistant's turn."""
+
+    messages: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+    tools: list[Message]
+
+
+Read = Chat | Pair
+
+
+def is_empty(value: object) -> bool:
+    """Whether a field holds nothing: absent, null, an empty string, list or object."""
+    return value is None or (isinstance(value, str | list | tuple | Mapping) and not value)
+
+
+def first_given(record: Mapping[str, Any], *names: str) -> Any:
+    """The first of these fields that is not null; None if there is none."""
+    return next((record[name] for name in names if record.get(name) is not None), None)
+
+
+def from_json(text: str, reason: str, detail: str) -> Any:
+    """The value of JSON text. Raises BadRecord with the given reason."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRecord(reason, detail) from None
+
+
+def without_code(text: str) -> str:
+    """The text without code blocks and spans, in which tags are only spoken of."""
+    return _CODE.sub("", text)
+
+
+def check_text(text: str, detail: str) -> None:
+    """Raises BadRecord for text that no encoder takes: JSON may spell half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRecord("text with half a surrogate pair", detail) from None
+
+
+def check_json(value: Any, detail: str, depth: int = 0) -> None:
+    """Raises BadRecord unless the value can be written as JSON, and read again by anything that reads JSON."""
+    if depth > MAX_DEPTH:
+        raise BadRecord("nested too deeply", detail)
+    if isinstance(value, str):
+        check_text(value, detail)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise BadRecord("a value that is not JSON", f"{detail}: a key of type {type(key).__name__}")
+            check_text(key, detail)
+            check_json(inner, detail, depth + 1)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_json(inner, detail, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise BadRecord("a value that is not JSON", f"{detail}: {value}")
+    elif isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise BadRecord("a value that is not JSON", f"{detail}: an integer of {value.bit_length()} bits")
+    elif not (value is None or isinstance(value, bool | int | float)):
+        raise BadRecord("a value that is not JSON", f"{detail}: {type(value).__name__}")
+
+
+def finished_chat(messages: list[Message], tools: list[Message], cut_unanswered: bool) -> Chat:
+    """The conversation if there is something to learn from it, else BadRecord.
+
+    `cut_unanswered`: whether what follows the assistant's last turn is left out, or the record rejected for it.
+    """
+    if not messages:
+        raise BadRecord("no messages")
+    if not any(message["role"] == "assistant" for message in messages):
+        raise BadRecord("no assistant turn")
+    while cut_unanswered and messages[-1]["role"] != "assistant":
+        messages = messages[:-1]
+    check_turns(messages)
+    if (role := messages[-1]["role"]) != "assistant":
+        raise BadRecord(f"ends with a {role} turn")
+    if not any(message["role"] == "assistant" and message.get("loss", True) for message in messages):
+        raise BadRecord("no assistant turn is trained on")
+    return Chat(messages, tools)
+
+
+def finished_pair(
+    messages: list[Message], chosen: list[Message], rejected: list[Message], tools: list[Message]
+) -> Pair:
+    """The pair if both sides go on from the same messages, else BadRecord. No loss falls on those messages."""
+    if not messages:
+        raise BadRecord("no prompt")
+    if messages[-1]["role"] == "assistant":
+        raise BadRecord("prompt ends with an assistant turn")
+    messages = [{key: value for key, value in message.items() if key != "loss"} for message in messages]
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if not side:
+            raise BadRecord("no assistant turn", name)
+        if wrong := {message["role"] for message in side} - {"assistant", "tool"}:
+            raise BadRecord("chosen or rejected goes beyond the assistant's turn", f"{name}: {min(wrong)}")
+        if side[0]["role"] != "assistant" or side[-1]["role"] != "assistant":
+            raise BadRecord("chosen or rejected starts or ends with a tool turn", name)
+        check_turns([*messages, *side], name)
+    if chosen == rejected:
+        raise BadRecord("chosen and rejected are equal")
+    return Pair(messages, chosen, rejected, tools)
+
+
+def check_turns(messages: Sequence[Message], of: str = "messages") -> None:
+    """Raises BadRecord for an order or an emptiness of turns that no template can be given."""
+    waiting: dict[str | None, int] = {}  # calls that no result has followed, by id
+    for i, message in enumerate(messages):
+        role, where = message["role"], f"{of}[{i}]"
+        if role == "system" and i > 0:
+            doubled = any(before["role"] == "system" for before in messages[:i])
+            raise BadRecord("two system messages" if doubled else "system message after the first turn", where)
+        if role == "assistant":
+            calls = message.get("tool_calls", [])
+            if not calls and not message["content"].strip():
+                raise BadRecord("empty assistant turn", where)
+            waiting = {}
+            for call in calls:
+                waiting[call.get("id")] = waiting.get(call.get("id"), 0) + 1
+        elif role == "tool":
+            _answer(waiting, message.get("tool_call_id"), where)
+        else:
+            waiting = {}
+
+
+def _answer(waiting: dict[str | None, int], call_id: str | None, where: str) -> None:
+    """Takes one call off the waiting ones: the one of that id, or any where one side has no ids."""
+    if not waiting:
+        raise BadRecord("tool result without a call", where)
+    if call_id is not None and call_id not in waiting and None not in waiting:
+        raise BadRecord("tool result for an unknown call", f"{where}: {call_id[:80]!r}")
+    answered = call_id if call_id in waiting else next(iter(waiting))
+    waiting[answered] -= 1
+    if not waiting[answered]:
+        del waiting[answered]

@@ -1,0 +1,29 @@
+"""Reasoning that is written into an assistant's text, between tags at its start."""
+
+from __future__ import annotations
+
+from thinkling.data.chat_forms.normal import BadRecord, without_code
+
+_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+
+
+def split_reasoning(text: str, where: str) -> tuple[str, str]:
+    """Reasoning and the rest. The block has to open the text and ends at the first closing tag after it; newlines at
+    its edges, and before the rest, belong to the tags, as in Qwen3's template.
+
+    A pair of tags further on, or a tag in code, is text. Raises BadRecord for a block that is never closed, and for one
+    that only closes, as in completions whose prompt ends with the opening tag.
+    """
+    start = text.lstrip()
+    for opening, closing in _TAGS:
+        if start.startswith(opening):
+            inside, closed, rest = start.removeprefix(opening).partition(closing)
+            if not closed:
+                raise BadRecord("reasoning that is never closed", where)
+            return inside.strip("\n"), rest.lstrip("\n")
+    for opening, closing in _TAGS:
+        if closing in text:
+            before, closed, _ = without_code(text).partition(closing)
+            if closed and opening not in before:
+                raise BadRecord("reasoning that is closed but never opened", where)
+    return "", text

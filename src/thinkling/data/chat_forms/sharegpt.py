@@ -1,0 +1,14 @@
+"""ShareGPT's form: `{"conversations": [{"from", "value"}, …], "system", "tools"}`, tools as JSON text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thinkling.data.chat_forms import messages
+from thinkling.data.chat_forms.normal import Chat
+
+
+def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
+    """A record's conversation. Raises BadRecord."""
+    return messages.read(record, cut_unanswered, "conversations")

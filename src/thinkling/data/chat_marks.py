@@ -1,0 +1,147 @@
+"""Marks inside the text of a chat, and the tokens of marked text.
+
+What a message says is data, what the template writes is markup. Message text that spells a special token is fenced
+before rendering and encoded as plain characters: no user, tool or web page can close a turn or open reasoning. Other
+marks say where loss begins and ends, and where a piece of a message came to lie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+# A noncharacter opens every mark inside rendered text, and LITERAL stands for itself in a message: nothing is lost.
+ESC = "\ufdd0"
+LITERAL, PLAIN_ON, PLAIN_OFF, LOSS_ON, LOSS_OFF = (f"{ESC}{code}" for code in "01234")
+_MARK = re.compile(f"({ESC}[0-4])")
+ANCHOR = re.compile(f"{ESC}5(\\d+){ESC}6")
+"""The mark of a piece of a message, which carries the piece's number."""
+
+
+class Encoder(Protocol):
+    """The part of data.tokenizer.Tokenizer that rendering needs."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str, markup: bool = False) -> np.ndarray: ...
+
+    def encode_batch(self, texts: Sequence[str], markup: bool | Sequence[bool] = False) -> list[np.ndarray]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@lru_cache(maxsize=8)
+def special_spellings(tokenizer: Encoder) -> re.Pattern[str]:
+    """Matches every text that this tokenizer's markup turns into a special token; found by asking for each token."""
+    spelled = sorted({tokenizer.decode([i]) for i in range(tokenizer.vocab_size)} - {""})
+    marked, plain = tokenizer.encode_batch(spelled, True), tokenizer.encode_batch(spelled, False)
+    special = [s for s, a, b in zip(spelled, marked, plain, strict=True) if not np.array_equal(a, b)]
+    return re.compile("|".join(re.escape(s) for s in sorted(special, key=len, reverse=True)) or r"(?!)")
+
+
+@lru_cache(maxsize=8)
+def written_by_template(spellings: re.Pattern[str]) -> re.Pattern[str]:
+    """Matches special tokens of the template's own, not those that a message spells."""
+    return re.compile(f"(?<!{PLAIN_ON})(?:{spellings.pattern})")
+
+
+def fence(value: Any, spellings: re.Pattern[str]) -> Any:
+    """The value with each special spelling in its strings put between marks; so too in keys, which a tool call makes
+    up, but not in names, by which the template finds its fields."""
+    if isinstance(value, str):
+        return spellings.sub(rf"{PLAIN_ON}\g<0>{PLAIN_OFF}", value.replace(ESC, LITERAL))
+    if isinstance(value, Mapping):
+        return {
+            key if key.isidentifier() else fence(key, spellings): fence(inner, spellings)
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [fence(inner, spellings) for inner in value]
+    return value
+
+
+def anchor(text: str, number: int, after: str = "") -> str:
+    """The text with a numbered mark in the middle of what is not white space at its ends, where no template cuts it;
+    behind the last `after`, if there is one."""
+    start = text.rfind(after) + len(after) if after and after in text else 0
+    core = text[start:].strip()
+    start = text.index(core, start)
+    middle = start + len(core) // 2
+    if middle and text[middle - 1] == ESC:
+        middle += 1
+    return f"{text[:middle]}{ESC}5{number}{ESC}6{text[middle:]}"
+
+
+def take_anchors(text: str) -> tuple[str, dict[int, int]]:
+    """The text without anchors, and where each of them was first: a name may be repeated beside a tool's result."""
+    places: dict[int, int] = {}
+    pieces, length = [], 0
+    for i, piece in enumerate(ANCHOR.split(text)):
+        if i % 2:
+            places.setdefault(int(piece), length)
+        else:
+            pieces.append(piece)
+            length += len(piece)
+    return "".join(pieces), places
+
+
+def without_marks(text: str) -> str:
+    """The text as a reader sees it."""
+    return "".join(ESC if part == LITERAL else part for part in _MARK.split(text) if not _is_mark(part))
+
+
+def well_fenced(text: str) -> bool:
+    """Whether every fence that opens closes before the next one: a template that cuts a message may part them."""
+    inside = False
+    for part in _MARK.split(text):
+        if part in (PLAIN_ON, PLAIN_OFF):
+            if inside is (part == PLAIN_ON):
+                return False
+            inside = part == PLAIN_ON
+    return not inside
+
+
+def encode_marked(text: str, tokenizer: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and loss mask of marked text. Text is cut where loss begins or ends, as it is when the model writes it."""
+    pieces: list[tuple[str, bool, bool]] = []
+    plain, loss, gathered = False, False, ""
+    for part in _MARK.split(text):
+        if not _is_mark(part):
+            gathered += ESC if part == LITERAL else part
+            continue
+        pieces.append((gathered, plain, loss))
+        gathered = ""
+        if part in (PLAIN_ON, PLAIN_OFF):
+            plain = part == PLAIN_ON
+        else:
+            loss = part == LOSS_ON
+    pieces = [piece for piece in [*pieces, (gathered, plain, loss)] if piece[0]]
+    ids = [_encode_piece(tokenizer, piece, not plain, first=i == 0) for i, (piece, plain, _) in enumerate(pieces)]
+    mask = [np.full(len(part), loss) for part, (_, _, loss) in zip(ids, pieces, strict=True)]
+    empty = np.empty(0, dtype=np.int32)
+    return np.concatenate([empty, *ids]), np.concatenate([empty.astype(bool), *mask])
+
+
+def _is_mark(part: str) -> bool:
+    return part.startswith(ESC) and part != LITERAL
+
+
+def _encode_piece(tokenizer: Encoder, piece: str, markup: bool, first: bool) -> np.ndarray:
+    """A tokenizer that puts a space before every text (SentencePiece) must not do so inside a chat: it gets the piece
+    after a newline, whose tokens are then taken away, as transformers does."""
+    ids = tokenizer.encode(piece, markup)
+    if first or not _prefixes_space(tokenizer):
+        return ids
+    newline, together = tokenizer.encode("\n", markup), tokenizer.encode("\n" + piece, markup)
+    return together[len(newline) :] if np.array_equal(together[: len(newline)], newline) else ids
+
+
+@lru_cache(maxsize=8)
+def _prefixes_space(tokenizer: Encoder) -> bool:
+    alone, after = tokenizer.encode("a"), tokenizer.encode("\na")
+    return not np.array_equal(after[len(after) - len(alone) :], alone)

@@ -1,0 +1,217 @@
+"""A jinja chat template, rendered in jinja2's sandbox under the settings and names that transformers gives it.
+
+The clock is no input of a run: a template that asks for the date gets the one that the recipe names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.nodes
+from jinja2.ext import Extension
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from thinkling.data.chat_marks import LOSS_OFF, LOSS_ON
+from thinkling.errors import UserError
+
+Message = Mapping[str, Any]
+Setting = str | int | bool
+
+CURE = "set `chat: {template: thinkling}`"
+"""What helps where a directory has no template, or one that does not write what the data hold."""
+_DIRECTIVES = "aAbBdejmyYHIMpS"
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A jinja chat template."""
+
+    source: str
+    name: str
+    """As error messages call it."""
+    variables: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Names that transformers gives it: `bos_token` and the like."""
+    settings: Mapping[str, Setting] = field(default_factory=dict, hash=False)
+    """Names that the recipe gives it, such as `enable_thinking`; `date` is what `strftime_now` formats."""
+
+    @cached_property
+    def compiled(self) -> jinja2.Template:
+        """Raises UserError where the source is no jinja template."""
+        try:
+            return _environment().from_string(self.source)
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError(f"chat template {self.name}: line {error.lineno}: {error.message}") from error
+
+    @cached_property
+    def has_generation_marks(self) -> bool:
+        """Whether the template itself says which text the assistant writes."""
+        return re.search(r"\{%[-+]?\s*generation\b", self.source) is not None
+
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Message] | None = None, add_generation_prompt: bool = False
+    ) -> str:
+        """Rendered text; marks that chat_marks put into messages are still in it. UserError where the template fails,
+        which includes a template that asks for a date that the recipe does not name."""
+        given = {"messages": [_as_transformers(message) for message in messages], "tools": list(tools or []) or None}
+        if "date" in self.settings:
+            given["strftime_now"] = _day(self.settings["date"]).strftime
+        try:
+            return self.compiled.render(
+                {**self.variables, **self.settings, **given}, add_generation_prompt=add_generation_prompt
+            )
+        except UserError:
+            raise
+        except Exception as error:  # a foreign template may fail in any way, as in a call on a missing field
+            cure = ""
+            if isinstance(error, jinja2.UndefinedError) and "strftime_now" in str(error):
+                cure = ": it asks for the date; set chat.variables.date, such as 2026-07-26"
+            message = f"chat template {self.name}: cannot render this conversation ({error}){cure}"
+            raise UserError(message) from error
+
+    def with_settings(self, settings: Mapping[str, Setting]) -> ChatTemplate:
+        """The same template with these settings, which win over what an export wrote into its source."""
+        if "date" in settings:
+            _day(settings["date"])
+        source = _BAKED_DATE.sub("", self.source, count=1) if "date" in settings else self.source
+        return ChatTemplate(source, self.name, self.variables, dict(settings))
+
+    @property
+    def exported(self) -> str:
+        """The source with its settings written at the top as defaults: transformers and vLLM, which do not know the
+        recipe, render the same."""
+        lines = [
+            f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}\n"
+            for name, value in self.settings.items()
+        ]
+        if "date" in self.settings and "strftime_now" in self.source:
+            lines.append(_baked_date(_day(self.settings["date"])))
+        return "".join(lines) + self.source
+
+
+def load_chat_template(directory: Path) -> ChatTemplate:
+    """The template of a Hugging Face directory: chat_template.jinja, or `chat_template` in tokenizer_config.json.
+
+    Raises UserError where there is neither."""
+    config_path = directory / "tokenizer_config.json"
+    config = _read_json(config_path)
+    template_path = directory / "chat_template.jinja"
+    if template_path.is_file():
+        source, name = template_path.read_text(encoding="utf-8"), template_path
+    else:
+        source, name = config.get("chat_template"), config_path
+        if isinstance(source, list):  # named templates; "default" is the one that transformers takes
+            source = next((entry["template"] for entry in source if entry.get("name") == "default"), None)
+    if not isinstance(source, str):
+        raise UserError(f"{directory}: no chat template; add chat_template.jinja, or {CURE}")
+    return ChatTemplate(source, str(name), token_variables(directory))
+
+
+def read_chat_template(path: Path, directory: Path) -> ChatTemplate:
+    """The template of a file for the tokenizer of a directory. Raises UserError where it cannot be read."""
+    try:
+        return ChatTemplate(path.read_text(encoding="utf-8"), str(path), token_variables(directory))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a chat template ({error})") from error
+
+
+def token_variables(directory: Path) -> dict[str, str]:
+    """Spellings of the special tokens that transformers gives to a directory's template."""
+    named = {**_read_json(directory / "special_tokens_map.json"), **_read_json(directory / "tokenizer_config.json")}
+    variables = {}
+    for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        token = named.get(role)
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str):
+            variables[role] = token
+    return variables
+
+
+def _as_transformers(message: Message) -> Message:
+    """The message as transformers 5 gives it to a template: reasoning under both names that templates read."""
+    message = {name: value for name, value in message.items() if name != "loss"}
+    if message.get("reasoning_content") is None:
+        return message
+    return {"thinking": message["reasoning_content"], **message}
+
+
+def _day(value: Setting) -> date:
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError as error:
+        raise UserError(f"chat.variables.date: {value!r} is no date; write it as 2026-07-26") from error
+
+
+def _literal(value: Setting) -> str:
+    """A value as jinja spells it."""
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _baked_date(day: date) -> str:
+    """A macro that stands in for transformers' clock."""
+    steps = "".join(f" | replace('%{code}', {_literal(day.strftime('%' + code))})" for code in _DIRECTIVES)
+    steps = f" | replace('%-d', '{day.day}') | replace('%-m', '{day.month}')" + steps
+    return f"{{%- macro strftime_now(format) %}}{{{{- format{steps} }}}}{{%- endmacro %}}\n"
+
+
+_BAKED_DATE = re.compile(r"\{%- macro strftime_now\(format\) %\}\{\{- format[^\n]* \}\}\{%- endmacro %\}\n")
+
+
+class _Generation(Extension):
+    """`{% generation %} … {% endgeneration %}`: marks what the assistant writes."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
+
+    def parse(self, parser: Any) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
+
+    def _mark(self, caller: Any) -> str:
+        return f"{LOSS_ON}{caller()}{LOSS_OFF}"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> ImmutableSandboxedEnvironment:
+    """The settings and names under which transformers renders chat templates, without its clock."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    return environment
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON without jinja2's HTML escapes. Never ASCII-only: that would spell the marks of chat_marks as text."""
+    del ensure_ascii
+    return json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable JSON ({error})") from error
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,125 @@
+"""Encoded conversations on disk: written once in a stream, read one by one.
+
+    tokens.bin        little-endian uint32: the token id; the highest bit is set where the token carries loss
+    offsets.bin       little-endian int64, n + 1: conversation i is tokens[offsets[i]:offsets[i + 1]]
+    loss_tokens.bin   little-endian int32, n: tokens of a conversation that are predicted with loss
+    encoded.json      sizes, the groups, and what the writer adds to them
+
+Conversations of a group follow each other. The directory gets its name when all of it is written, so a killed run
+leaves none that is half done. Only the index is mapped into memory, 12 bytes per conversation; tokens are read from
+the file, since mapped pages would count as memory of the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_LOSS = np.uint32(1 << 31)
+_INFO = "encoded.json"
+_FILES = {"tokens.bin": "<u4", "offsets.bin": "<i8", "loss_tokens.bin": "<i4"}
+
+
+class Group(NamedTuple):
+    """Conversations that belong together, such as those of a source."""
+
+    name: str
+    first: int
+    n: int
+
+    @property
+    def items(self) -> range:
+        return range(self.first, self.first + self.n)
+
+
+class EncodedWriter:
+    """Writes a directory; as a context manager. `info`: JSON that is kept with it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.info: dict[str, Any] = {}
+        self._final, self._partial = directory, directory.with_name(directory.name + ".tmp")
+        self._groups: list[Group] = []
+        self._n = self._n_tokens = 0
+
+    def __enter__(self) -> EncodedWriter:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        self._files = {name: (self._partial / name).open("wb") for name in _FILES}
+        self._write("offsets.bin", np.zeros(1))
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        for file in self._files.values():
+            file.close()
+        if raised[0] is None:
+            self._finish()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def begin(self, group: str) -> None:
+        """What is added from now on belongs to `group`."""
+        self._groups.append(Group(group, self._n, 0))
+
+    def add(self, ids: np.ndarray, loss: np.ndarray) -> None:
+        """Appends a conversation: ids (T,) of any integer type, and which of them carry loss, bool (T,)."""
+        self._write("tokens.bin", ids.astype(np.uint32) | np.where(loss, _LOSS, np.uint32(0)))
+        self._n, self._n_tokens = self._n + 1, self._n_tokens + len(ids)
+        self._write("offsets.bin", np.array([self._n_tokens]))
+        self._write("loss_tokens.bin", np.array([loss[1:].sum()]))
+        self._groups[-1] = self._groups[-1]._replace(n=self._groups[-1].n + 1)
+
+    def _write(self, name: str, values: np.ndarray) -> None:
+        self._files[name].write(values.astype(_FILES[name]).tobytes())
+
+    def _finish(self) -> None:
+        sizes = {name: (self._partial / name).stat().st_size for name in _FILES}
+        description = {"sizes": sizes, "groups": self._groups, "info": self.info}
+        (self._partial / _INFO).write_text(json.dumps(description, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.rmtree(self._final, ignore_errors=True)
+        self._partial.rename(self._final)
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether the directory is finished and its files have the sizes that were written."""
+    if not (directory / _INFO).is_file():
+        return False
+    sizes = json.loads((directory / _INFO).read_text(encoding="utf-8"))["sizes"]
+    return all((directory / name).is_file() and (directory / name).stat().st_size == sizes[name] for name in _FILES)
+
+
+class EncodedConversations:
+    """A directory as it was written. Safe to share between threads."""
+
+    def __init__(self, directory: Path) -> None:
+        description = json.loads((directory / _INFO).read_text(encoding="utf-8"))
+        self.groups = [Group(*fields) for fields in description["groups"]]
+        self.info: Mapping[str, Any] = description["info"]
+        self._offsets = np.memmap(directory / "offsets.bin", dtype="<i8", mode="r")
+        self.n = len(self._offsets) - 1
+        # A file of no bytes cannot be mapped.
+        self._loss_tokens = np.memmap(directory / "loss_tokens.bin", dtype="<i4", mode="r") if self.n else np.zeros(0)
+        self._tokens = (directory / "tokens.bin").open("rb")
+
+    def close(self) -> None:
+        """Closes the file of tokens."""
+        self._tokens.close()
+
+    def lengths(self, items: np.ndarray) -> np.ndarray:
+        """Tokens of each of the items, int64."""
+        return (self._offsets[items + 1] - self._offsets[items]).astype(np.int64)
+
+    def loss_tokens(self, items: np.ndarray) -> np.ndarray:
+        """Tokens of each of the items that are predicted with loss, int64; a first token never is."""
+        return self._loss_tokens[items].astype(np.int64)
+
+    def read(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids, int32 (T,), and loss mask, bool (T,), of a conversation."""
+        start, stop = int(self._offsets[item]), int(self._offsets[item + 1])
+        content = os.pread(self._tokens.fileno(), 4 * (stop - start), 4 * start)
+        marked = np.frombuffer(content, dtype="<u4")
+        return (marked & ~_LOSS).astype(np.int32), (marked & _LOSS).astype(bool)

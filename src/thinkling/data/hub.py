@@ -1,0 +1,70 @@
+"""Data sets and models by their name on the Hugging Face Hub, pinned to a commit.
+
+Files of data and weights only: no pickle and no code is ever fetched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from thinkling.errors import UserError
+
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""Form of a name on the hub, `organization/name`."""
+_TEXTS = (".json", ".jsonl", ".ndjson")
+DATASET_FILES = (
+    *("*.parquet", "*.arrow"),
+    *(f"*{text}{compression}" for text in _TEXTS for compression in ("", ".gz", ".zst", ".bz2", ".xz")),
+)
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt")
+_LEFT_OUT = {"dataset": [".*", "*/.*"], "model": [".*", "*/.*", "onnx/*", "original/*", "openvino/*"]}
+"""Copies of a model's weights in forms for other programs are not fetched."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A repository's files at one commit, in the local cache."""
+
+    directory: Path
+    commit: str
+    """Full id of the commit."""
+
+
+def is_repo(path: str) -> bool:
+    """Whether a recipe's path is a name on the hub: it has the form of one, and there is nothing of that name here."""
+    return REPO.fullmatch(path) is not None and ".." not in path and not Path(path).exists()
+
+
+@cache
+def snapshot(repo: str, kind: Literal["dataset", "model"], revision: str | None = None) -> Snapshot:
+    """The repository's data files, downloaded unless they are cached, at the commit that `revision` (a branch, tag or
+    commit; the main branch if None) names. It is looked up once per process.
+
+    Raises UserError where it can be had neither from the hub nor from the cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = DATASET_FILES if kind == "dataset" else MODEL_FILES
+    try:
+        directory = snapshot_download(
+            repo, repo_type=kind, revision=revision, allow_patterns=list(patterns), ignore_patterns=_LEFT_OUT[kind]
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise UserError(_not_found(repo, kind, revision, error)) from error
+    return Snapshot(Path(directory), Path(directory).name)
+
+
+def _not_found(repo: str, kind: str, revision: str | None, error: Exception) -> str:
+    cause = error.__cause__ or error
+    reason = " ".join(str(cause).split()).partition(". ")[0].rstrip(".")
+    at = f" at revision {revision!r}" if revision else ""
+    command = f"hf download {repo}{' --repo-type dataset' if kind == 'dataset' else ''}"
+    return (
+        f"{repo}: no such path here, and the hub's {kind} of this name{at} can be had neither from the network nor "
+        f"from the local cache ({type(cause).__name__}: {reason}); correct the path, or first run `{command}`"
+    )

@@ -1,0 +1,215 @@
+"""JSON files of many records, one at a time: an array, an object that holds a list of records, or JSON lines.
+
+The end of each record is found by counting brackets outside strings; only that piece is then parsed. So a bad record
+costs itself alone, and memory holds one record, whatever the size of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from thinkling.data.readers import (
+    BOM,
+    MAX_RECORD_BYTES,
+    TOO_LONG,
+    RawRecord,
+    opened,
+    parse_record,
+    read_jsonl,
+    readable,
+)
+from thinkling.errors import UserError
+
+RECORD_KEYS = ("data", "records", "rows", "examples", "instances", "items", "train")
+"""Keys under which the one object of a file is taken to hold its records."""
+
+_CHUNK = 1 << 20
+_SHOWN = 100_000
+_PLAIN = re.compile(rb'[^"\[\]{},:]*+')
+_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+"""The inside of a string up to its closing quote, or up to a backslash at the chunk's end."""
+_OPENING, _CLOSING = (b"[", b"{"), (b"]", b"}")
+
+Token = tuple[bytes, bytes]
+"""What a piece of text is, and the piece: a bracket, comma, colon or opening quote is itself, `s` is a piece of a
+string's inside with its closing quote if that is reached, and `` is anything else."""
+
+
+def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
+    """The records of a `.json` file, compressed or not.
+
+    `records_key`: the key of the file's one object under which its records are; found among `RECORD_KEYS` if None. An
+    object without such a key is one record. `limit`: bytes of a record.
+    Raises UserError if the file has no such key, or is no JSON at all.
+    """
+    path = Path(path)
+    shape = _shape(path)
+    if records_key is not None and records_key not in shape.lists:
+        found = f"its lists are {', '.join(shape.lists) or 'none'}" if shape.start == b"{" else "it is no object"
+        raise UserError(f"{path}: no list of records under the key {records_key!r} ({found}); change records_key")
+    if shape.start == b"{" and shape.followed and not shape.spread:
+        yield from read_jsonl(path, limit)
+        return
+    key = records_key or next((key for key in shape.lists if key in RECORD_KEYS), None)
+    with readable(path), opened(path) as stream:
+        tokens = _tokens(stream)
+        if shape.start == b"[" or (key is not None and not shape.followed):
+            _enter(tokens, key if shape.start == b"{" else None)
+            texts = _elements(tokens, limit, inside=True)
+        else:
+            texts = _elements(tokens, limit, inside=False)
+        for number, (text, error) in enumerate(texts, start=1):
+            origin = f"{path}:{number}"
+            yield RawRecord({}, origin, error, text.decode(errors="replace")) if error else parse_record(text, origin)
+        if shape.start == b"[" and (rest := b"".join(piece for _, piece in tokens)[:_SHOWN].strip()):
+            yield RawRecord({}, f"{path}: after its list", "text after the list", rest.decode(errors="replace"))
+
+
+@dataclass
+class _Shape:
+    """What a JSON file is, told from its first value."""
+
+    start: bytes
+    spread: bool = False
+    """Whether the first value goes over several lines."""
+    followed: bool = False
+    """Whether another value comes after it."""
+    lists: list[str] = field(default_factory=list)
+    """Keys of an object that hold lists of objects."""
+
+
+def _shape(path: Path) -> _Shape:
+    with readable(path), opened(path) as stream:
+        tokens = _tokens(stream)
+        start = next((mark or piece.strip()[:1] for mark, piece in tokens if piece.strip()), b"")
+        if start == b"[" or not start:
+            return _Shape(start)
+        if start != b"{":
+            raise UserError(f"{path}: no JSON object or list at its start; a file of JSON lines is named .jsonl")
+        shape = _Shape(start)
+        for key, first in _entries(tokens, shape):
+            if first in (b"[{", b"[]"):
+                shape.lists.append(key)
+        shape.followed = any(piece.strip() for _, piece in tokens)
+        return shape
+
+
+def _entries(tokens: Iterator[Token], shape: _Shape) -> Iterator[tuple[str, bytes]]:
+    """Keys of an object that has been entered, each with the first one or two marks of its value."""
+    depth, key, in_key, marks = 1, b"", True, b""
+    for mark, piece in tokens:
+        shape.spread = shape.spread or (mark == b"" and b"\n" in piece)
+        if mark in _CLOSING:
+            depth -= 1
+        if depth == 0 or (depth == 1 and mark == b","):
+            if key:
+                yield _text_of(key), marks[:2]
+            if depth == 0:
+                return
+            key, in_key, marks = b"", True, b""
+        elif depth == 1 and in_key:
+            in_key = mark != b":"
+            key += piece if mark in (b'"', b"s") and len(key) < _SHOWN else b""
+        elif len(marks) < 2 and (mark or piece.strip()):
+            marks += mark or b"."
+        if mark in _OPENING:
+            depth += 1
+
+
+def _text_of(key: bytes) -> str:
+    record = parse_record(b"{" + key + b": 0}", "")
+    return next(iter(record.fields), key.decode(errors="replace"))
+
+
+def _enter(tokens: Iterator[Token], key: str | None) -> None:
+    """Reads past the bracket that opens the records: the first one, or that of a key of the file's object."""
+    depth, last = 0, b""
+    for mark, piece in tokens:
+        if mark == b"[" and (key is None or (depth == 1 and _text_of(last) == key)):
+            return
+        if depth == 1 and mark in (b'"', b","):
+            last = mark if mark == b'"' else b""
+        elif depth == 1 and mark == b"s":
+            last += piece
+        depth += (mark in _OPENING) - (mark in _CLOSING)
+
+
+@dataclass
+class _Piece:
+    """A record's text as it grows, no further than the limit."""
+
+    limit: int
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if self.size <= self.limit:
+            self.parts.append(piece)
+
+    def take(self) -> tuple[bytes, str]:
+        """The text and what is wrong with it."""
+        text, size = b"".join(self.parts).strip(), self.size
+        self.parts, self.size = [], 0
+        return (text[:_SHOWN], TOO_LONG) if size > self.limit else (text, "")
+
+
+def _elements(tokens: Iterator[Token], limit: int, inside: bool) -> Iterator[tuple[bytes, str]]:
+    """Texts of the elements of a list that has been entered (`inside`), or of values that follow one another; each
+    with an error or none. A list that does not end has its rest as a last element."""
+    depth, piece = 0, _Piece(limit)
+    for mark, text in tokens:
+        if depth == 0 and inside and mark in (b",", b"]"):
+            element = piece.take()
+            if element[0] or element[1] or mark == b",":
+                yield element
+            if mark == b"]":
+                return
+            continue
+        depth += (mark in _OPENING) - (mark in _CLOSING)
+        piece.add(text)
+        if depth <= 0 and not inside and mark in _CLOSING:
+            yield piece.take()
+            depth = 0
+    element = piece.take()
+    if element[0] or element[1]:
+        yield element
+
+
+def _tokens(stream: BinaryIO) -> Iterator[Token]:
+    """A JSON text in pieces, which joined are the text without its byte order mark."""
+    chunk, in_string = stream.read(_CHUNK + len(BOM)).removeprefix(BOM), False
+    while chunk:
+        at, carried = 0, b""
+        while at < len(chunk):
+            if in_string:
+                end = _end(_STRING, chunk, at)
+                if end < len(chunk) and chunk[end : end + 1] == b"\\":  # what it escapes is in the next chunk
+                    carried = b"\\"
+                    if end > at:
+                        yield b"s", chunk[at:end]
+                    break
+                in_string = end == len(chunk)
+                end = min(end + 1, len(chunk))
+                mark = b"s"
+            elif (end := _end(_PLAIN, chunk, at)) > at:
+                mark = b""
+            else:
+                end, mark = at + 1, chunk[at : at + 1]
+                in_string = mark == b'"'
+            yield mark, chunk[at:end]
+            at = end
+        more = stream.read(_CHUNK)
+        if not more and carried:
+            yield b"s", carried
+        chunk = carried + more if more else b""
+
+
+def _end(pattern: re.Pattern[bytes], chunk: bytes, at: int) -> int:
+    found = pattern.match(chunk, at)
+    assert found  # both patterns match the empty text
+    return found.end()

@@ -1,0 +1,48 @@
+"""Which chat template a recipe asks for, and how a model that was trained with it is exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from thinkling.data.chat_template import ChatTemplate, load_chat_template, ours_for, read_chat_template
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.generate.config import ChatConfig
+
+TEMPLATE, TOKENIZER_CONFIG, GENERATION_CONFIG = "chat_template.jinja", "tokenizer_config.json", "generation_config.json"
+
+
+def chat_template(directory: Path, tokenizer: Tokenizer, chat: ChatConfig) -> ChatTemplate:
+    """The template for a model's directory. Raises UserError where there is none, or it cannot be read."""
+    if chat.path is not None:
+        found = read_chat_template(chat.path, directory)
+    elif chat.template == "thinkling":
+        found = ours_for(tokenizer)
+    else:
+        found = load_chat_template(directory)
+    return found.with_settings(chat.variables) if chat.variables else found
+
+
+def export_chat(directory: Path, template: ChatTemplate, tokenizer: Tokenizer, ends: Iterable[int]) -> None:
+    """Puts the template, and the tokens that end an answer, into a model's directory; writes nothing where it holds
+    them already."""
+    if template.exported != tokenizer.chat_template:
+        (directory / TEMPLATE).write_text(template.exported, encoding="utf-8")
+        config = _read(directory / TOKENIZER_CONFIG)
+        if config.pop("chat_template", None) is not None:  # one template, not two
+            _write(directory / TOKENIZER_CONFIG, config)
+    generation = _read(directory / GENERATION_CONFIG)
+    named = generation.get("eos_token_id")
+    known = named if isinstance(named, list) else [] if named is None else [named]
+    if further := sorted(set(ends) - set(known)):
+        _write(directory / GENERATION_CONFIG, {**generation, "eos_token_id": [*known, *further]})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,129 @@
+"""The `python` tool: code in, what it prints out, in one confined process per sample that keeps its variables.
+
+The process ends with the sample. Nothing of it runs between two calls. What a call answers can depend on the clock
+(a limit of time); it is part of the sample's tokens, so a stored rollout never depends on running it again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from thinkling.sandbox.limits import Limits
+from thinkling.sandbox.outcome import Status
+from thinkling.sandbox.sandbox import Sandbox
+from thinkling.sandbox.session import MOST_CODE, Call, Session
+
+MOST_CALLS = 32
+"""Calls per sample that are run; `max_tool_calls` of a stage may allow fewer."""
+CALL_SECONDS = 10.0
+"""Clock time of one call: enough for what a person would wait for, and a busy machine."""
+TOTAL_SECONDS = 60
+"""Clock time of all calls of a sample together, and processor time of its process."""
+MEMORY_BYTES = 512 * 2**20
+"""Address space of the process, about 100 MB of which the interpreter takes."""
+OUTPUT_CHARACTERS = 4000
+"""Of an answer: about a thousand tokens. What is longer is cut in the middle. A process that prints more than 1 MiB in
+one call is ended."""
+ERROR_LINES = 8
+"""Last lines of a traceback that are shown."""
+LIMITS = Limits(cpu_seconds=TOTAL_SECONDS, wall_seconds=CALL_SECONDS, memory_bytes=MEMORY_BYTES)
+
+DESCRIPTION = (
+    "Runs Python code and returns what it prints, and the value of a last expression. Variables, imports and files "
+    "stay until the answer is finished. The standard library can be imported; there is no network."
+)
+SCHEMA = {
+    "type": "object",
+    "properties": {"code": {"type": "string", "description": "Python code."}},
+    "required": ["code"],
+}
+_USAGE = "error: python takes one argument, code, a string"
+
+
+class PythonTool:
+    """Opens a session per sample. Its sandbox is opened at the first call and kept."""
+
+    def __init__(
+        self, limits: Limits = LIMITS, total_seconds: float = TOTAL_SECONDS, sandbox: Sandbox | None = None
+    ) -> None:
+        """`limits`: of a process; `wall_seconds` of one call. `sandbox`: one to use."""
+        self.limits, self.total_seconds = limits, total_seconds
+        self._sandbox = sandbox
+        self._lock = threading.Lock()
+
+    def open(self) -> PythonSession:
+        """A session; no process is started before its first call."""
+        return PythonSession(self)
+
+    def sandbox(self) -> Sandbox:
+        """SandboxUnavailable: this machine has none."""
+        with self._lock:
+            if self._sandbox is None:
+                self._sandbox = Sandbox(self.limits)
+            return self._sandbox
+
+
+class PythonSession:
+    """The calls of one sample."""
+
+    def __init__(self, tool: PythonTool) -> None:
+        self._tool = tool
+        self._process: Session | None = None
+        self._open = ExitStack()
+        self._calls, self._seconds = 0, 0.0
+
+    def run(self, arguments: Mapping[str, Any]) -> str:
+        """What one call answers. Raises SandboxUnavailable where no process can be started."""
+        code = arguments.get("code")
+        if not isinstance(code, str) or len(arguments) != 1:
+            return _USAGE
+        if len(code.encode("utf-8", "surrogatepass")) > MOST_CODE:
+            return f"error: the code is longer than {MOST_CODE} bytes"
+        if self._calls >= MOST_CALLS:
+            return f"error: more than {MOST_CALLS} calls"
+        left = self._tool.total_seconds - self._seconds
+        if left <= 0:
+            return f"error: the calls together took more than {self._tool.total_seconds:g} s"
+        self._calls += 1
+        if self._process is None:
+            self._process = self._open.enter_context(self._tool.sandbox().session(self._tool.limits))
+        alone = self._tool.limits.wall_seconds
+        call = self._process.run(code, min(left, alone))
+        self._seconds += call.seconds
+        if call.ended:
+            self.close()
+        if call.status is Status.TIMEOUT and left < alone:
+            call = replace(call, detail=f"the calls together took more than {self._tool.total_seconds:g} s")
+        return answer(call)
+
+    def close(self) -> None:
+        """Ends the process. A later call would start a fresh one."""
+        self._process = None
+        self._open.close()
+
+
+def answer(call: Call) -> str:
+    """What the model sees: output and error, or a note that there is none."""
+    parts = [call.stdout.rstrip("\n")]
+    if call.ended:
+        parts.append(f"error: {call.detail}; the process was ended, and its variables are lost")
+    elif call.status is not Status.OK:
+        lines = call.stderr.rstrip("\n").split("\n")[-ERROR_LINES:]
+        parts.append("error: " + ("\n".join(lines).strip("\n") or call.detail))
+    return _cut("\n".join(part for part in parts if part)) or "(no output)"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= OUTPUT_CHARACTERS:
+        return text
+    half = OUTPUT_CHARACTERS // 2
+    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
+
+
+CONCURRENCY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""Calls at once: one per core, since more would only slow each other down against the clock."""

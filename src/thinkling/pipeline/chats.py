@@ -1,0 +1,35 @@
+"""Whether conversations can be written with the recipe's own models, found out before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from thinkling.errors import UserError
+from thinkling.pipeline.recipe import Recipe
+from thinkling.stages.chat import ChattingConfig
+
+
+def check_chats(recipe: Recipe, stages: Iterable[str]) -> None:
+    """Raises UserError naming stage and field where a model of the user's has no chat template, or one that does not
+    render a plain question."""
+    for line in wrong_chats(recipe, stages):
+        raise UserError(line)
+
+
+def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
+    """What is wrong, a line per field."""
+    from thinkling.generate.renderer import Renderer
+
+    for name in stages:
+        stage = recipe.stages[name]
+        if not isinstance(stage, ChattingConfig):
+            continue
+        for field, (role, chat) in stage.chats().items():
+            source = recipe.sources.get(stage.inputs.get(role, ""))
+            if source is None:
+                continue
+            try:
+                directory = source.artifact().model_dir
+                Renderer.load(directory, chat).prompt([{"role": "user", "content": "x"}])
+            except UserError as error:
+                yield f"stages.{name}.{field}: {error}"

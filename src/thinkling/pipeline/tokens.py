@@ -1,0 +1,134 @@
+"""The verb `tokens`: conversations of a stage as the model reads them, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from thinkling.data.artifact import Artifact
+from thinkling.data.conversations import Conversation
+from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
+from thinkling.generate.renderer import Renderer
+from thinkling.pipeline.recipe import Recipe
+from thinkling.pipeline.runner import Run
+from thinkling.seeds import derive
+from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.sft.fitting import Fitted, Outcome, encoder, fit
+from thinkling.stages.sft.origins import FILE, Origin, origins
+from thinkling.stages.sft.spans import pieces
+
+_LOSS = ("black on green", "black on bright_green")
+_NO_LOSS = ("dim", "dim underline")
+_MARKS = ("⟦", "⟧")
+_OUTCOMES: dict[Outcome, list[str]] = {
+    "kept": [],
+    "overlong_truncated": ["truncated to fit sequence_length"],
+    "overlong_dropped": ["LEFT OUT: longer than sequence_length"],
+    "without_loss": ["LEFT OUT: no token carries loss"],
+    "unrenderable": ["LEFT OUT: the chat template cannot write it whole"],
+}
+
+
+def show(recipe: Recipe, root: Path, stage: str | None, n: int, console: Console) -> None:
+    """Prints `n` conversations of an sft stage, the first of each of its sources in turn, token by token.
+
+    Colours change from token to token; where the console has none, brackets enclose what carries loss. Raises UserError
+    where the stage, its start model or the conversations of an earlier stage are not there.
+    """
+    name, config = _stage(recipe, stage)
+    run = Run(recipe, root)
+    done = run.finished()
+    renderer = Renderer.load(_input(run, name, "model", done).model_dir, config.chat)
+    given = _input(run, name, "conversations", done).file(FILE) if "conversations" in config.inputs else None
+    seed = derive(recipe.seed, name)
+    found = origins(config, recipe.sources_of(config.source_names()), given, seed)
+    console.print(_legend(console))
+    encode, number = encoder(renderer), 0
+    for number, (origin, conversation) in enumerate(_in_turn(found, n), 1):
+        _print(fit(conversation, encode, config), f"{number}/{n}  {origin}", renderer.tokenizer, console)
+    if not number:
+        raise UserError(f"stages.{name}: no conversations; check families, n_examples, or the source's files")
+
+
+def _stage(recipe: Recipe, wanted: str | None) -> tuple[str, SftConfig]:
+    found = {name: stage for name, stage in recipe.stages.items() if isinstance(stage, SftConfig)}
+    if wanted is None and len(found) == 1:
+        wanted = next(iter(found))
+    there = f"there are: {', '.join(found)}" if found else "the recipe has none"
+    if wanted is None:
+        raise UserError(f"--stage: missing; name a stage of kind sft; {there}")
+    if wanted not in found:
+        raise UserError(f"--stage {wanted}: no stage of kind sft has this name; {there}")
+    return wanted, found[wanted]
+
+
+def _input(run: Run, name: str, role: str, done: dict[str, Artifact]) -> Artifact:
+    producer = run.recipe.stages[name].inputs[role]
+    if producer in run.recipe.sources:
+        return run.recipe.sources[producer].artifact()
+    if producer not in done:
+        kind = run.recipe.stages[producer].kind
+        raise UserError(
+            f"stages.{name}.inputs.{role}: stage {producer} is not finished in {run.directory}; run it first: "
+            f"thinkling {kind} RECIPE --stage {producer}"
+        )
+    return done[producer]
+
+
+def _in_turn(found: Sequence[Origin], n: int) -> Iterator[tuple[str, Conversation]]:
+    """The first conversations of each origin in turn, `n` at most."""
+    streams = [(origin.name, origin.conversations()) for origin in found]
+    while streams and n > 0:
+        for name, stream in list(streams):
+            conversation = next(stream, None)
+            if conversation is None:
+                streams.remove((name, stream))
+            elif n > 0:
+                n -= 1
+                yield name, conversation
+
+
+def _legend(console: Console) -> Text:
+    if console.color_system is None:
+        return Text(f"{_MARKS[0]}loss{_MARKS[1]} no loss, ↵ end of a line")
+    return Text.assemble(
+        ("loss", _LOSS[0]), (" loss", _LOSS[1]), ("   no loss", _NO_LOSS[0]), (" no loss", _NO_LOSS[1]),
+        "   one shade per token, ↵ end of a line",
+    )  # fmt: skip
+
+
+def _print(fitted: Fitted, title: str, tokenizer: Tokenizer, console: Console) -> None:
+    messages = fitted.conversation.messages
+    spoken = sum(message["role"] == "assistant" for message in messages)
+    with_loss = int((fitted.loss[1:] & ~fitted.loss[:-1]).sum())
+    facts = [
+        f"{fitted.conversation.source} {fitted.conversation.id}",
+        f"{len(fitted.ids):,} tokens, {int(fitted.loss[1:].sum()):,} with loss",
+        f"{len(messages)} turns, {spoken} the assistant's, {with_loss} with loss",
+        *_OUTCOMES[fitted.outcome],
+        *([fitted.detail] if fitted.detail else []),
+    ]
+    console.print()
+    console.print(Text(_shown(f"{title}  {' · '.join(facts)}"), style="bold"))
+    console.print(_tokens(fitted, tokenizer, coloured=console.color_system is not None))
+
+
+def _tokens(fitted: Fitted, tokenizer: Tokenizer, coloured: bool) -> Text:
+    text, before = Text(), False
+    for number, (piece, loss) in enumerate(pieces(tokenizer, fitted.ids.tolist(), fitted.loss.tolist())):
+        if loss != before and not coloured:
+            text.append(_MARKS[before])
+        text.append(_shown(piece), (_LOSS if loss else _NO_LOSS)[number % 2] if coloured else None)
+        before = loss
+    if before and not coloured:
+        text.append(_MARKS[1])
+    return text
+
+
+def _shown(text: str) -> str:
+    """The text with line ends shown, and control characters replaced: data must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else "↵\n" if c == "\n" else "\ufffd" for c in text)

@@ -1,0 +1,86 @@
+"""What a session's child does: it runs pieces of code as they come, all in one namespace, as a notebook's cells.
+
+The value of a last expression is printed. An exception ends the piece that raised it, not the session.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import linecache
+import os
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any
+
+from thinkling.sandbox.protocol import Closed, read_call
+
+LONGEST_VALUE = 1 << 16
+"""Characters of a last expression's value that are printed."""
+LONGEST_TRACEBACK = 20
+"""Innermost frames that are shown."""
+
+
+def serve(report: Callable[..., None], name: Callable[[BaseException], str]) -> int:
+    """Until no more code comes. `report`: writes one report; `name`: how it calls an exception."""
+    calls = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)  # the program's standard input is empty
+    os.close(null)
+    gc.enable()
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    streams = (sys.stdout, sys.stderr)
+    number = 0
+    while True:
+        try:
+            code = read_call(calls).decode("utf-8", "surrogatepass")
+        except Closed:
+            return 0
+        number += 1
+        sys.stdout, sys.stderr = streams  # whatever an earlier call made of them
+        error = _run(code, f"<call {number}>", module.__dict__)
+        for stream in streams:
+            try:
+                stream.flush()
+            except BaseException as late:
+                error = error or late
+        report(kind="call", at=number, error="" if error is None else name(error))
+        error = None
+
+
+def _run(code: str, file_name: str, namespace: dict[str, Any]) -> BaseException | None:
+    linecache.cache[file_name] = (len(code), None, code.splitlines(True), file_name)
+    try:
+        tree = ast.parse(code, file_name)
+        last = tree.body[-1] if tree.body else None
+        value = ast.Expression(last.value) if isinstance(last, ast.Expr) else None
+        if value is not None:
+            del tree.body[-1]
+        exec(compile(tree, file_name, "exec"), namespace)  # what this process is for
+        if value is not None:
+            found = eval(compile(value, file_name, "eval"), namespace)
+            if found is not None:
+                print(repr(found)[:LONGEST_VALUE])
+    except SystemExit as end:
+        if not end.code:
+            return None
+        _show(end, file_name)
+        return end
+    except BaseException as error:
+        _show(error, file_name)
+        return error
+    return None
+
+
+def _show(error: BaseException, file_name: str) -> None:
+    """The traceback without the frames of this module. A syntax error has none of its own."""
+    try:
+        frames = error.__traceback__
+        while frames is not None and frames.tb_frame.f_code.co_filename != file_name:
+            frames = frames.tb_next
+        traceback.print_exception(type(error), error, frames, limit=-LONGEST_TRACEBACK)
+    except BaseException:  # a hostile object's repr, or no memory left
+        os.write(2, f"{type(error).__name__}\n".encode())

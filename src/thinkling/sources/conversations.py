@@ -1,0 +1,201 @@
+"""Conversations and preference pairs of the user's own, in the forms that people have (docs/conversations.md)."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from thinkling.data.chat_forms import detect
+from thinkling.data.chat_forms.fields import RECORD_FIELDS, TURN_FIELDS, FieldMap, without_nulls
+from thinkling.data.chat_forms.normal import BadRecord, Chat, Pair, Read
+from thinkling.data.ledger import Ledger
+from thinkling.data.seen import SeenNames
+from thinkling.errors import UserError
+from thinkling.seeds import derive
+from thinkling.sources.base import Offer
+from thinkling.sources.records import RecordsSource, ending
+
+if TYPE_CHECKING:
+    from thinkling.data.conversations import Conversation, PreferencePair
+    from thinkling.data.readers import RawRecord
+    from thinkling.tasks.problem import Split
+
+SAMPLE = 20
+"""Records at the start of a file that its form is told from."""
+READER_VERSION = 1
+"""Raised when a record is read otherwise than before: it is part of the hash of the stages that use the source."""
+_ROLES = ("system", "user", "assistant", "tool")
+
+
+class ConversationsSource(RecordsSource):
+    """Conversations for sft, or preference pairs for dpd."""
+
+    type: Literal["conversations"]
+    form: detect.Form | Literal["auto"] = "auto"
+    """Form of the records; `auto` tells it for each file from its first records."""
+    fields: dict[str, str] = Field(default={})
+    """The forms' names of fields → those in the file, in records and in their messages: `{messages: dialog, role:
+    speaker, content: text}`. None are needed where the file has the usual names."""
+    roles: dict[str, str] = Field(default={})
+    """Roles as the file spells them → system, user, assistant or tool; the usual spellings are known."""
+    unanswered: Literal["reject", "cut"] = "reject"
+    """What becomes of a conversation in which turns follow the assistant's last one: it is rejected, or they are cut
+    off. No loss falls on them in any case."""
+
+    offers: ClassVar[frozenset[Offer]] = frozenset({"conversations", "pairs"})
+
+    @field_validator("fields")
+    @classmethod
+    def _known_fields(cls, given: dict[str, str]) -> dict[str, str]:
+        known = tuple(dict.fromkeys((*RECORD_FIELDS, *TURN_FIELDS)))
+        if unknown := sorted(given.keys() - set(known)):
+            raise ValueError(f"no form has the field {unknown[0]!r}; name {', '.join(known)}")
+        return given
+
+    @field_validator("roles")
+    @classmethod
+    def _known_roles(cls, given: dict[str, str]) -> dict[str, str]:
+        if wrong := sorted(set(given.values()) - set(_ROLES)):
+            raise ValueError(f"no role is {wrong[0]!r}; a role is one of {', '.join(_ROLES)}")
+        return given
+
+    def digests(self) -> dict[str, Any]:
+        self.forms()
+        return {**super().digests(), "reader": READER_VERSION}
+
+    def summary(self) -> str:
+        """The number of files, with their forms. Raises UserError if one cannot be told."""
+        counts = Counter(form or "no record" for form in self.forms().values())
+        return f"{super().summary()}: {', '.join(f'{n} {form}' for form, n in counts.items())}"
+
+    def forms(self) -> dict[Path, detect.Form | None]:
+        """File → its form; None if no record of it can be read.
+
+        Raises UserError if none is known, or the records lack the fields of the form that the recipe names.
+        """
+        return {file: self._form(file) for file in self.files()}
+
+    def check(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> None:
+        """Looks at the first records of each file. Whether there are `n` is known once all are read."""
+        self._check_families(families)
+        self._check_offer(offer, self.forms())
+
+    def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
+        """The files' conversations, in their order; `n` of them drawn by `seed` if given, and still in their order.
+
+        Raises UserError if there are fewer than `n`, if a file holds pairs, or if families are asked for.
+        """
+        from thinkling.data.conversations import Conversation
+
+        self._check_families(families)
+        for name, read in self._drawn("conversations", n, seed):
+            assert isinstance(read, Chat)
+            yield Conversation(name, read.messages, self.name, tools=read.tools)
+
+    def pairs(self, n: int | None, seed: int) -> Iterator[PreferencePair]:
+        """The files' preference pairs, drawn as conversations are."""
+        from thinkling.data.conversations import PreferencePair
+
+        for name, read in self._drawn("pairs", n, seed):
+            assert isinstance(read, Pair)
+            yield PreferencePair(name, read.messages, read.chosen, read.rejected, self.name, read.tools)
+
+    def _drawn(self, offer: Offer, n: int | None, seed: int) -> Iterator[tuple[str, Read]]:
+        """Sound records with their names. Where `n` are drawn, the files are read twice, so that none is held."""
+        forms = self.forms()
+        self._check_offer(offer, forms)
+        if n is None:
+            for item in self._sound(forms, self.ledger):
+                self.ledger.keep(self.name)
+                yield item
+            return
+        drawn: list[tuple[int, int]] = []  # (negated hash of seed and number, number): the n least hashes
+        total = 0
+        for total, _ in enumerate(self._sound(forms, self.ledger), start=1):
+            heapq.heappush(drawn, (-derive(seed, "records", total), total))
+            if len(drawn) > n:
+                heapq.heappop(drawn)
+        if total < n:
+            raise UserError(f"sources.{self.name}: it has {total} {offer}, not {n}; ask for fewer")
+        self.ledger.leave_out(self.name, "not drawn", total - n)
+        numbers = {number for _, number in drawn}
+        for number, item in enumerate(self._sound(forms, Ledger()), start=1):
+            if number in numbers:
+                self.ledger.keep(self.name)
+                yield item
+
+    def _check_families(self, families: Sequence[str] | None) -> None:
+        if families is not None:
+            raise UserError(f"sources.{self.name}: conversations have no families; leave families out")
+
+    def _check_offer(self, offer: Offer, forms: Mapping[Path, detect.Form | None]) -> None:
+        for file, form in forms.items():
+            if form is not None and (form == "preference") != (offer == "pairs"):
+                raise UserError(
+                    f"sources.{self.name}: {file} is in the form {form}, which offers "
+                    f"{'pairs' if form == 'preference' else 'conversations'}, not {offer}; give files of {offer}"
+                )
+
+    def _sound(self, forms: Mapping[Path, detect.Form | None], ledger: Ledger) -> Iterator[tuple[str, Read]]:
+        """Name and content of each record that is read; the others go to the ledger."""
+        seen, number = SeenNames(), 0
+        for file, form in forms.items():
+            for record in self.read([file]):
+                number += 1
+                if record.error or form is None:
+                    ledger.reject(self.name, record.origin, record.error, record.raw)
+                    continue
+                fields = self._fields(record, file)
+                try:
+                    read = detect.READERS[form](fields, self.unanswered == "cut")
+                except BadRecord as bad:
+                    ledger.reject(self.name, record.origin, bad.reason, record.fields, bad.detail)
+                    continue
+                yield seen.unique(self._id(fields, read), number), read
+
+    def _id(self, fields: Mapping[str, Any], read: Read) -> str:
+        """The record's own id if it is text or a number, else a hash of its content."""
+        own = fields.get("id")
+        if isinstance(own, int) and not isinstance(own, bool) and own.bit_length() <= 64:
+            return str(own)
+        if isinstance(own, str) and own and own.isprintable():
+            return own
+        text = json.dumps([self.name, *read], ensure_ascii=False, sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:16]
+
+    def _fields(self, record: RawRecord, file: Path) -> Mapping[str, Any]:
+        fields = record.fields
+        if ending(file.name) in (".parquet", ".arrow"):
+            fields = without_nulls(fields)
+        return FieldMap(self.fields, self.roles).apply(fields)
+
+    def _form(self, file: Path) -> detect.Form | None:
+        readable = (record for record in self.read([file]) if not record.error)
+        sample = [self._fields(record, file) for record in islice(readable, SAMPLE)]
+        if not sample:
+            return None
+        form = detect.detect(sample) if self.form == "auto" else self.form
+        if form is None or not any(detect.has_marks(record, form) for record in sample):
+            wanted = "of any known form" if form is None else f"of the form {form}"
+            raise UserError(
+                f"sources.{self.name}: {file} holds no records {wanted}: they have {detect.keys_seen(sample)}; "
+                f"map them by fields, such as {{messages: dialog}} ({detect.known(self.form)})"
+            )
+        if form in ("messages", "sharegpt") and (turns := detect.turns_of(sample)):
+            for name, usual in (("role", ("role", "from")), ("content", ("content", "value", "tool_calls"))):
+                if not any(key in turn for turn in turns for key in usual):
+                    raise UserError(
+                        f"sources.{self.name}: {file}: its messages have no {name}, but {detect.keys_seen(turns)}; map "
+                        f"it by fields, such as {{{name}: {next(iter(turns[0]), '…')}}}"
+                    )
+        return form

@@ -1,0 +1,32 @@
+"""The forms in which problem sets are published: one file per form. A package adds one by an entry point."""
+
+from __future__ import annotations
+
+from thinkling.plugins import Registry
+from thinkling.sources.presets.base import Preset
+
+PRESETS = Registry(
+    "preset",
+    "thinkling.presets",
+    {
+        "gsm8k": "thinkling.sources.presets.gsm8k:GSM8K",
+        "math": "thinkling.sources.presets.math:MATH",
+        "aime": "thinkling.sources.presets.aime:AIME",
+        "mbpp": "thinkling.sources.presets.mbpp:MBPP",
+        "humaneval": "thinkling.sources.presets.humaneval:HUMANEVAL",
+        "choice": "thinkling.sources.presets.choice:CHOICE",
+        "gpqa": "thinkling.sources.presets.choice:GPQA",
+        "mmlu_pro": "thinkling.sources.presets.choice:CHOICE",
+        "apps": "thinkling.sources.presets.stdin_stdout:APPS",
+        "livecodebench": "thinkling.sources.presets.stdin_stdout:LIVECODEBENCH",
+    },
+)
+
+
+def preset(name: str | None) -> Preset:
+    """The preset of that name; the plain form, question and answer, for None. Raises UserError for an unknown one."""
+    if name is None:
+        from thinkling.sources.presets.plain import PLAIN
+
+        return PLAIN
+    return PRESETS.resolve(name)

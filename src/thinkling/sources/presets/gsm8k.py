@@ -1,0 +1,66 @@
+"""GSM8K (Cobbe et al. 2021, arXiv 2110.14168): `question`, and `answer`, a worked solution that ends in `#### 72`.
+
+Its solutions are annotated with calculations, `48/2 = <<48/2=24>>24 clips`: removed, or made calls of the calculator.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from thinkling.sources.presets.base import BOXED_ANSWER, BOXED_TEMPLATE, BadRecord, Found, Item, Preset, Step
+
+_ANNOTATION = re.compile(r"<<([^<>\n]*)>>")
+
+
+def read(found: Found, seed: int) -> Item:
+    worked, mark, answer = found.text("answer").rpartition("####")
+    if not mark or not answer.strip():
+        raise BadRecord("no final answer after ####")
+    solution = _ANNOTATION.sub("", worked).strip()
+    return Item(
+        found.text("question"),
+        answer.strip(),
+        solution,
+        steps(worked),
+        family=found.text_or_empty("family"),
+        id=found.text_or_empty("id"),
+    )
+
+
+def steps(worked: str) -> tuple[Step, ...]:
+    """The solution cut at its annotations. One that only repeats a number, that the calculator cannot compute, or
+    whose result is not the exact value (`<<10/3=3.33>>`) stays plain text: a tool never says anything else."""
+    cut: list[Step] = []
+    text, at = "", 0
+    for match in _ANNOTATION.finditer(worked):
+        text += worked[at : match.start()]
+        at = match.end()
+        expression, _, written = match[1].rpartition("=")
+        if (result := _value(expression.strip(), written.strip())) is not None:
+            cut.append(Step(text.strip(), expression.strip(), result))
+            text = ""
+    cut.append(Step((text + worked[at:]).strip()))
+    return tuple(cut)
+
+
+def _value(expression: str, written: str) -> str | None:
+    from thinkling.generate.calculator import CalculatorError, evaluate, write_number
+
+    try:
+        value, claimed = evaluate(expression), evaluate(written)
+    except CalculatorError:
+        return None
+    trivial = re.fullmatch(r"[\d.]*", expression) is not None
+    return write_number(value) if Fraction(value) == Fraction(claimed) and not trivial else None
+
+
+GSM8K = Preset(
+    name="gsm8k",
+    keys={"question": ("question",), "answer": ("answer",), "family": (), "id": ()},
+    read=read,
+    verifier="maths",
+    template=BOXED_TEMPLATE,
+    answer_template=BOXED_ANSWER,
+    calculator_calls=True,
+)

@@ -1,0 +1,39 @@
+"""HumanEval (Chen et al. 2021, arXiv 2107.03374): `prompt` (a function's head), `test` (a function `check`), and
+`entry_point`. Its tests are read and kept, but nothing here judges by a `check` function yet."""
+
+from __future__ import annotations
+
+from thinkling.sources.presets.base import CODE_ANSWER, BadRecord, Found, Item, Preset
+
+
+def read(found: Found, seed: int) -> Item:
+    head, name = found.text("question"), found.text("entry_point")
+    if not name.isidentifier():
+        raise BadRecord("entry_point is not a name")
+    ending = found.get("answer")
+    answer = f"{head}\n{ending.rstrip()}" if isinstance(ending, str) and ending.strip() else ""
+    return Item(
+        f"Complete this function. Reply with the whole program in a Python code block.\n```python\n{head}\n```",
+        answer,
+        family=found.text_or_empty("family"),
+        id=found.text_or_empty("id"),
+        hidden_tests=(f"{found.text('tests')}\n\ncheck({name})",),
+        bare=head,
+    )
+
+
+HUMANEVAL = Preset(
+    name="humaneval",
+    keys={
+        "question": ("prompt",),
+        "answer": ("canonical_solution",),
+        "tests": ("test",),
+        "entry_point": ("entry_point",),
+        "family": (),
+        "id": (),
+    },
+    read=read,
+    verifier="check-function",
+    answer_template=CODE_ANSWER,
+    answer_is_solution=True,
+)

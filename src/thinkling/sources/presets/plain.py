@@ -1,0 +1,57 @@
+"""Problems in a form of the user's own, told by `fields`: a question, an answer, and what else a record holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from thinkling.sources.presets import choice
+from thinkling.sources.presets.base import BadRecord, Found, Item, Preset, checked_text
+
+
+def read(found: Found, seed: int) -> Item:
+    """A question may also be a list of messages, as in data sets for reinforcement learning: a system message or none,
+    and one of the user."""
+    given = found.get("question")
+    question, system = _asked(given) if isinstance(given, list) else (found.text("question"), "")
+    system = found.text_or_empty("system") or system
+    if "choices" in found.fields:
+        asked = {**found.record, "\0question": question}
+        fields = {**found.fields, "question": "\0question"}
+        return replace(choice.read(Found(asked, choice.CHOICE.keys, fields), seed), system=system)
+    tests, hidden = tuple(found.texts("tests") or ()), tuple(found.texts("hidden_tests") or ())
+    answer = found.text_or_empty("answer") if tests or hidden else found.text("answer")
+    return Item(
+        question,
+        answer,
+        found.text_or_empty("solution"),
+        system=system,
+        family=found.text_or_empty("family"),
+        id=found.text_or_empty("id"),
+        tests=tests,
+        hidden_tests=hidden,
+    )
+
+
+def _asked(messages: list[Any]) -> tuple[str, str]:
+    if not all(isinstance(message, Mapping) and isinstance(message.get("content"), str) for message in messages):
+        raise BadRecord("question is neither text nor messages")
+    roles = [message.get("role") for message in messages]
+    if roles not in (["user"], ["system", "user"]):
+        raise BadRecord("question has messages other than one of the user after a system message")
+    question = checked_text(messages[-1]["content"], "question").strip()
+    if not question:
+        raise BadRecord("no question")
+    return question, messages[0]["content"] if len(messages) == 2 else ""
+
+
+PLAIN = Preset(
+    name="",
+    keys={
+        **{name: (name,) for name in ("question", "answer", "solution", "system", "tests", "hidden_tests")},
+        **{"choices": (), "answer_index": (), "family": (), "id": ()},
+    },
+    read=read,
+    verifier="maths",
+)

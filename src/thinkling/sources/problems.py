@@ -1,0 +1,294 @@
+"""Problems of the user's own, in a published form (`preset`) or one told by `fields`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from thinkling.errors import UserError
+from thinkling.sources import templates
+from thinkling.sources.base import Offer
+from thinkling.sources.presets import PRESETS, preset
+from thinkling.sources.presets import choice as choice_preset
+from thinkling.sources.presets.base import BOXED_ANSWER, BOXED_TEMPLATE, CODE_ANSWER, Preset
+from thinkling.sources.records import RecordsSource
+from thinkling.tasks.problem import Problem, Split
+
+if TYPE_CHECKING:
+    from thinkling.data.conversations import Conversation
+    from thinkling.data.ledger import Ledger
+    from thinkling.sources.problem_set import Division, Entry, ProblemSet
+
+TEMPLATES = {"maths": BOXED_TEMPLATE, "choice": choice_preset.TEMPLATE}
+ANSWER_TEMPLATES = {"maths": BOXED_ANSWER, "choice": BOXED_ANSWER, "program": CODE_ANSWER}
+"""By verifier, where no preset has its own."""
+
+
+class ProblemsSource(RecordsSource):
+    """Problems with answers that can be checked; where solutions are known, also training conversations."""
+
+    type: Literal["problems"]
+    preset: str | None = None
+    """The published form that the records have: gsm8k, math, aime, mbpp, humaneval, choice, gpqa, mmlu_pro, apps,
+    livecodebench, or an entry point of the group `thinkling.presets`. Without one, `fields` tells the form."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """What a record holds (question, answer, solution, system, id, family, tests, hidden_tests, choices) → the key
+    under which it does, or keys joined by dots. Overrides the preset's own keys."""
+    verifier: str | None = None
+    """Checks answers: built in, or an entry point of the group `thinkling.verifiers`. The preset's own if None;
+    without a preset `choice` where fields name choices, `program` where they name tests, else `maths`."""
+    tools: list[str] = Field(default_factory=list)
+    """Tools that may be called while a problem is solved."""
+    announce_tools: bool = True
+    """Whether prompts list the tools with their schemas."""
+    calculator_calls: bool = False
+    """Whether a solution's annotations, such as `<<48/2=24>>`, become calls of the calculator in training
+    conversations (preset gsm8k). The calculator is then one of the tools."""
+    system: str = ""
+    """System message that problems are asked under, where a record has none; none if empty."""
+    template: str | None = None
+    """The question as it is asked: `{question}`, and any other `{key}` of the record, is replaced; all other braces
+    stay, so that `{question}\\nPut the final answer in \\boxed{}.` works as written. That of the preset or verifier if
+    None."""
+    answer_template: str | None = None
+    """The answer in training conversations, in a form that the verifier reads, with `{answer}`: `\\boxed{{answer}}`
+    is a box around it. That of the preset or verifier if None."""
+    heldout_paths: list[str] = Field(default_factory=list)
+    """Files, directories, patterns or hub names whose problems are held out, all of them: a published test set."""
+    heldout_split: str | None = None
+    """Split of the same paths whose problems are held out, such as `test`."""
+    heldout_field: str | None = None
+    """Key of the record that decides what is held out, with heldout_values."""
+    heldout_values: list[str | int | float] = Field(default_factory=list)
+    """Values of heldout_field that are held out."""
+    heldout_fraction: float | None = Field(default=None, ge=0, le=1)
+    """Fraction held out by a hash of the question, where no other field decides: 0.1 if not set. 1 holds out all: a
+    set for evaluation only."""
+    heldout_limit: int | None = Field(default=None, ge=1)
+    """Held-out problems at most, drawn by `seed`; all if None."""
+    limit: int | None = Field(default=None, ge=1)
+    """Training problems at most, drawn by `seed`; all if None."""
+    seed: int = Field(default=0, ge=0)
+    """Decides what the limits draw and the order of shuffled options. The recipe's seed has no part in it, so that
+    runs with different seeds are scored on the same problems."""
+
+    offers: ClassVar[frozenset[Offer]] = frozenset({"problems", "conversations"})
+    _loaded: tuple[Any, ProblemSet] | None = PrivateAttr(default=None)
+    _counted_in: Ledger | None = PrivateAttr(default=None)
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, name: str | None) -> str | None:
+        try:
+            preset(name)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    @field_validator("template", "answer_template")
+    @classmethod
+    def _readable_template(cls, template: str | None, info: Any) -> str | None:
+        if template is not None:
+            answer = info.field_name == "answer_template"
+            templates.check(template, "answer" if answer else "question", ("answer",) if answer else None)
+        return template
+
+    @model_validator(mode="after")
+    def _form_is_known(self) -> Self:
+        if self.preset is None and not self.fields:
+            known = ", ".join(PRESETS.names())
+            raise ValueError(f"preset: missing; choose one of {known}, or say by fields which keys a record has")
+        meanings = self._preset.keys
+        for meaning in self.fields:
+            if meaning not in meanings:
+                raise ValueError(f"fields.{meaning}: unknown; known are {', '.join(meanings)}")
+        if self.calculator_calls and not self._preset.calculator_calls:
+            raise ValueError("calculator_calls: only the preset gsm8k has solutions that are annotated with them")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        from thinkling.generate.tools import TOOLS
+        from thinkling.verify.registry import VERIFIERS
+
+        for field, names, registry in (("verifier", [self._verifier], VERIFIERS), ("tools", self.tools, TOOLS)):
+            for name in names:
+                if name not in registry:
+                    raise ValueError(
+                        f"{field}: unknown {registry.what} {name!r}; known are {', '.join(registry.names())}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> Self:
+        ways = {
+            "heldout_paths": bool(self.heldout_paths),
+            "heldout_split": self.heldout_split is not None,
+            "heldout_field": self.heldout_field is not None,
+            "heldout_fraction": self.heldout_fraction is not None,
+        }
+        given = [name for name, is_given in ways.items() if is_given]
+        if len(given) > 1:
+            raise ValueError(f"{given[1]}: {given[0]} already says what is held out; give one of the two")
+        if (self.heldout_field is None) != (not self.heldout_values):
+            raise ValueError("heldout_field: give heldout_field and heldout_values together")
+        if self.heldout_split is not None and self.split is None:
+            raise ValueError(
+                f"split: missing; heldout_split holds out {self.heldout_split!r}, so name that to train on"
+            )
+        return self
+
+    @property
+    def _preset(self) -> Preset:
+        return preset(self.preset)
+
+    @property
+    def _verifier(self) -> str:
+        if self.verifier is not None:
+            return self.verifier
+        if self.preset is None and "choices" in self.fields:
+            return "choice"
+        return (
+            "program" if self.preset is None and {"tests", "hidden_tests"} & set(self.fields) else self._preset.verifier
+        )
+
+    def _template_of(self, given: str | None, own: str, by_verifier: dict[str, str], plain: str) -> str:
+        if given is not None:
+            return given
+        preset_fits = self.preset is not None and self._verifier == self._preset.verifier
+        return own if preset_fits else by_verifier.get(self._verifier, plain)
+
+    def verifiers(self) -> frozenset[str]:
+        return frozenset({self._verifier})
+
+    def tool_names(self) -> frozenset[str]:
+        return frozenset({*self.tools, *(["calculator"] if self.calculator_calls else [])})
+
+    def digests(self) -> dict[str, Any]:
+        return super().digests() | self.digests_of(self._heldout_found())
+
+    def _heldout_found(self) -> list[Any]:
+        if self.heldout_split is not None:
+            return self.find(self.entries(), self.heldout_split)
+        return self.find(self.heldout_paths, None) if self.heldout_paths else []
+
+    def summary(self) -> str:
+        found = self._set()
+        return (
+            f"{len(found.train)} problems to train on, {len(found.heldout)} held out, verifier {self._verifier}"
+            f"{found.reasons()}"
+        )
+
+    def check(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> None:
+        if offer == "problems":
+            self._take(split or "train", n, families)
+        else:
+            self._solved(n, families)
+
+    def problems(
+        self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
+    ) -> list[Problem]:
+        """In the order of the files. Of `n` each family has the same number, as far as it has as many."""
+        from thinkling.sources.problem_set import drawn
+
+        found = self._take(split, n, families)
+        self._count()
+        return [entry.problem for entry in drawn(found, n if split == "train" else None, seed)]
+
+    def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
+        """Each training problem with a known solution: question, reasoning and answer."""
+        from thinkling.sources.problem_set import drawn
+        from thinkling.sources.solutions import conversation
+
+        found = drawn(self._solved(n, families), n, seed)
+        self._count([entry for entry in self._set().train if not self._is_solved(entry.problem)])
+        template = self._template_of(self.answer_template, self._preset.answer_template, ANSWER_TEMPLATES, "{answer}")
+        for entry in found:
+            yield conversation(self.name, entry, template, self.calculator_calls)
+
+    def _set(self) -> ProblemSet:
+        """The problems of the files; read once per process, unless a file changes."""
+        from thinkling.sources.problem_set import Reading, load
+
+        files, heldout = self.files(), [file for found in self._heldout_found() for file in found.files]
+        if twice := sorted(set(files) & set(heldout)):
+            raise UserError(f"sources.{self.name}: {twice[0]} is both in its paths and held out; remove it from one")
+        state = [(str(file), *_state(file)) for file in files + heldout]
+        if self._loaded is None or self._loaded[0] != state:
+            reading = Reading(
+                source=self.name,
+                preset=self._preset,
+                fields=self.fields,
+                family=self.preset or self.name,
+                verifier=self._verifier,
+                template=self._template_of(self.template, self._preset.template, TEMPLATES, "{question}"),
+                system=self.system,
+                tools=tuple(dict.fromkeys([*self.tools, *(["calculator"] if self.calculator_calls else [])])),
+                announce_tools=self.announce_tools,
+                seed=self.seed,
+            )
+            self._loaded = state, load(reading, self.read(files), self.read(heldout), self._division())
+        return self._loaded[1]
+
+    def _division(self) -> Division:
+        from thinkling.sources.problem_set import by_field, by_hash
+
+        if self.heldout_field is not None:
+            return by_field(self.heldout_field, self.heldout_values)
+        return by_hash(0.0 if self.heldout_paths or self.heldout_split is not None else self.heldout_fraction)
+
+    def _take(self, split: Split, n: int | None, families: Sequence[str] | None) -> list[Entry]:
+        """The problems of a split and of families. Raises UserError if there are none, or fewer than `n`."""
+        from thinkling.sources.problem_set import drawn
+
+        found = self._set()
+        most = self.limit if split == "train" else self.heldout_limit
+        return self._enough(drawn(found.of(split), most, self.seed), _KINDS[split], n, families)
+
+    def _solved(self, n: int | None, families: Sequence[str] | None) -> list[Entry]:
+        solved = [entry for entry in self._take("train", None, families) if self._is_solved(entry.problem)]
+        return self._enough(solved, "problems to train on with a known solution", n, None)
+
+    def _is_solved(self, problem: Problem) -> bool:
+        return bool(problem.reasoning or (self._preset.answer_is_solution and problem.answer))
+
+    def _enough(self, entries: list[Entry], kind: str, n: int | None, families: Sequence[str] | None) -> list[Entry]:
+        where, there = f"sources.{self.name}", list(dict.fromkeys(entry.problem.family for entry in entries))
+        for family in families or ():
+            if family not in there:
+                listed = ", ".join(there) or "none"
+                raise UserError(f"{where}: no {kind} of the family {family!r}; its families are {listed}")
+        chosen = [entry for entry in entries if families is None or entry.problem.family in families]
+        if not chosen or len(chosen) < (n or 0):
+            wanted = f", {n} are wanted: ask for fewer" if chosen else f": {_CURES[kind]}"
+            raise UserError(f"{where}: it has {len(chosen)} {kind}{wanted}{self._set().reasons()}")
+        return chosen
+
+    def _count(self, unsolved: Sequence[Entry] = ()) -> None:
+        """Counts the records in the stage's ledger, once per stage."""
+        if self._counted_in is self.ledger:
+            return
+        self._counted_in, found = self.ledger, self._set()
+        self.ledger.keep(self.name, len(found.train) + len(found.heldout) - len(unsolved))
+        for one in found.rejected:
+            self.ledger.reject(self.name, one.where, one.reason, one.record)
+        for entry in unsolved:
+            self.ledger.reject(self.name, entry.problem.id, "no solution", entry.problem.question)
+
+
+_KINDS: dict[Split, str] = {"train": "problems to train on", "heldout": "held-out problems"}
+_CURES = {
+    "problems to train on": "hold out fewer by heldout_fraction, or name other heldout_paths",
+    "held-out problems": "name some in heldout_paths, or raise heldout_fraction",
+    "problems to train on with a known solution": "name the key of solutions in fields.solution",
+}
+
+
+def _state(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns

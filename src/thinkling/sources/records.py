@@ -1,0 +1,261 @@
+"""Records of the user's own: the base of sources that read problems or conversations from files or from the hub."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, model_validator
+
+from thinkling.data.hub import is_repo, snapshot
+from thinkling.errors import UserError
+from thinkling.sources.base import Source
+
+if TYPE_CHECKING:
+    from thinkling.data.readers import RawRecord
+
+ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
+SPLITS = ("train", "validation", "test", "dev", "val", "valid", "eval")
+"""Names by which data sets call their parts."""
+_METADATA = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+_FORMS = "files of .jsonl, .json, .parquet or .arrow (text also as .gz, .zst, .bz2, .xz), or directories of them"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of one entry of a source's paths."""
+
+    files: list[Path]
+    root: Path | None = None
+    """The directory that they were found in; None for a single file or a pattern."""
+    label: str = ""
+    """`organization/name@commit` for files from the hub."""
+    links: int = 0
+    """Links out of the directory, which are not followed."""
+
+    def name(self, file: Path) -> str:
+        """The file's name in digests: on the hub it does not depend on where the cache is."""
+        return f"{self.label}/{file.relative_to(self.root)}" if self.label and self.root else str(file)
+
+
+class RecordsSource(Source):
+    """Where records come from. A type of source derives from it and says what a record is."""
+
+    path: str | None = None
+    """A file, a directory, a pattern such as `data/*.jsonl`, or a data set's name on the Hugging Face Hub, such as
+    `openai/gsm8k`, where nothing of that name is here. Relative to the working directory."""
+    paths: list[str] = Field(default_factory=list)
+    """Several of them, instead of `path`; read in this order."""
+    revision: str | None = None
+    """Commit, tag or branch of a data set on the hub; its main branch if None. The commit is part of a stage's hash."""
+    subset: str | None = None
+    """Folder of a directory or of a data set on the hub that is read (there often called a configuration); all if
+    None, but a data set of several has to be told which."""
+    split: str | None = None
+    """Split of a saved data set or of one on the hub: files are read that have this word in their path. All files
+    of a directory are if None, but a data set of several splits has to be told which."""
+    records_key: str | None = None
+    """Key of the list of records in a .json file that holds one object; found by its usual names, such as `data`, if
+    None."""
+
+    @model_validator(mode="after")
+    def _has_paths(self) -> Self:
+        if (self.path is None) == (not self.paths):
+            raise ValueError("path: give either path, or paths as a list")
+        if self.revision is not None and not any(is_repo(entry) for entry in self.entries()):
+            raise ValueError("revision: only a data set on the hub has one, and none of the paths is a name on the hub")
+        return self
+
+    def entries(self) -> list[str]:
+        """The paths as the recipe gives them."""
+        return [self.path] if self.path is not None else self.paths
+
+    def find(self, entries: list[str], split: str | None) -> list[Found]:
+        """The files that entries name; each file once, in the order of the entries, sorted within one.
+
+        Raises UserError for an entry that has no file, or whose subset or split has to be told.
+        """
+        seen: set[Path] = set()
+        found = []
+        for entry in entries:
+            one = self._find(entry, split)
+            new = [file for file in one.files if file not in seen]
+            seen.update(new)
+            found.append(Found(new, one.root, one.label, one.links))
+        return found
+
+    def files(self) -> list[Path]:
+        """The files that records are read from."""
+        return [file for found in self.find(self.entries(), self.split) for file in found.files]
+
+    def records(self) -> Iterator[RawRecord]:
+        """All records in a fixed order, one at a time. One that cannot be read comes with its error: whoever uses the
+        records puts it into `self.ledger`."""
+        return self.read(self.files())
+
+    def read(self, files: list[Path]) -> Iterator[RawRecord]:
+        """The records of these files."""
+        from thinkling.data.arrow_files import read_arrow
+        from thinkling.data.json_files import read_json
+        from thinkling.data.readers import read_jsonl, read_parquet
+
+        for file in files:
+            match ending(file.name):
+                case ".parquet":
+                    yield from read_parquet(file)
+                case ".arrow":
+                    yield from read_arrow(file)
+                case ".json":
+                    yield from read_json(file, self.records_key)
+                case _:
+                    yield from read_jsonl(file)
+
+    def digests(self) -> dict[str, Any]:
+        return self.digests_of(self.find(self.entries(), self.split))
+
+    def digests_of(self, found: list[Found]) -> dict[str, str]:
+        """SHA-256 of files by their names."""
+        from thinkling.data.artifact import file_digest
+
+        return {one.name(file): file_digest(file) for one in found for file in one.files}
+
+    def summary(self) -> str | None:
+        found = self.find(self.entries(), self.split)
+        n, links = sum(len(one.files) for one in found), sum(one.links for one in found)
+        labels = "".join(f", {one.label}" for one in found if one.label)
+        skipped = f" ({links} links out of their directory left out)" if links else ""
+        return f"{n} file{'s' * (n != 1)}{labels}{skipped}"
+
+    def _find(self, entry: str, split: str | None) -> Found:
+        where = f"sources.{self.name}: {entry}"
+        path = Path(entry).expanduser()
+        if path.is_file():
+            if not ending(path.name):
+                raise UserError(f"{where}: not a form that records are read from; give {_FORMS}")
+            return Found([path])
+        if path.is_dir():
+            return self._chosen(where, _walk(path), split)
+        if is_repo(entry):
+            return self._on_hub(where, entry, split)
+        if glob.has_magic(entry):
+            return self._chosen(where, _matching(str(path)), split)
+        raise UserError(f"{where}: no such file or directory; correct the path")
+
+    def _on_hub(self, where: str, repo: str, split: str | None) -> Found:
+        copy = snapshot(repo, "dataset", self.revision)
+        # Cached files are links into the repository's own folder of the cache.
+        found = _walk(copy.directory, copy.directory.parent.parent)
+        return self._chosen(where, Found(found.files, found.root, f"{repo}@{copy.commit}"), split)
+
+    def _chosen(self, where: str, found: Found, split: str | None) -> Found:
+        """The files of the subset and split; a data set that has several is never mixed unasked."""
+        files, root = found.files, found.root
+        if root is not None and self.subset is not None:
+            files = [file for file in files if _inside(file, root, self.subset)]
+            if not files:
+                there = sorted({part for file in found.files for part in _folders(file, root)})
+                raise UserError(f"{where}: no files of subset {self.subset!r}; there are {_listed(there)}")
+        if split is not None:
+            whole = [file for file in files if split in words(file, root)]
+            chosen = whole or [file for file in files if split in words(file, root, separators="[^0-9A-Za-z]+")]
+            if not chosen:
+                raise UserError(f"{where}: no files of split {split!r}; there are {_listed(_splits(files, root))}")
+            files = chosen
+        if not files:
+            raise UserError(f"{where}: no file that records are read from; give {_FORMS}")
+        if root is not None and (found.label or (root / "dataset_dict.json").is_file()):
+            self._refuse_mixture(where, files, root, split)
+        return Found(files, root, found.label, found.links)
+
+    def _refuse_mixture(self, where: str, files: list[Path], root: Path, split: str | None) -> None:
+        parts = _splits(files, root)
+        if split is None and (root / "dataset_dict.json").is_file():
+            parts = sorted({file.relative_to(root).parts[0] for file in files})
+        if split is None and len(parts) > 1:
+            raise UserError(f"{where}: the data set has the splits {_listed(parts)}; choose one by split")
+        subsets = sorted({_subset(file, root) for file in files})
+        if self.subset is None and len(subsets) > 1:
+            raise UserError(f"{where}: the data set has the subsets {_listed(subsets)}; choose one by subset")
+
+
+def ending(name: str) -> str:
+    """The ending that tells a file's form, without that of its compression; empty if no records are read from it."""
+    for compression in (".gz", ".zst", ".bz2", ".xz"):
+        if name.endswith(compression):
+            text = Path(name.removesuffix(compression)).suffix
+            return text if text in (".jsonl", ".ndjson", ".json") else ""
+    suffix = Path(name).suffix
+    return suffix if suffix in ENDINGS and name not in _METADATA else ""
+
+
+def words(file: Path, root: Path | None, separators: str = "[^0-9A-Za-z_]+") -> set[str]:
+    """The words of a file's path in its directory: folders, and the parts of its name."""
+    relative = file.relative_to(root).as_posix() if root is not None else file.name
+    return {*re.split(separators, relative), *relative.split("/")[:-1]}
+
+
+def _splits(files: list[Path], root: Path | None) -> list[str]:
+    """The splits that the files' names tell of: `train`, and also `train_sft`."""
+    found = {word for file in files for word in words(file, root) if word.partition("_")[0] in SPLITS}
+    finer = {word for file in files for word in words(file, root, "[^0-9A-Za-z]+") if word in SPLITS}
+    return sorted(found or finer)
+
+
+def _walk(root: Path, tree: Path | None = None) -> Found:
+    """Files in a directory, hidden ones left out; no link is followed that leads out of `tree` (`root` if None)."""
+    from thinkling.data.arrow_files import STATE, saved_files
+
+    tree = (tree or root).resolve()
+    files, links = [], 0
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        links += sum((Path(folder) / f).is_symlink() for f in folders)  # never entered by os.walk
+        if STATE in names:
+            files += saved_files(Path(folder))
+            continue
+        for name in sorted(names):
+            path = Path(folder) / name
+            if name.startswith(".") or not ending(name):
+                continue
+            if path.resolve().is_relative_to(tree) and path.is_file():
+                files.append(path)
+            else:
+                links += 1
+    return Found(sorted(files), root, links=links)
+
+
+def _matching(pattern: str) -> Found:
+    """Files that a pattern matches; of links that lead out of the directory before its first wildcard, none."""
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    tree = Path(*parts[:fixed]).resolve()
+    files, links = [], 0
+    for path in sorted(map(Path, glob.glob(pattern, recursive=True))):
+        if not path.is_file() or not ending(path.name):
+            continue
+        if path.resolve().is_relative_to(tree):
+            files.append(path)
+        else:
+            links += 1
+    return Found(files, links=links)
+
+
+def _inside(file: Path, root: Path, folder: str) -> bool:
+    return file.relative_to(root).as_posix().startswith(folder.strip("/") + "/")
+
+
+def _folders(file: Path, root: Path) -> list[str]:
+    return [part for part in file.relative_to(root).parts[:-1] if part not in SPLITS]
+
+
+def _subset(file: Path, root: Path) -> str:
+    return "/".join(_folders(file, root)) or "."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") if names else "none"

@@ -1,0 +1,110 @@
+"""Given preference pairs, encoded as pairs of samples are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thinkling.data.chat_template import Message
+from thinkling.data.conversations import PreferencePair
+from thinkling.errors import UserError
+from thinkling.generate.renderer import Renderer
+from thinkling.stages.base import StageContext
+from thinkling.stages.dpd.config import DpdConfig
+from thinkling.stages.dpd.pairs import Pair, Side
+from thinkling.stages.training.left_out import LeftOut
+
+
+def given_pairs(
+    config: DpdConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut
+) -> tuple[list[Pair], dict[str, dict[str, int]]]:
+    """The pairs of all sources, and the counts of each: pairs = kept + rejected by reason.
+
+    `equal`: both sides are the same tokens. `without_loss`: a side holds nothing that is trained on. `too_long`: a side
+    does not fit a row. `evaluated`: it asks a problem that the model is evaluated on.
+    """
+    found: list[Pair] = []
+    counts: dict[str, dict[str, int]] = {}
+    for wanted in config.preferences:
+        reasons: Counter[str] = Counter()
+        kept = len(found)
+        taken = list(ctx.sources[wanted.source].pairs(wanted.n_pairs, ctx.seed))
+        with ctx.progress.track(f"{ctx.name}: {wanted.source}", len(taken), "pairs") as task:
+            for pair in taken:
+                task.advance()
+                encoded = None if left_out.asks(pair.messages) else _encoded(pair, wanted.source, renderer)
+                reason = "evaluated" if encoded is None else rejection(encoded, config.sequence_length)
+                if encoded is None or reason is not None:
+                    reasons[str(reason)] += 1
+                else:
+                    found.append(encoded)
+        kept = len(found) - kept
+        counts[wanted.source] = {"pairs": kept + reasons.total(), "kept": kept, **dict(sorted(reasons.items()))}
+    return found, counts
+
+
+def rejection(pair: Pair, sequence_length: int) -> str | None:
+    """Why a pair cannot be trained on, or None."""
+    if pair.chosen.tokens == pair.rejected.tokens:
+        return "equal"
+    if any(all(side.forced) for side in pair.sides):
+        return "without_loss"
+    if any(len(pair.prompt) + len(side.tokens) > sequence_length for side in pair.sides):
+        return "too_long"
+    return None
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A conversation with one of the two endings."""
+
+    ids: np.ndarray
+    mask: np.ndarray
+
+
+def _encoded(pair: PreferencePair, source: str, renderer: Renderer) -> Pair:
+    """The pair as tokens: the prompt is what both sides have in common with the prompt that the model would be given;
+    what no assistant of the side wrote is forced.
+
+    Raises UserError naming the pair where the template cannot render it, or renders the prompt's own assistant turns
+    otherwise before an ending, so that it cannot be told which tokens belong to the ending.
+    """
+    tools = list(pair.tools) or None
+    try:
+        prompt = renderer.prompt(pair.messages, tools)
+        sides = [_Encoded(*renderer.encode([*pair.messages, *turns], tools)) for turns in (pair.chosen, pair.rejected)]
+        earlier = _last_loss(renderer, pair.messages, tools)
+    except UserError as error:
+        raise UserError(f"sources.{source}: pair {pair.id}: {error}") from error
+    start = min(_common(prompt, side.ids) for side in sides)
+    if start <= earlier:
+        raise UserError(
+            f"sources.{source}: pair {pair.id}: chat template {renderer.template.name} writes earlier turns of the "
+            "assistant otherwise once an answer follows, so prompt and answer cannot be told apart; give pairs whose "
+            "messages hold no reasoning in earlier turns"
+        )
+    question = next((m["content"] for m in reversed(pair.messages) if m["role"] == "user"), "")
+    made = [_side(side, start, renderer) for side in sides]
+    return Pair(pair.id, source, question, "", prompt[:start].tolist(), None, *made)
+
+
+def _side(encoded: _Encoded, start: int, renderer: Renderer) -> Side:
+    tokens = encoded.ids[start:].tolist()
+    return Side(0, renderer.tokenizer.decode(tokens), tokens, (~encoded.mask[start:]).tolist())
+
+
+def _last_loss(renderer: Renderer, messages: Sequence[Message], tools: Sequence[Message] | None) -> int:
+    """Place of the last token that an assistant wrote among the messages; -1 where there is none."""
+    if not any(message["role"] == "assistant" for message in messages):
+        return -1
+    return max(np.flatnonzero(renderer.encode(messages, tools)[1]).tolist(), default=-1)
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> int:
+    """Length of the longest common prefix."""
+    n = min(len(a), len(b))
+    differing = np.flatnonzero(a[:n] != b[:n])
+    return int(differing[0]) if len(differing) else n

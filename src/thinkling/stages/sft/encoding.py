@@ -1,0 +1,147 @@
+"""All conversations of an sft stage, streamed: into conversations.parquet, and encoded into a directory of tokens."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from thinkling.data.atomic import replacing
+from thinkling.data.conversations import Conversation, write_conversations
+from thinkling.data.encoded import EncodedConversations, EncodedWriter, is_whole
+from thinkling.data.ledger import FILE as LEDGER
+from thinkling.errors import UserError
+from thinkling.generate.renderer import Renderer
+from thinkling.progress import Task
+from thinkling.seeds import derive
+from thinkling.stages.base import StageContext
+from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.sft.fitting import Fitted, encoder, fit
+from thinkling.stages.sft.origins import FILE, Origin, origins
+from thinkling.stages.sft.spans import SpansSample
+from thinkling.stages.training.left_out import LeftOut
+from thinkling.train.parallel import Parallel
+
+DIRECTORY = "encoded"
+"""Below the stage's directory; deleted when the stage ends."""
+_REPORT_EVERY = 64
+_REASONS = {
+    "overlong_dropped": "longer than sequence_length",
+    "without_loss": "no token carries loss",
+    "unrenderable": "the chat template cannot write it whole",
+}
+
+
+def encoded_conversations(
+    config: SftConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut, parallel: Parallel
+) -> EncodedConversations:
+    """The conversations that are trained on, encoded once by rank 0; what a killed run finished is used again.
+    `left_out` then knows those that are not trained on.
+
+    Raises UserError where no conversation is left, or a source with a weight has none.
+    """
+    directory = ctx.directory / DIRECTORY
+    again = is_whole(directory)
+    if parallel.rank == 0 and not again:
+        given = ctx.inputs.get("conversations")
+        found = origins(config, ctx.sources, None if given is None else given.file(FILE), ctx.seed)
+        _Encoding(config, ctx, renderer, left_out).write(directory, found)
+    # Not by a barrier: encoding may take longer than ranks wait for each other there.
+    while not is_whole(directory):
+        time.sleep(0.2)
+    encoded = EncodedConversations(directory)
+    if parallel.rank == 0 and again:
+        ctx.ledger.restore(encoded.info["ledger"])
+    if parallel.rank > 0 or again:
+        left_out.read(ctx.directory, encoded.info["evaluated"])
+    _check_left(config, encoded)
+    return encoded
+
+
+class _Encoding:
+    """One pass over all conversations."""
+
+    def __init__(self, config: SftConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut) -> None:
+        self.config, self.ctx, self.encode, self.left_out = config, ctx, encoder(renderer), left_out
+        self.counts: dict[str, Counter[str]] = {}
+        self.shortest: int | None = None
+        self.sample = SpansSample(renderer.tokenizer, derive(ctx.seed, "spans"))
+
+    def write(self, directory: Path, found: Sequence[Origin]) -> None:
+        """conversations.parquet, spans.jsonl and the directory, which comes last."""
+        numbers = [origin.n for origin in found]
+        total = None if None in numbers else sum(n for n in numbers if n is not None)
+        with (
+            EncodedWriter(directory) as writer,
+            self.ctx.progress.track(f"{self.ctx.name}: encoding", total, "conversations") as task,
+        ):
+            with replacing(self.ctx.directory / FILE) as temporary:
+                write_conversations(temporary, self._all(found, writer, task))
+            self.left_out.write(self.ctx.directory)
+            self.sample.write(self.ctx.directory)
+            writer.info = {
+                "counts": self.counts,
+                "given": [origin.name for origin in found if origin.given],
+                "shortest": self.shortest,
+                "evaluated": self.left_out.n_conversations,
+                "ledger": self.ctx.ledger.counts(),
+            }
+
+    def _all(self, found: Sequence[Origin], writer: EncodedWriter, task: Task) -> Iterator[Conversation]:
+        for origin in found:
+            writer.begin(origin.name)
+            counts = self.counts[origin.name] = Counter(conversations=0, kept=0)
+            for conversation in origin.conversations(self.left_out.training):
+                self._take(conversation, origin.name, counts, writer)
+                yield conversation
+                if counts["conversations"] % _REPORT_EVERY == 0:
+                    task.advance(_REPORT_EVERY)
+
+    def _take(self, conversation: Conversation, origin: str, counts: Counter[str], writer: EncodedWriter) -> None:
+        fitted = fit(conversation, self.encode, self.config)
+        counts["conversations"] += 1
+        if fitted.is_kept:
+            counts["kept"] += 1
+            counts["turns_without_loss"] += fitted.turns_without_loss
+            writer.add(fitted.ids, fitted.loss)
+            self.sample.offer(origin, fitted)
+        if fitted.outcome != "kept":
+            counts[fitted.outcome] += 1
+        if fitted.outcome == "overlong_dropped":
+            self.shortest = min(len(fitted.ids), self.shortest or len(fitted.ids))
+        if not fitted.is_kept:
+            self._note(origin, fitted)
+
+    def _note(self, origin: str, fitted: Fitted) -> None:
+        record: dict[str, Any] = {"id": fitted.conversation.id, "tokens": len(fitted.ids)}
+        self.ctx.ledger.note(origin, FILE, _REASONS[fitted.outcome], record, fitted.detail)
+
+
+def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
+    counts = encoded.info["counts"]
+    where = f"examples: {', '.join(counts)}"
+    if not sum(entry["conversations"] for entry in counts.values()):
+        raise UserError(f"{where}: no conversations; check families, n_examples, or the source's files")
+    for name, entry in counts.items():
+        if config.weighted and not entry["kept"]:
+            raise UserError(f"examples: {name}: no conversation is left to train on ({_spelled(entry)}); take it out")
+    if encoded.n:
+        return
+    if any(entry.get("unrenderable") for entry in counts.values()):
+        total = sum(map(Counter, counts.values()), Counter[str]())
+        raise UserError(
+            f"unrenderable: nothing is left to train on ({_spelled(total)}); {LEDGER} says why the chat template "
+            "cannot write them"
+        )
+    if encoded.info["shortest"] is None:
+        raise UserError(f"{where}: in no conversation does the assistant say anything; check its files")
+    raise UserError(
+        f"sequence_length {config.sequence_length}: every conversation is longer; the shortest has "
+        f"{encoded.info['shortest']} tokens"
+    )
+
+
+def _spelled(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())

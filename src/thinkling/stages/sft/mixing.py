@@ -1,0 +1,109 @@
+"""Which rows an sft run trains on: all sources pooled, or mixed by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from thinkling.data.conversation_rows import ConversationRows, MixedRows, RowsUsed
+from thinkling.data.encoded import EncodedConversations, Group
+from thinkling.errors import UserError
+from thinkling.seeds import derive
+from thinkling.stages.sft.config import SftConfig
+
+_OUTCOMES = (
+    "conversations", "kept", "overlong_truncated", "overlong_dropped", "without_loss", "unrenderable",
+    "turns_without_loss",
+)  # fmt: skip
+
+
+class Rows(NamedTuple):
+    """The rows of whole steps."""
+
+    mixed: MixedRows
+    steps: int
+    left_over: int
+    """Rows beyond the last step."""
+
+
+def rows_of(config: SftConfig, encoded: EncodedConversations, seed: int) -> Rows:
+    """Raises UserError where there are fewer rows than a step needs, or a weight repeats a source too often."""
+    if config.weighted:
+        return _weighted(config, encoded, seed)
+    pooled = ConversationRows(encoded, range(encoded.n), config.sequence_length, seed, config.epochs)
+    steps, left_over = _steps(config, pooled.n_rows)
+    return Rows(MixedRows([pooled], [1.0], steps * config.batch_size), steps, left_over)
+
+
+def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int) -> Rows:
+    """Each source packed on its own. Rows are equally long, so shares of rows are shares of tokens, padding aside."""
+    weights = _weights(config, encoded)
+    parts = [
+        ConversationRows(encoded, group.items, config.sequence_length, derive(seed, group.name))
+        for group in encoded.groups
+    ]
+    once = [part.rows_of_first_epoch() for part in parts]
+    steps, left_over = _steps(config, int(config.epochs * sum(once)))
+    mixed = MixedRows(parts, weights, steps * config.batch_size)
+    limit = max(config.max_repeats, config.epochs)
+    for group, rows, used in zip(encoded.groups, once, mixed.rows_of_part, strict=True):
+        if used > limit * rows + 1:  # rows are dealt to within one of a source's share
+            raise UserError(
+                f"examples: {group.name}: its weight repeats it {used / rows:.1f} times in {steps} steps, and "
+                f"max_repeats allows {limit:g}; lower its weight or epochs, take more of it, or raise max_repeats"
+            )
+    return Rows(mixed, steps, left_over)
+
+
+def _weights(config: SftConfig, encoded: EncodedConversations) -> Sequence[float]:
+    """In the order of the groups, which is the recipe's: examples, then the input conversations."""
+    weights = [examples.weight for examples in config.examples]
+    weights += [config.conversations_weight] if "conversations" in config.inputs else []
+    assert len(weights) == len(encoded.groups)
+    return [weight for weight in weights if weight is not None]
+
+
+def _steps(config: SftConfig, n_rows: int) -> tuple[int, int]:
+    """(Steps, rows left over)."""
+    steps = min(n_rows // config.batch_size, config.max_steps or n_rows)
+    if not steps:
+        raise UserError(
+            f"batch_size {config.batch_size}: there are only {n_rows} rows; lower it, or take more examples or epochs"
+        )
+    return steps, n_rows - steps * config.batch_size
+
+
+def counts_of(config: SftConfig, encoded: EncodedConversations, rows: Rows) -> Mapping[str, Any]:
+    """Numbers in and out, for the manifest: in all, and `by_source`."""
+    made, used = encoded.info["counts"], rows.mixed.used()
+    sums = {name: sum(entry.get(name, 0) for entry in made.values()) for name in _OUTCOMES}
+    given = sum(made[name]["conversations"] for name in encoded.info["given"])
+    tokens = sum(one.tokens for one in used.values())
+    return {
+        "conversations": sums["conversations"],
+        "from_examples": sums["conversations"] - given,
+        "from_conversations": given,
+        **{name: n for name, n in sums.items() if name != "conversations"},
+        "rows": rows.mixed.n_rows,
+        "rows_left_over": rows.left_over,
+        "steps": rows.steps,
+        "tokens": tokens,
+        "loss_tokens": sum(one.loss_tokens for one in used.values()),
+        "padding": rows.mixed.n_rows * config.sequence_length - tokens,
+        "by_source": {
+            group.name: made[group.name] | _given_by(config, rows, group, number, used.get(group.name))
+            for number, group in enumerate(encoded.groups)
+        },
+    }
+
+
+def _given_by(config: SftConfig, rows: Rows, group: Group, number: int, used: RowsUsed | None) -> dict[str, Any]:
+    """What one source gives to training. Only a source that is packed on its own has rows and padding."""
+    if used is None:
+        return {"epochs": 0.0, "tokens": 0, "loss_tokens": 0}
+    own = {"epochs": round(used.conversations / group.n, 4), "tokens": used.tokens, "loss_tokens": used.loss_tokens}
+    if not config.weighted:
+        return own
+    n_rows = rows.mixed.rows_of_part[number]
+    share = n_rows / rows.mixed.n_rows
+    return own | {"rows": n_rows, "padding": n_rows * config.sequence_length - used.tokens, "share": round(share, 6)}

@@ -1,0 +1,60 @@
+"""Where the conversations of an sft stage come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from thinkling.data.conversations import Conversation, read_conversations, rounds
+from thinkling.seeds import derive
+from thinkling.sources.base import Source
+from thinkling.stages.sft.config import SftConfig
+
+FILE = "conversations.parquet"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An entry of `examples`, or the input `conversations`."""
+
+    name: str
+    """The recipe's name of the source or stage; ` (2)` is added where it is named again."""
+    weight: float | None
+    n: int | None
+    """Number of conversations, where it is known before they are read."""
+    read: Callable[[], Iterator[Conversation]]
+    given: bool = False
+    """Whether it is the input `conversations`."""
+    one_sample_per_round: bool = False
+
+    def conversations(
+        self, chosen: Callable[[Iterator[Conversation]], Iterator[Conversation]] = iter
+    ) -> Iterator[Conversation]:
+        """What is trained on, in a fixed order. `chosen` takes conversations out before they are split into rounds."""
+        for conversation in chosen(self.read()):
+            yield from rounds(conversation) if self.one_sample_per_round else [conversation]
+
+
+def origins(config: SftConfig, sources: Mapping[str, Source], given: Path | None, seed: int) -> list[Origin]:
+    """In the order of the recipe, the input last. `given`: the file of the input `conversations`, if there is one."""
+    found: list[Origin] = []
+    times: Counter[str] = Counter()
+    for number, wanted in enumerate(config.examples):
+        times[wanted.source] += 1
+        own_seed = derive(seed, "examples", number) if number else seed
+
+        def read(wanted=wanted, own_seed=own_seed) -> Iterator[Conversation]:
+            return sources[wanted.source].conversations(wanted.n_examples, own_seed, wanted.families)
+
+        name = wanted.source + (f" ({times[wanted.source]})" if times[wanted.source] > 1 else "")
+        n = None if wanted.one_sample_per_round else wanted.n_examples
+        found.append(Origin(name, wanted.weight, n, read, one_sample_per_round=wanted.one_sample_per_round))
+    if given is not None:
+        n = pq.read_metadata(given).num_rows
+        name = config.inputs["conversations"]
+        found.append(Origin(name, config.conversations_weight, n, lambda: read_conversations(given), given=True))
+    return found

@@ -1,0 +1,309 @@
+"""Evaluation during training: when, on what, what is written, and which step's weights are the best so far."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from thinkling.data.atomic import replacing
+from thinkling.data.packing import PackedBatch
+from thinkling.generate.engine import Sampling
+from thinkling.generate.engines import make_engine
+from thinkling.generate.first_look import all_unreadable
+from thinkling.generate.loaded import LoadedModel
+from thinkling.generate.renderer import RENDERERS, Renderer
+from thinkling.generate.rollouts import Rollout
+from thinkling.generate.score import Sampler, sample_and_score
+from thinkling.seeds import derive
+from thinkling.stages.base import StageContext
+from thinkling.stages.training.config import LOSS, EvaluatedConfig, EvaluationConfig
+from thinkling.stages.training.left_out import LeftOut
+from thinkling.stages.training.objective import mean_loss
+from thinkling.stats import bootstrap_interval
+from thinkling.tasks.problem import Problem
+from thinkling.train.callback import Callback, StepMetrics
+from thinkling.train.parallel import Parallel
+from thinkling.verify.preference import grade, is_graded
+from thinkling.verify.verdict import Outcome
+
+FILE, ROLLOUTS, BEST = "evaluations.jsonl", "evaluations", "best"
+Line = dict[str, Any]
+"""A line of evaluations.jsonl: `step` (steps done) and `task_set` with `mean`, `low`, `high` (95% bootstrap over
+problems); or, with `task_set` null, the `loss` of the conversations left out for validation."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured during training, and when."""
+
+    every: int
+    """Steps between evaluations."""
+    at_start: bool
+    keep_best: bool
+    n_lines: int
+    """Lines of one evaluation."""
+    measure: Callable[[nn.Module, int], list[Line]]
+    """(model, steps done) → the lines of an evaluation, equal on all ranks."""
+
+
+def evaluation_of(
+    config: EvaluatedConfig,
+    ctx: StageContext,
+    loaded: LoadedModel,
+    left_out: LeftOut,
+    parallel: Parallel,
+    validation: Sequence[PackedBatch] = (),
+    updates_per_step: int = 1,
+) -> Evaluation | None:
+    """The evaluation that a stage asks for, if it does, of the model that is trained in place as `loaded.decoder`.
+
+    `validation`: batches whose loss is measured. `updates_per_step`: steps of the trainer per step of the stage.
+    """
+    if config.evaluate_every is None:
+        return None
+    scores = None if config.evaluation is None else _Scores(config.evaluation, ctx, loaded, left_out.problems)
+
+    def measure(model: nn.Module, step: int) -> list[Line]:
+        training = model.training
+        model.eval()
+        lines = list(scores.lines(step)) if scores else []
+        if validation:
+            # Every rank takes part in the forward passes of a sharded model; all keep rank 0's figure, so that they
+            # agree on which step is the best.
+            own = mean_loss(model, validation, parallel.device) * (parallel.rank == 0)
+            loss = parallel.all_reduce_sum(torch.tensor(own, dtype=torch.float64, device=parallel.device))
+            lines.append(_line(step, None, loss=float(loss), n=len(left_out.validation)))
+        model.train(training)
+        return lines
+
+    n_lines = len(left_out.problems) + bool(validation)
+    every = config.evaluate_every * updates_per_step
+    return Evaluation(every, config.evaluate_at_start, config.keep_best, n_lines, measure)
+
+
+class _Scores:
+    """avg@k on task sets, by the native engine with the present weights.
+
+    The random numbers of a sample are the same at every step, so that steps differ by the weights alone. The rollouts
+    lie in `evaluations/STEP/TASK_SET`, where a run that is killed and resumed finds those it had finished.
+    """
+
+    def __init__(
+        self,
+        config: EvaluationConfig,
+        ctx: StageContext,
+        loaded: LoadedModel,
+        problems: Mapping[str, Sequence[Problem]],
+    ) -> None:
+        self.config, self.ctx, self.loaded, self.problems = config, ctx, loaded, problems
+        self.renderers = {
+            name: loaded.renderer if task_set.renderer == "chat" else _renderer(task_set.renderer, loaded)
+            for name, task_set in config.task_sets.items()
+        }
+        self._warned: set[str] = set()
+
+    def lines(self, step: int) -> Iterator[Line]:
+        """One per task set. The engine, a copy of the weights, lives as long as this takes."""
+        config = self.config
+        engine = make_engine(self.loaded, config.max_concurrent)
+        engine.update_weights(step)
+        for name, problems in self.problems.items():
+            store = self.ctx.directory / ROLLOUTS / f"{step:08d}" / name
+            store.mkdir(parents=True, exist_ok=True)
+            sampling = Sampling(config.temperature, config.top_p)
+            sampler = Sampler(engine, self.renderers[name], sampling, config.max_new_tokens, config.max_tool_calls)
+            seed = derive(self.ctx.seed, "evaluation", name)
+            rollouts = sample_and_score(sampler, problems, config.k, seed, store=store)
+            self._warn(name, rollouts)
+            yield _line(step, name, **_score(rollouts, problems, config.k))
+
+    def _warn(self, name: str, rollouts: Sequence[Rollout]) -> None:
+        """Says what spoils all samples alike, and that a verifier failed; once per task set each."""
+        failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
+        reasons = {
+            "unreadable": all_unreadable([(r.reading, r.truncated) for r in rollouts], self.config.max_new_tokens),
+            "failed": f"verifier {failed[0].tier} failed on {len(failed)} of {len(rollouts)} samples "
+            f"({failed[0].detail}); the step has no score"
+            if failed
+            else None,
+        }
+        for kind, reason in reasons.items():
+            if reason is not None and name + kind not in self._warned:
+                self._warned.add(name + kind)
+                self.ctx.progress.warn(f"stages.{self.ctx.name}.evaluation.task_sets.{name}: {reason}")
+
+
+def _renderer(name: str, loaded: LoadedModel) -> Renderer:
+    return RENDERERS.resolve(name).load(loaded.directory)
+
+
+def _line(step: int, task_set: str | None, **found: Any) -> Line:
+    return {"step": step, "task_set": task_set, "mean": None, "low": None, "high": None, "loss": None, **found}
+
+
+def _score(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> dict[str, Any]:
+    """avg@k with its interval; the mean grade where a rule grades the answers. No mean where a verifier failed."""
+    asked = [problem for problem in problems for _ in range(k)]
+    values = [
+        grade(problem, r.reading, r.truncated) if is_graded(problem) else float(r.right)
+        for r, problem in zip(rollouts, asked, strict=True)
+    ]
+    outcomes = Counter(r.outcome for r in rollouts)
+    means = np.array(values).reshape(-1, k).mean(axis=1)
+    low, high = bootstrap_interval(means)
+    score = {"mean": float(means.mean()), "low": low, "high": high}
+    return {
+        **({} if outcomes[Outcome.ERROR] else score),
+        "n": len(problems),
+        "k": k,
+        "thinking_fraction": sum(r.thinks for r in rollouts) / len(rollouts),
+        "truncated_fraction": sum(r.truncated for r in rollouts) / len(rollouts),
+        "outcomes": {outcome.value: outcomes[outcome] for outcome in Outcome},
+    }
+
+
+def value_of(lines: Sequence[Line]) -> float | None:
+    """What a step is judged by, higher being better: the mean over its task sets, or its loss, negated, where it has
+    none; None where a score is withheld or the loss is not finite."""
+    means = [line["mean"] for line in lines if line["task_set"] is not None]
+    if means:
+        return None if None in means else math.fsum(means) / len(means)
+    return -lines[0]["loss"] if math.isfinite(lines[0]["loss"]) else None
+
+
+def by_step(lines: Sequence[Line]) -> dict[int, list[Line]]:
+    """The lines of each evaluation, by steps done."""
+    return {step: list(found) for step, found in groupby(lines, key=lambda line: line["step"])}
+
+
+def best_step(lines: Sequence[Line]) -> int | None:
+    """The step of the best evaluation, the earlier of equal ones; None where no step could be judged."""
+    values = {step: value for step, found in by_step(lines).items() if (value := value_of(found)) is not None}
+    return max(values, key=lambda step: values[step]) if values else None
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The whole lines of evaluations.jsonl; none if it is not there."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+
+
+class RunEvaluation(Callback):
+    """Evaluates where it is due, writes evaluations.jsonl, tells the other callbacks, and keeps the best weights.
+
+    A run that was killed goes on from a checkpoint and trains some steps again. So the best weights as of the last
+    checkpoint stay on the disk, in `best/STEP/`, until the next one, even when a later step is better.
+    """
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        model: nn.Module,
+        directory: Path,
+        steps: range,
+        listeners: Sequence[Callback],
+        parallel: Parallel,
+        export: Callable[[Path], None],
+    ) -> None:
+        """`directory`: the stage's. `steps`: all of the training run's. `export`: writes the model as a directory."""
+        self.evaluation, self.model, self.directory, self.steps = evaluation, model, directory, steps
+        self.listeners, self.parallel, self.export = listeners, parallel, export
+        self.lines: list[Line] = []
+        self._safe: int | None = None
+        """Step of the best weights as of the last checkpoint."""
+
+    def on_start(self, first_step: int) -> None:
+        """Drops what a killed run measured after its last checkpoint: it is measured again, with the same result."""
+        found = by_step(read_lines(self.directory / FILE))
+        whole = [lines for step, lines in found.items() if step <= first_step and len(lines) == self.evaluation.n_lines]
+        self.lines = [line for lines in whole for line in lines]
+        self._safe = best_step(self.lines)
+        self.parallel.barrier()
+        if self.parallel.rank == 0:
+            with replacing(self.directory / FILE) as temporary:
+                temporary.write_text("".join(map(_written, self.lines)), encoding="utf-8")
+            self._drop_weights({self._safe})
+        self.parallel.barrier()
+        if self.evaluation.at_start and first_step == self.steps.start and first_step not in by_step(self.lines):
+            self._evaluate(first_step)
+
+    def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
+        done = step + 1
+        if done % self.evaluation.every == 0 or done == self.steps.stop:
+            self._evaluate(done)
+
+    def on_checkpoint(self, step: int, path: Path) -> None:
+        self._safe = best_step(self.lines)
+        self._drop_weights({self._safe})
+
+    def _evaluate(self, done: int) -> None:
+        new = self.evaluation.measure(self.model, done)
+        if self.evaluation.keep_best and best_step([*self.lines, *new]) == done:
+            # Before the line is written: a line says that its weights are there, if they are the best.
+            self._keep_weights(done)
+        self.lines += new
+        if self.parallel.rank == 0:
+            with (self.directory / FILE).open("a", encoding="utf-8") as file:
+                file.write("".join(map(_written, new)))
+        values = {line["task_set"] or LOSS: line["loss"] if line["mean"] is None else line["mean"] for line in new}
+        known = {name: value for name, value in values.items() if value is not None}
+        for listener in self.listeners:
+            listener.on_validation(max(done - 1, 0), known)
+
+    def _keep_weights(self, done: int) -> None:
+        path = best_weights(self.directory, done)
+        temporary = path.with_name(path.name + ".tmp")
+        self.export(temporary)
+        if self.parallel.rank == 0:
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.rename(path)
+            self._drop_weights({done, self._safe})
+
+    def _drop_weights(self, kept: set[int | None]) -> None:
+        names = {best_weights(self.directory, step).name for step in kept if step is not None}
+        folder = self.directory / BEST
+        for path in folder.iterdir() if self.parallel.rank == 0 and folder.is_dir() else ():
+            if path.name not in names:
+                shutil.rmtree(path)
+
+
+def best_weights(directory: Path, step: int) -> Path:
+    """Where the weights of a step are while it is the best."""
+    return directory / BEST / f"step-{step:08d}"
+
+
+def _written(line: Line) -> str:
+    return json.dumps(line) + "\n"
+
+
+def summary(directory: Path, keep_best: bool) -> dict[str, Any]:
+    """For the counts: the number of evaluations, the last one and the best, and the step whose model is exported."""
+    found = by_step(read_lines(directory / FILE))
+    last, best = max(found), best_step([line for lines in found.values() for line in lines])
+    measure = "mean" if any(line["task_set"] is not None for line in found[last]) else LOSS
+    sign = -1 if measure == LOSS else 1
+
+    def score(step: int | None) -> float | None:
+        value = None if step is None else value_of(found[step])
+        return None if value is None else sign * value
+
+    return {
+        "evaluations": len(found),
+        "measure": measure,
+        "best_step": best,
+        "best_score": score(best),
+        "last_step": last,
+        "last_score": score(last),
+        "exported_step": best if keep_best and best is not None else last,
+    }

@@ -1,0 +1,84 @@
+"""Trained weights as a Hugging Face directory: at the end of training, of the best step, and of any checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
+
+from thinkling.data.artifact import write_json
+from thinkling.errors import UserError
+from thinkling.generate.chat import GENERATION_CONFIG
+from thinkling.generate.renderer import Renderer
+from thinkling.model.decoder import Decoder
+from thinkling.model.huggingface import copy_tokenizer, read_config, save_pretrained, to_config
+from thinkling.train.callback import Callback
+from thinkling.train.checkpoint import read_weights
+from thinkling.train.parallel import Parallel
+
+TOKENIZER, CONFIG = "tokenizer", "config.json"
+"""In a stage's `checkpoints/`: the tokenizer's files; in each checkpoint: the model's configuration at that step."""
+GENERATION = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
+
+
+def export(
+    model: Decoder, directory: Path, tokenizer_dir: Path, parallel: Parallel, renderer: Renderer | None = None
+) -> None:
+    """Writes a Hugging Face directory, with the chat template of `renderer` if one is given; sharded weights are
+    gathered, rank 0 writes."""
+    from torch.distributed.tensor import DTensor
+
+    state = {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in model.state_dict().items()}
+    if parallel.rank == 0:
+        whole = model
+        if parallel.world_size > 1:
+            whole = Decoder(model.config)
+            whole.load_state_dict(state)
+        shutil.rmtree(directory, ignore_errors=True)
+        save_pretrained(whole, directory, tokenizer_dir, GENERATION)
+        if renderer is not None:
+            renderer.export(directory)
+
+
+class CheckpointFiles(Callback):
+    """Puts beside the checkpoints what turns one into a Hugging Face directory. On rank 0 only."""
+
+    def __init__(
+        self, checkpoints: Path, model: Decoder, tokenizer_dir: Path, renderer: Renderer | None = None
+    ) -> None:
+        """The model's configuration is read at every checkpoint, since training may change it."""
+        self.checkpoints, self.model, self.tokenizer_dir, self.renderer = checkpoints, model, tokenizer_dir, renderer
+
+    def on_start(self, first_step: int) -> None:
+        (self.checkpoints / TOKENIZER).mkdir(parents=True, exist_ok=True)
+        copy_tokenizer(self.tokenizer_dir, self.checkpoints / TOKENIZER)
+        if self.renderer is not None:
+            self.renderer.export(self.checkpoints / TOKENIZER)
+
+    def on_checkpoint(self, step: int, path: Path) -> None:
+        write_json(path / CONFIG, to_config(self.model.config))
+
+
+def export_checkpoint(checkpoint: Path, directory: Path) -> None:
+    """Writes the weights of a checkpoint as a Hugging Face directory.
+
+    Raises UserError where it is not whole: a run that goes on deletes old ones.
+    """
+    try:
+        model = Decoder(read_config(checkpoint))
+        weights = read_weights(checkpoint)
+        missing = sorted(model.state_dict().keys() - weights.keys())
+        if missing:
+            raise OSError(f"it has no {missing[0]}")
+        model.load_state_dict(weights, assign=True)
+        tokenizer_dir = checkpoint.parent / TOKENIZER
+        save_pretrained(model, directory, tokenizer_dir, GENERATION)
+        if (tokenizer_dir / GENERATION_CONFIG).exists():  # what the stage's renderer wrote: its chat template is there
+            Renderer.load(tokenizer_dir).export(directory)
+    except (OSError, SafetensorError, CheckpointException, UserError) as error:
+        raise UserError(
+            f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is going on, it has deleted "
+            "this checkpoint: choose a newer one"
+        ) from error

@@ -1,0 +1,168 @@
+"""Multiple choice: right is the letter of `Problem.answer`, or the text of its option in `Problem.choices`.
+
+Everything in the answer that claims a choice counts: boxes, `####` lines, "the answer is …", "Answer: …", `<answer>`
+tags. Without any, the whole answer does if it is a choice and nothing else, or else its last line. Claims that name
+different options make the reply wrong, however they are spelt, and so does a claim that names more than one. A letter
+inside prose ("A dog") is no choice.
+
+The tiers, and the outcome of each:
+
+- `reference`: the reference is no letter of the options → unverifiable.
+- `extract`: no choice in the reply → wrong.
+- `several`: more than one is named → wrong.
+- `letter`: one is named → right or wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Sequence
+
+from thinkling.data.reading import Reading
+from thinkling.tasks.problem import Problem
+from thinkling.verify.answers.extract import closing_brace
+from thinkling.verify.verdict import Outcome, Verdict
+
+LETTERS = string.ascii_uppercase
+MOST_CLAIMS = 64
+LONGEST = 2000
+"""Characters of one claim that are read; and of a reply without any, all together."""
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_HASHES = re.compile(r"####[ \t]*([^\n]*)")
+_SAYS = re.compile(
+    r"\b(?:answer|choice|option)\**\s*(?:\bis\b\s*(?:\*\*|:|\boption\b|\bchoice\b|\s)*|[:=]\**)[ \t]*\n?[ \t]*([^\n]*)"
+    r"|答案(?:是|为)?\s*:?\s*([^\n。]*)|(?:故选|应选|选择)\s*:?\s*([^\n。]*)",
+    re.IGNORECASE,
+)
+_CLAUSE_END = re.compile(r"[.!?。](?=\s|\**$)|[,;]\s+(?:because|since|which|as|so|where|for)\b", re.IGNORECASE)
+_WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|textit|mathsf|operatorname)\s*\{([^{}]*)\}")
+_MARKS = " \t\r\n*_$`\"'“”‘’"
+_LETTER = re.compile(r"\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Za-z])")
+_AFTER = re.compile(r"\s*[.):\]]\s*|\s+[-–—]\s+|\s*$")
+_AFTER_BRACKET = re.compile(r"\s*[.:]?\s*(?:[-–—]\s+)?")
+_NAMED = re.compile(r"(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s+(?=\(?[A-Za-z]\b)", re.IGNORECASE)
+
+
+def verify(problem: Problem, reading: Reading) -> Verdict:
+    """Judges one answer. Without `Problem.choices` any letter may answer, and no text of an option is known."""
+    reference, choices = problem.answer.strip().upper(), problem.choices
+    allowed = LETTERS[: len(choices)] if choices else LETTERS
+    if len(reference) != 1 or reference not in allowed:
+        return Verdict(Outcome.UNVERIFIABLE, "reference", f"{problem.answer!r} is no letter of the options")
+    if reading.answer is None:
+        return Verdict(Outcome.WRONG, "extract", "no readable answer")
+    named = chosen(reading.answer, choices)
+    if not named:
+        return Verdict(Outcome.WRONG, "extract", "no choice in the reply")
+    if named == {"?"}:
+        return Verdict(Outcome.WRONG, "extract", "the reply names no single option")
+    if len(named) > 1:
+        return Verdict(Outcome.WRONG, "several", ", ".join(sorted(named)))
+    (letter,) = named
+    return Verdict(Outcome.RIGHT if letter == reference else Outcome.WRONG, "letter", letter)
+
+
+def chosen(reply: str, choices: Sequence[str] = ()) -> set[str]:
+    """The letters that a reply names as its answer; `?` stands for a claim that names no single option."""
+    reply = unicodedata.normalize("NFKC", reply)
+    claims = _claims(reply)
+    if claims:
+        return {_read(text, choices, prose) or "?" for text, prose in claims[-MOST_CLAIMS:]}
+    whole = reply.strip()
+    if len(whole) <= LONGEST and (letter := _read(whole, choices)):
+        return {letter}
+    lines = [line for line in whole.splitlines() if line.strip()] if len(whole) <= 100 * LONGEST else []
+    last = _read(lines[-1], choices) if len(lines) > 1 else None
+    if last is None:
+        return set()
+    others = {letter for line in lines[:-1] if (letter := _bare(line, choices))}
+    return {last} | others
+
+
+def _claims(reply: str) -> list[tuple[str, bool]]:
+    """What the reply says its answer is, in order, each with whether it is part of prose."""
+    found: list[tuple[int, str, bool]] = []
+    covered: list[range] = []
+    for match in _BOX.finditer(reply):
+        end = closing_brace(reply, match.end())
+        if end is not None and not any(match.start() in span for span in covered):
+            found.append((match.start(), reply[match.end() + 1 : end], False))
+            covered.append(range(match.start(), end + 1))
+    for pattern in (_TAG, _HASHES, _SAYS):
+        for match in pattern.finditer(reply):
+            text = next(group for group in match.groups() if group is not None)
+            if not any(match.start() in span for span in covered) and not _BOX.search(text):
+                prose = pattern is _SAYS
+                found.append((match.start(), _first_clause(text) if prose else text, prose))
+    return [(text, prose) for _, text, prose in sorted(found) if text.strip(_MARKS)]
+
+
+def _first_clause(text: str) -> str:
+    """Up to the end of the sentence, or to where reasons begin."""
+    text = text[:LONGEST]
+    # "C. Paris": the full stop after a letter ends no sentence where the option's text follows.
+    start = re.match(r"\W*[A-Za-z][.)]\s", text)
+    match = _CLAUSE_END.search(text, start.end() if start else 0)
+    return text[: match.start()] if match else text
+
+
+def _read(claim: str, choices: Sequence[str], prose: bool = False) -> str | None:
+    """The letter of the one option that a claim names; None where it names none, or several. `prose`: another sentence
+    may follow, if it names no option."""
+    text = _plain(claim)
+    by_text = [LETTERS[i] for i, choice in enumerate(choices) if _same(text, choice)]
+    letter = _bare(text, choices)
+    if letter is not None:
+        return letter
+    if len(by_text) == 1:
+        return by_text[0]
+    match = _LETTER.match(text)
+    if match is None:
+        return None
+    letter = next(group for group in match.groups() if group).upper()
+    after = (_AFTER if match[3] else _AFTER_BRACKET).match(text, match.end())
+    if after is None or not _allowed(letter, choices):
+        return None
+    rest = text[after.end() :]
+    if choices and _same(rest, choices[LETTERS.index(letter)]):
+        return letter
+    another = any(_same(rest, choice) for choice in choices) or any(
+        _allowed(word, choices) for word in re.findall(r"\b[A-Z]\b", rest)
+    )
+    return letter if prose and after[0].strip() == "." and not another else None
+
+
+def _bare(claim: str, choices: Sequence[str]) -> str | None:
+    """The letter of a claim that is a letter and no more: "C", "(c)", "C.", "option C"."""
+    text = _plain(claim)
+    text = text[named.end() :] if (named := _NAMED.match(text)) else text
+    match = _LETTER.match(text)
+    if match is None or text[match.end() :].strip(_MARKS) not in ("", ".", ")", ":", "!", "。", ").", ".)"):
+        return None
+    letter = next(group for group in match.groups() if group).upper()
+    return letter if _allowed(letter, choices) else None
+
+
+def _allowed(letter: str, choices: Sequence[str]) -> bool:
+    return letter in (LETTERS[: len(choices)] if choices else LETTERS)
+
+
+def _plain(text: str) -> str:
+    text = text.strip(_MARKS)
+    while (unwrapped := _WRAPPED.sub(r"\1", text)) != text:
+        text = unwrapped
+    return text.strip(_MARKS)
+
+
+def _same(text: str, choice: str) -> bool:
+    return _compared(text) == _compared(choice) != ""
+
+
+def _compared(text: str) -> str:
+    """For the comparison of an option's text: case, spacing, marks and the last full stop aside."""
+    text = _plain(unicodedata.normalize("NFKC", text))
+    return " ".join(text.replace("\\(", "").replace("\\)", "").casefold().split()).rstrip(". ").strip(_MARKS)

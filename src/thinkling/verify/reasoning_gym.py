@@ -1,0 +1,102 @@
+"""Problems of reasoning-gym, judged by its own scorers: right is a score of 1.
+
+A problem's hidden test is the JSON text of its data set, settings, seed, size and number: the entry is made again from
+them. A scorer that would run a model's answer as code is not used: `unsafe_scorer` finds those.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from thinkling.data.reading import Reading
+from thinkling.errors import UserError
+from thinkling.tasks.problem import Problem
+from thinkling.verify.answers.extract import final_answer
+from thinkling.verify.verdict import Outcome, Verdict
+
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_RUNS_CODE = frozenset({"eval", "exec", "compile", "parse_expr", "sympify", "system", "Popen", "run", "__import__"})
+
+
+def verify(problem: Problem, reading: Reading) -> Verdict:
+    """Judges what is between `<answer>` tags; without them the box, or what follows "answer is", or all of it."""
+    if not problem.hidden_tests:
+        return Verdict(Outcome.UNVERIFIABLE, "reference", "the problem is not one of reasoning-gym")
+    answers = _answers(reading)
+    if not answers:
+        return Verdict(Outcome.WRONG, "extract", "no readable answer")
+    if len(answers) > 1:
+        return Verdict(Outcome.WRONG, "several", " | ".join(sorted(answers)))
+    made = json.loads(problem.hidden_tests[0])
+    data = dataset(made["dataset"], json.dumps(made["settings"], sort_keys=True), made["seed"], made["size"])
+    (answer,) = answers
+    try:
+        score = data.score_answer(answer, data[made["number"]])
+    except Exception as error:  # a scorer that cannot read an answer may fail in any way; such an answer is wrong
+        return Verdict(Outcome.WRONG, "extract", f"{answer}: {type(error).__name__}")
+    return Verdict(Outcome.RIGHT if score >= 1 else Outcome.WRONG, "reasoning-gym", f"{answer}: {score:.3g}")
+
+
+def _answers(reading: Reading) -> set[str]:
+    text = reading.answer or ""
+    tagged = {match.strip() for match in _TAG.findall(text)}
+    if tagged:
+        return tagged - {""}
+    marked = final_answer(text)
+    return {marked or text.strip()} - {""}
+
+
+@cache
+def dataset(name: str, settings: str, seed: int, size: int) -> Any:
+    """A data set of reasoning-gym. `settings`: its settings as JSON text.
+
+    Raises UserError, in one line, if the package is not installed, there is no such data set, its settings are wrong,
+    or its scorer is not safe.
+    """
+    try:
+        factory = import_module("reasoning_gym.factory")
+    except ImportError as error:
+        raise UserError("reasoning-gym is not installed: pip install thinkling[tasks]") from error
+    if name not in factory.DATASETS:
+        raise UserError(f"reasoning-gym has no data set {name!r}; it has {', '.join(sorted(factory.DATASETS))}")
+    if (how := unsafe_scorer(factory.DATASETS[name][0])) is not None:
+        raise UserError(
+            f"data set {name!r} of reasoning-gym scores an answer by {how}, which can run what a model wrote as code "
+            "outside the sandbox; choose another"
+        )
+    try:
+        return factory.create_dataset(name, seed=seed, size=size, **json.loads(settings))
+    except (TypeError, ValueError, AssertionError) as error:
+        reason = str(error).replace(".__init__()", "") or type(error).__name__
+        raise UserError(f"data set {name!r} of reasoning-gym: {reason}") from error
+
+
+def unsafe_scorer(kind: type) -> str | None:
+    """The call by which a data set's scorer, or what it calls in its package, evaluates text; None if it has none."""
+    queue: list[Any] = [kind.score_answer]  # type: ignore[attr-defined]
+    seen: set[Any] = set()
+    while queue:
+        function = queue.pop()
+        if function in seen:
+            continue
+        seen.add(function)
+        for call in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+            if not isinstance(call, ast.Call):
+                continue
+            name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+            inherited = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "super()"
+            if name in _RUNS_CODE or (name == "score_answer" and not inherited):
+                return name  # another data set's scorer is not known here
+            scope = getattr(function, "__globals__", {})
+            found = inspect.getattr_static(kind, name, None) or scope.get(name)
+            found = getattr(found, "__func__", found)
+            if inspect.isfunction(found) and found.__module__.startswith("reasoning_gym"):
+                queue.append(found)
+    return None
