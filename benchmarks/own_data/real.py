@@ -66,6 +66,15 @@ def write_recipe(path: Path, model: Path, data: Path) -> None:
     path.write_text(json.dumps(recipe, indent=1), encoding="utf-8")
 
 
+def run(model: Path, work: Path, data: Path) -> dict[str, Any]:
+    """Runs the recipe in `work` and says what it shows. CalledProcessError if it fails."""
+    work.mkdir(parents=True, exist_ok=True)
+    write_recipe(work / "real.yaml", model.resolve(), data)
+    command = [sys.executable, "-m", "thinkling", "run", str(work / "real.yaml"), "--runs", str(work / "runs")]
+    subprocess.run(command, check=True)
+    return measure(work / "runs" / "real")
+
+
 def measure(run: Path) -> dict[str, Any]:
     """What the run shows: losses, calls, and the fraction of prompts that transformers continues equally."""
     from thinkling.generate.rollouts import read_rollouts
@@ -135,12 +144,7 @@ def main() -> None:
     if data is None:
         raise SystemExit("own-data.real needs GSM8K: set THINKLING_DATA to a folder that holds it")
     with tempfile.TemporaryDirectory() as folder:
-        work = (arguments.keep or Path(folder)).resolve()
-        work.mkdir(parents=True, exist_ok=True)
-        write_recipe(work / "real.yaml", arguments.model.resolve(), Path(data))
-        command = [sys.executable, "-m", "thinkling", "run", str(work / "real.yaml"), "--runs", str(work / "runs")]
-        subprocess.run(command, check=True)
-        found = measure(work / "runs" / "real")
+        found = run(arguments.model, (arguments.keep or Path(folder)).resolve(), Path(data))
     print(json.dumps(found, indent=1))
     value = {"value": holds(found), "low": None, "high": None, "n": 4, "runs": [], "unit": "fraction", "found": found}
     print(json.dumps({"measurements": {"own-data.real": value}}))
