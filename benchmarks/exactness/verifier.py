@@ -138,8 +138,8 @@ def main() -> None:
             "unit": "pairs",
             "tiers": tiers,
         },
-        "verify.recall": _recall(ours) | {"runs": [half["recall"] for half in recalls], "seconds": seconds},
-        "verify.math-verify-alone": _recall(plain)
+        "verify.recall": wilson(ours) | {"runs": [half["recall"] for half in recalls], "seconds": seconds},
+        "verify.math-verify-alone": wilson(plain)
         | {
             "false_positives": plain["false_positives"],
             "not_right": plain["not_right"],
@@ -167,7 +167,7 @@ def _rates(pairs: Sequence[Pair], called_right: Sequence[bool]) -> dict[str, Any
     }
 
 
-def _recall(rates: dict[str, Any]) -> dict[str, Any]:
+def wilson(rates: dict[str, Any]) -> dict[str, Any]:
     """With Wilson's interval, 95 %."""
     n, fraction, z = rates["right"], rates["recall"], 1.959964
     centre = (fraction + z * z / (2 * n)) / (1 + z * z / n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,19 @@ def test_the_device_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch)
     assert default_device() == torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert default_device() == torch.device("cpu")
+
+
+def test_padding_beyond_the_embedding_is_named_before_training(model_dir: Path) -> None:
+    path = model_dir / "tokenizer.json"
+    spec = json.loads(path.read_text())
+    number = (
+        max(token["id"] for token in [*spec["added_tokens"], *({"id": i} for i in spec["model"]["vocab"].values())]) + 1
+    )
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    spec["added_tokens"].append({"id": number, "content": "[PAD]", "special": True, **flags})
+    path.write_text(json.dumps(spec))
+    settings = model_dir / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"pad_token": "[PAD]"}))
+    assert LoadedModel.load(model_dir).tokenizer.pad_id == number  # sampling pads with nothing
+    with pytest.raises(UserError, match=rf"padding has id {number}, and the embedding has {number} rows; name another"):
+        LoadedModel.load(model_dir, trainable=True)

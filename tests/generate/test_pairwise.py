@@ -64,6 +64,15 @@ def test_log_odds_equal_a_plain_forward(
         assert preference.second == pytest.approx(plain(judge, question, reference, answer), abs=1e-5)
 
 
+def test_a_soft_cap_on_logits_is_in_the_log_odds(judge: PairwiseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = judge.prefer([Comparison(*QUESTIONS[0])])[0]
+    monkeypatch.setattr(judge.model, "logit_softcap", 0.5)
+    question, answer, reference = QUESTIONS[0]
+    found = judge.prefer([Comparison(*QUESTIONS[0])])[0]
+    assert found.first == pytest.approx(plain(judge, question, answer, reference), abs=1e-5)
+    assert found.first != before.first
+
+
 def test_exchange_negates_exactly_and_an_answer_ties_with_itself(judge: PairwiseModel) -> None:
     there = [Comparison(q, a, b) for q, a, b in QUESTIONS]
     back = [Comparison(q, b, a) for q, a, b in QUESTIONS]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from thinkling.model import attention_cpu
+from tests.model.families.peers import block_diagonal
+from thinkling.model import attention, attention_cpu
 from thinkling.model.attention import DocumentLayout, attention_by_document, packed_attention
 
 LAYOUTS = {
@@ -172,7 +173,8 @@ def test_plan_takes_whole_rows_where_they_are_documents_and_groups_elsewhere() -
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("channels", [64, 128])
-def test_gpu_equals_cpu(name: str, channels: int) -> None:
+@pytest.mark.parametrize("window", [None, 17])
+def test_gpu_equals_cpu(name: str, channels: int, window: int | None) -> None:
     lengths, sequence_length = LAYOUTS[name]
     inside = _inside(lengths, sequence_length)
     cpu = [
@@ -181,8 +183,8 @@ def test_gpu_equals_cpu(name: str, channels: int) -> None:
     ]
     gpu = [x.detach().bfloat16().cuda().requires_grad_() for x in cpu]
     slope = torch.randn(cpu[0].shape, generator=torch.Generator().manual_seed(0)).bfloat16().float() * inside
-    reference = packed_attention(*cpu, DocumentLayout.from_lengths(lengths, sequence_length))
-    found = packed_attention(*gpu, DocumentLayout.from_lengths(lengths, sequence_length, "cuda"))
+    reference = packed_attention(*cpu, DocumentLayout.from_lengths(lengths, sequence_length), window)
+    found = packed_attention(*gpu, DocumentLayout.from_lengths(lengths, sequence_length, "cuda"), window)
     pairs = [(found.float().cpu() * inside, reference * inside)]
     grads = torch.autograd.grad(found, gpu, slope.bfloat16().cuda())
     pairs += zip((g.float().cpu() for g in grads), torch.autograd.grad(reference, cpu, slope), strict=True)
@@ -212,3 +214,39 @@ def test_layout_without_padding() -> None:
     assert inside.tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 14]
     assert layout.positions_BT.tolist() == [[0, 1, 2, 0, 0, 1, 2, 3, 4]]
     assert DocumentLayout.from_lengths([[3, 1], [], [5]], 5).padding == 6
+
+
+def _by_mask(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, softcap: float | None) -> Tensor:
+    """The textbook: all scores, a mask."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+    scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
+    return (torch.softmax(scores.masked_fill(~seen, -torch.inf), -1) @ v).transpose(1, 2)
+
+
+@pytest.mark.parametrize("block", [512, 16])
+@pytest.mark.parametrize(("window", "softcap"), [(9, None), (1, None), (500, None), (9, 0.7), (None, 0.7)])
+def test_windows_and_soft_caps_equal_a_mask(
+    window: int | None, softcap: float | None, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_BLOCK", block)
+    lengths, length = [[70, 3], [40, 9, 24], [64]], 73
+    layout, inputs = DocumentLayout.from_lengths(lengths, length), _inputs(3, length, torch.float64)
+    seen = block_diagonal(lengths, length, window)
+    inside = _inside(lengths, length).double()
+    found = packed_attention(*inputs, layout, window, softcap)
+    reference = _by_mask(*inputs, seen, softcap)
+    assert found.isfinite().all()
+    results = [(x * inside, *torch.autograd.grad((x * inside * slope_of(x)).sum(), inputs)) for x in (found, reference)]
+    for a, b in zip(*results, strict=True):
+        assert (a - b).abs().max() <= 1e-12 * max(1.0, b.abs().max())
+
+
+def slope_of(x: Tensor) -> Tensor:
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+
+
+def test_the_longest_document_is_known() -> None:
+    assert DocumentLayout.from_lengths([[3, 5], [7]], 8).longest == 7
+    assert DocumentLayout.from_lengths([[], []], 8).longest == 0

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from thinkling.data import tokenizer
 from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import load_pretrained, read_config, save_pretrained
+from thinkling.model.huggingface import END_OF_TEXT, END_OF_TURN, load_pretrained, read_config, save_pretrained
 
 
 def _model(**fields: object) -> Decoder:
@@ -118,16 +120,67 @@ def test_tokenizer_files_and_ids_go_along(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "chat_template.jinja").read_text() == "{{ messages }}"
     assert not (tmp_path / "model" / "notes.txt").exists()
     generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
-    assert generation == {"temperature": 0.6, "eos_token_id": 2, "pad_token_id": 0}
+    assert generation == {"temperature": 0.6, "eos_token_id": [2, 0], "pad_token_id": 0}
+
+
+def _tokenizer_dir(directory: Path, eos: str, added: dict[str, int]) -> Path:
+    directory.mkdir()
+    tokens = [{"content": content, "id": number} for content, number in added.items()]
+    (directory / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos, "pad_token": "[PAD]"}))
+    return directory
+
+
+def test_all_ends_of_text_are_kept_and_the_end_of_a_turn_is_named(tmp_path: Path) -> None:
+    added = {"<|end_of_text|>": 1, "<|eom_id|>": 8, "<|eot_id|>": 9, "[PAD]": 10}
+    source = _tokenizer_dir(tmp_path / "tokenizer", "<|end_of_text|>", added)
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 8], "bos_token_id": 0}))
+    (source / "config.json").write_text(json.dumps({"eos_token_id": 1}))
+    save_pretrained(_model(), tmp_path / "model", source)
+    for name in ("generation_config.json", "config.json"):
+        found = json.loads((tmp_path / "model" / name).read_text())
+        assert (found["eos_token_id"], found["bos_token_id"], found["pad_token_id"]) == ([1, 8, 9], 0, 10)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").generation_config.eos_token_id == [1, 8, 9]
+
+
+def test_a_base_models_end_of_text_does_not_hide_the_end_of_a_turn(tmp_path: Path) -> None:
+    source = _tokenizer_dir(tmp_path / "tokenizer", "<|endoftext|>", {"<|endoftext|>": 0, "<|im_end|>": 2})
+    (source / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
+    save_pretrained(_model(), tmp_path / "model", source)
+    assert json.loads((tmp_path / "model" / "generation_config.json").read_text()) == {"eos_token_id": [0, 2]}
+
+
+def test_names_of_ends_are_the_tokenizers() -> None:
+    assert END_OF_TURN == tokenizer._END_OF_TURN_NAMES
+    assert END_OF_TEXT == tokenizer._END_OF_TEXT_NAMES
+
+
+def test_an_export_names_the_ends_at_which_our_engine_stops(tmp_path: Path) -> None:
+    ours = tokenizer.train_bpe(["the quick brown fox " * 20], 270)
+    ours.save(tmp_path / "tokenizer")
+    save_pretrained(_model(vocab_size=270), tmp_path / "model", tmp_path / "tokenizer")
+    generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert set(generation["eos_token_id"]) == tokenizer.Tokenizer.load(tmp_path / "model").stop_ids
+
+
+def test_ids_beyond_the_embedding_are_left_out(tmp_path: Path) -> None:
+    """transformers loads no model whose padding is beyond the embedding."""
+    source = _tokenizer_dir(tmp_path / "tokenizer", "<|im_end|>", {"<|im_end|>": 60, "[PAD]": 61})
+    save_pretrained(_model(), tmp_path / "model", source)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (config["eos_token_id"], config.get("pad_token_id")) == (60, None)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.vocab_size == 61
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
         ({"model_type": "gpt2"}, "gpt2"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
-        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "linear"),
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "llama3"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "'dynamic' is not supported; known are linear, l"),
+        ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, "longrope"),
+        ({"rope_scaling": {"type": "linear"}}, r"rope_scaling\.factor: Field required"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0, "beta_fast": 2}}, "linear has no beta_fast; leave it out"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "llama3 needs high_freq_factor"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"attention_bias": True}, "attention_bias"),
@@ -159,6 +212,42 @@ def test_unreadable_file_is_named(saved: Path, name: str, content: bytes | None)
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=name):
+        load_pretrained(saved)
+
+
+def _rewrite(directory: Path, **tensors: torch.Tensor) -> None:
+    path = directory / "model.safetensors"
+    save_file(load_file(path) | {name.replace("__", "."): t for name, t in tensors.items()}, path)
+
+
+def test_a_stored_head_that_disagrees_with_tied_is_refused(saved: Path) -> None:
+    embedding = load_file(saved / "model.safetensors")["model.embed_tokens.weight"]
+    _rewrite(saved, lm_head__weight=embedding.clone())
+    assert load_pretrained(saved).config.tie_word_embeddings
+    for head in (embedding + 0.1, embedding[:-1].clone()):
+        _rewrite(saved, lm_head__weight=head)
+        with pytest.raises(UserError, match=r"tie_word_embeddings is true .* lm_head.weight that differs .* to false"):
+            load_pretrained(saved)
+    _rewrite(saved, lm_head__weight=embedding + 0.1)
+    _edit(saved, tie_word_embeddings=False)
+    assert torch.equal(load_pretrained(saved).output_weight, embedding + 0.1)
+
+
+def test_rotary_buffers_of_old_files_are_passed_over(saved: Path) -> None:
+    _rewrite(saved, **{f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(6) for i in range(2)})
+    model = load_pretrained(saved)
+    save_pretrained(model, saved / "again")
+    assert not [name for name in load_file(saved / "again" / "model.safetensors") if "inv_freq" in name]
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"])
+def test_a_pickle_is_named_with_the_cure(saved: Path, name: str) -> None:
+    (saved / name).write_bytes(b"\x80")
+    assert load_pretrained(saved).config.vocab_size == 61  # beside safetensors it does no harm
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(
+        UserError, match=rf"{name}: a pickle, which can run code and is not read; write model\.safetens"
+    ):
         load_pretrained(saved)
 
 

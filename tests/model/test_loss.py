@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from thinkling.model.loss import chunked_cross_entropy, chunked_log_probs
+from thinkling.errors import UserError
+from thinkling.model.loss import CappedHead, chunked_cross_entropy, chunked_log_probs
 
 
 def _inputs(dtype: torch.dtype = torch.float32, ignored: bool = True, tokens: int = 37, vocab: int = 50):
@@ -106,3 +107,28 @@ def test_log_probs_equal_torch(temperature: float, chunk: int | None) -> None:
 def test_log_probs_gradcheck() -> None:
     x, weight, labels = _inputs(torch.float64, tokens=9, vocab=7)
     assert torch.autograd.gradcheck(lambda x, w: chunked_log_probs(x, w, labels, 0.7, 2), (x, weight))
+
+
+@pytest.mark.parametrize("chunk", [8, None])
+def test_a_soft_cap_on_logits_is_in_both_losses(chunk: int | None) -> None:
+    x, weight, labels = _inputs()
+    capped = torch.tanh(x @ weight.t() / 2.5) * 2.5
+    reference = F.cross_entropy(capped, labels, reduction="sum", ignore_index=-100)
+    loss = chunked_cross_entropy(x, CappedHead(weight, 2.5), labels, chunk)
+    slope = torch.randn(len(labels), generator=torch.Generator().manual_seed(0))
+    log_probs = chunked_log_probs(x, CappedHead(weight, 2.5), labels, 0.7, chunk)
+    expected = -F.cross_entropy(capped / 0.7, labels, reduction="none", ignore_index=-100)
+    for found, wanted in ((loss, reference), (log_probs @ slope, expected @ slope)):
+        _assert_close(found, wanted)
+        for a, b in zip(
+            *(torch.autograd.grad(y, (x, weight), retain_graph=True) for y in (found, wanted)), strict=True
+        ):
+            _assert_close(a, b)
+
+
+def test_a_loss_that_would_leave_out_the_soft_cap_is_stopped() -> None:
+    x, weight, _ = _inputs()
+    head = CappedHead(weight, 2.5)
+    assert (len(head), len(head[:7]), head[:7].cap) == (50, 7, 2.5)
+    with pytest.raises(UserError, match="final_logit_softcapping: this loss does not know"):
+        x @ head[:7].t()

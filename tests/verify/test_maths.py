@@ -11,7 +11,7 @@ from benchmarks.exactness.verifier import read_pairs
 from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
 from thinkling.verify import registry
-from thinkling.verify.maths import MathsVerifier, reference_answer
+from thinkling.verify.maths import MathsVerifier, reference_answers
 from thinkling.verify.pool import Pool, Reply, Request
 from thinkling.verify.verdict import Outcome, Verdict
 
@@ -110,9 +110,9 @@ def test_last_number() -> None:
 
 
 def test_reference_answer() -> None:
-    assert reference_answer("9 * 2 = 18\n#### 1,800") == "1,800"
-    assert reference_answer(r"so $\boxed{\dfrac12}$") == r"\frac{1}{2}"
-    assert reference_answer("18") == "18"
+    assert reference_answers("9 * 2 = 18\n#### 1,800") == ["1,800"]
+    assert reference_answers(r"so $\boxed{\dfrac12}$") == [r"\frac{1}{2}"]
+    assert reference_answers("18") == ["18"]
 
 
 def test_by_name() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
 from thinkling.generate.config import ChatConfig
 from thinkling.generate.renderer import Renderer, load_renderer
 from thinkling.model.decoder import Decoder
@@ -53,4 +54,19 @@ class LoadedModel:
             .to(device)
             .requires_grad_(trainable)
         )
+        if trainable:
+            _check_embedded(found, decoder, directory)
         return cls(directory, decoder, found, device)
+
+
+def _check_embedded(renderer: Renderer, decoder: Decoder, directory: Path) -> None:
+    """Raises UserError where the padding or a token that ends a turn or a text has no row in the embedding."""
+    rows, tokenizer = decoder.config.known_vocab_size, renderer.tokenizer
+    for what, token, cure in (
+        ("padding", tokenizer.pad_id, "name another pad_token in tokenizer_config.json, such as the eos_token"),
+        ("the end of a turn", max(tokenizer.stop_ids), "resize it with transformers: resize_token_embeddings"),
+    ):
+        if token >= rows:
+            raise UserError(
+                f"{directory}: the token of {what} has id {token}, and the embedding has {rows} rows; {cure}"
+            )

@@ -20,7 +20,7 @@ from thinkling.errors import UserError
 from thinkling.generate.loaded import LoadedModel
 from thinkling.generate.pairwise_forms import PairwiseForm
 from thinkling.generate.renderer import Renderer
-from thinkling.model.attention import DocumentLayout
+from thinkling.model.attention import DocumentLayout, soft_capped
 from thinkling.model.decoder import Decoder
 from thinkling.verify.preference import LOWEST, Preference
 
@@ -88,15 +88,20 @@ class PairwiseModel:
         """ln p(first verdict) − ln p(second verdict) after each prompt: fp64 (P,), in the order of the prompts."""
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         found = np.empty(len(prompts))
-        weight = self.model.output_weight[list(self.verdicts)]
+        weight = self.model.head[list(self.verdicts)]
         direction_D = (weight[0].double() - weight[1].double()).unsqueeze(1)
+        cap = self.model.logit_softcap
         for batch in _batches(order, prompts):
             lengths = [len(prompts[i]) for i in batch]
             tokens = torch.tensor([[token for i in batch for token in prompts[i]]], device=weight.device)
             layout = DocumentLayout.from_lengths([lengths], tokens.shape[1], weight.device)
             last = torch.tensor(lengths, device=weight.device).cumsum(0) - 1
             x_PD = self.model(tokens, layout)[0, last]
-            found[batch] = (x_PD.double() @ direction_D).squeeze(1).cpu().numpy()
+            if cap is None:
+                odds = (x_PD.double() @ direction_D).squeeze(1)
+            else:
+                odds = torch.sub(*soft_capped(x_PD.double() @ weight.double().t(), cap).unbind(1))
+            found[batch] = odds.cpu().numpy()
         if not np.isfinite(found).all():
             raise UserError("the pairwise model gives log-odds that are not finite; its weights are damaged")
         return found

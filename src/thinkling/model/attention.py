@@ -17,6 +17,9 @@ from torch import Tensor
 
 from thinkling.model.attention_cpu import Plan, attend, attend_backward, make_plan
 
+_BLOCK = 512
+"""Queries of a block where attention has a window or a soft cap."""
+
 
 @dataclass(frozen=True, eq=False)
 class DocumentLayout:
@@ -60,6 +63,11 @@ class DocumentLayout:
         return all(len(row) <= 1 for row in self.lengths)
 
     @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest document."""
+        return max((n for row in self.lengths for n in row), default=0)
+
+    @cached_property
     def padding(self) -> int:
         """Tokens in no document."""
         return len(self.lengths) * self.sequence_length - sum(map(sum, self.lengths))
@@ -79,22 +87,36 @@ class DocumentLayout:
         return make_plan(self.lengths, self.sequence_length)
 
 
-def packed_attention(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, layout: DocumentLayout) -> Tensor:
+def packed_attention(
+    q_BTHC: Tensor,
+    k_BTKC: Tensor,
+    v_BTKC: Tensor,
+    layout: DocumentLayout,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
     """Causal softmax attention, scale 1/√C, within each document; gives o_BTHC. H must be a multiple of K.
 
-    Outputs at padding are finite and mean nothing. On a GPU bf16 and fp16 go through torch's flash kernels; other
-    dtypes through one call a document.
+    `window`: tokens that a query sees, itself included. `softcap`: see `Features.attention_softcap`. Outputs at padding
+    are finite and mean nothing. On a GPU bf16 and fp16 go through torch's flash kernels; other dtypes, and all with a
+    softcap, through one call a document or block of it.
     """
+    on_kernel = q_BTHC.device.type != "cpu" and q_BTHC.dtype in (torch.bfloat16, torch.float16)
+    # On a kernel a window costs nothing, and what varies between batches would compile anew.
+    if window is not None and window >= (layout.sequence_length if on_kernel else layout.longest):
+        window = None
+    if softcap is not None or (window is not None and not on_kernel):
+        return _attention_by_block(q_BTHC, k_BTKC, v_BTKC, layout, window, softcap)
     if q_BTHC.device.type == "cpu":
         return _CpuAttention.apply(q_BTHC, k_BTKC, v_BTKC, layout.plan)
-    if layout.one_document_a_row:
+    if layout.one_document_a_row and window is None:
         q, k, v = (x.transpose(1, 2) for x in (q_BTHC, k_BTKC, v_BTKC))
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
-    if q_BTHC.dtype in (torch.bfloat16, torch.float16):
+    if on_kernel:
         q, k, v = (x.flatten(0, 1) for x in (q_BTHC, k_BTKC, v_BTKC))
         # The longest row bounds every document: a constant, so that a compiled graph serves all batches.
         bounds, longest = layout.cu_seqlens, layout.sequence_length
-        out = _varlen()(q, k, v, bounds, bounds, longest, longest, **_varlen_options())
+        out = _varlen()(q, k, v, bounds, bounds, longest, longest, **_varlen_options(window))
         return out.view_as(q_BTHC)
     return attention_by_document(q_BTHC, k_BTKC, v_BTKC, layout)
 
@@ -110,6 +132,54 @@ def attention_by_document(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, layout
     return torch.stack(rows)
 
 
+def _attention_by_block(
+    q_BTHC: Tensor,
+    k_BTKC: Tensor,
+    v_BTKC: Tensor,
+    layout: DocumentLayout,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """The same for windows and soft caps, a block of queries at a time: masks and scores stay small."""
+    rows: list[Tensor] = []
+    for i, lengths in enumerate(layout.lengths):
+        sizes = (*lengths, layout.sequence_length - sum(lengths))
+        parts = zip(*(x[i].transpose(0, 1).split(sizes, 1) for x in (q_BTHC, k_BTKC, v_BTKC)), strict=True)
+        done = [_document_by_block(q, k, v, window or layout.sequence_length, softcap) for q, k, v in parts]
+        rows.append(torch.cat(done, 1).transpose(0, 1))
+    return torch.stack(rows)
+
+
+def _document_by_block(q_HTC: Tensor, k_KTC: Tensor, v_KTC: Tensor, window: int, softcap: float | None) -> Tensor:
+    outputs: list[Tensor] = [q_HTC[:, :0]]
+    length, scale = q_HTC.shape[1], q_HTC.shape[2] ** -0.5
+    for begin in range(0, length, _BLOCK):
+        end = min(begin + _BLOCK, length)
+        first = max(0, begin - window + 1)
+        places = torch.arange(first, end, device=q_HTC.device)
+        behind = places[begin - first :, None] - places
+        q, k, v = q_HTC[None, :, begin:end], k_KTC[None, :, first:end], v_KTC[None, :, first:end]
+        outputs.append(masked_attention(q, k, v, (behind >= 0) & (behind < window), scale, softcap).squeeze(0))
+    return torch.cat(outputs, 1)
+
+
+def masked_attention(
+    q_BHTC: Tensor, k_BKSC: Tensor, v_BKSC: Tensor, seen_TS: Tensor, scale: float, softcap: float | None
+) -> Tensor:
+    """Attention of T queries over S keys where the boolean `seen_TS` allows it, o_BHTC."""
+    if softcap is None:
+        return F.scaled_dot_product_attention(q_BHTC, k_BKSC, v_BKSC, attn_mask=seen_TS, scale=scale, enable_gqa=True)
+    shared = q_BHTC.shape[1] // k_BKSC.shape[1]
+    k, v = k_BKSC.repeat_interleave(shared, 1), v_BKSC.repeat_interleave(shared, 1)
+    scores = soft_capped((q_BHTC @ k.transpose(2, 3)) * scale, softcap).masked_fill(~seen_TS, -torch.inf)
+    return torch.softmax(scores, -1, dtype=torch.promote_types(v.dtype, torch.float32)).to(v.dtype) @ v
+
+
+def soft_capped(x: Tensor, cap: float) -> Tensor:
+    """cap · tanh(x / cap)."""
+    return torch.tanh(x / cap) * cap
+
+
 @cache
 def _varlen() -> Any:
     from torch.nn.attention.varlen import varlen_attn
@@ -118,9 +188,9 @@ def _varlen() -> Any:
 
 
 @cache
-def _varlen_options() -> dict[str, Any]:
+def _varlen_options(window: int | None) -> dict[str, Any]:
     """Causal is a window of all keys behind and none ahead; torch 2.11 shares key heads without being asked."""
-    options: dict[str, Any] = {"window_size": (-1, 0)}
+    options: dict[str, Any] = {"window_size": (-1 if window is None else window - 1, 0)}
     if "enable_gqa" in inspect.signature(_varlen()).parameters:
         options["enable_gqa"] = True
     return options

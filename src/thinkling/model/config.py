@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from thinkling.errors import UserError
 from thinkling.model.families import FAMILIES, family_of
-from thinkling.model.families.base import Family, Features
+from thinkling.model.families.base import Family, Features, Setting
+from thinkling.model.rope import RopeScaling
 
 
 class ModelConfig(BaseModel):
@@ -17,8 +18,9 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str = "llama"
-    """The family, as `model_type` in Hugging Face's config.json: `llama`, `qwen2`, `qwen3`, or one of a package's."""
-    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """The family, as `model_type` in Hugging Face's config.json, such as `llama` or `qwen3`: one of those of
+    docs/models.md, or of a package's."""
+    settings: dict[str, Setting] = Field(default_factory=dict)
     """What only this architecture has, by its names in config.json; what is left out has the family's default."""
     vocab_size: int | None = Field(default=None, gt=0)
     """Rows of the embedding; left out, the stage takes the tokenizer's size."""
@@ -33,6 +35,8 @@ class ModelConfig(BaseModel):
     rms_norm_eps: float = Field(default=1e-5, gt=0)
     rope_theta: float = Field(default=1e4, gt=0)
     """Base of the rotary embedding; a phase with longer rows raises it (ABF, arXiv 2309.16039 §4.1)."""
+    rope_scaling: RopeScaling | None = None
+    """How the rotary embedding's frequencies are scaled for rows longer than those of pretraining; None: not at all."""
     max_position_embeddings: int = Field(default=4096, gt=0)
     """Longest row the model is meant for, in tokens; written to config.json, no table depends on it."""
     tie_word_embeddings: bool = True
@@ -72,6 +76,17 @@ class ModelConfig(BaseModel):
             raise ValueError(f"head_dim {self.head_dim} is odd; the rotary embedding turns pairs of channels")
         return self
 
+    @model_validator(mode="after")
+    def _features_fit(self) -> ModelConfig:
+        if self.rope_scaling is not None and self.features.rotary is not None:
+            raise ValueError(f"rope_scaling: {self.architecture} has frequencies of its own; leave it out")
+        kinds = len(self.features.layer_kinds)
+        if kinds not in (0, self.num_hidden_layers):
+            raise ValueError(
+                f"settings: they describe {kinds} layers, and num_hidden_layers is {self.num_hidden_layers}"
+            )
+        return self
+
     @property
     def family(self) -> Family:
         """The family of `architecture`. Raises UserError where a package's family cannot be loaded."""
@@ -96,6 +111,7 @@ class ModelConfig(BaseModel):
         attention = 2 * d * c * (self.num_attention_heads + self.num_key_value_heads)
         biases = c * (self.num_attention_heads + 2 * self.num_key_value_heads) if features.qkv_bias else 0
         norms = d * len(features.norms.present()) + (2 * c if features.head_norms else 0)
+        norms += c * (self.num_attention_heads + self.num_key_value_heads) if features.row_norms else 0
         layer = attention + biases + 3 * d * f + norms + features.extra_layer_parameters
         return self.num_hidden_layers * layer + d
 

@@ -6,14 +6,17 @@ Shapes: B rows, T positions, N = B·T tokens, D hidden, H query heads, K key/val
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thinkling.model.attention import DocumentLayout, packed_attention
+from thinkling.model.attention import DocumentLayout, packed_attention, soft_capped
 from thinkling.model.config import ModelConfig
+from thinkling.model.families.base import LayerKind
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction, supports
+from thinkling.model.loss import CappedHead
 from thinkling.model.rotary import Rotary, rotate
 
 MUCH_PADDING, LEAST_PADDING = 0.05, 32
@@ -27,61 +30,107 @@ def _on_cpu(x: Tensor) -> bool:
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) × weight over the last dimension (arXiv 1910.07467); statistics in fp32."""
+    """x / rms(x) × (offset + weight) over the last dimension (arXiv 1910.07467); statistics in fp32."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, offset: float = 0.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
+        self.weight = nn.Parameter(torch.full((size,), 1.0 - offset))
+        self.eps, self.offset = eps, offset
 
     def forward(self, x: Tensor) -> Tensor:
         if _on_cpu(x) and x.ndim == 2:
-            return RMSNormFunction.apply(x, self.weight, self.eps)
+            return RMSNormFunction.apply(x, self.weight + self.offset if self.offset else self.weight, self.eps)
+        if self.offset:  # the sum would lose bits of a weight in bf16
+            return F.rms_norm(x.float(), self.weight.shape, self.weight.float() + self.offset, self.eps).type_as(x)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+def _norm(size: int, config: ModelConfig) -> RMSNorm:
+    return RMSNorm(size, config.rms_norm_eps, config.features.norm_offset)
 
 
 class Attention(nn.Module):
     """Grouped-query attention; queries, keys and values come out of one product over three parameters."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, kind: LayerKind | None = None) -> None:
         super().__init__()
         d, c, features = config.hidden_size, config.head_dim, config.features
         self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, c
-        self.q_proj = nn.Linear(d, self.heads * c, bias=features.qkv_bias)
-        self.k_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
-        self.v_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
+        self.fused_projections = features.fused_projections
+        if features.fused_projections:
+            self.qkv_proj = nn.Linear(d, (self.heads + 2 * self.kv_heads) * c, bias=features.qkv_bias)
+        else:
+            self.q_proj = nn.Linear(d, self.heads * c, bias=features.qkv_bias)
+            self.k_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
+            self.v_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
         self.o_proj = nn.Linear(self.heads * c, d, bias=False)
-        self.qk_norm, self.qkv_bias = features.head_norms, features.qkv_bias
-        if self.qk_norm:
-            self.q_norm = RMSNorm(c, config.rms_norm_eps)
-            self.k_norm = RMSNorm(c, config.rms_norm_eps)
+        self.qk_norm, self.row_norms, self.qkv_bias = features.head_norms, features.row_norms, features.qkv_bias
+        if self.qk_norm or self.row_norms:
+            self.q_norm = _norm(self.heads * c if self.row_norms else c, config)
+            self.k_norm = _norm(self.kv_heads * c if self.row_norms else c, config)
+        # Attention itself multiplies by 1/√C; queries carry the rest.
+        self.query_scale = None if features.attention_scale is None else features.attention_scale * math.sqrt(c)
+        self.window, self.softcap = (kind or LayerKind()).window, features.attention_softcap
+
+    @property
+    def projections(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights of queries, keys and values."""
+        if self.fused_projections:
+            sizes = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
+            q, k, v = self.qkv_proj.weight.split(sizes)
+            return q, k, v
+        return self.q_proj.weight, self.k_proj.weight, self.v_proj.weight
+
+    def _projected(self, x_ND: Tensor) -> Tensor:
+        if self.fused_projections:
+            return self.qkv_proj(x_ND)
+        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
+        bias = torch.cat((self.q_proj.bias, self.k_proj.bias, self.v_proj.bias)) if self.qkv_bias else None
+        return F.linear(x_ND, weight, bias)
 
     def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         shape = (*layout.positions_BT.shape, self.heads + 2 * self.kv_heads, self.head_dim)
-        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        bias = torch.cat((self.q_proj.bias, self.k_proj.bias, self.v_proj.bias)) if self.qkv_bias else None
-        qkv = F.linear(x_ND, weight, bias).view(shape)
-        q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
-        if self.qk_norm:
+        q, k, v = self._projected(x_ND).view(shape).split((self.heads, self.kv_heads, self.kv_heads), dim=2)
+        if self.row_norms:
+            q, k = (norm(x.flatten(2)).view_as(x) for norm, x in ((self.q_norm, q), (self.k_norm, k)))
+        elif self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = (rotate(x, rotary.cos_BTC, rotary.sin_BTC) for x in (q, k))
-        o = packed_attention(q, k, v, layout)
+        if self.query_scale is not None:
+            q = q * self.query_scale
+        o = packed_attention(q, k, v, layout, self.window, self.softcap)
         return self.o_proj(o.reshape(len(x_ND), -1))
 
 
 class MLP(nn.Module):
-    """SwiGLU (arXiv 2002.05202); gate and up come out of one product over two parameters."""
+    """SwiGLU (arXiv 2002.05202), or with another gate; gate and up come out of one product over two parameters."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        d, f, features = config.hidden_size, config.intermediate_size, config.features
+        self.fused_projections = features.fused_projections
+        if self.fused_projections:
+            self.gate_up_proj = nn.Linear(d, 2 * f, bias=False)
+        else:
+            self.gate_proj = nn.Linear(d, f, bias=False)
+            self.up_proj = nn.Linear(d, f, bias=False)
+        self.down_proj = nn.Linear(f, d, bias=False)
+        self.gelu = features.activation == "gelu_tanh"
+
+    @property
+    def projections(self) -> tuple[Tensor, Tensor]:
+        """The weights of gate and up."""
+        if self.fused_projections:
+            gate, up = self.gate_up_proj.weight.chunk(2)
+            return gate, up
+        return self.gate_proj.weight, self.up_proj.weight
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        weight = torch.cat((self.gate_proj.weight, self.up_proj.weight))
-        gate, up = F.linear(x_ND, weight).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        if self.fused_projections:
+            gate, up = self.gate_up_proj(x_ND).chunk(2, dim=-1)
+        else:
+            gate, up = F.linear(x_ND, torch.cat(self.projections)).chunk(2, dim=-1)
+        return self.down_proj((F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)) * up)
 
 
 class DecoderLayer(nn.Module):
@@ -90,17 +139,19 @@ class DecoderLayer(nn.Module):
     input_layernorm: RMSNorm
     post_attention_layernorm: RMSNorm
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, number: int = 0) -> None:
         super().__init__()
-        self.self_attn = Attention(config)
+        features = config.features
+        self.self_attn = Attention(config, features.kind(number))
         self.mlp = MLP(config)
-        self.norms = config.features.norms
+        self.norms, self.residual_scale = features.norms, features.residual_scale
         for name in self.norms.present():
-            setattr(self, name, RMSNorm(config.hidden_size, config.rms_norm_eps))
+            setattr(self, name, _norm(config.hidden_size, config))
         self.fused = supports(config)
 
     def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        if self.fused and _on_cpu(x_ND):
+        window = self.self_attn.window
+        if self.fused and _on_cpu(x_ND) and (window is None or window >= layout.longest):
             return self._forward_cpu(x_ND, rotary, layout)
         return self.forward_plain(x_ND, rotary, layout)
 
@@ -108,8 +159,11 @@ class DecoderLayer(nn.Module):
         """The same by plain operations, on any device and for every family."""
         norms = self.norms
         attended = self.self_attn(self._normed(norms.before_attention, x_ND), rotary, layout)
-        x_ND = x_ND + self._normed(norms.after_attention, attended)
-        return x_ND + self._normed(norms.after_mlp, self.mlp(self._normed(norms.before_mlp, x_ND)))
+        x_ND = x_ND + self._scaled(self._normed(norms.after_attention, attended))
+        return x_ND + self._scaled(self._normed(norms.after_mlp, self.mlp(self._normed(norms.before_mlp, x_ND))))
+
+    def _scaled(self, x_ND: Tensor) -> Tensor:
+        return x_ND if self.residual_scale == 1.0 else x_ND * self.residual_scale
 
     def _normed(self, name: str | None, x_ND: Tensor) -> Tensor:
         return x_ND if name is None else getattr(self, name)(x_ND)
@@ -120,9 +174,7 @@ class DecoderLayer(nn.Module):
         x_ND = AttentionHalf.apply(
             x_ND,
             self.input_layernorm.weight,
-            attention.q_proj.weight,
-            attention.k_proj.weight,
-            attention.v_proj.weight,
+            *attention.projections,
             attention.o_proj.weight,
             *head_norms,
             attention.head_dim,
@@ -130,9 +182,8 @@ class DecoderLayer(nn.Module):
             rotary,
             layout.plan,
         )
-        weights = (mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight)
         norm = self.post_attention_layernorm
-        return MLPHalf.apply(x_ND, norm.weight, *weights, norm.eps)
+        return MLPHalf.apply(x_ND, norm.weight, *mlp.projections, mlp.down_proj.weight, norm.eps)
 
 
 class Backbone(nn.Module):
@@ -141,9 +192,9 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.known_vocab_size, config.hidden_size)
-        layer = config.features.layer or (lambda config, number: DecoderLayer(config))
+        layer = config.features.layer or DecoderLayer
         self.layers = nn.ModuleList(layer(config, number) for number in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = _norm(config.hidden_size, config)
 
 
 class Decoder(nn.Module):
@@ -153,20 +204,29 @@ class Decoder(nn.Module):
         """Weights are torch's own; call `init_weights`, or load. Raises UserError where `vocab_size` is unknown."""
         super().__init__()
         self.config = config
-        self.embedding_scale = config.features.embedding_scale
+        features = config.features
+        self.embedding_scale = features.embedding_scale
+        self.logit_scale, self.logit_softcap = features.logit_scale, features.logit_softcap
+        self.rotary_kinds = [features.kind(number).rotary for number in range(config.num_hidden_layers)]
         self.model = Backbone(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.known_vocab_size, bias=False)
 
     @property
-    def output_weight(self) -> Tensor:
+    def head(self) -> Tensor:
         """The head's weight, (V, D): `lm_head.weight`, or the embedding's where tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    @property
+    def output_weight(self) -> Any:
+        """The head as losses take it: its weight, or a `CappedHead` where logits have a soft cap."""
+        return self.head if self.logit_softcap is None else CappedHead(self.head, self.logit_softcap)
 
     def forward(self, tokens_BT: Tensor, layout: DocumentLayout | None = None) -> Tensor:
         """Final-normed hidden states x_BTD of int64 tokens; without a layout each row is one document.
 
-        States of padding are finite and mean nothing. On a CPU they are not computed where there is much padding.
+        They are scaled as the head wants them (`Features.logit_scale`). States of padding are finite and mean nothing.
+        On a CPU they are not computed where there is much padding.
         """
         rows, length = tokens_BT.shape
         if layout is None:
@@ -181,17 +241,19 @@ class Decoder(nn.Module):
         return x_ND.view(rows, length, -1)
 
     def _layers(self, tokens_N: Tensor, layout: DocumentLayout) -> Tensor:
-        rotary = Rotary.at(layout.positions_BT, self.config)
+        rotary = {kind: Rotary.at(layout.positions_BT, self.config, kind) for kind in set(self.rotary_kinds)}
         x_ND = self.model.embed_tokens(tokens_N)
         if self.embedding_scale != 1.0:
-            x_ND = x_ND * self.embedding_scale
-        for layer in self.model.layers:
-            x_ND = layer(x_ND, rotary, layout)
-        return self.model.norm(x_ND)
+            x_ND = x_ND * torch.tensor(self.embedding_scale, dtype=x_ND.dtype, device=x_ND.device)
+        for layer, kind in zip(self.model.layers, self.rotary_kinds, strict=True):
+            x_ND = layer(x_ND, rotary[kind], layout)
+        x_ND = self.model.norm(x_ND)
+        return x_ND if self.logit_scale == 1.0 else x_ND * self.logit_scale
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (…, V) of hidden states (…, D), in their dtype."""
-        return F.linear(x, self.output_weight)
+        logits = F.linear(x, self.head)
+        return logits if self.logit_softcap is None else soft_capped(logits, self.logit_softcap)
 
     def set_rope_theta(self, theta: float) -> None:
         """Changes the rotary base from the next forward on (ABF); `config` becomes a copy with it."""
@@ -202,7 +264,7 @@ class Decoder(nn.Module):
         """Draws all weights afresh, in the order of `named_parameters`, by `config.init`; norms become 1, biases 0."""
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
-                weight.fill_(0.0 if name.endswith(".bias") else 1.0)
+                weight.fill_(0.0 if name.endswith(".bias") else 1.0 - self.config.features.norm_offset)
             else:
                 weight.normal_(0.0, self._init_std(name, weight), generator=generator)
 

@@ -25,8 +25,11 @@ from thinkling.model.attention_cpu import Plan, attend, attend_backward
 from thinkling.model.config import ModelConfig
 from thinkling.model.rotary import Rotary
 
-_FEATURES = frozenset({"head_norms", "embedding_scale", "rotary"})
-"""Those of families/base.py that the halves compute, or that lie outside a layer."""
+_FEATURES = frozenset(
+    {"head_norms", "fused_projections", "layer_kinds", "embedding_scale", "logit_scale", "logit_softcap", "rotary"}
+)
+"""Those of families/base.py that the halves compute, or that lie outside a layer. Documents longer than a layer's
+window go through the plain modules."""
 
 
 def supports(config: ModelConfig) -> bool:

@@ -22,6 +22,13 @@ from thinkling.model.decoder import Decoder
 from thinkling.model.families import FAMILIES, family_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>")
+END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
+"""Names of the tokens that end a text and a turn, as data/tokenizer.py knows them. Our engine stops there, and so must
+others: a base model's files do not name the end of a turn, which training on conversations teaches it."""
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
+_BUFFER = "rotary_emb.inv_freq"
+"""In old files: follows from config.json."""
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -39,10 +46,12 @@ def save_pretrained(
 ) -> None:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
-    `generation`: sampling settings for generation_config.json; token ids are taken from the tokenizer's files.
+    `generation`: sampling settings for generation_config.json. Token ids are taken from `tokenizer_dir`: those that the
+    tokenizer's files name, and as ends of text also all that a generation_config.json or config.json there names, and
+    the tokens that end a text or a turn by their names.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    ids = _token_ids(tokenizer_dir) if tokenizer_dir else {}
+    ids = _token_ids(tokenizer_dir, model.config.known_vocab_size) if tokenizer_dir else {}
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     _write(directory / "config.json", to_config(model.config) | {"dtype": dtype} | ids)
     _write(directory / "generation_config.json", {**(generation or {}), **ids})
@@ -68,13 +77,11 @@ def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decode
     config = read_config(directory)
     with torch.device("meta"):  # neither memory nor time for weights that are about to be replaced
         model = Decoder(config)
-    state = _read_weights(directory)
-    tied = model.config.tie_word_embeddings
+    state = {name: weight for name, weight in _read_weights(directory).items() if not name.endswith(_BUFFER)}
+    if model.config.tie_word_embeddings:
+        _drop_tied_head(state, directory)
     wanted = model.state_dict()
     for name in sorted(set(wanted) | set(state)):
-        if name == "lm_head.weight" and tied:
-            state.pop(name, None)
-            continue
         there, needed = state.get(name), wanted.get(name)
         if there is None:
             raise UserError(f"{directory}: weight {name} is missing")
@@ -87,11 +94,20 @@ def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decode
     return model
 
 
+def _drop_tied_head(state: dict[str, Tensor], directory: Path) -> None:
+    head, embedding = state.pop("lm_head.weight", None), state.get("model.embed_tokens.weight")
+    if head is not None and embedding is not None and not torch.equal(head, embedding):
+        raise UserError(
+            f"{directory}: tie_word_embeddings is true in config.json, but the weights hold an lm_head.weight that "
+            "differs from model.embed_tokens.weight; set tie_word_embeddings to false to use it, or remove the weight"
+        )
+
+
 def to_config(config: ModelConfig) -> dict[str, Any]:
     """config.json as transformers reads it."""
     family = config.family
     settings = {name: family.setting(config, name) for name in family.settings}
-    return {"architectures": [family.class_name], "model_type": family.model_type} | family.write(config) | settings
+    return {"architectures": [family.class_name], "model_type": family.model_type} | settings | family.write(config)
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -108,7 +124,7 @@ def read_config(directory: Path) -> ModelConfig:
             f"adds one by an entry point of the group {FAMILIES.group}"
         )
     family = family_of(architecture)
-    settings = {name: raw[name] for name in family.settings if raw.get(name) is not None}
+    settings = {name: raw[name] for name, default in family.settings.items() if raw.get(name, default) != default}
     try:
         return ModelConfig.model_validate(
             {"architecture": architecture, "settings": settings, **family.read(raw, path)}
@@ -127,6 +143,12 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
         if bad := [name for name in names if Path(name).name != name]:
             raise UserError(f"{directory / INDEX}: {bad[0]!r} lies outside the directory")
     else:
+        pickles = [name for name in _PICKLES if (directory / name).is_file()]
+        if pickles and not (directory / WEIGHTS).is_file():
+            raise UserError(
+                f"{directory / pickles[0]}: a pickle, which can run code and is not read; write {WEIGHTS} with "
+                "transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+            )
         names = [WEIGHTS]
     state: dict[str, Tensor] = {}
     for name in names:
@@ -138,17 +160,31 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
     return state
 
 
-def _token_ids(tokenizer_dir: Path) -> dict[str, Any]:
-    """Ids of the tokens that begin, end and pad a text, by the tokenizer's own files."""
-    config = _read(tokenizer_dir / "tokenizer_config.json")
-    tokens = {t["content"]: t["id"] for t in _read(tokenizer_dir / "tokenizer.json").get("added_tokens", [])}
+def _token_ids(source: Path, vocab_size: int) -> dict[str, Any]:
+    """Ids of the tokens that begin, end and pad a text, by the files of a tokenizer or model. Ids beyond the embedding
+    are left out: transformers loads no model with such a padding, and none can be drawn."""
+    config = _read(source / "tokenizer_config.json")
+    tokens = {t["content"]: t["id"] for t in _read(source / "tokenizer.json").get("added_tokens", [])}
+    files = [_read(source / name) for name in ("generation_config.json", "config.json") if (source / name).is_file()]
     found: dict[str, Any] = {}
     for role in ("bos", "eos", "pad"):
         token = config.get(f"{role}_token")
         token = token.get("content") if isinstance(token, dict) else token
-        if token in tokens:
-            found[f"{role}_token_id"] = tokens[token]
+        ids = [tokens[token]] if token in tokens else []
+        if role == "eos" or not ids:
+            ids += [i for file in files for i in _listed(file.get(f"{role}_token_id"))]
+        if role == "eos":
+            for names in (END_OF_TEXT, END_OF_TURN):
+                ids += [tokens[name] for name in names if name in tokens][:1]
+        ids = [i for i in dict.fromkeys(ids) if 0 <= i < vocab_size]
+        if ids:
+            found[f"{role}_token_id"] = ids if role == "eos" and len(ids) > 1 else ids[0]
     return found
+
+
+def _listed(value: Any) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, int) and not isinstance(one, bool)]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -5,35 +5,72 @@ Shapes: N tokens, D hidden, V vocab, M tokens of a chunk.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from thinkling.errors import UserError
 from thinkling.labels import IGNORE
+from thinkling.model.attention import soft_capped
 
 CHUNK_LOGITS = 2**22
 """Logits of a chunk unless told: 16 MB in fp32."""
 
 
-def chunked_cross_entropy(x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, chunk: int | None = None) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class CappedHead:
+    """The weight of a head whose logits have a soft cap (`Features.logit_softcap`); the losses here take it as they
+    take a weight. A loss that multiplies by a weight itself would leave out the cap, and is stopped."""
+
+    weight_VD: Tensor
+    cap: float
+
+    def __len__(self) -> int:
+        return len(self.weight_VD)
+
+    def __getitem__(self, rows: slice | list[int]) -> CappedHead:
+        return CappedHead(self.weight_VD[rows], self.cap)
+
+    def t(self) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(
+            "final_logit_softcapping: this loss does not know the model's soft cap on logits; leave the loss out (in a "
+            "dpd stage: no kl term), or choose a model without a cap"
+        )
+
+
+def _parts(weight_VD: Tensor | CappedHead) -> tuple[Tensor, float | None]:
+    return (weight_VD.weight_VD, weight_VD.cap) if isinstance(weight_VD, CappedHead) else (weight_VD, None)
+
+
+def chunked_cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor | CappedHead, labels_N: Tensor, chunk: int | None = None
+) -> Tensor:
     """Sum over tokens of -log softmax(x · weightᵀ)[label] as an fp32 scalar (fp64 for fp64 input).
 
     Labels are int64; tokens labelled -100 neither count nor cost. Both gradients are formed chunk by chunk of `chunk`
     tokens in the forward pass, so that no logits are kept or computed twice; the head's gradient is summed in fp32.
     """
-    return _CrossEntropy.apply(x_ND, weight_VD, labels_N, chunk)
+    weight_VD, cap = _parts(weight_VD)
+    return _CrossEntropy.apply(x_ND, weight_VD, labels_N, chunk, cap)
 
 
 def chunked_log_probs(
-    x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, temperature: float = 1.0, chunk: int | None = None
+    x_ND: Tensor,
+    weight_VD: Tensor | CappedHead,
+    labels_N: Tensor,
+    temperature: float = 1.0,
+    chunk: int | None = None,
 ) -> Tensor:
     """log softmax(x · weightᵀ / temperature)[label], fp32 (N), 0 where the label is -100.
 
     Differentiable in x and weight: the backward computes each chunk's logits anew.
     """
-    return _LogProbs.apply(x_ND, weight_VD, labels_N, temperature, chunk)
+    weight_VD, cap = _parts(weight_VD)
+    return _LogProbs.apply(x_ND, weight_VD, labels_N, temperature, chunk, cap)
 
 
 def _chunk(chunk: int | None, vocab: int) -> int:
@@ -44,6 +81,11 @@ def _accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def _slope(logits_MV: Tensor, cap: float) -> Tensor:
+    """Derivative of capped logits by the raw ones."""
+    return 1 - (logits_MV / cap).square_()
+
+
 def _exponentials(logits_MV: Tensor) -> tuple[Tensor, Tensor]:
     """Overwrites logits by exp(logit - max); gives their sum (M, 1) and the row maximum (M, 1)."""
     top = logits_MV.amax(-1, keepdim=True)
@@ -52,7 +94,9 @@ def _exponentials(logits_MV: Tensor) -> tuple[Tensor, Tensor]:
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, chunk: int | None) -> Tensor:
+    def forward(
+        ctx: Any, x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, chunk: int | None, cap: float | None
+    ) -> Tensor:
         need_x, need_weight = ctx.needs_input_grad[:2]
         dtype = _accumulator_dtype(x_ND.dtype)
         kept = (labels_N != IGNORE).nonzero().flatten()
@@ -64,6 +108,10 @@ class _CrossEntropy(torch.autograd.Function):
             x = x_ND[int(indices[0]) : int(indices[0]) + len(indices)] if everything else x_ND.index_select(0, indices)
             labels = labels_N[indices].unsqueeze(-1)
             logits = (x @ weight_VD.t()).to(dtype)
+            slope = None
+            if cap is not None:
+                logits = soft_capped(logits, cap)
+                slope = _slope(logits, cap)
             picked = logits.gather(-1, labels)
             sums, top = _exponentials(logits)
             total += (sums.log() + top - picked).sum()
@@ -71,6 +119,8 @@ class _CrossEntropy(torch.autograd.Function):
                 continue
             grad = logits.div_(sums)
             grad.scatter_add_(-1, labels, torch.full_like(picked, -1.0))
+            if slope is not None:
+                grad.mul_(slope)
             grad = grad.to(x_ND.dtype)
             if dx_ND is not None:
                 dx_ND.index_copy_(0, indices, grad @ weight_VD)
@@ -92,27 +142,34 @@ class _CrossEntropy(torch.autograd.Function):
             dx_ND = dx_ND * scale.to(dx_ND.dtype)
         if d_weight_VD is not None:
             d_weight_VD = (d_weight_VD * scale).to(ctx.weight_dtype)
-        return dx_ND, d_weight_VD, None, None
+        return dx_ND, d_weight_VD, None, None, None
 
 
 class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_ND: Tensor, weight_VD: Tensor, labels_N: Tensor, temperature: float, chunk: int | None
+        ctx: Any,
+        x_ND: Tensor,
+        weight_VD: Tensor,
+        labels_N: Tensor,
+        temperature: float,
+        chunk: int | None,
+        cap: float | None,
     ) -> Tensor:
         dtype = _accumulator_dtype(x_ND.dtype)
         kept = (labels_N != IGNORE).nonzero().flatten()
         found = x_ND.new_zeros(len(labels_N), dtype=dtype)
         log_sums = x_ND.new_zeros(len(labels_N), dtype=dtype)
         for indices in kept.split(_chunk(chunk, weight_VD.shape[0])):
-            logits = (x_ND[indices] @ weight_VD.t()).to(dtype).div_(temperature)
+            logits = (x_ND[indices] @ weight_VD.t()).to(dtype)
+            logits = (logits if cap is None else soft_capped(logits, cap)).div_(temperature)
             picked = logits.gather(-1, labels_N[indices].unsqueeze(-1))
             sums, top = _exponentials(logits)
             log_sum = sums.log_().add_(top)
             found[indices] = (picked - log_sum).squeeze(-1)
             log_sums[indices] = log_sum.squeeze(-1)
         ctx.save_for_backward(x_ND, weight_VD, labels_N, kept, log_sums)
-        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.temperature, ctx.chunk, ctx.cap = temperature, chunk, cap
         return found
 
     @staticmethod
@@ -124,11 +181,16 @@ class _LogProbs(torch.autograd.Function):
         dx_ND, d_weight_VD = torch.zeros_like(x_ND), torch.zeros_like(weight_VD, dtype=dtype)
         for indices in kept.split(_chunk(ctx.chunk, weight_VD.shape[0])):
             x = x_ND[indices]
-            logits = (x @ weight_VD.t()).to(dtype).div_(ctx.temperature)
-            grad = logits.sub_(log_sums[indices].unsqueeze(-1)).exp_().neg_()
+            logits = (x @ weight_VD.t()).to(dtype)
+            slope = None
+            if ctx.cap is not None:
+                logits = soft_capped(logits, ctx.cap)
+                slope = _slope(logits, ctx.cap)
+            grad = logits.div_(ctx.temperature).sub_(log_sums[indices].unsqueeze(-1)).exp_().neg_()
             labels = labels_N[indices].unsqueeze(-1)
             grad.scatter_add_(-1, labels, torch.ones_like(labels, dtype=dtype))
-            grad = grad.mul_((grad_N[indices] / ctx.temperature).unsqueeze(-1)).to(x_ND.dtype)
+            grad = grad.mul_((grad_N[indices] / ctx.temperature).unsqueeze(-1))
+            grad = (grad if slope is None else grad.mul_(slope)).to(x_ND.dtype)
             dx_ND[indices] = grad @ weight_VD
             d_weight_VD += grad.t() @ x
-        return dx_ND, d_weight_VD.to(weight_VD.dtype), None, None, None
+        return dx_ND, d_weight_VD.to(weight_VD.dtype), None, None, None, None

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
-from thinkling.verify.answers.extract import closing_brace
+from thinkling.verify.answers.boxes import closing_brace
 from thinkling.verify.verdict import Outcome, Verdict
 
 LETTERS = string.ascii_uppercase

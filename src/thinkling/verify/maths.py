@@ -16,15 +16,16 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import product
 
 from thinkling.data.reading import Reading
 from thinkling.tasks.problem import Problem
-from thinkling.verify.answers.extract import final_answer
+from thinkling.verify.answers.extract import final_answers
 from thinkling.verify.answers.forms import Form, Letter
 from thinkling.verify.answers.notation import condensed, plain
 from thinkling.verify.answers.numbers import Unreadable
 from thinkling.verify.answers.reading import choice, read
-from thinkling.verify.answers.rules import AnswerComparison
+from thinkling.verify.answers.rules import AnswerComparison, is_value_of_unread_name
 from thinkling.verify.pool import Pool, Reply, Request, shared
 from thinkling.verify.verdict import Outcome, Verdict
 
@@ -65,18 +66,27 @@ class MathsVerifier:
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
         """A verdict for each problem and reading, in order. `Problem.answer` is the reference: an answer, or
         a solution that ends with one; `Problem.question` decides which unit or base an answer may leave out."""
-        verdicts = [self._without_pool(problem, reading) for problem, reading in samples]
-        requests = [verdict for verdict in verdicts if isinstance(verdict, Request)]
-        replies = self._ask(requests)
+        plans = [self._plan(problem, reading) for problem, reading in samples]
+        replies = self._ask(
+            [claim for plan in plans for claims in plan for claim in claims if isinstance(claim, Request)]
+        )
+        return [_decide(plan, replies) for plan in plans]
+
+    def _plan(self, problem: Problem, reading: Reading) -> list[list[Verdict | Request]]:
+        """What has to be right, in each reading of reference and answer."""
+        named = () if reading.answer is None else final_answers(reading.answer, self.last_number)
         return [
-            _verdict(verdict, replies[verdict]) if isinstance(verdict, Request) else verdict for verdict in verdicts
+            [
+                self._without_pool(reference, problem.question, answer)
+                for reference, answer in product(references, answers)
+            ]
+            for references, answers in product(
+                _readings(reference_answers(problem.answer)), _readings([plain(answer) for answer in named])
+            )
         ]
 
-    def _without_pool(self, problem: Problem, reading: Reading) -> Verdict | Request:
+    def _without_pool(self, reference: str, question: str, answer: str) -> Verdict | Request:
         """The verdict, or what has to be asked of the pool."""
-        reference = reference_answer(problem.answer)
-        written = None if reading.answer is None else final_answer(reading.answer, self.last_number)
-        answer = "" if written is None else plain(written)
         if answer and condensed(answer) == condensed(reference):
             return Verdict(Outcome.RIGHT, "same", answer)
         try:
@@ -93,14 +103,17 @@ class MathsVerifier:
             asked.append(form)
             return True
 
+        compare = AnswerComparison(question, suppose)
         try:
-            equal = AnswerComparison(problem.question, suppose).texts(expected, answer)
+            equal = compare.texts(expected, answer)
         except Unreadable as error:
             return Verdict(Outcome.WRONG, "rules", f"{answer}: {error}")
-        if equal and asked and _copied(answer, reference, problem.question):
+        if equal and asked and _copied(answer, reference, question):
             return Verdict(Outcome.WRONG, "rules", f"{answer}: copied from the question")
         if equal and asked:
-            return Request(reference, answer, problem.question)
+            return Request(reference, answer, question)
+        if not equal and is_value_of_unread_name(expected, answer, compare):
+            return Verdict(Outcome.UNVERIFIABLE, "reference", "it names a quantity that cannot be read")
         return Verdict(Outcome.RIGHT if equal else Outcome.WRONG, "rules", answer)
 
     def _ask(self, requests: Sequence[Request]) -> dict[Request, Reply]:
@@ -119,10 +132,26 @@ class MathsVerifier:
         return replies
 
 
-def reference_answer(text: str) -> str:
-    """The reference in the common notation: a bare answer, or the last box or `####` line of a solution."""
-    found = final_answer(text) if _BOX_OR_HASHES.search(text) else text
-    return plain(found or "")
+def reference_answers(text: str) -> list[str]:
+    """The reference in the common notation: a bare answer, or the last boxes or `####` line of a solution."""
+    return [plain(answer) for answer in (final_answers(text) if _BOX_OR_HASHES.search(text) else (text,))]
+
+
+def _readings(answers: list[str]) -> list[list[str]]:
+    """What answers that are named together may be: one answer that is named several times, or a list; a list may repeat
+    some, and may end with all of them at once."""
+    if len(answers) < 2:
+        return [["".join(answers)]]
+    if _is_list_of(answers[-1], answers[:-1]):
+        return [[answers[-1]]]
+    once = list({condensed(answer): answer for answer in answers}.values())
+    lists = [[", ".join(several)] for several in (once, answers) if len(several) > 1]
+    return [once, *(lists if len(once) < len(answers) else lists[:1])]
+
+
+def _is_list_of(last: str, others: Sequence[str]) -> bool:
+    """Whether the last answer sums up those before it: 1 and 2, and then "1, 2"."""
+    return len(others) > 1 and sorted(map(condensed, last.split(", "))) == sorted({condensed(one) for one in others})
 
 
 def _copied(answer: str, reference: str, question: str) -> bool:
@@ -135,6 +164,19 @@ def _read_reference(reference: str) -> Form:
     if len(_WORD.findall(reference)) > MOST_WORDS:
         raise Unreadable("the reference is prose")
     return read(reference)
+
+
+def _decide(plan: list[list[Verdict | Request]], replies: dict[Request, Reply]) -> Verdict:
+    """Right where all of one reading is right; else the first that is not plainly wrong, or the last."""
+    firsts: list[Verdict] = []
+    for claims in plan:
+        verdicts = [_verdict(claim, replies[claim]) if isinstance(claim, Request) else claim for claim in claims]
+        wrong = [verdict for verdict in verdicts if verdict.outcome is Outcome.WRONG]
+        other = [verdict for verdict in verdicts if verdict.outcome is not Outcome.RIGHT]
+        if not other:
+            return verdicts[-1]
+        firsts.append((wrong or other)[0])
+    return next((verdict for verdict in firsts if verdict.outcome is not Outcome.WRONG), firsts[-1])
 
 
 def _verdict(request: Request, reply: Reply) -> Verdict:

@@ -9,9 +9,11 @@ variables. https://github.com/huggingface/Math-Verify
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import product
 from typing import Any
 
 import sympy
@@ -30,6 +32,13 @@ DIGITS = 1500
 """To which two values that are called equal have to agree. sympy works them out only as far as it needs to."""
 _POINTS = 4
 _ROUNDED_DIGITS = 100
+MOST_SIGNED = 4
+"""Letters whose signs are tried in all combinations."""
+_FACTORIALS = (sympy.factorial, sympy.factorial2, sympy.binomial, sympy.gamma)
+_POSITIVE = (
+    r"(?<![A-Za-z\\]){name}(?![A-Za-z])[^.;]{{0,25}}(?:>\s*0|\\gt\s*0|\bpositive\b)"
+    r"|\bpositive\b[^.;]{{0,30}}(?<![A-Za-z\\]){name}(?![A-Za-z])"
+)
 _CONFIG = LatexExtractionConfig(
     normalization_config=NormalizationConfig(basic_latex=True, malformed_operators=True, boxed="none")
 )
@@ -42,11 +51,11 @@ class Undecided(Exception):
 
 def compare(reference: str, answer: str, question: str) -> bool:
     """Both in the notation of answers/notation.py. Raises Undecided; Unreadable where the answer is no mathematics."""
-    return AnswerComparison(question, same).texts(read(reference), answer)
+    return AnswerComparison(question, partial(same, question=question)).texts(read(reference), answer)
 
 
-def same(reference: Form, answer: Form) -> bool:
-    """Two leaves, or two equations. Raises as `compare` does."""
+def same(reference: Form, answer: Form, question: str = "") -> bool:
+    """Two leaves, or two equations. `question` may say which letters are positive. Raises as `compare` does."""
     try:
         expected = _parsed(reference)
     except Unreadable as error:
@@ -59,7 +68,9 @@ def same(reference: Form, answer: Form) -> bool:
             return _rounds_to(form, other)
     if _differ(expected, found):
         return False
-    return _math_verify(expected, found) or _simplified(expected, found)
+    if _has_factorials(expected) or _has_factorials(found):  # math-verify would work out Γ at length
+        return expected == found or _simplified(sympy.gammasimp(expected), sympy.gammasimp(found))
+    return _math_verify(expected, found) or _simplified(expected, found) or _same_roots(expected, found, question)
 
 
 def _parsed(form: Form) -> Any:
@@ -109,12 +120,64 @@ def _simplified(expected: Any, found: Any) -> bool:
     return sympy.simplify(expected - found) == 0
 
 
+def _has_factorials(expression: Any) -> bool:
+    return isinstance(expression, sympy.Expr) and expression.has(*_FACTORIALS) and bool(expression.free_symbols)
+
+
+def _same_roots(expected: Any, found: Any, question: str) -> bool:
+    """Roots and logarithms of letters: equal where the letters are positive, and wherever else both have a real value.
+
+    So √(ab) is √a·√b, but √(x²) is x only where the question says that x is positive."""
+    if not isinstance(expected, sympy.Expr) or not isinstance(found, sympy.Expr):
+        return False
+    names = sorted({symbol.name for symbol in _letters(expected) | _letters(found)})
+    if not names or len(names) > MOST_SIGNED or expected.has(sympy.Abs) is not found.has(sympy.Abs):
+        return False
+    positive = {name for name in names if re.search(_POSITIVE.format(name=re.escape(name)), question)}
+    for signs in product(*((1,) if name in positive else (1, -1) for name in names)):
+        at = {
+            name: sign * sympy.Rational(3 * place + 5, 2 * place + 3)
+            for place, (name, sign) in enumerate(zip(names, signs, strict=True))
+        }
+        real = _is_real(expected, at) and _is_real(found, at)
+        if real and _vanishes(_put(expected, at) - _put(found, at)) is not True:
+            return False
+    positives = {name: sympy.Symbol(name, positive=True) for name in names}
+    one, other = _put(expected, positives), _put(found, positives)
+    difference = sympy.expand_log(one - other)
+    return difference == 0 or sympy.simplify(difference) == 0
+
+
+def _letters(expression: Any) -> set[Any]:
+    return set(expression.free_symbols)
+
+
+def _put(expression: Any, values: dict[str, Any]) -> Any:
+    """With values for its letters, by name."""
+    return expression.subs({symbol: values[symbol.name] for symbol in _letters(expression)}, simultaneous=True)
+
+
+def _is_real(expression: Any, at: dict[str, Any]) -> bool:
+    """Whether no root or logarithm in it is of a negative number there."""
+    for part in expression.atoms(sympy.Pow, sympy.log):
+        inner = part.base if isinstance(part, sympy.Pow) else part.args[0]
+        if isinstance(part, sympy.log) or not part.exp.is_integer:
+            value = _put(inner, at)
+            if value.is_negative or not value.is_real:
+                return False
+    return True
+
+
 def _at_points(*expressions: Any) -> Iterator[list[Any]]:
     """The expressions themselves, or at several fixed rational points where there are variables; by name, since
-    math-verify gives variables assumptions."""
+    math-verify gives variables assumptions. Whole numbers where there are factorials."""
     names = sorted({symbol.name for expression in expressions for symbol in expression.free_symbols})
+    whole = any(_has_factorials(expression) for expression in expressions)
     for point in range(_POINTS if names else 1):
-        at = {name: sympy.Rational(7 * point + 3 * place + 5, 11 + 2 * place) for place, name in enumerate(names)}
+        at = {
+            name: sympy.Rational(7 * point + 3 * place + 5, 1 if whole else 11 + 2 * place)
+            for place, name in enumerate(names)
+        }
         yield [
             expression.subs({symbol: at[symbol.name] for symbol in expression.free_symbols}) if names else expression
             for expression in expressions
@@ -169,13 +232,20 @@ def _same_relation(expected: Any, found: Any) -> bool:
     kinds = [_kind(relation) for relation in (expected, found)]
     if kinds[0] != kinds[1]:
         return False
+    if kinds[0] == "=" and not _proportional(sides):
+        # y = 6/x is xy = 6: what is left is the numerators
+        return _proportional([sympy.fraction(sympy.together(side))[0] for side in sides])
+    return _proportional(sides, same_sign=kinds[0] != "=")
+
+
+def _proportional(sides: list[Any], same_sign: bool = False) -> bool:
     points = list(_at_points(*sides))
     (first, second), *_ = points
     if _vanishes(first) is not False or _vanishes(second) is not False:
         return False
     if not all(_vanishes(one * second - other * first) for one, other in points):
         return False
-    return kinds[0] == "=" or bool((first / second).evalf() > 0)
+    return not same_sign or bool((first / second).evalf() > 0)
 
 
 def _kind(relation: Any) -> str:

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 from thinkling import plugins
 from thinkling.errors import UserError
 from thinkling.generate.engine import Request, Sampling
-from thinkling.generate.native import NativeEngine
+from thinkling.generate.native import NativeEngine, weights
 from thinkling.model import families, fused
 from thinkling.model.attention import DocumentLayout, packed_attention
 from thinkling.model.config import ModelConfig
@@ -128,7 +128,7 @@ LENGTHS = [[9, 3, 20], [32], [5, 20]]
 
 @pytest.fixture(autouse=True)
 def added(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a package with two entry points were installed."""
+    """As if a package with two entry points were installed, and thinkling had neither family."""
     package = ModuleType("package_with_families")
     package.GRANITE, package.OLMO2 = GRANITE, OLMO2  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, package.__name__, package)
@@ -137,7 +137,8 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("olmo2", "package_with_families:OLMO2", "thinkling.families"),
     ]
     monkeypatch.setattr(plugins, "entry_points", lambda group: [p for p in points if p.group == group])
-    registry = Registry(families.FAMILIES.what, families.FAMILIES.group, families.FAMILIES.built_in)
+    built_in = {name: at for name, at in families.FAMILIES.built_in.items() if name not in SETTINGS}
+    registry = Registry(families.FAMILIES.what, families.FAMILIES.group, built_in)
     for module in ("families", "config", "huggingface"):
         monkeypatch.setattr(f"thinkling.model.{module}.FAMILIES", registry)
 
@@ -198,17 +199,34 @@ def test_an_added_familys_logits_are_transformers_both_ways(architecture: str, t
         assert_equal(read.logits(read(TOKENS)), theirs(input_ids=TOKENS).logits)
 
 
-def test_the_native_engine_runs_an_added_family_or_names_what_it_lacks() -> None:
-    model = model_of("granite")
-    assert fused.supports(model.config)
-    found = NativeEngine(model).generate([Request((1, 2, 3), 0, 8)], Sampling(temperature=0.0))[0]
+@pytest.mark.parametrize("architecture", SETTINGS)
+def test_the_native_engine_samples_from_an_added_family(architecture: str) -> None:
+    """Where a family has a layer of its own, by the decoder's plain forward."""
+    model = model_of(architecture)
+    assert fused.supports(model.config) == weights.supports(model.config) == (architecture == "granite")
+    prompts = [(1, 2, 3), (4,), (5, 6), (1, 2, 3)]
+    asked = [Request(prompt, seed, 4 + 3 * seed) for seed, prompt in enumerate(prompts)]
+    for found, request in zip(NativeEngine(model, 2).generate(asked, Sampling(0.0)), asked, strict=True):
+        with torch.no_grad():
+            ids = torch.tensor([[*request.prompt, *found.tokens]])
+            logits = model.logits(model(ids))[0, len(request.prompt) - 1 : -1]
+        assert found.tokens == logits.argmax(-1).tolist()
+        assert len(found.tokens) == request.max_new_tokens
+        picked = torch.log_softmax(logits, -1).amax(-1)
+        assert torch.allclose(picked, torch.tensor(found.logprobs), atol=1e-5)
+
+
+def test_the_plain_engine_keeps_its_weights_until_they_are_updated() -> None:
+    model = model_of("olmo2")
+    engine = NativeEngine(model, 2)
+    asked = [Request((1, 2), 0, 6)]
+    before = engine.generate(asked, Sampling(0.0))
     with torch.no_grad():
-        logits = model.logits(model(torch.tensor([[1, 2, 3, *found.tokens]])))[0, 2:-1]
-    assert found.tokens == logits.argmax(-1).tolist()
-    olmo2 = model_of("olmo2")
-    assert not fused.supports(olmo2.config)
-    with pytest.raises(UserError, match="'olmo2': the native engine does not support its layer, norms; sample"):
-        NativeEngine(olmo2)
+        for weight in model.parameters():
+            weight.mul_(-1.1)
+    assert engine.generate(asked, Sampling(0.0)) == before
+    engine.update_weights(1)
+    assert engine.generate(asked, Sampling(0.0))[0].tokens != before[0].tokens
 
 
 def test_the_plain_forward_is_the_fused_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +238,13 @@ def test_the_plain_forward_is_the_fused_one(monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setattr(layer, "fused", False)
         assert F.mse_loss(model(TOKENS), reference) < 1e-10
         assert_equal(model(TOKENS), reference)
+
+
+def test_a_scaling_that_a_familys_own_frequencies_would_hide_is_refused() -> None:
+    scaled = SHAPE | {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+    assert ModelConfig(architecture="granite", **scaled).rope_scaling is not None
+    with pytest.raises(ValueError, match="rope_scaling: granite has frequencies of its own; leave it out"):
+        ModelConfig(architecture="granite", settings={"rope_factor": 4.0}, **scaled)
 
 
 def test_a_setting_that_no_file_names_has_the_familys_default(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from thinkling import plugins
 from thinkling.errors import UserError
-from thinkling.generate.native import decode
+from thinkling.generate.native import weights
 from thinkling.model import families, fused
 from thinkling.model.config import ModelConfig
 from thinkling.model.families.base import Features, NormNames
@@ -51,13 +51,24 @@ def test_a_familys_name_is_its_model_type(architecture: str, tmp_path: Path) -> 
     assert read_config(tmp_path) == config
 
 
-SUPPORTED = {"llama": (True, True), "qwen2": (False, True), "qwen3": (True, True)}
+SUPPORTED = {
+    "llama": (True, True),
+    "qwen2": (False, True),
+    "qwen3": (True, True),
+    "mistral": (True, True),
+    "smollm3": (True, True),
+    "olmo2": (False, True),
+    "phi3": (True, True),
+    "granite": (False, True),
+    "gemma2": (False, True),
+    "gemma3_text": (False, True),
+}
 """Family → whether the fused training block, and the native engine, support it."""
 
 
 def test_fast_paths_say_what_they_support() -> None:
     configs = {name: config_of(name) for name in families.FAMILIES.built_in}
-    assert {name: (fused.supports(c), decode.supports(c)) for name, c in configs.items()} == SUPPORTED
+    assert {name: (fused.supports(c), weights.supports(c)) for name, c in configs.items()} == SUPPORTED
 
 
 def test_features_in_use_are_those_that_differ_from_llama() -> None:
@@ -69,7 +80,7 @@ def test_features_in_use_are_those_that_differ_from_llama() -> None:
 
 def test_unknown_model_type_is_named_with_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    known = "model_type 'gpt2' is not supported; known are llama, qwen2, qwen3; a package adds one by an entry point"
+    known = "model_type 'gpt2' is not supported; known are llama, qwen2, .*, gemma3_text; a package adds one by"
     with pytest.raises(UserError, match=known) as caught:
         read_config(tmp_path)
     assert str(tmp_path / "config.json") in str(caught.value)

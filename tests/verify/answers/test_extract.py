@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.verify.answers.extract import LONGEST_ANSWER, closing_brace, final_answer
+from thinkling.verify.answers.boxes import closing_brace
+from thinkling.verify.answers.extract import LONGEST_ANSWER, final_answer
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,8 @@ from thinkling.verify.answers.extract import LONGEST_ANSWER, closing_brace, fina
         (r"\boxed{7", r"\boxed{7"),
         ("x\n\\boxed{7", None),
         ("The answer is 3.\n#### 4\n", "4"),
-        ("#### 4\n#### 5", "5"),
+        ("#### 4\n#### 5", "4, 5"),
+        ("#### 4\nNo, one more.\n#### 5", "5"),
         ("####", None),
         ("The answer is 1.5. Well done.", "1.5"),
         ("The answer is $x = 1. 5$. Done", "$x = 1. 5$"),

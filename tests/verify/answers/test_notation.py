@@ -18,7 +18,7 @@ from thinkling.verify.answers.notation import condensed, latex, plain
         (r"\sqrt2", r"\sqrt{2}"),
         ("sqrt(2)", r"\sqrt{2}"),
         ("√2", r"\sqrt{2}"),
-        (r"10,\!080", "10,080"),
+        (r"10,\!080", "10080"),
         (r"1\,234", "1234"),
         ("1{,}234", "1234"),
         (r"x \leq 3", "x ≤ 3"),

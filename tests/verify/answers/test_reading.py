@@ -117,7 +117,7 @@ def test_structures_in_detail() -> None:
     assert read("(1, 2]") == Interval(one, two, True, False)
     assert read("2 ≥ x > 1") == Interval(one, two, True, False, "x")
     assert read("x = 1 or x = 2") == Items("list", (one, two))
-    assert read("y = 2, x = 1") == Mapping(("x", "y"), (one, two))
+    assert read("y = 2, x = 1") == Mapping(("y", "x"), (two, one))
     assert read("\\{1, \\pm 2\\}".replace("\\pm", "±")) == Items("set", (one, two, Number(Fraction(-2), 0, 1)))
     assert read("2 = x") == Assignment("x", two, "2 = x")
     assert read("3 - 1 = 2") == two

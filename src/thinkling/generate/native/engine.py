@@ -15,8 +15,10 @@ import torch
 
 from thinkling.errors import UserError
 from thinkling.generate.engine import Completion, Request, Sampling
-from thinkling.generate.native.decode import Cache, Weights, decode, prefill
+from thinkling.generate.native.decode import Cache, decode, prefill
+from thinkling.generate.native.plain import PlainWeights, TokenCache
 from thinkling.generate.native.sampler import draw, uniforms
+from thinkling.generate.native.weights import Weights, supports
 from thinkling.model.decoder import Decoder
 
 _PREFILL_TOKENS = 8192
@@ -32,9 +34,10 @@ class NativeEngine:
             raise ValueError(f"max_concurrent is {max_concurrent}; at least 1 is needed")
         self.model = model
         self.max_concurrent = max_concurrent
-        self._weights = Weights(model, dtype or model.output_weight.dtype)
+        dtype = dtype or model.model.embed_tokens.weight.dtype
+        self._weights = Weights(model, dtype) if supports(model.config) else PlainWeights(model, dtype)
         self._version = 0
-        self._cache: Cache | None = None
+        self._cache: Cache | TokenCache | None = None
 
     @property
     def version(self) -> int:
@@ -90,7 +93,7 @@ class _Batch:
         self.limit = max(len(r.prompt) + r.max_new_tokens for r in requests)
         cache = engine._cache
         if cache is None or cache.rows < self.capacity:
-            cache = Cache(weights, self.capacity, min(self.limit, 2 * max(len(r.prompt) for r in requests)))
+            cache = _new_cache(weights, self.capacity, min(self.limit, 2 * max(len(r.prompt) for r in requests)))
         self.cache = cache
         self.stops = np.zeros(weights.config.known_vocab_size, dtype=bool)
         self.stops[list(sampling.stop_ids)] = True
@@ -109,8 +112,11 @@ class _Batch:
             self._admit()
         if not len(self.request):
             return False
-        self.cache.reserve(self.weights, int(self.positions.max()) + 1, self.limit)
-        logits_BV = decode(self.weights, self.cache, self.tokens, self.positions)
+        self.cache.reserve(int(self.positions.max()) + 1, self.limit)
+        if isinstance(self.cache, TokenCache):
+            logits_BV = self.cache.decode(self.tokens, self.positions)
+        else:
+            logits_BV = decode(self.cache.weights, self.cache, self.tokens, self.positions)
         u_B = uniforms(self.seeds, self.counters)
         self.tokens, logprobs_B = draw(logits_BV, u_B, self.sampling.temperature, self.sampling.top_p)
         drawn = self.tokens.cpu().numpy()
@@ -133,7 +139,7 @@ class _Batch:
         fresh: dict[tuple[int, ...], list[int]] = {}
         for row, number in enumerate(new, start=first):
             fresh.setdefault(self.requests[number].prompt[:-1], []).append(row)
-        self.cache.reserve(self.weights, max(map(len, fresh)) + 1, self.limit)
+        self.cache.reserve(max(map(len, fresh)) + 1, self.limit)
         self._copy_active(fresh)
         self._prefill({prefix: rows for prefix, rows in fresh.items() if prefix})
         chosen = [self.requests[number] for number in new]
@@ -161,12 +167,12 @@ class _Batch:
             tokens = np.zeros((len(group), length), dtype=np.int64)
             for row, prefix in enumerate(group):
                 tokens[row, : len(prefix)] = prefix
-            prefill(
-                self.weights,
-                self.cache,
-                torch.from_numpy(tokens).to(self.weights.device),
-                [fresh[prefix] for prefix in group],
-            )
+            tokens_BT = torch.from_numpy(tokens).to(self.weights.device)
+            rows_of = [fresh[prefix] for prefix in group]
+            if isinstance(self.cache, TokenCache):
+                self.cache.prefill(tokens_BT, rows_of)
+            else:
+                prefill(self.cache.weights, self.cache, tokens_BT, rows_of)
 
     def _retire(self, done: np.ndarray) -> None:
         """Drops finished rows. Rows from the end move into the gaps, so that the active ones stay the first."""
@@ -196,3 +202,9 @@ class _Batch:
             reason = "stop" if self.stops[ids[-1]] else "length"
             found.append(Completion(ids, logprobs[start:end].tolist(), [version] * len(ids), reason))
         return found
+
+
+def _new_cache(weights: Weights | PlainWeights, rows: int, length: int) -> Cache | TokenCache:
+    if isinstance(weights, PlainWeights):
+        return TokenCache(weights, rows, length)
+    return Cache(weights, rows, length)

@@ -13,6 +13,13 @@ FAMILIES = Registry(
         "llama": "thinkling.model.families.llama:FAMILY",
         "qwen2": "thinkling.model.families.qwen2:FAMILY",
         "qwen3": "thinkling.model.families.qwen3:FAMILY",
+        "mistral": "thinkling.model.families.mistral:FAMILY",
+        "smollm3": "thinkling.model.families.smollm3:FAMILY",
+        "olmo2": "thinkling.model.families.olmo2:FAMILY",
+        "phi3": "thinkling.model.families.phi3:FAMILY",
+        "granite": "thinkling.model.families.granite:FAMILY",
+        "gemma2": "thinkling.model.families.gemma2:FAMILY",
+        "gemma3_text": "thinkling.model.families.gemma3:FAMILY",
     },
 )
 """By the `model_type` of config.json, which is also `architecture` in a recipe. A family with several model types has

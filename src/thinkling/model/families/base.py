@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from thinkling.errors import UserError
+from thinkling.model.rope import read_rope, write_rope
 
 if TYPE_CHECKING:
     from thinkling.model.config import ModelConfig
 
+Setting = bool | int | float | str | None | list[int] | list[str]
+"""An entry of config.json that only some families have."""
 _REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -34,6 +37,17 @@ class NormNames:
 
 
 @dataclass(frozen=True)
+class LayerKind:
+    """What the attention of a layer does, where layers alternate."""
+
+    rotary: Literal["global", "local", "none"] = "global"
+    """`global`: the rotary embedding of the configuration; `local`: unscaled, with `Features.local_rope_theta`;
+    `none`: queries and keys keep no position (NoPE, arXiv 2501.18795)."""
+    window: int | None = None
+    """Tokens that a query sees, itself included; all earlier ones if None."""
+
+
+@dataclass(frozen=True)
 class Features:
     """How a decoder differs from Llama's.
 
@@ -45,12 +59,37 @@ class Features:
     """Biases on the projections of queries, keys and values."""
     head_norms: bool = False
     """An RMSNorm over each head's queries and keys, ahead of the rotary embedding."""
+    row_norms: bool = False
+    """An RMSNorm over all heads' queries at once, and one over all keys, ahead of the rotary embedding."""
     norms: NormNames = field(default_factory=NormNames)
+    norm_offset: float = 0.0
+    """What is added to the weight of every RMSNorm: 1 where files hold the weights less 1."""
+    fused_projections: bool = False
+    """One parameter `qkv_proj` for queries, keys and values, and one `gate_up_proj`, as in the family's files."""
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    """Of the gate."""
     embedding_scale: float = 1.0
-    """Factor on the embeddings as they enter the first layer; a tied output head is not scaled."""
+    """Factor on the embeddings as they enter the first layer, rounded to their dtype; a tied output head is not
+    scaled."""
+    residual_scale: float = 1.0
+    """Factor on the output of each block, ahead of the residual addition."""
+    attention_scale: float | None = None
+    """Factor on the products of queries and keys; 1/√head_dim if None."""
+    attention_softcap: float | None = None
+    """The scaled products x become cap · tanh(x / cap)."""
+    logit_scale: float = 1.0
+    """Factor on the logits. The decoder applies it to the final hidden states, so that no loss needs to know of it."""
+    logit_softcap: float | None = None
+    """The logits x become cap · tanh(x / cap)."""
+    layer_kinds: tuple[LayerKind, ...] = ()
+    """One per layer; all are `LayerKind()` if empty."""
+    local_rope_theta: float = 1e4
+    """Base of the rotary embedding of layers whose kind says `local`."""
+    partial_rotary_factor: float = 1.0
+    """Fraction of each head's channels that the rotary embedding turns, the first ones."""
     rotary: Callable[[ModelConfig, Any], Any] | None = None
-    """(cos, sin) of int64 positions, in place of `rotary_tables` and with its shapes: for scaled frequencies such as
-    linear, llama3 and yarn (yarn's factor on attention goes into both tables)."""
+    """(cos, sin) of int64 positions, in place of `rotary_tables` and with its shapes: for frequencies that
+    `ModelConfig.rope_scaling` does not offer (a factor on attention goes into both tables)."""
     layer: Callable[[ModelConfig, int], Any] | None = None
     """Builds layer number i as a module with `forward(x_ND, rotary, layout) -> x_ND`, in place of `DecoderLayer`: for
     what no other feature expresses. Import torch inside the function: recipes are checked without loading it."""
@@ -60,7 +99,11 @@ class Features:
     def used(self) -> frozenset[str]:
         """Names of the features in which the decoder differs from Llama's."""
         changed = {f.name for f in fields(self) if getattr(self, f.name) != getattr(_LLAMA, f.name)}
-        return frozenset(changed - {"extra_layer_parameters"})
+        return frozenset(changed - {"extra_layer_parameters", "local_rope_theta"})
+
+    def kind(self, number: int) -> LayerKind:
+        """That of layer `number`."""
+        return self.layer_kinds[number] if self.layer_kinds else LayerKind()
 
 
 _LLAMA = Features()
@@ -80,11 +123,12 @@ def read_fields(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     for name in _REQUIRED:
         if not isinstance(raw.get(name), int):
             raise UserError(f"{path}: {name} is missing, or no whole number")
-    rope = raw.get("rope_parameters") or {}
+    theta, scaling = read_rope(raw, path)
     return {name: raw[name] for name in _REQUIRED} | {
         "num_key_value_heads": raw.get("num_key_value_heads") or raw["num_attention_heads"],
         "head_dim": raw.get("head_dim") or raw["hidden_size"] // max(raw["num_attention_heads"], 1),
-        "rope_theta": rope.get("rope_theta") or raw.get("rope_theta") or 1e4,
+        "rope_theta": theta,
+        "rope_scaling": scaling,
         "rms_norm_eps": raw.get("rms_norm_eps", 1e-6),
         "tie_word_embeddings": raw.get("tie_word_embeddings", False),
         "max_position_embeddings": raw.get("max_position_embeddings", 4096),
@@ -104,8 +148,7 @@ def write_fields(config: ModelConfig) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "hidden_act": "silu",
         "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        **write_rope(config.rope_theta, config.rope_scaling),
         "max_position_embeddings": config.max_position_embeddings,
         "tie_word_embeddings": config.tie_word_embeddings,
         "attention_dropout": 0.0,
@@ -117,6 +160,11 @@ def write_fields(config: ModelConfig) -> dict[str, Any]:
 def no_biases(config: ModelConfig) -> dict[str, Any]:
     """`write_fields`, and that no projection has a bias (for transformers' classes that ask)."""
     return write_fields(config) | {"attention_bias": False, "mlp_bias": False}
+
+
+NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+"""For `write` of families for which transformers would fill in ids, which another vocabulary may lack. The
+tokenizer's own ids replace them."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +179,10 @@ class Family:
     read: Callable[[Mapping[str, Any], Path], dict[str, Any]] = read_fields
     """Content and path of a config.json → fields of a ModelConfig; UserError for what the family does not support."""
     write: Callable[[ModelConfig], dict[str, Any]] = no_biases
-    """The way back: entries of config.json, without `model_type`, `architectures` and the family's `settings`."""
-    settings: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """The way back: entries of config.json, without `model_type` and `architectures`; they go before the `settings`."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     """Entries of config.json that only this family has, each with the value where it is left out. They are read into
-    and written from `ModelConfig.settings`, where `features` finds them."""
+    and written from `ModelConfig.settings`, where `features` finds them; `read` may give other `settings`."""
 
     def setting(self, config: ModelConfig, name: str) -> Any:
         """A setting's value in `config`, or its default."""
@@ -143,13 +191,10 @@ class Family:
 
 def _refuse_unsupported(raw: Mapping[str, Any], path: Path) -> None:
     """A setting that changes the logits and that the decoder does not know must not be passed over."""
-    scaling = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise UserError(f"{path}: rope scaling of type {kind!r} is not supported")
     if raw.get("hidden_act", "silu") != "silu":
         raise UserError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported; only silu is")
-    if any(where.get("partial_rotary_factor", 1.0) != 1.0 for where in (scaling, raw)):
+    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    if any(where.get("partial_rotary_factor", 1.0) != 1.0 for where in (rope, raw)):
         raise UserError(f"{path}: partial_rotary_factor other than 1 is not supported")
     for name in ("attention_bias", "mlp_bias", "use_sliding_window"):
         if raw.get(name):

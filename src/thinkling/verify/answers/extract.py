@@ -1,57 +1,174 @@
-"""Where in a reply the answer stands: the first rule that finds one decides.
+"""Where in a reply the answer is: of several marks the one that comes last decides.
 
-1. the last `\\boxed{…}` with balanced braces; boxes that only commas, "and" or "or" part are one list, so that naming
-   several answers is one answer that is a list;
-2. what follows the last `####` on its line (GSM8K);
-3. what follows the last "answer is" or "answer:" up to the end of its sentence;
-4. a last line "A: …";
-5. a reply of one line, as a whole;
-6. the last number, only where the caller asks for it.
+- `\\boxed{…}` with what directly surrounds it (boxes.py);
+- what follows `####` on its line (GSM8K);
+- `<answer>…</answer>`;
+- what follows "answer is", "answer:" or a heading "Answer", up to the end of the sentence, and the like in Chinese;
+- a last line "A: …".
+
+Without a mark: a reply of one line, as a whole; the last number, only where the caller asks for it. Marks side by side
+name several answers.
 """
 
 from __future__ import annotations
 
 import re
 
+from thinkling.verify.answers.boxes import Found, boxed
+
 LONGEST_ANSWER = 1000
 """Characters; a longer answer is not read."""
-MOST_BOXES = 64
-MOST_BETWEEN = 40
-"""Characters between two boxes of one list."""
+MOST_MARKS = 64
+MOST_WORDS_OF_AN_ANSWER = 2
+"""Words in a reply of one line that is a number with its unit, not a sentence that has numbers."""
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?=\{)|(\d))")
-_BETWEEN_BOXES = re.compile(r"[\s,;$]*(?:\b(?:and|or)\b)?[\s,;$]*")
-_HASHES = re.compile(r"####[ \t]*([^\n]*)")
-_ANSWER = re.compile(r"\banswers?\**\s*(?:\bis\b\s*:?|:|=)\**[ \t]*\n?([^\n]*)", re.IGNORECASE)
+_HASHES = re.compile(r"####[ \t]*:?[ \t]*([^\n]*)")
+_TAGS = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL | re.IGNORECASE)
+_VERB = (
+    r"(?:(?:is|are|was|(?:should|would|must|will)(?: therefore| then| thus)? be|equals|"
+    r"(?:comes|works) out (?:to be|to|as))\b"
+    r"(?:\s+(?:therefore|thus|then|hence|simply|indeed|clearly|equal to|given by)\b)?\s*:?|:|=)"
+)
+_BETWEEN = r"(?:,? (?:then|therefore|thus|hence),?| (?:to|of|for|we|you|that|which)\b[^.\n:=<>$\d]{0,40}?)?"
+_ANSWER = re.compile(
+    rf"(?:answers?|final (?:result|value)|correct (?:option|choice))\**{_BETWEEN}\s*{_VERB}\**[ \t]*\n*", re.IGNORECASE
+)
+_HEADING = re.compile(r"answer[*:]*[ \t]*\n+", re.IGNORECASE)
+_HEADING_BEFORE = re.compile(r"(?:^|\n)[ \t]*[#*]*[ \t]*(?:the )?(?:final )?\Z", re.IGNORECASE)
+_START = re.compile(r"\banswer|\bfinal (?:result|value)|\bcorrect (?:option|choice)", re.IGNORECASE)
+_CHINESE = re.compile(
+    r"(?:答案|结果)\**(?:应该|应|就)?(?:[是为选]|】)?\**[：:]?\**\s*|[故应]填\s*[：:]?|(?:^|\n)答[：:]"
+    r"|选(?:择|项)?\s*[是为]?\s*[：:]?\s*(?=[（(]?\s*[A-H]{1,6}(?![A-Za-z]))"
+)
+_CHINESE_END = re.compile(r"[。\n；;！]")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|[.!]?\**$|,?\s(?:because|since|which|so|as)\s", re.IGNORECASE)
+_TWO_CHOICES = re.compile(r"\s*[A-H]\.\s[^.\n]{1,60}\b(?:or|and)\s+\(?[A-H][.)]")
+_DISPLAY = re.compile(r"\s*(?:\\\[(.*?)\\\]|\$\$(.*?)\$\$)", re.DOTALL)
+_NEXT_TO_IT = re.compile(
+    r"(.{1,80}?)(?:[.;,]?\s+or\s+|[.;]\s+|[.;,]?\s*\n\s*)(?:the\s+)?(?:other\s+)?[#*\s]*", re.DOTALL | re.IGNORECASE
+)
+_FENCE_OR_BULLET = re.compile(r"(?:```\w*\s*\n|[-*+][ \t]+)")
+_LAST_BOLD = re.compile(r"(?:.*=\s*)?\*\*([^*]+)\*\*\.?")
+_CHINESE_PROSE = re.compile(
+    "[\u4e00-\u9fff，,]*[\u4e00-\u9fff]\\s*(\\$?[-\u2212]?\\d[\\d.,/]*\\$?\\s*[%％]?\\s*[\u4e00-\u9fff]*)"
+)
 _LAST_LINE = re.compile(r"A:[ \t]*(.*)")
+_PROSE = re.compile(r"[A-Z][A-Za-z ,']* (?:is|are|was|equals|of) (.+)")
+_LIKE_AN_ANSWER = re.compile(
+    r"(?![A-Za-z]{2,}(?![\w]*=)).*\d|\\[A-Za-z]+|[([]?[A-Z][)\]]?[.:]?(?:\s|$)|[A-Z](?:, ?[A-Z])+"
+)
 _NUMBER = re.compile(r"(?<![\w.])[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+|/\d+)?(?:\s?\\?%)?")
+_BETWEEN_NUMBERS = re.compile(r"\s*(?:or|and|to|/|或|和)\s*\$?")
+_BOLD = re.compile(r"\*\*([^*]+)\*\*")
 
 
 def final_answer(reply: str, last_number: bool = False) -> str | None:
-    """The answer as it was written, stripped; None where there is none or it is longer than LONGEST_ANSWER."""
-    answer = _find(reply, last_number)
-    answer = None if answer is None else answer.strip().strip("*").strip()
-    return answer if answer and len(answer) <= LONGEST_ANSWER else None
+    """The answer as it was written, several as a list; None where there is none or it is longer than LONGEST_ANSWER."""
+    answers = final_answers(reply, last_number)
+    answer = ", ".join(answers)
+    return answer if answers and len(answer) <= LONGEST_ANSWER else None
 
 
-def _find(reply: str, last_number: bool) -> str | None:
-    if (boxed := _boxed(reply)) is not None:
-        return boxed
-    if found := list(_HASHES.finditer(reply)):
-        return found[-1][1]
-    # "the answer is" may stand twice on a line, and the last counts
-    starts = [match.start() for match in re.finditer(r"\banswer", reply, re.IGNORECASE)]
-    for start in reversed(starts):
-        if match := _ANSWER.match(reply, start):
-            return _sentence(match[1])
+def final_answers(reply: str, last_number: bool = False) -> tuple[str, ...]:
+    """The answers that the reply names in its end, stripped: usually one. Empty where nothing is readable."""
+    found = [_clean(answer) for answer in _find(reply, last_number)]
+    return tuple(found) if all(found) and sum(map(len, found)) <= LONGEST_ANSWER else ()
+
+
+def _clean(answer: str) -> str:
+    return _BOLD.sub(r"\1", answer.strip().lstrip("}")).strip().strip("*").strip().removesuffix("\\")
+
+
+def _find(reply: str, last_number: bool) -> tuple[str, ...]:
+    marks = [mark for mark in (boxed(reply), _hashes(reply), _tags(reply), _phrase(reply), _chinese(reply)) if mark]
+    sure = [mark for mark in marks if mark is marks[0] or all(map(_plausible, mark.answers))]
     lines = reply.strip().splitlines() or [""]
-    if match := _LAST_LINE.fullmatch(lines[-1].strip()):
+    last = _LAST_LINE.fullmatch(lines[-1].strip())
+    if last and (not marks or _plausible(last[1])):
+        return (last[1],)
+    if marks:
+        chosen = max(sure, key=lambda mark: mark.start)
+        return tuple(_tail(answer, last_number) for answer in chosen.answers)
+    if match := _LAST_BOLD.fullmatch(lines[-1].strip()):
+        return (match[1],)
+    if len(lines) == 1 and not (last_number and _is_sentence(lines[0])):
+        return (lines[0],)
+    return _last_number(reply) if last_number else ()
+
+
+def _plausible(answer: str) -> bool:
+    """Whether it begins as an answer does, and may replace an earlier mark: "The answer is correct." does not."""
+    text = answer.strip().strip("*$ \n").removeprefix(r"\(").removeprefix(r"\[").lstrip()
+    return len(text) <= LONGEST_ANSWER and _LIKE_AN_ANSWER.match(text) is not None
+
+
+def _tail(answer: str, last_number: bool) -> str:
+    """Of "The area of the field is 52" the number."""
+    match = _PROSE.fullmatch(answer.strip())
+    if match and _plausible(match[1]):
         return match[1]
-    if len(lines) == 1:
-        return lines[0]
-    numbers = _NUMBER.findall(reply) if last_number else []
-    return numbers[-1] if numbers else None
+    if match := _CHINESE_PROSE.fullmatch(answer.strip()):
+        return match[1]
+    if last_number and not _plausible(answer) and (numbers := _last_number(answer)):
+        return ", ".join(numbers)
+    return answer
+
+
+def _hashes(reply: str) -> Found | None:
+    found = [match for match in _HASHES.finditer(reply) if not _START.search(match[1])][-MOST_MARKS:]
+    return _adjacent(reply, found)
+
+
+def _tags(reply: str) -> Found | None:
+    return _adjacent(reply, list(_TAGS.finditer(reply))[-MOST_MARKS:])
+
+
+def _adjacent(reply: str, found: list[re.Match[str]]) -> Found | None:
+    """The last of them, and those before it with nothing but white space or "or" between."""
+    if not found:
+        return None
+    named = [found[-1]]
+    for match in reversed(found[:-1]):
+        if not re.fullmatch(r"\s*(?:or|and|,|或)?\s*", reply[match.end() : named[0].start()]):
+            break
+        named.insert(0, match)
+    return Found(named[-1].start(1), tuple(match[1] for match in named))
+
+
+def _phrase(reply: str) -> Found | None:
+    """ "the answer is" may be there twice on a line, and the last counts; side by side they are several answers."""
+    starts = [match.start() for match in _START.finditer(reply)][-MOST_MARKS:]
+    found: list[tuple[int, int, str]] = []
+    for start in reversed(starts):
+        match = _ANSWER.match(reply, start)
+        if match is None and _HEADING_BEFORE.search(reply[max(0, start - 40) : start]):
+            match = _HEADING.match(reply, start)
+        if match is None:
+            continue
+        if found:
+            between = _NEXT_TO_IT.fullmatch(reply[match.end() : found[0][0]])
+            if between is None or not _plausible(between[1]) or not _plausible(found[0][2]):
+                break
+        found.insert(0, (start, match.end(), _content(reply, match.end()) if not found else between[1]))
+    return Found(found[-1][1], tuple(answer for *_, answer in found)) if found else None
+
+
+def _content(reply: str, start: int) -> str:
+    if match := _DISPLAY.match(reply, start, start + 2 * LONGEST_ANSWER):
+        return (match[1] or match[2] or "").strip()
+    if reply[start - 1 : start] == "\n" and (match := _FENCE_OR_BULLET.match(reply, start)):
+        start = match.end()
+    return _sentence(reply[start : start + 2 * LONGEST_ANSWER].partition("\n")[0].partition("</")[0])
+
+
+def _chinese(reply: str) -> Found | None:
+    found = list(_CHINESE.finditer(reply))[-1:]
+    if not found:
+        return None
+    rest = reply[found[0].end() : found[0].end() + 2 * LONGEST_ANSWER]
+    if match := _DISPLAY.match(rest):
+        return Found(found[0].end(), ((match[1] or match[2] or "").strip(),))
+    return Found(found[0].end(), (_CHINESE_END.split(rest, maxsplit=1)[0].strip().rstrip("."),))
 
 
 def _sentence(text: str) -> str:
@@ -59,38 +176,22 @@ def _sentence(text: str) -> str:
     text = text[: 2 * LONGEST_ANSWER]
     for match in _SENTENCE_END.finditer(text):
         if text[: match.start()].count("$") % 2 == 0 or "$" not in text[match.start() :]:
-            return text[: match.start()]
+            return text if _TWO_CHOICES.match(text) else text[: match.start()]
     return text
 
 
-def _boxed(reply: str) -> str | None:
-    """From the right, so that a reply full of boxes costs no more than its last ones."""
-    parts: list[str] = []
-    start = len(reply)
-    for match in reversed(list(_BOX.finditer(reply))[-MOST_BOXES:]):
-        if match[1] is not None:
-            end, content = match.end(), match[1]
-        elif (brace := closing_brace(reply, match.end())) is not None:
-            end, content = brace + 1, reply[match.end() + 1 : brace]
-        else:
-            continue
-        if parts and not (0 <= start - end <= MOST_BETWEEN and _BETWEEN_BOXES.fullmatch(reply, end, start)):
+def _is_sentence(line: str) -> bool:
+    bare = re.sub(r"\\[A-Za-z]+", " ", line)
+    told = re.match(r"[A-Za-z]{2,}.*\d", bare) is not None
+    return told or "=" in bare or len(re.findall("[A-Za-z]{2,}", bare)) > MOST_WORDS_OF_AN_ANSWER
+
+
+def _last_number(reply: str) -> tuple[str, ...]:
+    """With the one before where only "or" is between them: "41 or 42" names two."""
+    numbers = list(_NUMBER.finditer(reply))[-MOST_MARKS:]
+    named = numbers[-1:]
+    for match in reversed(numbers[:-1]):
+        if not _BETWEEN_NUMBERS.fullmatch(reply[match.end() : named[0].start()]):
             break
-        parts.insert(0, content)
-        start = match.start()
-    return ", ".join(parts) if parts else None
-
-
-def closing_brace(text: str, opening: int) -> int | None:
-    """Position of the brace that closes the one at `opening`; escaped braces do not count. None: it stays open."""
-    depth = 0
-    at = opening
-    while at < len(text):
-        if text[at] == "\\":
-            at += 2
-            continue
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth == 0:
-            return at
-        at += 1
-    return None
+        named.insert(0, match)
+    return tuple(match[0] for match in named)

@@ -68,7 +68,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Mapping:
-    """Assignments to different names, ordered by name."""
+    """Assignments to different names, in the order in which they were written."""
 
     names: tuple[str, ...]
     values: tuple[Form, ...]
@@ -101,8 +101,16 @@ class Matrix:
     rows: tuple[tuple[Form, ...], ...]
 
 
+@dataclass(frozen=True)
+class Approximation:
+    """`exact ≈ about`: both name one value."""
+
+    exact: Form
+    about: Number
+
+
 Form = (
-    Number | Expression | Equation | Letter | Words | Based | Ratio | Infinity | Quantity | Assignment | Mapping | Items
-    | Interval | Union | Matrix
+    Number | Approximation | Expression | Equation | Letter | Words | Based | Ratio | Infinity | Quantity | Assignment
+    | Mapping | Items | Interval | Union | Matrix
 )  # fmt: skip
 REALS = Interval(Infinity(-1), Infinity(1), True, True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 
+from thinkling.verify.answers.characters import HAN
 from thinkling.verify.answers.forms import Based, Expression, Form, Infinity, Letter, Quantity, Ratio, Words
 from thinkling.verify.answers.notation import FUNCTIONS
 from thinkling.verify.answers.numbers import Number, Unreadable, read_based, read_number
-from thinkling.verify.answers.units import multiplier, read_unit
+from thinkling.verify.answers.units import measure, multiplier, read_unit
 
 _GREEK = ("alpha", "beta", "gamma", "delta", "theta", "lambda", "mu", "phi", "omega", "sigma", "tau", "rho")
-_MONEY = re.compile(r"([-+]?)\s*([$€£¥])\s*(.+)")
-_COMMAND_OR_WORD = re.compile(r'\\[A-Za-z]+|"|(?<=[\d})!°%] )[A-Za-z](?=[/^]|$)|[A-Za-z]{2,}|[°¢€]')
+_MONEY = re.compile(r'([-+]?)\s*([$€£¥₹₩₽]|"?(?:Rs\.?|USD|EUR|GBP|INR|RMB|CNY)\s*"?(?=\s*\d))\s*(.+)')
+_COMMAND_OR_WORD = re.compile(
+    r'\\[A-Za-z]+|"|(?<=[\d})!°%] )[A-Za-z](?=[/^\\]|$)|[A-Za-z]{2,}|[°¢€$£¥₹₩₽]|[\u4e00-\u9fff]+'
+)
 _STOP = frozenset(
     {"not", "or", "and", "is", "no", "nor", "the", "if", "but", "any", "all", "an", "its", "it", "so", "yes"}
 )
@@ -25,10 +28,12 @@ def read_leaf(text: str) -> Form:
         return Infinity(-1 if text.startswith("-") else 1)
     if (number := read_plain_number(text)) is not None:
         return number
-    if (quantity := _quantity(text)) is not None:
-        return quantity
     if (based := read_based(text)) is not None:
         return Based(*based)
+    if _is_phrase(text):
+        return _words(text)
+    if (quantity := _quantity(text)) is not None:
+        return quantity
     if ":" in text and all(parts := [read_number(part) for part in text.split(":")]):
         return Ratio(tuple(part for part in parts if part))
     bare = text.replace('"', "").strip()
@@ -36,11 +41,28 @@ def read_leaf(text: str) -> Form:
         return Expression(bare) if bare in "ei" else Letter(bare)
     if _is_expression(text):
         return Expression(text)
-    if re.search("[A-Za-z]{2}", bare) and "\\" not in bare:
-        words = " ".join(_ARTICLES.sub(" ", re.sub(r"[^\w\s]", " ", bare.lower())).split())
-        if words:
-            return Words(words)
+    if (re.search("[A-Za-z]{2}", bare) or HAN.search(bare)) and "\\" not in bare:
+        return _words(bare)
     raise Unreadable("neither words nor mathematics")
+
+
+def _words(text: str) -> Words:
+    words = " ".join(_ARTICLES.sub(" ", re.sub(r"[^\w\s]", " ", text.lower())).split())
+    if not words:
+        raise Unreadable("neither words nor mathematics")
+    return Words(words)
+
+
+def _is_phrase(text: str) -> bool:
+    """Several words and nothing else: "red ball" is no quantity of balls. Number words are ("five apples")."""
+    words = text.replace('"', " ").split()
+    if len(words) < 2 or not all(
+        re.fullmatch("[A-Za-z][A-Za-z'-]+", word) for word in words[words[0].lower() == "a" :]
+    ):
+        return False
+    first = words[0]
+    product = len(first) <= 3 and first.lower() not in ("the", "an", "a") and measure(" ".join(words[1:])) is not None
+    return read_number(first) is None and first not in FUNCTIONS and not product
 
 
 def read_plain_number(text: str) -> Number | None:
@@ -55,25 +77,27 @@ def _is_expression(text: str) -> bool:
     """Letters in a row are a product only where there are few; no text, no words."""
     if re.search('["$?°%]', text) or re.fullmatch("[A-Z]{2,}", text) or not re.search("[A-Za-z0-9]", text):
         return False
-    if re.search(r"\d\s*_|\.\d*\.|[-+*/^_.]$", text):
-        return False  # a base, which math-verify drops; no number; an unfinished operation
+    if re.search(r"[\d)}]\s*_|\.\d*\.|[-+*/^_.]$|(?<![_^\d])\d+ \d", text) or HAN.search(text):
+        return False  # a base, which math-verify drops; no number; an unfinished operation; two numbers side by side
     runs = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", text)
     return all(run in FUNCTIONS or (len(run) <= 3 and run.lower() not in _STOP) for run in runs)
 
 
 def _quantity(text: str) -> Form | None:
     """A value and its unit: "$18", "18 dollars", "5 million", "12\\sqrt{13} feet". A multiplier is worked out."""
+    sign = ""
     if match := _MONEY.fullmatch(text):
         value, rest = _value_and_rest(match[1] + match[3])
-        unit = match[2] + (" " + rest if rest else "")
+        sign = match[2].replace('"', "").strip(" .")
+        unit = sign + (" " + rest if rest else "")
     else:
         value, unit = _value_and_rest(text)
         if not unit:
             return None
     if value is None:
         return None
-    factor, rest = multiplier(unit.replace(match[2], "", 1) if match else unit)
-    unit = (match[2] + " " + rest if match else rest).strip()
+    factor, rest = multiplier(unit.replace(sign, "", 1) if match else unit)
+    unit = (sign + " " + rest if match else rest).strip()
     if factor != 1 and not isinstance(value, Number):
         return None
     if isinstance(value, Number):
@@ -95,7 +119,7 @@ def _value_and_rest(text: str) -> tuple[Number | Expression | None, str]:
         word = match[0]
         if word.startswith("\\") or inside[match.start()] or word in FUNCTIONS or match.start() == 0:
             continue
-        value, rest = text[: match.start()].strip(), text[match.start() :].replace('"', " ").strip()
+        value, rest = text[: match.start()].strip(' "'), text[match.start() :].replace('"', " ").strip()
         number = read_number(value)
         if number is not None:
             return number, rest

@@ -8,29 +8,27 @@ goes back to what math-verify reads.
 
 from __future__ import annotations
 
+import math
 import re
+from itertools import accumulate
 
-_CHARACTERS = str.maketrans(
-    {
-        "\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
-        "\u00d7": r"\times ", "\u00b7": r"\times ", "\u22c5": r"\times ", "\u00f7": "/", "\u2044": "/", "\u2215": "/",
-        "\u03c0": r"\pi ", "\u03b8": r"\theta ", "\u221a": r"\sqrt ", "\u221e": "∞", "\u2264": "≤", "\u2265": "≥",
-        "\u2a7d": "≤", "\u2a7e": "≥", "\u2260": "≠", "\u222a": "∪", "\u2229": "∩", "\u2208": "∈",
-        "\u211d": r"\mathbb{R}",
-        "\u2205": "∅", "\u00bd": r"\frac{1}{2}", "\u00bc": r"\frac{1}{4}", "\u00be": r"\frac{3}{4}",
-        "\u2153": r"\frac{1}{3}", "\u2154": r"\frac{2}{3}", "\u00b0": "°", "\u00ba": "°",
-        "\u2103": "°C", "\u2109": "°F",
-        "\u2018": "'", "\u2019": "'", "\u201c": "", "\u201d": "", '"': "", "`": "", "\u00b9": "^{1}", "\u00b2": "^{2}",
-        "\u00b3": "^{3}", "\u2074": "^{4}", "\u2075": "^{5}", "\u2076": "^{6}", "\u2077": "^{7}", "\u2078": "^{8}",
-        "\u2079": "^{9}", "\n": " ", "\t": " ", "\u20ac": "€", "\u00a3": "£",
-    }
-)  # fmt: skip
+from thinkling.verify.answers.characters import one_spelling
+
 _COMMANDS = {
-    "cdot": r"\times ", "ast": r"\times ", "div": "/", "infty": "∞", "inf": "∞", "le": "≤", "leq": "≤", "leqslant": "≤",
+    "cdot": r"\times ", "times": r"\times ", "ast": r"\times ", "div": "/", "infty": "∞", "inf": "∞",
+    "le": "≤", "leq": "≤", "leqslant": "≤",
     "ge": "≥", "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">", "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪",
     "cap": "∩", "langle": "(", "rangle": ")",
     "pm": "±", "mp": "∓", "emptyset": "∅", "varnothing": "∅", "dfrac": r"\frac", "tfrac": r"\frac", "cfrac": r"\frac",
     "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "colon": ":", "degree": "°", "approx": "≈",
+    "simeq": "≈", "doteq": "≈", "lor": " or ", "vee": " or ", "backslash": r"\setminus ", "lg": r"\log_{10} ",
+    "tg": r"\tan ", "ctg": r"\cot ", "arctg": r"\arctan ", "dbinom": r"\binom", "tbinom": r"\binom", "lvert": "|",
+    "rvert": "|", "vert": "|", "mid": r"\mid ", "dots": r"\ldots ", "cdots": r"\ldots ", "hline": " ",
+    "checkmark": " ", "scriptsize": " ", "cosec": r"\csc ",
+    "large": " ", "Large": " ", "LARGE": " ", "huge": " ", "Huge": " ", "small": " ", "tiny": " ", "normalsize": " ",
+    "footnotesize": " ", "bfseries": " ", "sf": "", "tt": "", "cal": "", "enspace": " ", "thinspace": " ",
+    "nonumber": " ",
+    "bigg": "", "biggl": "", "biggr": "", "Bigg": "", "Biggl": "", "Biggr": "", "middle": "", "hfill": " ",
     "euro": "€", "pounds": "£", "quad": " ", "qquad": " ", "space": " ", "displaystyle": " ", "textstyle": " ",
     "land": ",",
     "limits": "", "left": "", "right": "", "big": "", "bigl": "", "bigr": "", "Big": "", "Bigl": "", "Bigr": "",
@@ -43,37 +41,152 @@ _TEXT = re.compile(
     r"\s*\{([^{}]*)\}"
 )
 _MATH_DOLLARS = re.compile(r"(?<!\\)\$+")
-_DIGITS_APART = re.compile(r"(?<=\d)(?:\\[,!;:]|\{,\}|\\ )(?=\d{3}(?!\d))")
-_SPACING = re.compile(r"\\[,!;: ]|~")
+_DIGITS_APART = re.compile(r"(?<=\d)(?:,\s*\\!\s*|\\[,!;:]|\{,\}|\{\\,\}|\\text\{,\}|\\ |~|'|_)(?=\d{3}(?!\d))")
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,])((?:\d{1,3}(?:\.\d{3})+)),(\d{1,2}|\d{4,})(?![\d.,])")
+_BRACED_COMMA = re.compile(r"(?<![\d.,}])(0\{,\}(?=\d)|\d+\{,\}(?=(?:\d{1,2}|\d{4,})(?![\d{])))")
+_DOTTED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
+_SPACING = re.compile(r"\\\\|\\[,!;: ]|~")
+_COLOUR = re.compile(r"\\(?:color\s*|(?:textcolor|colorbox|fcolorbox\s*\{[^{}]*\})\s*)(?:\[[^\]]*\])?\{[^{}]*\}")
+_LENGTHS = re.compile(
+    r"\\(?:[hv]space|[hv]?phantom|label|tag|kern|vspace)\*?\s*\{[^{}]*\}|(?<=\\\\)\s*\[[\d.\- ]*(?:pt|ex|em|mm)\]"
+)
+_TYPE_ONLY = re.compile(
+    r"\\(?:underline|bm|ensuremath|emph|mathop|rlap|llap|boxed|fbox|smash|math(?:sf|tt|cal|it|bf|rm)|boldsymbol"
+    r"|text(?:bf|it|rm|sf|tt|normal)?|mbox)"
+    r"\s*(?=\{)"
+)
+_BARE_TYPE = re.compile(r"\\math(?:sf|tt|cal|it|bf|rm)(?=\s*[\dA-Za-z]) ?|\\(?:left|right)\s*\.(?!\d)|\\cr(?![A-Za-z])")
+_NOT_EQUAL = re.compile(r"\\not\s*=")
+_REAL_NUMBERS = re.compile(
+    r"\\(?:Bbb|mathds)\s*\{?R\}?|\\(?:mathbf|mathrm)\s*\{R\}(?=\s*(?:\\setminus|\\backslash|-\s*\\\{))"
+)
+_BRACED_BASE = re.compile(r"(?<![\\A-Za-z}\]^_])\{(\d+|[A-Za-z])\}(?=\s*[\^_])")
+_ARRAY = re.compile(
+    r"(?:[\[(]\s*)?\\begin\{(array|matrix|smallmatrix|Bmatrix)\}(?:\{(?:[^{}]|\{[^{}]*\})*\})?"
+    r"(?P<rows>.*?)\\end\{\1\}(?:\s*[\])])?",
+    re.DOTALL,
+)
+_NESTED = re.compile(r"\[\s*(\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])+)\s*\]")
+_CASES = re.compile(
+    r"(?:\\\{\s*)?\\begin\{(cases|array|aligned)\}(?:\{[^{}]*\})?(?P<rows>[^&]*?=[^&]*?)\\end\{\1\}\s*\.?"
+)
+_REPEATING = re.compile(
+    r"(?<![\d.])(\d*)\.(\d*)(?:\\(?:overline|bar)\s*(?:\{\s*(\d+)\s*\}|(\d))|\((\d+)\)"
+    r"|\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?)(?:\s*\\ldots|\.{3})?(?!\d)"
+)
+_CONTINUED = re.compile(r"(?<![\d.])(\d*)\.(\d{3,40})\s*(?:\\ldots(?![A-Za-z])|\.{3,})")
+MOST_CHOSEN = 100
+"""Things of which arrangements are worked out here."""
+_CHOOSE = re.compile(r'(?<![\\A-Za-z])"?([CA])"?_(?:\{ ?(\w+) ?\}|(\w))\s*\^\s*(?:\{ ?(\w+) ?\}|(\w))')
+_OTHER_CHOOSE = re.compile(r"(?:\{\}_|\^)\{?(\d+)\}?C_\{?(\d+)\}?|(?<![\\A-Za-z])C\((\d+), ?(\d+)\)")
+_PLAIN_LG = re.compile(r"(?<![\\A-Za-z])lg(?= ?[\d({])")
+_OTHER_DOLLARS = re.compile(r"(?<![A-Za-z])US\s?(?=\$)")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\}|\\pi)\s*(\d|\{[^{}]*\}|\\pi|[a-z])")
-_SHORT_ROOT = re.compile(r"\\sqrt\s*(\d+|[a-z]|\\pi)")
+_SHORT_ROOT = re.compile(r"\\sqrt(\[\d+\]|)\s*(\d+|[a-z]|\\pi)")
+_ROOT_OF_BRACKETS = re.compile(r"\\sqrt(\[\d+\]|)\s*\(([^()]*)\)")
+_SHORT_BINOMIAL = re.compile(r"\\binom\s*(\d)\s*(\d)(?!\d)")
 _PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+))")
 _SCIENTIFIC_X = re.compile(r"(?<=\d)\s*[xX*]\s*(?=10\s*\^)")
 _DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z])|°)|°")
 _PLAIN = re.compile(r"(?<![\\A-Za-z])(infinity|inf|oo|pi|theta)(?![A-Za-z])")
 _PLAIN_NAMES = {"infinity": "∞", "inf": "∞", "oo": "∞", "pi": r"\pi ", "theta": r"\theta "}
+_BOLD = re.compile(r"^(?:\*\*|\*|_)(.*?)(?:\*\*|\*|_)$", re.DOTALL)
+_BRACED = re.compile(r"\{.+\}", re.DOTALL)
+_BRACKETED = re.compile(r"\{\s*(?:\([^()]*\)|\[[^\[\]]*\]|\\\{[^{}]*\})\s*\}")
+_LISTED = re.compile(r"[,;∈:]|\b(?:and|or)\b")
+_NO_WORD = re.compile(r"\s*(?:[\d.,]+|[$€£¥₹])\s*")
 _CONSTANT = re.compile(r"[ei]")
 
 
 def plain(text: str) -> str:
     """Brings an answer into the notation. Never fails: what it does not know stays as it is."""
-    text = _MATH_DOLLARS.sub(_dollar(text), text.translate(_CHARACTERS))
-    text = re.sub(r"\\[\[\]()]", " ", text)
+    text = one_spelling(_BOLD.sub(r"\1", text.strip()))
+    text = _MATH_DOLLARS.sub(_dollar(text), text)
+    text = re.sub(r"(?<!\\)\\[\[\]()]", " ", text)
     text = text.replace(r"\\%", "%").replace(r"\%", "%").replace(r"\$", "$")
-    text = _DIGITS_APART.sub("", text)
-    text = _SPACING.sub(lambda match: "" if match[0] == r"\!" else " ", text) if "matrix" not in text else text
-    for _ in range(3):  # texts stand in texts
+    text = _OTHER_DOLLARS.sub("", text)
+    text = _NOT_EQUAL.sub("≠", _REAL_NUMBERS.sub(r"\\mathbb{R}", text))
+    text = _numerals(text)
+    text = _SPACING.sub(lambda match: {r"\\": match[0], r"\!": ""}.get(match[0], " "), text)
+    text = _LENGTHS.sub(" ", _COLOUR.sub("", text)).replace(r"{\times}", r"\times ")
+    text = _BARE_TYPE.sub(lambda match: r"\\ " if "cr" in match[0] else "", text)
+    for _ in range(3):  # texts are in texts
         text = _TEXT.sub(_quote, text)
-    text = _COMMAND.sub(lambda match: _COMMANDS.get(match[1], match[0]), text)
+    text = _COMMAND.sub(lambda match: _COMMANDS.get(match[1], match[0]), _TYPE_ONLY.sub("", text))
     text = text.replace("<=", "≤").replace(">=", "≥").replace("!=", "≠").replace("**", "^")
-    text = _DEGREE.sub("°", text)
+    text = _structures(_DEGREE.sub("°", text))
     text = _PLAIN.sub(lambda match: _PLAIN_NAMES[match[1]], text)
+    text = _ROOT_OF_BRACKETS.sub(r"\\sqrt\1{\2}", _SHORT_BINOMIAL.sub(r"\\binom{\1}{\2}", text))
     text = _PLAIN_ROOT.sub(lambda match: r"\sqrt{" + (match[1] or match[2] or match[3]) + "}", text)
     text = _SHORT_FRACTION.sub(lambda match: r"\frac" + _brace(match[1]) + _brace(match[2]), text)
-    text = _SHORT_ROOT.sub(lambda match: r"\sqrt{" + match[1].strip() + "}", text)
-    text = _SCIENTIFIC_X.sub(r"\\times ", text)
+    text = _SHORT_ROOT.sub(lambda match: r"\sqrt" + match[1] + "{" + match[2] + "}", text)
+    text = re.sub(r"\\log_\{?e\}?(?![A-Za-z])", r"\\ln ", text)
+    text = _SCIENTIFIC_X.sub(r"\\times ", _BRACED_BASE.sub(r"\1", text))
+    text = _OTHER_CHOOSE.sub(lambda match: rf"\binom{{{match[1] or match[3]}}}{{{match[2] or match[4]}}}", text)
+    text = _repeating(_CHOOSE.sub(_chosen, _PLAIN_LG.sub(r"\\log_{10}", text)))
     text = " ".join(text.split())
-    return re.sub(r"\s*(?:(?<!\\)[.,;:]|\\\\)+$", "", text).strip()
+    return _ungrouped(re.sub(r"\s*(?:(?<!\\)[.,;:]|\\\\|\\$)+$", "", text).strip())
+
+
+def _numerals(text: str) -> str:
+    """Digits in groups, and decimals after a comma, in the habits that are unambiguous."""
+    text = _BRACED_COMMA.sub(lambda match: match[0].replace("{,}", "."), text)
+    text = _DIGITS_APART.sub("", text.replace("{.}", "."))
+    text = _DECIMAL_COMMA.sub(lambda match: match[1].replace(".", "") + "." + match[2], text)
+    return _DOTTED_THOUSANDS.sub(lambda match: match[0].replace(".", ""), text)
+
+
+def _structures(text: str) -> str:
+    """Systems as lists of equations, matrices in any brackets as pmatrix."""
+    text = _CASES.sub(lambda match: ", ".join(row for row in match["rows"].split(r"\\") if row.strip()), text)
+    if match := _NESTED.fullmatch(text.strip()):
+        rows = re.findall(r"\[([^\[\]]*)\]", match[1])
+        return r"\begin{pmatrix}" + r"\\".join(row.replace(",", "&") for row in rows) + r"\end{pmatrix}"
+    return _ARRAY.sub(lambda match: r"\begin{pmatrix}" + match["rows"] + r"\end{pmatrix}", text)
+
+
+def _repeating(text: str) -> str:
+    """0.1\\overline{6} for 0.1(6), 0.1\\dot{6}, 0.1666…"""
+
+    def spelled(match: re.Match[str]) -> str:
+        whole, lead, *periods = (group or "" for group in match.groups())
+        return rf"{whole or 0}.{lead}\overline{{{''.join(periods)}}}"
+
+    return _CONTINUED.sub(_continued, _REPEATING.sub(spelled, text))
+
+
+def _continued(match: re.Match[str]) -> str:
+    """0.1666… has a period that is seen three times, 0.3636… a longer one that is seen twice; others have none."""
+    whole, digits = match.groups()
+    for lead in range(len(digits)):
+        tail = digits[lead:]
+        for length in range(1, 7):
+            seen = len(tail) >= length * (3 if length == 1 else 2)
+            if seen and tail == (tail[:length] * len(tail))[: len(tail)]:
+                return rf"{whole or 0}.{digits[:lead]}\overline{{{tail[:length]}}}"
+    return match[0]
+
+
+def _chosen(match: re.Match[str]) -> str:
+    """C_n^2 is a binomial coefficient, C_1^2 the square of a constant; A_5^2 counts arrangements."""
+    of, chosen = match[2] or match[3], match[4] or match[5]
+    if match[1] == "A":
+        counted = of.isdecimal() and chosen.isdecimal() and int(chosen) <= int(of) <= MOST_CHOSEN
+        return str(math.perm(int(of), int(chosen))) if counted else match[0]
+    if of.isdecimal() and (not chosen.isdecimal() or int(of) < int(chosen)):
+        return match[0]
+    return rf"\binom{{{of}}}{{{chosen}}}"
+
+
+def _ungrouped(text: str) -> str:
+    """Without braces around the whole, unless they may hold a set."""
+    while _BRACED.fullmatch(text) and (_BRACKETED.fullmatch(text) or not _LISTED.search(text)):
+        inner = text[1:-1]
+        depths = list(accumulate((character == "{") - (character == "}") for character in inner))
+        if min(depths) < 0 or not inner.strip():
+            break
+        text = inner.strip()
+    return text
 
 
 def _dollar(text: str) -> str:
@@ -83,6 +196,8 @@ def _dollar(text: str) -> str:
 
 def _quote(match: re.Match[str]) -> str:
     content = match[1].replace('"', "")
+    if _NO_WORD.fullmatch(content):
+        return content
     if _CONSTANT.fullmatch(content.strip()) or match[0].startswith((r"\mathbf", r"\boldsymbol", r"\mathit")):
         return content
     return f'"{content}"' if content.strip() else " "
@@ -104,6 +219,15 @@ _DECIMAL = re.compile(r"(\^\s*)?(?<![\d.])(\d*)\.(\d+)")
 _FUNCTION = re.compile(rf"(?<![\\A-Za-z])({'|'.join(FUNCTIONS)})")
 
 
+_REPEATING_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d*)\\overline\{(\d+)\}")
+
+
+def _repeating_fraction(match: re.Match[str]) -> str:
+    whole, lead, period = match.groups()
+    over = int(whole + lead + period) - int(whole + lead)
+    return rf"\frac{{{over}}}{{{'9' * len(period)}{'0' * len(lead)}}}"
+
+
 def _decimal_fraction(match: re.Match[str]) -> str:
     fraction = rf"\frac{{{match[2]}{match[3]}}}{{1{'0' * len(match[3])}}}"
     return f"^{{{fraction}}}" if match[1] else fraction  # other braces could be read as a set
@@ -112,6 +236,7 @@ def _decimal_fraction(match: re.Match[str]) -> str:
 def latex(text: str) -> str:
     """The LaTeX of an expression in the notation. Decimals become fractions, so that nothing is rounded when read."""
     text = _FUNCTION.sub(r"\\\1", text)
+    text = _REPEATING_DECIMAL.sub(_repeating_fraction, text)
     text = _DECIMAL.sub(_decimal_fraction, text)
     return "".join(_BACK.get(character, character) for character in text)
 

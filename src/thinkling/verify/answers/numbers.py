@@ -24,6 +24,8 @@ class Number:
     decimals: int | None = None
     digits: int = 0
     percent: bool = False
+    about: bool = False
+    """Stated as an approximation of another value, which few digits suffice to confirm."""
 
     def scaled(self, factor: Fraction | int) -> Number:
         return self if factor == 1 else Number(self.value * factor)
@@ -31,16 +33,17 @@ class Number:
     @property
     def rounded(self) -> bool:
         """Whether it may stand for a value that has no finite decimal form."""
-        return self.decimals is not None and self.decimals > 0 and self.digits >= FEWEST_ROUNDED
+        return self.about or (self.decimals is not None and self.decimals > 0 and self.digits >= FEWEST_ROUNDED)
 
     @property
     def half_step(self) -> Fraction:
-        """Half a unit of the last digit: the most by which a value rounded to this literal may be off."""
-        return Fraction(1, 2 * 10 ** (self.decimals or 0))
+        """The most by which a value rounded to this literal may be off: half a unit of the last digit; a whole one
+        where it is stated as an approximation, since that may be cut off."""
+        return Fraction(1, (1 if self.about else 2) * 10 ** (self.decimals or 0))
 
 
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
-_DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
+_INTEGER = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}|\d{1,3}(?: \d{3})+|\d+)"
+_DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+|0,\d{{2,}})"
 _SIGNED = rf"[-+]? ?{_DECIMAL}"
 _EXPONENT = r"\{? ?\(?([-+]? ?\d+)\)? ?\}?"
 _LITERAL = re.compile(_DECIMAL)
@@ -51,12 +54,17 @@ _FRACTION = re.compile(
 )
 _MIXED = re.compile(rf"({_INTEGER}) ?\\frac\{{ ?(\d+) ?\}}\{{ ?(\d+) ?\}}|(\d+) (\d+) ?/ ?(\d+)")
 _POWER = re.compile(r"(\d+) ?\^ ?\{? ?(\d+) ?\}?")
-_BASED = re.compile(r"([0-9A-F]+) ?_ ?\{? ?(\d+) ?\}?", re.IGNORECASE)
+_REPEATING = re.compile(r"(\d+)\.(\d*)\\overline\{(\d+)\}")
+_BASED = re.compile(
+    r"\(?([0-9A-F]+)\)? ?(?:_ ?[{(]* ?(?:base[ -]?)?(\d+|[a-z]+) ?[)}]*|[(,]? ?(?:in )?base[ -]?(\d+|[a-z]+) ?\)?)",
+    re.IGNORECASE,
+)
 _ONES = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 )  # fmt: skip
 _TENS = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_BASES = {word: value for value, word in enumerate(_ONES)} | {"binary": 2, "octal": 8, "hexadecimal": 16}
 _WORDS = {word: value for value, word in enumerate(_ONES)} | {word: 10 * n for n, word in enumerate(_TENS, 3)}
 
 
@@ -83,6 +91,10 @@ def _enclosed(text: str) -> bool:
 def _unsigned(text: str) -> Number | None:
     if _LITERAL.fullmatch(text):
         return _literal(text)
+    if match := _REPEATING.fullmatch(text):
+        whole, lead, period = match.groups()
+        over = int(whole + lead + period) - int(whole + lead)
+        return Number(Fraction(over, (10 ** len(period) - 1) * 10 ** len(lead)))
     if match := _SCIENTIFIC.fullmatch(text):
         mantissa = _literal(match[1] or match[3] or "1")
         exponent = int((match[2] or match[4]).replace(" ", ""))
@@ -102,7 +114,7 @@ def _unsigned(text: str) -> Number | None:
 
 
 def _literal(text: str) -> Number:
-    text = text.replace(",", "").replace(" ", "")
+    text = re.sub(r"^0,", "0.", text).replace(",", "").replace(" ", "")
     whole, _, part = text.partition(".")
     return Number(Fraction(f"{whole or 0}.{part or 0}"), len(part), len((whole + part).lstrip("0")))
 
@@ -120,12 +132,17 @@ def _quotient(over: Fraction, under: Fraction) -> Number:
 
 
 def read_based(text: str) -> tuple[str, int] | None:
-    """Signed digits and base of "4343_{6}"; None for anything else, or where a digit is none of the base."""
-    text = text.strip()
+    """Signed digits and base of "4343_{6}", "(4343)_{six}" or "4343 base 6"; None for anything else, or where a digit
+    is none of the base."""
+    text = " ".join(re.sub(r'"|(?<![_{(])\{(?=[0-9A-Fa-f]+\})|(?<=\w)\}(?=\s*_)', " ", text).split())
     match = _BASED.fullmatch(text.removeprefix("-").lstrip())
-    if match is None or not 2 <= int(match[2][:4]) <= 36:
+    if match is None or (len(match[1]) == 1 and match[1].isalpha()):
         return None
-    digits, base = match[1].upper().lstrip("0") or "0", int(match[2])
+    named = (match[2] or match[3]).lower()
+    base = int(named[:4]) if named.isdecimal() else _BASES.get(named, 0)
+    if not 2 <= base <= 36:
+        return None
+    digits = match[1].upper().lstrip("0") or "0"
     sign = "-" if text.startswith("-") else ""
     return (sign + digits, base) if all(int(digit, 36) < base for digit in digits) else None
 
@@ -147,6 +164,8 @@ def _same(a: Number, b: Number) -> bool:
     if a.value == b.value:
         return True
     for rounded, exact in ((a, b), (b, a)):
+        if rounded.about:
+            return abs(rounded.value - exact.value) <= rounded.half_step
         if rounded.rounded and exact.decimals is None and not finite_decimal(exact.value):
             return abs(rounded.value - exact.value) <= rounded.half_step
     return False

@@ -7,21 +7,26 @@ What is between brackets, commas and relations is read exactly where it is a lit
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from thinkling.verify.answers.forms import (
+    Approximation,
     Assignment,
     Equation,
+    Expression,
     Form,
     Infinity,
     Interval,
     Items,
     Mapping,
     Matrix,
+    Quantity,
     Union,
     Words,
 )
 from thinkling.verify.answers.leaves import depths, has_variables, read_leaf, read_plain_number
-from thinkling.verify.answers.numbers import Unreadable, read_number, same_number
+from thinkling.verify.answers.names import CLOSED_NAME, NAME
+from thinkling.verify.answers.numbers import Number, Unreadable, read_number, same_number
 
 MOST_ITEMS = 50
 DEEPEST = 12
@@ -31,12 +36,18 @@ DEEPEST = 12
 _SEPARATOR = re.compile(r"\s*(?:[,;]\s*)?\b(and|or)\b\s*|\s*[,;]\s*")
 _QUOTED_WORD = re.compile(r'"\s*(and|or)\s*"')
 _HEDGE = re.compile(r"(?:(?:about|approximately|exactly|roughly)\s+(?=[-$\\\d])|≈\s*)", re.IGNORECASE)
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d,.])(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}|0,\d{2,})(?![\d,])")
 _RELATION = re.compile(r"[<>≤≥]")
-_NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?'?|\\[a-z]+|[A-Za-z]\([A-Za-z]\)")
-_LONG_NAME = re.compile(r"(?:\\angle |m)?[A-Z]{2,3}|[A-Z]\([A-Z]\)")
+_TURNED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤"}
+_NEGATED_NAME = re.compile(rf"-\s*(?:{NAME.pattern})")
 _EMPTY = {"∅", "no solution", "no solutions", "no real solution", "no real solutions", "empty set", "the empty set"}
-_REALS = {r"\mathbb{R}", "all real numbers", "all reals", "the real numbers"}
+_REALS = {r"\mathbb{R}", "all real numbers", "all reals", "the real numbers", "real numbers", r"\mathbb R"}
+_REALS_WITHOUT = re.compile(
+    r"(?:\\mathbb ?\{?R\}?|(?:all )?(?:the )?real(?: number)?s)\s*"
+    r"(?:\\setminus|-|(?:except|but|without|excluding)(?: for)?\b)\s*(.+)"
+)
+_BUILDER = re.compile(r"\\?\{\s*([A-Za-z])(?:\s*∈\s*\\mathbb ?\{?R\}?)?\s*(?:\\mid|\||:)(.+?)\\?\}")
+_OF_THE_REALS = re.compile(r"[A-Za-z]\s*∈\s*\\mathbb ?\{?R\}?")
 REALS = Interval(Infinity(-1), Infinity(1), True, True)
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}")
 
@@ -53,14 +64,24 @@ def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
         return Items("set", ())
     if text.replace('"', "").strip() in _REALS:
         return REALS
-    if "∈" in text:
-        return _member(text, depth)
+    if match := _REALS_WITHOUT.fullmatch(" ".join(text.replace('"', " ").split())):
+        return _without(_points(read(match[1], depth + 1)))
+    if match := _BUILDER.fullmatch(text):
+        return read(match[2].replace(r", x ∈ \mathbb{R}", ""), depth + 1)
     pieces, words = _split(text, protect=thousands and depth == 0)
     if len(pieces) > 1:
-        return _listing(pieces, words, depth)
+        return (
+            _excluded(pieces, depth) if "≠" in pieces[0] and words <= {",", "and"} else _listing(pieces, words, depth)
+        )
+    if "∈" in text:
+        return _member(text, depth)
     if len(parts := _split_on(text, "∪")) > 1:
         return Union(tuple(read(part, depth + 1) for part in parts))
-    if any(sign in text for sign in "≠∩≈"):
+    if "≠" in text:
+        return _excluded([text], depth)
+    if len(sides := _split_on(text, "≈")) > 1:
+        return _approximation(sides, depth)
+    if any(sign in text for sign in "∩≈"):
         raise Unreadable("a relation that is no answer")
     if _top_level(text, "<>≤≥"):
         return _inequality(text, depth)
@@ -74,10 +95,9 @@ def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
     return read_leaf(text)
 
 
+_ONE_CHOICE = r"(?:(?!\([A-Za-z]\)|\b[A-Za-z][.)] |\b(?:and|or)\b)[^,;])*"
 _CHOICE = re.compile(
-    r"(?:(?:option|choice|answer) )?\(?([A-Z])\)?|\(([A-Z])\)(?! ?(?:and|or)\b)[^,;]*"
-    r"|([A-Z])[.):](?! ?(?:and|or)\b)[^,;]*",
-    re.IGNORECASE,
+    rf"(?:(?:option|choice|answer) )?\(?([A-Z])\)?|\(([A-Z])\){_ONE_CHOICE}|([A-Z])[.):]{_ONE_CHOICE}", re.IGNORECASE
 )
 
 
@@ -85,6 +105,62 @@ def choice(text: str) -> str | None:
     """The letter of "B", "(B)", "B. 12", "(B) 12", "option B", as a capital; None where none or several are chosen."""
     match = _CHOICE.fullmatch(" ".join(text.replace('"', "").split()))
     return None if match is None else (match[1] or match[2] or match[3]).upper()
+
+
+def _approximation(sides: list[str], depth: int) -> Form:
+    """x ≈ 11 names 11; 1/3 ≈ 0.333 names 1/3, if the two go together, which rules.py sees to."""
+    if not all(sides) or len(sides) > 3:
+        raise Unreadable("an approximation without a side")
+    if NAME.fullmatch(sides[0]) or CLOSED_NAME.fullmatch(sides[0]):
+        return _named(sides[0], read("≈".join(sides[1:]), depth + 1), "=".join(sides))
+    form, about = read(sides[0], depth + 1), read(sides[-1], depth + 1)
+    name = form if isinstance(form, Assignment) else None
+    exact = name.value if name else form
+    if isinstance(about, Quantity) and (not isinstance(exact, Quantity) or exact.unit == about.unit):
+        value = exact.value if isinstance(exact, Quantity) else exact
+        if not isinstance(value, Number | Expression):
+            raise Unreadable("an approximation of no quantity")
+        return Quantity(value, about.unit)
+    if not isinstance(about, Number) or (about.decimals is None and len(sides) == 2):
+        raise Unreadable("an approximation that is no decimal")
+    if about.percent:
+        places = None if about.decimals is None else about.decimals + 2
+        about = Number(about.value / 100, places, about.digits)
+    near = Approximation(exact, Number(about.value, about.decimals, about.digits, about=True))
+    if name:
+        return _named(name.name, near, name.text)
+    return near
+
+
+def _excluded(pieces: list[str], depth: int) -> Form:
+    """x ≠ 2, x ≠ 3: all real numbers but these."""
+    points: list[Number] = []
+    name = ""
+    for piece in pieces:
+        sides = _split_on(piece, "≠")
+        if len(sides) == 2 and NAME.fullmatch(sides[0]) and name in ("", sides[0]):
+            name = sides[0]
+        elif len(sides) != 1 or not name:
+            raise Unreadable("a relation that is no answer")
+        points.extend(_points(read(sides[-1], depth + 1)))
+    return _without(points)
+
+
+def _points(form: Form) -> list[Number]:
+    items = form.items if isinstance(form, Items) and form.kind != "tuple" else (form,)
+    items = tuple(item.value if isinstance(item, Assignment) else item for item in items)
+    if not items or not all(isinstance(item, Number) and not item.percent for item in items):
+        raise Unreadable("points that are no numbers")
+    return [item for item in items if isinstance(item, Number)]
+
+
+def _without(points: list[Number]) -> Form:
+    ends: list[Form] = [Infinity(-1), *sorted(set(points), key=lambda point: point.value), Infinity(1)]
+    return Union(tuple(Interval(low, high, True, True) for low, high in pairwise(ends)))
+
+
+def _named(name: str, value: Form, text: str) -> Form:
+    return Assignment(_key(name), value, text)
 
 
 def _without_hedge(text: str) -> str:
@@ -150,7 +226,6 @@ def _listing(pieces: list[str], words: set[str], depth: int) -> Form:
         return _joined([item for item in items if isinstance(item, Interval)], words)
     named = [item for item in items if isinstance(item, Assignment)]
     if len(named) == len(items) and len({item.name for item in named}) == len(named):
-        named.sort(key=lambda item: item.name)
         return Mapping(tuple(item.name for item in named), tuple(item.value for item in named))
     if named and len({item.name for item in named}) > 1:
         raise Unreadable("assignments to several names among others")
@@ -180,7 +255,7 @@ def _joined(items: list[Interval], words: set[str]) -> Form:
 
 def _member(text: str, depth: int) -> Form:
     name, _, rest = text.partition("∈")
-    if not _NAME.fullmatch(name.strip()):
+    if not NAME.fullmatch(name.strip()):
         raise Unreadable("membership of more than a name")
     form = read(rest, depth + 1)
     if isinstance(form, Items) and form.kind == "tuple" and len(form.items) == 2:
@@ -193,13 +268,15 @@ def _inequality(text: str, depth: int) -> Form:
     signs = _RELATION.findall(text)
     if not all(sides) or len(sides) > 3:
         raise Unreadable("an inequality without a side")
+    if any(_NEGATED_NAME.fullmatch(side) for side in sides):
+        sides, signs = [_negated(side) for side in sides], [_TURNED[sign] for sign in signs]
     if signs[0] in ">≥" and len({sign in ">≥" for sign in signs}) == 1:  # read from the small side
         sides.reverse()
-        signs = [{">": "<", "≥": "≤"}[sign] for sign in reversed(signs)]
+        signs = [_TURNED[sign] for sign in reversed(signs)]
     if any(sign in ">≥" for sign in signs):
         raise Unreadable("an inequality in two directions")
     opens = [sign == "<" for sign in signs]
-    named = [bool(_NAME.fullmatch(side)) for side in sides]
+    named = [bool(NAME.fullmatch(side)) for side in sides]
     bounds = [side for side, name in zip(sides, named, strict=True) if not name]
     if named.count(True) != 1 or any(has_variables(bound) for bound in bounds) or (len(sides) == 3 and not named[1]):
         if "=" in text or len(sides) == 3:
@@ -214,11 +291,23 @@ def _inequality(text: str, depth: int) -> Form:
     return Interval(values[0], Infinity(1), opens[0], True, name)
 
 
+def _negated(side: str) -> str:
+    """Of both sides of -x > -4, the other sign."""
+    bare = side.removeprefix("-").strip()
+    if bare != side and not re.search(r"[-+]", bare):
+        return bare
+    return "-" + side if not re.search(r"[-+]", side) else f"-({side})"
+
+
 def _equation(text: str, sides: list[str], depth: int) -> Form:
     if not all(sides):
         raise Unreadable("an equation without a side")
-    name = sides[0] if _NAME.fullmatch(sides[0]) or _LONG_NAME.fullmatch(sides[0]) else ""
-    if not name and len(sides) == 2 and _NAME.fullmatch(sides[1]) and not has_variables(sides[0]):
+    if len(sides) == 2 and (names := _names(sides[0])):
+        values = read(sides[1], depth + 1)
+        if isinstance(values, Items) and values.kind == "tuple" and len(values.items) == len(names):
+            return Mapping(names, values.items)
+    name = sides[0] if NAME.fullmatch(sides[0]) or CLOSED_NAME.fullmatch(sides[0]) else ""
+    if not name and len(sides) == 2 and NAME.fullmatch(sides[1]) and not has_variables(sides[0]):
         name, sides = sides[1], sides[::-1]
     values = sides[1:] if name else sides
     if not name and any(has_variables(side) for side in sides):
@@ -227,7 +316,15 @@ def _equation(text: str, sides: list[str], depth: int) -> Form:
     numbers = [number for value in values if (number := read_plain_number(value)) is not None]
     if not all(same_number(numbers[-1], number) for number in numbers):
         raise Unreadable("an equation between different numbers")
-    return Assignment(_key(name), form, text) if name else form
+    return _named(name, form, text) if name else form
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Of "(m, n)"; empty for anything but names in brackets."""
+    if not text.startswith("(") or not text.endswith(")"):
+        return ()
+    names = tuple(_key(name.strip()) for name in text[1:-1].split(","))
+    return names if len(set(names)) == len(names) > 1 and all(map(NAME.fullmatch, names)) else ()
 
 
 def _key(name: str) -> str:
@@ -247,13 +344,13 @@ def _bracketed(text: str, depth: int) -> Form | None:
         return None
     if 0 in depths(text)[2 if braces else 1 :]:
         return None  # (a)(b)
-    if braces and (condition := re.fullmatch(r"\s*[a-z]\s*(?:\\mid|\||:)(.+)", inner)):
-        return read(condition[1], depth + 1)
     pieces, words = _split(inner, protect=False)
     if words - {","}:
         return None
     items = tuple(read(piece, depth + 1) for piece in pieces)
     if braces or text[0] == "{":
+        if len(items) == 1 and isinstance(items[0], Interval) and items[0].name:
+            return items[0]
         return Items("set", _flat(items)) if text[-1] == "}" else None
     if len(items) == 1:
         return items[0]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from thinkling.verify.answers.forms import (
+    Approximation,
     Assignment,
     Based,
     Equation,
@@ -24,6 +26,7 @@ from thinkling.verify.answers.forms import (
     Words,
 )
 from thinkling.verify.answers.leaves import has_variables
+from thinkling.verify.answers.names import names_a_quantity
 from thinkling.verify.answers.notation import condensed
 from thinkling.verify.answers.numbers import Number, Unreadable, same_number
 from thinkling.verify.answers.reading import read
@@ -51,6 +54,8 @@ class AnswerComparison:
             return self._assignments(reference, answer)
         if isinstance(reference, Equation) or isinstance(answer, Equation):
             return self._equations(reference, answer)
+        if isinstance(reference, Approximation) or isinstance(answer, Approximation):
+            return self._approximations(reference, answer)
         if isinstance(reference, Quantity) or isinstance(answer, Quantity):
             return self._quantities(reference, answer)
         if isinstance(reference, Mapping) or isinstance(answer, Mapping):
@@ -120,6 +125,8 @@ class AnswerComparison:
     def _quantities(self, reference: Form, answer: Form) -> bool:
         if not isinstance(reference, Quantity):
             assert isinstance(answer, Quantity)
+            if isinstance(reference, Number) and reference.percent:
+                return False  # 28 apples are not 28%
             return isinstance(reference, Number | Expression) and self(reference, answer.value)
         if isinstance(answer, Quantity):
             rate = quotient(reference.unit, answer.unit)
@@ -129,15 +136,47 @@ class AnswerComparison:
         free = reference.unit.loose or reference.unit.named_in(self.question)
         return free and self(reference.value, answer)
 
+    def _approximations(self, reference: Form, answer: Form) -> bool:
+        """The exact side is the answer, and its approximation has to be one of it: "4 ≈ 9" names two values."""
+        if not isinstance(reference, Approximation):
+            assert isinstance(answer, Approximation)
+            return self._names(answer, reference, lambda exact, other: self(other, exact))
+        if isinstance(answer, Approximation):
+            fits = self._is_about(answer.exact, lambda exact: self.same(answer.about, exact), answer.about)
+            return fits and self._names(reference, answer.exact, self)
+        return self._names(reference, answer, self)
+
+    def _names(self, stated: Approximation, other: Form, equal: Callable[[Form, Form], bool]) -> bool:
+        if not self._is_about(stated.exact, lambda exact: self.same(stated.about, exact), stated.about):
+            return False
+        if isinstance(other, Number) and other == Number(
+            stated.about.value, stated.about.decimals, stated.about.digits
+        ):
+            return True
+        return equal(stated.exact, other)
+
+    @staticmethod
+    def _is_about(exact: Form, same: Callable[[Form], bool], about: Number) -> bool:
+        if isinstance(exact, Number):
+            return same_number(about, exact)
+        return isinstance(exact, Expression) and not has_variables(exact.text) and same(exact)
+
     def _mappings(self, reference: Form, answer: Form) -> bool:
-        """x = 2, y = 3 is also (2, 3): values in the order of their names."""
+        """By name; x = 2, a = 5 is also (2, 5): the order of a question that has (a, x), else that of writing."""
         if isinstance(reference, Mapping) and isinstance(answer, Mapping):
-            return reference.names == answer.names and self._ordered(reference.values, answer.values)
+            if sorted(reference.names) != sorted(answer.names):
+                return False
+            found = dict(zip(answer.names, answer.values, strict=True))
+            return all(self(value, found[name]) for name, value in zip(reference.names, reference.values, strict=True))
         mapping, other = (reference, answer) if isinstance(reference, Mapping) else (answer, reference)
         if not isinstance(mapping, Mapping) or not isinstance(other, Items) or other.kind == "set":
             return False
-        pair = (mapping.values, other.items) if mapping is reference else (other.items, mapping.values)
-        return self._ordered(*pair)
+        values = _in_order(mapping, self.question)
+        if values is None:
+            return False
+        pair = (values, other.items) if mapping is reference else (other.items, values)
+        roots = other.kind == "list" and len({name[0] for name in mapping.names}) == 1 and mapping.names[0][0] in "xztr"
+        return (self._unordered if roots else self._ordered)(*pair)
 
     def _intervals(self, reference: Form, answer: Form) -> bool:
         if isinstance(reference, Union) and isinstance(answer, Union):
@@ -158,11 +197,27 @@ class AnswerComparison:
 
     def _items(self, reference: Form, answer: Form) -> bool:
         if not isinstance(reference, Items) or not isinstance(answer, Items):
-            return False
+            return _same_choices(reference, answer)
         kinds = {reference.kind, answer.kind}
         if kinds == {"tuple", "set"}:
             return False
+        if "set" in kinds:
+            return self._cover(reference.items, answer.items)
         return (self._ordered if "tuple" in kinds else self._unordered)(reference.items, answer.items)
+
+    def _cover(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
+        """As sets: {3, 5, 5} is {3, 5}. Without repetition it is a one-to-one match."""
+        if len(reference) == len(answer):
+            return self._unordered(reference, answer) or (
+                _repeats(reference) and _repeats(answer) and self._each(reference, answer)
+            )
+        shorter, longer = sorted((reference, answer), key=len)
+        return _repeats(longer) and _different(longer) <= _different(shorter) and self._each(reference, answer)
+
+    def _each(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
+        return all(any(self(one, other) for other in answer) for one in reference) and all(
+            any(self(one, other) for one in reference) for other in answer
+        )
 
     def _leaves(self, reference: Form, answer: Form) -> bool:
         if isinstance(reference, Number) and isinstance(answer, Number):
@@ -193,8 +248,24 @@ class AnswerComparison:
         based, other = (reference, answer) if isinstance(reference, Based) else (answer, reference)
         if not isinstance(based, Based) or not isinstance(other, Number) or not based.digits.lstrip("-").isdecimal():
             return False
-        named = based is answer or re.search(rf"\bbase\W{{0,4}}{based.base}\b", self.question) is not None
+        named = (
+            based is answer
+            or based.base == 10
+            or re.search(rf"\bbase\W{{0,4}}{based.base}\b", self.question) is not None
+        )
         return named and other.decimals == 0 and not other.percent and other.value == int(based.digits)
+
+
+def is_value_of_unread_name(reference: Form, answer: str, compare: AnswerComparison) -> bool:
+    """Whether the reference is an equation that seems to name a quantity, and the answer is its last side."""
+    if not isinstance(reference, Equation) or "=" not in reference.text or has_variables(reference.last):
+        return False
+    if not names_a_quantity(reference.text.partition("=")[0]):
+        return False
+    try:
+        return compare.texts(read(reference.last), answer)
+    except Unreadable:
+        return False
 
 
 def is_unfinished(answer: str, reference: Form) -> bool:
@@ -219,6 +290,36 @@ def _scaled(value: Number | Expression, rate: Fraction) -> Number | Expression:
     if rate == 1:
         return value
     return Expression(rf"\frac{{{rate.numerator}}}{{{rate.denominator}}}({value.text})")
+
+
+def _in_order(mapping: Mapping, question: str) -> tuple[Form, ...] | None:
+    """Its values in the order that the question names, or as written; None where y = 1, x = 2 leaves it open."""
+    found = dict(zip(mapping.names, mapping.values, strict=True))
+    for match in re.finditer(r"\(([^()]{3,60})\)", question):
+        names = [name.strip().replace("{", "").replace("}", "") for name in match[1].split(",")]
+        if len(names) == len(found) and set(names) == set(found):
+            return tuple(found[name] for name in names)
+    letters = [ord(name) for name in mapping.names if len(name) == 1]
+    turned = [one - other for one, other in pairwise(letters)]
+    return None if len(letters) == len(found) and turned and all(step == 1 for step in turned) else mapping.values
+
+
+def _repeats(items: Sequence[Form]) -> bool:
+    return _different(items) < len(items)
+
+
+def _different(items: Sequence[Form]) -> int:
+    return len({(item.value, item.percent) if isinstance(item, Number) else item for item in items})
+
+
+def _same_choices(one: Form, other: Form) -> bool:
+    """ABD names the choices A, B and D."""
+    word, items = (one, other) if isinstance(one, Words) else (other, one)
+    if not isinstance(word, Words) or not isinstance(items, Items) or items.kind == "tuple":
+        return False
+    letters = [item.letter for item in items.items if isinstance(item, Letter) and item.letter.isupper()]
+    named = list(word.text.upper())
+    return len(letters) == len(items.items) and len(set(named)) == len(named) and sorted(named) == sorted(letters)
 
 
 def _as_interval(form: Form) -> Interval | None:

@@ -66,15 +66,44 @@ _TABLE: dict[str, tuple[Fraction | int | str, dict[str, int]]] = {
     "°F fahrenheit": (1, {"fahrenheit": 1}),
     "° deg degree": (1, {"degree": 1}),
     "rad radian": (1, {"radian": 1}),
-    "$ dollar usd buck": (1, {"dollar": 1}),
+    "$ dollar usd buck 美元 美金": (1, {"dollar": 1}),
     "¢ cent": ("0.01", {"dollar": 1}),
-    "€ eur euro": (1, {"euro": 1}),
-    "£ gbp": (1, {"sterling": 1}),
-    "¥ yen": (1, {"yen": 1}),
+    "€ eur euro 欧元": (1, {"euro": 1}),
+    "£ gbp 英镑": (1, {"sterling": 1}),
+    "¥": (1, {"yen or yuan": 1}),
+    "yen jpy 日元 円": (1, {"yen": 1}),
+    "yuan rmb cny 元 块 块钱 人民币": (1, {"yuan": 1}),
+    "角": ("0.1", {"yuan": 1}),
+    "₹ rupee rs inr": (1, {"rupee": 1}),
+    "₩ won": (1, {"won": 1}),
+    "₽ ruble rouble": (1, {"ruble": 1}),
     "unit": (1, {"unit": 1}),
+    "米": (1, {"m": 1}),
+    "千米 公里": (1000, {"m": 1}),
+    "分米": ("0.1", {"m": 1}),
+    "厘米": ("0.01", {"m": 1}),
+    "毫米": ("0.001", {"m": 1}),
+    "平方米": (1, {"m": 2}),
+    "平方厘米": ("0.0001", {"m": 2}),
+    "平方分米": ("0.01", {"m": 2}),
+    "平方千米": (10**6, {"m": 2}),
+    "公顷": (10000, {"m": 2}),
+    "立方米": (1, {"m": 3}),
+    "立方分米 升": ("0.001", {"m": 3}),
+    "立方厘米 毫升": ("0.000001", {"m": 3}),
+    "克": ("0.001", {"kg": 1}),
+    "千克 公斤": (1, {"kg": 1}),
+    "吨": (1000, {"kg": 1}),
+    "秒": (1, {"s": 1}),
+    "分 分钟": (60, {"s": 1}),
+    "时 小时": (3600, {"s": 1}),
+    "天 日": (86400, {"s": 1}),
+    "度": (1, {"degree": 1}),
 }
 _IRREGULAR = {"feet": "foot", "inches": "inch", "lbs": "lb", "hrs": "hr"}
-LOOSE = frozenset({"degree", "radian", "dollar", "euro", "sterling", "yen", "unit"})
+LOOSE = frozenset(
+    {"degree", "radian", "dollar", "euro", "sterling", "yen", "yuan", "yen or yuan", "rupee", "won", "ruble", "unit"}
+)
 """Dimensions that an answer may leave out though the reference has them."""
 _BY_SPELLING = {
     spelling: (Fraction(factor), dimensions)
@@ -82,9 +111,12 @@ _BY_SPELLING = {
     for spelling in spellings.split()
 }
 MULTIPLIERS = {
-    "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "千": 1000, "万": 10**4,
+    "百万": 10**6, "千万": 10**7, "亿": 10**8,
 }  # fmt: skip
-_TOKEN = re.compile(r"\s*(?:(°\s?[CF]\b|[°$€£¥¢])|([A-Za-z]+)\.?|(\^\{?-?\d+\}?)|(/)|(\\times|[*()]|-(?=[A-Za-z])))")
+_TOKEN = re.compile(
+    r"\s*(?:(°\s?[CF]\b|[°$€£¥¢₹₩₽])|([A-Za-z]+|[\u4e00-\u9fff]+)\.?|(\^\{?-?\d+\}?)|(/)|(\\times|[*()]|-(?=[A-Za-z])))"
+)
 _NOT_NOUNS = frozenset(
     {
         "not", "no", "nor", "or", "and", "but", "if", "is", "are", "was", "were", "be", "been", "isn", "minus",
@@ -94,6 +126,16 @@ _NOT_NOUNS = frozenset(
         "which", "we", "i", "all", "any", "none",
     }
 )  # fmt: skip
+_CHINESE_COUNT = re.compile(
+    r"[个只人本张条支枝辆棵件套块名位次种盒箱颗朵间头匹双杯瓶页岁倍元组年月周步篇道题家层][\u4e00-\u9fff]{0,4}"
+)
+_CHINESE_MULTIPLIER = re.compile("[百千]?万|亿|千(?!米|克|瓦)")
+_LEADING = re.compile(r"[°¢€£₹]|[A-Za-z]+\.?(?:\^\{?\d\}?|[²³])?|/")
+_NO_UNIT_IN_PROSE = frozenset(
+    {"in", "a", "s", "c", "k", "v", "w", "n", "j", "deg", "pt", "day", "second", "sec", "degree"}
+)
+MOST_LEADING = 5
+"""Words that are looked at for a unit behind a box."""
 MOST_WORDS = 5
 """Words of what is counted, as in "18 dollars every day": more is a sentence."""
 
@@ -118,17 +160,21 @@ class Unit:
 
     def named_in(self, question: str) -> bool:
         """Whether every part of it is named in the question, which then has fixed it."""
-        asked = {_singular(word) for word in re.findall(r"[A-Za-z]+|[°$€£¥¢]", question)}
-        return all(any(name in asked for name in spellings) for spellings in map(_spellings, self.words))
+        asked = {_singular(word) for word in re.findall(r"[A-Za-z]+|[°$€£¥¢₹₩₽]", question)}
+        return all(
+            any(name in asked or (not name.isascii() and name in question) for name in spellings)
+            for spellings in map(_spellings, self.words)
+        )
 
 
 def read_unit(text: str) -> Unit | None:
     """Reads "m/s^2", "miles per hour", "square feet", "apples". None: that is no unit and nothing that is counted."""
-    return _measure(text) or _counted(text)
+    return measure(text) or _counted(text)
 
 
 @lru_cache(maxsize=4096)
-def _measure(text: str) -> Unit | None:
+def measure(text: str) -> Unit | None:
+    """A unit of measurement; None for anything else, counted things too."""
     factor, sign, power_before, last = Fraction(1), 1, 1, ""
     dimensions: dict[str, int] = {}
     words: set[str] = set()
@@ -179,6 +225,8 @@ def _lookup(word: str) -> str:
 
 
 def _counted(text: str) -> Unit | None:
+    if _CHINESE_COUNT.fullmatch(text):
+        return Unit(Fraction(1), (("#" + text, 1),), frozenset({text}))
     words = text.replace("-", " ").split()
     if not 1 <= len(words) <= MOST_WORDS or not all(re.fullmatch(r"[A-Za-z']+\.?", word) for word in words):
         return None
@@ -206,14 +254,39 @@ def _spellings(word: str) -> frozenset[str]:
     return frozenset({word})
 
 
+def leading_unit(text: str) -> str:
+    """The longest unit of measurement, or multiplier with one, that a text begins with; '' where it begins with none.
+
+    Words that are rarely a unit in prose, as in "5 in all", are none alone."""
+    pieces: list[str] = []
+    at = 0
+    while len(pieces) < MOST_LEADING and (match := _LEADING.match(text, at)):
+        pieces.append(match[0])
+        at = match.end()
+        at += len(text[at:]) - len(text[at:].lstrip(" "))
+    while pieces:
+        unit = " ".join(pieces).rstrip(".")
+        known = unit.lower()
+        rest = multiplier(unit)[1] if known not in _NO_UNIT_IN_PROSE else None
+        if rest is not None and (not rest or (measure(rest) is not None and rest.lower() not in _NO_UNIT_IN_PROSE)):
+            return unit
+        pieces.pop()
+    return ""
+
+
 def quotient(unit: Unit, other: Unit) -> Fraction | None:
-    """How many of `unit` one of `other` is; None where they measure different things."""
+    """How many of `unit` one of `other` is; None where they measure different things. ¥ is yen and yuan."""
+    kinds = {name for one in (unit, other) for name, _ in one.dimensions}
+    if "yen or yuan" in kinds and len(kinds) == 2 and kinds <= {"yen or yuan", "yen", "yuan"}:
+        return other.factor / unit.factor
     return other.factor / unit.factor if unit.dimensions == other.dimensions else None
 
 
 def multiplier(text: str) -> tuple[int, str]:
     """Splits "million dollars" into 1,000,000 and "dollars"; 1 and the text where it starts with no such word."""
     text = text.strip()
+    if match := _CHINESE_MULTIPLIER.match(text):
+        return MULTIPLIERS[match[0]], text[match.end() :].strip()
     first, _, rest = text.partition(" ")
     value = MULTIPLIERS.get(first.lower().rstrip("s"))
     return (value, rest.strip()) if value is not None else (1, text)

@@ -1,0 +1,1 @@
+"""Claims about what strangers' own tests and bug reports found."""

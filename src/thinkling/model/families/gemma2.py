@@ -1,0 +1,97 @@
+"""Gemma 2 (arXiv 2408.00118): norms around both blocks, whose weights are stored less 1; scaled embeddings; every other
+layer with a sliding window; soft caps on attention and logits; a GELU gate. What Gemma 3 shares is here too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thinkling.errors import UserError
+from thinkling.model.families.base import NO_TOKENS, Family, Features, LayerKind, NormNames, no_biases, read_fields
+
+if TYPE_CHECKING:
+    from thinkling.model.config import ModelConfig
+
+NORMS = NormNames(
+    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"
+)
+FULL, SLIDING = "full_attention", "sliding_attention"
+ACTIVATION = "gelu_pytorch_tanh"
+_DEFAULTS = {"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True, "max_position_embeddings": 8192}
+
+
+def features(config: ModelConfig) -> Features:
+    window = FAMILY.setting(config, "sliding_window")
+    types = layer_types(FAMILY.setting(config, "layer_types"), config.num_hidden_layers, 2)
+    return Features(
+        norms=NORMS,
+        norm_offset=1.0,
+        activation="gelu_tanh",
+        embedding_scale=config.hidden_size**0.5,
+        attention_scale=FAMILY.setting(config, "query_pre_attn_scalar") ** -0.5,
+        attention_softcap=FAMILY.setting(config, "attn_logit_softcapping"),
+        logit_softcap=FAMILY.setting(config, "final_logit_softcapping"),
+        layer_kinds=tuple(LayerKind(window=window if one == SLIDING else None) for one in types),
+    )
+
+
+def layer_types(given: Sequence[str] | None, layers: int, pattern: int) -> list[str]:
+    """Those given, or one full layer after `pattern` - 1 with a window. Raises ValueError for types of other names."""
+    if given is None:
+        return [SLIDING if (number + 1) % pattern else FULL for number in range(layers)]
+    for one in given:
+        if one not in (FULL, SLIDING):
+            raise ValueError(f"settings.layer_types: {one!r} is neither {FULL} nor {SLIDING}")
+    return list(given)
+
+
+def plain(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """`raw` for `read_fields`, which knows no activation but Llama's. Raises UserError for what Gemma may not have."""
+    activation = raw.get("hidden_activation") or ACTIVATION
+    if activation != ACTIVATION:
+        raise UserError(f"{path}: hidden_activation {activation!r} is not supported; only {ACTIVATION} is")
+    if raw.get("use_bidirectional_attention"):
+        raise UserError(f"{path}: use_bidirectional_attention is not supported")
+    return {**raw, "hidden_act": "silu"}
+
+
+def own_settings(raw: Mapping[str, Any], family: Family, layers: int, pattern: int) -> dict[str, Any]:
+    """The family's settings in `raw` that differ from its defaults; layer types only where no pattern implies them."""
+    found = {name: raw[name] for name in family.settings if name in raw and raw[name] != family.settings[name]}
+    if found.get("layer_types") == layer_types(None, layers, pattern):
+        del found["layer_types"]
+    return found
+
+
+def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    found = read_fields({**_DEFAULTS, **plain(raw, path)}, path)
+    return found | {"settings": own_settings(raw, FAMILY, found["num_hidden_layers"], 2)}
+
+
+def write(config: ModelConfig) -> dict[str, Any]:
+    return (
+        no_biases(config)
+        | NO_TOKENS
+        | {
+            "hidden_act": ACTIVATION,
+            "hidden_activation": ACTIVATION,
+            "layer_types": layer_types(FAMILY.setting(config, "layer_types"), config.num_hidden_layers, 2),
+        }
+    )
+
+
+FAMILY = Family(
+    model_type="gemma2",
+    class_name="Gemma2ForCausalLM",
+    features=features,
+    read=read,
+    write=write,
+    settings={
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "layer_types": None,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
+)
