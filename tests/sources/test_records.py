@@ -203,3 +203,9 @@ def test_a_model_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
 def test_fields_that_contradict_each_other(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Plain(**fields)
+
+
+def test_a_missing_file_of_a_known_form_is_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thinkling.sources.records.snapshot", lambda *asked: pytest.fail("the hub was asked"))
+    with pytest.raises(UserError, match=r"data/chats\.jsonl: no such file or directory"):
+        list(source(path="data/chats.jsonl").records())

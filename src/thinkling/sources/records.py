@@ -140,7 +140,7 @@ class RecordsSource(Source):
             return Found([path])
         if path.is_dir():
             return self._chosen(where, _walk(path), split)
-        if is_repo(entry):
+        if is_repo(entry) and not ending(path.name):  # `data/chats.jsonl` is a file that is missing, not a hub name
             return self._on_hub(where, entry, split)
         if glob.has_magic(entry):
             return self._chosen(where, _matching(str(path)), split)
