@@ -25,7 +25,7 @@ from benchmarks.modules import load
 PACKAGE = ROOT / "src" / "thinkling"
 MOST_PARAMETERS, MOST_LINES = 8, 500
 CHATML = re.compile("im_start|im_end")
-CHATML_FILES = {"generate/renderer.py", "data/chatml.py", "data/tokenizer.py", "model/huggingface.py"}
+CHATML_FILES = {"generate/renderer.py", "data/chatml.py", "data/tokenizer.py"}
 """The files that may name ChatML's special tokens."""
 
 
@@ -62,8 +62,7 @@ def puzzle_words(package: Path) -> list[str]:
 
 
 def chatml_words(package: Path) -> list[str]:
-    """Lines that name ChatML's special tokens outside the renderer, the chat templates, the tokenizer and the export,
-    which names the tokens at which generation ends."""
+    """Lines that name ChatML's special tokens outside the renderer, the chat templates and the tokenizer."""
     return _lines(package, CHATML, lambda name: name in CHATML_FILES)
 
 

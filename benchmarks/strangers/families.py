@@ -129,7 +129,7 @@ def main() -> None:
                 model = load_pretrained(theirs)
                 for kind, deviation in deviations(model, peer, seed).items():
                     found[kind].append(deviation)
-                save_pretrained(model, ours, folder / "tokenizer")
+                save_pretrained(model, ours, folder / "tokenizer", stop_ids=tokenizer.stop_ids)
                 changed += [f"{case}: {tensor}" for tensor in changed_tensors(theirs, ours)]
                 tensors += len(load_file(ours / "model.safetensors"))
             one, other = texts(load_pretrained(folder / f"{number}-0"), folder / f"{number}-0-ours", tokenizer, prompts)

@@ -13,7 +13,7 @@ from thinkling.data import tokenizer
 from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import END_OF_TEXT, END_OF_TURN, load_pretrained, read_config, save_pretrained
+from thinkling.model.huggingface import load_pretrained, read_config, save_pretrained
 
 
 def _model(**fields: object) -> Decoder:
@@ -116,7 +116,7 @@ def test_tokenizer_files_and_ids_go_along(tmp_path: Path) -> None:
     (source / "tokenizer_config.json").write_text(json.dumps(tokens))
     (source / "chat_template.jinja").write_text("{{ messages }}")
     (source / "notes.txt").write_text("stays")
-    save_pretrained(_model(), tmp_path / "model", source, {"temperature": 0.6})
+    save_pretrained(_model(), tmp_path / "model", source, {"temperature": 0.6}, {0, 2})
     assert (tmp_path / "model" / "chat_template.jinja").read_text() == "{{ messages }}"
     assert not (tmp_path / "model" / "notes.txt").exists()
     generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
@@ -136,7 +136,7 @@ def test_all_ends_of_text_are_kept_and_the_end_of_a_turn_is_named(tmp_path: Path
     source = _tokenizer_dir(tmp_path / "tokenizer", "<|end_of_text|>", added)
     (source / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 8], "bos_token_id": 0}))
     (source / "config.json").write_text(json.dumps({"eos_token_id": 1}))
-    save_pretrained(_model(), tmp_path / "model", source)
+    save_pretrained(_model(), tmp_path / "model", source, stop_ids={1, 9})
     for name in ("generation_config.json", "config.json"):
         found = json.loads((tmp_path / "model" / name).read_text())
         assert (found["eos_token_id"], found["bos_token_id"], found["pad_token_id"]) == ([1, 8, 9], 0, 10)
@@ -146,19 +146,14 @@ def test_all_ends_of_text_are_kept_and_the_end_of_a_turn_is_named(tmp_path: Path
 def test_a_base_models_end_of_text_does_not_hide_the_end_of_a_turn(tmp_path: Path) -> None:
     source = _tokenizer_dir(tmp_path / "tokenizer", "<|endoftext|>", {"<|endoftext|>": 0, "<|im_end|>": 2})
     (source / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
-    save_pretrained(_model(), tmp_path / "model", source)
+    save_pretrained(_model(), tmp_path / "model", source, stop_ids={2, 0})
     assert json.loads((tmp_path / "model" / "generation_config.json").read_text()) == {"eos_token_id": [0, 2]}
-
-
-def test_names_of_ends_are_the_tokenizers() -> None:
-    assert END_OF_TURN == tokenizer._END_OF_TURN_NAMES
-    assert END_OF_TEXT == tokenizer._END_OF_TEXT_NAMES
 
 
 def test_an_export_names_the_ends_at_which_our_engine_stops(tmp_path: Path) -> None:
     ours = tokenizer.train_bpe(["the quick brown fox " * 20], 270)
     ours.save(tmp_path / "tokenizer")
-    save_pretrained(_model(vocab_size=270), tmp_path / "model", tmp_path / "tokenizer")
+    save_pretrained(_model(vocab_size=270), tmp_path / "model", tmp_path / "tokenizer", stop_ids=ours.stop_ids)
     generation = json.loads((tmp_path / "model" / "generation_config.json").read_text())
     assert set(generation["eos_token_id"]) == tokenizer.Tokenizer.load(tmp_path / "model").stop_ids
 

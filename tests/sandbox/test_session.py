@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from thinkling.sandbox.limits import Limits
-from thinkling.sandbox.outcome import Status
+from thinkling.sandbox.outcome import SandboxUnavailable, Status
 from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.session import MOST_CODE, Session
 
@@ -185,3 +185,22 @@ def test_a_server_that_dies_ends_its_session_and_no_other(sandbox: Sandbox) -> N
         assert (call.status, call.ended) == (Status.UNAVAILABLE, True)
     with sandbox.session(PATIENT) as session:
         assert said(session, "6 * 7") == "42\n"
+
+
+def test_a_server_that_does_not_start_does_not_take_a_worker_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run would have waited for it without end."""
+    with Sandbox(workers=1) as sandbox:
+        idle = sandbox._idle.get_nowait()
+        assert idle is not None
+        idle.close()
+        sandbox._idle.put(None)
+        with monkeypatch.context() as patched:
+            patched.setattr("thinkling.sandbox.sandbox.ForkServer", _fails)
+            with pytest.raises(SandboxUnavailable), sandbox.session(PATIENT):
+                pass
+        assert sandbox._idle.qsize() == 1
+        assert sandbox.run("print(1)").stdout == "1\n"
+
+
+def _fails(*given: object) -> None:
+    raise SandboxUnavailable("no memory")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,6 @@ from thinkling.model.decoder import Decoder
 from thinkling.model.families import FAMILIES, family_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>")
-END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
-"""Names of the tokens that end a text and a turn, as data/tokenizer.py knows them. Our engine stops there, and so must
-others: a base model's files do not name the end of a turn, which training on conversations teaches it."""
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 _BUFFER = "rotary_emb.inv_freq"
 """In old files: follows from config.json."""
@@ -42,16 +39,20 @@ _TOKENIZER_FILES = (
 
 
 def save_pretrained(
-    model: Decoder, directory: Path, tokenizer_dir: Path | None = None, generation: dict[str, Any] | None = None
+    model: Decoder,
+    directory: Path,
+    tokenizer_dir: Path | None = None,
+    generation: dict[str, Any] | None = None,
+    stop_ids: Collection[int] = (),
 ) -> None:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
     `generation`: sampling settings for generation_config.json. Token ids are taken from `tokenizer_dir`: those that the
     tokenizer's files name, and as ends of text also all that a generation_config.json or config.json there names, and
-    the tokens that end a text or a turn by their names.
+    `stop_ids`: a base model's files do not name the end of a turn, at which our engine stops and others must too.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    ids = _token_ids(tokenizer_dir, model.config.known_vocab_size) if tokenizer_dir else {}
+    ids = _token_ids(tokenizer_dir, stop_ids, model.config.known_vocab_size) if tokenizer_dir else {}
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     _write(directory / "config.json", to_config(model.config) | {"dtype": dtype} | ids)
     _write(directory / "generation_config.json", {**(generation or {}), **ids})
@@ -160,7 +161,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
     return state
 
 
-def _token_ids(source: Path, vocab_size: int) -> dict[str, Any]:
+def _token_ids(source: Path, stop_ids: Collection[int], vocab_size: int) -> dict[str, Any]:
     """Ids of the tokens that begin, end and pad a text, by the files of a tokenizer or model. Ids beyond the embedding
     are left out: transformers loads no model with such a padding, and none can be drawn."""
     config = _read(source / "tokenizer_config.json")
@@ -174,8 +175,7 @@ def _token_ids(source: Path, vocab_size: int) -> dict[str, Any]:
         if role == "eos" or not ids:
             ids += [i for file in files for i in _listed(file.get(f"{role}_token_id"))]
         if role == "eos":
-            for names in (END_OF_TEXT, END_OF_TURN):
-                ids += [tokens[name] for name in names if name in tokens][:1]
+            ids += sorted(stop_ids)
         ids = [i for i in dict.fromkeys(ids) if 0 <= i < vocab_size]
         if ids:
             found[f"{role}_token_id"] = ids if role == "eos" and len(ids) > 1 else ids[0]

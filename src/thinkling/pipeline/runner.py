@@ -6,7 +6,7 @@ import fcntl
 import importlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,11 +110,11 @@ class Run:
                 return None
         return found
 
-    def states(self) -> Iterator[tuple[str, State, Path | None]]:
-        """Every stage with what a run would find."""
+    def states(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, State, Path | None]]:
+        """Stages with what a run would find: all, or `names`, which come with what they depend on."""
         done: dict[str, Artifact] = {}
         skipped = self.recipe.skipped()
-        for name in self.recipe.stages:
+        for name in self.recipe.stages if names is None else names:
             if name in skipped:
                 yield name, "skipped", None
                 continue
@@ -154,9 +154,11 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
         for name in (name for name in wanted if name in skipped):
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
     check_installed(recipe.trackers)
-    _refuse_without_sandbox(run, names)
-    _check_sources(recipe, names)
-    check_chats(recipe, names)
+    done_before = {name for name, state, _ in run.states(names) if state == "done"}
+    to_do = [name for name in names if name not in done_before]
+    _refuse_without_sandbox(recipe, to_do)
+    _check_sources(recipe, to_do)
+    check_chats(recipe, to_do)
     run.directory.mkdir(parents=True, exist_ok=True)
     done: dict[str, Artifact] = {}
     result: list[Done] = []
@@ -181,14 +183,13 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     return result
 
 
-def _refuse_without_sandbox(run: Run, names: list[str]) -> None:
+def _refuse_without_sandbox(recipe: Recipe, names: list[str]) -> None:
     """Raises UserError, before anything runs, if a stage to do would run programs that this machine cannot confine."""
     lacking = missing_feature()
     if lacking is None:
         return
-    done = {name for name, state, _ in run.states() if state == "done"}
-    judging = run.recipe.judging()
-    wanting = [name for name in names if name in judging and name not in done]
+    judging = recipe.judging()
+    wanting = [name for name in names if name in judging]
     if wanting:
         raise UserError(
             f"{', '.join(wanting)}: they run programs that a model wrote, and this machine has no sandbox for them: "

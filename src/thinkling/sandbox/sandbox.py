@@ -91,16 +91,15 @@ class Sandbox:
     @contextmanager
     def session(self, limits: Limits | None = None) -> Iterator[Session]:
         """A process that runs one piece of code after another in one namespace, until it ends or this does. It has a
-        server to itself: an idle one or, where all are busy, one more. `wall_seconds` is the clock time of a call,
-        `cpu_seconds` counts for all calls together. SandboxUnavailable: it could not be started."""
+        server to itself: an idle one or, where all are busy, one more, which is kept. `wall_seconds` is the clock time
+        of a call, `cpu_seconds` counts for all calls together. SandboxUnavailable: it could not be started."""
         if self._owner != os.getpid():
             self._open()
-        try:
+        server = None
+        with suppress(queue.Empty):
             server = self._idle.get_nowait()
-        except queue.Empty:
-            server = None
-        server = server or ForkServer(self._level, self._recycle)
         try:
+            server = server or ForkServer(self._level, self._recycle)
             try:
                 opened = server.open_session(limits or self.limits)
             except (OSError, protocol.Closed) as error:

@@ -22,7 +22,7 @@ from thinkling.generate.engine import Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.first_look import all_unreadable
 from thinkling.generate.loaded import LoadedModel
-from thinkling.generate.renderer import RENDERERS, Renderer
+from thinkling.generate.renderer import load_renderer
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.seeds import derive
@@ -108,7 +108,7 @@ class _Scores:
     ) -> None:
         self.config, self.ctx, self.loaded, self.problems = config, ctx, loaded, problems
         self.renderers = {
-            name: loaded.renderer if task_set.renderer == "chat" else _renderer(task_set.renderer, loaded)
+            name: loaded.renderer if task_set.renderer == "chat" else load_renderer(task_set.renderer, loaded.directory)
             for name, task_set in config.task_sets.items()
         }
         self._warned: set[str] = set()
@@ -142,10 +142,6 @@ class _Scores:
             if reason is not None and name + kind not in self._warned:
                 self._warned.add(name + kind)
                 self.ctx.progress.warn(f"stages.{self.ctx.name}.evaluation.task_sets.{name}: {reason}")
-
-
-def _renderer(name: str, loaded: LoadedModel) -> Renderer:
-    return RENDERERS.resolve(name).load(loaded.directory)
 
 
 def _line(step: int, task_set: str | None, **found: Any) -> Line:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from thinkling.data.artifact import write_json
+from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.chat import GENERATION_CONFIG
 from thinkling.generate.renderer import Renderer
@@ -37,7 +38,7 @@ def export(
             whole = Decoder(model.config)
             whole.load_state_dict(state)
         shutil.rmtree(directory, ignore_errors=True)
-        save_pretrained(whole, directory, tokenizer_dir, GENERATION)
+        save_pretrained(whole, directory, tokenizer_dir, GENERATION, Tokenizer.load(tokenizer_dir).stop_ids)
         if renderer is not None:
             renderer.export(directory)
 
@@ -74,7 +75,7 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
             raise OSError(f"it has no {missing[0]}")
         model.load_state_dict(weights, assign=True)
         tokenizer_dir = checkpoint.parent / TOKENIZER
-        save_pretrained(model, directory, tokenizer_dir, GENERATION)
+        save_pretrained(model, directory, tokenizer_dir, GENERATION, Tokenizer.load(tokenizer_dir).stop_ids)
         if (tokenizer_dir / GENERATION_CONFIG).exists():  # what the stage's renderer wrote: its chat template is there
             Renderer.load(tokenizer_dir).export(directory)
     except (OSError, SafetensorError, CheckpointException, UserError) as error:
