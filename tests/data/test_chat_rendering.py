@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jinja2
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -32,10 +31,14 @@ def test_a_template_that_does_without_the_date_where_there_is_none() -> None:
     assert ChatTemplate(source, "falls back").with_settings({"date": "2026-01-02"}).render(QUESTION) == "2026"
 
 
-@pytest.mark.parametrize("source", [DATED, MACRO, "\n{{ mood }}", "{% set ns = namespace(a=1) %} {{ mood }}{{ ns.a }}"])
+@pytest.mark.parametrize(
+    "source",
+    [DATED, MACRO, "\n{{ mood }}", "{% set ns = namespace(a=1) %} {{ mood }}{{ ns.a }}", "{{ brief }} {{ size }}"],
+)
 def test_transformers_renders_an_export_as_we_render_with_settings(source: str) -> None:
-    settings = {"date": "2026-07-26", "brief": True, "mood": "it's \\ so\n", "size": 3}
-    template = ChatTemplate(source, "own").with_settings(settings)
+    known = {"date": "2026-07-26", "brief": True, "mood": "it's \\ so\n", "size": 3}
+    read = {name: value for name, value in known.items() if ("strftime_now" if name == "date" else name) in source}
+    template = ChatTemplate(source, "own").with_settings(read)
     ours = template.render(QUESTION)
     [theirs], _ = render_jinja_template(conversations=[QUESTION], chat_template=template.exported)
     assert ours == theirs
@@ -76,4 +79,15 @@ def test_settings_do_not_reach_out() -> None:
         ChatTemplate("{{ strftime_now.__self__.__class__.__mro__ }}", "bad").with_settings(
             {"date": "2026-07-26"}
         ).render(QUESTION)
-    assert jinja2.__version__ >= "3.1.6"
+
+
+def test_a_variable_that_the_template_does_not_read_is_refused() -> None:
+    """A misspelt `enable_thinking` changed nothing, without a word."""
+    template = ChatTemplate("{% if enable_thinking %}on{% endif %}{{ messages[0].content }}", "own")
+    assert template.with_settings({"enable_thinking": True}).render(QUESTION).startswith("on")
+    with pytest.raises(
+        UserError, match=r"chat\.variables\.enable_thinkng: chat template own does not read it; it reads e"
+    ):
+        template.with_settings({"enable_thinkng": True})
+    with pytest.raises(UserError, match=r"chat\.variables\.date: .* does not read it"):
+        template.with_settings({"date": "2026-07-26"})

@@ -14,7 +14,9 @@ from thinkling.generate.config import ChatConfig, chat_of_options
 from thinkling.generate.renderer import Renderer, load_renderer
 
 MESSAGES = [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "b", "reasoning_content": "a"}]
-MOODY = """{% for m in messages %}{{ '[' + m.role + ']' + (m.thinking or '') + m.content + '</s>' }}{% endfor %}
+MOODY = """{% for m in messages %}{{ '[' + m.role + ']' }}
+{%- if m.thinking %}{{ '<think>' + m.thinking + '</think>' }}{% endif %}
+{{- m.content + '</s>' }}{% endfor %}
 {%- if add_generation_prompt %}{{ '[assistant]' + ('' if thoughtful else '-') + strftime_now('%Y') }}{% endif %}"""
 
 
@@ -65,7 +67,7 @@ def test_a_template_from_a_file_with_variables(base: Path, tmp_path: Path) -> No
     renderer = Renderer.load(base, chat)
     prompt = renderer.prompt(MESSAGES[:1])
     assert renderer.tokenizer.decode(prompt) == "[user]a b</s>[assistant]2026"
-    assert renderer.tokenizer.decode(renderer.encode(MESSAGES)[0]) == "[user]a b</s>[assistant]ab</s>"
+    assert renderer.tokenizer.decode(renderer.encode(MESSAGES)[0]) == "[user]a b</s>[assistant]<think>a</think>b</s>"
     renderer.export(base)
     text = oracle(base).apply_chat_template(MESSAGES[:1], tokenize=False, add_generation_prompt=True)
     assert text == "[user]a b</s>[assistant]2026"
@@ -113,7 +115,7 @@ def test_a_turn_that_ends_at_the_next_roles_token_stops_there(tmp_path: Path) ->
     source = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
     source += "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
     special = ["<|endoftext|>", "<|user|>", "<|assistant|>"]
-    train_bpe(["a b "], 259, special_tokens=special, chat_template=source).save(tmp_path)
+    train_bpe(["a b "], 258, special_tokens=special, chat_template=source).save(tmp_path)
     assert Renderer.load(tmp_path).stop_ids == {0, 1}
 
 
@@ -159,3 +161,22 @@ def test_options_of_the_terminal() -> None:
     ):
         with pytest.raises(UserError, match=message):
             chat_of_options(template, variables)
+
+
+def test_a_template_whose_reasoning_could_not_be_read_back_is_refused(tmp_path: Path) -> None:
+    """Its reasoning would have been judged as the answer."""
+    source = CHATML.replace("<think>", "<musing>").replace("</think>", "</musing>")
+    train_bpe(["a b "], 265, chat_template=source).save(tmp_path)
+    with pytest.raises(UserError, match=r"it writes reasoning in tags that are not known here.*template: thinkling"):
+        Renderer.load(tmp_path).prompt(MESSAGES[:1])
+
+
+def test_the_stop_token_is_found_where_a_generation_block_holds_the_newline_behind_it(tmp_path: Path) -> None:
+    source = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ '[a]' }}{% generation %}{{ m.content + '<stop>\n' }}"
+        "{% endgeneration %}{% else %}{{ '[u]' + m.content }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '[a]' }}{% endif %}"
+    )
+    tokenizer = train_bpe(["a b "], 259, special_tokens=["<s>", "<stop>"], chat_template=source)
+    tokenizer.save(tmp_path)
+    assert tokenizer.token_id("<stop>") in Renderer.load(tmp_path).stop_ids

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import jinja2.meta
 import jinja2.nodes
 from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -27,7 +28,15 @@ Setting = str | int | bool
 
 CURE = "set `chat: {template: thinkling}`"
 """What helps where a directory has no template, or one that does not write what the data hold."""
+REASONING_TAGS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>", "<channel|>"),
+)
+"""How templates open and close reasoning."""
 _DIRECTIVES = "aAbBdejmyYHIMpS"
+_GIVEN = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "unk_token"})
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,14 @@ class ChatTemplate:
             raise UserError(message) from error
 
     def with_settings(self, settings: Mapping[str, Setting]) -> ChatTemplate:
-        """The same template with these settings, which win over what an export wrote into its source."""
+        """The same template with these settings, which win over what an export wrote into its source.
+
+        Raises UserError for a name that the template does not read, and for a date that is none."""
+        read = jinja2.meta.find_undeclared_variables(_environment().parse(self.source)) if settings else set()
+        for name in settings:
+            if name not in read and not (name == "date" and "strftime_now" in self.source):
+                known = ", ".join(sorted(read - _GIVEN)) or "no variable"
+                raise UserError(f"chat.variables.{name}: chat template {self.name} does not read it; it reads {known}")
         if "date" in settings:
             _day(settings["date"])
         source = _BAKED_DATE.sub("", self.source, count=1) if "date" in settings else self.source
@@ -107,7 +123,7 @@ def load_chat_template(directory: Path) -> ChatTemplate:
         source, name = template_path.read_text(encoding="utf-8"), template_path
     else:
         source, name = config.get("chat_template"), config_path
-        if isinstance(source, list):  # named templates; "default" is the one that transformers takes
+        if isinstance(source, list):  # of named templates `default`; transformers has `tool_use` for tools
             source = next((entry["template"] for entry in source if entry.get("name") == "default"), None)
     if not isinstance(source, str):
         raise UserError(f"{directory}: no chat template; add chat_template.jinja, or {CURE}")

@@ -27,13 +27,15 @@ def forms(template: ChatTemplate, messages: Sequence[Message]) -> Iterator[list[
     linked = with_call_ids(given)
     first = linked if "tool_call_id" in template.source and not _has_ids(given) else given
     yield first
-    for base in (first, linked):
-        if base is not first or base is not given:
+    for base in [first] if first is linked else [first, linked]:
+        if base is not first:
             yield base
         bare = [_without_empty_content(message) for message in base]
-        yield bare
+        if bare != base:
+            yield bare
         yield [_with_json_arguments(message) for message in base]
-        yield [_with_json_arguments(message) for message in bare]
+        if bare != base:
+            yield [_with_json_arguments(message) for message in bare]
     yield [_in_parts(message) for message in linked]
 
 

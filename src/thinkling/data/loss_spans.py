@@ -14,10 +14,10 @@ from functools import lru_cache
 
 from thinkling.data.chat_layout import Layout, Part
 from thinkling.data.chat_marks import ESC, written_by_template
-from thinkling.data.chat_rendering import ChatTemplate, Message
+from thinkling.data.chat_rendering import REASONING_TAGS, ChatTemplate, Message
 from thinkling.errors import UserError
 
-_OPENING = re.compile(r"<think>|\[THINK\]|<\|START_THINKING\|>|<\|channel>")
+_OPENING = re.compile("|".join(re.escape(opening) for opening, _ in REASONING_TAGS))
 _LONGEST = 256
 """No special token is longer."""
 
@@ -158,14 +158,21 @@ def _shared(a: str, b: str, special: re.Pattern[str]) -> int:
 
 
 @lru_cache(maxsize=16)
+def header_of(template: ChatTemplate, special: re.Pattern[str]) -> str:
+    """What opens the assistant's turn after a user's; empty where the template adds nothing, or cannot be asked."""
+    for content in ("x", [{"type": "text", "text": "x"}]):  # the second for models of images
+        user = [{"role": "user", "content": content}]
+        try:
+            asked, prompted = template.render(user), template.render(user, add_generation_prompt=True)
+        except UserError:
+            continue
+        return prompted[_shared(asked, prompted, special) :]
+    return ""
+
+
 def _header(template: ChatTemplate, special: re.Pattern[str]) -> str:
-    """What opens the assistant's turn after a user's; empty where that cannot be told or has no special token."""
-    user = [{"role": "user", "content": "x"}]
-    try:
-        asked, prompted = template.render(user), template.render(user, add_generation_prompt=True)
-    except UserError:
-        return ""
-    header = prompted[_shared(asked, prompted, special) :]
+    """The header; empty where it has no special token, by which it could be found."""
+    header = header_of(template, special)
     return header if special.search(header) else ""
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from thinkling.data.reading import Call
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
+DEEPEST = 64
+"""Arguments that are nested deeper are no call: a template writes them by recursion."""
 Piece = tuple[bool, str]
 """Whether it is a tag, and its text."""
 
@@ -32,11 +34,19 @@ def read_call(body: str) -> Call | None:
 
 
 def as_call(fields: Mapping[str, Any], arguments: str = "arguments") -> Call | None:
-    """The call that a JSON object names; None unless its name is a string and its arguments are an object."""
+    """The call that a JSON object names; None unless its name is a string, its arguments are an object, and a template
+    can write them: JSON can spell half a character, and nest without end."""
     name, given, call_id = fields.get("name"), fields.get(arguments), fields.get("id")
-    if not isinstance(name, str) or not isinstance(given, dict):
+    if not isinstance(name, str) or not isinstance(given, dict) or not _can_be_written([name, given, call_id]):
         return None
     return Call(name, given, call_id if isinstance(call_id, str) else None)
+
+
+def _can_be_written(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return depth <= DEEPEST and all(_can_be_written(one, depth + 1) for one in inner)
 
 
 def read_json(text: str) -> Any:

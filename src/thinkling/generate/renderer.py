@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from thinkling.data.chat_marks import written_by_template
+from thinkling.data.chat_rendering import CURE, REASONING_TAGS
 from thinkling.data.chat_template import (
     ChatTemplate,
     EncodedChat,
@@ -23,6 +25,7 @@ from thinkling.data.chat_template import (
     special_spellings,
 )
 from thinkling.data.conversations import checked, tool_call
+from thinkling.data.loss_spans import header_of
 from thinkling.data.reading import Call, Part, Reading
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
@@ -36,7 +39,7 @@ from thinkling.plugins import Registry
 from thinkling.tasks.problem import Problem
 
 GROUP = "thinkling.renderers"
-_REASONING_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+_READS_REASONING = re.compile(r"reasoning_content|\.thinking\b|\[['\"]thinking['\"]\]")
 _PLACEHOLDER = "zzRESULTzz"
 
 
@@ -73,12 +76,11 @@ class Renderer:
     def prompt(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> np.ndarray:
         """Token ids, int32 (T,), up to where the assistant's next turn starts. `tools`: as `Tool.listing` gives them.
 
-        Raises UserError for messages out of form, and naming the template where it fails or ignores the tools.
+        Raises UserError for messages out of form, and naming the template where it fails, does not write the tools, or
+        writes reasoning in tags that a reply could not be read by.
         """
-        ids = encode_prompt(self.template, checked(messages), self.tokenizer, tools)
-        if tools:
-            self._check_announced(messages, ids)
-        return ids
+        self._check_tags()
+        return encode_prompt(self.template, checked(messages), self.tokenizer, tools)
 
     def prompt_of(self, problem: Problem) -> np.ndarray:
         """Token ids, int32 (T,), that ask a problem: its system message if it has one, a user turn with its question,
@@ -117,14 +119,19 @@ class Renderer:
 
     @cached_property
     def _ends_turn(self) -> frozenset[int]:
-        """The token that ends the assistant's last turn, or nothing where the template cannot say."""
+        """The token that ends the assistant's last turn, white space behind it aside, or nothing where the template
+        cannot say."""
         try:
             ids, loss = self.encode([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}])
         except UserError:
             return frozenset()
-        last = int(ids[loss][-1]) if loss.any() else None
-        spelled = self.tokenizer.decode([last]) if last is not None else ""
-        return frozenset({last} if last is not None and special_spellings(self.tokenizer).fullmatch(spelled) else ())
+        for token in reversed(ids[loss].tolist()):
+            spelled = self.tokenizer.decode([token])
+            if special_spellings(self.tokenizer).fullmatch(spelled):
+                return frozenset({token})
+            if spelled.strip():
+                break
+        return frozenset()
 
     @property
     def call_stop_ids(self) -> frozenset[int]:
@@ -188,7 +195,7 @@ class Renderer:
             named = {"tool_call_id": function["id"], "name": function["function"]["name"]}
             answered.append({"role": "tool", "content": result, **named})
         ids = self._ids_before_reply(answered)
-        start = 0 if self.answers_at_tag else _common(self._ids_before_reply([]), ids)
+        start = 0 if self.answers_at_tag else _common(self._ids_of_question, ids)
         ends = {self.call_closing} if self.answers_at_tag else self.stop_ids
         return ids[start + _first_of(ends, ids[start:]) + 1 :]
 
@@ -257,6 +264,8 @@ class Renderer:
         """Reasoning and the rest of a turn; the rest is None where reasoning never ends. It ends at the last closing
         tag."""
         opening, closing = self._tags
+        if turn[:1] and not turn[0][0] and not turn[0][1].strip() and turn[1:2] == [(True, opening)]:
+            turn = turn[1:]  # some templates open reasoning on a line of its own
         opened = turn[:1] == [(True, opening)]
         inner = turn[1:] if opened else turn
         end = max((i for i, piece in enumerate(inner) if piece == (True, closing)), default=None)
@@ -285,6 +294,10 @@ class Renderer:
         turn = self.tool_turn([_PLACEHOLDER] * max(1, len(calls)), calls)
         return self.tokenizer.decode(turn).split(_PLACEHOLDER)
 
+    @cached_property
+    def _ids_of_question(self) -> list[int]:
+        return self._ids_before_reply([])
+
     def _ids_before_reply(self, messages: Sequence[Message]) -> list[int]:
         """Token ids up to the assistant's next turn, after a user's turn and these messages."""
         conversation = checked([{"role": "user", "content": "x"}, *messages])
@@ -292,15 +305,21 @@ class Renderer:
 
     @cached_property
     def _tags(self) -> tuple[str, str]:
-        """How this model opens and closes its reasoning."""
-        return next((tags for tags in _REASONING_TAGS if tags[1] in self.template.source), _REASONING_TAGS[0])
+        """How this model opens and closes its reasoning; as ours does, where its template writes none."""
+        return next((tags for tags in REASONING_TAGS if tags[1] in self.template.source), REASONING_TAGS[0])
+
+    def _check_tags(self) -> None:
+        source = self.template.source
+        if _READS_REASONING.search(source) and self._tags[1] not in source:
+            raise UserError(
+                f"chat template {self.template.name}: it writes reasoning in tags that are not known here, so that "
+                f"reasoning would be read as an answer; known are {', '.join(a for a, _ in REASONING_TAGS)}; {CURE}"
+            )
 
     @cached_property
     def _header(self) -> str:
         """The text that opens the assistant's turn; empty where the template adds none."""
-        user = [{"role": "user", "content": "x"}]
-        asked, prompted = self.template.render(user), self.template.render(user, add_generation_prompt=True)
-        return prompted.removeprefix(asked) if prompted.startswith(asked) else ""
+        return header_of(self.template, written_by_template(special_spellings(self.tokenizer)))
 
     @cached_property
     def _opens_reasoning(self) -> bool:
@@ -325,12 +344,6 @@ class Renderer:
 
     def _token(self, spelling: str) -> int | None:
         return self.tokenizer.token_id(spelling) if self.tokenizer.has_token(spelling) else None
-
-    def _check_announced(self, messages: Sequence[Message], ids: np.ndarray) -> None:
-        if np.array_equal(ids, encode_prompt(self.template, checked(messages), self.tokenizer)):
-            raise UserError(
-                f"chat template {self.template.name}: it does not announce tools; use problems without tools"
-            )
 
 
 def _call_turn(calls: Sequence[Call]) -> dict[str, Any]:
