@@ -115,7 +115,7 @@ def test_a_turn_that_ends_at_the_next_roles_token_stops_there(tmp_path: Path) ->
     source = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
     source += "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
     special = ["<|endoftext|>", "<|user|>", "<|assistant|>"]
-    train_bpe(["a b "], 258, special_tokens=special, chat_template=source).save(tmp_path)
+    train_bpe(["a b "], 259, special_tokens=special, chat_template=source).save(tmp_path)
     assert Renderer.load(tmp_path).stop_ids == {0, 1}
 
 
@@ -177,6 +177,6 @@ def test_the_stop_token_is_found_where_a_generation_block_holds_the_newline_behi
         "{% endgeneration %}{% else %}{{ '[u]' + m.content }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '[a]' }}{% endif %}"
     )
-    tokenizer = train_bpe(["a b "], 259, special_tokens=["<s>", "<stop>"], chat_template=source)
+    tokenizer = train_bpe(["a b "], 258, special_tokens=["<s>", "<stop>"], chat_template=source)
     tokenizer.save(tmp_path)
     assert tokenizer.token_id("<stop>") in Renderer.load(tmp_path).stop_ids
