@@ -31,11 +31,16 @@ LONGEST = 2000
 """Characters of one claim that are read; and of a reply without any, all together."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
+_ALSO = re.compile(
+    r"[\s$*]*(?:\\[)\]])?\s*(?:[,;/]|\bor\b|\band\b|或者?|和)[\s$*]*(?:\\[(\[])?\s*(?:or\s+)?\(?([A-Za-z])\)?"
+    r"(?=[\s$*)]*(?:\\[)\]])?[\s.!。]*(?:$|\n))"
+)
+"""A further letter behind a box, with nothing after it in its line."""
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _SAYS = re.compile(
     r"\b(?:answer|choice|option)\**\s*(?:\bis\b\s*(?:\*\*|:|\boption\b|\bchoice\b|\s)*|[:=]\**)[ \t]*\n?[ \t]*([^\n]*)"
-    r"|答案(?:是|为)?\s*:?\s*([^\n。]*)|(?:故选|应选|选择)\s*:?\s*([^\n。]*)",
+    r"|答案(?:是|为)?\s*:?\s*([^\n。]*)|(?<!不)(?:故选|应选|选择)\s*:?\s*([^\n。]*)",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(r"[.!?。](?=\s|\**$)|[,;]\s+(?:because|since|which|as|so|where|for)\b", re.IGNORECASE)
@@ -91,6 +96,8 @@ def _claims(reply: str) -> list[tuple[str, bool]]:
         end = closing_brace(reply, match.end())
         if end is not None and not any(match.start() in span for span in covered):
             found.append((match.start(), reply[match.end() + 1 : end], False))
+            if also := _ALSO.match(reply, end + 1):
+                found.append((also.start(), also[1], False))
             covered.append(range(match.start(), end + 1))
     for pattern in (_TAG, _HASHES, _SAYS):
         for match in pattern.finditer(reply):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 
-from thinkling.verify.answers.units import leading_unit, read_unit
+from thinkling.verify.answers.units import CHINESE_MULTIPLIER, leading_unit, read_unit
 
 MOST_BESIDE = 80
 """Characters beside a box that are looked at."""
 
 _RELATION = r"=|<|>|\\(?:le|leq|ge|geq|leqslant|geqslant|lt|gt|approx|simeq|equiv|ne|neq|sim)(?![A-Za-z])|[≤≥≈≠≡]"
 _STOP = (
-    rf"{_RELATION}|\$|\\[()\[\]]|\\\\|&|[,;:。，；：、]|\n|\\q?quad(?![A-Za-z])|\\(?:text|mathrm|textbf|textit|mbox)\{{[^{{}}]*\}}"
+    rf"{_RELATION}|\$|\\[()\[\]]|\\\\|&|,(?!\s?\d{{3}}(?!\d))|[;:。，；：、]|\n|\\q?quad(?![A-Za-z])|\\(?:text|mathrm|textbf|textit|mbox)\{{[^{{}}]*\}}"
     r"|\\(?:Rightarrow|implies|therefore|to|rightarrow|longrightarrow|Longrightarrow|because|lor|vee|land|wedge|iff|cup"
     r"|pmod|bmod|mod|tag|blacksquare|square|checkmark|qed|hfill|displaystyle|begin|end|item|mid|label)(?![A-Za-z])"
-    r"|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z])|[\u4e00-\u9fff→⇒∴∎■□✓✅|*#]|\(mod"
+    r"|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z])|[\u4e00-\u9fff→⇒∴∎■□✓✅|#]|\(mod"
 )
-_STOP_LEFT = re.compile(rf".*(?:{_STOP})", re.DOTALL)
-_STOP_RIGHT = re.compile(rf"(?:{_STOP}|[.!?](?!\d))", re.DOTALL)
+_STOP_OUTSIDE = rf"{_STOP}|\*"
+"""Outside mathematics an asterisk is a bullet or bold type, inside it multiplies."""
+_STOP_LEFT = {maths: re.compile(rf".*(?:{stop})", re.DOTALL) for maths, stop in ((True, _STOP), (False, _STOP_OUTSIDE))}
+_STOP_RIGHT = {
+    maths: re.compile(rf"(?:{stop}|[.!?](?!\d))", re.DOTALL) for maths, stop in ((True, _STOP), (False, _STOP_OUTSIDE))
+}
 _EQUAL_TO = re.compile(r"(\d[^=<>$]*)(?:=|\\approx|≈)\s*\Z")
 _EQUALS = re.compile(r"\s*(?:=|\\approx|≈)[^=<>$]*\d")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|textit|mbox)\{[^{}]*\}")
@@ -45,7 +49,7 @@ def with_surroundings(reply: str, start: int, end: int, content: str, around: tu
     low, high = max(around[0], start - MOST_BESIDE), min(around[1], end + MOST_BESIDE)
     alone_left, alone_right = around[0] == 0, around[1] >= len(reply)
     before = _SPACES.sub(" ", _TEXT.sub("\n", reply[low:start]))
-    after = _SPACES.sub(" ", reply[end:high])
+    after = _SPACES.sub(" ", reply[end:high].replace(r"\!", ""))
     unit = ""
     if match := _DEGREE_OR_PERCENT.match(after):
         unit = match[1] or match[2]
@@ -73,7 +77,7 @@ def _left(before: str, maths: bool) -> str:
         return ""
     money = _MONEY.search(before)
     rest = before[: money.start()] if money else before
-    match = _STOP_LEFT.match(rest)
+    match = _STOP_LEFT[maths].match(rest)
     left = rest[match.end() :] if match else rest
     if not maths:
         left = re.split(r"[\s()]", left)[-1] if not re.fullmatch(r"\s*[-\u2212±]\s*", left) else left
@@ -83,7 +87,7 @@ def _left(before: str, maths: bool) -> str:
 def _right(after: str, maths: bool) -> str:
     if not maths:
         after = re.split(r"[\s()!]", after)[0]
-    match = _STOP_RIGHT.search(after)
+    match = _STOP_RIGHT[maths].search(after)
     right = after[: match.start()] if match else after
     return right.rstrip()
 
@@ -134,6 +138,8 @@ def _unit_after(after: str) -> str:
     rest = after[closing.end() :] if closing else after
     if _PERCENT_WORD.match(rest):
         return r"\%"
+    if match := CHINESE_MULTIPLIER.match(rest.lstrip()):
+        return match[0]
     if match := _CHINESE_UNIT.match(rest):
         return match[0] if read_unit(match[0]) else ""
     unit = leading_unit(rest)

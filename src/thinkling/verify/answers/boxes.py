@@ -35,12 +35,14 @@ _VALUE = (
     r"|[A-Z](?![A-Za-z]))"
 )
 _OR = r"(?:\bor\b|或者?|\\text\{\s*or\s*\}|\\lor|\\vee)"
+_LABEL = r"(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?"
 _OR_AFTER = re.compile(
-    rf"[\s$*,(]*(?:\\[)\]])?[\s*,(]*{_OR}[\s$*]*(?:\\[(\[])?\s*(?:(?:maybe|possibly|perhaps|even|also|else)\s+)?[\s$]*({_VALUE})"
+    rf"[\s$*,(]*(?:\\[)\]])?[\s*,(]*(?:{_OR}|;|,(?!\s?(?:\\!)?\d{{3}}(?!\d)))[\s$*]*(?:\\[(\[])?\s*"
+    rf"(?:(?:maybe|possibly|perhaps|even|also|else)\s+)?[\s$]*{_LABEL}({_VALUE})"
     r"(?=[\s$*)。]*(?:$|\n|\\[)\]]|[.!](?:\s|$)))"
 )
 _OR_BEFORE = re.compile(
-    rf"(?<![\w\\.,^_{{])({_VALUE})[\s$*]*(?:\\[)\]])?\s*,?\s*{_OR}\s*[$\s*]*(?:\\[(\[])?\s*(?:[A-Za-z](?:_\{{?\d\}}?)?\s*=\s*)?\Z"
+    rf"(?<![\w\\.,^_{{])({_VALUE})[\s$*]*(?:\\[)\]])?\s*,?\s*{_OR}\s*[$\s*]*(?:\\[(\[])?\s*{_LABEL}\Z"
 )
 
 

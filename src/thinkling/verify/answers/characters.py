@@ -63,6 +63,7 @@ _OR = re.compile(f"(?<![{_HAN}])(?:或者?)(?![{_HAN}])")
 _AND = re.compile(f"(?<![{_HAN}])(?:和|与|以及|及)(?![{_HAN}])")
 _ABOUT = re.compile(f"(?<![{_HAN}])(?:大约|约为?|等于)(?![{_HAN}])")
 _OF_A_HUNDRED = re.compile(r"百分之\s*(\d+(?:\.\d+)?)")
+_NEGATIVE = re.compile(r"(?<![非不])负\s*(?=[\d\\$])")
 _LEADING = re.compile(r"^\s*(?:一共|总共|共有|共|有|是|为|约|即|人民币)\s*(?=[-\d\\$])")
 _BRACKETED_UNIT = re.compile(f"\\(\\s*([{_HAN}]{{1,5}})\\s*\\)\\s*$")
 _PHRASES = {
@@ -81,7 +82,7 @@ def one_spelling(text: str) -> str:
     text = _LOWERED_RUN.sub(lambda match: "_{" + match[0].translate(_LEVEL) + "}", text)
     text = _PICTURES.sub("", text).translate(_TABLE)
     if HAN.search(text):
-        text = _AND.sub(" and ", _OR.sub(" or ", text))
+        text = _AND.sub(" and ", _OR.sub(" or ", _NEGATIVE.sub("-", text)))
         text = _OF_A_HUNDRED.sub(r"\1%", _BRACKETED_UNIT.sub(r"\1", _LEADING.sub("", _ABOUT.sub(" ", text))))
         text = _PHRASES.get(text.strip(" ."), text)
     return text

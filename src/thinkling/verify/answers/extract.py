@@ -37,8 +37,8 @@ _HEADING = re.compile(r"answer[*:]*[ \t]*\n+", re.IGNORECASE)
 _HEADING_BEFORE = re.compile(r"(?:^|\n)[ \t]*[#*]*[ \t]*(?:the )?(?:final )?\Z", re.IGNORECASE)
 _START = re.compile(r"\banswer|\bfinal (?:result|value)|\bcorrect (?:option|choice)", re.IGNORECASE)
 _CHINESE = re.compile(
-    r"(?:答案|结果)\**(?:应该|应|就)?(?:[是为选]|】)?\**[：:]?\**\s*|[故应]填\s*[：:]?|(?:^|\n)答[：:]"
-    r"|选(?:择|项)?\s*[是为]?\s*[：:]?\s*(?=[（(]?\s*[A-H]{1,6}(?![A-Za-z]))"
+    r"(?:答案|结果)\**(?:应该|应|就)?(?:[是为选]|】)?\**[：:]?\**\s*|(?<!不)[故应]填\s*[：:]?|(?:^|\n)答[：:]"
+    r"|(?<![不非别没])(?<!不[应能该要会可])选(?:择|项)?\s*[是为]?\s*[：:]?\s*(?=[（(]?\s*[A-H]{1,6}(?![A-Za-z]))"
 )
 _CHINESE_END = re.compile(r"[。\n；;！]")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)|[.!]?\**$|,?\s(?:because|since|which|so|as)\s", re.IGNORECASE)
@@ -52,6 +52,11 @@ _LAST_BOLD = re.compile(r"(?:.*=\s*)?\*\*([^*]+)\*\*\.?")
 _CHINESE_PROSE = re.compile(
     "[\u4e00-\u9fff，,]*[\u4e00-\u9fff]\\s*(\\$?[-\u2212]?\\d[\\d.,/]*\\$?\\s*[%％]?\\s*[\u4e00-\u9fff]*)"
 )
+_DENIED = re.compile(r"\s*(?:并|可|绝|都)?(?:[不非未]|没有)")
+_CHANGES_THE_NUMBER = re.compile(
+    "[负非不未没加减乘除零一二三四五六七八九十百千万亿两半]|大于|小于|超过|至少|至多|[最起]多|最少|[低高多少]于|根号|分之"
+)
+"""Words before a number that make it another one, or no claim at all."""
 _LAST_LINE = re.compile(r"A:[ \t]*(.*)")
 _PROSE = re.compile(r"[A-Z][A-Za-z ,']* (?:is|are|was|equals|of) (.+)")
 _LIKE_AN_ANSWER = re.compile(
@@ -88,7 +93,8 @@ def _find(reply: str, last_number: bool) -> tuple[str, ...]:
         return (last[1],)
     if marks:
         chosen = max(sure, key=lambda mark: mark.start)
-        return tuple(_tail(answer, last_number) for answer in chosen.answers)
+        in_box = chosen is marks[0] and boxed(reply) is not None
+        return tuple(_tail(answer, last_number, in_box) for answer in chosen.answers)
     if match := _LAST_BOLD.fullmatch(lines[-1].strip()):
         return (match[1],)
     if len(lines) == 1 and not (last_number and _is_sentence(lines[0])):
@@ -102,12 +108,14 @@ def _plausible(answer: str) -> bool:
     return len(text) <= LONGEST_ANSWER and _LIKE_AN_ANSWER.match(text) is not None
 
 
-def _tail(answer: str, last_number: bool) -> str:
-    """Of "The area of the field is 52" the number."""
+def _tail(answer: str, last_number: bool, in_box: bool = False) -> str:
+    """Of "The area of the field is 52" the number; in Chinese only where no word before it changes it, and no box says
+    what belongs to it."""
     match = _PROSE.fullmatch(answer.strip())
     if match and _plausible(match[1]):
         return match[1]
-    if match := _CHINESE_PROSE.fullmatch(answer.strip()):
+    match = None if in_box else _CHINESE_PROSE.fullmatch(answer.strip())
+    if match and not _CHANGES_THE_NUMBER.search(answer.strip()[: match.start(1)].replace("一共", "")):
         return match[1]
     if last_number and not _plausible(answer) and (numbers := _last_number(answer)):
         return ", ".join(numbers)
@@ -166,6 +174,8 @@ def _chinese(reply: str) -> Found | None:
     if not found:
         return None
     rest = reply[found[0].end() : found[0].end() + 2 * LONGEST_ANSWER]
+    if _DENIED.match(rest):  # "the answer is not 5" claims nothing
+        return None
     if match := _DISPLAY.match(rest):
         return Found(found[0].end(), ((match[1] or match[2] or "").strip(),))
     return Found(found[0].end(), (_CHINESE_END.split(rest, maxsplit=1)[0].strip().rstrip("."),))

@@ -34,6 +34,8 @@ def read_leaf(text: str) -> Form:
         return _words(text)
     if (quantity := _quantity(text)) is not None:
         return quantity
+    if re.fullmatch(r"\d{1,2}(?::[0-5]\d){1,2}", text) and ":0" in text:  # a time of day, which no ratio is written as
+        return _words(text)
     if ":" in text and all(parts := [read_number(part) for part in text.split(":")]):
         return Ratio(tuple(part for part in parts if part))
     bare = text.replace('"', "").strip()

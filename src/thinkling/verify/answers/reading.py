@@ -47,7 +47,6 @@ _REALS_WITHOUT = re.compile(
     r"(?:\\setminus|-|(?:except|but|without|excluding)(?: for)?\b)\s*(.+)"
 )
 _BUILDER = re.compile(r"\\?\{\s*([A-Za-z])(?:\s*∈\s*\\mathbb ?\{?R\}?)?\s*(?:\\mid|\||:)(.+?)\\?\}")
-_OF_THE_REALS = re.compile(r"[A-Za-z]\s*∈\s*\\mathbb ?\{?R\}?")
 REALS = Interval(Infinity(-1), Infinity(1), True, True)
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}")
 

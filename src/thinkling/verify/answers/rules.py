@@ -248,11 +248,7 @@ class AnswerComparison:
         based, other = (reference, answer) if isinstance(reference, Based) else (answer, reference)
         if not isinstance(based, Based) or not isinstance(other, Number) or not based.digits.lstrip("-").isdecimal():
             return False
-        named = (
-            based is answer
-            or based.base == 10
-            or re.search(rf"\bbase\W{{0,4}}{based.base}\b", self.question) is not None
-        )
+        named = based.base == 10 or re.search(rf"\bbase\W{{0,4}}{based.base}\b", self.question) is not None
         return named and other.decimals == 0 and not other.percent and other.value == int(based.digits)
 
 

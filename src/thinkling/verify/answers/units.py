@@ -111,7 +111,8 @@ _BY_SPELLING = {
     for spelling in spellings.split()
 }
 MULTIPLIERS = {
-    "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "千": 1000, "万": 10**4,
+    "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "百": 100, "千": 1000,
+    "万": 10**4,
     "百万": 10**6, "千万": 10**7, "亿": 10**8,
 }  # fmt: skip
 _TOKEN = re.compile(
@@ -129,7 +130,7 @@ _NOT_NOUNS = frozenset(
 _CHINESE_COUNT = re.compile(
     r"[个只人本张条支枝辆棵件套块名位次种盒箱颗朵间头匹双杯瓶页岁倍元组年月周步篇道题家层][\u4e00-\u9fff]{0,4}"
 )
-_CHINESE_MULTIPLIER = re.compile("[百千]?万|亿|千(?!米|克|瓦)")
+CHINESE_MULTIPLIER = re.compile("[百千]?万|亿|千(?!米|克|瓦)|百(?!分)")
 _LEADING = re.compile(r"[°¢€£₹]|[A-Za-z]+\.?(?:\^\{?\d\}?|[²³])?|/")
 _NO_UNIT_IN_PROSE = frozenset(
     {"in", "a", "s", "c", "k", "v", "w", "n", "j", "deg", "pt", "day", "second", "sec", "degree"}
@@ -285,7 +286,7 @@ def quotient(unit: Unit, other: Unit) -> Fraction | None:
 def multiplier(text: str) -> tuple[int, str]:
     """Splits "million dollars" into 1,000,000 and "dollars"; 1 and the text where it starts with no such word."""
     text = text.strip()
-    if match := _CHINESE_MULTIPLIER.match(text):
+    if match := CHINESE_MULTIPLIER.match(text):
         return MULTIPLIERS[match[0]], text[match.end() :].strip()
     first, _, rest = text.partition(" ")
     value = MULTIPLIERS.get(first.lower().rstrip("s"))
