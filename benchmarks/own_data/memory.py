@@ -2,10 +2,10 @@
 
     python -m benchmarks.own_data.memory
 
-Each size is set up in a process of its own, with half of the conversations from a source and half from the Parquet file
-of an earlier stage: they are streamed, encoded and packed, and rows are read from all over the two epochs. No step is
-trained, since what a step takes depends on its batch alone. The ratio is of peak resident memory, the least of
-`--repeats` processes per size. Last line: JSON.
+Each size is set up in a process of its own, with half of the conversations from a user's file of chats and half from
+the Parquet file of an earlier stage: they are streamed, encoded and packed, and rows are read from all over the two
+epochs. No step is trained, since what a step takes depends on its batch alone. The ratio is of peak resident memory,
+the least of `--repeats` processes per size. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 SIZES = (20_000, 200_000)
+CHATS = "chats.jsonl"
 WORDS = "the of and a to in is you that it he was for on are as with his they I at be this have from or one had by"
 
 
@@ -45,7 +46,8 @@ def set_up(directory: Path, n: int) -> dict[str, Any]:
     """Everything that sft does before its first step, and reading rows; peak memory of this process in bytes."""
     from thinkling.data.artifact import Artifact
     from thinkling.generate.loaded import LoadedModel
-    from thinkling.sources.base import Offer, Source, bound
+    from thinkling.sources.base import bound
+    from thinkling.sources.conversations import ConversationsSource
     from thinkling.stages.base import StageContext
     from thinkling.stages.sft.config import SftConfig
     from thinkling.stages.sft.encoding import encoded_conversations
@@ -53,24 +55,18 @@ def set_up(directory: Path, n: int) -> dict[str, Any]:
     from thinkling.stages.training.left_out import LeftOut
     from thinkling.train.parallel import setup
 
-    class Generated(Source):
-        type: Literal["generated"] = "generated"
-        offers: ClassVar[frozenset[Offer]] = frozenset({"conversations"})
-
-        def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Any]:
-            return conversations(0, n or 0)
-
     config = SftConfig.model_validate(
         {
             "kind": "sft", "inputs": {"model": "start", "conversations": "refine"}, "epochs": 2,
-            "examples": {"source": "generated", "n_examples": n // 2}, "sequence_length": 512, "batch_size": 8,
+            "examples": {"source": "chats"}, "sequence_length": 512, "batch_size": 8,
             "optimizer": {"lr": 1e-3}, "overlong": "truncate",
         }
     )  # fmt: skip
     stage = directory / "sft"
     stage.mkdir()
     inputs = {"model": Artifact(directory / "start", {}), "conversations": Artifact(directory, {})}
-    ctx = StageContext("sft", stage, inputs, 0, sources=bound({"generated": Generated()}))
+    chats = ConversationsSource(type="conversations", path=str(directory / CHATS))
+    ctx = StageContext("sft", stage, inputs, 0, sources=bound({"chats": chats}))
     began, parallel = time.monotonic(), setup()
     loaded = LoadedModel.load(directory / "start", parallel.device, trainable=True)
     encoded = encoded_conversations(config, ctx, loaded.renderer, LeftOut(), parallel)
@@ -84,7 +80,7 @@ def set_up(directory: Path, n: int) -> dict[str, Any]:
 
 
 def prepare(directory: Path, n: int) -> None:
-    """The model to start from, and the file of the earlier stage."""
+    """The model to start from, a user's file of chats, and the file of the earlier stage."""
     from thinkling.data.chat_template import OURS
     from thinkling.data.conversations import write_conversations
     from thinkling.data.tokenizer import train_bpe
@@ -99,6 +95,9 @@ def prepare(directory: Path, n: int) -> None:
         num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=16, max_position_embeddings=512,
     )  # fmt: skip
     save_pretrained(Decoder(shape), directory / "start", directory / "tokenizer", {})
+    with (directory / CHATS).open("w", encoding="utf-8") as file:
+        for conversation in conversations(0, n // 2):
+            file.write(json.dumps({"id": conversation.id, "messages": conversation.messages}) + "\n")
     write_conversations(directory / "conversations.parquet", conversations(n // 2, n - n // 2))
 
 

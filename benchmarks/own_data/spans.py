@@ -163,12 +163,20 @@ RULES: dict[str, Callable[[Case, str, str], str]] = {
 }
 
 
+def dropped_thoughts(case: Case) -> list[int]:
+    """Which of the assistant's turns have a thought that the plain template's text does not hold."""
+    turns = [message for message in case.shape.messages if message["role"] == "assistant"]
+    thoughts = [turn.get("reasoning_content") for turn in turns]
+    return [i for i, thought in enumerate(thoughts) if thought and squeezed(thought) not in squeezed(case.text)]
+
+
 def judge(case: Case, silent: int) -> tuple[str, ...] | None:
     """The rules by which the spans agree, none of them where they are equal; None where they differ."""
     theirs, used = list(case.theirs), []
-    if silent and len(theirs) > len(case.ours):
+    dropped = dropped_thoughts(case)
+    if silent and len(dropped) == silent == len(theirs) - len(case.ours):
         # the template drops thoughts of earlier turns, whose loss we leave out: the training form keeps them
-        theirs, used = theirs[-len(case.ours) :] if case.ours else [], ["dropped reasoning"]
+        theirs, used = [span for i, span in enumerate(theirs) if i not in dropped], ["dropped reasoning"]
     if len(theirs) != len(case.ours):
         return None
     for a, b in zip(case.ours, theirs, strict=True):

@@ -67,7 +67,7 @@ def _shape(messages: Any) -> str:
     return ", ".join(words)
 
 
-def shown(folder: Path, rejected: Path, kept: dict[str, list[Any]]) -> Iterator[str]:
+def shown(rejected: Path, kept: dict[str, list[Any]]) -> Iterator[str]:
     """Lines about 20 records drawn by seed 0: of the rejected ones first, then of those kept."""
     lines = rejected.read_text(encoding="utf-8").split("\n")[:-1] if rejected.exists() else []
     turned_away = [json.loads(line) for line in lines]
@@ -185,7 +185,7 @@ def main() -> None:
             print(f"{path.name}: {there} records, {len(kept[path.name])} kept, {seen - len(kept[path.name])} rejected")
             accounted, total = accounted + min(seen, there) - max(seen - there, 0), total + there
             fractions.append(seen / there)
-        for line in shown(folder, work / "rejected.jsonl", kept):
+        for line in shown(work / "rejected.jsonl", kept):
             print(line)
         trained = train(folder, work, kept)
     measurement = {

@@ -1,8 +1,9 @@
 """The maths verifier on the frozen table answers.jsonl, in both orders, math-verify alone beside it.
 
-strangers.answers-false-positives: pairs called right that are not, in either order; strangers.answers-recall: share of
-the right ones that are called right; strangers.answers-order: pairs whose verdict changes when reference and answer
-change places; strangers.answers-math-verify: recall of math-verify alone, its false positives beside it.
+strangers.answers-false-positives: pairs called right that are not; strangers.answers-recall: share of the right ones
+that are called right; strangers.answers-order: pairs whose verdict changes when reference and answer change places, so
+that none is a false positive in that order alone; strangers.answers-math-verify: recall of math-verify alone, its false
+positives beside it.
 Last line: JSON.
 
 The table was committed, and its digest written here, before the work that it measures. Half of it is real outputs and

@@ -300,7 +300,6 @@ def bases(rng: random.Random) -> Iterator[Row]:
 
 
 UP = str.maketrans("0123456789-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ")
-DOWN = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 @kind

@@ -26,9 +26,12 @@ def test_a_few_templates(name: str) -> None:
     assert found.spans["equal"] + found.spans["argued"] >= 5
 
 
-def case(ours: list[str], theirs: list[str], source: str = "") -> spans.Case:
+def case(ours: list[str], theirs: list[str], source: str = "", text: str | None = None) -> spans.Case:
+    """`text`: by default it holds the last turn's thought, and not the first one's."""
     tokenizer = train_bpe(["a b "], 259, special_tokens=["</s>", "<|end|>", "<|call|>"])
-    return spans.Case(tokenizer, source, SHAPES["one round"], "", ours, theirs)
+    if text is None:
+        text = SHAPES["reasoning in two rounds"].messages[-1]["reasoning_content"]
+    return spans.Case(tokenizer, source, SHAPES["reasoning in two rounds"], text, ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,8 @@ def case(ours: list[str], theirs: list[str], source: str = "") -> spans.Case:
         (["b<|end|>"], ["ab<|end|>"], 0, None),
         (["a<|end|>"], ["a<|end|>", "b<|end|>"], 0, None),
         (["a b"], ["a"], 0, None),
+        ([], ["a<|end|>", "b<|end|>"], 1, None),
+        (["c<|end|>"], ["a<|end|>", "b<|end|>", "c<|end|>"], 1, None),
     ],
 )
 def test_rules(ours: list[str], theirs: list[str], silent: int, rules: tuple[str, ...] | None) -> None:
@@ -57,3 +62,8 @@ def test_what_the_prompt_holds_is_argued_and_nothing_more() -> None:
     )
     assert spans.judge(case(["x"], ["[A]x"], source), 0) == ("in the prompt",)
     assert spans.judge(case(["x"], ["[B]x"], source), 0) is None
+
+
+def test_a_turn_is_left_out_for_its_thought_only_where_the_text_lacks_it() -> None:
+    thoughts = [m["reasoning_content"] for m in SHAPES["reasoning in two rounds"].messages if "reasoning_content" in m]
+    assert spans.judge(case(["b<|end|>"], ["a<|end|>", "b<|end|>"], text=" ".join(thoughts)), 1) is None
