@@ -20,6 +20,7 @@ from tests.stages.own import OwnSource
 from thinkling.data.artifact import Artifact, content_files
 from thinkling.data.chat_template import OURS
 from thinkling.data.conversations import read_conversations
+from thinkling.data.ledger import FILE as LEDGER
 from thinkling.data.tokenizer import train_bpe
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
@@ -30,6 +31,7 @@ from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained, save_pretrained
+from thinkling.pipeline.recipe import read_source
 from thinkling.seeds import derive
 from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
@@ -233,3 +235,32 @@ def test_two_ranks_measure_the_loss_and_keep_the_same_step(start: Path, tmp_path
     one, other = (load_pretrained(ctx.directory / "model").state_dict() for ctx in (alone, shared))
     assert all(torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-4) for name in one)
     assert not (shared.directory / "best").exists()
+
+
+def test_a_resumed_run_counts_the_records_of_an_evaluated_source_once(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source that is evaluated is asked before the killed run's counts are known."""
+    rows = [{"question": f"{n}+1=", "answer": str(n + 1), "why": "so" if n % 5 else ""} for n in range(40)]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    fields = {"type": "problems", "path": str(path), "fields": {"solution": "why"}, "heldout_fraction": 0.1}
+
+    def counts(directory: Path) -> tuple[Any, str]:
+        directory.mkdir(exist_ok=True)
+        sources = bound({"own": read_source("own", fields)})
+        ctx = StageContext("sft", directory, {"model": Artifact(start, {})}, 3, sources=sources)
+        stage.run(config(epochs=1, max_steps=2, sequence_length=100, batch_size=2), ctx)
+        return ctx.ledger.counts(), (directory / LEDGER).read_text()
+
+    whole = counts(tmp_path / "whole")
+    assert whole[0]["own"]["rejected"] == {"duplicate": 1, "no solution": len(whole[1].splitlines()) - 1}
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            counts(tmp_path / "killed")
+    assert counts(tmp_path / "killed") == whole
+
+
+def interrupted(*given: Any) -> None:
+    raise KeyboardInterrupt

@@ -34,6 +34,15 @@ _REASONS = {
 }
 
 
+def restore_ledger(ctx: StageContext) -> None:
+    """Takes over the counts of a killed run that finished encoding, before a source counts its records again."""
+    directory = ctx.directory / DIRECTORY
+    if is_whole(directory):
+        encoded = EncodedConversations(directory)
+        ctx.ledger.restore(encoded.info["ledger"])
+        encoded.close()
+
+
 def encoded_conversations(
     config: SftConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut, parallel: Parallel
 ) -> EncodedConversations:
@@ -52,8 +61,6 @@ def encoded_conversations(
     while not is_whole(directory):
         time.sleep(0.2)
     encoded = EncodedConversations(directory)
-    if parallel.rank == 0 and again:
-        ctx.ledger.restore(encoded.info["ledger"])
     if parallel.rank > 0 or again:
         left_out.read(ctx.directory, encoded.info["evaluated"])
     _check_left(config, encoded)

@@ -9,7 +9,7 @@ from thinkling.errors import UserError
 from thinkling.generate.loaded import LoadedModel
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.sft.encoding import DIRECTORY, encoded_conversations
+from thinkling.stages.sft.encoding import DIRECTORY, encoded_conversations, restore_ledger
 from thinkling.stages.sft.mixing import counts_of, rows_of
 from thinkling.stages.training.evaluation import evaluation_of
 from thinkling.stages.training.left_out import LeftOut
@@ -29,6 +29,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         raise UserError(f"batch_size {config.batch_size} cannot be dealt evenly to {parallel.world_size} ranks")
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, parallel.device, trainable=True, chat=config.chat)
+    restore_ledger(ctx)
     left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
     encoded = encoded_conversations(config, ctx, loaded.renderer, left_out, parallel)
     rows = rows_of(config, encoded, ctx.seed)
