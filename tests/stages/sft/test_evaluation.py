@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from tests.stages.own import OwnSource
+from tests.stages.sft.chats import ChatsSource
 from thinkling.data.artifact import Artifact, content_files
 from thinkling.data.chat_template import OURS
 from thinkling.data.conversations import read_conversations
@@ -235,6 +236,32 @@ def test_two_ranks_measure_the_loss_and_keep_the_same_step(start: Path, tmp_path
     one, other = (load_pretrained(ctx.directory / "model").state_dict() for ctx in (alone, shared))
     assert all(torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-4) for name in one)
     assert not (shared.directory / "best").exists()
+
+
+def test_conversations_for_validation_are_fitted_as_those_trained_on_are(start: Path, tmp_path: Path) -> None:
+    """What is too long is not measured, is counted apart and written down, and `n` is what is measured."""
+    fields = {"examples": {"source": "chats", "n_examples": 80}, "evaluation": None, "validation_fraction": 0.4}
+
+    def trained(name: str, **more: Any) -> StageContext:
+        (tmp_path / name).mkdir()
+        sources = bound({"chats": ChatsSource(words=(1, 100, 2), rounds=2)})
+        ctx = StageContext("sft", tmp_path / name, {"model": Artifact(start, {})}, 3, sources=sources)
+        stage.run(config(**fields, epochs=1, sequence_length=90, **more), ctx)
+        return ctx
+
+    ctx = trained("drop")
+    measured = list(read_conversations(ctx.directory / "validation.parquet"))
+    rejected = [json.loads(line) for line in (ctx.directory / LEDGER).read_text().splitlines()]
+    apart = [line for line in rejected if line["where"] == "drawn for validation"]
+    assert {line["reason"] for line in apart} == {"longer than sequence_length"}
+    assert ctx.counts["validation_unmeasured"] == len(apart) > 3
+    assert ctx.counts["validation"] == len(measured) == lines(ctx.directory)[0]["n"] > 3
+    assert ctx.counts["conversations"] + len(measured) + len(apart) == 80
+    assert not (ctx.directory / "encoded_validation").exists()
+    with pytest.raises(
+        UserError, match=r"conversation 'chats\d+' of chats has .* tokens, more than sequence_length 90"
+    ):
+        trained("error", overlong="error")
 
 
 def test_a_resumed_run_counts_the_records_of_an_evaluated_source_once(

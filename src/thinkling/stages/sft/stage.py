@@ -11,6 +11,8 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.encoding import DIRECTORY, encoded_conversations, restore_ledger
 from thinkling.stages.sft.mixing import counts_of, rows_of
+from thinkling.stages.sft.validation import DIRECTORY as VALIDATION
+from thinkling.stages.sft.validation import validation_batches
 from thinkling.stages.training.evaluation import evaluation_of
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
@@ -36,7 +38,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     ctx.counts.update(counts_of(config, encoded, rows), **left_out.counts())
     mine = config.batch_size // parallel.world_size
     micro = config.micro_batch_size or mine
-    validation = left_out.batches(loaded.renderer, config.sequence_length, micro)
+    n_drawn = left_out.n_validation + left_out.n_unmeasured
+    validation = validation_batches(config, ctx, n_drawn, micro, loaded.tokenizer.pad_id)
 
     def batches(step: int) -> list[PackedBatch]:
         first = step * config.batch_size + parallel.rank * mine
@@ -61,3 +64,4 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     encoded.close()
     if parallel.rank == 0:
         shutil.rmtree(ctx.directory / DIRECTORY)
+        shutil.rmtree(ctx.directory / VALIDATION)
