@@ -12,6 +12,7 @@ from tests.data.chats import conversations, trusted, untrusted
 from thinkling.data.conversations import (
     SCHEMA,
     Conversation,
+    ConversationsWriter,
     checked,
     is_trained_on,
     read_conversations,
@@ -127,3 +128,22 @@ def test_each_turn_is_trained_on_in_one_sample(roles: str) -> None:
     assert trained == sorted(m["content"] for m in messages if is_trained_on(m))
     for one in found:
         assert [m["content"] for m in one.messages] == [m["content"] for m in messages[: len(one.messages)]]
+
+
+def write_one_by_one(path: Path, conversations: list[Conversation], rows_per_group: int) -> None:
+    with ConversationsWriter(path, rows_per_group) as writer:
+        for conversation in conversations:
+            writer.add(conversation)
+
+
+def test_writing_one_by_one_is_writing_all(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]
+    conversations = [Conversation(f"c{i}", turns, "chats") for i in range(7)]
+    write_conversations(tmp_path / "all.parquet", conversations, 3)
+    write_one_by_one(tmp_path / "one.parquet", conversations, 3)
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "all.parquet").read_bytes()
+    wrong = Conversation("c8", [{"role": "user", "content": 1}], "chats")
+    with pytest.raises(UserError, match="c8"):
+        write_one_by_one(tmp_path / "bad.parquet", [conversations[0], wrong], 1)
+    write_one_by_one(tmp_path / "none.parquet", [], 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.parquet", "one.parquet"]

@@ -83,6 +83,14 @@ def test_the_key_of_the_records_may_be_named(tmp_path: Path) -> None:
         read(tmp_path, "[]", records_key="data")
 
 
+def test_of_several_lists_none_is_taken_silently(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"train": [{"a": 1}], "note": "x", "data": [{"a": 2}, {"a": 3}]}')
+    with pytest.raises(UserError, match=r"a\.json: lists of records under train, data; name .* by records_key$"):
+        list(read_json(path))
+    assert [record.fields for record in read_json(path, "data")] == [{"a": 2}, {"a": 3}]
+
+
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.json: no JSON object or list at its start"):
         read(tmp_path, "question,answer\n1,2\n")

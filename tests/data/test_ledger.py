@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from thinkling.data.ledger import FILE, Ledger
 
 
@@ -67,6 +69,15 @@ def test_a_resumed_stage_goes_on_from_its_counts_and_keeps_the_file(tmp_path: Pa
     first.reject("chats", "a.jsonl:1", "no messages", {})
     again = Ledger(tmp_path / "rejected.jsonl")
     again.restore(first.counts())
+    again.keep("chats", 2)
+    again.reject("chats", "a.jsonl:1", "no messages", {})
     assert again.counts() == first.counts()
     again.reject("others", "b.jsonl:1", "no messages", {})
     assert len((tmp_path / "rejected.jsonl").read_text().splitlines()) == 2
+
+
+def test_counts_are_restored_before_anything_is_counted(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "rejected.jsonl")
+    ledger.keep("chats")
+    with pytest.raises(ValueError, match="counted before"):
+        ledger.restore({"chats": {"kept": 1, "rejected": {}}})

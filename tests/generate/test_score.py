@@ -309,3 +309,12 @@ def test_a_sampler_says_how_many_calls_are_answered(problems: list[Problem], tok
         solver = Solver(calling, tokenizer, "chat", lambda problem, _: f"{text}{text}{text}3<|im_end|>")
         asked = replace(sampler(solver, "chat", tokenizer, 400), max_tool_calls=most)
         assert [rollout.tool_calls for rollout in sample_and_score(asked, calling, 1, seed=0)] == [most]
+
+
+def test_problems_of_one_id_are_each_asked_their_own_question(problems: list[Problem], tokenizer: Tokenizer) -> None:
+    """The same question has one id, and may be asked with two templates."""
+    alike = [problems[0], replace(problems[1], id=problems[0].id)]
+    solver = Solver(alike, tokenizer, "chat", lambda problem, _: direct(problem, "chat", problem.question))
+    rollouts = sample_and_score(sampler(solver, "chat", tokenizer, 400), alike, 1, seed=0)
+    renderer = renderer_of("chat", tokenizer)
+    assert [r.prompt for r in rollouts] == [renderer.prompt_of(problem).tolist() for problem in alike]

@@ -17,6 +17,7 @@ from thinkling.data.reading import Reading
 from thinkling.errors import UserError
 from thinkling.pipeline.recipe import read_source
 from thinkling.sources.problems import ProblemsSource
+from thinkling.stages.training.left_out import LeftOut
 from thinkling.tasks.problem import problem_id
 from thinkling.verify.registry import verify_many
 from thinkling.verify.verdict import Outcome
@@ -105,7 +106,7 @@ def test_held_out_by_a_field_and_by_a_split(tmp_path: Path, sums: str) -> None:
     write(tmp_path / "set" / "test.jsonl", SUMS[25:40])
     mine = source(path=str(tmp_path / "set"), split="train", heldout_split="test")
     assert (len(mine.problems("train")), len(mine.problems("heldout"))) == (25, 15)
-    assert len(mine.digests()) == 2
+    assert len(mine.digests()) == 3, "both files, and the version of the reader"
 
 
 def test_draws_are_even_over_families_as_far_as_these_go(sums: str) -> None:
@@ -250,10 +251,35 @@ def test_a_program_is_its_own_solution(tmp_path: Path) -> None:
 def test_an_id_of_the_record(tmp_path: Path) -> None:
     rows = [{"question": f"{n}?", "answer": n, "uid": f"u{n // 2}"} for n in range(4)]
     mine = source(path=write(tmp_path / "a.jsonl", rows), preset=None, fields={"id": "uid"}, heldout_fraction=0)
-    assert ids(mine.problems("train")) == ["u0", "u1"]
+    assert ids(mine.problems("train")) == [problem_id("sources.mine", name) for name in ("u0", "u1")]
     assert mine.summary() == (
         "2 problems to train on, 0 held out, verifier maths; 2 of 4 records rejected (an id given twice 2)"
     )
+
+
+def test_equal_ids_of_two_sources_are_two_problems(tmp_path: Path) -> None:
+    """What is evaluated of one source, and its answers, are not taken for those of the other."""
+    row = {"question": "one?", "answer": 1, "uid": "0"}
+    path = write(tmp_path / "a.jsonl", [row])
+    fields = {"type": "problems", "path": path, "fields": {"id": "uid"}, "heldout_fraction": 0}
+    asked = [read_source(name, fields).bind(name, {}).problems("train")[0] for name in ("a", "b")]
+    assert asked[0].id != asked[1].id
+    left_out = LeftOut({"mine": asked[:1]}, 0.0)
+    assert left_out.without(asked) == asked[1:]
+
+
+def test_problems_that_make_no_conversation_are_counted_after_problems_were_asked_for(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": n, "why": "so" if n % 2 else ""} for n in range(10)]
+    path = write(tmp_path / "a.jsonl", [*rows, rows[1]])
+    wanted = {"in": 11, "kept": 5, "rejected": {"duplicate": 1, "no solution": 5}}
+    for first in (True, False):
+        mine = source(path=path, preset=None, fields={"solution": "why"}, heldout_fraction=0)
+        mine.report_to(ledger := Ledger())
+        if first:
+            mine.problems("train")
+        assert len(list(mine.conversations(None, 0))) == len(list(mine.conversations(None, 0))) == 5
+        mine.problems("train")
+        assert ledger.counts()["mine"] == wanted
 
 
 @pytest.mark.parametrize(

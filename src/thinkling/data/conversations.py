@@ -170,6 +170,42 @@ def write_conversations(path: Path, conversations: Iterable[Conversation], rows_
     return count
 
 
+class ConversationsWriter:
+    """Writes conversations Parquet one conversation at a time, as a context manager; no file where there is none."""
+
+    def __init__(self, path: Path, rows_per_group: int = ROWS_PER_GROUP) -> None:
+        self._path, self._partial = path, path.with_name(path.name + ".tmp")
+        self._most, self._group = rows_per_group, list[dict[str, Any]]()
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> ConversationsWriter:
+        self._path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        if raised[0] is None and self._group:
+            self._flush()
+        if self._writer is None:
+            return
+        self._writer.close()
+        if raised[0] is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink()
+
+    def add(self, conversation: Conversation) -> None:
+        """Appends a conversation. Raises UserError, naming it, for messages out of form."""
+        self._group.append(_row(conversation))
+        if len(self._group) == self._most:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._partial, SCHEMA, compression="zstd")
+        self._writer.write_table(pa.Table.from_pylist(self._group, schema=SCHEMA))
+        self._group = []
+
+
 def read_conversations(path: Path) -> Iterator[Conversation]:
     """Rows of conversations Parquet in order. Raises UserError naming the file where it cannot be read."""
     try:

@@ -44,7 +44,7 @@ def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX
 
     `records_key`: the key of the file's one object under which its records are; found among `RECORD_KEYS` if None. An
     object without such a key is one record. `limit`: bytes of a record.
-    Raises UserError if the file has no such key, or is no JSON at all.
+    Raises UserError if the file has no such key or, where none is given, several, or is no JSON at all.
     """
     path = Path(path)
     shape = _shape(path)
@@ -54,7 +54,10 @@ def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX
     if shape.start == b"{" and shape.followed and not shape.spread:
         yield from read_jsonl(path, limit)
         return
-    key = records_key or next((key for key in shape.lists if key in RECORD_KEYS), None)
+    known = [key for key in shape.lists if key in RECORD_KEYS]
+    if records_key is None and not shape.followed and len(known) > 1:
+        raise UserError(f"{path}: lists of records under {', '.join(known)}; name the one to read by records_key")
+    key = records_key or next(iter(known), None)
     with readable(path), opened(path) as stream:
         tokens = _tokens(stream)
         if shape.start == b"[" or (key is not None and not shape.followed):

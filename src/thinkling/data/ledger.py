@@ -25,26 +25,30 @@ class Ledger:
         self._kept: Counter[str] = Counter()
         self._rejected: dict[str, Counter[str]] = {}
         self._opened = False
+        self._restored: frozenset[str] = frozenset()
 
     def keep(self, source: str, n: int = 1) -> None:
         """`n` more records of a source were handed over."""
-        self._kept[source] += n
+        if source not in self._restored:
+            self._kept[source] += n
 
     def leave_out(self, source: str, reason: str, n: int) -> None:
         """`n` sound records were left out, such as those beyond the number asked for; they are only counted."""
-        if n:
+        if n and source not in self._restored:
             self._rejected.setdefault(source, Counter())[reason] += n
 
     def reject(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
         """One record was turned away. `where`: file and line. `reason`: short and the same for all of its kind, since
         records are counted by it. `record`: what was read, JSON or text. `detail`: what the reason does not say, such
         as which part of the record it is about."""
+        if source in self._restored:
+            return
         self._rejected.setdefault(source, Counter())[reason] += 1
         self.note(source, where, reason, record, detail)
 
     def note(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
         """Writes down a record that the source counts as kept and the stage leaves out; the stage counts it itself."""
-        if self._path is None:
+        if self._path is None or source in self._restored:
             return
         line = {"source": source, "where": where, "reason": reason, "detail": detail, "record": _text(record)}
         with self._path.open("a" if self._opened else "w", encoding="utf-8", errors="replace") as file:
@@ -52,10 +56,15 @@ class Ledger:
         self._opened = True
 
     def restore(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
-        """Goes on from the counts of a killed run, whose records need not be read again; its file is kept."""
-        for source, entry in counts.items():
-            self._kept[source] += entry["kept"]
-            self._rejected.setdefault(source, Counter()).update(entry["rejected"])
+        """Goes on from the counts of a killed run; its file is appended to. To be called before anything is counted.
+
+        What these sources count from now on is known already, so it is not counted or written again.
+        """
+        if self._kept or self._rejected:
+            raise ValueError("records were counted before those of the killed run were restored")
+        self._kept = Counter({source: entry["kept"] for source, entry in counts.items()})
+        self._rejected = {source: Counter(entry["rejected"]) for source, entry in counts.items()}
+        self._restored = frozenset(counts)
         self._opened = True
 
     def counts(self) -> dict[str, dict[str, Any]]:

@@ -102,10 +102,10 @@ def sample_and_score(
 def _sampled(sampler: Sampler, problems: Sequence[Problem], k: int, seed: int) -> list[Rollout]:
     renderer = sampler.renderer
     pairs = [(problem, sample) for problem in problems for sample in range(k)]
-    prompts = {problem.id: renderer.prompt_of(problem).tolist() for problem in problems}
+    prompts = [prompt for problem in problems for prompt in [renderer.prompt_of(problem).tolist()] * k]
     requests = [
-        Request(tuple(prompts[problem.id]), derive(seed, "rollout", problem.id, sample), sampler.max_new_tokens)
-        for problem, sample in pairs
+        Request(tuple(prompt), derive(seed, "rollout", problem.id, sample), sampler.max_new_tokens)
+        for (problem, sample), prompt in zip(pairs, prompts, strict=True)
     ]
     tools = [problem.tools for problem, _ in pairs]
     completions = generate_with_tools(
@@ -128,14 +128,16 @@ def _sampled(sampler: Sampler, problems: Sequence[Problem], k: int, seed: int) -
             detail=verdict.detail,
             thinks=bool(reading.reasoning.strip()),
             finish_reason=completion.finish_reason,
-            prompt=prompts[problem.id],
+            prompt=prompt,
             tokens=completion.tokens,
             logprobs=completion.logprobs,
             versions=completion.versions,
             forced=completion.forced,
             read=reading,
         )
-        for (problem, sample), completion, reading, verdict in zip(pairs, completions, readings, verdicts, strict=True)
+        for (problem, sample), prompt, completion, reading, verdict in zip(
+            pairs, prompts, completions, readings, verdicts, strict=True
+        )
     ]
 
 

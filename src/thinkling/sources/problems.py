@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from thinkling.data.ledger import Ledger
     from thinkling.sources.problem_set import Division, Entry, ProblemSet
 
+READER_VERSION = 2
+"""Raised when a record is read otherwise than before: it is part of the hash of the stages that use the source."""
 TEMPLATES = {"maths": BOXED_TEMPLATE, "choice": choice_preset.TEMPLATE}
 ANSWER_TEMPLATES = {"maths": BOXED_ANSWER, "choice": BOXED_ANSWER, "program": CODE_ANSWER}
 """By verifier, where no preset has its own."""
@@ -78,6 +80,8 @@ class ProblemsSource(RecordsSource):
     offers: ClassVar[frozenset[Offer]] = frozenset({"problems", "conversations"})
     _loaded: tuple[Any, ProblemSet] | None = PrivateAttr(default=None)
     _counted_in: Ledger | None = PrivateAttr(default=None)
+    _solved_in: Ledger | None = PrivateAttr(default=None)
+    """The ledger that knows which problems make no conversation."""
 
     @field_validator("preset")
     @classmethod
@@ -168,7 +172,7 @@ class ProblemsSource(RecordsSource):
         return frozenset({*self.tools, *(["calculator"] if self.calculator_calls else [])})
 
     def digests(self) -> dict[str, Any]:
-        return super().digests() | self.digests_of(self._heldout_found())
+        return super().digests() | self.digests_of(self._heldout_found()) | {"reader": READER_VERSION}
 
     def _heldout_found(self) -> list[Any]:
         if self.heldout_split is not None:
@@ -206,7 +210,8 @@ class ProblemsSource(RecordsSource):
         from thinkling.sources.solutions import conversation
 
         found = drawn(self._solved(n, families), n, seed)
-        self._count([entry for entry in self._set().train if not self._is_solved(entry.problem)])
+        self._count()
+        self._count_unsolved()
         template = self._template_of(self.answer_template, self._preset.answer_template, ANSWER_TEMPLATES, "{answer}")
         for entry in found:
             yield conversation(self.name, entry, template, self.calculator_calls)
@@ -269,14 +274,22 @@ class ProblemsSource(RecordsSource):
             raise UserError(f"{where}: it has {len(chosen)} {kind}{wanted}{self._set().reasons()}")
         return chosen
 
-    def _count(self, unsolved: Sequence[Entry] = ()) -> None:
+    def _count(self) -> None:
         """Counts the records in the stage's ledger, once per stage."""
         if self._counted_in is self.ledger:
             return
         self._counted_in, found = self.ledger, self._set()
-        self.ledger.keep(self.name, len(found.train) + len(found.heldout) - len(unsolved))
+        self.ledger.keep(self.name, len(found.train) + len(found.heldout))
         for one in found.rejected:
             self.ledger.reject(self.name, one.where, one.reason, one.record)
+
+    def _count_unsolved(self) -> None:
+        """Counts the problems that make no conversation as rejected, once per stage, whatever else it asked for."""
+        if self._solved_in is self.ledger:
+            return
+        self._solved_in = self.ledger
+        unsolved = [entry for entry in self._set().train if not self._is_solved(entry.problem)]
+        self.ledger.keep(self.name, -len(unsolved))
         for entry in unsolved:
             self.ledger.reject(self.name, entry.problem.id, "no solution", entry.problem.question)
 

@@ -15,6 +15,7 @@ from tests.stages.dpd.knowing import SOURCE
 from tests.stages.own import OwnSource
 from thinkling.data.artifact import Artifact, content_files
 from thinkling.data.conversations import PreferencePair, tool_call
+from thinkling.data.ledger import FILE as LEDGER
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.loaded import LoadedModel
@@ -193,7 +194,15 @@ def test_what_makes_no_pair_is_counted_by_reason(context: Any, renderer: Rendere
     ]
     asked = OwnSource(type="own").problems("train")[0]
     pairs.append(PreferencePair("p5", [user(asked.question)], [assistant("1")], [assistant("2")], "mine"))
-    found, counts = encoded(renderer, context("run", pairs=pairs), LeftOut({"own": [asked]}))
+    ctx = context("run", pairs=pairs)
+    found, counts = encoded(renderer, ctx, LeftOut({"own": [asked]}))
+    noted = [json.loads(line) for line in (ctx.directory / LEDGER).read_text().splitlines()]
+    assert [(json.loads(line["record"])["id"], line["reason"]) for line in noted] == [
+        ("p1", "both sides are the same tokens"),
+        ("p2", "longer than sequence_length"),
+        ("p3", "longer than sequence_length"),
+        ("p5", "it asks a problem that is evaluated"),
+    ]
     assert [p.problem_id for p in found] == ["p0", "p4"]
     assert counts == {"mine": {"pairs": 6, "kept": 2, "equal": 1, "evaluated": 1, "too_long": 2}}
 

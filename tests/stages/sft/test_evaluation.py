@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
 from tests.stages.own import OwnSource
+from tests.stages.sft.chats import ChatsSource
 from thinkling.data.artifact import Artifact, content_files
 from thinkling.data.chat_template import OURS
 from thinkling.data.conversations import read_conversations
+from thinkling.data.ledger import FILE as LEDGER
 from thinkling.data.tokenizer import train_bpe
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
@@ -30,6 +32,7 @@ from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained, save_pretrained
+from thinkling.pipeline.recipe import read_source
 from thinkling.seeds import derive
 from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
@@ -233,3 +236,58 @@ def test_two_ranks_measure_the_loss_and_keep_the_same_step(start: Path, tmp_path
     one, other = (load_pretrained(ctx.directory / "model").state_dict() for ctx in (alone, shared))
     assert all(torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-4) for name in one)
     assert not (shared.directory / "best").exists()
+
+
+def test_conversations_for_validation_are_fitted_as_those_trained_on_are(start: Path, tmp_path: Path) -> None:
+    """What is too long is not measured, is counted apart and written down, and `n` is what is measured."""
+    fields = {"examples": {"source": "chats", "n_examples": 80}, "evaluation": None, "validation_fraction": 0.4}
+
+    def trained(name: str, **more: Any) -> StageContext:
+        (tmp_path / name).mkdir()
+        sources = bound({"chats": ChatsSource(words=(1, 100, 2), rounds=2)})
+        ctx = StageContext("sft", tmp_path / name, {"model": Artifact(start, {})}, 3, sources=sources)
+        stage.run(config(**fields, epochs=1, sequence_length=90, **more), ctx)
+        return ctx
+
+    ctx = trained("drop")
+    measured = list(read_conversations(ctx.directory / "validation.parquet"))
+    rejected = [json.loads(line) for line in (ctx.directory / LEDGER).read_text().splitlines()]
+    apart = [line for line in rejected if line["where"] == "drawn for validation"]
+    assert {line["reason"] for line in apart} == {"longer than sequence_length"}
+    assert ctx.counts["validation_unmeasured"] == len(apart) > 3
+    assert ctx.counts["validation"] == len(measured) == lines(ctx.directory)[0]["n"] > 3
+    assert ctx.counts["conversations"] + len(measured) + len(apart) == 80
+    assert not (ctx.directory / "encoded_validation").exists()
+    with pytest.raises(
+        UserError, match=r"conversation 'chats\d+' of chats has .* tokens, more than sequence_length 90"
+    ):
+        trained("error", overlong="error")
+
+
+def test_a_resumed_run_counts_the_records_of_an_evaluated_source_once(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source that is evaluated is asked before the killed run's counts are known."""
+    rows = [{"question": f"{n}+1=", "answer": str(n + 1), "why": "so" if n % 5 else ""} for n in range(40)]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    fields = {"type": "problems", "path": str(path), "fields": {"solution": "why"}, "heldout_fraction": 0.1}
+
+    def counts(directory: Path) -> tuple[Any, str]:
+        directory.mkdir(exist_ok=True)
+        sources = bound({"own": read_source("own", fields)})
+        ctx = StageContext("sft", directory, {"model": Artifact(start, {})}, 3, sources=sources)
+        stage.run(config(epochs=1, max_steps=2, sequence_length=100, batch_size=2), ctx)
+        return ctx.ledger.counts(), (directory / LEDGER).read_text()
+
+    whole = counts(tmp_path / "whole")
+    assert whole[0]["own"]["rejected"] == {"duplicate": 1, "no solution": len(whole[1].splitlines()) - 1}
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            counts(tmp_path / "killed")
+    assert counts(tmp_path / "killed") == whole
+
+
+def interrupted(*given: Any) -> None:
+    raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stages.own import OwnSource, problem
-from thinkling.data.conversations import Conversation, read_conversations
+from thinkling.data.conversations import Conversation
 from thinkling.errors import UserError
 from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
@@ -26,26 +26,27 @@ def chat(number: int, problem_id: str | None = None, question: str = "hi") -> Co
 def test_every_conversation_is_on_one_side(seed: int, fraction: float) -> None:
     conversations = [chat(i) for i in range(400)]
     left_out = LeftOut({}, fraction, seed)
-    trained = list(left_out.training(conversations))
-    assert sorted(c.id for c in [*trained, *left_out.validation]) == sorted(c.id for c in conversations)
-    assert abs(len(left_out.validation) - 400 * fraction) < 65  # six standard deviations
+    trained = list(left_out.training(conversations, (validation := []).append))
+    assert sorted(c.id for c in [*trained, *validation]) == sorted(c.id for c in conversations)
+    assert abs(len(validation) - 400 * fraction) < 65  # six standard deviations
     assert trained == [c for c in conversations if c in trained], "the order stays"
     alone = LeftOut({}, fraction, seed)
-    assert all(list(alone.training([c])) == [c] for c in trained[:20]), "it depends on no other conversation"
+    assert all(list(alone.training([c], [].append)) == [c] for c in trained[:20]), "it depends on no other conversation"
 
 
 def test_answers_to_one_problem_stay_together() -> None:
     left_out = LeftOut({}, 0.5, 1)
-    trained = {c.problem_id for c in left_out.training([chat(i, f"p{i % 7}") for i in range(70)])}
-    assert trained.isdisjoint({c.problem_id for c in left_out.validation})
-    assert len(left_out.validation) % 10 == 0
+    validation: list[Conversation] = []
+    trained = {c.problem_id for c in left_out.training([chat(i, f"p{i % 7}") for i in range(70)], validation.append)}
+    assert trained.isdisjoint({c.problem_id for c in validation})
+    assert len(validation) % 10 == 0
 
 
 def test_conversations_about_an_evaluated_problem_are_left_out() -> None:
     asked = problem(3)
     left_out = LeftOut({"own": [asked]}, 0.0)
     conversations = [chat(0, asked.id), chat(1, None, asked.question), chat(2, "other"), chat(3)]
-    assert [c.id for c in left_out.training(conversations)] == ["c2", "c3"]
+    assert [c.id for c in left_out.training(conversations, [].append)] == ["c2", "c3"]
     assert left_out.counts() == {"evaluated": 2}
     assert left_out.without([problem(i) for i in range(5)]) == [problem(i) for i in (0, 1, 2, 4)]
 
@@ -79,13 +80,6 @@ def test_several_processes_cannot_sample(tmp_path) -> None:
         LeftOut.of(config(), ctx, two)
     loss_alone = config(evaluation=None, validation_fraction=0.5)
     assert LeftOut.of(loss_alone, ctx, two, 0.5).validation_fraction == 0.5
-
-
-def test_the_conversations_for_validation_can_be_looked_at(tmp_path) -> None:
-    left_out = LeftOut({}, 0.5, 1)
-    assert list(left_out.training([chat(i) for i in range(20)]))
-    left_out.write(tmp_path)
-    assert list(read_conversations(tmp_path / "validation.parquet")) == left_out.validation
 
 
 def test_an_unknown_renderer_is_said_at_the_start(tmp_path) -> None:

@@ -17,6 +17,13 @@ from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import Pair, Side
 from thinkling.stages.training.left_out import LeftOut
 
+_REASONS = {
+    "equal": "both sides are the same tokens",
+    "without_loss": "a side has no token that carries loss",
+    "too_long": "longer than sequence_length",
+    "evaluated": "it asks a problem that is evaluated",
+}
+
 
 def given_pairs(
     config: DpdConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut
@@ -31,14 +38,14 @@ def given_pairs(
     for wanted in config.preferences:
         reasons: Counter[str] = Counter()
         kept = len(found)
-        taken = list(ctx.sources[wanted.source].pairs(wanted.n_pairs, ctx.seed))
-        with ctx.progress.track(f"{ctx.name}: {wanted.source}", len(taken), "pairs") as task:
-            for pair in taken:
+        with ctx.progress.track(f"{ctx.name}: {wanted.source}", wanted.n_pairs, "pairs") as task:
+            for pair in ctx.sources[wanted.source].pairs(wanted.n_pairs, ctx.seed):
                 task.advance()
                 encoded = None if left_out.asks(pair.messages) else _encoded(pair, wanted.source, renderer)
                 reason = "evaluated" if encoded is None else rejection(encoded, config.sequence_length)
                 if encoded is None or reason is not None:
                     reasons[str(reason)] += 1
+                    ctx.ledger.note(wanted.source, "preferences", _REASONS[str(reason)], {"id": pair.id})
                 else:
                     found.append(encoded)
         kept = len(found) - kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.fitting import Fitted, encoder, fit
 from thinkling.stages.sft.origins import FILE, Origin, origins
 from thinkling.stages.sft.spans import SpansSample
+from thinkling.stages.sft.validation import ValidationWriter
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.train.parallel import Parallel
 
@@ -32,6 +34,15 @@ _REASONS = {
     "without_loss": "no token carries loss",
     "unrenderable": "the chat template cannot write it whole",
 }
+
+
+def restore_ledger(ctx: StageContext) -> None:
+    """Takes over the counts of a killed run that finished encoding, before a source counts its records again."""
+    directory = ctx.directory / DIRECTORY
+    if is_whole(directory):
+        encoded = EncodedConversations(directory)
+        ctx.ledger.restore(encoded.info["ledger"])
+        encoded.close()
 
 
 def encoded_conversations(
@@ -52,10 +63,8 @@ def encoded_conversations(
     while not is_whole(directory):
         time.sleep(0.2)
     encoded = EncodedConversations(directory)
-    if parallel.rank == 0 and again:
-        ctx.ledger.restore(encoded.info["ledger"])
-    if parallel.rank > 0 or again:
-        left_out.read(ctx.directory, encoded.info["evaluated"])
+    left_out.n_conversations = encoded.info["evaluated"]
+    left_out.n_validation, left_out.n_unmeasured = encoded.info["validation"]
     _check_left(config, encoded)
     return encoded
 
@@ -75,25 +84,29 @@ class _Encoding:
         total = None if None in numbers else sum(n for n in numbers if n is not None)
         with (
             EncodedWriter(directory) as writer,
+            ValidationWriter(self.config, self.ctx.directory, self.encode, self._note) as validation,
             self.ctx.progress.track(f"{self.ctx.name}: encoding", total, "conversations") as task,
         ):
             with replacing(self.ctx.directory / FILE) as temporary:
-                write_conversations(temporary, self._all(found, writer, task))
-            self.left_out.write(self.ctx.directory)
+                write_conversations(temporary, self._all(found, writer, validation, task))
             self.sample.write(self.ctx.directory)
             writer.info = {
                 "counts": self.counts,
                 "given": [origin.name for origin in found if origin.given],
                 "shortest": self.shortest,
                 "evaluated": self.left_out.n_conversations,
+                "validation": (validation.n_measured, validation.n_left_out),
                 "ledger": self.ctx.ledger.counts(),
             }
 
-    def _all(self, found: Sequence[Origin], writer: EncodedWriter, task: Task) -> Iterator[Conversation]:
+    def _all(
+        self, found: Sequence[Origin], writer: EncodedWriter, validation: ValidationWriter, task: Task
+    ) -> Iterator[Conversation]:
         for origin in found:
             writer.begin(origin.name)
             counts = self.counts[origin.name] = Counter(conversations=0, kept=0)
-            for conversation in origin.conversations(self.left_out.training):
+            chosen = partial(self.left_out.training, validate=partial(validation.add, origin.name))
+            for conversation in origin.conversations(chosen):
                 self._take(conversation, origin.name, counts, writer)
                 yield conversation
                 if counts["conversations"] % _REPORT_EVERY == 0:
@@ -112,11 +125,11 @@ class _Encoding:
         if fitted.outcome == "overlong_dropped":
             self.shortest = min(len(fitted.ids), self.shortest or len(fitted.ids))
         if not fitted.is_kept:
-            self._note(origin, fitted)
+            self._note(origin, fitted, FILE)
 
-    def _note(self, origin: str, fitted: Fitted) -> None:
+    def _note(self, origin: str, fitted: Fitted, where: str) -> None:
         record: dict[str, Any] = {"id": fitted.conversation.id, "tokens": len(fitted.ids)}
-        self.ctx.ledger.note(origin, FILE, _REASONS[fitted.outcome], record, fitted.detail)
+        self.ctx.ledger.note(origin, where, _REASONS[fitted.outcome], record, fitted.detail)
 
 
 def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:

@@ -9,8 +9,10 @@ from thinkling.errors import UserError
 from thinkling.generate.loaded import LoadedModel
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.sft.encoding import DIRECTORY, encoded_conversations
+from thinkling.stages.sft.encoding import DIRECTORY, encoded_conversations, restore_ledger
 from thinkling.stages.sft.mixing import counts_of, rows_of
+from thinkling.stages.sft.validation import DIRECTORY as VALIDATION
+from thinkling.stages.sft.validation import validation_batches
 from thinkling.stages.training.evaluation import evaluation_of
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
@@ -29,13 +31,15 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         raise UserError(f"batch_size {config.batch_size} cannot be dealt evenly to {parallel.world_size} ranks")
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, parallel.device, trainable=True, chat=config.chat)
+    restore_ledger(ctx)
     left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
     encoded = encoded_conversations(config, ctx, loaded.renderer, left_out, parallel)
     rows = rows_of(config, encoded, ctx.seed)
     ctx.counts.update(counts_of(config, encoded, rows), **left_out.counts())
     mine = config.batch_size // parallel.world_size
     micro = config.micro_batch_size or mine
-    validation = left_out.batches(loaded.renderer, config.sequence_length, micro)
+    n_drawn = left_out.n_validation + left_out.n_unmeasured
+    validation = validation_batches(config, ctx, n_drawn, micro, loaded.tokenizer.pad_id)
 
     def batches(step: int) -> list[PackedBatch]:
         first = step * config.batch_size + parallel.rank * mine
@@ -60,3 +64,4 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     encoded.close()
     if parallel.rank == 0:
         shutil.rmtree(ctx.directory / DIRECTORY)
+        shutil.rmtree(ctx.directory / VALIDATION)

@@ -63,12 +63,13 @@ def evaluation_of(
     loaded: LoadedModel,
     left_out: LeftOut,
     parallel: Parallel,
-    validation: Sequence[PackedBatch] = (),
+    validation: Callable[[], Iterator[PackedBatch]] | None = None,
     updates_per_step: int = 1,
 ) -> Evaluation | None:
     """The evaluation that a stage asks for, if it does, of the model that is trained in place as `loaded.decoder`.
 
-    `validation`: batches whose loss is measured. `updates_per_step`: steps of the trainer per step of the stage.
+    `validation`: reads the batches whose loss is measured. `updates_per_step`: steps of the trainer per step of the
+    stage.
     """
     if config.evaluate_every is None:
         return None
@@ -78,16 +79,16 @@ def evaluation_of(
         training = model.training
         model.eval()
         lines = list(scores.lines(step)) if scores else []
-        if validation:
+        if validation is not None:
             # Every rank takes part in the forward passes of a sharded model; all keep rank 0's figure, so that they
             # agree on which step is the best.
-            own = mean_loss(model, validation, parallel.device) * (parallel.rank == 0)
+            own = mean_loss(model, validation(), parallel.device) * (parallel.rank == 0)
             loss = parallel.all_reduce_sum(torch.tensor(own, dtype=torch.float64, device=parallel.device))
-            lines.append(_line(step, None, loss=float(loss), n=len(left_out.validation)))
+            lines.append(_line(step, None, loss=float(loss), n=left_out.n_validation))
         model.train(training)
         return lines
 
-    n_lines = len(left_out.problems) + bool(validation)
+    n_lines = len(left_out.problems) + (validation is not None)
     every = config.evaluate_every * updates_per_step
     return Evaluation(every, config.evaluate_at_start, config.keep_best, n_lines, measure)
 

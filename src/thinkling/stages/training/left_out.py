@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from thinkling.data.chat_template import Message
-from thinkling.data.conversations import Conversation, read_conversations, write_conversations
-from thinkling.data.packing import PackedBatch, pack_conversations
+from thinkling.data.conversations import Conversation
 from thinkling.errors import UserError
-from thinkling.generate.renderer import RENDERERS, Renderer
+from thinkling.generate.renderer import RENDERERS
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.training.config import EvaluatedConfig
 from thinkling.tasks.problem import Problem
 from thinkling.train.parallel import Parallel
-
-FILE = "validation.parquet"
-"""The conversations whose loss is measured."""
 
 
 @dataclass
@@ -30,10 +25,12 @@ class LeftOut:
     """Task set → its problems."""
     validation_fraction: float = 0.0
     seed: int = 0
-    validation: list[Conversation] = field(default_factory=list)
-    """Conversations whose loss is measured; complete once `training` is exhausted."""
+    n_validation: int = 0
+    """Conversations whose loss is measured."""
+    n_unmeasured: int = 0
+    """Conversations drawn for validation that cannot be measured, for the reasons that others are not trained on."""
     n_conversations: int = 0
-    """Conversations left out because they answer an evaluated problem; likewise."""
+    """Conversations left out because they answer an evaluated problem; complete once `training` is exhausted."""
 
     @classmethod
     def of(cls, config: EvaluatedConfig, ctx: StageContext, parallel: Parallel, validation: float = 0.0) -> LeftOut:
@@ -79,53 +76,33 @@ class LeftOut:
         """Whether a user's message is, word for word, the question of an evaluated problem."""
         return bool(self.ids) and any(m["role"] == "user" and m["content"] in self._questions for m in messages)
 
-    def training(self, conversations: Iterable[Conversation]) -> Iterator[Conversation]:
-        """The conversations to train on, in order. The others are counted, and those for validation kept."""
+    def training(
+        self, conversations: Iterable[Conversation], validate: Callable[[Conversation], None]
+    ) -> Iterator[Conversation]:
+        """The conversations to train on, in order. `validate` takes those drawn for validation; others are counted."""
         for conversation in conversations:
-            if conversation.problem_id in self.ids or self.asks(conversation.messages):
+            if self.answers(conversation):
                 self.n_conversations += 1
-            elif self._validates(conversation):
-                self.validation.append(conversation)
+            elif self.validates(conversation):
+                validate(conversation)
             else:
                 yield conversation
 
-    def _validates(self, conversation: Conversation) -> bool:
-        """By hash: it depends on no other conversation, and all that answer one problem are on the same side."""
+    def answers(self, conversation: Conversation) -> bool:
+        """Whether it is about an evaluated problem."""
+        return conversation.problem_id in self.ids or self.asks(conversation.messages)
+
+    def validates(self, conversation: Conversation) -> bool:
+        """Whether it is drawn for validation: by hash, so it depends on no other conversation, and all that answer one
+        problem are on the same side."""
         if not self.validation_fraction:
             return False
         drawn = derive(self.seed, "validation", conversation.problem_id or conversation.id)
         return drawn < self.validation_fraction * 2**63
 
-    def write(self, directory: Path) -> None:
-        """Writes the conversations for validation, if there are any, as a file to look at."""
-        if self.validation:
-            write_conversations(directory / FILE, self.validation)
-
-    def read(self, directory: Path, n_conversations: int) -> None:
-        """Takes over what another process, or a run that was killed, left out of training and wrote."""
-        path = directory / FILE
-        self.validation = list(read_conversations(path)) if path.exists() else []
-        self.n_conversations = n_conversations
-
     def counts(self) -> dict[str, int]:
         """Conversations that were left out, by reason; none where nothing is evaluated."""
-        validated = {"validation": len(self.validation)} if self.validation_fraction else {}
-        return validated | ({"evaluated": self.n_conversations} if self.problems else {})
-
-    def batches(self, renderer: Renderer, sequence_length: int, rows: int) -> list[PackedBatch]:
-        """The conversations for validation, packed, `rows` rows each; those longer than a row are left out.
-
-        Raises UserError where there is none.
-        """
-        if not self.validation_fraction:
-            return []
-        encoded = [renderer.encode(c.messages, list(c.tools) or None) for c in self.validation]
-        fitting = [item for item in encoded if len(item[0]) <= sequence_length]
-        if not any(mask[1:].any() for _, mask in fitting):
-            raise UserError(
-                f"validation_fraction {self.validation_fraction}: none of the {len(encoded)} conversations drawn for "
-                "validation can be measured; raise it, or raise sequence_length"
-            )
-        packed = pack_conversations(fitting, sequence_length, renderer.tokenizer.pad_id)
-        n = len(packed.lengths)
-        return [packed.rows(i, min(i + rows, n)) for i in range(0, n, rows)]
+        validated = {"validation": self.n_validation, "validation_unmeasured": self.n_unmeasured}
+        return (validated if self.validation_fraction else {}) | (
+            {"evaluated": self.n_conversations} if self.problems else {}
+        )

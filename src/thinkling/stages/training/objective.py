@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ def next_token_objective(device: torch.device) -> Objective:
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, batches: Sequence[PackedBatch], device: torch.device) -> float:
+def mean_loss(model: nn.Module, batches: Iterable[PackedBatch], device: torch.device) -> float:
     """Mean loss per loss token over batches, in nats."""
     objective = next_token_objective(device)
     parts = [objective(model, batch)[:2] for batch in batches]

@@ -1,0 +1,84 @@
+"""The conversations whose loss is measured during training: validation.parquet, and encoded into a directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from thinkling.data.conversation_rows import ConversationRows
+from thinkling.data.conversations import Conversation, ConversationsWriter
+from thinkling.data.encoded import EncodedConversations, EncodedWriter
+from thinkling.data.packing import PackedBatch, lay_conversations
+from thinkling.errors import UserError
+from thinkling.seeds import derive
+from thinkling.stages.base import StageContext
+from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.sft.fitting import Encode, Fitted, fit
+
+FILE = "validation.parquet"
+"""The conversations, as they are measured."""
+DIRECTORY = "encoded_validation"
+"""Below the stage's directory; deleted when the stage ends."""
+
+
+class ValidationWriter:
+    """Takes conversations one by one, as training does; as a context manager. `note` hears of those that do not fit."""
+
+    def __init__(
+        self, config: SftConfig, directory: Path, encode: Encode, note: Callable[[str, Fitted, str], None]
+    ) -> None:
+        """`directory`: the stage's."""
+        self.n_measured = self.n_left_out = 0
+        self._config, self._encode, self._note = config, encode, note
+        self._encoded = EncodedWriter(directory / DIRECTORY)
+        self._conversations = ConversationsWriter(directory / FILE)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ValidationWriter:
+        self._stack.enter_context(self._encoded)
+        self._stack.enter_context(self._conversations)
+        self._encoded.begin("validation")
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+    def add(self, origin: str, conversation: Conversation) -> None:
+        """The next conversation that was drawn for validation."""
+        fitted = fit(conversation, self._encode, self._config)
+        if fitted.is_kept:
+            self.n_measured += 1
+            self._encoded.add(fitted.ids, fitted.loss)
+            self._conversations.add(fitted.conversation)
+        else:
+            self.n_left_out += 1
+            self._note(origin, fitted, "drawn for validation")
+
+
+def validation_batches(
+    config: SftConfig, ctx: StageContext, n_drawn: int, rows: int, pad_id: int
+) -> Callable[[], Iterator[PackedBatch]] | None:
+    """The conversations for validation, packed, `rows` rows each, read from the disk each time; None where the stage
+    asks for none.
+
+    Raises UserError where none of the `n_drawn` can be measured.
+    """
+    if not config.validation_fraction:
+        return None
+    encoded = EncodedConversations(ctx.directory / DIRECTORY)
+    if not encoded.n:
+        raise UserError(
+            f"validation_fraction {config.validation_fraction}: none of the {n_drawn} conversations drawn for "
+            "validation can be measured; raise it, or raise sequence_length"
+        )
+    packed = ConversationRows(encoded, range(encoded.n), config.sequence_length, derive(ctx.seed, "validation"), 1.0)
+
+    def batches() -> Iterator[PackedBatch]:
+        for start in range(0, packed.n_rows, rows):
+            chosen = [packed.row(i) for i in range(start, min(start + rows, packed.n_rows))]
+            laid = [[encoded.read(int(item)) for item in items] for items in chosen]
+            yield lay_conversations(laid, config.sequence_length, pad_id)
+
+    return batches
