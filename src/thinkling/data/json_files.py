@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,7 +48,9 @@ def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX
     Raises UserError if the file has no such key or, where none is given, several, or is no JSON at all.
     """
     path = Path(path)
-    shape = _shape(path)
+    with readable(path):
+        found = path.stat()
+    shape = _shape(path, found.st_size, found.st_mtime_ns)
     if records_key is not None and records_key not in shape.lists:
         found = f"its lists are {', '.join(shape.lists) or 'none'}" if shape.start == b"{" else "it is no object"
         raise UserError(f"{path}: no list of records under the key {records_key!r} ({found}); change records_key")
@@ -85,7 +88,10 @@ class _Shape:
     """Keys of an object that hold lists of objects."""
 
 
-def _shape(path: Path) -> _Shape:
+@lru_cache(maxsize=64)
+def _shape(path: Path, size: int, changed: int) -> _Shape:
+    """Told from the whole file, so once for a file of this size and time."""
+    del size, changed
     with readable(path), opened(path) as stream:
         tokens = _tokens(stream)
         start = next((mark or piece.strip()[:1] for mark, piece in tokens if piece.strip()), b"")

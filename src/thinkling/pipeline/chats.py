@@ -17,19 +17,21 @@ def check_chats(recipe: Recipe, stages: Iterable[str]) -> None:
 
 
 def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
-    """What is wrong, a line per field."""
+    """What is wrong, a line for each model and chat template, with the first field that asks for them."""
     from thinkling.generate.renderer import Renderer
 
+    seen: set[tuple[str, str]] = set()
     for name in stages:
         stage = recipe.stages[name]
         if not isinstance(stage, ChattingConfig):
             continue
         for field, (role, chat) in stage.chats().items():
-            source = recipe.sources.get(stage.inputs.get(role, ""))
-            if source is None:
+            producer = stage.inputs.get(role, "")
+            pair = (producer, chat.model_dump_json())
+            if producer not in recipe.sources or pair in seen:
                 continue
+            seen.add(pair)
             try:
-                directory = source.artifact().model_dir
-                Renderer.load(directory, chat).prompt([{"role": "user", "content": "x"}])
+                Renderer.load(recipe.sources[producer].directory(), chat).prompt([{"role": "user", "content": "x"}])
             except UserError as error:
                 yield f"stages.{name}.{field}: {error}"

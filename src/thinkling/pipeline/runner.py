@@ -129,10 +129,12 @@ class Run:
             else:
                 yield name, "partial" if partial_of(final).exists() else "to do", final
 
-    def finished(self) -> dict[str, Artifact]:
-        """The artifacts that are there, by stage."""
+    def finished(self, names: Iterable[str] | None = None) -> dict[str, Artifact]:
+        """The artifacts that are there, by stage; of all stages, or of `names` as in `states`."""
         return {
-            name: Artifact(path, read_manifest(path)) for name, state, path in self.states() if path and state == "done"
+            name: Artifact(path, read_manifest(path))
+            for name, state, path in self.states(names)
+            if path and state == "done"
         }
 
 
@@ -180,6 +182,10 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             result.append(Done(name, done[name], skipped))
         if rank == 0:
             link_models(run, done)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from thinkling.train import parallel
+
+        parallel.close()
     return result
 
 

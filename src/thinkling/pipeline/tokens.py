@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.text import Text
@@ -16,10 +18,13 @@ from thinkling.generate.renderer import Renderer
 from thinkling.pipeline.recipe import Recipe
 from thinkling.pipeline.runner import Run
 from thinkling.seeds import derive
+from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.fitting import Fitted, Outcome, encoder, fit
 from thinkling.stages.sft.origins import FILE, Origin, origins
 from thinkling.stages.sft.spans import pieces
+from thinkling.stages.training.left_out import LeftOut
+from thinkling.train.parallel import Parallel
 
 _LOSS = ("black on green", "black on bright_green")
 _NO_LOSS = ("dim", "dim underline")
@@ -41,15 +46,18 @@ def show(recipe: Recipe, root: Path, stage: str | None, n: int, console: Console
     """
     name, config = _stage(recipe, stage)
     run = Run(recipe, root)
-    done = run.finished()
+    done = run.finished([other for other in recipe.needed_by([name]) if other != name])
     renderer = Renderer.load(_input(run, name, "model", done).model_dir, config.chat)
     given = _input(run, name, "conversations", done).file(FILE) if "conversations" in config.inputs else None
-    seed = derive(recipe.seed, name)
-    found = origins(config, recipe.sources_of(config.source_names()), given, seed)
+    seed, sources = derive(recipe.seed, name), recipe.sources_of(config.source_names())
+    found = origins(config, sources, given, seed)
     console.print(_legend(console))
     encode, number = encoder(renderer), 0
-    for number, (origin, conversation) in enumerate(_in_turn(found, n), 1):
-        _print(fit(conversation, encode, config), f"{number}/{n}  {origin}", renderer.tokenizer, console)
+    with TemporaryDirectory() as folder:  # for what sources reject: it is the stage that keeps it
+        ctx = StageContext(name, Path(folder), {}, seed, sources=sources)
+        left_out = LeftOut.of(config, ctx, Parallel(), config.validation_fraction)
+        for number, (origin, conversation) in enumerate(_in_turn(found, left_out, n), 1):
+            _print(fit(conversation, encode, config), f"{number}/{n}  {origin}", renderer.tokenizer, console)
     if not number:
         raise UserError(f"stages.{name}: no conversations; check families, n_examples, or the source's files")
 
@@ -79,9 +87,10 @@ def _input(run: Run, name: str, role: str, done: dict[str, Artifact]) -> Artifac
     return done[producer]
 
 
-def _in_turn(found: Sequence[Origin], n: int) -> Iterator[tuple[str, Conversation]]:
-    """The first conversations of each origin in turn, `n` at most."""
-    streams = [(origin.name, origin.conversations()) for origin in found]
+def _in_turn(found: Sequence[Origin], left_out: LeftOut, n: int) -> Iterator[tuple[str, Conversation]]:
+    """The first conversations of each origin in turn, `n` at most, without those that are only evaluated."""
+    trained = partial(left_out.training, validate=lambda _: None)
+    streams = [(origin.name, origin.conversations(trained)) for origin in found]
     while streams and n > 0:
         for name, stream in list(streams):
             conversation = next(stream, None)

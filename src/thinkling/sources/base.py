@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -157,6 +158,10 @@ class Source(BaseModel):
     def pairs(self, n: int | None, seed: int) -> Iterator[PreferencePair]:
         """Preference pairs, `n` in all (all it has if None)."""
         self._lacks("pairs")
+
+    def directory(self) -> Path:
+        """Where the model is, if its `artifact_kind` is `model`; nothing is digested."""
+        raise AssertionError(f"{type(self).__name__} has no directory")
 
     def artifact(self) -> Artifact:
         """The source as a stage's input, if it has an `artifact_kind`."""

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from thinkling.data.chat_forms import detect
 from thinkling.data.chat_forms.fields import RECORD_FIELDS, TURN_FIELDS, FieldMap, without_nulls
@@ -51,6 +51,7 @@ class ConversationsSource(RecordsSource):
     off. No loss falls on them in any case."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"conversations", "pairs"})
+    _forms: dict[tuple[str, int, int], detect.Form | None] = PrivateAttr(default_factory=dict)
 
     @field_validator("fields")
     @classmethod
@@ -180,6 +181,14 @@ class ConversationsSource(RecordsSource):
         return FieldMap(self.fields, self.roles).apply(fields)
 
     def _form(self, file: Path) -> detect.Form | None:
+        """As `_told_form`; told once per process, unless the file changes."""
+        found = file.stat()
+        state = (str(file), found.st_size, found.st_mtime_ns)
+        if state not in self._forms:
+            self._forms[state] = self._told_form(file)
+        return self._forms[state]
+
+    def _told_form(self, file: Path) -> detect.Form | None:
         readable = (record for record in self.read([file]) if not record.error)
         sample = [self._fields(record, file) for record in islice(readable, SAMPLE)]
         if not sample:

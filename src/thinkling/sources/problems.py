@@ -169,7 +169,11 @@ class ProblemsSource(RecordsSource):
         return frozenset({self._verifier})
 
     def tool_names(self) -> frozenset[str]:
-        return frozenset({*self.tools, *(["calculator"] if self.calculator_calls else [])})
+        return frozenset(self._tools)
+
+    @property
+    def _tools(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self.tools, *(["calculator"] if self.calculator_calls else [])]))
 
     def digests(self) -> dict[str, Any]:
         return super().digests() | self.digests_of(self._heldout_found()) | {"reader": READER_VERSION}
@@ -233,7 +237,7 @@ class ProblemsSource(RecordsSource):
                 verifier=self._verifier,
                 template=self._template_of(self.template, self._preset.template, TEMPLATES, "{question}"),
                 system=self.system,
-                tools=tuple(dict.fromkeys([*self.tools, *(["calculator"] if self.calculator_calls else [])])),
+                tools=self._tools,
                 announce_tools=self.announce_tools,
                 seed=self.seed,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from thinkling.data.conversations import Conversation, asking, tool_call
-from thinkling.generate.tools import CALCULATOR, listings
+from thinkling.generate.tools import listings
 from thinkling.sources import templates
 from thinkling.sources.problem_set import Entry
 
@@ -21,7 +21,7 @@ def conversation(source: str, entry: Entry, answer_template: str, calculator_cal
         for step in calling:
             arguments = {"expression": step.expression}
             messages.append(_assistant("", step.reasoning, [tool_call("calculator", arguments)]))
-            messages.append({"role": "tool", "name": "calculator", "content": CALCULATOR.session().run(arguments)})
+            messages.append({"role": "tool", "name": "calculator", "content": step.result})
         reasoning = last.reasoning
     messages.append(_assistant(templates.fill(answer_template, {"answer": problem.answer}), reasoning))
     tools = tuple(listings(problem.tools)) if problem.announce_tools else ()

@@ -45,11 +45,11 @@ class Checkpoints:
 
     def latest(self, parallel: Parallel | None = None) -> Path | None:
         """The whole checkpoint of most steps, as rank 0 sees it, or None."""
-        step = max(self.steps(), default=0)
+        step = max(self._steps(), default=0)
         if parallel is not None and parallel.world_size > 1:
             seen = torch.tensor(step if parallel.rank == 0 else 0, device=parallel.device)
             step = int(parallel.all_reduce_sum(seen))
-        return self.path(step) if step else None
+        return self._path(step) if step else None
 
     def save(self, step: int, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> Path:
         """Write the state after `step` ≥ 1 steps, then delete what is older than the newest `keep`.
@@ -57,7 +57,7 @@ class Checkpoints:
         All ranks call it, each with its shards (DTensors) or copies. torch's random state is stored too, one per rank.
         """
         parallel = parallel or Parallel()
-        path = self.path(step)
+        path = self._path(step)
         partial = path.with_name(path.name + ".tmp")
         if parallel.rank == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -75,10 +75,10 @@ class Checkpoints:
             _flush_directory(partial)
             os.rename(partial, path)
             _flush_directory(self.directory)
-            for old in sorted(self.steps())[: -self.keep]:
+            for old in sorted(self._steps())[: -self.keep]:
                 # Not deleted in place: a half-deleted directory must not bear a whole one's name.
-                doomed = self.path(old).with_name(self.path(old).name + ".tmp")
-                os.rename(self.path(old), doomed)
+                doomed = self._path(old).with_name(self._path(old).name + ".tmp")
+                os.rename(self._path(old), doomed)
                 shutil.rmtree(doomed)
         parallel.barrier()
         return path
@@ -103,11 +103,11 @@ class Checkpoints:
                 torch.set_rng_state(tensor)
         return state_json["step"]
 
-    def path(self, step: int) -> Path:
+    def _path(self, step: int) -> Path:
         """Where the state after `step` steps is, if it is kept."""
         return self.directory / f"step-{step:08d}"
 
-    def steps(self) -> list[int]:
+    def _steps(self) -> list[int]:
         """Steps done in the checkpoints that are there."""
         if not self.directory.is_dir():
             return []

@@ -6,9 +6,11 @@ gloo on CPU. Every rank must run the same number of micro-batches a step, since 
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -16,6 +18,9 @@ from torch import Tensor, nn
 
 from thinkling.errors import UserError
 from thinkling.model.device import default_device
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
@@ -29,6 +34,9 @@ def shards(tensors: Sequence[Tensor]) -> list[Tensor]:
     from torch.distributed.tensor import DTensor
 
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+_meshes: list[DeviceMesh] = []
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Parallel:
         from torch.distributed.fsdp import FSDPModule, fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.world_size,))
+        _meshes.append(mesh)
         for module in [*layers(model), model]:
             fully_shard(module, mesh=mesh)
         for module in model.modules():
@@ -74,7 +83,7 @@ class Parallel:
 
 
 def setup() -> Parallel:
-    """Join the run that torchrun started, or be the only process. Call once, before any model is made.
+    """Join the run that torchrun started, or be the only process. Each stage calls it, before any model is made.
 
     Raises UserError if torchrun started more processes on this machine than it has GPUs.
     """
@@ -91,12 +100,18 @@ def setup() -> Parallel:
         torch.cuda.set_device(device)
     if world_size == 1:
         return Parallel(device=device)
-    # gloo stands beside NCCL for what checkpoints exchange: plans, which live on the host.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
+    if not dist.is_initialized():
+        # gloo stands beside NCCL for what checkpoints exchange: plans, which live on the host.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
     return Parallel(dist.get_rank(), world_size, device)
 
 
 def close() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one, and wait for its threads."""
     if dist.is_initialized():
         dist.destroy_process_group()
+    # Meshes outlive their models in caches of DTensor and keep the group, whose gloo threads then release the last
+    # tensors while the interpreter ends: the process aborts after all its work is done (pytorch/pytorch#179291).
+    while _meshes:
+        _meshes.pop()._pg_registry.clear()  # pyright: ignore[reportPrivateUsage]
+    gc.collect()

@@ -124,12 +124,12 @@ def test_given_pairs_and_those_of_samples_are_one_pool(
     monkeypatch.setattr(stage, "make_engine", knowing)
     stage.run(settings, ctx)
     pairs = read_pairs(ctx.directory / "pairs.parquet")
-    sampled = [p for p in pairs if not p.given]
+    sampled = [p for p in pairs if p.margin is not None]
     assert len(sampled) == ctx.counts["kept"] > 4
     assert len(pairs) == len(sampled) + 8 == ctx.counts["pairs"]
     assert {p.family for p in sampled} == {"sort", "calc"}
     seen = {index for step in range(5) for index in stage.PairOrder(len(pairs), 4, ctx.seed).step(step)}
-    assert {pairs[i].given for i in seen} == {True, False}
+    assert {pairs[i].margin is None for i in seen} == {True, False}
 
 
 def test_killed_and_resumed_equals_uninterrupted(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:

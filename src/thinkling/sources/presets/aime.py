@@ -15,4 +15,4 @@ def read(found: Found, seed: int) -> Item:
     return replace(item, answer=str(int(item.answer)))
 
 
-AIME = Preset("aime", math.KEYS, read, verifier="maths", template=BOXED_TEMPLATE, answer_template=BOXED_ANSWER)
+AIME = Preset(math.KEYS, read, verifier="maths", template=BOXED_TEMPLATE, answer_template=BOXED_ANSWER)

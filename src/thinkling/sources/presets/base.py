@@ -56,7 +56,6 @@ class Item:
 class Preset:
     """A form of problem set."""
 
-    name: str
     keys: Mapping[str, tuple[str, ...]]
     """What a record holds → the keys under which it may be; `fields` of a source names others."""
     read: Callable[[Found, int], Item]

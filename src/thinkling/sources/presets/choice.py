@@ -95,7 +95,6 @@ def _named(answer: str, choices: list[str], labels: list[str]) -> int | None:
 
 
 CHOICE = Preset(
-    name="choice",
     keys={
         "question": ("question", "Question", "query"),
         "choices": ("choices", "options"),
@@ -112,7 +111,6 @@ CHOICE = Preset(
 )
 
 GPQA = Preset(
-    name="gpqa",
     keys={
         "question": ("Question",),
         "answer": ("Correct Answer",),

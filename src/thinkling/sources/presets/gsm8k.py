@@ -56,7 +56,6 @@ def _value(expression: str, written: str) -> str | None:
 
 
 GSM8K = Preset(
-    name="gsm8k",
     keys={"question": ("question",), "answer": ("answer",), "family": (), "id": ()},
     read=read,
     verifier="maths",

@@ -23,7 +23,6 @@ def read(found: Found, seed: int) -> Item:
 
 
 HUMANEVAL = Preset(
-    name="humaneval",
     keys={
         "question": ("prompt",),
         "answer": ("canonical_solution",),

@@ -31,4 +31,4 @@ KEYS = {
     "id": (),
 }
 
-MATH = Preset("math", KEYS, read, verifier="maths", template=BOXED_TEMPLATE, answer_template=BOXED_ANSWER)
+MATH = Preset(KEYS, read, verifier="maths", template=BOXED_TEMPLATE, answer_template=BOXED_ANSWER)

@@ -31,7 +31,6 @@ def read(found: Found, seed: int) -> Item:
 
 
 MBPP = Preset(
-    name="mbpp",
     keys={
         "question": ("text", "prompt"),
         "answer": ("code",),

@@ -47,7 +47,6 @@ def _asked(messages: list[Any]) -> tuple[str, str]:
 
 
 PLAIN = Preset(
-    name="",
     keys={
         **{name: (name,) for name in ("question", "answer", "solution", "system", "tests", "hidden_tests")},
         **{"choices": (), "answer_index": (), "family": (), "id": ()},

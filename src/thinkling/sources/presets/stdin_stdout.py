@@ -74,7 +74,6 @@ def _cases(found: Found, meaning: str) -> list[Any]:
 
 
 APPS = Preset(
-    name="apps",
     keys={
         "question": ("question",),
         "input_output": ("input_output",),
@@ -90,7 +89,6 @@ APPS = Preset(
 )
 
 LIVECODEBENCH = Preset(
-    name="livecodebench",
     keys={
         "question": ("question_content",),
         "public_test_cases": ("public_test_cases",),

@@ -71,11 +71,6 @@ class Pair:
     rejected: Side
 
     @property
-    def given(self) -> bool:
-        """Whether the pair comes from a source of pairs, not from samples."""
-        return self.margin is None
-
-    @property
     def sides(self) -> tuple[Side, Side]:
         return self.chosen, self.rejected
 

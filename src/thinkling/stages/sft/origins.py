@@ -23,7 +23,6 @@ class Origin:
 
     name: str
     """The recipe's name of the source or stage; ` (2)` is added where it is named again."""
-    weight: float | None
     n: int | None
     """Number of conversations, where it is known before they are read."""
     read: Callable[[], Iterator[Conversation]]
@@ -52,9 +51,9 @@ def origins(config: SftConfig, sources: Mapping[str, Source], given: Path | None
 
         name = wanted.source + (f" ({times[wanted.source]})" if times[wanted.source] > 1 else "")
         n = None if wanted.one_sample_per_round else wanted.n_examples
-        found.append(Origin(name, wanted.weight, n, read, one_sample_per_round=wanted.one_sample_per_round))
+        found.append(Origin(name, n, read, one_sample_per_round=wanted.one_sample_per_round))
     if given is not None:
         n = pq.read_metadata(given).num_rows
         name = config.inputs["conversations"]
-        found.append(Origin(name, config.conversations_weight, n, lambda: read_conversations(given), given=True))
+        found.append(Origin(name, n, lambda: read_conversations(given), given=True))
     return found
