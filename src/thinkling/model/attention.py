@@ -106,7 +106,7 @@ def packed_attention(
     if window is not None and window >= (layout.sequence_length if on_kernel else layout.longest):
         window = None
     if softcap is not None or (window is not None and not on_kernel):
-        return _attention_by_block(q_BTHC, k_BTKC, v_BTKC, layout, window, softcap)
+        return _documents_by_block(q_BTHC, k_BTKC, v_BTKC, layout, window, softcap)
     if q_BTHC.device.type == "cpu":
         return _CpuAttention.apply(q_BTHC, k_BTKC, v_BTKC, layout.plan)
     if layout.one_document_a_row and window is None:
@@ -132,7 +132,7 @@ def attention_by_document(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, layout
     return torch.stack(rows)
 
 
-def _attention_by_block(
+def _documents_by_block(
     q_BTHC: Tensor,
     k_BTKC: Tensor,
     v_BTKC: Tensor,
@@ -142,25 +142,29 @@ def _attention_by_block(
 ) -> Tensor:
     """The same for windows and soft caps, a block of queries at a time: masks and scores stay small."""
     rows: list[Tensor] = []
+    window, scale = window or layout.sequence_length, q_BTHC.shape[3] ** -0.5
     for i, lengths in enumerate(layout.lengths):
         sizes = (*lengths, layout.sequence_length - sum(lengths))
-        parts = zip(*(x[i].transpose(0, 1).split(sizes, 1) for x in (q_BTHC, k_BTKC, v_BTKC)), strict=True)
-        done = [_document_by_block(q, k, v, window or layout.sequence_length, softcap) for q, k, v in parts]
-        rows.append(torch.cat(done, 1).transpose(0, 1))
-    return torch.stack(rows)
+        parts = zip(*(x[i : i + 1].transpose(1, 2).split(sizes, 2) for x in (q_BTHC, k_BTKC, v_BTKC)), strict=True)
+        done = [causal_by_block(q, k, v, window, scale, softcap) for q, k, v in parts]
+        rows.append(torch.cat(done, 2).transpose(1, 2))
+    return torch.cat(rows)
 
 
-def _document_by_block(q_HTC: Tensor, k_KTC: Tensor, v_KTC: Tensor, window: int, softcap: float | None) -> Tensor:
-    outputs: list[Tensor] = [q_HTC[:, :0]]
-    length, scale = q_HTC.shape[1], q_HTC.shape[2] ** -0.5
+def causal_by_block(
+    q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, window: int, scale: float, softcap: float | None
+) -> Tensor:
+    """Causal attention within a window, a block of queries at a time: masks grow with the window, not with T²."""
+    outputs: list[Tensor] = [q_BHTC[:, :, :0]]
+    length = q_BHTC.shape[2]
     for begin in range(0, length, _BLOCK):
         end = min(begin + _BLOCK, length)
         first = max(0, begin - window + 1)
-        places = torch.arange(first, end, device=q_HTC.device)
+        places = torch.arange(first, end, device=q_BHTC.device)
         behind = places[begin - first :, None] - places
-        q, k, v = q_HTC[None, :, begin:end], k_KTC[None, :, first:end], v_KTC[None, :, first:end]
-        outputs.append(masked_attention(q, k, v, (behind >= 0) & (behind < window), scale, softcap).squeeze(0))
-    return torch.cat(outputs, 1)
+        q, k, v = q_BHTC[:, :, begin:end], k_BKTC[:, :, first:end], v_BKTC[:, :, first:end]
+        outputs.append(masked_attention(q, k, v, (behind >= 0) & (behind < window), scale, softcap))
+    return torch.cat(outputs, 2)
 
 
 def masked_attention(

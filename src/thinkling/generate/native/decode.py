@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thinkling.generate.native.weights import LayerWeights, Weights
-from thinkling.model.attention import masked_attention, soft_capped
+from thinkling.model.attention import causal_by_block, soft_capped
 from thinkling.model.config import ModelConfig
 from thinkling.model.families.base import LayerKind
 from thinkling.model.rotary import family_tables, rotary_kinds
@@ -96,9 +96,7 @@ def _attend_causally(weights: Weights, kind: LayerKind, q: Tensor, k: Tensor, v:
     if cap is None and (kind.window is None or kind.window >= length):
         shared = q.shape[1] != k.shape[1]
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared, scale=scale)
-    places = torch.arange(length, device=weights.device)
-    behind = places[:, None] - places
-    return masked_attention(q, k, v, (behind >= 0) & (behind < (kind.window or length)), _scale(weights), cap)
+    return causal_by_block(q, k, v, kind.window or length, _scale(weights), cap)
 
 
 def _scale(weights: Weights) -> float:
@@ -121,7 +119,7 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
     row_heads = torch.arange(n * kv_heads, device=weights.device).view(n, kv_heads)
     slots = (row_heads * cache.length + where.unsqueeze(1)).flatten()
     shortest = int(positions.min()) + 1
-    biases = {kind: _bias(weights, where, reach, shortest, kind.window) for kind in {w.kind for w in weights.layers}}
+    biases = {kind: _bias(weights, where, reach, shortest, kind.window) for kind in weights.kinds}
     scale, cap = _scale(weights), weights.features.attention_softcap
     x = weights.embed(tokens_B)
     for w, kv in zip(weights.layers, cache.kv, strict=True):

@@ -84,6 +84,9 @@ class Weights:
         self.head = self.embedding if model.config.tie_word_embeddings else copy("lm_head")
         self.norm = self._norm(copy, "model.norm")
         self.layers = [self._layer(copy, i) for i in range(model.config.num_hidden_layers)]
+        self.kinds = frozenset(layer.kind for layer in self.layers)
+        scale = self.features.embedding_scale
+        self._embedding_scale = None if scale == 1.0 else torch.tensor(scale, dtype=self.dtype, device=self.device)
 
     def _norm(self, copy: Callable[..., Tensor], name: str) -> Tensor:
         weight, offset = copy(name), self.features.norm_offset
@@ -113,8 +116,8 @@ class Weights:
 
     def embed(self, tokens: Tensor) -> Tensor:
         """What enters the first layer, (…, D)."""
-        x, scale = F.embedding(tokens, self.embedding), self.features.embedding_scale
-        return x if scale == 1.0 else x * torch.tensor(scale, dtype=x.dtype, device=x.device)
+        x = F.embedding(tokens, self.embedding)
+        return x if self._embedding_scale is None else x * self._embedding_scale
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (…, V) of what leaves the last layer."""
