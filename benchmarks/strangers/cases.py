@@ -1,9 +1,9 @@
-"""The tables of strangers' cases, judged: `python -m benchmarks.strangers.cases [--cases DIRECTORY]`.
+"""Strangers' cases: `python -m benchmarks.strangers.cases [--cases DIRECTORY]`.
 
-A row is a small input in the project's own words, made from a public bug report or a test of a peer, with the verdict
-it should have; `a|b` allows either. strangers.cases-maths: rows of bugs-maths.jsonl and suites-maths.jsonl that are
-judged otherwise. The tables are no part of the project: --cases or $THINKLING_CASES says where they are.
-Last line: JSON.
+A row of a table is a small input in the project's own words, made from a public bug report or a test of a peer, with
+the verdict it should have; `a|b` allows either. Reports that are described in words are the checks of checks.py and
+chat_checks.py. strangers.cases: rows and checks that come out otherwise, with those that are disputed (DISPUTED).
+The tables are not part of the project: --cases or $THINKLING_CASES says where they are. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -11,16 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.strangers import chat_checks, checks
 from thinkling.data.reading import Reading
 from thinkling.errors import UserError
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify_many
 
-MATHS = ("bugs-maths.jsonl", "suites-maths.jsonl")
+TABLES = ("bugs-maths.jsonl", "suites-maths.jsonl", "bugs-programs.jsonl", "suites-programs.jsonl")
+DISPUTED: dict[str, str] = {}
+"""Id of a row → why what it expects is wrong."""
 
 
 def read(directory: Path, names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -36,15 +40,37 @@ def read(directory: Path, names: tuple[str, ...]) -> list[dict[str, Any]]:
     return rows
 
 
+def problem(row: dict[str, Any]) -> Problem:
+    """A table of programs leaves out the verifier where it is the one of programs."""
+    tests, verifier = tuple(row.get("tests", ())), row.get("verifier", "program")
+    return Problem(
+        row["id"], "cases", row.get("question", ""), row.get("reference", ""), "", verifier, hidden_tests=tests
+    )
+
+
+def reply(row: dict[str, Any]) -> str:
+    """What a model's final answer is: without its reasoning, or a program in a code block."""
+    if "program" in row:
+        return f"```python\n{row['program']}\n```"
+    return row["reply"] if "tests" in row else row["reply"].rpartition("</think>")[2]
+
+
+def described() -> list[tuple[str, bool]]:
+    """All checks, by name, and whether each is as it should be; a check that raises is not."""
+    found: list[tuple[str, bool]] = []
+    for check in (*checks.CHECKS, *chat_checks.CHECKS):
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes = check(Path(folder))
+            try:
+                found += [(f"{check.__name__}: {name}", ok) for name, ok in outcomes]
+            except Exception as error:
+                found.append((f"{check.__name__}: {type(error).__name__}: {error}"[:300], False))
+    return found
+
+
 def failing(rows: list[dict[str, Any]]) -> list[str]:
     """A line for each row that is not as expected."""
-    samples = [
-        (
-            Problem(row["id"], "cases", row.get("question", ""), row["reference"], "", row["verifier"]),
-            Reading.of(row["reply"].rpartition("</think>")[2]),
-        )
-        for row in rows
-    ]
+    samples = [(problem(row), Reading.of(reply(row))) for row in rows]
     return [
         f"{row['id']}, {row['kind']}: {verdict.outcome}, not {row['expected']}"
         for row, verdict in zip(rows, verify_many(samples), strict=True)
@@ -58,12 +84,12 @@ def main() -> None:
     directory = parser.parse_args().cases
     if directory is None:
         raise UserError("--cases or THINKLING_CASES has to name the folder of the tables")
-    rows = read(Path(directory), MATHS)
-    lines = failing(rows)
+    rows, told = read(Path(directory), TABLES), described()
+    lines = failing([row for row in rows if row["id"] not in DISPUTED]) + [name for name, ok in told if not ok]
     print(*lines, sep="\n")
     kinds = Counter(row["kind"] for row in rows)
-    measurement = {"value": len(lines), "n": len(rows), "unit": "rows", "kinds": dict(kinds)}
-    print(json.dumps({"measurements": {"strangers.cases-maths": measurement}}))
+    measurement = {"value": len(lines) + len(DISPUTED), "n": len(rows) + len(told), "unit": "rows and checks"}
+    print(json.dumps({"measurements": {"strangers.cases": measurement | {"kinds": dict(kinds), "disputed": DISPUTED}}}))
 
 
 if __name__ == "__main__":
