@@ -3,8 +3,8 @@
     python -m benchmarks.newcomer.early [--list]
 
 early.yaml holds 40 recipes with one fault each. `thinkling run`, `plan` and `doctor` have to refuse each of them: exit
-status 2 (doctor also 1, as one of its checks), one line that names the field or file and the cure, no traceback, and no stage begun. The sound
-recipes that they are made of have to pass `plan`, or nothing is measured.
+status 2 (doctor also 1, as one of its checks), one line that names the field or file and the cure, no traceback, and
+no stage begun. The sound recipes that they are made of have to pass `plan`, or nothing is measured.
 """
 
 from __future__ import annotations
