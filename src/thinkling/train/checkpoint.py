@@ -1,9 +1,8 @@
 """Training state on disk: whole or absent, whenever the process is killed.
 
-A checkpoint is a directory `step-00000120` (120 steps done) of torch.distributed.checkpoint's safetensors shards, one a
-rank, and a `state.json`. It is written as `….tmp`, flushed to the disk, then renamed. Any number of ranks may read what
-any number wrote. Nothing is pickled. Equal states give equal tensors, not equal bytes: the order of the file header's
-fields is safetensors' own.
+A checkpoint is a directory `step-00000120` (120 steps done) of torch.distributed.checkpoint's safetensors shards, one
+per rank, and a `state.json` with their digests. It is written as `….tmp`, flushed to the disk, then renamed. Any number
+of ranks may read what any number wrote. Nothing is pickled. Equal states give equal bytes.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,32 +24,58 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from thinkling.data.artifact import file_digest, hash_of
 from thinkling.errors import UserError
 from thinkling.train.parallel import Parallel
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model."
 """Prefix of the model's weights among the tensors of a training state."""
+STATE = "state.json"
 _NAME = re.compile(r"step-(\d{8,})")
 
 
 class Checkpoints:
-    """The checkpoints of one training run, of which the newest `keep` stay."""
+    """The checkpoints of one training run, of which the newest `keep` stay. `warn` is told of damaged ones."""
 
-    def __init__(self, directory: Path, every_steps: int, keep: int = 2) -> None:
+    def __init__(
+        self, directory: Path, every_steps: int, keep: int = 2, warn: Callable[[str], None] = warnings.warn
+    ) -> None:
         if every_steps < 1 or keep < 1:
             raise ValueError(f"every_steps and keep are at least 1, not {every_steps} and {keep}")
         self.directory = directory
         self.every_steps = every_steps
         self.keep = keep
+        self._warn = warn
 
     def latest(self, parallel: Parallel | None = None) -> Path | None:
-        """The whole checkpoint of most steps, as rank 0 sees it, or None."""
-        step = max(self._steps(), default=0)
-        if parallel is not None and parallel.world_size > 1:
-            seen = torch.tensor(step if parallel.rank == 0 else 0, device=parallel.device)
-            step = int(parallel.all_reduce_sum(seen))
+        """The checkpoint of most steps whose files are as they were written, as rank 0 sees it; None if there is none.
+
+        Damaged newer ones are named and put aside, until the next checkpoint is written. Raises UserError if all are
+        damaged: training does not silently start again.
+        """
+        parallel = parallel or Parallel()
+        step = self._newest_whole() if parallel.rank == 0 else 0
+        if parallel.world_size > 1:
+            step = int(parallel.all_reduce_sum(torch.tensor(step, device=parallel.device)))
         return self._path(step) if step else None
+
+    def _newest_whole(self) -> int:
+        damaged: list[str] = []
+        for step in sorted(self._steps(), reverse=True):
+            path = self._path(step)
+            reason = _damage(path)
+            if reason is None:
+                break
+            damaged.append(reason)
+        else:
+            if damaged:
+                raise UserError(f"{damaged[0]}; no other checkpoint is whole: delete {self.directory} to start again")
+            return 0
+        for reason, newer in zip(damaged, sorted(self._steps(), reverse=True), strict=False):
+            self._warn(f"{reason}; continuing from {path.name}")
+            self._put_aside(self._path(newer))
+        return step
 
     def save(self, step: int, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> Path:
         """Write the state after `step` ≥ 1 steps, then delete what is older than the newest `keep`.
@@ -67,8 +93,18 @@ class Checkpoints:
         parallel.barrier()
         _write(partial, tensors | _random_state(parallel.rank, parallel.device), parallel)
         if parallel.rank == 0:
-            state_json = {"format": FORMAT, "step": step, "world_size": parallel.world_size}
-            with open(partial / "state.json", "w", encoding="utf-8") as file:
+            files = {
+                file.name: {"bytes": file.stat().st_size, "sha256": file_digest(file)}
+                for file in sorted(partial.iterdir())
+            }
+            state_json: dict[str, Any] = {
+                "format": FORMAT,
+                "step": step,
+                "world_size": parallel.world_size,
+                "files": files,
+            }
+            state_json["digest"] = hash_of(state_json)
+            with open(partial / STATE, "w", encoding="utf-8") as file:
                 file.write(json.dumps(state_json, indent=1, sort_keys=True) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -76,10 +112,7 @@ class Checkpoints:
             os.rename(partial, path)
             _flush_directory(self.directory)
             for old in sorted(self._steps())[: -self.keep]:
-                # Not deleted in place: a half-deleted directory must not bear a whole one's name.
-                doomed = self._path(old).with_name(self._path(old).name + ".tmp")
-                os.rename(self._path(old), doomed)
-                shutil.rmtree(doomed)
+                shutil.rmtree(self._put_aside(self._path(old)))
         parallel.barrier()
         return path
 
@@ -90,11 +123,7 @@ class Checkpoints:
         Raises UserError if its tensors are not those asked for.
         """
         parallel = parallel or Parallel()
-        state_json = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if state_json["format"] != FORMAT:
-            raise UserError(
-                f"{path}: checkpoint format {state_json['format']}, but this version reads {FORMAT}; delete it"
-            )
+        state_json = json.loads((path / STATE).read_text(encoding="utf-8"))
         random = _random_state(parallel.rank % state_json["world_size"], parallel.device)
         for name, tensor in _read(path, tensors, parallel, random).items():
             if name.startswith("random.cuda."):
@@ -102,6 +131,14 @@ class Checkpoints:
             else:
                 torch.set_rng_state(tensor)
         return state_json["step"]
+
+    def _put_aside(self, path: Path) -> Path:
+        """Under the name of an unfinished one, which the next `save` deletes: a half-deleted directory must not have a
+        whole one's name."""
+        aside = path.with_name(path.name + ".tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(path, aside)
+        return aside
 
     def _path(self, step: int) -> Path:
         """Where the state after `step` steps is, if it is kept."""
@@ -112,6 +149,34 @@ class Checkpoints:
         if not self.directory.is_dir():
             return []
         return [int(match[1]) for entry in self.directory.iterdir() if (match := _NAME.fullmatch(entry.name))]
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What differs from what was written, with the file's name; None if nothing does.
+
+    Raises UserError if it was written in another format.
+    """
+    state = checkpoint / STATE
+    try:
+        found = json.loads(state.read_text(encoding="utf-8"))
+    except OSError as error:
+        return f"{state}: cannot be read ({error.strerror})"
+    except ValueError:
+        return f"{state}: is damaged"
+    if not isinstance(found, dict):
+        return f"{state}: is damaged"
+    digest = found.pop("digest", None)  # format 1 had none
+    if digest is not None and digest != hash_of(found):
+        return f"{state}: is damaged"
+    if found.get("format") != FORMAT or digest is None:
+        raise UserError(f"{checkpoint}: format {found.get('format')}, but this version reads {FORMAT}; delete it")
+    for name, wanted in found["files"].items():
+        file = checkpoint / name
+        if not file.is_file():
+            return f"{file}: is missing"
+        if file.stat().st_size != wanted["bytes"] or file_digest(file) != wanted["sha256"]:
+            return f"{file}: is damaged"
+    return None
 
 
 def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
@@ -125,11 +190,6 @@ def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) 
         directory.mkdir(parents=True)
     parallel.barrier()
     _write(directory, tensors, parallel)
-    parallel.barrier()
-    if parallel.rank == 0:
-        for path in sorted(directory.glob("*.safetensors")):
-            _sort_header(path)
-    parallel.barrier()
 
 
 def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
@@ -141,7 +201,12 @@ def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) 
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint, by their names in the model, in one process, whatever ranks wrote it."""
+    """The weights of a checkpoint, by their names in the model, in one process, whatever ranks wrote it.
+
+    Raises UserError if it is damaged.
+    """
+    if reason := _damage(checkpoint):
+        raise UserError(f"{reason}; take another checkpoint")
     reader = HuggingFaceStorageReader(str(checkpoint))
     stored = reader.read_metadata().state_dict_metadata
     state = {
@@ -160,6 +225,11 @@ def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> N
     with _quiet():
         # Returns when every rank's file is written and flushed.
         save(state, storage_writer=writer, no_dist=parallel.world_size == 1)
+    parallel.barrier()
+    if parallel.rank == 0:
+        for path in sorted(directory.glob("*.safetensors")):
+            _sort_header(path)
+    parallel.barrier()
 
 
 def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: dict[str, Tensor]) -> dict[str, Tensor]:

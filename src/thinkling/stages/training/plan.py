@@ -99,7 +99,7 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
     working, over = ctx.directory / "checkpoints", ctx.directory / "checkpoints.done"
     if not over.exists():
         trainer = Trainer(plan.model, plan.optimizer, plan.objective or next_token_objective(parallel.device), parallel)
-        checkpoints = Checkpoints(working, plan.checkpoint_every)
+        checkpoints = Checkpoints(working, plan.checkpoint_every, warn=ctx.progress.warn)
         if plan.start is not None and checkpoints.latest(parallel) is None:
             plan.start.load(trainer.state_tensors(), parallel)
         assert isinstance(trainer.model, Decoder)
