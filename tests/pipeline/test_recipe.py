@@ -44,7 +44,8 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("sources.topics.type=stdlib", "sources.topics.type: unknown type of source 'stdlib'; known are"),
         ("stages.pretrain.batch_tokens=100", "stages.pretrain: phases.warm-up: batch_tokens 100 is not a multiple"),
         ("threads=0", "threads: input should be greater than or equal to 1 (it is 0)"),
-        ("name=../x", "name: string should match pattern"),
+        ("name=../x", "name: '../x' is not a name; take up to 100 letters, digits"),
+        ("name=no", "name: input should be a valid string (it is False); put it in quotes"),
     ],
 )
 def test_mistakes_name_their_field(override: str, message: str) -> None:
@@ -101,6 +102,8 @@ def test_every_mistake_is_told_at_once() -> None:
         ("seed", "write field=value"),
         ("seed=[", "not valid YAML"),
         ("seed.x=1", "seed is a single value"),
+        ("stages.pretrain.optimizer.lr=.inf", "the value: inf is not a finite number"),
+        ("seed=2026-13-45", "month must be in 1..12"),
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:
@@ -176,6 +179,81 @@ def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
     path.write_text("name: a\nseed: 1\nseed: 2\nstages: {}\n")
     with pytest.raises(UserError, match=r"r\.yaml, line 3: not valid YAML: the key 'seed' is given twice"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["1: a\n1: b", "true: a\ntrue: b", "null: a\nnull: b", "{name: a, name: b}"])
+def test_a_key_of_any_kind_given_twice_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: a\nstages:\n  x: {{}}\n  y:\n    {text.replace(chr(10), chr(10) + '    ')}\n")
+    with pytest.raises(UserError, match=r"line \d: not valid YAML: the key .* is given twice"):
+        load_recipe(path)
+
+
+def test_a_field_set_twice_is_an_error() -> None:
+    with pytest.raises(UserError, match="--set seed: given twice"):
+        load_recipe(RECIPES / "nano.yaml", ["seed=1", "threads=1", "seed=2"])
+
+
+PATHS = ["../outside", "../../x", "a/b", "/tmp/x", ".hidden", "-rf", "a\0b", "a b", "a\nb", "..", "", "ä", "x" * 101]
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("place", ["name", "stages", "sources", "task_sets"])
+def test_names_that_could_become_paths_are_refused(tmp_path: Path, place: str, name: str) -> None:
+    recipe = yaml.safe_load((RECIPES / "nano.yaml").read_text())
+    if place == "name":
+        recipe["name"] = name
+    elif place == "task_sets":
+        sets = recipe["stages"]["evaluate_base"]["task_sets"]
+        sets[name] = sets["puzzles"]
+    else:
+        first = next(iter(recipe[place]))
+        recipe[place] = {name: recipe[place][first]} | recipe[place]
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    told = str(caught.value)
+    assert "is not a name; take up to 100 letters" in told
+    assert place in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name: a\nseed: 1\n".encode("utf-16"), "not UTF-8"),
+        ("name: ä\n".encode("latin-1"), "not UTF-8"),
+        (b"name: a\0\n", "not valid YAML: unacceptable character"),
+        (b"name: a\n\tseed: 1\n", "not valid YAML"),
+        (b"", "a recipe is a mapping"),
+        (b"\xef\xbb\xbf", "a recipe is a mapping"),
+        (b"name: a\n? [1, 2]\n: b\n", "not valid YAML: found unhashable key"),
+        (b"seed: " + b"[" * 5000 + b"]" * 5000, "nested too deep"),
+        (
+            b"a: &a [x]\n"
+            + b"".join(b"%c: &%c [%s]\n" % (98 + i, 98 + i, b",".join([b"*%c" % (97 + i)] * 10)) for i in range(9)),
+            "more than 1,000,000 values once its anchors are written out",
+        ),
+        (b"name: 2026-13-45\n", "month must be in 1..12"),
+        (b"name: a\nseed: .nan\n", "seed: nan is not a finite number"),
+    ],
+)
+def test_a_file_that_holds_no_recipe_is_told_in_a_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    text = (RECIPES / "nano.yaml").read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    assert load_recipe(path).model_dump() == load_recipe(RECIPES / "nano.yaml").model_dump()
 
 
 def test_an_anchor_that_contains_itself_is_an_error(tmp_path: Path) -> None:

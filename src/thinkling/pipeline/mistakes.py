@@ -26,6 +26,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
     lines = []
     for item in error.errors():
         path = [str(part) for i, part in enumerate(item["loc"]) if not (i == 2 and item["loc"][0] == "stages")]
+        path = [part if part.isprintable() else ascii(part) for part in path]
         field = ".".join([where, *path] if where else path)
         if item["type"] == "extra_forbidden":
             known, new = _siblings(model, item["loc"]), renamed_to(item["loc"])
@@ -53,7 +54,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
             )
         else:
             shown = "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
-            lines.append(f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}")
+            # YAML reads yes, 010, 1:30 and 2026-07-26 as other things than text.
+            cure = "; put it in quotes" if item["type"] == "string_type" and shown else ""
+            lines.append(f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}{cure}")
     return lines
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 from thinkling.data.tokenizer_config import TokenizerConfig
 from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
+from thinkling.names import Name, checked_name
 from thinkling.pipeline.mistakes import SourceErrors, explain, nearest
 from thinkling.pipeline.recipe_yaml import apply_override, read_yaml
 from thinkling.pipeline.renamed import renamed_to
@@ -73,7 +74,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     """Folder of the run under `runs/`."""
     seed: int = Field(default=0, ge=0)
     """The one seed; a stage's is hash(seed, stage name)."""
@@ -83,7 +84,7 @@ class Recipe(BaseModel):
     tokenizer: TokenizerConfig | None = None
     sources: dict[str, AnySource] = Field(default_factory=dict)
     """Name → where raw material comes from; `type` says which kind of source it is."""
-    stages: dict[str, Stage] = Field(min_length=1)
+    stages: dict[Name, Stage] = Field(min_length=1)
     sandbox: Literal["required", "none"] = "required"
     """`none`: this machine cannot confine code that a model wrote. Stages whose verifiers would run such code are
     skipped, and so is what depends on them."""
@@ -103,9 +104,11 @@ class Recipe(BaseModel):
         wrong: list[str] = []
         for name, fields in value.items():
             try:
-                found[name] = read_source(name, fields)
+                found[checked_name(str(name))] = read_source(name, fields)
             except UserError as error:
                 wrong += str(error).split("\n")
+            except ValueError as error:
+                wrong.append(f"sources: {error}")
         if wrong:
             raise SourceErrors(wrong)
         return bound(found)
@@ -261,6 +264,10 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     Raises UserError with one line per mistake, each naming its field.
     """
     data = read_yaml(path)
+    fields = [override.partition("=")[0] for override in overrides or []]
+    for field in fields:
+        if fields.count(field) > 1:
+            raise UserError(f"--set {field}: given twice; remove one")
     for override in overrides or []:
         apply_override(data, override, Recipe.model_fields)
     try:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from thinkling.errors import UserError
+
+MOST_VALUES = 1_000_000
+"""Values of a recipe with all aliases written out: a file of ten lines can stand for billions."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,11 +24,12 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
+            if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice; remove one", key_node.start_mark
                 )
-            seen.add(key)
+            if isinstance(key, Hashable):  # a list or mapping as a key is an error of its own, below
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -40,12 +45,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     try:
-        data = _unshared(_parse(text), ())
+        data = _Copy().of(_parse(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    except UserError as error:
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{path}{where}: not valid YAML: {problem}") from error
+    except RecursionError:
+        raise UserError(f"{path}: lists and mappings are nested too deep") from None
+    except (UserError, ValueError) as error:  # ValueError: a date such as 2026-13-45
         raise UserError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: a recipe is a mapping, with at least `name` and `stages`")
@@ -73,9 +81,13 @@ def apply_override(data: dict[str, Any], override: str, known: Collection[str]) 
                 raise UserError(f"--set {override}: the recipe has no {'.'.join(parents[: depth + 1])}")
         node = node[key]
     try:
-        value = _unshared(_parse(text), ())
+        value = _Copy().of(_parse(text))
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: the value is not valid YAML") from error
+    except RecursionError:
+        raise UserError(f"--set {path}: lists and mappings are nested too deep") from None
+    except (UserError, ValueError) as error:
+        raise UserError(f"--set {override}: {error}") from error
     if isinstance(node, list):
         if not last.isdigit() or int(last) >= len(node):
             raise UserError(f"--set {override}: {'.'.join(parents)} is a list of {len(node)}")
@@ -94,12 +106,23 @@ def _parse(text: str) -> Any:
         loader.dispose()
 
 
-def _unshared(node: Any, above: tuple[int, ...]) -> Any:
+class _Copy:
     """A copy in which every alias is an object of its own: YAML gives all aliases of an anchor the same one."""
-    if id(node) in above:
-        raise UserError("a YAML anchor contains itself; write the value out")
-    if isinstance(node, dict):
-        return {key: _unshared(value, (*above, id(node))) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_unshared(value, (*above, id(node))) for value in node]
-    return node
+
+    def __init__(self) -> None:
+        self._values = 0
+
+    def of(self, node: Any, path: tuple[str, ...] = (), above: tuple[int, ...] = ()) -> Any:
+        """Raises UserError for an anchor that contains itself, too many values, and a number that is not finite."""
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise UserError(f"more than {MOST_VALUES:,} values once its anchors are written out")
+        if id(node) in above:
+            raise UserError("a YAML anchor contains itself; write the value out")
+        if isinstance(node, dict):
+            return {key: self.of(value, (*path, str(key)), (*above, id(node))) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self.of(value, (*path, str(i)), (*above, id(node))) for i, value in enumerate(node)]
+        if isinstance(node, float) and not math.isfinite(node):
+            raise UserError(f"{'.'.join(path) or 'the value'}: {node} is not a finite number; write a number")
+        return node

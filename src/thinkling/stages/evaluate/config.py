@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.generate.config import ChatConfig
+from thinkling.names import Name
 from thinkling.stages.base import Need
 from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
@@ -30,7 +31,7 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     the mean grade, and with a baseline the fraction of comparisons won by the rule."""
 
     kind: Literal["evaluate"]
-    task_sets: dict[str, TaskSetConfig] = Field(min_length=1)
+    task_sets: dict[Name, TaskSetConfig] = Field(min_length=1)
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 

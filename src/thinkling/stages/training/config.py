@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from thinkling.names import Name
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
@@ -65,7 +65,7 @@ class EvaluatedProblemsConfig(BaseModel):
 class EvaluationConfig(ToolSamplingConfig):
     """avg@k during training: what the model is scored on, and how it is sampled."""
 
-    task_sets: dict[str, EvaluatedProblemsConfig] = Field(min_length=1)
+    task_sets: dict[Name, EvaluatedProblemsConfig] = Field(min_length=1)
     """Name → problems. A score is the mean over the task sets."""
     k: int = Field(default=1, ge=1)
     """Samples per problem. 1, since more problems narrow the interval further than more samples of the same ones."""
@@ -73,12 +73,8 @@ class EvaluationConfig(ToolSamplingConfig):
     @field_validator("task_sets")
     @classmethod
     def _names(cls, task_sets: dict[str, EvaluatedProblemsConfig]) -> dict[str, EvaluatedProblemsConfig]:
-        for name in task_sets:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == LOSS:
-                raise ValueError(
-                    f"{name!r} cannot be a task set's name: use letters, digits, '_', '-' and '.', and another word "
-                    f"than {LOSS!r}, which is the validation loss"
-                )
+        if LOSS in task_sets:
+            raise ValueError(f"{LOSS!r} cannot be a task set's name: it is the validation loss")
         return task_sets
 
 
