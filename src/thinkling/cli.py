@@ -183,6 +183,7 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
 
     fix_environment(recipe.threads)
     from thinkling.pipeline import runner, summary
+    from thinkling.pipeline.disk import disk_is_full
     from thinkling.pipeline.progress import progress_console, result_console
 
     console = progress_console()
@@ -191,7 +192,13 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
         f"{recipe.name}: seed {recipe.seed}, {recipe.threads} of {os.cpu_count()} CPU threads, into {this.directory}",
         highlight=False,
     )
-    runner.execute(this, console, targets)
+    try:
+        runner.execute(this, console, targets)
+    except Exception as error:
+        told = disk_is_full(error, this.directory)
+        if told is None:
+            raise
+        raise UserError(told) from error
     if int(os.environ.get("RANK", "0")) == 0:
         from thinkling.report import page
 

@@ -1,0 +1,57 @@
+"""A disk that takes no more, told in a line: whoever writes, whatever library it goes through."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_TOLD = re.compile(
+    r"no space left on device|disk quota exceeded|file too large|read-only file system|os error (?:28|122|27|30)\b",
+    re.IGNORECASE,
+)
+"""How libraries tell it that do not raise OSError: safetensors, Lance."""
+
+
+def disk_is_full(error: BaseException, directory: Path) -> str | None:
+    """A line that says so if the error, or one that caused it, comes from a disk that takes no more; None otherwise.
+
+    `directory`: where the run writes, for errors that do not name a file.
+    """
+    for cause in _causes(error):
+        number = cause.errno if isinstance(cause, OSError) else None
+        found = _TOLD.search(str(cause))
+        if found is None and number not in _ERRORS:
+            continue
+        name = cause.filename if isinstance(cause, OSError) else None
+        where = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else directory
+        reason = found[0] if found else os.strerror(number or 0)
+        there = next(path for path in (where, *where.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        return (
+            f"{where}: cannot be written: {reason.lower()} ({free / 1e6:,.1f} MB free there); make room, and the "
+            "same command goes on from where it was"
+        )
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it came from: by `raise … from`, and what ranks of a distributed checkpoint raised."""
+    seen: set[int] = set()
+    queue: list[object] = [error]
+    while queue:
+        one = queue.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        queue += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+        queue += [failure for pair in getattr(one, "failures", {}).values() for failure in _listed(pair)]
+
+
+def _listed(failure: object) -> tuple[object, ...]:
+    return tuple(failure) if isinstance(failure, tuple) else (failure,)
