@@ -96,7 +96,7 @@ class Trainer:
     def _add_gradients(self, sums: dict[nn.Parameter, Tensor]) -> None:
         """Moves the gradients of a micro-batch into fp32 sums: added up in bf16, the later ones would be lost."""
         for p, gradient in self.optimizer.gradients().items():
-            sums[p] = sums[p] + gradient if p in sums else gradient.float()
+            sums[p] = sums[p].add_(gradient) if p in sums else gradient.float()
         self.optimizer.zero_grad()
 
     def _sum_over_ranks(

@@ -110,7 +110,7 @@ def test_rewards_rise_and_counts_add_up(tmp_path: Path, start: Path, judged_by: 
 def test_samples_are_drawn_in_the_dtype_of_training(
     tmp_path: Path, start: Path, judged_by: Any, monkeypatch: pytest.MonkeyPatch, weights: str
 ) -> None:
-    """Sampled in fp32 and trained on in bf16, policy and trainer would differ. A killed run goes on the same."""
+    """Rounding alone lies between policy and trainer. A killed run goes on the same."""
     judged_by(low_first)
     dtypes: list[Any] = []
 

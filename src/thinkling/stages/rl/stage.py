@@ -42,7 +42,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, dtype=DTYPES[config.precision.weights], trainable=True, chat=config.chat)
     device = loaded.device
-    # What samples computes as what is trained does, so that the two agree on probabilities.
+    # In the dtype that training computes in. The two differ by as much where one of them stays in fp32.
     engine = make_engine(loaded, config.max_concurrent, DTYPES[config.precision.compute])
     sampling = Sampling(config.temperature, config.top_p)
     sampler = Sampler(engine, loaded.renderer, sampling, config.max_new_tokens, config.max_tool_calls)
