@@ -44,6 +44,6 @@ def test_bf16_on_a_gpu_needs_no_note(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_override_that_it_names_works(tmp_path: Path) -> None:
     raw = yaml.safe_load((RECIPES / "nano.yaml").read_text(encoding="utf-8"))
     raw["stages"]["sft"]["precision"] = {"compute": "bfloat16"}
-    (tmp_path / "r.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     loaded = load_recipe(tmp_path / "r.yaml", ["stages.sft.precision.compute=float32"])
     assert loaded.stages["sft"].precision.compute == "float32"  # pyright: ignore[reportAttributeAccessIssue]
