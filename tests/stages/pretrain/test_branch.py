@@ -191,7 +191,7 @@ def test_a_branch_without_a_state_is_one_clear_line(tmp_path: Path) -> None:
         ("stages.decay.inputs.state=mine", "'mine' is no pretrain stage; only one of the same kind can be continued"),
         ("stages.decay.optimizer.name=muon", "does not fit optimizer.name muon; name the same optimizer in both"),
         (
-            "stages.decay.precision.weights=bfloat16",
+            "stages.decay.precision={weights: bfloat16}",
             "keeps its state in float32, and precision.weights is bfloat16; set the same in both",
         ),
     ):
