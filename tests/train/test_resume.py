@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -35,10 +36,20 @@ def kill_after(command: list[str], checkpoints: Checkpoints, steps: int, delay: 
         process.wait()
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
-def test_a_run_killed_twice_equals_an_uninterrupted_one(worker: ModuleType, tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adamw"},
+        {"precision": {"compute": "bfloat16", "weights": "bfloat16"}},
+        pytest.param({"optimizer": "muon"}, marks=pytest.mark.slow),
+    ],
+    ids=["adamw", "bfloat16", "muon"],
+)
+def test_a_run_killed_twice_equals_an_uninterrupted_one(
+    worker: ModuleType, tmp_path: Path, options: dict[str, Any]
+) -> None:
     """A checkpoint each step: most moments lie inside a write. Every later step and the final tensors must be equal."""
-    job = {"steps": STEPS, "every": 1, "micro_batch_size": 8, "optimizer": optimizer}
+    job = {"steps": STEPS, "every": 1, "micro_batch_size": 8} | options
     whole = worker.run(job | {"directory": str(tmp_path / "whole"), "every": STEPS}, Parallel())
 
     seed = random.SystemRandom().randrange(10**6)

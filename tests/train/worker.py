@@ -21,7 +21,7 @@ from thinkling.model.loss import chunked_cross_entropy
 from thinkling.train import parallel
 from thinkling.train.callback import Callback, StepMetrics
 from thinkling.train.checkpoint import Checkpoints
-from thinkling.train.config import OptimizerConfig
+from thinkling.train.config import OptimizerConfig, PrecisionConfig
 from thinkling.train.trainer import Trainer, fit
 
 VOCAB, ROWS, LENGTH = 48, 8, 24
@@ -81,7 +81,8 @@ def micro_batches(step: int, micro_batch_size: int, rank: int = 0, world_size: i
 def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
     """Train as the job says; the curve of the steps run here, and a digest of the whole final state."""
     model = decoder(job.get("tied", True), job.get("seed", 0))
-    trainer = Trainer(model, OptimizerConfig(name=job.get("optimizer", "adamw")), objective, place)
+    precision = PrecisionConfig(**job.get("precision", {}))
+    trainer = Trainer(model, OptimizerConfig(name=job.get("optimizer", "adamw")), objective, place, precision)
     curve: dict[int, StepMetrics] = {}
 
     class Curve(Callback):
@@ -99,7 +100,7 @@ def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
     digest = hashlib.sha256()
     for name, tensor in sorted(trainer.state_tensors().items()):
         whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        digest.update(name.encode() + whole.detach().numpy().tobytes())
+        digest.update(name.encode() + whole.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
     return {
         "curve": {str(step): [m.loss, m.grad_norm, m.n_tokens, m.metrics["rows"]] for step, m in curve.items()},
         "digest": digest.hexdigest(),

@@ -46,7 +46,7 @@ def examine(recipe: Recipe | None) -> list[Finding]:
     """Looks at the machine, and at what a recipe needs of it."""
     findings = [_python(), *_packages(), _cores(recipe), _memory(), _disk(), *_devices()]
     if recipe is not None:
-        findings += [_sandbox(recipe), *_recipe(recipe)]
+        findings += [_sandbox(recipe), *_precision(recipe), *_recipe(recipe)]
     return findings
 
 
@@ -132,6 +132,25 @@ def _sandbox(recipe: Recipe) -> Finding:
     if wanting:
         return Finding("sandbox", "missing", f"{lacking}; {', '.join(wanting)} need it: or --set sandbox=none")
     return Finding("sandbox", "ok", f"{lacking}; no stage of the recipe needs it")
+
+
+def _precision(recipe: Recipe) -> list[Finding]:
+    """What is to be computed in bf16 on a device that has no units for it."""
+    from thinkling.stages.training.config import TrainingConfig
+
+    stages = [(name, s) for name, s in recipe.stages.items() if isinstance(s, TrainingConfig)]
+    names = [name for name, config in stages if config.precision.compute == "bfloat16"]
+    if not names or importlib.util.find_spec("torch") is None:
+        return []
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+        return []
+    device = "this GPU" if torch.cuda.is_available() else "a CPU"
+    overrides = " ".join(f"--set stages.{name}.precision.compute=float32" for name in names)
+    return [
+        Finding("precision", "note", f"{', '.join(names)}: bfloat16 may be many times slower on {device}: {overrides}")
+    ]
 
 
 def _recipe(recipe: Recipe) -> list[Finding]:

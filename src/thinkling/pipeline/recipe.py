@@ -189,7 +189,7 @@ class Recipe(BaseModel):
         return {name: reasons[name] for name in self.stages if name in reasons}
 
     def _check_state(self, name: str, stage: StageConfig, producer: str) -> None:
-        """A training state is what a stage of the same kind and optimizer kept in this run."""
+        """A training state is what a stage of the same kind, optimizer and dtype of weights kept in this run."""
         where = f"stages.{name}.inputs.state: {producer!r}"
         other = self.stages.get(producer)
         if other is None or other.kind != stage.kind:
@@ -202,6 +202,11 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"{where} was trained with {other.optimizer.name}, so its state does not fit optimizer.name "
                 f"{stage.optimizer.name}; name the same optimizer in both"
+            )
+        if stage.precision.weights != other.precision.weights:
+            raise ValueError(
+                f"{where} keeps its state in {other.precision.weights}, and precision.weights is "
+                f"{stage.precision.weights}; set the same in both"
             )
 
     def needed_by(self, targets: list[str]) -> list[str]:

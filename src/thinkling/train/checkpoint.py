@@ -237,6 +237,7 @@ def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: di
     reader = HuggingFaceStorageReader(str(path))
     metadata = reader.read_metadata().state_dict_metadata
     stored = {name: meta.size for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
+    dtypes = {name: metadata[name].properties.dtype for name in stored}  # pyright: ignore[reportAttributeAccessIssue]
     state = _storable(tensors)
     for name in sorted(state.keys() | {name for name in stored if not name.startswith("random.")}):
         there = tuple(stored[name]) if name in stored else "none"
@@ -245,6 +246,13 @@ def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: di
             raise UserError(
                 f"{path}: shape of {name} is {there} there and {here} in this run;"
                 " the checkpoint is another model's or optimizer's"
+            )
+    for name, tensor in sorted(state.items()):
+        there, here = (str(dtype).removeprefix("torch.") for dtype in (dtypes[name], tensor.dtype))
+        if there != here:
+            raise UserError(
+                f"{path}: {name} is {there} there and {here} in this run; set precision.weights as in the stage that "
+                "wrote it"
             )
     random = {name: tensor for name, tensor in random.items() if name in stored}
     with _quiet():

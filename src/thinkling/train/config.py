@@ -1,4 +1,4 @@
-"""What a recipe may say about the optimizer. Imports no torch: the CLI reads it before anything heavy loads."""
+"""What a recipe may say about optimizer and precision. Imports no torch: the CLI reads it before all else loads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+Dtype = Literal["float32", "bfloat16"]
+
+
+class PrecisionConfig(BaseModel):
+    """Dtypes of a stage that trains. The dtype of the checkpoint that it starts from decides neither."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    compute: Dtype = "float32"
+    """What the forward and backward pass compute in. `bfloat16`: with copies of the weights and hidden states in bf16;
+    statistics of norms, softmax, losses and sums of gradients stay fp32. `float32` where not set, on every device: the
+    same recipe gives the same model. On a GPU set `bfloat16`, without which fast attention kernels do not run."""
+    weights: Dtype = "float32"
+    """What weights and optimizer state are kept in. `bfloat16` (adamw only) halves their memory: 6 instead of 12 bytes
+    per parameter. Updates are then rounded stochastically, since at learning rates below about 1e-4 rounding to the
+    nearest would lose most of them; that costs some noise in the weights. The exported model has this dtype."""
 
 
 class OptimizerConfig(BaseModel):

@@ -7,14 +7,15 @@ the embedding has none and an untied one has. Norm gains and biases have none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from thinkling.errors import UserError
 from thinkling.train.config import OptimizerConfig
-from thinkling.train.parallel import Parallel, layers
+from thinkling.train.parallel import Parallel, layers, shards
+from thinkling.train.precision import StochasticAdamW
 
 
 def orthogonalize(x_NAB: Tensor, iterations: int, eps: float = 1e-7) -> Tensor:
@@ -71,19 +72,26 @@ class Muon(torch.optim.Optimizer):
 
 
 class Optimizer:
-    """The optimizers of a model's parameters, driven as one.
+    """The optimizers of a model's parameters, driven as one. bf16 parameters are updated with stochastic rounding.
 
-    Raises UserError for Muon on a sharded model: it needs whole matrices.
+    Raises UserError for Muon on a sharded model, since it needs whole matrices, and on bf16 parameters.
     """
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig, parallel: Parallel) -> None:
+    def __init__(self, model: nn.Module, config: OptimizerConfig, parallel: Parallel, seed: int = 0) -> None:
+        """`seed`: of the random numbers of stochastic rounding."""
         self.names = {p: name for name, p in model.named_parameters() if p.requires_grad}
         self.parameters = list(self.names)
         embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         inner = {id(p) for layer in layers(model) for p in layer.parameters()}
 
+        self.stochastic: StochasticAdamW | None = None
+        is_bf16 = any(p.dtype == torch.bfloat16 for p in self.parameters)
         muon: list[nn.Parameter] = []
         if config.name == "muon":
+            if is_bf16:
+                raise UserError(
+                    "optimizer.name: muon keeps its weights in float32; set precision.weights to float32, or take adamw"
+                )
             if parallel.world_size > 1:
                 raise UserError(
                     f"optimizer.name: muon needs whole matrices, which {parallel.world_size} processes do not hold;"
@@ -114,6 +122,12 @@ class Optimizer:
                 for params, decay in ((decayed, config.weight_decay), (bare, 0.0))
                 if params
             ]
+            if is_bf16:
+                self.stochastic = StochasticAdamW(
+                    groups, betas=config.betas, eps=config.eps, seed=seed, rank=parallel.rank
+                )
+                self.optimizers.append(self.stochastic)
+                return
             adamw = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
             for p in rest:
                 # AdamW would make these at its first step; a checkpoint needs places to load into before that.
@@ -124,11 +138,28 @@ class Optimizer:
                 }
             self.optimizers.append(adamw)
 
-    def step(self, lr: float) -> None:
-        """Update every parameter from its `.grad`."""
+    def gradients(self) -> dict[nn.Parameter, Tensor]:
+        """This rank's parts of the gradients, of the parameters that have one."""
+        found = {p: p.grad for p in self.parameters if p.grad is not None}
+        return dict(zip(found, shards(list(found.values())), strict=True))
+
+    def step(
+        self, lr: float, gradients: Mapping[nn.Parameter, Tensor] | None = None, scale: float | None = None
+    ) -> None:
+        """Update every parameter from its gradient times `scale`.
+
+        bf16 parameters may be given `gradients` other than their `.grad`; `.grad` of others is multiplied in place.
+        """
+        gradients = gradients or self.gradients()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr * group.get("lr_scale", 1.0)
+        if self.stochastic is not None:
+            self.stochastic.apply(gradients, 1.0 if scale is None else scale)
+            return
+        if scale is not None:
+            torch._foreach_mul_(list(gradients.values()), scale)  # pyright: ignore[reportPrivateImportUsage]
+        for optimizer in self.optimizers:
             optimizer.step()
 
     def zero_grad(self) -> None:

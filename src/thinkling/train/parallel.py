@@ -47,22 +47,26 @@ class Parallel:
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def shard(self, model: nn.Module) -> nn.Module:
+    def shard(self, model: nn.Module, compute: torch.dtype | None = None) -> nn.Module:
         """Move the model to the device; with several ranks also shard it in place, each layer and then the rest.
 
         All ranks must hold the same weights. Gradients of the sharded model are *sums* over ranks (FSDP2 would
         average): the trainer divides once, by the loss tokens of all ranks, whose numbers may differ.
+        `compute`: dtype in which sharded weights are gathered, if it is not theirs; gradients are summed in fp32.
         """
         model.to(self.device)
         if self.world_size == 1:
             return model
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import FSDPModule, fully_shard
+        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.world_size,))
         _meshes.append(mesh)
+        policy = MixedPrecisionPolicy()
+        if {compute, *(p.dtype for p in model.parameters())} - {None, torch.float32}:
+            policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
         for module in [*layers(model), model]:
-            fully_shard(module, mesh=mesh)
+            fully_shard(module, mesh=mesh, mp_policy=policy)
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from thinkling.errors import UserError
 from thinkling.train.callback import SKIPPED, Callback, StepMetrics
 from thinkling.train.checkpoint import WEIGHTS, Checkpoints
-from thinkling.train.config import OptimizerConfig
+from thinkling.train.config import OptimizerConfig, PrecisionConfig
 from thinkling.train.optimizer import Optimizer
-from thinkling.train.parallel import Parallel, shards
+from thinkling.train.parallel import Parallel
+from thinkling.train.precision import DTYPES, computing, norm_of
 
 Objective = Callable[[nn.Module, Any], tuple[Tensor, int, Mapping[str, float | Tensor]]]
 """(model, micro-batch) → (sum of losses: scalar with a gradient, also where it sums nothing; number of loss tokens;
@@ -36,10 +37,15 @@ class Trainer:
         optimizer_config: OptimizerConfig,
         objective: Objective,
         parallel: Parallel | None = None,
+        precision: PrecisionConfig | None = None,
+        seed: int = 0,
     ) -> None:
+        """The model becomes one of `precision.weights`, in place. `seed`: of stochastic rounding."""
         self.parallel = parallel or Parallel()
-        self.model = self.parallel.shard(model)
-        self.optimizer = Optimizer(self.model, optimizer_config, self.parallel)
+        precision = precision or PrecisionConfig()
+        self.compute = DTYPES[precision.compute]
+        self.model = self.parallel.shard(model.to(DTYPES[precision.weights]), self.compute)
+        self.optimizer = Optimizer(self.model, optimizer_config, self.parallel, seed)
         self.objective = objective
         self.clip_norm = optimizer_config.clip_norm
 
@@ -52,21 +58,23 @@ class Trainer:
         losses: list[Tensor] = []
         n_tokens = 0
         totals: dict[str, float | Tensor] = {}
+        sums_in_fp32: dict[nn.Parameter, Tensor] = {}
         for batch in micro_batches:
-            sum_loss, n, metrics = self.objective(self.model, batch)
+            with computing(self.model, self.compute):
+                sum_loss, n, metrics = self.objective(self.model, batch)
             sum_loss.backward()
+            if self.optimizer.stochastic is not None and len(micro_batches) > 1:
+                self._add_gradients(sums_in_fp32)
             losses.append(sum_loss.detach())
             n_tokens += n
             for name, value in metrics.items():
                 value = value.detach() if isinstance(value, Tensor) else value
                 totals[name] = totals.get(name, 0.0) + value
 
-        gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
-        if self.parallel.world_size > 1:
-            gradients = shards(gradients)
+        gradients = sums_in_fp32 or self.optimizer.gradients()
         names = sorted(totals)
         sum_loss, n_tokens, square, *sums = self._sum_over_ranks(
-            losses, n_tokens, gradients, [totals[name] for name in names]
+            losses, n_tokens, list(gradients.values()), [totals[name] for name in names]
         )
         if n_tokens == 0:
             self.optimizer.zero_grad()
@@ -81,10 +89,15 @@ class Trainer:
         scale = 1.0 / n_tokens
         if self.clip_norm is not None and norm > self.clip_norm:
             scale *= self.clip_norm / norm
-        torch._foreach_mul_(gradients, scale)  # pyright: ignore[reportPrivateImportUsage]
-        self.optimizer.step(lr)
+        self.optimizer.step(lr, gradients, scale)
         self.optimizer.zero_grad()
         return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), dict(zip(names, sums, strict=True)))
+
+    def _add_gradients(self, sums: dict[nn.Parameter, Tensor]) -> None:
+        """Moves the gradients of a micro-batch into fp32 sums: added up in bf16, the later ones would be lost."""
+        for p, gradient in self.optimizer.gradients().items():
+            sums[p] = sums[p].add_(gradient) if p in sums else gradient.float()
+        self.optimizer.zero_grad()
 
     def _sum_over_ranks(
         self, losses: list[Tensor], n_tokens: int, gradients: list[Tensor], totals: list[float | Tensor]
@@ -94,7 +107,9 @@ class Trainer:
         Everything that must leave the device leaves it here, at once. The squared norms of the shards add up, since
         each rank holds other elements.
         """
-        norm = torch.nn.utils.get_total_norm(gradients)
+        # Norms of bf16 tensors would themselves be bf16.
+        in_bf16 = any(gradient.dtype == torch.bfloat16 for gradient in gradients)
+        norm = norm_of(gradients) if in_bf16 else torch.nn.utils.get_total_norm(gradients)
         device = self.parallel.device
         values = [torch.stack(losses).sum(dtype=torch.float64), n_tokens, norm.double().square(), *totals]
         on_device = [

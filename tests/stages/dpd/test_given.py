@@ -250,6 +250,20 @@ def test_a_bf16_student_is_trained_in_fp32(context: Any, tmp_path: Path) -> None
     assert min(moved[1:]) > 0.5  # the first is the embedding, most of whose rows no pair touches
 
 
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+def test_references_are_computed_in_the_dtype_of_training(context: Any, weights: str) -> None:
+    """Else a model that is its own reference has a margin at the first step: 0.014 here."""
+    ctx = context("run")
+    precision = {"compute": "bfloat16", "weights": weights}
+    stage.run(config(steps=12, batch_size=8, precision=precision, beta=1.0), ctx)
+    lines = metrics(ctx.directory)
+    assert abs(lines[0]["dpo_margin"]) < 1e-3
+    assert lines[0]["dpo"] == pytest.approx(0.693147, rel=1e-4)
+    assert lines[-1]["dpo"] < 0.5
+    after = load_pretrained(ctx.directory / "model")
+    assert after.output_weight.dtype == getattr(torch, weights)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

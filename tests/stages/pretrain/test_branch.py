@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from thinkling.data.artifact import Artifact, finish
 from thinkling.data.shards import ShardWriter
@@ -74,11 +76,13 @@ def train(directory: Path, settings: PretrainConfig, seed: int, **inputs: Artifa
     return finish(directory, directory.with_name(directory.name + "-done"), {"counts": ctx.counts}, {})
 
 
-def test_a_branch_equals_one_stage_bit_for_bit(tmp_path: Path, tokens: Artifact) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_branch_equals_one_stage_bit_for_bit(tmp_path: Path, tokens: Artifact, dtype: str) -> None:
     """Weights, state and log; the branch's own seed and its checkpoints change nothing, nor does its being killed."""
-    whole = train(tmp_path / "whole", config([WARM, FLAT, DOWN], keep_state=True), 7, tokens=tokens)
-    plateau = train(tmp_path / "plateau", config([WARM, FLAT], keep_state=True), 7, tokens=tokens)
-    branch = config([DOWN], {"state": "plateau"}, keep_state=True, checkpoint_every=2)
+    kept: dict[str, Any] = {"keep_state": True, "precision": {"compute": dtype, "weights": dtype}}
+    whole = train(tmp_path / "whole", config([WARM, FLAT, DOWN], **kept), 7, tokens=tokens)
+    plateau = train(tmp_path / "plateau", config([WARM, FLAT], **kept), 7, tokens=tokens)
+    branch = config([DOWN], {"state": "plateau"}, checkpoint_every=2, **kept)
     decay = train(tmp_path / "decay", branch, 8, tokens=tokens, state=plateau)
     for name in ("model/model.safetensors", "model/config.json", "state/state.json"):
         assert decay.file(name).read_bytes() == whole.file(name).read_bytes(), name
@@ -88,6 +92,24 @@ def test_a_branch_equals_one_stage_bit_for_bit(tmp_path: Path, tokens: Artifact)
     assert logs[0] + logs[1] == logs[2]
     assert [json.loads(line)["step"] for line in logs[1]] == [8, 9, 10, 11]
     assert (decay.counts["steps"], decay.counts["phase_ends"]) == (4, [12])
+
+
+def test_a_bf16_directory_is_trained_in_fp32(tmp_path: Path, tokens: Artifact) -> None:
+    """Its weights stayed bf16."""
+    whole = train(tmp_path / "whole", config([WARM], precision={"weights": "bfloat16"}), 7, tokens=tokens)
+    weights = load_file(whole.file("model/model.safetensors"))
+    assert {x.dtype for x in weights.values()} == {torch.bfloat16}
+    slow = config([FLAT | {"learning_rate": 1e-6}], {"model": "whole"}, optimizer={"lr": 1e-6, "weight_decay": 0.0})
+    found = load_file(train(tmp_path / "on", slow, 7, tokens=tokens, model=whole).file("model/model.safetensors"))
+    assert {x.dtype for x in found.values()} == {torch.float32}
+    assert min((x != weights[name].float()).float().mean().item() for name, x in found.items()) > 0.9
+
+
+def test_state_of_another_precision_is_refused(tmp_path: Path, tokens: Artifact) -> None:
+    plateau = train(tmp_path / "plateau", config([WARM, FLAT], keep_state=True), 7, tokens=tokens)
+    branch = config([DOWN], {"state": "plateau"}, precision={"weights": "bfloat16"})
+    with pytest.raises(UserError, match=r"float32 there and bfloat16 in this run; set precision\.weights as in the"):
+        train(tmp_path / "decay", branch, 8, tokens=tokens, state=plateau)
 
 
 def test_a_killed_branch_resumes(tmp_path: Path, tokens: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +190,10 @@ def test_a_branch_without_a_state_is_one_clear_line(tmp_path: Path) -> None:
         ),
         ("stages.decay.inputs.state=mine", "'mine' is no pretrain stage; only one of the same kind can be continued"),
         ("stages.decay.optimizer.name=muon", "does not fit optimizer.name muon; name the same optimizer in both"),
+        (
+            "stages.decay.precision={weights: bfloat16}",
+            "keeps its state in float32, and precision.weights is bfloat16; set the same in both",
+        ),
     ):
         with pytest.raises(UserError) as caught:
             recipe(tmp_path, override, plateau=plateau, decay=decay)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.stages.rl.conftest import stop_at_every_token
 from thinkling.data.artifact import Artifact, content_files
 from thinkling.data.reading import Reading
 from thinkling.errors import UserError
-from thinkling.generate import score
+from thinkling.generate import engines, score
 from thinkling.generate.renderer import Renderer
 from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.sources.base import bound
@@ -102,6 +103,42 @@ def test_rewards_rise_and_counts_add_up(tmp_path: Path, start: Path, judged_by: 
     assert {p.parent.name for p in (ctx.directory / "rollouts").rglob("*.parquet")} == {
         f"{step:05d}" for step in range(0, 30, 3)
     }
+
+
+@pytest.mark.usefixtures("stopping")
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+def test_samples_are_drawn_in_the_dtype_of_training(
+    tmp_path: Path, start: Path, judged_by: Any, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    """Rounding alone lies between policy and trainer. A killed run goes on the same."""
+    judged_by(low_first)
+    dtypes: list[Any] = []
+
+    def make_engine(loaded: Any, max_concurrent: int, dtype: Any) -> Any:
+        dtypes.append(dtype)
+        return engines.make_engine(loaded, max_concurrent, dtype)
+
+    monkeypatch.setattr(rl_stage, "make_engine", make_engine)
+    settings = config(precision={"compute": "bfloat16", "weights": weights})
+    whole, cut = context(tmp_path / "whole", start), context(tmp_path / "cut", start)
+    rl_stage.run(settings, whole)
+    assert dtypes == [torch.bfloat16]
+    assert all(line["mismatch_kl"] < 1e-4 for line in log(whole.directory))
+    collect = Collector.collect
+
+    def dying(self: Collector, number: int) -> Any:
+        if number == 3:
+            raise KeyboardInterrupt
+        return collect(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collector, "collect", dying)
+        with pytest.raises(KeyboardInterrupt):
+            rl_stage.run(settings, cut)
+    cut = context(tmp_path / "cut", start)
+    rl_stage.run(settings, cut)
+    for name in content_files(whole.directory):
+        assert (cut.directory / name).read_bytes() == (whole.directory / name).read_bytes(), name
 
 
 @pytest.mark.usefixtures("stopping")

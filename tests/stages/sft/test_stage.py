@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.stages.sft.chats import ChatsSource, make_config, make_context
 from thinkling.data.artifact import content_files
@@ -19,6 +21,7 @@ from thinkling.data.conversations import Conversation, read_conversations, write
 from thinkling.data.encoded import EncodedWriter
 from thinkling.data.ledger import FILE as REJECTED
 from thinkling.errors import UserError
+from thinkling.model.huggingface import load_pretrained, save_pretrained
 from thinkling.puzzles import refinement
 from thinkling.puzzles.sources import PuzzleConversationsSource, PuzzlesSource
 from thinkling.sources.base import Source, bound
@@ -32,6 +35,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def metrics(directory: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def dtypes(directory: Path) -> set[torch.dtype]:
+    """Of the weights in a directory; config.json must name the same."""
+    found = {weight.dtype for weight in load_file(directory / "model.safetensors").values()}
+    assert {f"torch.{json.loads((directory / 'config.json').read_text())['dtype']}"} == set(map(str, found))
+    return found
 
 
 # Configuration
@@ -247,15 +257,44 @@ def test_epochs_that_are_asked_for_are_no_repeats(tmp_path: Path, model: Path) -
     assert ctx.counts["by_source"]["a"]["epochs"] == pytest.approx(6, abs=0.5)
 
 
+# Precision
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+def test_a_bf16_directory_trains_in_any_precision(tmp_path: Path, model: Path, compute: str, weights: str) -> None:
+    """The dtype of the directory decides nothing, that of the recipe what is exported; losses are near those of fp32,
+    in training and in validation."""
+    start = load_pretrained(model)
+    start.init_weights(torch.Generator().manual_seed(0))
+    save_pretrained(start.bfloat16(), tmp_path / "bf16" / "model", model.with_name("tokenizer"), {})
+
+    def losses(name: str, **precision: str) -> list[float]:
+        ctx = make_context(tmp_path / name, tmp_path / "bf16" / "model", {"a": ChatsSource(words=(1, 5, 9))})
+        examples = {"source": "a", "n_examples": 40}
+        validated = {"evaluate_every": 2, "validation_fraction": 0.2, "keep_best": True}
+        stage.run(make_config(examples=examples, precision=precision, **validated), ctx)
+        assert dtypes(ctx.directory / "model") == {getattr(torch, precision.get("weights", "float32"))}
+        evaluations = (ctx.directory / "evaluations.jsonl").read_text().splitlines()
+        return [line["loss"] for line in [*metrics(ctx.directory), *map(json.loads, evaluations)]]
+
+    assert losses("found", compute=compute, weights=weights) == pytest.approx(losses("exact"), rel=0.01)
+
+
 # Kills and ranks
 
 
-def test_kill_and_resume_equals_a_run_left_alone(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_kill_and_resume_equals_a_run_left_alone(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     """Killed while encoding, which starts again, and while training, which does not encode again."""
     sources = {"a": ChatsSource(rounds=2, words=(1, 9, 1, 30), silent_every=5, reject_every=7), "b": ChatsSource()}
     config = make_config(
-        examples=[{"source": "a", "n_examples": 40}, {"source": "b"}], overlong="truncate", epochs=2, checkpoint_every=3
-    )
+        examples=[{"source": "a", "n_examples": 40}, {"source": "b"}], overlong="truncate",
+        epochs=2, checkpoint_every=3,
+        precision={"compute": dtype, "weights": dtype},
+    )  # fmt: skip
     whole, cut = make_context(tmp_path / "whole", model, sources), tmp_path / "cut"
     stage.run(config, whole)
     state = {"calls": 0, "limit": 0}
@@ -297,12 +336,18 @@ def test_kill_and_resume_equals_a_run_left_alone(tmp_path: Path, model: Path, mo
         assert (cut / name).read_bytes() == (whole.directory / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("weights", [(None, None), (1.0, 2.0)])
-def test_two_ranks_equal_one(tmp_path: Path, model: Path, weights: tuple[float | None, float | None]) -> None:
+@pytest.mark.parametrize(
+    ("weights", "dtype"), [((None, None), "float32"), ((1.0, 2.0), "float32"), ((None, None), "bfloat16")]
+)
+def test_two_ranks_equal_one(
+    tmp_path: Path, model: Path, weights: tuple[float | None, float | None], dtype: str
+) -> None:
     """FSDP2 on gloo: rank 0 encodes, both read."""
     fields = {"a": {"rounds": 2, "words": [1, 7, 3]}, "b": {}}
     examples = [{"source": name, "weight": weight} for name, weight in zip(fields, weights, strict=True)]
-    config = make_config(examples=examples, batch_size=4, epochs=2, micro_batch_size=1)
+    config = make_config(examples=examples, batch_size=4, epochs=2, micro_batch_size=1,
+        precision={"compute": dtype, "weights": dtype},
+    )  # fmt: skip
     alone = make_context(tmp_path / "alone", model, {name: ChatsSource(**f) for name, f in fields.items()})
     stage.run(config, alone)
     shared, out = tmp_path / "shared", tmp_path / "counts.json"
@@ -329,4 +374,5 @@ def test_two_ranks_equal_one(tmp_path: Path, model: Path, weights: tuple[float |
     assert (shared / "spans.jsonl").read_bytes() == (alone.directory / "spans.jsonl").read_bytes()
     assert not (shared / "encoded").exists()
     for found, wanted in zip(metrics(shared), metrics(alone.directory), strict=True):
-        assert found == pytest.approx(wanted, rel=1e-4)
+        assert found == pytest.approx(wanted, rel=1e-4 if dtype == "float32" else 0.05)
+    assert dtypes(shared / "model") == dtypes(alone.directory / "model") == {getattr(torch, dtype)}

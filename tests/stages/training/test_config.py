@@ -12,6 +12,7 @@ from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.training.config import ScheduleConfig, TrainingConfig
+from thinkling.train.config import PrecisionConfig
 
 ALL = (PretrainConfig, SftConfig, DpdConfig, RlConfig)
 
@@ -49,6 +50,20 @@ def test_a_state_is_that_of_the_model() -> None:
     sft(inputs={"model": "a", "conversations": "c", "state": "a"})
     with pytest.raises(ValidationError, match=r"inputs\.state: 'b' is not the stage of inputs\.model, 'a'"):
         sft(inputs={"model": "a", "conversations": "c", "state": "b"})
+
+
+def test_precision_is_fp32_unless_it_is_said() -> None:
+    assert {kind.model_fields["precision"].default for kind in ALL} == {PrecisionConfig()}
+    assert sft().precision.model_dump() == {"compute": "float32", "weights": "float32"}
+    sft(precision={"compute": "bfloat16"}, optimizer={"name": "muon"})
+    with pytest.raises(ValidationError, match=r"precision\.compute"):
+        sft(precision={"compute": "float16"})
+
+
+def test_bf16_weights_need_adamw() -> None:
+    sft(precision={"weights": "bfloat16"})
+    with pytest.raises(ValidationError, match=r"precision\.weights: muon keeps .* set it to float32, or .* to adamw"):
+        sft(precision={"weights": "bfloat16"}, optimizer={"name": "muon"})
 
 
 def test_decay_shape_bends_the_decay_alone() -> None:

@@ -13,7 +13,6 @@ import torch
 
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
-from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.first_look import refuse_unreadable
@@ -45,6 +44,7 @@ from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
 from thinkling.train.callback import StepMetrics
 from thinkling.train.parallel import Parallel, setup
+from thinkling.train.precision import DTYPES, computing
 from thinkling.verify.verdict import Outcome
 
 CHUNK = 128
@@ -88,7 +88,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         if getattr(config, name) % parallel.world_size:
             raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
     left_out = LeftOut.of(config, ctx, parallel)
-    models = load_models(ctx, parallel, config.chat)
+    models = load_models(config, ctx, parallel)
     given, given_counts = given_pairs(config, ctx, models.loaded_student.renderer, left_out)
     samples = sample_pairs(config, ctx, parallel, models, left_out)
     pairs = samples.pairs + given
@@ -153,13 +153,14 @@ def sample_pairs(
     return SampledPairs(pairs, counts, student, teacher)
 
 
-def load_models(ctx: StageContext, parallel: Parallel, chat: ChatConfig | None = None) -> Models:
-    """The student in fp32, since it is trained, and the teacher, if there is one, in the dtype of its weights; both are
-    talked with in the same way.
+def load_models(config: DpdConfig, ctx: StageContext, parallel: Parallel) -> Models:
+    """The student in the dtype that it is trained in, and the teacher, if there is one, in the dtype of its weights;
+    both are talked with in the same way.
 
     Raises UserError where they differ in what a token id means.
     """
-    student = LoadedModel.load(ctx.inputs["model"].model_dir, parallel.device, torch.float32, chat=chat)
+    chat, dtype = config.chat, DTYPES[config.precision.weights]
+    student = LoadedModel.load(ctx.inputs["model"].model_dir, parallel.device, dtype, chat=chat)
     if "teacher" not in ctx.inputs:
         return Models(student, None)
     directories = [ctx.inputs[role].model_dir for role in ("model", "teacher")]
@@ -233,7 +234,8 @@ def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Mo
         return found
     size = config.micro_batch_size or config.batch_size
     log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
-    with torch.no_grad():
+    # In the dtype that training computes in: at the first step the student is its reference.
+    with torch.no_grad(), computing(models.student, DTYPES[config.precision.compute]):
         for first in range(parallel.rank * size, len(pairs), parallel.world_size * size):
             batch = pack_pairs(pairs[first : first + size], config.sequence_length, models.tokenizer.pad_id)
             found_S = sequence_log_probs(models.student, batch, parallel.device)
@@ -289,6 +291,8 @@ def train_student(
     plan = TrainingPlan(
         model=models.student.requires_grad_(True),
         optimizer=config.optimizer,
+        precision=config.precision,
+        seed=ctx.seed,
         batches=batches,
         learning_rate=config.schedule(config.steps),
         total_steps=config.steps,

@@ -25,6 +25,7 @@ from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import KeptState, read_kept
 from thinkling.train.callback import Callback
 from thinkling.train.parallel import setup
+from thinkling.train.precision import DTYPES
 
 
 def run(config: PretrainConfig, ctx: StageContext) -> None:
@@ -44,7 +45,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     start = kept_of(ctx)
     seed = start.facts["seed"] if start else ctx.seed
     before = [Phase(**phase) for phase in start.facts["phases"]] if start else []
-    model = make_model(ctx, tokenizer.vocab_size)
+    model = make_model(ctx, tokenizer.vocab_size, DTYPES[config.precision.weights])
     own = resolve(config, model.config.rope_theta, start.steps if start else 0)
     check_order([*before[-1:], *own])
     phases = before + own
@@ -68,6 +69,8 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     plan = TrainingPlan(
         model=model,
         optimizer=config.optimizer,
+        precision=config.precision,
+        seed=seed,
         batches=loader.batches,
         learning_rate=schedule(phases),
         total_steps=loader.n_steps,
@@ -86,7 +89,10 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         ],
         validation=Validation(
             due=lambda step: step in ends,
-            losses=lambda trained: {n: mean_loss(trained, b, parallel.device) for n, b in validation.items()},
+            losses=lambda trained: {
+                name: mean_loss(trained, batches, parallel.device, config.precision.compute)
+                for name, batches in validation.items()
+            },
         ),
         start=start,
         first_step=own[0].first_step,
@@ -142,17 +148,17 @@ class WriteValidation(Callback):
         write_json(self.directory / f"{self.phases.index(phase)}.json", {"phase": phase.name, **losses})
 
 
-def make_model(ctx: StageContext, vocab_size: int) -> Decoder:
+def make_model(ctx: StageContext, vocab_size: int, dtype: torch.dtype) -> Decoder:
     """The model to train: of the given state or model, or a fresh one of the recipe's shape, drawn from the stage's
-    seed."""
+    seed. Its weights have the `dtype` that they are trained in, whatever that of the directory."""
     for role in ("state", "model"):
         if role in ctx.inputs:
-            return load_pretrained(ctx.inputs[role].model_dir)
+            return load_pretrained(ctx.inputs[role].model_dir, dtype)
     assert ctx.model is not None
     shape = ctx.model if ctx.model.vocab_size else ctx.model.model_copy(update={"vocab_size": vocab_size})
     model = Decoder(shape)
     model.init_weights(torch.Generator().manual_seed(ctx.seed))
-    return model
+    return model.to(dtype)
 
 
 def validation_batches(directory: Path, n_rows: int, sequence_length: int, pad_id: int) -> dict[str, list[PackedBatch]]:

@@ -31,6 +31,7 @@ from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
 from thinkling.train.callback import Callback, StepMetrics
 from thinkling.train.parallel import Parallel
+from thinkling.train.precision import DTYPES
 
 
 def run(config: RlConfig, ctx: StageContext) -> None:
@@ -39,9 +40,10 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     Raises UserError if the band of a source holds fewer than `min_prompts` problems.
     """
     start = ctx.inputs["model"].model_dir
-    loaded = LoadedModel.load(start, trainable=True, chat=config.chat)
+    loaded = LoadedModel.load(start, dtype=DTYPES[config.precision.weights], trainable=True, chat=config.chat)
     device = loaded.device
-    engine = make_engine(loaded, config.max_concurrent)
+    # In the dtype that training computes in. The two differ by as much where one of them stays in fp32.
+    engine = make_engine(loaded, config.max_concurrent, DTYPES[config.precision.compute])
     sampling = Sampling(config.temperature, config.top_p)
     sampler = Sampler(engine, loaded.renderer, sampling, config.max_new_tokens, config.max_tool_calls)
     preference_model = _preference_model(config, ctx, device)
@@ -55,6 +57,8 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     plan = TrainingPlan(
         model=loaded.decoder,
         optimizer=config.optimizer,
+        precision=config.precision,
+        seed=ctx.seed,
         batches=loop.batches,
         learning_rate=config.schedule(config.steps, config.updates_per_batch),
         total_steps=config.steps * config.updates_per_batch,

@@ -18,6 +18,7 @@ from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.train.parallel import setup
+from thinkling.train.precision import DTYPES
 
 
 def run(config: SftConfig, ctx: StageContext) -> None:
@@ -30,7 +31,9 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     if config.batch_size % parallel.world_size:
         raise UserError(f"batch_size {config.batch_size} cannot be dealt evenly to {parallel.world_size} ranks")
     start = ctx.inputs["model"].model_dir
-    loaded = LoadedModel.load(start, parallel.device, trainable=True, chat=config.chat)
+    loaded = LoadedModel.load(
+        start, parallel.device, DTYPES[config.precision.weights], trainable=True, chat=config.chat
+    )
     restore_ledger(ctx)
     left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
     encoded = encoded_conversations(config, ctx, loaded.renderer, left_out, parallel)
@@ -49,6 +52,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     plan = TrainingPlan(
         model=loaded.decoder,
         optimizer=config.optimizer,
+        precision=config.precision,
+        seed=ctx.seed,
         batches=batches,
         learning_rate=config.schedule(rows.steps),
         total_steps=rows.steps,

@@ -11,7 +11,7 @@ from thinkling.names import Name
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.train.config import OptimizerConfig
+from thinkling.train.config import OptimizerConfig, PrecisionConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
 LOSS = "loss"
@@ -23,6 +23,8 @@ class TrainingConfig(StageConfig):
 
     optimizer: OptimizerConfig
     """Optimizer, its peak learning rate, and clipping."""
+    precision: PrecisionConfig = PrecisionConfig()
+    """Dtypes of computation (`compute`) and of weights and optimizer state (`weights`); fp32 both where not set."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Steps between checkpoints, from which a killed run continues."""
     keep_state: bool = False
@@ -34,6 +36,15 @@ class TrainingConfig(StageConfig):
     @property
     def products(self) -> frozenset[str]:
         return frozenset({self.produces, "state"}) if self.keep_state else frozenset({self.produces})
+
+    @model_validator(mode="after")
+    def _weights_of_the_optimizer(self) -> TrainingConfig:
+        if self.precision.weights == "bfloat16" and self.optimizer.name == "muon":
+            raise ValueError(
+                "precision.weights: muon keeps its weights in float32, since only adamw's updates are rounded "
+                "stochastically; set it to float32, or optimizer.name to adamw"
+            )
+        return self
 
     @model_validator(mode="after")
     def _state_of_the_model(self) -> TrainingConfig:

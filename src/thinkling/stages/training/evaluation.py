@@ -82,7 +82,8 @@ def evaluation_of(
         if validation is not None:
             # Every rank takes part in the forward passes of a sharded model; all keep rank 0's figure, so that they
             # agree on which step is the best.
-            own = mean_loss(model, validation(), parallel.device) * (parallel.rank == 0)
+            own = mean_loss(model, validation(), parallel.device, config.precision.compute)
+            own *= parallel.rank == 0
             loss = parallel.all_reduce_sum(torch.tensor(own, dtype=torch.float64, device=parallel.device))
             lines.append(_line(step, None, loss=float(loss), n=left_out.n_validation))
         model.train(training)

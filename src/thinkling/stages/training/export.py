@@ -36,7 +36,7 @@ def export(
         whole = model
         if parallel.world_size > 1:
             whole = Decoder(model.config)
-            whole.load_state_dict(state)
+            whole.load_state_dict(state, assign=True)
         shutil.rmtree(directory, ignore_errors=True)
         save_pretrained(whole, directory, tokenizer_dir, GENERATION, Tokenizer.load(tokenizer_dir).stop_ids)
         if renderer is not None:

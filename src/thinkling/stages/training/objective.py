@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from thinkling.data.packing import PackedBatch
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
 from thinkling.model.loss import chunked_cross_entropy
+from thinkling.train.config import Dtype
+from thinkling.train.precision import DTYPES, computing
 from thinkling.train.trainer import Objective
 
 
@@ -28,8 +31,12 @@ def next_token_objective(device: torch.device) -> Objective:
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, batches: Iterable[PackedBatch], device: torch.device) -> float:
-    """Mean loss per loss token over batches, in nats."""
+def mean_loss(
+    model: nn.Module, batches: Iterable[PackedBatch], device: torch.device, compute: Dtype | None = None
+) -> float:
+    """Mean loss per loss token over batches, in nats. `compute`: what training computes in, if not in the dtype of the
+    weights."""
     objective = next_token_objective(device)
-    parts = [objective(model, batch)[:2] for batch in batches]
+    with computing(model, DTYPES[compute]) if compute else nullcontext():
+        parts = [objective(model, batch)[:2] for batch in batches]
     return sum(float(loss) for loss, _ in parts) / max(1, sum(n for _, n in parts))

@@ -37,7 +37,7 @@ from thinkling.stages.training.state import KeptState, write_kept
 from thinkling.stages.training.trackers import make_trackers
 from thinkling.train.callback import Callback
 from thinkling.train.checkpoint import Checkpoints
-from thinkling.train.config import OptimizerConfig
+from thinkling.train.config import OptimizerConfig, PrecisionConfig
 from thinkling.train.parallel import Parallel
 from thinkling.train.trainer import Objective, Trainer, fit
 
@@ -61,6 +61,10 @@ class TrainingPlan:
     """Tokenizer to export with the model."""
     renderer: Renderer | None = None
     """How conversations were written, where there were any: exported with the model."""
+    precision: PrecisionConfig | None = None
+    """Dtypes of computation, and of the model, which becomes one of `weights`; fp32 where None."""
+    seed: int = 0
+    """Of the random numbers of stochastic rounding."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     objective: Objective | None = None
@@ -98,7 +102,8 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
     """
     working, over = ctx.directory / "checkpoints", ctx.directory / "checkpoints.done"
     if not over.exists():
-        trainer = Trainer(plan.model, plan.optimizer, plan.objective or next_token_objective(parallel.device), parallel)
+        objective = plan.objective or next_token_objective(parallel.device)
+        trainer = Trainer(plan.model, plan.optimizer, objective, parallel, plan.precision, plan.seed)
         checkpoints = Checkpoints(working, plan.checkpoint_every, warn=ctx.progress.warn)
         if plan.start is not None and checkpoints.latest(parallel) is None:
             plan.start.load(trainer.state_tensors(), parallel)

@@ -1,0 +1,117 @@
+"""In what dtype a model is computed with and kept: copies for the forward pass, and AdamW on bf16 weights.
+
+A bf16 number has 8 significant bits, so neighbours are 0.4 to 0.8% apart. At a learning rate of 1e-6 an update is a
+thousandth of that, and rounding to the nearest would lose nearly all of them. Either the weights are fp32 and only
+their copies bf16, or every bf16 number that the optimizer writes is rounded up or down at random, so that it is right
+on average.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thinkling.seeds import derive
+from thinkling.train.config import Dtype
+from thinkling.train.parallel import shards
+
+DTYPES: Mapping[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DROPPED = 1 << 16
+"""An fp32 number is a bf16 number and 16 further bits of its significand."""
+
+
+@contextlib.contextmanager
+def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Inside, the model's parameters are copies in `dtype`; gradients flow through them to the parameters themselves.
+
+    Copies live as long as the graph that uses them. Parameters that have the dtype stay, and so do sharded ones, which
+    FSDP2 casts when it gathers them (`Parallel.shard`).
+    """
+    from torch.distributed.tensor import DTensor
+
+    swapped = [
+        (module, name, parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.dtype != dtype and not isinstance(parameter, DTensor)
+    ]
+    slots: list[dict[str, Any]] = [module._parameters for module, _, _ in swapped]
+    for slot, (_, name, parameter) in zip(slots, swapped, strict=True):
+        slot[name] = parameter.to(dtype)
+    try:
+        yield
+    finally:
+        for slot, (_, name, parameter) in zip(slots, swapped, strict=True):
+            slot[name] = parameter
+
+
+def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
+    """fp32 → bf16: one of the two neighbours, the nearer one the more often, so that the mean is x.
+
+    A bf16 number stays itself, infinities and NaN included. Beyond the largest finite bf16 number the neighbour is
+    infinity, as it is when rounding to the nearest.
+    """
+    noise = torch.randint(_DROPPED, x.shape, dtype=torch.int32, device=x.device, generator=generator)
+    # The bits of a float are its magnitude as an integer: a carry out of the dropped ones is the next bf16 number.
+    rounded = noise.add_(x.view(torch.int32)).bitwise_and_(-_DROPPED).view(torch.float32)
+    return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
+
+
+class StochasticAdamW(torch.optim.Optimizer):
+    """AdamW on bf16 parameters whose moments are bf16 too: 6 bytes per parameter. Each update is computed in fp32 and
+    rounded stochastically.
+
+    The random numbers of an update depend on the seed, the rank and the number of the update, which is among the state:
+    a resumed run draws the same ones.
+    """
+
+    def __init__(
+        self, groups: Sequence[Mapping[str, Any]], *, betas: tuple[float, float], eps: float, seed: int, rank: int
+    ) -> None:
+        super().__init__([dict(group) for group in groups], {"lr": 0.0})
+        self.betas, self.eps, self.seed, self.rank = betas, eps, seed, rank
+        for p in self._parameters():
+            self.state[p] = {
+                "step": torch.zeros((), dtype=torch.float32),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def apply(self, gradients: Mapping[nn.Parameter, Tensor], scale: float) -> None:
+        """One update from gradients (this rank's parts), which are multiplied by `scale`."""
+        if not gradients:
+            return
+        done = int(max(self.state[p]["step"] for p in self._parameters()))
+        device = next(iter(gradients.values())).device
+        generator = torch.Generator(device).manual_seed(derive(self.seed, "rounding", done, self.rank))
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p in gradients:
+                    self.state[p]["step"] += 1
+                    self._update(p, gradients[p].float() * scale, group, generator)
+
+    def _update(self, p: nn.Parameter, gradient: Tensor, group: Mapping[str, Any], generator: torch.Generator) -> None:
+        state, (beta1, beta2), lr = self.state[p], self.betas, group["lr"]
+        step = float(state["step"])
+        kept = shards([p.detach(), state["exp_avg"], state["exp_avg_sq"]])
+        weight, mean, square = (x.float() for x in kept)
+        mean.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        divisor = (square.sqrt() / math.sqrt(1 - beta2**step)).add_(self.eps)
+        weight.mul_(1 - lr * group["weight_decay"]).addcdiv_(mean, divisor, value=-lr / (1 - beta1**step))
+        for tensor, new in zip(kept, (weight, mean, square), strict=True):
+            tensor.copy_(round_stochastically(new, generator))
+
+
+def norm_of(tensors: Sequence[Tensor]) -> Tensor:
+    """2-norm of all elements, summed in fp32 whatever their dtype."""
+    return torch.stack([torch.linalg.vector_norm(x, dtype=torch.float32) for x in tensors]).norm()
