@@ -171,9 +171,10 @@ def version(show: Annotated[bool, typer.Option("--version", help="Show the versi
 
 
 def _load(path: Path, overrides: list[str] | None) -> Recipe:
+    from thinkling.pipeline.packaged import find
     from thinkling.pipeline.recipe import load_recipe
 
-    return load_recipe(path, overrides)
+    return load_recipe(find(path), overrides)
 
 
 def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[str] | None) -> None:

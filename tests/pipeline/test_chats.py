@@ -44,7 +44,7 @@ def test_a_model_without_a_template_is_named_before_anything_runs(model: Path) -
         execute(run, console)
     with pytest.raises(UserError, match=message):
         plan.show(run.recipe, model.parent / "runs", console)
-    assert [f.detail for f in doctor.wrong_templates(run.recipe) if "no chat template" in f.detail]
+    assert [f.detail for f in doctor.examine(run.recipe) if f.level == "missing" and "no chat template" in f.detail]
     assert not (model.parent / "runs" / "mine").exists()
     plan.show(run_of(model, template="thinkling").recipe, model.parent / "runs", console)
 

@@ -7,9 +7,8 @@ import pytest
 from rich.console import Console
 
 from thinkling.errors import UserError
-from thinkling.pipeline import doctor, runner
+from thinkling.pipeline import checks, doctor, runner
 from thinkling.pipeline.recipe import Recipe, load_recipe
-from thinkling.sandbox import kernel
 from thinkling.sources.base import Source
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -85,7 +84,7 @@ def test_skipped_stages_do_not_run_and_are_named(tmp_path: Path, capsys: pytest.
 def test_a_machine_without_a_sandbox_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "missing_feature", lambda: "no Landlock")
+    monkeypatch.setattr(checks, "missing_feature", lambda: "no Landlock")
     run = runner.Run(load_recipe(RECIPES / "nano.yaml"), tmp_path)
     with pytest.raises(UserError, match=r"^rl_code, .*: they run programs .*no Landlock\. Or set sandbox: none"):
         runner.execute(run, Console(quiet=True))
@@ -93,7 +92,8 @@ def test_a_machine_without_a_sandbox_is_refused_before_anything_runs(
 
 
 def test_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "missing_feature", lambda: "no Landlock")
+    monkeypatch.setattr(checks, "missing_feature", lambda: "no Landlock")
+    monkeypatch.setattr(doctor, "missing_feature", lambda: "no Landlock")
     levels = {}
     for setting in ("required", "none"):
         found = doctor.examine(load_recipe(RECIPES / "nano.yaml", [f"sandbox={setting}"]))
@@ -141,9 +141,9 @@ def test_stages_that_would_call_python_are_skipped() -> None:
 
 
 def test_a_machine_without_a_sandbox_refuses_stages_that_would_call_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "missing_feature", lambda: "no Landlock")
-    finding = doctor._sandbox(coding("python", sandbox="required"))
-    assert (finding.level, "with_tools need it" in finding.detail) == ("missing", True)
+    monkeypatch.setattr(checks, "missing_feature", lambda: "no Landlock")
+    found = next(checks.wrong(coding("python", sandbox="required"), ["without", "with_tools"]))
+    assert (found.what, found.line.startswith("with_tools: they run programs")) == ("sandbox", True)
 
 
 def test_an_unknown_tool_is_refused_when_the_recipe_is_loaded() -> None:

@@ -9,13 +9,6 @@ from thinkling.pipeline.recipe import Recipe
 from thinkling.stages.chat import ChattingConfig
 
 
-def check_chats(recipe: Recipe, stages: Iterable[str]) -> None:
-    """Raises UserError naming stage and field where a model of the user's has no chat template, or one that does not
-    render a plain question."""
-    for line in wrong_chats(recipe, stages):
-        raise UserError(line)
-
-
 def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
     """What is wrong, a line for each model and chat template, with the first field that asks for them."""
     from thinkling.generate.renderer import Renderer

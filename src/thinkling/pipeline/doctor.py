@@ -14,7 +14,10 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from thinkling.errors import UserError
+from thinkling.pipeline.checks import wrong
 from thinkling.pipeline.recipe import Recipe
+from thinkling.sandbox.kernel import missing_feature
 
 Level = Literal["ok", "note", "missing"]
 NEEDED = (
@@ -46,7 +49,7 @@ def examine(recipe: Recipe | None) -> list[Finding]:
     """Looks at the machine, and at what a recipe needs of it."""
     findings = [_python(), *_packages(), _cores(recipe), _memory(), _disk(), *_devices()]
     if recipe is not None:
-        findings += [_sandbox(recipe), *_precision(recipe), *_recipe(recipe)]
+        findings += [*_sandbox(recipe), *_precision(recipe), *_recipe(recipe)]
     return findings
 
 
@@ -101,7 +104,7 @@ def _memory() -> Finding:
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) / 1e6
     return Finding(
-        "memory", "ok" if free > 4 else "note", f"{free:.1f} GB available; recipes/tiny.yaml takes under 3 GB"
+        "memory", "ok" if free > 4 else "note", f"{free:.1f} GB available; the recipe `tiny` takes under 3 GB"
     )
 
 
@@ -119,19 +122,6 @@ def _devices() -> list[Finding]:
         return [Finding("devices", "ok", "no CUDA device: everything runs on the CPU")]
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return [Finding("devices", "ok", ", ".join(names))]
-
-
-def _sandbox(recipe: Recipe) -> Finding:
-    from thinkling.sandbox.kernel import missing_feature
-
-    lacking, wanting = missing_feature(), recipe.judging()
-    if lacking is None:
-        return Finding("sandbox", "ok", "programs that a model wrote can be confined")
-    if wanting and recipe.sandbox == "none":
-        return Finding("sandbox", "note", f"{lacking}; skipped: {', '.join(recipe.skipped())}")
-    if wanting:
-        return Finding("sandbox", "missing", f"{lacking}; {', '.join(wanting)} need it: or --set sandbox=none")
-    return Finding("sandbox", "ok", f"{lacking}; no stage of the recipe needs it")
 
 
 def _precision(recipe: Recipe) -> list[Finding]:
@@ -153,9 +143,20 @@ def _precision(recipe: Recipe) -> list[Finding]:
     ]
 
 
-def _recipe(recipe: Recipe) -> list[Finding]:
-    from thinkling.errors import UserError
+def _sandbox(recipe: Recipe) -> list[Finding]:
+    """A machine that cannot confine programs, where the recipe does without."""
+    lacking = missing_feature()
+    if lacking is None:
+        return [Finding("sandbox", "ok", "programs that a model wrote can be confined")]
+    if recipe.skipped():
+        return [Finding("sandbox", "note", f"{lacking}; skipped: {', '.join(recipe.skipped())}")]
+    return [] if recipe.judging() else [Finding("sandbox", "ok", f"{lacking}; no stage of the recipe needs it")]
 
+
+def _recipe(recipe: Recipe) -> list[Finding]:
+    """Its sources, and all that `run` would refuse it for."""
+    if recipe.plan_only:
+        return [Finding("recipe", "note", "plan only: its sources are not on this machine")]
     findings = []
     for name, source in recipe.sources.items():
         try:
@@ -163,15 +164,6 @@ def _recipe(recipe: Recipe) -> list[Finding]:
                 findings.append(Finding(f"source {name}", "ok", summary))
         except UserError as error:
             findings.append(Finding(f"source {name}", "missing", str(error)))
-    if recipe.plan_only:
-        findings.append(Finding("recipe", "note", "plan only: its sources are not on this machine"))
-    elif all(finding.level == "ok" for finding in findings):
-        findings += wrong_templates(recipe)
-    return findings
-
-
-def wrong_templates(recipe: Recipe) -> list[Finding]:
-    """Stages whose model, one of the user's, has no chat template that renders."""
-    from thinkling.pipeline.chats import wrong_chats
-
-    return [Finding("chat template", "missing", line) for line in wrong_chats(recipe, recipe.stages)]
+    unread = {finding.what for finding in findings if finding.level == "missing"}
+    found = [Finding(what, "missing", line) for what, line in wrong(recipe, list(recipe.stages)) if what not in unread]
+    return findings + list(dict.fromkeys(found))

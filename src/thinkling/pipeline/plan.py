@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thinkling.data.artifact import Artifact, read_manifest, verify
-from thinkling.pipeline.chats import check_chats
+from thinkling.pipeline.checks import check
 from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
@@ -146,7 +146,7 @@ def show(recipe: Recipe, root: Path, console: Console, full_check: bool = False)
     if not recipe.plan_only:
         run = Run(recipe, root)
         done = run.finished()
-        check_chats(recipe, [name for name in recipe.stages if name not in done])
+        check(recipe, [name for name in recipe.stages if name not in done])
         console.print(_stage_table(run, full_check))
         _print_stale(run, console)
     plans = []

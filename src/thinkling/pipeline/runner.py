@@ -25,15 +25,13 @@ from thinkling.data.artifact import (
     verify,
 )
 from thinkling.errors import UserError
-from thinkling.pipeline.chats import check_chats
+from thinkling.pipeline.checks import check
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
 from thinkling.pipeline.recipe import Recipe
 from thinkling.progress import Silent
-from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
 from thinkling.stages.base import StageConfig, StageContext
-from thinkling.stages.training.trackers import check_installed
 
 State = Literal["done", "partial", "to do", "waiting", "skipped"]
 
@@ -155,13 +153,10 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     if rank == 0:
         for name in (name for name in wanted if name in skipped):
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
-    check_installed(recipe.trackers)
     done_before = {name for name, state, _ in run.states(names) if state == "done"}
     to_do = [name for name in names if name not in done_before]
-    _refuse_without_sandbox(recipe, to_do)
-    _check_sources(recipe, to_do)
-    check_chats(recipe, to_do)
-    run.directory.mkdir(parents=True, exist_ok=True)
+    check(recipe, to_do)
+    make_directory(run.directory)
     done: dict[str, Artifact] = {}
     result: list[Done] = []
     with locked(run.directory) if rank == 0 else _no_lock():
@@ -187,30 +182,6 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
 
         parallel.close()
     return result
-
-
-def _refuse_without_sandbox(recipe: Recipe, names: list[str]) -> None:
-    """Raises UserError, before anything runs, if a stage to do would run programs that this machine cannot confine."""
-    lacking = missing_feature()
-    if lacking is None:
-        return
-    judging = recipe.judging()
-    wanting = [name for name in names if name in judging]
-    if wanting:
-        raise UserError(
-            f"{', '.join(wanting)}: they run programs that a model wrote, and this machine has no sandbox for them: "
-            f"{lacking}. Or set sandbox: none in the recipe, which skips these stages and what depends on them"
-        )
-
-
-def _check_sources(recipe: Recipe, names: list[str]) -> None:
-    """Raises UserError, before anything runs, if a source has not what a stage will ask of it."""
-    for name in names:
-        for need in recipe.stages[name].needs():
-            try:
-                recipe.sources[need.source].check(need.offer, need.split, need.n, need.families)
-            except UserError as error:
-                raise UserError(f"stages.{name}.{need.field}: {error}") from error
 
 
 def reuse(final: Path) -> Artifact:
@@ -310,6 +281,17 @@ def link_models(run: Run, done: dict[str, Artifact]) -> None:
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(target)
             temporary.replace(run.directory / link)
+
+
+def make_directory(directory: Path) -> None:
+    """Makes the run's folder, and tries whether it can be written. Raises UserError if it cannot."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / ".lock").touch()
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or directory}: cannot be written ({error.strerror}); choose another folder by --runs"
+        ) from error
 
 
 @contextmanager

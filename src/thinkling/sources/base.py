@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, NoReturn, Self, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from thinkling.data.conversations import Conversation, PreferencePair
     from thinkling.data.readers import RawRecord
     from thinkling.tasks.problem import Problem, Split
+
+class Extra(NamedTuple):
+    """Packages beside thinkling's own dependencies that a field of a recipe makes necessary."""
+
+    field: str
+    """The field, within its source or stage."""
+    packages: tuple[str, ...]
+    """Names by which they are imported."""
+    extra: str
+    """The extra of thinkling that installs them."""
+    otherwise: str = ""
+    """How to do without, if one can."""
+
 
 Offer = Literal["documents", "problems", "conversations", "pairs"]
 Quality = Literal["hq", "mq"]
@@ -111,6 +124,10 @@ class Source(BaseModel):
         Raises UserError if a file is not there or cannot be read.
         """
         return {}
+
+    def extras(self) -> list[Extra]:
+        """Packages that it needs beside thinkling's own dependencies."""
+        return []
 
     def provenance(self) -> dict[str, Any]:
         """What is written beside documents about where they come from, if anything."""

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from thinkling.errors import UserError
 from thinkling.sources import templates
-from thinkling.sources.base import Offer, Source
+from thinkling.sources.base import Extra, Offer, Source
 from thinkling.tasks.problem import Problem, Split, problem_id
 from thinkling.tasks.problem import split as split_of
 
@@ -38,6 +38,9 @@ class ReasoningGymSource(Source):
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"problems"})
     _made: list[Entry] | None = PrivateAttr(default=None)
+
+    def extras(self) -> list[Extra]:
+        return [Extra("type", ("reasoning_gym",), "tasks")]
 
     @field_validator("template")
     @classmethod

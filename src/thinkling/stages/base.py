@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from thinkling.data.ledger import FILE, Ledger
 from thinkling.model.config import ModelConfig
 from thinkling.progress import Progress, Silent
-from thinkling.sources.base import Offer, Source
+from thinkling.sources.base import Extra, Offer, Source
 from thinkling.tasks.problem import Split
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class StageConfig(BaseModel):
     def source_names(self) -> list[str]:
         """Their names, each once."""
         return list(dict.fromkeys(need.source for need in self.needs()))
+
+    def extras(self) -> list[Extra]:
+        """Packages that it needs beside thinkling's own dependencies."""
+        return []
 
     def judges(self) -> list[str]:
         """Sources of problems whose verifiers judge a model's answers in this stage."""

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.quality.config import GradingConfig
+from thinkling.sources.base import Extra
 from thinkling.stages.base import Need, StageConfig
 
 
@@ -90,6 +91,11 @@ class CurateConfig(StageConfig):
     def needs(self) -> list[Need]:
         read = [Need("sources", name, "documents") for name in self.sources]
         return read + [Need("heldout", name, "problems", "heldout") for name in self.heldout]
+
+    def extras(self) -> list[Extra]:
+        near = [Extra("near_dedup", ("rensa",), "curate", "leave near_dedup out")] if self.near_dedup else []
+        graded = ("lancedb", "scipy", "sklearn", "threadpoolctl")
+        return near + ([Extra("grading", graded, "curate", "say quality by source")] if self.grading else [])
 
     def digested_paths(self) -> dict[str, Path]:
         labeller = None if self.grading is None else self.grading.labeller

@@ -1,0 +1,110 @@
+"""What can be known wrong before stage 1, in one place: `run`, `plan` and `doctor` say the same."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from thinkling.errors import UserError
+from thinkling.pipeline.chats import wrong_chats
+from thinkling.pipeline.recipe import Recipe
+from thinkling.sandbox.kernel import missing_feature
+from thinkling.sources.base import Source
+from thinkling.stages.training.trackers import check_installed
+
+
+class Wrong(NamedTuple):
+    """Something that would end a run."""
+
+    what: str
+    """The part that was looked at, as `doctor` lists it."""
+    line: str
+    """Field or file, what is wrong, and the cure."""
+
+
+def check(recipe: Recipe, stages: Sequence[str]) -> None:
+    """Raises UserError with the first thing that is wrong for these stages, those that a run has yet to do."""
+    for found in wrong(recipe, stages):
+        raise UserError(found.line)
+
+
+def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
+    """All that is wrong for these stages, what is cheap to find out first."""
+    wanted = [name for name in stages if name not in recipe.skipped()]
+    yield from _extras(recipe, wanted)
+    yield from _told("tracker", lambda: check_installed(recipe.trackers))
+    yield from _sandbox(recipe, wanted)
+    models, missing = list(_models(recipe, wanted)), set[str]()
+    for name, found in models:
+        missing.add(name)
+        yield found
+    yield from _sources(recipe, wanted)
+    with_models = [name for name in wanted if not missing.intersection(recipe.stages[name].inputs.values())]
+    for line in wrong_chats(recipe, with_models):
+        yield Wrong("chat template", line)
+
+
+def _told(what: str, look: Callable[[], object], where: str = "") -> Iterator[Wrong]:
+    try:
+        look()
+    except UserError as error:
+        yield Wrong(what, f"{where}{error}")
+
+
+def _extras(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Packages of thinkling's extras that stages and sources import."""
+    needed = [(f"stages.{name}", extra) for name in stages for extra in recipe.stages[name].extras()]
+    names = [source for name in stages for source in recipe.stages[name].source_names()]
+    needed += [(f"sources.{name}", extra) for name, s in recipe.sources_of(names).items() for extra in s.extras()]
+    for where, extra in needed:
+        absent = [package for package in extra.packages if importlib.util.find_spec(package) is None]
+        if absent:
+            yield Wrong(
+                "extra",
+                f"{where}.{extra.field}: needs {', '.join(absent)}: pip install 'thinkling[{extra.extra}]'"
+                + (f", or {extra.otherwise}" if extra.otherwise else ""),
+            )
+
+
+def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
+    """Stages that would run programs that this machine cannot confine."""
+    lacking = missing_feature()
+    if lacking is None:
+        return
+    judging = recipe.judging()
+    wanting = [name for name in stages if name in judging]
+    if wanting:
+        yield Wrong(
+            "sandbox",
+            f"{', '.join(wanting)}: they run programs that a model wrote, and this machine has no sandbox for them: "
+            f"{lacking}. Or set sandbox: none in the recipe, which skips these stages and what depends on them",
+        )
+
+
+def _models(recipe: Recipe, stages: Iterable[str]) -> Iterator[tuple[str, Wrong]]:
+    """Models of the user's that stages start from: source, and what is wrong with it."""
+    inputs = [producer for name in stages for producer in recipe.stages[name].inputs.values()]
+    for name in dict.fromkeys(inputs):
+        source = recipe.sources.get(name)
+        if source is not None and source.artifact_kind == "model":
+            for found in _told(f"source {name}", lambda source=source: _model(source), f"sources.{name}: "):
+                yield name, found
+
+
+def _model(source: Source) -> None:
+    directory = source.directory()
+    if not (directory / "config.json").is_file():
+        raise UserError(f"{directory} is not a Hugging Face model directory: it has no config.json")
+
+
+def _sources(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Sources that lack what a stage will ask of them."""
+    for name in stages:
+        for need in recipe.stages[name].needs():
+            source = recipe.sources[need.source]
+
+            def look(source=source, need=need) -> None:
+                source.check(need.offer, need.split, need.n, need.families)
+
+            yield from _told(f"source {need.source}", look, f"stages.{name}.{need.field}: ")
