@@ -11,6 +11,9 @@ from rich.console import Console
 
 from thinkling.data.tokenizer import train_bpe
 from thinkling.errors import UserError
+from thinkling.model.config import ModelConfig
+from thinkling.model.decoder import Decoder
+from thinkling.model.huggingface import save_pretrained
 from thinkling.pipeline import doctor, plan
 from thinkling.pipeline.recipe import load_recipe
 from thinkling.pipeline.runner import Run, execute
@@ -18,8 +21,19 @@ from thinkling.pipeline.runner import Run, execute
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    train_bpe(["a b "], 265).save(tmp_path / "model")
-    (tmp_path / "model" / "config.json").write_text("{}")
+    train_bpe(["a b "], 265).save(tmp_path / "tokenizer")
+    shape = ModelConfig(
+        architecture="llama",
+        vocab_size=265,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=64,
+    )
+    save_pretrained(Decoder(shape), tmp_path / "model", tmp_path / "tokenizer")
     return tmp_path / "model"
 
 

@@ -135,7 +135,30 @@ def read_config(directory: Path) -> ModelConfig:
         raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from error
 
 
+def check_pretrained(directory: Path) -> None:
+    """Raises UserError, without reading a weight, where `load_pretrained` would for the shape or the files."""
+    read_config(directory)
+    for path in _weight_files(directory):
+        _opened(path)
+
+
 def _read_weights(directory: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for path in _weight_files(directory):
+        with _opened(path) as file:
+            state |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a dict)
+    return state
+
+
+def _opened(path: Path) -> Any:
+    """A file of safetensors, whose header fits its size."""
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors ({error}); copy or download it again") from error
+
+
+def _weight_files(directory: Path) -> list[Path]:
     if (directory / INDEX).is_file():
         weight_map = _read(directory / INDEX).get("weight_map")
         if not isinstance(weight_map, dict):
@@ -151,14 +174,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
                 "transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
             )
         names = [WEIGHTS]
-    state: dict[str, Tensor] = {}
-    for name in names:
-        try:
-            with safe_open(directory / name, framework="pt") as file:
-                state |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{directory / name}: cannot be read as safetensors ({error})") from error
-    return state
+    return [directory / name for name in names]
 
 
 def _token_ids(source: Path, stop_ids: Collection[int], vocab_size: int) -> dict[str, Any]:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
 
 from thinkling.errors import UserError
 from thinkling.pipeline.recipe import Recipe
+from thinkling.sources.base import Source
+from thinkling.sources.conversations import ConversationsSource
 from thinkling.stages.chat import ChattingConfig
+from thinkling.stages.sft.config import SftConfig
+
+FIRST = 100
+"""Conversations of a source that are tried."""
 
 
 def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
@@ -28,3 +36,29 @@ def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
                 Renderer.load(recipe.sources[producer].directory(), chat).prompt([{"role": "user", "content": "x"}])
             except UserError as error:
                 yield f"stages.{name}.{field}: {error}"
+
+
+def lost_in_templates(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
+    """Stages of sft whose template, one of the user's model, cannot write the first conversations of a source as they
+    are, or would drop what they hold: a line per source."""
+    for name in stages:
+        stage = recipe.stages[name]
+        model = recipe.sources.get(stage.inputs.get("model", ""))
+        if not isinstance(stage, SftConfig) or model is None or stage.unrenderable != "error":
+            continue
+        for wanted in stage.examples:
+            try:
+                _try_first(recipe.sources_of([wanted.source])[wanted.source], model.directory(), stage)
+            except UserError as error:
+                yield f"stages.{name}.examples: {error}"
+
+
+def _try_first(source: Source, model: Path, stage: SftConfig) -> None:
+    from thinkling.generate.renderer import Renderer
+    from thinkling.stages.sft.fitting import encoder
+
+    if not isinstance(source, ConversationsSource):
+        return
+    encode = encoder(Renderer.load(model, stage.chat))
+    for conversation in islice(source.first(), FIRST):
+        encode(conversation)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from thinkling.errors import UserError
-from thinkling.pipeline.chats import wrong_chats
+from thinkling.pipeline.chats import lost_in_templates, wrong_chats
 from thinkling.pipeline.recipe import Recipe
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.sources.base import Source
@@ -43,6 +43,8 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     with_models = [name for name in wanted if not missing.intersection(recipe.stages[name].inputs.values())]
     for line in wrong_chats(recipe, with_models):
         yield Wrong("chat template", line)
+    for line in lost_in_templates(recipe, with_models):
+        yield Wrong("conversations", line)
 
 
 def _told(what: str, look: Callable[[], object], where: str = "") -> Iterator[Wrong]:
@@ -93,9 +95,12 @@ def _models(recipe: Recipe, stages: Iterable[str]) -> Iterator[tuple[str, Wrong]
 
 
 def _model(source: Source) -> None:
-    directory = source.directory()
-    if not (directory / "config.json").is_file():
-        raise UserError(f"{directory} is not a Hugging Face model directory: it has no config.json")
+    from thinkling.data.tokenizer import Tokenizer
+    from thinkling.model.huggingface import check_pretrained
+
+    directory = source.artifact().model_dir
+    check_pretrained(directory)
+    Tokenizer.load(directory)
 
 
 def _sources(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:

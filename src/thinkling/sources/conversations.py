@@ -87,9 +87,25 @@ class ConversationsSource(RecordsSource):
     def check(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> None:
-        """Looks at the first records of each file. Whether there are `n` is known once all are read."""
+        """Reads up to the first sound record. Whether there are `n` is known once all are read."""
         self._check_families(families)
-        self._check_offer(offer, self.forms())
+        forms, ledger = self.forms(), Ledger()
+        self._check_offer(offer, forms)
+        if next(self._sound(forms, ledger), None) is None:
+            counts = ledger.counts().get(self.name, {"rejected": {}})["rejected"]
+            reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items()) or "its files are empty"
+            files = ", ".join(map(str, list(forms)[:3])) + (" …" if len(forms) > 3 else "")
+            raise UserError(
+                f"sources.{self.name}: {files}: no record can be used ({reasons}); docs/conversations.md has the forms"
+            )
+
+    def first(self) -> Iterator[Conversation]:
+        """The files' conversations in their order, for a look at them: nothing is counted."""
+        from thinkling.data.conversations import Conversation
+
+        for name, read in self._sound(self.forms(), Ledger()):
+            if isinstance(read, Chat):
+                yield Conversation(name, read.messages, self.name, tools=read.tools)
 
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
         """The files' conversations, in their order; `n` of them drawn by `seed` if given, and still in their order.
