@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from thinkling.data.arrow_values import Unreadable
 from thinkling.data.atomic import replacing
 from thinkling.data.readers import RawRecord, readable
 from thinkling.errors import UserError
@@ -212,6 +213,8 @@ def _fault(text: object, min_characters: int, max_characters: int) -> str:
     """Why this text is no document; empty where it is one."""
     if text is None:
         return "no text"
+    if isinstance(text, Unreadable):
+        return text.reason
     if not isinstance(text, str):
         return "text is not a string"
     if not _is_utf8(text):
