@@ -44,9 +44,11 @@ def _cast(column: pa.Array, changed: Callable[[pa.DataType], pa.DataType]) -> pa
 def _changed(type_: pa.DataType, changed: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
     """The type with `changed` applied to all that it is made of."""
     if types.is_dictionary(type_):
-        return type_ if _changed(type_.value_type, changed) == type_.value_type else _changed(type_.value_type, changed)
+        values = _changed(type_.value_type, changed)
+        return type_ if values == type_.value_type else values
     if types.is_struct(type_):
-        return pa.struct([type_.field(i).with_type(_changed(type_.field(i).type, changed)) for i in range(type_.num_fields)])  # fmt: skip # noqa: E501
+        fields = (type_.field(i) for i in range(type_.num_fields))
+        return pa.struct([field.with_type(_changed(field.type, changed)) for field in fields])
     if types.is_list(type_) or types.is_large_list(type_):
         make = pa.list_ if types.is_list(type_) else pa.large_list
         return make(type_.value_field.with_type(_changed(type_.value_type, changed)))

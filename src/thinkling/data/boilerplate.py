@@ -22,26 +22,9 @@ FEW_PROBLEMS = 3
 STRETCH = 8
 """Words of instructions in a row, at least."""
 
-_TELLING = frozenset("""
-    answer answers boxed box boxes reason reasoning reasons step steps think thinking respond response solve solution
-    solutions explain instructions instruction output explanation function python code program
-""".split())  # fmt: skip
+_TELLING = frozenset(["answer", "answers", "boxed", "box", "boxes", "reason", "reasoning", "reasons", "step", "steps", "think", "thinking", "respond", "response", "solve", "solution", "solutions", "explain", "instructions", "instruction", "output", "explanation", "function", "python", "code", "program"])  # fmt: skip
 _TELLING_NEEDED = 2
-_WORDS = _TELLING | frozenset("""
-    a about above accordance according additional after all always an and any are as at be before begin below between
-    block blocks brackets by calculate can careful carefully choice choices choose clear clearly complete completely
-    concise contain containing correct correctly curly deduce defined described desired detail detailed details directly
-    do does each easy enclose enclosed end ending exactly example expected explicitly expression final finally first
-    follow following follows for form format formatted from fully give given gives goes here how i if implement in
-    include including inside integer into is it its just justify language last latex let letter letters like line lines
-    logical logically make markdown markdownlatex math mathematical mathematics must need no not number numeric of on
-    once only option options or other out pass passes place please precise present problem problems process produce
-    proper provide provided put query question questions quotation quotes read required requested result results return
-    returned returns s satisfies scratch separate should show sentence sign signature simplest simplified single solves
-    solving state statement symbol tag tags task tests text that the then there these this through tick to top under
-    units up us use user using value way when where which will with within without words work working write writes
-    writing wrap wrapped x you your yourself
-""".split())  # fmt: skip
+_WORDS = _TELLING | frozenset(["a", "about", "above", "accordance", "according", "additional", "after", "all", "always", "an", "and", "any", "are", "as", "at", "be", "before", "begin", "below", "between", "block", "blocks", "brackets", "by", "calculate", "can", "careful", "carefully", "choice", "choices", "choose", "clear", "clearly", "complete", "completely", "concise", "contain", "containing", "correct", "correctly", "curly", "deduce", "defined", "described", "desired", "detail", "detailed", "details", "directly", "do", "does", "each", "easy", "enclose", "enclosed", "end", "ending", "exactly", "example", "expected", "explicitly", "expression", "final", "finally", "first", "follow", "following", "follows", "for", "form", "format", "formatted", "from", "fully", "give", "given", "gives", "goes", "here", "how", "i", "if", "implement", "in", "include", "including", "inside", "integer", "into", "is", "it", "its", "just", "justify", "language", "last", "latex", "let", "letter", "letters", "like", "line", "lines", "logical", "logically", "make", "markdown", "markdownlatex", "math", "mathematical", "mathematics", "must", "need", "no", "not", "number", "numeric", "of", "on", "once", "only", "option", "options", "or", "other", "out", "pass", "passes", "place", "please", "precise", "present", "problem", "problems", "process", "produce", "proper", "provide", "provided", "put", "query", "question", "questions", "quotation", "quotes", "read", "required", "requested", "result", "results", "return", "returned", "returns", "s", "satisfies", "scratch", "separate", "should", "show", "sentence", "sign", "signature", "simplest", "simplified", "single", "solves", "solving", "state", "statement", "symbol", "tag", "tags", "task", "tests", "text", "that", "the", "then", "there", "these", "this", "through", "tick", "to", "top", "under", "units", "up", "us", "use", "user", "using", "value", "way", "when", "where", "which", "will", "with", "within", "without", "words", "work", "working", "write", "writes", "writing", "wrap", "wrapped", "x", "you", "your", "yourself"])  # fmt: skip
 _PHRASES = (
     "一步一步", "一步步", "逐步", "按步骤", "步骤", "推理", "思考", "思维", "解题", "解答", "回答", "请", "下面", "以下", "下列", "问题", "题目",
     "数学", "最后", "最终", "答案", "结果", "填", "放", "写", "置于", "放置", "给出", "输出", "方框", "框", "括号", "里面", "内", "中", "里", "在",
@@ -56,7 +39,27 @@ _LONGEST = max(map(len, _PHRASES))
 _PHRASE_SET = frozenset(_PHRASES)
 _STARTS = frozenset(phrase[0] for phrase in _PHRASES)
 _TELLING_PHRASES = frozenset(
-    "答案 回答 解答 思考 推理 步骤 逐步 一步一步 一步步 方框 答え 考え 考えて 順を追って 段階的 推論 四角 枠 ステップ".split()
+    [
+        "答案",
+        "回答",
+        "解答",
+        "思考",
+        "推理",
+        "步骤",
+        "逐步",
+        "一步一步",
+        "一步步",
+        "方框",
+        "答え",
+        "考え",
+        "考えて",
+        "順を追って",
+        "段階的",
+        "推論",
+        "四角",
+        "枠",
+        "ステップ",
+    ]
 )
 
 

@@ -6,8 +6,9 @@ stand in the document in a row, at the edges of words. Longer ones count as held
 words with them (13: GPT-3, arXiv 2005.14165, appendix C); runs that are nearly all numbers and single letters do not
 count, since unrelated formulas share them. Boilerplate (`boilerplate`), which is instructions about the answer and text
 that many of the problems have, is no evidence either: half of a run has to be the problem's own, and all that is shared
-around it has to hold n of the problem's own words, or half of those that it has. A problem without such a run counts as
-a short one.
+around it has to hold n of the problem's own words, or most of those that it has. Where a quarter of a problem or more is
+text that other problems have too, most of its own words are needed in any case. A problem without such a run counts as a
+short one.
 
 In scripts without spaces (`scripts`) 26 characters of Chinese or Japanese stand for 13 words, as a word has up to two
 characters, and 39 letters of Thai, Lao, Khmer or Burmese, whose words have about three. A run of both kinds is as long
@@ -40,6 +41,10 @@ class Match(NamedTuple):
 
 _WORD, _IDEOGRAPHIC, _ALPHABETIC = 6, 3, 2
 """What a word and a character of each class of scripts without spaces are worth, in sixths of a word."""
+
+_MADE_FROM_A_FORM = 0.25
+"""Share of a problem that other problems have too, from which on it counts as made from a form."""
+_MOST = 0.55
 
 
 class _Prose(NamedTuple):
@@ -101,13 +106,12 @@ class HeldOut:
         lengths = lengths_of(_worth(words), _WORD * n)
         return runs(self._hasher(words), lengths), lengths
 
-    def _telling_grams(
-        self, text: str, words: list[str], shared: SharedRuns
-    ) -> tuple[_Prose, list[tuple[int, int]]]:
+    def _telling_grams(self, text: str, words: list[str], shared: SharedRuns) -> tuple[_Prose, list[tuple[int, int]]]:
         """A problem, with place and length of the runs of n words of which at least half are words of two letters and
         more, and at least half is the problem's own."""
         worth, needed = _worth(words), _WORD * self._ngram
-        own = ~(shared.covered(*self._runs(words, (self._ngram + 1) // 2)) | instruction_words(words))
+        common = shared.covered(*self._runs(words, (self._ngram + 1) // 2))
+        own = ~(common | instruction_words(words))
         telling = np.array([word[0].isalpha() and (len(word) > 1 or is_unspaced(word)) for word in words], bool)
         own_before, telling_before = _sums(worth * own), _sums(worth * telling)
         lengths = lengths_of(worth, needed)
@@ -116,7 +120,10 @@ class HeldOut:
             for i in np.flatnonzero(lengths)
             if 2 * min(before[i + lengths[i]] - before[i] for before in (own_before, telling_before)) >= needed
         ]
-        return _Prose(text, words, own_before, min(needed, int(own_before[-1]) // 2)), found
+        # Of a problem made from a form most of its own words are needed: those of two problems are alike by chance.
+        most = int(_MOST * own_before[-1])
+        made = (worth * common).sum() >= _MADE_FROM_A_FORM * worth.sum()
+        return _Prose(text, words, own_before, most if made else min(needed, most)), found
 
     def _find_exact(self, found: Tokens) -> str | None:
         sequence, joined = found

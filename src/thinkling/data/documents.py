@@ -195,7 +195,8 @@ def admit(
         reason = record.error or _fault(text, *length)
         if reason:
             counts.reject(reason)
-            shown = {"id": record.origin, "source": source, "text": record.raw if record.error else text}
+            told = record.raw if record.error else None if isinstance(text, Unreadable) else text
+            shown = {"id": record.origin, "source": source, "text": told}
             rejected.write(shown, reason)
             continue
         own = record.fields.get("id")

@@ -102,7 +102,9 @@ def _skip_line(stream: BinaryIO) -> bool:
 def refuse_unreadable(path: Path) -> None:
     """Raises UserError for a file whose name says that it is compressed in a way that is not unpacked."""
     if path.suffix.lower() in UNREADABLE:
-        raise UserError(f"{path}: {path.suffix} files are not read; unpack it, or compress it as .gz, .zst, .bz2 or .xz")
+        raise UserError(
+            f"{path}: {path.suffix} files are not read; unpack it, or compress it as .gz, .zst, .bz2 or .xz"
+        )
 
 
 @contextmanager
@@ -113,7 +115,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """
     refuse_unreadable(path)
     with path.open("rb") as file:
-        start = file.read(6)
+        start = file.read(10)
     kind = path.suffix.lower() if path.suffix.lower() in _OPENERS else _compression(start)
     with _OPENERS[kind](path) if kind else path.open("rb") as stream:
         start = cast("io.BufferedReader", stream).peek(4)[:4]
@@ -122,7 +124,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _compression(start: bytes) -> str:
-    magic = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+    magic = {b"\x1f\x8b": ".gz", b"BZh91AY&SY": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
     return next((name for mark, name in magic.items() if start.startswith(mark)), "")
 
 

@@ -49,6 +49,5 @@ def words_and_characters(text: str) -> list[str]:
 
 def weights(units: Iterable[str], word: int, ideographic: int, alphabetic: int) -> npt.NDArray[np.int64]:
     """The weight of each word or character."""
-    return np.array([
-        alphabetic if unit[0] in _LETTERS else ideographic if _ANY.match(unit) else word for unit in units
-    ], np.int64)  # fmt: skip
+    worth = (alphabetic if one[0] in _LETTERS else ideographic if _ANY.match(one) else word for one in units)
+    return np.fromiter(worth, np.int64)
