@@ -133,8 +133,14 @@ def test_runs_of_numbers_are_no_evidence() -> None:
     assert HeldOut([listing]).find(f"so {listing.upper()} now") == Match(listing, "exact")
 
 
-CHINESE = "小明从家出发去图书馆，每分钟走60米，走了12分钟后发现忘了带借书证，于是立刻回家去取，再用每分钟80米的速度赶到图书馆，请问他一共走了多少米？"
-JAPANESE = "たろうさんは家から図書館まで分速60メートルで歩き、12分後に貸出カードを忘れたことに気づいてすぐに家へもどりました。全部で何メートル歩きましたか。"
+CHINESE = (
+    "小明从家出发去图书馆，每分钟走60米，走了12分钟后发现忘了带借书证，于是立刻回家去取，再"
+    "用每分钟80米的速度赶到图书馆，请问他一共走了多少米？"
+)
+JAPANESE = (
+    "たろうさんは家から図書館まで分速60メートルで歩き、12分後に貸出カードを忘れたことに気づ"
+    "いてすぐに家へもどりました。全部で何メートル歩きましたか。"
+)
 THAI = (
     "สมชายเดินทางจากบ้านไปห้องสมุดด้วยความเร็ว60เมตรต่อนาทีเมื่อเดินไปได้12นาทีจึงนึกขึ้นได้ว่าลืมบัตรยืมหนังสือเขาจึงกลับบ้านทันทีเขาเดินทั้งหมดกี่เมตร"
 )
@@ -157,7 +163,7 @@ INSTRUCTIONS = [
     "Please reason step by step, and put your final answer within \\boxed{}.",
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
     "$ANSWER (without quotes) where $ANSWER is the answer to the problem.",
-    "Think step by step and then write your final answer as a single number inside \\boxed{} at the end of your response.",
+    "Think step by step and then write your final answer as a single number inside \\boxed{} at the end of the text.",
     "请一步一步地思考，并把最后的答案写在方框里面，不要写单位。",
 ]
 
@@ -178,7 +184,7 @@ def test_text_that_many_problems_have_is_no_evidence_and_the_problems_are_still_
     assert held_out.find(f"{frame} nobody ever lost a bet and everybody went home happy.") is None
     for one in own:
         found = held_out.find(f"Quiz: {one}")
-        assert found is not None and found.problem == f"{frame} {one}."
+        assert found == Match(f"{frame} {one}.", "ngram")
     assert HeldOut([f"{frame} {own[0]}."]).find(f"{frame} nobody ever lost a bet.") is not None
 
 

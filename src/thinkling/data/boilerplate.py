@@ -1,7 +1,7 @@
-"""Words of a held-out problem that are no evidence that a document holds it: instructions, and what many problems share.
+"""Words of a held-out problem that are no evidence that a document holds it: instructions, and shared text.
 
-Two kinds are told apart from a problem's own words. *Instructions* about how to answer ("Please reason step by step, and
-put your final answer within \\boxed{}") are stretches of at least 8 words that are all words of instructions, some of
+Two kinds are told apart from a problem's own words. *Instructions* about how to answer ("Please reason step by step,
+and put your final answer within \\boxed{}") are stretches of at least 8 words that are all words of instructions, some of
 them ones that speak of answering. *Shared text* is what stands alike in 10 or more problems, or in three or more that
 are half of all.
 """
@@ -22,45 +22,47 @@ FEW_PROBLEMS = 3
 STRETCH = 8
 """Words of instructions in a row, at least."""
 
-_TELLING = frozenset(["answer", "answers", "boxed", "box", "boxes", "reason", "reasoning", "reasons", "step", "steps", "think", "thinking", "respond", "response", "solve", "solution", "solutions", "explain", "instructions", "instruction", "output", "explanation", "function", "python", "code", "program"])  # fmt: skip
+_TELLING_TEXT = """
+    answer answers box boxed boxes code explain explanation function instruction instructions output
+    program python reason reasoning reasons respond response solution solutions solve step steps think
+    thinking
+"""
+_WORDS_TEXT = """
+    a about above accordance according additional after all always an and any are as at be before begin
+    below between block blocks brackets by calculate can careful carefully choice choices choose clear
+    clearly complete completely concise contain containing correct correctly curly deduce defined
+    described desired detail detailed details directly do does each easy enclose enclosed end ending
+    exactly example expected explicitly expression final finally first follow following follows for
+    form format formatted from fully give given gives goes here how i if implement in include including
+    inside integer into is it its just justify language last latex let letter letters like line lines
+    logical logically make markdown markdownlatex math mathematical mathematics must need no not number
+    numeric of on once only option options or other out pass passes place please precise present
+    problem problems process produce proper provide provided put query question questions quotation
+    quotes read requested required result results return returned returns s satisfies scratch sentence
+    separate should show sign signature simplest simplified single solves solving state statement
+    symbol tag tags task tests text that the then there these this through tick to top under units up
+    us use user using value way when where which will with within without words work working wrap
+    wrapped write writes writing x you your yourself
+"""
+_PHRASES_TEXT = """
+    一步一步 一步步 逐步 按步骤 步骤 推理 思考 思维 解题 解答 回答 请 下面 以下 下列 问题 题目 数学
+    最后 最终 答案 结果 填 放 写 置于 放置 给出 输出 方框 框 括号 里面 内 中 里 在 并 把 将 的 你 您 地
+    然后 先 再 仔细 认真 过程 详细 不要 单位 只 用 使用 格式 代码 函数 编写 一个 ステップバイステップ
+    ステップ 段階的 順を追って 順番 考え 考えて 推論 解いて 解き 次の 以下の 問題 質問 最後 最終的 最終
+    答え 四角 枠 囲んで 書き 書いて 書か 入れて 示して 出力 単位 ください 下さい ないで だけ から
+    ながら まとめて 形式 して て に を の で は と が も し な 関数 コード
+"""
+_TELLING_PHRASES_TEXT = """
+    ステップ 一步一步 一步步 四角 回答 思考 推理 推論 方框 枠 步骤 段階的 答え 答案 考え 考えて 解答
+    逐步 順を追って
+"""
+_TELLING = frozenset(_TELLING_TEXT.split())
 _TELLING_NEEDED = 2
-_WORDS = _TELLING | frozenset(["a", "about", "above", "accordance", "according", "additional", "after", "all", "always", "an", "and", "any", "are", "as", "at", "be", "before", "begin", "below", "between", "block", "blocks", "brackets", "by", "calculate", "can", "careful", "carefully", "choice", "choices", "choose", "clear", "clearly", "complete", "completely", "concise", "contain", "containing", "correct", "correctly", "curly", "deduce", "defined", "described", "desired", "detail", "detailed", "details", "directly", "do", "does", "each", "easy", "enclose", "enclosed", "end", "ending", "exactly", "example", "expected", "explicitly", "expression", "final", "finally", "first", "follow", "following", "follows", "for", "form", "format", "formatted", "from", "fully", "give", "given", "gives", "goes", "here", "how", "i", "if", "implement", "in", "include", "including", "inside", "integer", "into", "is", "it", "its", "just", "justify", "language", "last", "latex", "let", "letter", "letters", "like", "line", "lines", "logical", "logically", "make", "markdown", "markdownlatex", "math", "mathematical", "mathematics", "must", "need", "no", "not", "number", "numeric", "of", "on", "once", "only", "option", "options", "or", "other", "out", "pass", "passes", "place", "please", "precise", "present", "problem", "problems", "process", "produce", "proper", "provide", "provided", "put", "query", "question", "questions", "quotation", "quotes", "read", "required", "requested", "result", "results", "return", "returned", "returns", "s", "satisfies", "scratch", "separate", "should", "show", "sentence", "sign", "signature", "simplest", "simplified", "single", "solves", "solving", "state", "statement", "symbol", "tag", "tags", "task", "tests", "text", "that", "the", "then", "there", "these", "this", "through", "tick", "to", "top", "under", "units", "up", "us", "use", "user", "using", "value", "way", "when", "where", "which", "will", "with", "within", "without", "words", "work", "working", "write", "writes", "writing", "wrap", "wrapped", "x", "you", "your", "yourself"])  # fmt: skip
-_PHRASES = (
-    "一步一步", "一步步", "逐步", "按步骤", "步骤", "推理", "思考", "思维", "解题", "解答", "回答", "请", "下面", "以下", "下列", "问题", "题目",
-    "数学", "最后", "最终", "答案", "结果", "填", "放", "写", "置于", "放置", "给出", "输出", "方框", "框", "括号", "里面", "内", "中", "里", "在",
-    "并", "把", "将", "的", "你", "您", "地", "然后", "先", "再", "仔细", "认真", "过程", "详细", "不要", "单位", "只", "用", "使用",
-    "格式", "代码", "函数", "编写", "一个",
-    "ステップバイステップ", "ステップ", "段階的", "順を追って", "順番", "考え", "考えて", "推論", "思考", "解いて", "解き", "次の", "以下の", "問題",
-    "質問", "数学", "最後", "最終的", "最終", "答え", "回答", "解答", "四角", "枠", "中", "内", "囲んで", "書き", "書いて", "書か", "入れて", "示して",
-    "出力", "単位", "ください", "下さい", "ないで", "だけ", "から", "ながら", "まとめて", "形式", "して", "て", "に", "を", "の", "で", "は",
-    "と", "が", "も", "し", "な", "関数", "コード",
-)  # fmt: skip
+_WORDS = _TELLING | frozenset(_WORDS_TEXT.split())
+_PHRASES = frozenset(_PHRASES_TEXT.split())
+_TELLING_PHRASES = frozenset(_TELLING_PHRASES_TEXT.split())
 _LONGEST = max(map(len, _PHRASES))
-_PHRASE_SET = frozenset(_PHRASES)
 _STARTS = frozenset(phrase[0] for phrase in _PHRASES)
-_TELLING_PHRASES = frozenset(
-    [
-        "答案",
-        "回答",
-        "解答",
-        "思考",
-        "推理",
-        "步骤",
-        "逐步",
-        "一步一步",
-        "一步步",
-        "方框",
-        "答え",
-        "考え",
-        "考えて",
-        "順を追って",
-        "段階的",
-        "推論",
-        "四角",
-        "枠",
-        "ステップ",
-    ]
-)
 
 
 def instruction_words(words: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -89,7 +91,7 @@ def _piece(words: Sequence[str], at: int) -> tuple[int, bool]:
         return 0, False
     for length in range(min(_LONGEST, len(words) - at), 0, -1):
         phrase = "".join(words[at : at + length])
-        if phrase in _PHRASE_SET:
+        if phrase in _PHRASES:
             return length, phrase in _TELLING_PHRASES
     return 0, False
 

@@ -4,11 +4,11 @@ Both sides are brought into one form first (`mathtext`), so case, spacing and th
 difference. Short problems (strings of symbols, and those of fewer than n words) count as held if all their tokens
 stand in the document in a row, at the edges of words. Longer ones count as held if the document shares n consecutive
 words with them (13: GPT-3, arXiv 2005.14165, appendix C); runs that are nearly all numbers and single letters do not
-count, since unrelated formulas share them. Boilerplate (`boilerplate`), which is instructions about the answer and text
-that many of the problems have, is no evidence either: half of a run has to be the problem's own, and all that is shared
-around it has to hold n of the problem's own words, or most of those that it has. Where a quarter of a problem or more is
-text that other problems have too, most of its own words are needed in any case. A problem without such a run counts as a
-short one.
+count, since unrelated formulas share them. Boilerplate (`boilerplate`), which is instructions about the answer and
+text that many of the problems have, is no evidence either: half of a run has to be the problem's own, and all that is
+shared around it has to hold n of the problem's own words, or most of those that it has. Where a quarter of a problem
+or more is text that other problems have too, most of its own words are needed in any case. A problem without such a
+run counts as a short one.
 
 In scripts without spaces (`scripts`) 26 characters of Chinese or Japanese stand for 13 words, as a word has up to two
 characters, and 39 letters of Thai, Lao, Khmer or Burmese, whose words have about three. A run of both kinds is as long

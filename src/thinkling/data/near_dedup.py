@@ -7,11 +7,11 @@ signatures decide what is looked at, never what is dropped, and clusters do not 
 A document shorter than `min_words` is left to exact deduplication: there one changed word is much of the text, and of
 short checkable problems every symbol matters.
 
-Where a text is written without spaces (`scripts`), each character is taken as a word: so a run is one of 5 characters of
-Chinese or Japanese, about three words, and of 10 of Thai, Lao, Khmer or Burmese, where two of them are taken as one. Both
-forms of width are one there (NFKC). A text of both kinds has runs over both, in the order of the text. Runs so short
-still tell texts apart, since at 0.8 four of five have to be shared; longer ones would make more of a change: one changed
-character is in 5 runs, as one changed word is.
+Where a text is written without spaces (`scripts`), each character is taken as a word: so a run is one of 5 characters
+of Chinese or Japanese, about three words, and of 10 of Thai, Lao, Khmer or Burmese, where two of them are taken as
+one. Both forms of width are one there (NFKC). A text of both kinds has runs over both, in the order of the text. Runs
+so short still tell texts apart, since at 0.8 four of five have to be shared; longer ones would make more of a change:
+one changed character is in 5 runs, as one changed word is.
 
 With runs of 5 words, 8 changed words of 490 leave a similarity of at least 0.848, which 20 bands of 6 find with
 probability 1 − (1 − 0.848⁶)²⁰ = 0.9999; at 0.3 they look at one pair in 70.

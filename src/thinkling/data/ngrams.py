@@ -1,4 +1,4 @@
-"""Runs of consecutive words (or characters) as 64-bit hashes, many documents at a time: what dedup and decontamination compare."""
+"""Runs of consecutive words or characters as 64-bit hashes, which dedup and decontamination compare."""
 
 from __future__ import annotations
 

@@ -102,9 +102,7 @@ def _skip_line(stream: BinaryIO) -> bool:
 def refuse_unreadable(path: Path) -> None:
     """Raises UserError for a file whose name says that it is compressed in a way that is not unpacked."""
     if path.suffix.lower() in UNREADABLE:
-        raise UserError(
-            f"{path}: {path.suffix} files are not read; unpack it, or compress it as .gz, .zst, .bz2 or .xz"
-        )
+        raise UserError(f"{path}: {path.suffix} files are not read; unpack it, or pack it as .gz, .zst, .bz2 or .xz")
 
 
 @contextmanager
@@ -117,7 +115,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     with path.open("rb") as file:
         start = file.read(10)
     kind = path.suffix.lower() if path.suffix.lower() in _OPENERS else _compression(start)
-    with _OPENERS[kind](path) if kind else path.open("rb") as stream:
+    opener = _OPENERS[kind] if kind else _open_plain
+    with opener(path) as stream:
         start = cast("io.BufferedReader", stream).peek(4)[:4]
         encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
         yield stream if encoding is None else io.BufferedReader(_AsUtf8(path, stream, encoding))
@@ -126,6 +125,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 def _compression(start: bytes) -> str:
     magic = {b"\x1f\x8b": ".gz", b"BZh91AY&SY": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
     return next((name for mark, name in magic.items() if start.startswith(mark)), "")
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    return path.open("rb")  # noqa: SIM115 (the caller closes it)
 
 
 def _open_zstandard(path: Path) -> BinaryIO:

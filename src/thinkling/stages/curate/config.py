@@ -48,9 +48,10 @@ class CurateConfig(StageConfig):
     """Longer documents are quarantined."""
     ngram: int = Field(default=13, ge=2)
     """Words that a document must share with a held-out problem in prose to be dropped (13: GPT-3, appendix C).
-    Without spaces 2 characters of Chinese or Japanese, or 3 letters of Thai, Lao, Khmer or Burmese, are taken as one."""
+    Without spaces 2 characters of Chinese or Japanese, or 3 letters of Thai and the like, are taken as one."""
 
     produces: ClassVar[str] = "documents"
+    output_version: ClassVar[int] = 2
     roles: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="after")
