@@ -128,7 +128,7 @@ def _compression(start: bytes) -> str:
 
 
 def _open_plain(path: Path) -> BinaryIO:
-    return path.open("rb")  # noqa: SIM115 (the caller closes it)
+    return path.open("rb")
 
 
 def _open_zstandard(path: Path) -> BinaryIO:
@@ -138,7 +138,7 @@ def _open_zstandard(path: Path) -> BinaryIO:
 _OPENERS: Mapping[str, Callable[[Path], BinaryIO]] = {
     ".gz": lambda path: io.BufferedReader(gzip.GzipFile(path)),
     ".bz2": lambda path: io.BufferedReader(bz2.BZ2File(path)),
-    ".xz": lambda path: io.BufferedReader(lzma.LZMAFile(path)),
+    ".xz": lambda path: io.BufferedReader(lzma.LZMAFile(path)),  # noqa: SIM115
     ".zst": _open_zstandard,
 }
 
