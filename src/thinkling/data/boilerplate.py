@@ -1,7 +1,7 @@
 """Words of a held-out problem that are no evidence that a document holds it: instructions, and shared text.
 
 Two kinds are told apart from a problem's own words. *Instructions* about how to answer ("Please reason step by step,
-and put your final answer within \\boxed{}") are stretches of 8 words or more that are all words of instructions, some of
+and put your final answer within \\boxed{}") are stretches of 8 words or more that are words of instructions, some of
 them ones that speak of answering. *Shared text* is what stands alike in 10 or more problems, or in three or more that
 are half of all.
 """
