@@ -131,3 +131,72 @@ def test_runs_of_numbers_are_no_evidence() -> None:
     listing = "List the numbers: " + " ".join(map(str, range(1, 40)))
     assert HeldOut([listing]).find("page " + " ".join(map(str, range(5, 30)))) is None
     assert HeldOut([listing]).find(f"so {listing.upper()} now") == Match(listing, "exact")
+
+
+CHINESE = (
+    "小明从家出发去图书馆，每分钟走60米，走了12分钟后发现忘了带借书证，于是立刻回家去取，再"
+    "用每分钟80米的速度赶到图书馆，请问他一共走了多少米？"
+)
+JAPANESE = (
+    "たろうさんは家から図書館まで分速60メートルで歩き、12分後に貸出カードを忘れたことに気づ"
+    "いてすぐに家へもどりました。全部で何メートル歩きましたか。"
+)
+THAI = (
+    "สมชายเดินทางจากบ้านไปห้องสมุดด้วยความเร็ว60เมตรต่อนาทีเมื่อเดินไปได้12นาทีจึงนึกขึ้นได้ว่าลืมบัตรยืมหนังสือเขาจึงกลับบ้านทันทีเขาเดินทั้งหมดกี่เมตร"
+)
+
+
+@pytest.mark.parametrize("problem", [CHINESE, JAPANESE, THAI])
+def test_a_problem_without_spaces_quoted_in_part(problem: str) -> None:
+    n = len(problem)
+    assert HeldOut([problem]).find("前文" + problem[: int(0.75 * n)] + "后文") == Match(problem, "ngram")
+    assert HeldOut([problem]).find(problem[:12] + "天气很好" + problem[-12:]) is None
+
+
+def test_a_short_problem_without_spaces_is_found_inside_a_sentence() -> None:
+    short = "3加5等于几？"
+    assert HeldOut([short]).find("老师问大家３加５等于几?大家都笑了") == Match(short, "exact")
+    assert HeldOut([short]).find("老师问大家3加6等于几") is None
+
+
+INSTRUCTIONS = [
+    "Please reason step by step, and put your final answer within \\boxed{}.",
+    "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
+    "$ANSWER (without quotes) where $ANSWER is the answer to the problem.",
+    "Think step by step and then write your final answer as a single number inside \\boxed{} at the end of the text.",
+    "请一步一步地思考，并把最后的答案写在方框里面，不要写单位。",
+]
+
+
+@pytest.mark.parametrize("instruction", INSTRUCTIONS)
+def test_an_instruction_shared_with_one_problem_rejects_no_document(instruction: str) -> None:
+    problem = PROSE if instruction.isascii() else CHINESE
+    held_out = HeldOut([f"{instruction}\n{problem}\n{instruction}"])
+    assert held_out.find(f"{instruction} A train is late. {instruction} What is it?") is None
+    assert held_out.find(f"text {problem} text") is not None
+
+
+def test_text_that_many_problems_have_is_no_evidence_and_the_problems_are_still_found() -> None:
+    rng = random.Random(4)
+    frame = "In the village of Oakham, where every family keeps exactly one grey donkey for the yearly autumn race,"
+    own = [" ".join(rng.sample(WORDS_OF_OUR_OWN, 16)) for _ in range(12)]
+    held_out = HeldOut([f"{frame} {one}." for one in own])
+    assert held_out.find(f"{frame} nobody ever lost a bet and everybody went home happy.") is None
+    for one in own:
+        found = held_out.find(f"Quiz: {one}")
+        assert found == Match(f"{frame} {one}.", "ngram")
+    assert HeldOut([f"{frame} {own[0]}."]).find(f"{frame} nobody ever lost a bet.") is not None
+
+
+WORDS_OF_OUR_OWN = [
+    a + b for a in ("bar", "tel", "mor", "sin", "kal", "dru") for b in ("ning", "tow", "rap", "lec", "vit", "gom")
+]
+
+
+def test_planted_problems_of_programs_and_formulas_are_still_found(real_data: Path) -> None:
+    programs = [json.loads(line)["text"] for line in (real_data / "mbpp" / "mbpp.jsonl").open("rb")][:200]
+    formulas = [row["problem"] for row in json.loads((real_data / "math" / "math500.json").read_bytes())][:200]
+    for problems in (programs, formulas):
+        held_out = HeldOut(problems)
+        missed = [one for one in problems if held_out.find(f"Some words before it. {one} And some after.") is None]
+        assert missed == []

@@ -118,3 +118,57 @@ def test_without_rensa_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError, match=r"thinkling\[curate\]"):
         clusters([" ".join(VOCABULARY)], NearDuplicates())
+
+
+UNSPACED = {
+    "zh": (
+        "今天上午镇上的图书馆重新开放读者可以借阅新书也可以在阅览室里安静地看报纸门口还摆着几盆兰花"
+        "管理员说以后每周六都会有人来讲故事孩子们听完以后可以带一本书回家"
+    ),
+    "ja": (
+        "今日の午前に町の図書館がふたたび開き読者は新しい本を借りたり閲覧室で静かに新聞を読んだりで"
+        "きるようになり入口には花が置かれ土曜日には子どもたちに昔話を語る人が来る"
+    ),
+    "th": (
+        "เมื่อเช้านี้ห้องสมุดประจำเมืองเปิดให้บริการอี"
+        "กครั้งผู้อ่านสามารถยืมหนังสือเล่มใหม่หรือนั่ง"
+        "อ่านหนังสือพิมพ์อย่างเงียบสงบในห้องอ่านหนังสื"
+        "อได้ตลอดทั้งวันและทุกวันเสาร์จะมีคนมาเล่านิทา"
+        "นให้เด็กๆฟัง"
+    ),
+    "km": (
+        "ព្រឹកនេះបណ្ណាល័យក្នុងទីក្រុងបានបើកឡើងវិញអ្នកអ"
+        "ានអាចខ្ចីសៀវភៅថ្មីៗឬអានកាសែតដោយស្ងៀមស្ងាត់នៅក"
+        "្នុងបន្ទប់អានហើយរៀងរាល់ថ្ងៃសៅរ៍មានអ្នកមកនិទាន"
+        "រឿងឲ្យក្មេងៗស្តាប់ជាមួយគ្នា"
+    ),
+    "my": (
+        "ဒီမနက်မြို့ရဲ့စာကြည့်တိုက်ကိုပြန်ဖွင့်ခဲ့ပြီး"
+        "စာဖတ်သူတွေကစာအုပ်အသစ်တွေကိုငှားနိုင်သလိုစာဖတ်"
+        "ခန်းထဲမှာသတင်းစာကိုတိတ်ဆိတ်စွာဖတ်နိုင်ပြီးစနေ"
+        "နေ့တိုင်းကလေးတွေကိုပုံပြင်ပြောပြမယ့်သူလာမယ်"
+    ),
+}
+
+
+@pytest.mark.parametrize("language", UNSPACED)
+def test_a_text_without_spaces_is_not_one_word(language: str) -> None:
+    text = UNSPACED[language]
+    settings_ = NearDuplicates(min_words=30)
+    other = "".join(random.Random(1).sample(text, len(text)))
+    assert clusters([text, text[2:], other], settings_) == [0, 0, 2]
+    assert clusters([text[:25], text[:25], other], settings_) == [0, 1, 2]
+
+
+def test_widths_and_line_breaks_of_a_text_without_spaces_make_no_difference() -> None:
+    text = "第３章：図書館は、毎週１２時間あいている。" + UNSPACED["ja"]
+    copy = text.replace("３", "3").replace("１２", "12").replace("：", ":").replace("、", ",\n")
+    assert np.array_equal(word_runs(text, 5, WordHasher()), word_runs(copy, 5, WordHasher()))
+
+
+def test_a_mixed_text_has_runs_over_words_and_characters() -> None:
+    words = " ".join(VOCABULARY[:60])
+    text = f"{words} {UNSPACED['zh']}"
+    assert clusters([text, text.replace("安静", "大声"), f"{words} {UNSPACED['ja']}"], NearDuplicates()) == [0, 0, 2]
+    hasher = WordHasher()
+    assert np.isin(word_runs(words, 5, hasher), word_runs(text, 5, hasher)).all()

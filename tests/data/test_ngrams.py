@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.data.ngrams import WordHasher, windows
+from thinkling.data.ngrams import WordHasher, lengths_of, runs, windows
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "ä"]), max_size=30)
 
@@ -26,3 +26,14 @@ def test_hashes_are_those_of_every_run_and_machine() -> None:
     first(["something", "else"])
     assert first(["word"]).tolist() == WordHasher()(["word"]).tolist() == [0x958EC7D727CFA44A]
     assert windows(WordHasher()(["a", "b"]), 2).dtype == np.uint64
+
+
+@given(WORDS, st.lists(st.sampled_from([1, 2, 3]), min_size=30, max_size=30), st.integers(1, 12))
+def test_weighted_runs_are_windows_of_their_length(words: list[str], weights: list[int], weight: int) -> None:
+    hasher, n = WordHasher(), len(words)
+    lengths = lengths_of(np.array(weights[:n], np.int64), weight)
+    found = runs(hasher(words), lengths)
+    for i in range(n):
+        wanted = next((k for k in range(1, n - i + 1) if sum(weights[i : i + k]) >= weight), 0)
+        assert lengths[i] == wanted
+        assert found[i] == (windows(hasher(words[i : i + wanted]), wanted)[0] if wanted else 0)

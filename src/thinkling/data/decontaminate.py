@@ -4,7 +4,15 @@ Both sides are brought into one form first (`mathtext`), so case, spacing and th
 difference. Short problems (strings of symbols, and those of fewer than n words) count as held if all their tokens
 stand in the document in a row, at the edges of words. Longer ones count as held if the document shares n consecutive
 words with them (13: GPT-3, arXiv 2005.14165, appendix C); runs that are nearly all numbers and single letters do not
-count, since unrelated formulas share them.
+count, since unrelated formulas share them. Boilerplate (`boilerplate`), which is instructions about the answer and
+text that many of the problems have, is no evidence either: half of a run has to be the problem's own, and all that is
+shared around it has to hold n of the problem's own words, or most of those that it has. Where a quarter of a problem
+or more is text that other problems have too, most of its own words are needed in any case. A problem without such a
+run counts as a short one.
+
+In scripts without spaces (`scripts`) 26 characters of Chinese or Japanese stand for 13 words, as a word has up to two
+characters, and 39 letters of Thai, Lao, Khmer or Burmese, whose words have about three. A run of both kinds is as long
+as its words and characters together are worth.
 """
 
 from __future__ import annotations
@@ -13,10 +21,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from thinkling.data.boilerplate import SharedRuns, instruction_words
 from thinkling.data.documents import Counts, Document, RejectedWriter
 from thinkling.data.mathtext import Tokens, tokens
-from thinkling.data.ngrams import WordHasher, windows
+from thinkling.data.ngrams import Hashes, WordHasher, lengths_of, runs, windows
+from thinkling.data.scripts import is_unspaced, weights
 from thinkling.errors import UserError
 
 
@@ -28,6 +39,25 @@ class Match(NamedTuple):
     """`exact` or `ngram`."""
 
 
+_WORD, _IDEOGRAPHIC, _ALPHABETIC = 6, 3, 2
+"""What a word and a character of each class of scripts without spaces are worth, in sixths of a word."""
+
+_MADE_FROM_A_FORM = 0.25
+"""Share of a problem that other problems have too, from which on it counts as made from a form."""
+_MOST = 0.55
+
+
+class _Prose(NamedTuple):
+    """A problem that is found by its runs."""
+
+    text: str
+    words: list[str]
+    own: npt.NDArray[np.int64]
+    """What the problem's own words before each place are worth together."""
+    needed: int
+    """What own words have to be shared, at least."""
+
+
 class HeldOut:
     """Held-out problems, indexed once. `problems`: the questions' text, symbols and prose alike."""
 
@@ -35,23 +65,29 @@ class HeldOut:
         self._ngram = ngram
         self._hasher = WordHasher()
         self._exact: dict[tuple[str, ...], str] = {}
-        grams: dict[tuple[str, ...], str] = {}
+        self._grams: dict[tuple[str, ...], list[tuple[_Prose, int]]] = {}
+        given: dict[tuple[str, ...], str] = {}
         for problem in problems:
             sequence = tuple(tokens(problem).tokens)
             if not _words(sequence):
                 raise UserError(f"held-out problem {problem!r} has no letter or digit, so no document can hold it")
-            found = self._telling_grams(_words(sequence))
-            for gram in found:
-                grams.setdefault(gram, problem)
-            if not found:
-                self._exact.setdefault(sequence, problem)
+            given.setdefault(sequence, problem)
+        # Half as long as what is compared, so that a run with shared text on half of it is recognised.
+        shared = SharedRuns(self._runs(_words(sequence), (ngram + 1) // 2)[0] for sequence in given)
+        for sequence, problem in given.items():
+            prose, starts = self._telling_grams(problem, _words(sequence), shared)
+            for start, length in starts:
+                self._grams.setdefault(tuple(prose.words[start : start + length]), []).append((prose, start))
+            if not starts:
+                self._exact[sequence] = problem
         # A sequence is looked up where its first token stands, by each length that a problem with this token has.
         lengths: dict[str, set[int]] = {}
         for sequence in self._exact:
             lengths.setdefault(sequence[0], set()).add(len(sequence))
         self._lengths = {token: sorted(found) for token, found in lengths.items()}
-        self._grams = grams
-        self._gram_hashes = np.unique(np.array([windows(self._hasher(gram), ngram)[0] for gram in grams], np.uint64))
+        self._gram_hashes = np.unique(
+            np.array([windows(self._hasher(gram), len(gram))[0] for gram in self._grams], np.uint64)
+        )
 
     def find(self, text: str) -> Match | None:
         """The first held-out problem in the text, or None."""
@@ -64,10 +100,30 @@ class HeldOut:
         problem = self._find_gram(found.tokens)
         return None if problem is None else Match(problem, "ngram")
 
-    def _telling_grams(self, words: list[str]) -> list[tuple[str, ...]]:
-        """The runs of n words of which at least half are words of two letters and more."""
-        runs = (tuple(words[i : i + self._ngram]) for i in range(len(words) - self._ngram + 1))
-        return [run for run in runs if 2 * sum(len(word) > 1 and word[0].isalpha() for word in run) >= self._ngram]
+    def _runs(self, words: list[str], n: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
+        """Hash and length of the run of n words, or what is worth as much, from each word on; length 0 where the rest
+        is shorter."""
+        lengths = lengths_of(_worth(words), _WORD * n)
+        return runs(self._hasher(words), lengths), lengths
+
+    def _telling_grams(self, text: str, words: list[str], shared: SharedRuns) -> tuple[_Prose, list[tuple[int, int]]]:
+        """A problem, with place and length of the runs of n words of which at least half are words of two letters and
+        more, and at least half is the problem's own."""
+        worth, needed = _worth(words), _WORD * self._ngram
+        common = shared.covered(*self._runs(words, (self._ngram + 1) // 2))
+        own = ~(common | instruction_words(words))
+        telling = np.array([word[0].isalpha() and (len(word) > 1 or is_unspaced(word)) for word in words], bool)
+        own_before, telling_before = _sums(worth * own), _sums(worth * telling)
+        lengths = lengths_of(worth, needed)
+        found = [
+            (int(i), int(lengths[i]))
+            for i in np.flatnonzero(lengths)
+            if 2 * min(before[i + lengths[i]] - before[i] for before in (own_before, telling_before)) >= needed
+        ]
+        # Of a problem made from a form most of its own words are needed: those of two problems are alike by chance.
+        most = int(_MOST * own_before[-1])
+        made = (worth * common).sum() >= _MADE_FROM_A_FORM * worth.sum()
+        return _Prose(text, words, own_before, most if made else min(needed, most)), found
 
     def _find_exact(self, found: Tokens) -> str | None:
         sequence, joined = found
@@ -87,13 +143,13 @@ class HeldOut:
         if not self._grams:
             return None
         words = _words(sequence)
-        hashes = windows(self._hasher(words), self._ngram)
+        hashes, lengths = self._runs(words, self._ngram)
         # np.isin would sort all the grams again for every document.
         nearest = np.searchsorted(self._gram_hashes[:-1], hashes)
-        for i in np.flatnonzero(self._gram_hashes[nearest] == hashes):
-            problem = self._grams.get(tuple(words[i : i + self._ngram]))
-            if problem is not None:
-                return problem
+        for i in np.flatnonzero((self._gram_hashes[nearest] == hashes) & (lengths > 0)):
+            for prose, start in self._grams.get(tuple(words[i : i + lengths[i]]), ()):
+                if _shared_worth(words, int(i), prose, start) >= prose.needed:
+                    return prose.text
         return None
 
 
@@ -115,3 +171,23 @@ def decontaminated(
 
 def _words(sequence: Iterable[str]) -> list[str]:
     return [token for token in sequence if token[0].isalnum()]
+
+
+def _shared_worth(words: list[str], at: int, prose: _Prose, start: int) -> int:
+    """What the problem's own words are worth in all that stands alike around a place of the document and of the
+    problem."""
+    first, end, theirs = start, start, prose.words
+    while first and at > start - first and words[at - (start - first) - 1] == theirs[first - 1]:
+        first -= 1
+    while end < len(theirs) and at + end - start < len(words) and words[at + end - start] == theirs[end]:
+        end += 1
+    return int(prose.own[end] - prose.own[first])
+
+
+def _sums(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The sum of the values before each place, and of all."""
+    return np.concatenate(([0], np.cumsum(values)))
+
+
+def _worth(words: list[str]) -> npt.NDArray[np.int64]:
+    return weights(words, word=_WORD, ideographic=_IDEOGRAPHIC, alphabetic=_ALPHABETIC)

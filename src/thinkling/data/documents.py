@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from thinkling.data.arrow_values import Unreadable
 from thinkling.data.atomic import replacing
 from thinkling.data.readers import RawRecord, readable
 from thinkling.errors import UserError
@@ -194,7 +195,8 @@ def admit(
         reason = record.error or _fault(text, *length)
         if reason:
             counts.reject(reason)
-            shown = {"id": record.origin, "source": source, "text": record.raw if record.error else text}
+            told = record.raw if record.error else None if isinstance(text, Unreadable) else text
+            shown = {"id": record.origin, "source": source, "text": told}
             rejected.write(shown, reason)
             continue
         own = record.fields.get("id")
@@ -212,6 +214,8 @@ def _fault(text: object, min_characters: int, max_characters: int) -> str:
     """Why this text is no document; empty where it is one."""
     if text is None:
         return "no text"
+    if isinstance(text, Unreadable):
+        return text.reason
     if not isinstance(text, str):
         return "text is not a string"
     if not _is_utf8(text):

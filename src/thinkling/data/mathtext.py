@@ -10,6 +10,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from thinkling.data.scripts import CHARACTER, UNSPACED, is_unspaced
+
 _SPACING = re.compile(r"\\(?:[,;:!>()\[\]\s\\]|q?quad\b|hspace\{[^{}]*\}|(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])\.?)")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[^{}]*\}(?:\{[lcrLCR|]*\}|\[[a-zA-Z]*\])?")
 _FONT = re.compile(
@@ -31,19 +33,28 @@ _CHARACTERS = str.maketrans(
 _GREEK = re.compile("[\u0370-\u03ff]")
 _FORMAT_CHARACTER = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _TOKEN = re.compile(r"([^\W\d_]+|\d+|[-+*/=<>≤≥≠%()|])(?=(\w?))")
+_TOKEN_OR_CHARACTER = re.compile(
+    rf"({CHARACTER})()|([^\W\d_{UNSPACED}]+|[^\D{UNSPACED}]+|[-+*/=<>≤≥≠%()|])(?=([^\W{UNSPACED}]?))"
+)
 
 
 class Tokens(NamedTuple):
-    """A text as tokens: runs of letters (case folded), runs of digits, and operators."""
+    """A text as tokens: runs of letters (case folded), runs of digits, operators, and the single characters of scripts
+    without spaces."""
 
     tokens: list[str]
     joined: list[bool]
-    """Whether a token is followed by a letter, digit or underscore without anything between."""
+    """Whether a token is followed by a letter, digit or underscore without anything between. In scripts without spaces
+    a word may end anywhere, so no token is joined to such a character."""
 
 
 def tokens(text: str) -> Tokens:
     """The text's tokens in one form."""
-    found = _TOKEN.findall(one_form(text))
+    text = one_form(text)
+    if is_unspaced(text):
+        both = _TOKEN_OR_CHARACTER.findall(text)
+        return Tokens([one or other for one, _, other, _ in both], [bool(after) for *_, after in both])
+    found = _TOKEN.findall(text)
     return Tokens([token for token, _ in found], [bool(after) for _, after in found])
 
 

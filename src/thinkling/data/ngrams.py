@@ -1,4 +1,4 @@
-"""Runs of consecutive words as 64-bit hashes, many documents at a time: what dedup and decontamination compare."""
+"""Runs of consecutive words or characters as 64-bit hashes, which dedup and decontamination compare."""
 
 from __future__ import annotations
 
@@ -41,6 +41,24 @@ def windows(hashes: Hashes, size: int) -> Hashes:
     for i in range(size):  # wraps round at 2^64, on purpose
         combined = combined * _MULTIPLIER + hashes[i : i + n]
     return _mixed(combined)
+
+
+def lengths_of(weights: npt.NDArray[np.int64], weight: int) -> npt.NDArray[np.int64]:
+    """For each place the length of the shortest run from there that reaches a weight; 0 where none does."""
+    ends = np.concatenate(([0], np.cumsum(weights)))
+    last = np.searchsorted(ends, ends[:-1] + weight)
+    return np.where(last < len(ends), last - np.arange(len(weights)), 0)
+
+
+def runs(hashes: Hashes, lengths: npt.NDArray[np.int64]) -> Hashes:
+    """One hash for the run at each place, as `windows` has it for a run of that size; 0 where its length is 0."""
+    found, combined = np.zeros(len(hashes), np.uint64), np.zeros(len(hashes), np.uint64)
+    for i in range(int(lengths.max(initial=0))):
+        n = len(hashes) - i
+        combined[:n] = combined[:n] * _MULTIPLIER + hashes[i:]
+        ended = lengths == i + 1
+        found[ended] = _mixed(combined[ended])
+    return found
 
 
 def _mixed(values: Hashes) -> Hashes:

@@ -7,26 +7,32 @@ passed on with its error, and whoever asked for it quarantines it. No file is he
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from thinkling.data.arrow_values import as_text, value
 from thinkling.errors import UserError
 
 MAX_RECORD_BYTES = 64 * 2**20
 """A record longer than this is passed on as an error and not held in memory."""
 TOO_LONG = f"longer than {MAX_RECORD_BYTES // 2**20} MiB"
 BOM = b"\xef\xbb\xbf"
+UNREADABLE = (".zip", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".snappy", ".sz", ".lzo", ".z")
+"""Compressions and archives that are known by name and not unpacked."""
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""Byte order marks of other encodings than UTF-8, the longer ones first."""
 _SHOWN = 100_000
 """Of a record that is too long, the number of bytes that are passed on."""
 
@@ -36,6 +42,7 @@ class RawRecord:
     """One record as it was found; `raw` is its text where `fields` could not be had, for those who audit."""
 
     fields: Mapping[str, object]
+    """A value that cannot be read is `Unreadable`: whether that matters, those know who use it."""
     origin: str
     """Where it stands: file, and line or row counted from 1."""
     error: str = ""
@@ -52,11 +59,15 @@ def readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read ({reason}); mend or remove the file") from error
 
 
-def read_text_files(paths: Iterable[str | Path]) -> Iterator[RawRecord]:
-    """A record a file, fields `id` (the path as given) and `text` (UTF-8, newlines as they are)."""
+def read_text_files(paths: Iterable[str | Path], limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
+    """A record a file, fields `id` (the path as given) and `text` (UTF-8, or UTF-16 or UTF-32 with a byte order mark,
+    which is left out; newlines as they are). Compressed files are unpacked. `limit`: bytes of a file."""
     for path in map(Path, paths):
-        with readable(path):
-            content = path.read_bytes()
+        with readable(path), opened(path) as stream:
+            content = stream.read(limit + 1).removeprefix(BOM)
+        if len(content) > limit:
+            yield RawRecord({}, str(path), TOO_LONG, content[:_SHOWN].decode(errors="replace"))
+            continue
         try:
             yield RawRecord({"id": path.as_posix(), "text": content.decode()}, str(path))
         except UnicodeDecodeError:
@@ -88,27 +99,86 @@ def _skip_line(stream: BinaryIO) -> bool:
     return more
 
 
+def refuse_unreadable(path: Path) -> None:
+    """Raises UserError for a file whose name says that it is compressed in a way that is not unpacked."""
+    if path.suffix.lower() in UNREADABLE:
+        raise UserError(f"{path}: {path.suffix} files are not read; unpack it, or pack it as .gz, .zst, .bz2 or .xz")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes, decompressed while they are read."""
-    openers = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zst": _open_zstandard}
-    opener = openers.get(path.suffix)
-    stream = opener(path, "rb") if opener else path.open("rb")
-    with stream:
-        yield cast("BinaryIO", stream)
+    """A file's bytes, decompressed while they are read, and as UTF-8 where its byte order mark says UTF-16 or UTF-32.
+
+    How it is compressed its name says, or else its first bytes.
+    """
+    refuse_unreadable(path)
+    with path.open("rb") as file:
+        start = file.read(10)
+    kind = path.suffix.lower() if path.suffix.lower() in _OPENERS else _compression(start)
+    opener = _OPENERS[kind] if kind else _open_plain
+    with opener(path) as stream:
+        start = cast("io.BufferedReader", stream).peek(4)[:4]
+        encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+        yield stream if encoding is None else io.BufferedReader(_AsUtf8(path, stream, encoding))
 
 
-def _open_zstandard(path: Path, _mode: str) -> io.BufferedReader:
+def _compression(start: bytes) -> str:
+    magic = {b"\x1f\x8b": ".gz", b"BZh91AY&SY": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+    return next((name for mark, name in magic.items() if start.startswith(mark)), "")
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _open_zstandard(path: Path) -> BinaryIO:
     return io.BufferedReader(cast("io.RawIOBase", pa.input_stream(str(path), compression="zstd")))
+
+
+_OPENERS: Mapping[str, Callable[[Path], BinaryIO]] = {
+    ".gz": lambda path: io.BufferedReader(gzip.GzipFile(path)),
+    ".bz2": lambda path: io.BufferedReader(bz2.BZ2File(path)),
+    ".xz": lambda path: io.BufferedReader(lzma.LZMAFile(path)),  # noqa: SIM115
+    ".zst": _open_zstandard,
+}
+
+
+class _AsUtf8(io.RawIOBase):
+    """A stream in another encoding as one in UTF-8, without its byte order mark."""
+
+    def __init__(self, path: Path, stream: BinaryIO, encoding: str) -> None:
+        self._path, self._stream, self._encoding = path, stream, encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._pending = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._pending:
+            chunk = self._stream.read(1 << 16)
+            try:
+                # A lone surrogate is no text in any encoding: it goes on as bytes that are no UTF-8.
+                self._pending = self._decoder.decode(chunk, final=not chunk).encode(errors="surrogatepass")
+            except UnicodeDecodeError as error:
+                kind = self._encoding.upper()
+                raise UserError(f"{self._path}: not {kind}, as its first bytes say; save it as UTF-8") from error
+            if not chunk:
+                break
+        part, self._pending = self._pending[: len(buffer)], self._pending[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 def parse_record(text: bytes, origin: str) -> RawRecord:
     """A record from the JSON text of an object, or its error."""
     raw = text.decode(errors="replace")
     try:
-        fields = json.loads(text.decode())
+        fields = json.loads(text.decode(), object_pairs_hook=_object)
     except UnicodeDecodeError:
         return RawRecord({}, origin, "not UTF-8", raw)
+    except _KeyTwice:
+        return RawRecord({}, origin, "a key twice in one JSON object", raw)
     except (ValueError, RecursionError):
         return RawRecord({}, origin, "not JSON", raw)
     if not isinstance(fields, dict):
@@ -116,11 +186,29 @@ def parse_record(text: bytes, origin: str) -> RawRecord:
     return RawRecord(fields, origin)
 
 
-def read_parquet(path: str | Path, rows_per_batch: int = 1024) -> Iterator[RawRecord]:
-    """A record per row."""
+class _KeyTwice(Exception):
+    """Of two values under one key, neither is the right one."""
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise _KeyTwice
+    return fields
+
+
+def read_parquet(
+    path: str | Path, rows_per_batch: int = 1024, columns: Collection[str] | None = None
+) -> Iterator[RawRecord]:
+    """A record per row. `columns`: the only ones that are read, those among them that there are; all if None."""
     path = Path(path)
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        yield from batch_records(file.iter_batches(rows_per_batch), path)
+        names = file.schema_arrow.names
+        wanted = None if columns is None else [name for name in names if name in columns]
+        if wanted == []:  # without any column no rows would be counted
+            yield from (RawRecord({}, f"{path}:{row}") for row in range(1, file.metadata.num_rows + 1))
+        else:
+            yield from batch_records(file.iter_batches(rows_per_batch, columns=wanted), path)
 
 
 def batch_records(batches: Iterable[pa.RecordBatch], path: Path, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
@@ -132,15 +220,17 @@ def batch_records(batches: Iterable[pa.RecordBatch], path: Path, limit: int = MA
 
 
 def _parse_batch(batch: pa.RecordBatch, path: Path, first_row: int, limit: int) -> Iterator[RawRecord]:
-    """Strings in Arrow's formats are not checked when they are written: a batch with a bad one is gone through row by
-    row, and so is one that may hold a row over the limit."""
+    """Strings in Arrow's formats are not checked when they are written, and dates go further than Python's: a batch
+    with a bad value is gone through row by row, and so is one that may hold a row over the limit."""
     if batch.nbytes <= limit:
         try:
-            for i, fields in enumerate(batch.to_pylist()):
+            rows = as_text(batch).to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException):
+            pass
+        else:
+            for i, fields in enumerate(rows):
                 yield RawRecord(fields, f"{path}:{first_row + i}")
             return
-        except UnicodeDecodeError:
-            pass
     for i in range(batch.num_rows):
         yield _parse_row(batch.slice(i, 1), f"{path}:{first_row + i}", limit)
 
@@ -148,7 +238,4 @@ def _parse_batch(batch: pa.RecordBatch, path: Path, first_row: int, limit: int) 
 def _parse_row(row: pa.RecordBatch, origin: str, limit: int) -> RawRecord:
     if row.nbytes > limit:
         return RawRecord({}, origin, TOO_LONG)
-    try:
-        return RawRecord(row.to_pylist()[0], origin)
-    except UnicodeDecodeError:
-        return RawRecord({}, origin, "not UTF-8")
+    return RawRecord({name: value(row.column(i)) for i, name in enumerate(row.schema.names)}, origin)

@@ -26,13 +26,17 @@ class FilesSource(Source):
     def files(self) -> list[Path]:
         """The files that the patterns name, each once, sorted within a pattern.
 
-        Raises UserError if a pattern matches no file.
+        Raises UserError if a pattern matches no file, or one that is compressed in an unknown way.
         """
+        from thinkling.data.readers import refuse_unreadable
+
         found: dict[Path, None] = {}
         for pattern in self.paths:
             matches = sorted(p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file())
             if not matches:
                 raise UserError(f"{pattern}: no such file")
+            for path in matches:
+                refuse_unreadable(path)
             found |= dict.fromkeys(matches)
         return list(found)
 
@@ -48,6 +52,10 @@ class FilesSource(Source):
         from thinkling.data.readers import read_jsonl, read_parquet, read_text_files
 
         paths = self.files()
-        readers = {"text": lambda path: read_text_files([path]), "jsonl": read_jsonl, "parquet": read_parquet}
+        readers = {
+            "text": lambda path: read_text_files([path]),
+            "jsonl": read_jsonl,
+            "parquet": lambda path: read_parquet(path, columns={self.text_field, "id"}),
+        }
         pieces = map(readers[self.type], paths)
         return [DocumentStream(self.name, self.name, quality, pieces, len(paths), "files", text_field=self.text_field)]

@@ -206,6 +206,14 @@ def _splits(files: list[Path], root: Path | None) -> list[str]:
     return sorted(found or finer)
 
 
+def _refuse_packed(path: Path) -> None:
+    """Raises UserError for a file of records that is compressed in a way that is not unpacked."""
+    from thinkling.data.readers import refuse_unreadable
+
+    if ending(path.stem):
+        refuse_unreadable(path)
+
+
 def _walk(root: Path, tree: Path | None = None) -> Found:
     """Files in a directory, hidden ones left out; no link is followed that leads out of `tree` (`root` if None)."""
     from thinkling.data.arrow_files import STATE, saved_files
@@ -220,7 +228,10 @@ def _walk(root: Path, tree: Path | None = None) -> Found:
             continue
         for name in sorted(names):
             path = Path(folder) / name
-            if name.startswith(".") or not ending(name):
+            if name.startswith("."):
+                continue
+            if not ending(name):
+                _refuse_packed(path)
                 continue
             if path.resolve().is_relative_to(tree) and path.is_file():
                 files.append(path)
@@ -236,7 +247,10 @@ def _matching(pattern: str) -> Found:
     tree = Path(*parts[:fixed]).resolve()
     files, links = [], 0
     for path in sorted(map(Path, glob.glob(pattern, recursive=True))):
-        if not path.is_file() or not ending(path.name):
+        if not path.is_file():
+            continue
+        if not ending(path.name):
+            _refuse_packed(path)
             continue
         if path.resolve().is_relative_to(tree):
             files.append(path)

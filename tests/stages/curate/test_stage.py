@@ -139,7 +139,7 @@ def test_broken_parquet_stops_the_run_by_name_and_leaves_no_documents(tmp_path: 
 def test_parquet_and_text_files_are_read(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["x", "y"], "content": ["from a column", None]}), tmp_path / "p.parquet")
     (tmp_path / "n.txt").write_text("from a file\r\n", newline="")
-    (tmp_path / "m.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "m.txt").write_bytes(b"caf\xe9")
     parquet = {"type": "parquet", "paths": [str(tmp_path / "p.parquet")], "text_field": "content"}
     text = {"type": "text", "paths": [str(tmp_path / "*.txt")]}
     run(tmp_path / "out", {"p": parquet, "t": text})

@@ -22,9 +22,10 @@ class NearDedupConfig(BaseModel):
     """Jaccard similarity of the two sets of word runs from which documents count as one. The candidates are found by
     20 bands of 6 MinHash values: sure to be found from 0.8 on, likely from 0.6 on."""
     run: int = Field(default=5, ge=1)
-    """Words in a run."""
+    """Words in a run; in scripts without spaces a character is a word, or half a word in Thai, Lao, Khmer, Burmese."""
     min_words: int = Field(default=50, ge=1)
-    """Shorter documents are compared by exact deduplication alone: in them every symbol matters."""
+    """Shorter documents are compared by exact deduplication alone: in them every symbol matters. Characters of scripts
+    without spaces are counted as in `run`."""
 
 
 class CurateConfig(StageConfig):
@@ -47,9 +48,11 @@ class CurateConfig(StageConfig):
     max_characters: int = Field(default=2_000_000, ge=1)
     """Longer documents are quarantined."""
     ngram: int = Field(default=13, ge=2)
-    """Words that a document must share with a held-out problem in prose to be dropped (13: GPT-3, appendix C)."""
+    """Words that a document must share with a held-out problem in prose to be dropped (13: GPT-3, appendix C).
+    Without spaces 2 characters of Chinese or Japanese, or 3 letters of Thai and the like, are taken as one."""
 
     produces: ClassVar[str] = "documents"
+    output_version: ClassVar[int] = 2
     roles: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="after")

@@ -1,0 +1,69 @@
+"""Values of Arrow's columns as Python's: bytes of text columns decoded, and what cannot be read told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """In the place of a value that cannot be read, and so of no type that anyone asks for."""
+
+    reason: str
+
+
+def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with columns of bytes as text, unchecked: what is no UTF-8 raises UnicodeDecodeError when it is taken
+    out. Columns in them, in lists and structures, too."""
+    columns = [_cast(column, _text) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def value(column: pa.Array) -> object:
+    """The one value of a column. Dates that Python has not are numbers, in the unit of their type."""
+    for changed in (_text, _number):
+        try:
+            return _cast(column, changed)[0].as_py()
+        except UnicodeDecodeError:
+            return Unreadable("not UTF-8")
+        except (ValueError, OverflowError, pa.ArrowException):
+            continue
+    return Unreadable(f"not readable as {column.type}")
+
+
+def _cast(column: pa.Array, changed: Callable[[pa.DataType], pa.DataType]) -> pa.Array:
+    wanted = _changed(column.type, changed)
+    return column if wanted == column.type else pc.cast(column, wanted, safe=False)
+
+
+def _changed(type_: pa.DataType, changed: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """The type with `changed` applied to all that it is made of."""
+    if types.is_dictionary(type_):
+        values = _changed(type_.value_type, changed)
+        return type_ if values == type_.value_type else values
+    if types.is_struct(type_):
+        fields = (type_.field(i) for i in range(type_.num_fields))
+        return pa.struct([field.with_type(_changed(field.type, changed)) for field in fields])
+    if types.is_list(type_) or types.is_large_list(type_):
+        make = pa.list_ if types.is_list(type_) else pa.large_list
+        return make(type_.value_field.with_type(_changed(type_.value_type, changed)))
+    return changed(type_)
+
+
+def _text(type_: pa.DataType) -> pa.DataType:
+    if types.is_large_binary(type_):
+        return pa.large_string()
+    if types.is_binary(type_) or types.is_fixed_size_binary(type_) or types.is_binary_view(type_):
+        return pa.string()
+    return type_
+
+
+def _number(type_: pa.DataType) -> pa.DataType:
+    if types.is_date32(type_) or types.is_time32(type_):
+        return pa.int32()
+    return pa.int64() if types.is_temporal(type_) and not types.is_interval(type_) else _text(type_)

@@ -1,0 +1,53 @@
+"""Scripts that are written without spaces: where words cannot be told by white space, characters take their place.
+
+Two classes, since they differ in how much a character says. A character of Chinese or Japanese is most of a word; of
+Thai, Lao, Khmer, Burmese and Tibetan (a base letter with its vowel signs and tone marks) it takes several. Korean has
+spaces, so its words are words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+IDEOGRAPHIC = "々-〇ぁ-ゖゝ-ゟァ-ヺー-ヿㄅ-ㄯㆠ-ㆿㇰ-ㇿ㐀-䶿一-鿿ꀀ-ꒌ豈-﫿ｦ-ﾟ\U0001b000-\U0001b16f\U00020000-\U000323af"
+"""Han, kana, bopomofo and Yi, as the inside of a regular expression's class."""
+_ALPHABETIC = ("\u0e00\u0eff", "\u0f00\u0fff", "\u1000\u109f", "\u1780\u17ff", "\u1950\u19df", "\u1a20\u1aaf",
+               "\u1b00\u1b7f", "\ua980\ua9ff", "\uaa60\uaa7f")  # fmt: skip
+
+
+def _members(categories: str) -> str:
+    """The characters of the alphabetic blocks whose category starts with one of these letters."""
+    blocks = (map(chr, range(ord(block[0]), ord(block[1]) + 1)) for block in _ALPHABETIC)
+    return "".join(one for block in blocks for one in block if unicodedata.category(one)[0] in categories)
+
+
+ALPHABETIC = _members("LN")
+_MARKS = _members("M")
+UNSPACED = IDEOGRAPHIC + ALPHABETIC + _MARKS
+"""All of them, as the inside of a class."""
+CHARACTER = rf"[{IDEOGRAPHIC}]|[{ALPHABETIC}][{_MARKS}]*"
+"""One character with its marks."""
+_ANY = re.compile(f"[{IDEOGRAPHIC}{ALPHABETIC}]")
+_LETTERS = frozenset(ALPHABETIC)
+_WORD_OR_CHARACTER = re.compile(rf"{CHARACTER}|[^\W{UNSPACED}](?:[^\s{UNSPACED}]*[^\W{UNSPACED}])?")
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether any of it is written without spaces."""
+    return not text.isascii() and _ANY.search(text) is not None
+
+
+def words_and_characters(text: str) -> list[str]:
+    """Its characters where it is written without spaces, and its words, without marks at their ends, elsewhere."""
+    return _WORD_OR_CHARACTER.findall(text)
+
+
+def weights(units: Iterable[str], word: int, ideographic: int, alphabetic: int) -> npt.NDArray[np.int64]:
+    """The weight of each word or character."""
+    worth = (alphabetic if one[0] in _LETTERS else ideographic if _ANY.match(one) else word for one in units)
+    return np.fromiter(worth, np.int64)
