@@ -67,7 +67,11 @@ def from_hypothesis(target: Target, number: int, count: int) -> list[Input]:
     quiet = settings(
         max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )  # fmt: skip
-    seed(number)(quiet(given(strategy(target.words, len(target.corpus[0])))(found.append)))()
+
+    def gather(one: Input) -> None:
+        found.append(one)
+
+    seed(number)(quiet(given(strategy(target.words, len(target.corpus[0])))(gather)))()
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,22 @@ import yaml
 from thinkling.errors import UserError
 
 
+MOST_VALUES = 100_000
+"""Values of a recipe, aliases written out: a few lines of anchors within anchors make billions."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error: the second would silently replace the first."""
+    """YAML in which a key that is given twice is an error: the second would silently replace the first.
+
+    What a tag or a resolver cannot read (a month 99, `!!int x`, a number of 5,000 digits) is a ConstructorError too."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            kind = node.tag.rpartition(":")[2]
+            problem = f"a value cannot be read as {kind}; write it otherwise, or in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -20,6 +34,10 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a list or a mapping; a key is a single value", key_node.start_mark
+                )
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice; remove one", key_node.start_mark
@@ -40,7 +58,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     try:
-        data = _unshared(_parse(text), ())
+        data = _unshared(_parse(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -73,7 +91,7 @@ def apply_override(data: dict[str, Any], override: str, known: Collection[str]) 
                 raise UserError(f"--set {override}: the recipe has no {'.'.join(parents[: depth + 1])}")
         node = node[key]
     try:
-        value = _unshared(_parse(text), ())
+        value = _unshared(_parse(text))
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: the value is not valid YAML") from error
     if isinstance(node, list):
@@ -90,16 +108,23 @@ def _parse(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
     finally:
         loader.dispose()
 
 
-def _unshared(node: Any, above: tuple[int, ...]) -> Any:
-    """A copy in which every alias is an object of its own: YAML gives all aliases of an anchor the same one."""
+def _unshared(node: Any, above: tuple[int, ...] = (), made: list[int] | None = None) -> Any:
+    """A copy in which every alias is an object of its own: YAML gives all aliases of an anchor the same one. `made`: how
+    many values there are so far."""
+    made = made if made is not None else [0]
+    made[0] += 1
+    if made[0] > MOST_VALUES:
+        raise UserError(f"more than {MOST_VALUES:,} values, with YAML anchors written out; remove anchors within anchors")
     if id(node) in above:
         raise UserError("a YAML anchor contains itself; write the value out")
     if isinstance(node, dict):
-        return {key: _unshared(value, (*above, id(node))) for key, value in node.items()}
+        return {key: _unshared(value, (*above, id(node)), made) for key, value in node.items()}
     if isinstance(node, list):
-        return [_unshared(value, (*above, id(node))) for value in node]
+        return [_unshared(value, (*above, id(node)), made) for value in node]
     return node
