@@ -208,7 +208,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fuzz what reads foreign input.")
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--targets", nargs="+", choices=list(SHARES), default=list(SHARES))
-    parser.add_argument("--state", type=Path, help="folder of finished chunks and failures; a temporary one if not given")
+    parser.add_argument(
+        "--state", type=Path, help="folder of finished chunks and failures; a temporary one if not given"
+    )
     given = parser.parse_args()
     inputs, failures = fuzz(given.inputs, given.targets, given.state or Path(tempfile.mkdtemp(prefix="fuzz-")))
     kinds = Counter(f"{one['target']}: {one['kind']}" for one in failures)

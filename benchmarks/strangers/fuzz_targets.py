@@ -232,7 +232,9 @@ def templates() -> Target:
 
 
 def _tokenizer() -> Tokenizer:
-    return train_bpe(["user assistant system tool what is two and two 4 0 1 name arguments\n" * 40], 300, SPECIAL_TOKENS)
+    return train_bpe(
+        ["user assistant system tool what is two and two 4 0 1 name arguments\n" * 40], 300, SPECIAL_TOKENS
+    )
 
 
 TARGETS: dict[str, Callable[[], Target]] = {

@@ -73,9 +73,9 @@ def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
             blocks.append(text[:end])
             text = text[end + len(closing) :]
             prose = _without_code(text)
-        if unclosed := re.search(rf"^[ \t]*{re.escape(opening)}", prose, re.MULTILINE):
-            if closing not in prose[unclosed.end() :]:
-                return "\n\n".join([*blocks, text]), ""
+        unclosed = re.search(rf"^[ \t]*{re.escape(opening)}", prose, re.MULTILINE)
+        if unclosed and closing not in prose[unclosed.end() :]:
+            return "\n\n".join([*blocks, text]), ""
     return "\n\n".join(blocks), text
 
 

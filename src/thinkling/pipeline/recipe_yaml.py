@@ -120,7 +120,9 @@ def _unshared(node: Any, above: tuple[int, ...] = (), made: list[int] | None = N
     made = made if made is not None else [0]
     made[0] += 1
     if made[0] > MOST_VALUES:
-        raise UserError(f"more than {MOST_VALUES:,} values, with YAML anchors written out; remove anchors within anchors")
+        raise UserError(
+            f"more than {MOST_VALUES:,} values, with YAML anchors written out; remove anchors within anchors"
+        )
     if id(node) in above:
         raise UserError("a YAML anchor contains itself; write the value out")
     if isinstance(node, dict):
