@@ -64,9 +64,10 @@ def from_hypothesis(target: Target, number: int, count: int) -> list[Input]:
     from hypothesis import HealthCheck, Phase, given, seed, settings
 
     found: list[Input] = []
+    calm = list(HealthCheck)
     quiet = settings(
-        max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-    )  # fmt: skip
+        max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=calm
+    )
 
     def gather(one: Input) -> None:
         found.append(one)

@@ -1,6 +1,6 @@
 """What is fuzzed: for each target its corpus, its words, and a check that raises for anything but what is documented.
 
-Documented are UserError, a record's own error (BadRecord, RawRecord.error), ValueError of a served reply, and a verdict.
+Documented are UserError, a record's own error (BadRecord, RawRecord.error), ValueError of a served reply, a verdict.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def recipes() -> Target:
         try:
             load_recipe(path)
         except UserError as error:
-            assert str(error).strip()
+            _has_words(error)
 
     return Target(corpus, fuzz_inputs.COMMON + fuzz_inputs.YAML, check)
 
@@ -226,9 +226,14 @@ def templates() -> Target:
             try:
                 run(template, checked(messages), tokenizer, tools)
             except UserError as error:
-                assert str(error).strip()
+                _has_words(error)
 
     return Target(corpus, fuzz_inputs.COMMON + fuzz_inputs.JINJA + fuzz_inputs.MARKUP, check)
+
+
+def _has_words(error: UserError) -> None:
+    if not str(error).strip():
+        raise RuntimeError("an error without words") from error
 
 
 def _tokenizer() -> Tokenizer:
