@@ -10,7 +10,6 @@ import yaml
 
 from thinkling.errors import UserError
 
-
 MOST_VALUES = 100_000
 """Values of a recipe, aliases written out: a few lines of anchors within anchors make billions."""
 
