@@ -64,7 +64,7 @@ def from_hypothesis(target: Target, number: int, count: int) -> list[Input]:
     from hypothesis import HealthCheck, Phase, given, seed, settings
 
     found: list[Input] = []
-    calm = list(HealthCheck)
+    calm: list[HealthCheck] = [*HealthCheck.__members__.values()]
     quiet = settings(
         max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=calm
     )
@@ -116,7 +116,8 @@ def worker(connection: Any, begun: Any) -> None:
     signal.signal(signal.SIGALRM, _alarm)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     while (job := connection.recv()) is not None:
-        connection.send(run_chunk(*job, begun))
+        name, chunk = job
+        connection.send(run_chunk(name, chunk, begun))
 
 
 class Workers:

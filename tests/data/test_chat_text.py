@@ -62,7 +62,7 @@ plain = st.text(alphabet="ab 1\n.", max_size=6).map(lambda text: f"w{text}w")
 spelling = st.lists(st.sampled_from([*SPECIAL, "<think>a</think>", "a", "\n", "<", "\ufdd0", "😀"]), max_size=4).map(
     "".join
 )
-SLOW = settings(max_examples=10, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+SLOW = settings(max_examples=10, deadline=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck.__members__.values()])
 
 
 @lru_cache(maxsize=1)
@@ -152,3 +152,9 @@ def test_a_user_that_spells_a_tool_response_dropped_an_earlier_thought() -> None
         assert "<tool_response>" in str(error)  # noqa: PT017 (either is right)
         return
     assert "a tool" in tokenizer().decode(encoded.ids[encoded.loss])
+
+
+def test_a_template_that_spells_half_a_character_was_a_traceback() -> None:
+    template = ChatTemplate("{% for m in messages %}{{ m.content + '\\ud80d' }}{% endfor %}", "odd")
+    with pytest.raises(UserError, match="chat template odd: cannot render"):
+        encode_chat(template, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], tokenizer())

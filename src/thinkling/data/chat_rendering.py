@@ -73,9 +73,11 @@ class ChatTemplate:
         if "date" in self.settings:
             given["strftime_now"] = _day(self.settings["date"]).strftime
         try:
-            return self.compiled.render(
+            text = self.compiled.render(
                 {**self.variables, **self.settings, **given}, add_generation_prompt=add_generation_prompt
             )
+            text.encode()  # no tokenizer takes half a surrogate pair, which a template may spell
+            return text
         except UserError:
             raise
         except Exception as error:  # a foreign template may fail in any way, as in a call on a missing field

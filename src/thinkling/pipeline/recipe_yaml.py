@@ -114,8 +114,8 @@ def _parse(text: str) -> Any:
 
 
 def _unshared(node: Any, above: tuple[int, ...] = (), made: list[int] | None = None) -> Any:
-    """A copy in which every alias is an object of its own: YAML gives all aliases of an anchor the same one. `made`: how
-    many values there are so far."""
+    """A copy in which every alias is an object of its own: YAML gives all aliases of an anchor the same one. `made`:
+    how many values there are so far."""
     made = made if made is not None else [0]
     made[0] += 1
     if made[0] > MOST_VALUES:
