@@ -64,7 +64,12 @@ def from_hypothesis(target: Target, number: int, count: int) -> list[Input]:
     from hypothesis import HealthCheck, Phase, given, seed, settings
 
     found: list[Input] = []
-    calm: list[HealthCheck] = [*HealthCheck.__members__.values()]
+    calm = [
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+    ]
     quiet = settings(
         max_examples=count, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=calm
     )
