@@ -20,7 +20,7 @@ from thinkling.data.decontaminate import HeldOut
 from thinkling.data.near_dedup import NearDuplicates, clusters
 from thinkling.data.readers import RawRecord, read_jsonl, read_parquet
 from thinkling.errors import UserError
-from thinkling.generate.client import read_answer
+from thinkling.generate.served_reply import read_answer
 from thinkling.train.checkpoint import Checkpoints
 
 Check = Callable[[Path], Iterator[tuple[str, bool]]]

@@ -151,7 +151,7 @@ def test_templates_of_directories(tmp_path: Path) -> None:
     assert both.source == "new"
     assert both.name.endswith("chat_template.jinja")
     named = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
-    assert load_chat_template(write_directory(tmp_path / "named", {"chat_template": named})).source == "d"
+    assert load_chat_template(write_directory(tmp_path / "named", {"chat_template": named})).render([]) == "d"
     special = write_directory(tmp_path / "map", {"chat_template": "x"}, special_tokens_map_json='{"eos_token": "<e>"}')
     assert load_chat_template(special).variables == {"eos_token": "<e>"}
     with pytest.raises(
@@ -366,3 +366,23 @@ def test_a_template_that_wants_parts(tokenizer: Tokenizer) -> None:
     source = LLAMA.replace("m['content'] | trim", "m['content'][0].text")
     template = ChatTemplate(source, "parts", {"bos_token": ""})
     assert trained_text(template, UNREASONED, tokenizer) == ["1<|im_end|>", "2<|im_end|>"]
+
+
+@pytest.mark.parametrize("tail", ["", "\n", " \n\n"])
+def test_a_template_named_tool_use_was_not_used_for_tools(tmp_path: Path, tail: str) -> None:
+    """As transformers, which renders each of the two on its own."""
+    sources = {
+        "default": "\n  {% for m in messages %}{{ m.content }}{% endfor %}" + tail,
+        "tool_use": "\n{%- macro f(t) %}{{ t.name }}{% endmacro %}  {{ f(tools[0]) }}{{ messages[0].content }}" + tail,
+    }
+    named = [{"name": name, "template": source} for name, source in sources.items()]
+    template = load_chat_template(write_directory(tmp_path / "d", {"chat_template": named}))
+    files = write_directory(tmp_path / "files", {}, chat_template_jinja=sources["default"])
+    (files / "additional_chat_templates").mkdir()
+    (files / "additional_chat_templates" / "tool_use.jinja").write_text(sources["tool_use"])
+    assert load_chat_template(files).source == template.source
+    messages, tools = [{"role": "user", "content": "hi"}], [{"name": "calc"}]
+    assert template.render(messages) == ChatTemplate(sources["default"], "one").render(messages)
+    assert template.render(messages, tools) == ChatTemplate(sources["tool_use"], "other").render(messages, tools)
+    exported = ChatTemplate(template.exported, "exported")
+    assert exported.render(messages, tools) == template.render(messages, tools)

@@ -13,8 +13,9 @@ import pytest
 
 from thinkling.errors import UserError
 from thinkling.generate.backends import Reply
-from thinkling.generate.client import ATTEMPTS, ServedModel, read_answer, read_kept
+from thinkling.generate.client import ATTEMPTS, ServedModel, read_kept
 from thinkling.generate.engine import Sampling
+from thinkling.generate.served_reply import read_answer
 
 SAMPLING = Sampling(0.5, 0.9)
 

@@ -103,7 +103,7 @@ def test_every_mistake_is_told_at_once() -> None:
         ("seed=[", "not valid YAML"),
         ("seed.x=1", "seed is a single value"),
         ("stages.pretrain.optimizer.lr=.inf", "the value: inf is not a finite number"),
-        ("seed=2026-13-45", "month must be in 1..12"),
+        ("seed=2026-13-45", "the value is not valid YAML"),
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:
@@ -228,14 +228,14 @@ def test_names_that_could_become_paths_are_refused(tmp_path: Path, place: str, n
         (b"name: a\n\tseed: 1\n", "not valid YAML"),
         (b"", "a recipe is a mapping"),
         (b"\xef\xbb\xbf", "a recipe is a mapping"),
-        (b"name: a\n? [1, 2]\n: b\n", "not valid YAML: found unhashable key"),
+        (b"name: a\n? [1, 2]\n: b\n", "not valid YAML: a key is a list or a mapping"),
         (b"seed: " + b"[" * 5000 + b"]" * 5000, "nested too deep"),
         (
             b"a: &a [x]\n"
             + b"".join(b"%c: &%c [%s]\n" % (98 + i, 98 + i, b",".join([b"*%c" % (97 + i)] * 10)) for i in range(9)),
-            "more than 1,000,000 values once its anchors are written out",
+            "more than 1,000,000 values, with YAML anchors written out",
         ),
-        (b"name: 2026-13-45\n", "month must be in 1..12"),
+        (b"name: 2026-13-45\n", "line 1: not valid YAML: a value cannot be read as timestamp"),
         (b"name: a\nseed: .nan\n", "seed: nan is not a finite number"),
     ],
 )

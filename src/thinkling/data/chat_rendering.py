@@ -73,9 +73,11 @@ class ChatTemplate:
         if "date" in self.settings:
             given["strftime_now"] = _day(self.settings["date"]).strftime
         try:
-            return self.compiled.render(
+            text = self.compiled.render(
                 {**self.variables, **self.settings, **given}, add_generation_prompt=add_generation_prompt
             )
+            text.encode()  # no tokenizer takes half a surrogate pair, which a template may spell
+            return text
         except UserError:
             raise
         except Exception as error:  # a foreign template may fail in any way, as in a call on a missing field
@@ -121,13 +123,32 @@ def load_chat_template(directory: Path) -> ChatTemplate:
     template_path = directory / "chat_template.jinja"
     if template_path.is_file():
         source, name = template_path.read_text(encoding="utf-8"), template_path
+        further = directory / "additional_chat_templates" / "tool_use.jinja"
+        if further.is_file():
+            source = _choosing(source, further.read_text(encoding="utf-8"))
     else:
         source, name = config.get("chat_template"), config_path
-        if isinstance(source, list):  # of named templates `default`; transformers has `tool_use` for tools
-            source = next((entry["template"] for entry in source if entry.get("name") == "default"), None)
+        if isinstance(source, list):
+            source = _of_named(source)
     if not isinstance(source, str):
         raise UserError(f"{directory}: no chat template; add chat_template.jinja, or {CURE}")
     return ChatTemplate(source, str(name), token_variables(directory))
+
+
+def _of_named(entries: Sequence[Any]) -> str | None:
+    """The template of a list of named ones; None without a default."""
+    named = {entry.get("name"): entry.get("template") for entry in entries if isinstance(entry, Mapping)}
+    default, tool_use = named.get("default"), named.get("tool_use")
+    if isinstance(default, str) and isinstance(tool_use, str):
+        return _choosing(default, tool_use)
+    return default if isinstance(default, str) else None
+
+
+def _choosing(default: str, tool_use: str) -> str:
+    """One template that chooses between two as transformers does: `tool_use` where tools are given."""
+    # jinja drops one newline at a template's end; the plus signs keep white space at the seams
+    used, other = tool_use.removesuffix("\n"), default.removesuffix("\n")
+    return f"{{% if tools +%}}{used}{{%+ else +%}}{other}{{%+ endif %}}"
 
 
 def read_chat_template(path: Path, directory: Path) -> ChatTemplate:

@@ -23,6 +23,7 @@ from thinkling.errors import UserError
 from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.config import ServerConfig
 from thinkling.generate.engine import Sampling
+from thinkling.generate.served_reply import parse_answer
 
 ATTEMPTS = 4
 _FINAL = frozenset({400, 401, 403, 404, 405, 410, 413, 422})
@@ -118,32 +119,13 @@ class ServedModel:
             request = urllib.request.Request(self.address, json.dumps(body).encode(), self._headers)
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
-                    return read_answer(json.load(response))
+                    return parse_answer(response.read())
             except (OSError, http.client.HTTPException, ValueError) as error:
                 status = error.code if isinstance(error, urllib.error.HTTPError) else None
                 if status in _FINAL or attempt == ATTEMPTS:
                     raise UserError(f"{self.where}: {self.address} gave no answer ({error})") from error
                 time.sleep(self.pause_s * 2 ** (attempt - 1))
         raise AssertionError("the loop returns or raises")
-
-
-def read_answer(answer: Any) -> Reply:
-    """The first choice of a chat completion, with reasoning from its own field or from before `</think>`.
-
-    Raises ValueError if there is no choice.
-    """
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise ValueError("the answer is no chat completion")
-    message = choices[0].get("message")
-    if not isinstance(message, dict):
-        raise ValueError("the answer has no message")
-    text = str(message.get("content") or "")
-    reasoning = str(message.get("reasoning_content") or message.get("reasoning") or "")
-    inside, closed, rest = text.rpartition("</think>")
-    if closed:
-        reasoning, text = reasoning or inside.strip().removeprefix("<think>"), rest
-    return Reply(text.strip(), reasoning.strip(), str(choices[0].get("finish_reason") or "stop"))
 
 
 def read_kept(path: Path) -> dict[str, Reply]:

@@ -16,7 +16,17 @@ MOST_VALUES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error: the second would silently replace the first."""
+    """YAML in which a key that is given twice is an error: the second would silently replace the first.
+
+    What a tag or a resolver cannot read (a month 99, `!!int x`, a number of 5,000 digits) is a ConstructorError too."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            kind = node.tag.rpartition(":")[2]
+            problem = f"a value cannot be read as {kind}; write it otherwise, or in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -24,12 +34,15 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a list or a mapping; a key is a single value", key_node.start_mark
+                )
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice; remove one", key_node.start_mark
                 )
-            if isinstance(key, Hashable):  # a list or mapping as a key is an error of its own, below
-                seen.add(key)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -53,7 +66,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}{where}: not valid YAML: {problem}") from error
     except RecursionError:
         raise UserError(f"{path}: lists and mappings are nested too deep") from None
-    except (UserError, ValueError) as error:  # ValueError: a date such as 2026-13-45
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: a recipe is a mapping, with at least `name` and `stages`")
@@ -86,7 +99,7 @@ def apply_override(data: dict[str, Any], override: str, known: Collection[str]) 
         raise UserError(f"--set {override}: the value is not valid YAML") from error
     except RecursionError:
         raise UserError(f"--set {path}: lists and mappings are nested too deep") from None
-    except (UserError, ValueError) as error:
+    except UserError as error:
         raise UserError(f"--set {override}: {error}") from error
     if isinstance(node, list):
         if not last.isdigit() or int(last) >= len(node):
@@ -102,6 +115,8 @@ def _parse(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
     finally:
         loader.dispose()
 
@@ -116,7 +131,9 @@ class _Copy:
         """Raises UserError for an anchor that contains itself, too many values, and a number that is not finite."""
         self._values += 1
         if self._values > MOST_VALUES:
-            raise UserError(f"more than {MOST_VALUES:,} values once its anchors are written out")
+            raise UserError(
+                f"more than {MOST_VALUES:,} values, with YAML anchors written out; remove anchors within anchors"
+            )
         if id(node) in above:
             raise UserError("a YAML anchor contains itself; write the value out")
         if isinstance(node, dict):

@@ -125,7 +125,7 @@ def plain(text: str) -> str:
     text = _OTHER_CHOOSE.sub(lambda match: rf"\binom{{{match[1] or match[3]}}}{{{match[2] or match[4]}}}", text)
     text = _repeating(_CHOOSE.sub(_chosen, _PLAIN_LG.sub(r"\\log_{10}", text)))
     text = " ".join(text.split())
-    return _ungrouped(re.sub(r"\s*(?:(?<!\\)[.,;:]|\\\\|\\$)+$", "", text).strip())
+    return _ungrouped(_without_stops(text).strip())
 
 
 def _numerals(text: str) -> str:
@@ -176,6 +176,15 @@ def _chosen(match: re.Match[str]) -> str:
     if of.isdecimal() and (not chosen.isdecimal() or int(of) < int(chosen)):
         return match[0]
     return rf"\binom{{{of}}}{{{chosen}}}"
+
+
+def _without_stops(text: str) -> str:
+    """The text without punctuation and line breaks at its end, which alone is searched: a search from every place of a
+    long run of stops inside the text took longer than any deadline."""
+    start = len(text)
+    while start and (text[start - 1] in ".,;:\\" or text[start - 1].isspace()):
+        start -= 1
+    return text[:start] + re.sub(r"\s*(?:(?<!\\)[.,;:]|\\\\|\\$)++$", "", text[start:])
 
 
 def _ungrouped(text: str) -> str:

@@ -1,0 +1,120 @@
+"""What a server's chat completion says: its answer and its reasoning, whichever way the server writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from thinkling.data.chat_rendering import REASONING_TAGS
+from thinkling.generate.backends import Reply
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+_TEXT_PARTS = ("text", "output_text", "input_text", "refusal")
+_REASONING_PARTS = ("thinking", "reasoning")
+_SILENT_PARTS = ("redacted_thinking", "tool_call", "tool_use", "function_call")
+"""Parts that hold nothing to read: encrypted reasoning, and calls, since no tools are offered to a server."""
+_DEEPEST = 8
+"""Parts within parts. Servers nest them once."""
+_CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+
+
+def parse_answer(body: bytes) -> Reply:
+    """The reply in the body of a response. Raises ValueError if it is not a chat completion."""
+    try:
+        return read_answer(json.loads(body))
+    except RecursionError:
+        raise ValueError("the answer is nested too deeply") from None
+
+
+def read_answer(answer: Any) -> Reply:
+    """The first choice of a chat completion.
+
+    Reasoning comes from a field of its own, from parts of the content, or from tags at the start of the text, the
+    opening tag of which may be in the prompt. A reply that ends inside its reasoning has no answer. A refusal is an
+    answer. Raises ValueError if there is no choice, or if it holds something other than text.
+    """
+    choices = answer.get("choices") if isinstance(answer, Mapping) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
+        raise ValueError("the answer is no chat completion")
+    message = choices[0].get("message")
+    if not isinstance(message, Mapping):
+        raise ValueError("the answer has no message")
+    text, thought = _read(message.get("content"))
+    if not text and not thought:
+        text = "".join(_read(message.get("refusal")))
+    found = [thought, *("".join(_read(message[name])) for name in REASONING_FIELDS if message.get(name))]
+    inline, text = split_inline(text, bool("".join(found).strip()))
+    found = dict.fromkeys(piece.strip() for piece in (*found, inline) if piece.strip())  # one may be given twice
+    reason = choices[0].get("finish_reason")
+    return Reply(text.strip(), "\n\n".join(found), _sound(reason) if isinstance(reason, str) and reason else "stop")
+
+
+def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
+    """Reasoning between tags in the text, and the answer after it.
+
+    A block at the start ends at its first closing tag. One that never ends leaves no answer. Tags in code are text, and
+    so is an opening tag in the middle of a line. `has_reasoning`: it is known from elsewhere, so a text that only
+    closes is not taken for one whose opening tag is in the prompt, unless nothing comes before the tag.
+    """
+    blocks: list[str] = []
+    for opening, closing in REASONING_TAGS:
+        while text.lstrip().startswith(opening):
+            inside, closed, rest = text.lstrip().removeprefix(opening).partition(closing)
+            blocks.append(inside)
+            text = rest
+            if not closed:
+                return "\n\n".join(blocks), ""
+    for opening, closing in REASONING_TAGS:
+        prose = _without_code(text)
+        end = prose.find(closing)
+        if end >= 0 and not blocks and (not has_reasoning or not text[:end].strip()):
+            blocks.append(text[:end])
+            text = text[end + len(closing) :]
+            prose = _without_code(text)
+        unclosed = re.search(rf"^[ \t]*{re.escape(opening)}", prose, re.MULTILINE)
+        if unclosed and closing not in prose[unclosed.end() :]:
+            return "\n\n".join([*blocks, text]), ""
+    return "\n\n".join(blocks), text
+
+
+def _without_code(text: str) -> str:
+    """The text with code replaced by blanks of the same length."""
+    return _CODE.sub(lambda found: " " * len(found.group()), text)
+
+
+def _read(value: Any, depth: int = 0) -> tuple[str, str]:
+    """Text and reasoning of a content: null, text, a part, or a list of parts. Raises ValueError for anything else."""
+    if value is None:
+        return "", ""
+    if isinstance(value, str):
+        return _sound(value), ""
+    if depth > _DEEPEST:
+        raise ValueError("the answer is nested too deeply")
+    if isinstance(value, list):
+        pieces = [_read(part, depth + 1) for part in value]
+        return "".join(text for text, _ in pieces), "".join(thought for _, thought in pieces)
+    kind = value.get("type") if isinstance(value, Mapping) else type(value).__name__
+    if not isinstance(value, Mapping) or not isinstance(kind, str):
+        raise ValueError(f"the answer holds a part of type {kind!r}, which is not text"[:200])
+    if kind in _TEXT_PARTS:
+        return _inner(value, ("text", "value", "refusal"), depth), ""
+    if kind in _REASONING_PARTS:
+        return "", _inner(value, (kind, "text", "value", "content", "summary"), depth)
+    if kind.startswith(("reasoning.", "summary_text")):
+        return "", _inner(value, ("text", "summary"), depth)
+    if kind in _SILENT_PARTS:
+        return "", ""
+    raise ValueError(f"the answer holds a part of type {kind!r}, which is not text"[:200])
+
+
+def _inner(part: Mapping[str, Any], names: tuple[str, ...], depth: int) -> str:
+    """All text in the first of these fields that is given."""
+    return "".join(_read(next((part[name] for name in names if part.get(name)), None), depth + 1))
+
+
+def _sound(text: str) -> str:
+    """The text with halves of surrogate pairs joined, or replaced where the other half is missing: a server may cut a
+    reply between them, and nothing that writes UTF-8 takes half a character."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
