@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thinkling.data.atomic import replacing
-from thinkling.generate.backends import Reply
 from thinkling.progress import Progress
+
+if TYPE_CHECKING:
+    from thinkling.generate.backends import Reply
 
 FILE = "unreadable.jsonl"
 LARGE_SHARE = 0.1

@@ -61,8 +61,7 @@ def run(config: CurateConfig, ctx: StageContext) -> None:
             write_graded.write(documents, ctx.directory / DOCUMENTS, pool, streams, config.grading, ctx, ledger)
     for step in steps:
         step.check()
-    for name in (WORK, write_graded.ANSWERS):
-        _remove(ctx.directory / name)
+    _remove(ctx.directory / WORK)
     _write_provenance(config, ctx)
     ctx.counts.update(ledger.counts(), heldout_problems=len(questions))
 
@@ -147,10 +146,9 @@ def _write_provenance(config: CurateConfig, ctx: StageContext) -> None:
 
 
 def _clear(directory: Path) -> None:
-    """Removes what a run that was cut off left behind, the answers of a served annotator excepted."""
+    """Removes what a run that was cut off left behind."""
     for path in directory.iterdir():
-        if path.name != write_graded.ANSWERS:
-            _remove(path)
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from thinkling.data.artifact import write_json
 from thinkling.data.atomic import replacing
 from thinkling.data.documents import QUALITIES, SCHEMA, Document, write_documents
-from thinkling.quality.annotator import Annotator
+from thinkling.generate.unreadable import say
 from thinkling.quality.config import GradingConfig
 from thinkling.quality.grade_pool import Graded, grade_pool
 from thinkling.quality.pool import Origin, Pool
@@ -26,8 +27,10 @@ from thinkling.sources.base import DocumentStream
 from thinkling.stages.base import StageContext
 from thinkling.stages.curate.ledger import Ledger
 
-ANSWERS = "annotator-answers.jsonl"
-"""A served annotator's answers: kept while the stage runs, so that a run that was cut off asks nothing twice."""
+if TYPE_CHECKING:
+    from thinkling.generate.client import ServedModel
+    from thinkling.quality.served_annotator import ServedAnnotator
+
 GRADED_SCHEMA = pa.schema(
     [
         *SCHEMA,
@@ -64,9 +67,11 @@ def write(
     """
     write_documents(pool_path, documents)
     pool = Pool.survey(pool_path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams})
-    graded, learned, report = grade_pool(
-        pool, config, _annotator(config, ctx), pool_path.parent / "lance", ctx.seed, ctx.progress
-    )
+    served = _served_annotator(config, ctx)
+    annotator = None if served is None else served.annotator
+    graded, learned, report = grade_pool(pool, config, annotator, pool_path.parent / "lance", ctx.seed, ctx.progress)
+    if served is not None:
+        served.report(ctx)
     learned.labeller.save(ctx.directory / "labeller")
     write_json(ctx.directory / "grading.json", report)
     if config.labeller is None:
@@ -103,7 +108,24 @@ def _columns(pool: Pool, graded: Graded, row: int) -> Document:
     }
 
 
-def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
+class _Served(NamedTuple):
+    model: ServedModel
+    annotator: ServedAnnotator
+
+    def report(self, ctx: StageContext) -> None:
+        """What was asked and could not be read: into the terminal, the counts and unreadable.jsonl."""
+        counts = self.annotator.readings.counts()
+        if not counts:
+            return
+        from thinkling.generate.client import report_spending
+
+        self.annotator.readings.write(ctx.directory)
+        say(counts, f"stages.{ctx.name}.grading", ctx.progress)
+        ctx.counts["replies"] = counts
+        ctx.counts["served"] = report_spending({"grading.annotator": self.model.spending}, ctx.name, ctx.progress)
+
+
+def _served_annotator(config: GradingConfig, ctx: StageContext) -> _Served | None:
     """The served model that the recipe names, None for the rules."""
     if config.annotator == "rules":
         return None
@@ -111,5 +133,6 @@ def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
     from thinkling.generate.client import ServedModel
     from thinkling.quality.served_annotator import ServedAnnotator
 
-    asked = config.annotator
-    return ServedAnnotator(ServedModel.of(asked, ctx.directory / ANSWERS, f"stages.{ctx.name}.grading.annotator"))
+    where = f"stages.{ctx.name}.grading.annotator"
+    model = ServedModel(config.annotator, where, ctx.answers, ctx.progress)
+    return _Served(model, ServedAnnotator(model))
