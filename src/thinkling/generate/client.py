@@ -173,7 +173,7 @@ class ServedModel:
         words = self._redacted(str(failure))
         if not failure.passing:
             return words
-        if failure.wait_s > left:
+        if failure.wait_s > max(left, 0.0):
             return (
                 f"{words} (it asks to wait {failure.wait_s:.0f} s, and {max(left, 0):.0f} s of patience_s "
                 f"{self.config.patience_s:g} are left; raise it, or start again later: answers are kept)"
