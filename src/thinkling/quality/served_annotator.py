@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from thinkling.errors import UserError
 from thinkling.generate.backends import Replier, Reply
+from thinkling.generate.client import ServedModel, report_spending
 from thinkling.generate.engine import Sampling
 from thinkling.generate.unreadable import Readings
+from thinkling.progress import Progress
 from thinkling.quality.annotator import Example
 from thinkling.quality.surface import excerpt
 from thinkling.quality.tags import HIGHEST, TAGS, Grades
@@ -43,6 +46,12 @@ class ServedAnnotator:
             told = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items())
             raise UserError(f"grading.annotator: no answer holds a JSON object of grades ({told}); try another model")
         return grades
+
+    def report(self, stage: str, progress: Progress) -> dict[str, Any]:
+        """A line of what was asked, and its counts by field; none where the model is not a served one."""
+        if not isinstance(self._model, ServedModel):
+            return {}
+        return report_spending({"grading.annotator": self._model.spending}, stage, progress)
 
 
 def why_unreadable(reply: Reply) -> str:

@@ -263,8 +263,8 @@ def test_drafters_take_turns(tmp_path, monkeypatch) -> None:
     [
         ({"reviser": {"input": "teacher", "max_new_tokens": 8}}, "reviser.input"),
         ({"chain": {"url": "http://h/v1", "max_new_tokens": 8}}, "model"),
-        ({"chain": {"max_new_tokens": 8}}, "give input"),
-        ({"chain": {"input": "refiner", "url": "http://h", "model": "m", "max_new_tokens": 8}}, "give input"),
+        ({"chain": {"max_new_tokens": 8}}, "give either input"),
+        ({"chain": {"input": "refiner", "url": "http://h", "model": "m", "max_new_tokens": 8}}, "give either input"),
     ],
 )
 def test_mistakes_in_the_configuration(fields: dict[str, Any], message: str) -> None:
