@@ -34,6 +34,7 @@ def grades(number: int, body: Any) -> str | Failing:
 def curate(run: Path, name: str, server: FakeServer, **changes: Any) -> tuple[StageContext, Watching]:
     """One artifact of a run."""
     annotator = {"url": server.url, "model": "m"}
+    (run.parent / "raw").mkdir(parents=True, exist_ok=True)
     raw = {key: value for key, value in sources(run.parent / "raw").items() if key in ("good", "bad")}
     raw["broken"] = jsonl(run.parent / "broken.jsonl", {"id": "a", "text": "one sentence."}, "{no JSON")
     fields = {"kind": "curate", "sources": list(raw), "grading": {**GRADING, "annotator": annotator} | changes}
