@@ -67,8 +67,8 @@ def test_a_changed_budget_asks_no_annotator_again_and_gives_the_bytes_of_a_run_o
             changed, watching = curate(tmp_path / "run", "changed", server, hq_tokens=2000)
         assert len(server.bodies) == asked
         assert [line for line in watching.notes if "reused" in line]
-        alone, _ = curate(tmp_path / "other" / "run", "changed", server, hq_tokens=2000)
-    assert contents(tmp_path / "run" / "changed") == contents(tmp_path / "other" / "run" / "changed")
+        alone, _ = curate(tmp_path / "alone", "changed", server, hq_tokens=2000)
+    assert contents(tmp_path / "run" / "changed") == contents(tmp_path / "alone" / "changed")
     assert changed.counts == alone.counts
     assert changed.counts["in"] == changed.counts["kept"] + sum(changed.counts["rejected"].values())
     assert changed.counts["rejected"]["not JSON"] == 1
