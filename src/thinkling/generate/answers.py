@@ -32,7 +32,7 @@ class KeptAnswers:
     def of(cls, directory: Path | None, address: str, model: str) -> KeptAnswers:
         """The file of that model in the directory."""
         name = hashlib.sha256(f"{address}\x1f{model}".encode()).hexdigest()[:16]
-        return cls(None if directory is None else directory / f"{name}.jsonl")
+        return cls(None if directory is None else directory / f"{name}.log.jsonl")
 
     def get(self, key: str) -> tuple[Reply, Usage | None] | None:
         """The answer to a request, if there is one."""
