@@ -196,7 +196,7 @@ def test_minimum_and_weights(tmp_path: Path) -> None:
 
 
 class NeverAsked:
-    def reply(self, *_: Any) -> list[Reply]:
+    def reply(self, *_: Any, **__: Any) -> list[Reply]:
         raise AssertionError
 
 
