@@ -21,6 +21,10 @@ class Progress(Protocol):
         """A bar of `total` units (None: not known), `done` of which were there before (a resumed run)."""
         ...
 
+    def note(self, text: str) -> None:
+        """A line that stays, such as what was asked of a served model."""
+        ...
+
     def warn(self, text: str) -> None:
         """A line that must not be overlooked."""
         ...
@@ -36,6 +40,9 @@ class Silent:
 
     def track(self, label: str, total: float | None, unit: str, done: float = 0) -> AbstractContextManager[Task]:
         return nullcontext(_SilentTask())
+
+    def note(self, text: str) -> None:
+        """Shows nothing."""
 
     def warn(self, text: str) -> None:
         """Shows nothing."""

@@ -7,15 +7,20 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from thinkling.errors import UserError
+from thinkling.generate.answers import KeptAnswers, read_kept
 from thinkling.generate.backends import Reply
-from thinkling.generate.client import ATTEMPTS, ServedModel, read_kept
+from thinkling.generate.client import ServedModel
+from thinkling.generate.config import ServerConfig
 from thinkling.generate.engine import Sampling
 from thinkling.generate.served_reply import read_answer
+from thinkling.generate.usage import Usage
 
 SAMPLING = Sampling(0.5, 0.9)
 
@@ -71,6 +76,10 @@ def server() -> Iterator[Server]:
     made.server_close()
 
 
+def served(url: str, kept: Path | None = None, pause_s: float = 0.0, **fields: Any) -> ServedModel:
+    return ServedModel(ServerConfig(url=url, model="m", **fields), "chain", kept, pause_s=pause_s)
+
+
 def ask(model: ServedModel, *texts: str) -> list[Reply]:
     return model.reply([[{"role": "user", "content": t}] for t in texts], list(range(len(texts))), SAMPLING, 32)
 
@@ -78,7 +87,7 @@ def ask(model: ServedModel, *texts: str) -> list[Reply]:
 def test_replies_in_order_with_sampling_and_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "s3cret")
     texts = [f"text {i}" for i in range(20)]
-    replies = ask(ServedModel(server.url, "m", "SOME_KEY"), *texts)
+    replies = ask(served(server.url, key_variable="SOME_KEY"), *texts)
     assert replies == [Reply(f"you said {text}", "hm") for text in texts]
     body = next(b for b in server.bodies if b["messages"][0]["content"] == "text 3")
     assert body == {
@@ -89,11 +98,11 @@ def test_replies_in_order_with_sampling_and_key(server: Server, monkeypatch: pyt
 
 
 def test_what_was_answered_is_not_asked_again(server: Server, tmp_path) -> None:
-    path = tmp_path / "answers.log.jsonl"
-    first = ask(ServedModel(server.url, "m", kept=path), "a", "b")
+    first = ask(served(server.url, tmp_path), "a", "b")
+    (path,) = tmp_path.iterdir()
     with path.open("ab") as stream:
         stream.write(b'["torn')
-    again = ServedModel(server.url, "m", kept=path)
+    again = served(server.url, tmp_path)
     assert ask(again, "a", "b", "c")[:2] == first
     assert len(server.bodies) == 3
     assert len(read_kept(path)) == 3
@@ -101,33 +110,59 @@ def test_what_was_answered_is_not_asked_again(server: Server, tmp_path) -> None:
 
 def test_answers_beside_a_failure_are_kept(server: Server, tmp_path) -> None:
     server.refused, server.refused_after = "bad", 3
-    path = tmp_path / "answers.log.jsonl"
     with pytest.raises(UserError, match="401"):
-        ask(ServedModel(server.url, "m", concurrency=3, kept=path), "bad", "b", "c")
-    assert {reply.text for reply in read_kept(path).values()} == {"you said b", "you said c"}
+        ask(served(server.url, tmp_path, concurrency=3), "bad", "b", "c")
+    assert {reply.text for reply, _ in read_kept(next(tmp_path.iterdir())).values()} == {"you said b", "you said c"}
 
 
 def test_passing_failures_are_asked_again(server: Server) -> None:
-    server.failures = ATTEMPTS - 1
-    assert ask(ServedModel(server.url, "m", pause_s=0), "a") == [Reply("you said a", "hm")]
-    server.failures = ATTEMPTS
+    server.failures = 9
+    assert ask(served(server.url), "a") == [Reply("you said a", "hm")]
+    server.failures = 10**6
     with pytest.raises(UserError, match=r"chain: http://127.*503"):
-        ask(ServedModel(server.url, "m", pause_s=0, where="chain"), "a")
+        ask(served(server.url, patience_s=0.01), "a")
 
 
 def test_refusals_are_not_asked_again(server: Server) -> None:
     server.failures, server.status = 1, 401
     with pytest.raises(UserError, match="401"):
-        ask(ServedModel(server.url, "m"), "a")
+        ask(served(server.url), "a")
     assert len(server.bodies) == 1
 
 
 def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_KEY", raising=False)
     with pytest.raises(UserError, match="SOME_KEY is not set"):
-        ServedModel("http://127.0.0.1:1", "m", "SOME_KEY")
-    with pytest.raises(UserError, match="http://"):
-        ServedModel("file:///etc/passwd", "m")
+        served("http://127.0.0.1:1", key_variable="SOME_KEY")
+    with pytest.raises(ValidationError, match="url"):
+        served("file:///etc/passwd")
+    with pytest.raises(UserError, match="chain: url and model"):
+        ServedModel(ServerConfig(), "chain")
+
+
+def test_processes_that_append_at_the_same_time_lose_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    writers = [KeptAnswers(path) for _ in range(4)]
+
+    def write(number: int) -> None:
+        for i in range(50):
+            writers[number].keep(f"{number}-{i}", Reply("é" * 3000, "hm", "length"), Usage(i))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = read_kept(path)
+    assert len(found) == 200
+    assert found["3-7"] == (Reply("é" * 3000, "hm", "length"), Usage(7))
+
+
+def test_the_same_messages_with_other_seeds_are_other_samples_also_where_no_seed_is_sent(server: Server) -> None:
+    model = served(server.url, omit=["seed"])
+    ask(model, "a", "a")
+    assert len(server.bodies) == 2
+    assert "seed" not in server.bodies[0]
 
 
 @pytest.mark.parametrize("answer", [None, {}, {"choices": []}, {"choices": [1]}, {"choices": [{"message": None}]}])

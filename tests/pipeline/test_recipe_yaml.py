@@ -40,7 +40,7 @@ def test_anchors_within_anchors_did_not_end(tmp_path: Path) -> None:
     levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     path = tmp_path / "recipe.yaml"
     path.write_text("\n".join(["a0: &a0 [1, 1]", *levels]))
-    with pytest.raises(UserError, match="more than 100,000 values"):
+    with pytest.raises(UserError, match="more than 1,000,000 values"):
         read_yaml(path)
 
 

@@ -74,11 +74,13 @@ def test_the_recipe_names_the_model_and_where_answers_are_kept(tmp_path: Path, m
         {"seeds": {"a": 1}, "hq_tokens": 1, "bytes_per_token": {"a": 1}, "annotator": annotator}
     )
     ctx = StageContext("curate", tmp_path, {}, 0)
-    with pytest.raises(UserError, match=r"stages\.curate\.grading\.annotator: TEST_ANNOTATOR_KEY is not set"):
+    with pytest.raises(UserError, match=r"grading\.annotator\.key_variable: TEST_ANNOTATOR_KEY is not set"):
         write_graded._annotator(config, ctx)
     monkeypatch.setenv("TEST_ANNOTATOR_KEY", "secret")
     made = write_graded._annotator(config, ctx)
     assert isinstance(made, ServedAnnotator)
     assert isinstance(made._model, ServedModel)
-    assert (made._model.model, made._model.timeout_s) == ("m", 3)
-    assert made._model._path == tmp_path / write_graded.ANSWERS
+    assert (made._model.config.model, made._model.config.timeout_s) == ("m", 3)
+    path = made._model.answers.path
+    assert path is not None
+    assert path.parent == tmp_path / "answers"

@@ -1,138 +1,215 @@
 """Client of a server with OpenAI's chat completions (vLLM, llama.cpp, SGLang, and what is sold as a service).
 
 Needs nothing beyond the standard library: concurrency is threads that wait. The key comes from an environment variable
-and is written nowhere.
+and is written nowhere. docs/served.md says what is asked, retried, counted and kept.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import json
 import os
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from thinkling.errors import UserError
+from thinkling.generate.answers import KeptAnswers, key_of
 from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.config import ServerConfig
 from thinkling.generate.engine import Sampling
-from thinkling.generate.served_reply import parse_answer
+from thinkling.generate.failures import Failure, post
+from thinkling.generate.pace import FIRST_PAUSE_S, Pace, Stopped, pause_after
+from thinkling.generate.served_reply import read_answer
+from thinkling.generate.usage import Spending, Usage
+from thinkling.progress import Progress, Silent
 
-ATTEMPTS = 4
-_FINAL = frozenset({400, 401, 403, 404, 405, 410, 413, 422})
-"""Statuses that asking again does not change."""
+UNREADABLE_ATTEMPTS = 4
+"""Answers that are no chat completion may be charged for, so they are asked again only so often."""
+WARN_EVERY_S = 30.0
 
 
 class ServedModel:
     """A model behind `<url>/chat/completions`. Implements `Replier`."""
 
     def __init__(
-        self,
-        url: str,
-        model: str,
-        key_variable: str | None = None,
-        concurrency: int = 8,
-        timeout_s: float = 120.0,
-        pause_s: float = 2.0,
-        kept: Path | None = None,
-        where: str = "served model",
-    ) -> None:
-        """`kept`: an append-only file of answers by request, so that a killed run does not ask again. `pause_s`:
-        before the second attempt, doubled before each further one. `where`: the field that errors name.
+        self, config: ServerConfig, where: str = "served model", kept: Path | None = None,
+        progress: Progress | None = None, pause_s: float = FIRST_PAUSE_S,
+    ) -> None:  # fmt: skip
+        """`kept`: a directory for the answers of served models, by request; only in memory if None. `where`: the field
+        that errors name. `pause_s`: before the second attempt.
 
-        Raises UserError where the key's variable is not set.
+        Raises UserError where the config names no model, or the key's variable is not set.
         """
-        if not url.startswith(("http://", "https://")):
-            raise UserError(f"{where}: url {url!r} starts with neither http:// nor https://")
-        self.address, self.model, self.where = url.rstrip("/") + "/chat/completions", model, where
-        self.concurrency, self.timeout_s, self.pause_s = concurrency, timeout_s, pause_s
-        self._headers = {"Content-Type": "application/json"}
-        if key_variable is not None:
-            key = os.environ.get(key_variable)
-            if not key:
-                raise UserError(f"{where}: {key_variable} is not set in the environment")
-            self._headers["Authorization"] = f"Bearer {key}"
-        self._path, self._lock = kept, threading.Lock()
-        self._kept = {} if kept is None else read_kept(kept)
-
-    @classmethod
-    def of(cls, config: ServerConfig, kept: Path, where: str) -> ServedModel:
-        """The model that a recipe names. Raises UserError as the constructor."""
-        return cls(
-            config.url or "",
-            config.model or "",
-            config.key_variable,
-            config.concurrency,
-            config.timeout_s,
-            kept=kept,
-            where=where,
-        )
+        if config.url is None or config.model is None:
+            raise UserError(f"{where}: url and model: give both")
+        self.config, self.where, self.pause_s = config, where, pause_s
+        self.address = config.url.rstrip("/") + "/chat/completions"
+        self._progress = progress or Silent()
+        self._headers = {"Content-Type": "application/json"} | config.headers
+        self._key = ""
+        if config.key_variable is not None:
+            self._key = os.environ.get(config.key_variable, "").strip()
+            if not self._key:
+                raise UserError(f"{where}.key_variable: {config.key_variable} is not set in the environment")
+            if not (self._key.isascii() and self._key.isprintable()):
+                raise UserError(f"{where}.key_variable: {config.key_variable} holds no key of printable ASCII")
+            bearer = "Bearer " if config.key_header.lower() == "authorization" else ""
+            self._headers[config.key_header] = bearer + self._key
+        self.answers = KeptAnswers.of(kept, self.address, config.model)
+        self.spending = Spending(config.prices, config.budget)
+        self._counted: set[str] = set()
+        self._lock = threading.Lock()
+        self._pace = Pace(config.limits)
+        self._in_flight = 0
+        self._warned = float("-inf")
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
-        """As `Replier`. Raises UserError where the server refuses, or fails four times in a row."""
-        bodies = [
-            {
-                "model": self.model,
-                "messages": [dict(message) for message in messages],
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "max_tokens": limit,
-                "seed": seed % 2**31,
-            }
-            for messages, seed in zip(asked, seeds, strict=True)
-        ]
-        keys = [hashlib.sha256(json.dumps([self.address, body]).encode()).hexdigest() for body in bodies]
-        missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in self._kept}
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            under_way = [pool.submit(self._fetch, key, body) for key, body in missing.items()]
+        """As `Replier`. Raises UserError where the server refuses, where its failures outlast the patience, and where
+        the budget is spent."""
+        bodies = [self.body(*one, sampling, limit) for one in zip(asked, seeds, strict=True)]
+        keys = [key_of(self.address, body, seed) for body, seed in zip(bodies, seeds, strict=True)]
+        missing = {}
+        for key, body in zip(keys, bodies, strict=True):
+            found = self.answers.get(key)
+            if found is None:
+                missing[key] = body
+            else:
+                self._count(key, found[1], now=False)
+        if missing:
+            self._fetch_all(missing)
+        found = [self.answers.get(key) for key in keys]
+        return [one[0] for one in found if one is not None]
+
+    def recount(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> None:
+        """Counts what the answers took that a killed run has read already and written into its artifact."""
+        for messages, seed in zip(asked, seeds, strict=True):
+            key = key_of(self.address, self.body(messages, seed, sampling, limit), seed)
+            if (found := self.answers.get(key)) is not None:
+                self._count(key, found[1], now=False)
+
+    def body(self, messages: Messages, seed: int, sampling: Sampling, limit: int) -> dict[str, Any]:
+        """What is sent."""
+        config = self.config
+        own: dict[str, Any] = {
+            "model": config.model,
+            "messages": [dict(message) for message in messages],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            config.max_tokens_field: limit,
+            "seed": seed % 2**31,
+        }
+        if config.reasoning_effort is not None:
+            own["reasoning_effort"] = config.reasoning_effort
+        return config.extra_body | {name: value for name, value in own.items() if name not in config.omit}
+
+    def _fetch_all(self, missing: Mapping[str, Mapping[str, Any]]) -> None:
+        self._pace.begin()
+        with ThreadPoolExecutor(self.config.concurrency) as pool:
             try:
-                for future in under_way:
-                    future.result()
+                under_way = [pool.submit(self._fetch, key, body) for key, body in missing.items()]
+                done, _ = wait(under_way, return_when=FIRST_EXCEPTION)
             finally:
-                pool.shutdown(cancel_futures=True)  # after a failure nothing more is asked
-        return [self._kept[key] for key in keys]
+                self._pace.stop()  # after a failure nothing more is asked; what is under way is still kept
+                pool.shutdown(cancel_futures=True)
+        errors = [error for future in done if (error := future.exception()) is not None]
+        raise_first = [error for error in errors if not isinstance(error, Stopped)]
+        if raise_first:
+            raise raise_first[0]
 
     def _fetch(self, key: str, body: Mapping[str, Any]) -> None:
         """Asks, and keeps the answer at once: it was paid for, whatever becomes of the others."""
-        reply = self._ask(body)
         with self._lock:
-            self._keep(key, reply)
+            self.spending.check(self.where, self._in_flight)
+            self._in_flight += 1
+        try:
+            reply, usage = self._ask(body)
+            self.answers.keep(key, reply, usage)
+            self._count(key, usage, now=True)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
 
-    def _keep(self, key: str, reply: Reply) -> None:
-        self._kept[key] = reply
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps([key, reply.text, reply.reasoning, reply.finish_reason]) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+    def _count(self, key: str, usage: Usage | None, now: bool) -> None:
+        with self._lock:
+            if key not in self._counted:
+                self._counted.add(key)
+                self.spending.add(usage, now)
 
-    def _ask(self, body: Mapping[str, Any]) -> Reply:
-        for attempt in range(1, ATTEMPTS + 1):
-            request = urllib.request.Request(self.address, json.dumps(body).encode(), self._headers)
+    def _ask(self, body: Mapping[str, Any]) -> tuple[Reply, Usage | None]:
+        attempt, unreadable, failed_since = 0, 0, None
+        while True:
+            attempt += 1
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
-                    return parse_answer(response.read())
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                status = error.code if isinstance(error, urllib.error.HTTPError) else None
-                if status in _FINAL or attempt == ATTEMPTS:
-                    raise UserError(f"{self.where}: {self.address} gave no answer ({error})") from error
-                time.sleep(self.pause_s * 2 ** (attempt - 1))
-        raise AssertionError("the loop returns or raises")
+                return self._attempt(body)
+            except Failure as error:
+                failure = error
+            except ValueError as error:
+                unreadable += 1
+                failure = Failure(str(error), passing=unreadable < UNREADABLE_ATTEMPTS)
+            now = time.monotonic()
+            failed_since = now if failed_since is None else failed_since
+            left = self.config.patience_s - (now - failed_since)
+            pause = pause_after(attempt, failure.wait_s, self.pause_s)
+            if not failure.passing or left <= 0 or failure.wait_s > left:
+                raise UserError(f"{self.where}: {self.address}: {self._why(failure, attempt, left)}") from failure
+            self._say_waiting(failure, pause, left)
+            if failure.wait_s:
+                self._pace.hold(failure.wait_s)
+            self._pace.sleep(min(pause, left))
+
+    def _attempt(self, body: Mapping[str, Any]) -> tuple[Reply, Usage | None]:
+        self._pace.start()
+        tokens = 0
+        try:
+            answer = post(self.address, body, self._headers, self.config.timeout_s)
+            usage = Usage.of(answer)
+            tokens = 0 if usage is None else usage.total
+            return read_answer(answer), usage
+        finally:
+            self._pace.end(tokens)
+
+    def _why(self, failure: Failure, attempts: int, left: float) -> str:
+        words = self._redacted(str(failure))
+        if not failure.passing:
+            return words
+        if failure.wait_s > max(left, 0.0):
+            return (
+                f"{words} (it asks to wait {failure.wait_s:.0f} s, and {max(left, 0):.0f} s of patience_s "
+                f"{self.config.patience_s:g} are left; raise it, or start again later: answers are kept)"
+            )
+        return (
+            f"{words} ({attempts} attempts, patience_s {self.config.patience_s:g} spent; raise it, or start again "
+            "later: answers are kept)"
+        )
+
+    def _say_waiting(self, failure: Failure, pause: float, left: float) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._warned < WARN_EVERY_S:
+                return
+            self._warned = now
+            answered = self.spending.requests
+        self._progress.warn(
+            f"{self.where}: {self._redacted(str(failure))}; waiting {pause:.0f} s, patience for {left:.0f} s more "
+            f"({answered:,} answered)"
+        )
+
+    def _redacted(self, words: str) -> str:
+        return words.replace(self._key, "…") if self._key else words
 
 
-def read_kept(path: Path) -> dict[str, Reply]:
-    """Answers of a run that was cut off; a torn last line is cut away, since the next one is written behind it."""
-    if not path.exists():
-        return {}
-    whole, newline, _ = path.read_bytes().rpartition(b"\n")
-    os.truncate(path, len(whole) + len(newline))
-    entries = [json.loads(line) for line in whole.split(b"\n")] if newline else []
-    return {key: Reply(text, reasoning, reason) for key, text, reasoning, reason in entries}
+def report_spending(spent: Mapping[str, Spending], stage: str, progress: Progress) -> dict[str, Any]:
+    """A line for each served model in the terminal; gives the counts for the manifest, by the field that named it.
+
+    `spent`: field → what was spent on its model; fields that share a model share the object.
+    """
+    found: dict[int, tuple[str, Spending]] = {}
+    for name, one in spent.items():
+        found.setdefault(id(one), (name, one))
+    for name, one in found.values():
+        kept = one.requests - one.asked_now
+        before = f"; {kept:,} of them were answered before and not asked again" if kept else ""
+        progress.note(f"stages.{stage}.{name}: {one.line()}{before}")
+    return {name: one.counts() for name, one in found.values()}

@@ -3,20 +3,72 @@
 from __future__ import annotations
 
 import keyword
+import re
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from thinkling.errors import UserError
 
 _TAKEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "unk_token")
 
 
+_OURS = ("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "reasoning_effort")
+_SHAPES = ("stream", "stream_options", "n", "tools", "tool_choice", "functions", "function_call", "logprobs")
+"""Fields of a request that change the form of the answer, which is read as one message of text."""
+_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class PricesConfig(_Part):
+    """What a served model costs per million tokens, in any one currency."""
+
+    prompt: float = Field(ge=0)
+    """Per million tokens of the prompt."""
+    completion: float = Field(ge=0)
+    """Per million generated tokens, those of its reasoning included."""
+    cached: float | None = Field(default=None, ge=0)
+    """Per million tokens of the prompt that the server had in its cache; as `prompt` if not set."""
+
+
+class BudgetConfig(_Part):
+    """What may be spent on a served model by one stage. Requests in flight when it is spent are still answered."""
+
+    requests: int | None = Field(default=None, ge=1)
+    """Answered requests."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and completions together, as the server counts them."""
+    cost: float | None = Field(default=None, gt=0)
+    """In the currency of `prices`, which it needs."""
+
+
+class LimitsConfig(_Part):
+    """How fast a served model is asked at most, all requests of the stage to it together."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests started per minute, attempts after a failure included."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and completions that the server has counted per minute. What a request will take is estimated
+    by the mean of those answered before."""
+
+
 class ServerConfig(BaseModel):
-    """A model behind a server with OpenAI's chat completions."""
+    """A model behind a server with OpenAI's chat completions (docs/served.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -26,10 +78,57 @@ class ServerConfig(BaseModel):
     """The served model's name."""
     key_variable: str | None = None
     """Environment variable that holds the API key, if the server needs one. The key itself is written nowhere."""
-    concurrency: int = Field(default=8, ge=1)
+    key_header: str = Field(default="Authorization", pattern=r"^[A-Za-z0-9-]+$", exclude=True)
+    """Header that carries the key: after `Bearer` in `Authorization`, as it is in any other, such as `api-key`."""
+    headers: dict[str, str] = Field(default_factory=dict, exclude=True)
+    """Further headers of each request. They are for names and versions; a key belongs into `key_variable`."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """Field of the request that carries `max_new_tokens`. Newer models of OpenAI accept only
+    `max_completion_tokens`."""
+    omit: list[Literal["temperature", "top_p", "seed"]] = Field(default_factory=list)
+    """Fields of the request that are left out, for models that refuse them."""
+    reasoning_effort: str | None = None
+    """`low`, `medium`, `high` or what else the server knows; not sent if not set."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of the request, such as `{chat_template_kwargs: {enable_thinking: false}}`."""
+    concurrency: int = Field(default=8, ge=1, exclude=True)
     """Requests in flight at a time; a local model has `max_concurrent`."""
-    timeout_s: float = Field(default=120.0, gt=0)
+    timeout_s: float = Field(default=120.0, gt=0, exclude=True)
     """Seconds until a request is given up and asked again."""
+    patience_s: float = Field(default=600.0, ge=0, exclude=True)
+    """Seconds for which a request is asked again after its first failure, where the failure may pass (docs/served.md).
+    Ten minutes outlast a restart of a server and the usual limits per minute."""
+    prices: PricesConfig | None = Field(default=None, exclude=True)
+    """Prices, from which the cost is computed; only tokens are counted if not set."""
+    budget: BudgetConfig | None = Field(default=None, exclude=True)
+    """What may be spent; without limit if not set. A stage that stops for it goes on once it is raised."""
+    limits: LimitsConfig | None = Field(default=None, exclude=True)
+    """Requests or tokens per minute; without limit if not set."""
+
+    @model_validator(mode="after")
+    def _served_fields(self) -> ServerConfig:
+        if self.url is None:
+            for name in SERVED:
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name}: is for a model behind url; remove it, or give url and model")
+        for name in self.extra_body:
+            if name in _OURS or name in _SHAPES:
+                cure = "max_tokens_field and omit, or fields of the stage, set it" if name in _OURS else "leave it out"
+                raise ValueError(f"extra_body.{name}: cannot be set here; {cure}")
+        for name, value in self.headers.items():
+            if _SECRET.search(name):
+                raise ValueError(f"headers.{name}: a key is taken from the environment: key_variable and key_header")
+            if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[\t -~]*", value):
+                raise ValueError(f"headers.{name}: a header's name and value are one line of ASCII")
+            if name.lower() in ("content-type", "content-length", "host"):
+                raise ValueError(f"headers.{name}: is set by the client; remove it")
+        if self.budget is not None and self.budget.cost is not None and self.prices is None:
+            raise ValueError("budget.cost: needs prices, by which the cost is computed")
+        return self
+
+
+SERVED = tuple(name for name in ServerConfig.model_fields if name not in ("url", "concurrency", "timeout_s"))
+"""Fields that have no meaning for a local model."""
 
 
 class ChatConfig(BaseModel):

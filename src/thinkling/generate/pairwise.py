@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,6 +36,18 @@ class Comparison:
     question: str
     answer: str | None
     reference: str
+
+
+class Pairwise(Protocol):
+    """Says which of two answers is better: a model in this process, or a served one (`ServedJudge`)."""
+
+    def answer(self, reading: Reading) -> str | None:
+        """What is compared of a completion; None: nothing readable."""
+        ...
+
+    def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
+        """Both orders of each comparison. What has no answer is `LOWEST`."""
+        ...
 
 
 class PairwiseModel:

@@ -14,6 +14,7 @@ from thinkling.pipeline.checks import check
 from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
+from thinkling.stages.base import ANSWERS, PARTS
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, epochs, resolve
 from thinkling.stages.training.config import TRACKERS
@@ -177,7 +178,7 @@ def _stage_table(run: Run, full_check: bool) -> Table:
 def _print_stale(run: Run, console: Console) -> None:
     if not run.directory.is_dir():
         return
-    current = {path.name for _, _, path in run.states() if path}
+    current = {path.name for _, _, path in run.states() if path} | {ANSWERS, PARTS}
     stale = sorted(
         p.name
         for p in run.directory.iterdir()

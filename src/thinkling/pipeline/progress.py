@@ -87,6 +87,10 @@ class TerminalProgress:
         ) as bars:
             yield _RichTask(bars, bars.add_task(label, total=total, completed=int(done), unit=unit, note=""))
 
+    def note(self, text: str) -> None:
+        """A line that stays in the terminal."""
+        self.console.print(Text(f"  {text}"), soft_wrap=True)
+
     def warn(self, text: str) -> None:
         """A line in yellow that stays in the terminal."""
         self.console.print(Text(f"  warning: {text}", style="bold yellow"), soft_wrap=True)

@@ -254,6 +254,8 @@ def make_context(run: Run, name: str, inputs: dict[str, Artifact], partial: Path
         tokenizer=recipe.tokenizer if "tokenizer" in stage.uses else None,
         sources=recipe.sources_of(stage.source_names()),
         progress=Silent(),
+        kept=run.directory,
+        resolved=run.resolved(name),
         trackers=recipe.trackers,
     )
 

@@ -76,6 +76,22 @@ class Graded:
         return f"value {self.values_N[row]:.2f}: {explanation(contributions_NC[0], self.columns_NC[row])}"
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is found out about a pool before budgets, minima and weights play a part."""
+
+    grades_NT: Grades
+    similarity_N: Floats
+    unseen_MT: Grades
+    """Grades of the examples by heads that did not see their texts."""
+    seeds: list[int]
+    rows: list[int]
+    """Of each example the document."""
+    kinds: list[str]
+    """Of each example the kind of damage; empty where it is sound."""
+    report: dict[str, Any]
+
+
 def grade_pool(
     pool: Pool, config: GradingConfig, annotator: Annotator | None, work: Path, seed: int, progress: Progress
 ) -> tuple[Graded, Learned, dict[str, Any]]:
@@ -84,22 +100,20 @@ def grade_pool(
 
     Raises UserError where the pool cannot carry a labeller, has no seed, or an extra is not installed.
     """
+    measured, learned = measure_pool(pool, config, annotator, work, seed, progress)
+    graded, report = split_pool(pool, config, measured, seed)
+    return graded, learned, report
+
+
+def measure_pool(
+    pool: Pool, config: GradingConfig, annotator: Annotator | None, work: Path, seed: int, progress: Progress
+) -> tuple[Measured, Learned]:
+    """The first half of `grade_pool`: annotation, labeller, grades, similarity. Raises UserError as it does."""
     seeds = _choose_seeds(pool, config)
     learned = _learn(pool, config, annotator, seed, progress) if config.labeller is None else _loaded(config.labeller)
     retriever = Retriever(work)
     grades_NT, queries = _grade_all(pool, learned.labeller, retriever, seeds, progress)
     similarity_N = _similarity(retriever, queries, config.neighbours, progress)
-    columns_NC = columns(grades_NT, similarity_N)
-    tokens_N = _tokens(pool, config)
-    signal = _signal(columns_NC, tokens_N, list(seeds), learned)
-    model = (
-        QualityModel.fit(signal.columns_MC, signal.good_M, config.penalty, signal.weights_M).centred(columns_NC)
-        if config.weights is None
-        else QualityModel.given(columns_NC, config.weights)
-    )
-    values_N = model.values(columns_NC)
-    labels = _label(config, grades_NT, values_N, tokens_N)
-    graded = Graded(grades_NT, similarity_N, columns_NC, model, values_N, labels)
     probes_NK = np.array([query.vector_K for query in queries[:_PROBES]])
     report = {
         "examples": len(learned.examples.examples),
@@ -111,11 +125,35 @@ def grade_pool(
             "exact": retriever.exact,
             "recall": retriever.recall_probe(probes_NK, min(_PROBE_NEIGHBOURS, len(pool))),
         },
-        "quality": model.as_dict()
-        | {"importance": importance(model, signal.columns_MC, signal.good_M, signal.weights_M, seed)},
+    }
+    examples = learned.examples
+    measured = Measured(grades_NT, similarity_N, learned.unseen_MT, list(seeds), examples.rows, examples.kinds, report)
+    return measured, learned
+
+
+def split_pool(pool: Pool, config: GradingConfig, measured: Measured, seed: int) -> tuple[Graded, dict[str, Any]]:
+    """The second half of `grade_pool`: quality value and split. Reads no text.
+
+    Raises UserError where every document is a seed.
+    """
+    columns_NC = columns(measured.grades_NT, measured.similarity_N)
+    tokens_N = _tokens(pool, config)
+    signal = _signal(columns_NC, tokens_N, measured)
+    model = (
+        QualityModel.fit(signal.columns_MC, signal.good_M, config.penalty, signal.weights_M).centred(columns_NC)
+        if config.weights is None
+        else QualityModel.given(columns_NC, config.weights)
+    )
+    values_N = model.values(columns_NC)
+    labels = _label(config, measured.grades_NT, values_N, tokens_N)
+    graded = Graded(measured.grades_NT, measured.similarity_N, columns_NC, model, values_N, labels)
+    importances = importance(model, signal.columns_MC, signal.good_M, signal.weights_M, seed)
+    report = {
+        **measured.report,
+        "quality": model.as_dict() | {"importance": importances},
         "split": _split(pool, labels, tokens_N),
     }
-    return graded, learned, report
+    return graded, report
 
 
 def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
@@ -203,22 +241,22 @@ def _tokens(pool: Pool, config: GradingConfig) -> npt.NDArray[np.int64]:
     return np.ceil(pool.bytes_N / per_token_N).astype(np.int64)
 
 
-def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], seeds: list[int], learned: Learned) -> _Signal:
+def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], measured: Measured) -> _Signal:
     """Seeds (weight 1/2) against the rest of the pool (1/4, by tokens, as budgets go) and against the examples that are
     known to be damaged (1/4; without any, the rest of the pool counts 1/2). A damaged example has the grades of heads
     that did not see it, and the similarity of the document that it was made from: alike in everything but the damage.
 
     Raises UserError where every document is a seed.
     """
-    is_seed_N = np.isin(np.arange(len(columns_NC)), seeds)
+    is_seed_N = np.isin(np.arange(len(columns_NC)), measured.seeds)
     if is_seed_N.all():
         raise UserError("grading.seeds: all documents of the pool are seeds; name fewer, or other sources")
-    damaged = [place for place, kind in enumerate(learned.examples.kinds) if kind]
-    rows = [learned.examples.rows[place] for place in damaged]
-    damaged_DC = columns(learned.unseen_MT[damaged], columns_NC[rows, -1])
+    damaged = [place for place, kind in enumerate(measured.kinds) if kind]
+    rows = [measured.rows[place] for place in damaged]
+    damaged_DC = columns(measured.unseen_MT[damaged], columns_NC[rows, -1])
     others = tokens_N * ~is_seed_N
     part = 1 / 4 if damaged else 1 / 2
-    weights_N = np.where(is_seed_N, 1 / (2 * len(seeds)), others * (part / others.sum()))
+    weights_N = np.where(is_seed_N, 1 / (2 * len(measured.seeds)), others * (part / others.sum()))
     return _Signal(
         np.vstack([columns_NC, damaged_DC]),
         np.append(is_seed_N, np.zeros(len(damaged), np.bool_)),

@@ -47,14 +47,15 @@ class Pool:
     """Word → number of documents that hold it."""
 
     @classmethod
-    def survey(cls, path: Path, origins: Mapping[str, Origin]) -> Pool:
-        """Reads all documents once."""
+    def survey(cls, path: Path, origins: Mapping[str, Origin], words: bool = True) -> Pool:
+        """Reads all documents once. `words`: count them, which only `measure_pool` needs."""
         ids, sources, sizes, frequencies = [], [], [], Counter[str]()
         for document in read_documents(path):
             ids.append(document["id"])
             sources.append(document["source"])
             sizes.append(len(document["text"].encode()))
-            frequencies.update(set(terms_of(excerpt(document["text"]))))
+            if words:
+                frequencies.update(set(terms_of(excerpt(document["text"]))))
         return cls(path, origins, ids, sources, np.array(sizes, np.int64), frequencies)
 
     def __len__(self) -> int:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from thinkling.errors import UserError
-from thinkling.generate.backends import Replier
+from thinkling.generate.backends import Replier, Reply
+from thinkling.generate.client import ServedModel, report_spending
 from thinkling.generate.engine import Sampling
+from thinkling.generate.unreadable import Readings
+from thinkling.progress import Progress
 from thinkling.quality.annotator import Example
 from thinkling.quality.surface import excerpt
 from thinkling.quality.tags import HIGHEST, TAGS, Grades
 
 MOST_TOKENS = 4096
 """Of an answer: 20 grades are some 200, the rest is for models that think first."""
+_ABOUT = 200
+"""Characters of a text that say which one an unreadable answer is about."""
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
 
@@ -23,18 +29,43 @@ class ServedAnnotator:
 
     def __init__(self, model: Replier) -> None:
         self._model = model
+        self.readings = Readings()
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Grades of each example; empty where the answer holds no JSON object of grades.
+        """Grades of each example; empty where the answer holds no JSON object of grades, which is counted.
 
         Raises UserError where no answer can be read, or where the model returns none.
         """
         asked = [[{"role": "user", "content": prompt_for(example.text)}] for example in examples]
         replies = self._model.reply(asked, [0] * len(asked), Sampling(temperature=0.0, top_p=1.0), MOST_TOKENS)
         grades = [parse_grades(reply.text) for reply in replies]
+        for example, reply, found in zip(examples, replies, grades, strict=True):
+            self.readings.add("annotator", reply, None if found else why_unreadable(reply), example.text[:_ABOUT])
         if grades and not any(grades):
-            raise UserError("grading.annotator: no answer holds a JSON object of grades; try another model")
+            (reasons,) = (entry["unreadable"] for entry in self.readings.counts().values())
+            told = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items())
+            raise UserError(f"grading.annotator: no answer holds a JSON object of grades ({told}); try another model")
         return grades
+
+    def report(self, stage: str, progress: Progress) -> dict[str, Any]:
+        """A line of what was asked, and its counts by field; none where the model is not a served one."""
+        if not isinstance(self._model, ServedModel):
+            return {}
+        return report_spending({"grading.annotator": self._model.spending}, stage, progress)
+
+
+def why_unreadable(reply: Reply) -> str:
+    """Why an answer gives no grades."""
+    if reply.finish_reason == "length":
+        return "cut off"
+    found = _OBJECT.findall(reply.text)
+    if not found:
+        return "no JSON object" if reply.text.strip() else "empty"
+    try:
+        json.loads(found[-1])
+    except ValueError:
+        return "broken JSON"
+    return "no grade from 0 to 9"
 
 
 def prompt_for(text: str) -> str:

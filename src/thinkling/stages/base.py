@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from thinkling.stages.training.config import TrackersConfig
 
 
+ANSWERS, PARTS = "answers", "parts"
+"""Directories in a run that are not artifacts: answers of served models, and parts of stages that are reused."""
+
+
 class Need(NamedTuple):
     """A source that a stage reads: the field that names it, and what it must offer."""
 
@@ -108,12 +112,22 @@ class StageContext:
     sources: Mapping[str, Source] = field(default_factory=dict)
     """The sources that the stage named, and those that they name."""
     progress: Progress = field(default_factory=Silent)
+    kept: Path | None = None
+    """Directory of the run for what outlives a stage's artifact, such as answers that were paid for; the stage's own
+    directory where None."""
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+    """All that the result depends on besides inputs: what is hashed."""
     trackers: TrackersConfig | None = None
     """Where training is logged besides the stage's own files."""
     counts: dict[str, Any] = field(default_factory=dict)
     """Numbers in and out, for the manifest. Data stages: in = kept + rejected by reason."""
     ledger: Ledger = field(init=False)
     """Records of the sources, kept and rejected; its counts go into the manifest as `sources`."""
+
+    @property
+    def answers(self) -> Path:
+        """Directory of the answers of served models."""
+        return (self.kept or self.directory) / ANSWERS
 
     def __post_init__(self) -> None:
         first_rank = int(os.environ.get("RANK", "0")) == 0

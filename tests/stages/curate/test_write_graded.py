@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from tests.quality.texts import advertisement, prose
 from tests.stages.curate.test_stage import PUZZLES, jsonl, rows, run
 from thinkling.data.documents import read_documents
 from thinkling.errors import UserError
+from thinkling.generate.backends import Reply
 from thinkling.quality.annotator import Example
 from thinkling.quality.labeller import Labeller
+from thinkling.quality.served_annotator import ServedAnnotator
 from thinkling.quality.tags import NAMES, Grades
 from thinkling.stages.curate import write_graded
 
@@ -192,19 +195,21 @@ def test_minimum_and_weights(tmp_path: Path) -> None:
     assert worst_hq >= max(d["similarity"] for d in documents if d["quality"] == "mq")
 
 
+class NeverAsked:
+    def reply(self, *_: Any, **__: Any) -> list[Reply]:
+        raise AssertionError
+
+
 def test_a_served_annotator_takes_the_rules_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Flat:
-        def annotate(self, examples: list[Example]) -> list[Grades]:
+    class Flat(ServedAnnotator):
+        def annotate(self, examples: Sequence[Example]) -> list[Grades]:
             return [{"prose": len(example.text) % 10} for example in examples]
 
-    monkeypatch.setattr(write_graded, "_annotator", lambda config, ctx: Flat())
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / write_graded.ANSWERS).write_text("")
+    monkeypatch.setattr(write_graded, "_annotator", lambda config, ctx: Flat(NeverAsked()))
     grade(tmp_path, annotator={"url": "http://localhost:1/v1", "model": "m"})
     examples = rows(tmp_path / "out/annotated.parquet")
     assert {e["correctness"] for e in examples} == {None}
     assert {e["prose"] for e in examples} == set(range(10))
-    assert not (tmp_path / "out" / write_graded.ANSWERS).exists()
 
 
 def test_seeds_that_cannot_be_had_are_named(tmp_path: Path) -> None:

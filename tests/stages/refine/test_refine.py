@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.generate.fake_server import Watching
 from thinkling.data.conversations import read_conversations
 from thinkling.errors import UserError
 from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.engine import Sampling
+from thinkling.progress import Silent
 from thinkling.puzzles import refinement as roles
 from thinkling.puzzles.problemset import generate
 from thinkling.puzzles.sources import PuzzlesSource
@@ -263,8 +265,8 @@ def test_drafters_take_turns(tmp_path, monkeypatch) -> None:
     [
         ({"reviser": {"input": "teacher", "max_new_tokens": 8}}, "reviser.input"),
         ({"chain": {"url": "http://h/v1", "max_new_tokens": 8}}, "model"),
-        ({"chain": {"max_new_tokens": 8}}, "give input"),
-        ({"chain": {"input": "refiner", "url": "http://h", "model": "m", "max_new_tokens": 8}}, "give input"),
+        ({"chain": {"max_new_tokens": 8}}, "give either input"),
+        ({"chain": {"input": "refiner", "url": "http://h", "model": "m", "max_new_tokens": 8}}, "give either input"),
     ],
 )
 def test_mistakes_in_the_configuration(fields: dict[str, Any], message: str) -> None:
@@ -299,3 +301,17 @@ def test_drafts_that_are_all_worthless_stop_the_stage(tmp_path, monkeypatch, rep
     with pytest.raises(UserError, match=message):
         refine(tmp_path, cut, monkeypatch, problems={"source": "p", "n_problems": 80}, chunk=64)
     assert cut.calls == 1
+
+
+def test_a_warning_says_that_nothing_kept_is_right_by_the_audit(tmp_path, monkeypatch) -> None:
+    """37 of 40 jobs were kept, none of them right, and only the report said so."""
+    given = PuzzlesSource.problems
+    monkeypatch.setattr(
+        PuzzlesSource, "problems", lambda *a: [dataclasses.replace(p, answer=SENTINEL) for p in given(*a)]
+    )
+    watching = Watching()
+    monkeypatch.setattr(Silent, "warn", lambda self, text: watching.warn(text))
+    monkeypatch.setattr(Silent, "note", lambda self, text: watching.note(text))
+    refine(tmp_path, Oracle(), monkeypatch)
+    assert [line for line in watching.warnings if "kept 24 jobs, and their verifiers find 0" in line]
+    assert [line for line in watching.notes if "kept 24 of 24 jobs" in line]

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow.parquet as pq
+
 from thinkling.data.documents import RejectedWriter
+from thinkling.data.readers import readable
 
 
 class Ledger(RejectedWriter):
@@ -28,6 +31,19 @@ class Ledger(RejectedWriter):
         """Writes one that was rejected, and counts it."""
         super().write(document, reason, detail)
         self.rejected.setdefault(document["source"], Counter())[reason] += 1
+
+    def restore(self, path: Path, counts: Mapping[str, Any]) -> None:
+        """Takes over what an earlier step rejected: the rows of its file, and its `state`."""
+        self.received = Counter(counts["received"])
+        self.rejected = {source: Counter(reasons) for source, reasons in counts["rejected"].items()}
+        with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(1024):
+                for row in batch.to_pylist():
+                    super().write(row, row["reason"], row["detail"] or "")
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes."""
+        return {"received": dict(self.received), "rejected": {name: dict(n) for name, n in self.rejected.items()}}
 
     def keep(self, document: Mapping[str, Any]) -> None:
         """Counts one that was kept."""

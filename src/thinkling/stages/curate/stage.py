@@ -8,9 +8,10 @@ of its source, or is graded and split by its own (`write_graded`). ``documents.p
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,52 +20,104 @@ from thinkling.data.artifact import write_json
 from thinkling.data.decontaminate import HeldOut, decontaminated
 from thinkling.data.dedup import unique
 from thinkling.data.documents import Counts, Document, DocumentWriter, admit, read_documents
+from thinkling.data.ledger import FILE
 from thinkling.data.near_dedup import NearDuplicates, clusters, near_unique
 from thinkling.data.readers import RawRecord
 from thinkling.errors import UserError
+from thinkling.quality.config import GradingConfig
 from thinkling.sources.base import DocumentStream
 from thinkling.stages.base import StageContext
-from thinkling.stages.curate import write_graded
+from thinkling.stages.curate import parts, write_graded
 from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.curate.ledger import Ledger
+from thinkling.stages.curate.parts import WORK
 
 DOCUMENTS, REJECTED, PROVENANCE = "documents.parquet", "rejected.parquet", "provenance.json"
-WORK = "work"
-"""Directory of what is set down on the way; removed before the stage ends."""
 
 
 def run(config: CurateConfig, ctx: StageContext) -> None:
-    """Writes the documents artifact. A run that was cut off starts over, but asks a served annotator nothing twice.
+    """Writes the documents artifact. With grading, parts of an earlier or killed run are reused (`parts`).
 
     Raises UserError for a source that cannot be read, or that has records but no document among them, and where an
     extra is not installed that the recipe needs.
     """
     _clear(ctx.directory)
-    streams = [s for name in config.sources for s in _open(name, config, ctx)]
-    _check_names(streams)
+    if config.grading is not None:
+        _graded(config, config.grading, ctx)
+    else:
+        with Ledger(ctx.directory / REJECTED, max_characters=sys.maxsize) as ledger:
+            n_questions = _write_distinct(config, ctx, ctx.directory / DOCUMENTS, ledger, ledger.keep)
+        _write_provenance(config, ctx, ctx.directory)
+        ctx.counts.update(ledger.counts(), heldout_problems=n_questions)
+    _remove(ctx.directory / WORK)
+
+
+def _graded(config: CurateConfig, grading: GradingConfig, ctx: StageContext) -> None:
+    streams: list[DocumentStream] = []
+
+    def make_pool(directory: Path) -> None:
+        with Ledger(directory / REJECTED, max_characters=sys.maxsize) as ledger:
+            n_questions = _write_distinct(config, ctx, directory / write_graded.POOL, ledger, streams=streams)
+        _write_provenance(config, ctx, directory)
+        if (ctx.directory / FILE).exists():
+            shutil.copyfile(ctx.directory / FILE, directory / FILE)
+        origins = {s.source: [s.name, s.matter] for s in streams}
+        kept = {"origins": origins, "heldout_problems": n_questions, "sources": ctx.ledger.counts()}
+        write_json(directory / write_graded.COUNTS, ledger.state() | kept)
+
+    pool, reused = parts.part(ctx, "pool", parts.pool_key(config, ctx.resolved), make_pool)
+    counts = json.loads((pool / write_graded.COUNTS).read_text(encoding="utf-8"))
+    if reused:
+        ctx.progress.note(f"stages.{ctx.name}: the documents of {pool.name} are reused")
+        ctx.ledger.restore(counts["sources"])
+        if (pool / FILE).exists():
+            shutil.copyfile(pool / FILE, ctx.directory / FILE)
+
+    def opened() -> list[DocumentStream]:
+        return streams or _streams(config, ctx)
+
+    with Ledger(ctx.directory / REJECTED, max_characters=sys.maxsize) as ledger:
+        ledger.restore(pool / REJECTED, counts)
+        write_graded.write(pool, ctx.directory / DOCUMENTS, opened, config, ctx, ledger)
+    if (pool / PROVENANCE).exists():
+        shutil.copyfile(pool / PROVENANCE, ctx.directory / PROVENANCE)
+    ctx.counts.update(ledger.counts(), heldout_problems=counts["heldout_problems"])
+
+
+def _write_distinct(
+    config: CurateConfig,
+    ctx: StageContext,
+    target: Path,
+    ledger: Ledger,
+    keep: Callable[[Document], None] = lambda document: None,
+    streams: list[DocumentStream] | None = None,
+) -> int:
+    """Writes what is admitted, unlike all others and clean; gives the number of held-out problems. `streams`: a list
+    that the opened ones are added to."""
+    found = _streams(config, ctx)
+    if streams is not None:
+        streams += found
     questions = [p.bare or p.question for name in config.heldout for p in ctx.sources[name].problems("heldout")]
     steps = [Counts("dedup"), Counts("near dedup"), Counts("decontaminate")]
-    with Ledger(ctx.directory / REJECTED, max_characters=sys.maxsize) as ledger:
-        admitted = chain.from_iterable(_admitted(stream, config, ctx, ledger) for stream in streams)
-        documents = unique(_identified(admitted), steps[0], ledger)
-        if config.near_dedup is not None:
-            settings = NearDuplicates(**config.near_dedup.model_dump())
-            documents = _near_unique(documents, settings, ctx.directory / WORK, steps[1], ledger)
-        documents = decontaminated(documents, HeldOut(questions, config.ngram), steps[2], ledger)
-        if config.grading is None:
-            with DocumentWriter(ctx.directory / DOCUMENTS) as writer:
-                for document in documents:
-                    ledger.keep(document)
-                    writer.write(document)
-        else:
-            pool = ctx.directory / WORK / "pool.parquet"
-            write_graded.write(documents, ctx.directory / DOCUMENTS, pool, streams, config.grading, ctx, ledger)
+    admitted = chain.from_iterable(_admitted(stream, config, ctx, ledger) for stream in found)
+    documents = unique(_identified(admitted), steps[0], ledger)
+    if config.near_dedup is not None:
+        settings = NearDuplicates(**config.near_dedup.model_dump())
+        documents = _near_unique(documents, settings, ctx.directory / WORK, steps[1], ledger)
+    documents = decontaminated(documents, HeldOut(questions, config.ngram), steps[2], ledger)
+    with DocumentWriter(target) as writer:
+        for document in documents:
+            keep(document)
+            writer.write(document)
     for step in steps:
         step.check()
-    for name in (WORK, write_graded.ANSWERS):
-        _remove(ctx.directory / name)
-    _write_provenance(config, ctx)
-    ctx.counts.update(ledger.counts(), heldout_problems=len(questions))
+    return len(questions)
+
+
+def _streams(config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
+    streams = [s for name in config.sources for s in _open(name, config, ctx)]
+    _check_names(streams)
+    return streams
 
 
 def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
@@ -134,7 +187,7 @@ def _check_names(streams: list[DocumentStream]) -> None:
         seen.add(stream.source)
 
 
-def _write_provenance(config: CurateConfig, ctx: StageContext) -> None:
+def _write_provenance(config: CurateConfig, ctx: StageContext, directory: Path) -> None:
     """What the sources say of where their documents come from, the files of all together."""
     merged: dict[str, Any] = {}
     files: dict[str, str] = {}
@@ -143,14 +196,13 @@ def _write_provenance(config: CurateConfig, ctx: StageContext) -> None:
         files |= found.get("files", {})
         merged |= found
     if merged:
-        write_json(ctx.directory / PROVENANCE, merged | {"files": dict(sorted(files.items()))})
+        write_json(directory / PROVENANCE, merged | {"files": dict(sorted(files.items()))})
 
 
 def _clear(directory: Path) -> None:
-    """Removes what a run that was cut off left behind, the answers of a served annotator excepted."""
+    """Removes what a run that was cut off left behind."""
     for path in directory.iterdir():
-        if path.name != write_graded.ANSWERS:
-            _remove(path)
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

@@ -7,27 +7,42 @@ where the labeller is an earlier run's).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.numpy import load_file, save_file
 
 from thinkling.data.artifact import write_json
 from thinkling.data.atomic import replacing
 from thinkling.data.documents import QUALITIES, SCHEMA, Document, write_documents
-from thinkling.quality.annotator import Annotator
+from thinkling.data.readers import readable
+from thinkling.generate.unreadable import FILE as UNREADABLE
+from thinkling.generate.unreadable import say
 from thinkling.quality.config import GradingConfig
-from thinkling.quality.grade_pool import Graded, grade_pool
+from thinkling.quality.grade_pool import Graded, Measured, measure_pool, split_pool
 from thinkling.quality.pool import Origin, Pool
 from thinkling.quality.tags import NAMES
 from thinkling.quality.value import SIMILARITY
 from thinkling.sources.base import DocumentStream
 from thinkling.stages.base import StageContext
+from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.curate.ledger import Ledger
+from thinkling.stages.curate.parts import WORK, grades_key, part
 
-ANSWERS = "annotator-answers.jsonl"
-"""A served annotator's answers: kept while the stage runs, so that a run that was cut off asks nothing twice."""
+if TYPE_CHECKING:
+    from thinkling.quality.served_annotator import ServedAnnotator
+
+POOL, COUNTS = "pool.parquet", "counts.json"
+"""Files of a part `pool`."""
+NUMBERS, MEASURED, ANNOTATED = "numbers.safetensors", "measured.json", "annotated.parquet"
+"""Files of a part `grades`."""
+ARRAYS = ("grades_NT", "similarity_N", "unseen_MT")
 GRADED_SCHEMA = pa.schema(
     [
         *SCHEMA,
@@ -49,32 +64,72 @@ ANNOTATED_SCHEMA = pa.schema(
 
 
 def write(
-    documents: Iterable[Document],
+    pool_part: Path,
     target: Path,
-    pool_path: Path,
-    streams: Sequence[DocumentStream],
-    config: GradingConfig,
+    streams: Callable[[], Sequence[DocumentStream]],
+    config: CurateConfig,
     ctx: StageContext,
     ledger: Ledger,
 ) -> None:
-    """Grades the documents and writes those that are kept; the others go to the ledger with their reason.
+    """Grades the documents of a part `pool` and writes those that are kept; the others go to the ledger with their
+    reason.
 
-    `target`: the documents file; `pool_path`: a file of all documents, which is read several times. Labeller,
-    examples and report go into the stage's directory.
+    `target`: the documents file; `streams`: opens the sources, which is done only where nothing is known of the pool
+    yet. Labeller, examples and report go into the stage's directory.
     """
-    write_documents(pool_path, documents)
-    pool = Pool.survey(pool_path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams})
-    graded, learned, report = grade_pool(
-        pool, config, _annotator(config, ctx), pool_path.parent / "lance", ctx.seed, ctx.progress
-    )
-    learned.labeller.save(ctx.directory / "labeller")
+    grading = config.grading
+    assert grading is not None
+    path = pool_part / POOL
+
+    def make(directory: Path) -> None:
+        pool = Pool.survey(path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams()})
+        _measure(pool, grading, directory, ctx)
+
+    grades, reused = part(ctx, "grades", grades_key(config, ctx.resolved), make)
+    if reused:
+        ctx.progress.note(f"stages.{ctx.name}: the grades of {grades.name} are reused")
+    origins = json.loads((pool_part / COUNTS).read_text(encoding="utf-8"))["origins"]
+    pool = Pool.survey(path, {source: Origin(*origin) for source, origin in origins.items()}, words=False)
+    measured, told = _read_measured(grades)
+    graded, report = split_pool(pool, grading, measured, ctx.seed)
     write_json(ctx.directory / "grading.json", report)
-    if config.labeller is None:
-        with replacing(ctx.directory / "annotated.parquet") as temporary:
-            table = pa.Table.from_pylist(learned.examples.audit(pool), schema=ANNOTATED_SCHEMA)
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    shutil.copytree(grades / "labeller", ctx.directory / "labeller")
+    for name in (ANNOTATED, UNREADABLE):
+        if (grades / name).exists():
+            shutil.copyfile(grades / name, ctx.directory / name)
+    if told["replies"]:
+        say(told["replies"], f"stages.{ctx.name}.grading", ctx.progress)
+        ctx.counts.update(replies=told["replies"], served=told["served"])
     write_documents(target, _kept(pool, graded, ledger), schema=GRADED_SCHEMA)
     ctx.counts["split"] = report["split"]
+
+
+def _measure(pool: Pool, grading: GradingConfig, directory: Path, ctx: StageContext) -> None:
+    """Fills a part `grades`."""
+    served = _annotator(grading, ctx)
+    measured, learned = measure_pool(pool, grading, served, ctx.directory / WORK / "lance", ctx.seed, ctx.progress)
+    learned.labeller.save(directory / "labeller")
+    arrays = {name: np.ascontiguousarray(getattr(measured, name)) for name in ARRAYS}
+    save_file(arrays, directory / NUMBERS)
+    if grading.labeller is None:
+        with replacing(directory / ANNOTATED) as temporary:
+            table = pa.Table.from_pylist(learned.examples.audit(pool), schema=ANNOTATED_SCHEMA)
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    told: dict[str, Any] = {"replies": {}, "served": {}}
+    if served is not None:
+        served.readings.write(directory)
+        told["replies"] = served.readings.counts()
+        told["served"] = served.report(ctx.name, ctx.progress)
+    rest = {"seeds": measured.seeds, "rows": measured.rows, "kinds": measured.kinds, "report": measured.report}
+    write_json(directory / MEASURED, rest | told)
+
+
+def _read_measured(directory: Path) -> tuple[Measured, dict[str, Any]]:
+    with readable(directory / NUMBERS):
+        arrays = load_file(directory / NUMBERS)
+    told = json.loads((directory / MEASURED).read_text(encoding="utf-8"))
+    rest = {name: told[name] for name in ("seeds", "rows", "kinds", "report")}
+    return Measured(**{name: arrays[name] for name in ARRAYS}, **rest), told
 
 
 def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
@@ -103,7 +158,7 @@ def _columns(pool: Pool, graded: Graded, row: int) -> Document:
     }
 
 
-def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
+def _annotator(config: GradingConfig, ctx: StageContext) -> ServedAnnotator | None:
     """The served model that the recipe names, None for the rules."""
     if config.annotator == "rules":
         return None
@@ -111,5 +166,5 @@ def _annotator(config: GradingConfig, ctx: StageContext) -> Annotator | None:
     from thinkling.generate.client import ServedModel
     from thinkling.quality.served_annotator import ServedAnnotator
 
-    asked = config.annotator
-    return ServedAnnotator(ServedModel.of(asked, ctx.directory / ANSWERS, f"stages.{ctx.name}.grading.annotator"))
+    where = f"stages.{ctx.name}.grading.annotator"
+    return ServedAnnotator(ServedModel(config.annotator, where, ctx.answers, ctx.progress))

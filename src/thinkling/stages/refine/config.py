@@ -35,18 +35,22 @@ class BackendConfig(SamplingConfig, ServerConfig):
     @model_validator(mode="after")
     def _local_or_served(self) -> BackendConfig:
         if (self.input is None) == (self.url is None):
-            raise ValueError("give input, or url and model")
+            raise ValueError("give either input, or url and model (both at once: field={url: …, model: …})")
         if self.url is not None and self.model is None:
             raise ValueError("model: missing; the server must be told which")
         if self.url is not None and self.chat != ChatConfig():
             raise ValueError("chat: the server behind url has its own chat template; remove it")
+        for name in ("temperature", "top_p"):
+            if name in self.omit and name in self.model_fields_set:
+                raise ValueError(f"{name}: omit leaves it out of requests; remove one of the two")
         return self
 
     @property
     def identity(self) -> str:
         """Backends of one identity share a model."""
-        local = f"{self.input} {self.chat.model_dump_json()}"
-        return local if self.input is not None else f"{self.url} {self.model} {self.key_variable}"
+        if self.input is not None:
+            return f"{self.input} {self.chat.model_dump_json()}"
+        return repr([(name, getattr(self, name)) for name in ServerConfig.model_fields])
 
 
 class RefineConfig(ChattingConfig):

@@ -40,12 +40,16 @@ class Events:
     def __init__(self, directory: Path, chunk: int) -> None:
         self.directory, self.chunk, self.phase = directory, chunk, 0
 
+    def is_answered(self, name: str) -> bool:
+        """Whether the next phase, of that name, is in its file."""
+        return self._path(name).exists()
+
     def ask(self, name: str, questions: Sequence[Question], answer: Answer) -> list[Reply]:
         """Replies in order, from the phase's file or else from `answer`; nothing is written where nothing is asked.
 
         Raises UserError where the file holds other questions.
         """
-        path = self.directory / f"{self.chunk:05d}-{self.phase:02d}-{name}.jsonl"
+        path = self._path(name)
         self.phase += 1
         if not questions:
             return []
@@ -56,6 +60,9 @@ class Events:
             for question, reply in zip(questions, replies, strict=True):
                 stream.write(json.dumps(asdict(question) | {"reply": asdict(reply)}, ensure_ascii=False) + "\n")
         return replies
+
+    def _path(self, name: str) -> Path:
+        return self.directory / f"{self.chunk:05d}-{self.phase:02d}-{name}.jsonl"
 
 
 def _read(path: Path, questions: Sequence[Question]) -> list[Reply]:

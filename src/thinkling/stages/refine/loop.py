@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from thinkling.data.conversations import asking
 from thinkling.data.reading import Reading
 from thinkling.generate.backends import Replier, Reply
+from thinkling.generate.client import ServedModel
 from thinkling.generate.engine import Sampling
 from thinkling.generate.first_look import refuse_unreadable
+from thinkling.generate.unreadable import Readings
 from thinkling.seeds import derive
 from thinkling.stages.refine.config import BackendConfig, RefineConfig
 from thinkling.stages.refine.events import Events, Question
@@ -21,6 +24,7 @@ class RefineLoop:
 
     def __init__(self, config: RefineConfig, style: Style, models: Mapping[str, Replier], seed: int) -> None:
         self.config, self.style, self.models, self.seed = config, style, models, seed
+        self.readings = Readings()
 
     def run(self, asked: Sequence[Asked], first: int, events: Events) -> list[Job]:
         """Jobs of a chunk, ended, each with its chain or the reason against it. `first`: number of the first job."""
@@ -44,6 +48,7 @@ class RefineLoop:
         self._look(replies)
         for job, reply in replies:
             solution = self.style.draft(reply) if reply.finish_reason == "stop" else None
+            self._count(f"drafters.{job.drafter}", job, reply, solution is not None)
             if solution is None:
                 job.end = "draft_unreadable"
                 continue
@@ -68,6 +73,7 @@ class RefineLoop:
 
         for job, reply in self._ask(events, jobs, "checklist", 0, lambda _: "checklist", prompt):
             job.items = self.style.checklist(whole(reply)) or []
+            self._count("checklist", job, reply, bool(job.items))
             if not job.items:
                 job.end = "checklist_unreadable"
 
@@ -80,6 +86,7 @@ class RefineLoop:
             for job, reply in replies:
                 job.last.critiques.append(reply.text)
                 job.last.verdicts.append(self.style.critique(whole(reply), job.items))
+                self._count(f"evaluators.{i}", job, reply, job.last.verdicts[-1] is not None)
         for job in jobs:
             if job.open:
                 job.judge(self.config.rounds, self.config.patience)
@@ -90,6 +97,7 @@ class RefineLoop:
 
         for job, reply in self._ask(events, jobs, "revision", number, lambda _: "reviser", prompt):
             solution = self.style.revision(whole(reply))
+            self._count("reviser", job, reply, solution is not None)
             if solution is None:
                 job.end = "revision_unreadable"
             else:
@@ -110,10 +118,15 @@ class RefineLoop:
 
         for job, reply in self._ask(events, done, "chain", 0, lambda _: "chain", prompt, ended=True):
             job.chain = self.style.chain(whole(reply), solution_of(job))
+            self._count("chain", job, reply, job.chain is not None)
             if job.chain is None:
                 job.rejected = "chain_unreadable"
             elif not job.chain.agrees:
                 job.rejected = "chain_disagrees"
+
+    def _count(self, field: str, job: Job, reply: Reply, read: bool) -> None:
+        reason = "cut off" if reply.finish_reason != "stop" else "out of form" if reply.text.strip() else "empty"
+        self.readings.add(field, reply, None if read else reason, job.asked.problem_id)
 
     def _ask(
         self,
@@ -136,24 +149,46 @@ class RefineLoop:
         names = [field(job) for job in chosen]
         phase = f"{event}-{number}" + (f"-{names[0].partition('.')[2]}" if event == "critique" and names else "")
         systems = [job.asked.system if event == "draft" else "" for job in chosen]
-        replies = events.ask(phase, questions, lambda asked: self._answer(names, systems, asked))
+        batches = self._batches(names, systems, questions)
+        for name, batch in batches.items() if events.is_answered(phase) else ():
+            model = self.models[name]
+            if isinstance(model, ServedModel):
+                model.recount(*batch.request)
+        replies = events.ask(phase, questions, lambda asked: self._answer(len(asked), batches))
         return list(zip(chosen, replies, strict=True)) if chosen else []
 
-    def _answer(self, names: Sequence[str], systems: Sequence[str], questions: Sequence[Question]) -> list[Reply]:
-        """Replies in the order of the questions; those to one backend go to it together."""
-        found: dict[int, Reply] = {}
+    def _batches(
+        self, names: Sequence[str], systems: Sequence[str], questions: Sequence[Question]
+    ) -> dict[str, _Batch]:
+        """What goes to each backend, by its field."""
+        found: dict[str, _Batch] = {}
         for name in dict.fromkeys(names):
             backend = self.config.backends[name]
-            mine = [i for i, other in enumerate(names) if other == name]
-            messages = [asking(questions[i].prompt, systems[i]) for i in mine]
-            replies = self.models[name].reply(
-                messages,
-                [questions[i].seed for i in mine],
-                Sampling(backend.temperature, backend.top_p),
-                backend.max_new_tokens,
+            places = [i for i, other in enumerate(names) if other == name]
+            found[name] = _Batch(
+                places,
+                (
+                    [asking(questions[i].prompt, systems[i]) for i in places],
+                    [questions[i].seed for i in places],
+                    Sampling(backend.temperature, backend.top_p),
+                    backend.max_new_tokens,
+                ),
             )
-            found |= dict(zip(mine, replies, strict=True))
-        return [found[i] for i in range(len(questions))]
+        return found
+
+    def _answer(self, n: int, batches: Mapping[str, _Batch]) -> list[Reply]:
+        """Replies in the order of the `n` questions; those to one backend go to it together."""
+        found: dict[int, Reply] = {}
+        for name, batch in batches.items():
+            found |= dict(zip(batch.places, self.models[name].reply(*batch.request), strict=True))
+        return [found[i] for i in range(n)]
+
+
+class _Batch(NamedTuple):
+    """Questions to one backend: their places among all of a phase, and the arguments of `Replier.reply`."""
+
+    places: list[int]
+    request: tuple[list[list[dict[str, Any]]], list[int], Sampling, int]
 
 
 def whole(reply: Reply) -> str:

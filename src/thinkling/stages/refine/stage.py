@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from thinkling.data.conversations import Conversation, asking, write_conversations
 from thinkling.errors import UserError
 from thinkling.generate.backends import LocalModel, Replier
-from thinkling.generate.client import ServedModel
+from thinkling.generate.client import ServedModel, report_spending
 from thinkling.generate.tools import listings
+from thinkling.generate.unreadable import Readings, say
 from thinkling.stages.base import StageContext
 from thinkling.stages.refine.audit import FILE, outcome_of, outcomes, quality, write_jobs
 from thinkling.stages.refine.config import RefineConfig
@@ -29,14 +30,18 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
     style = config.make_style()
     problems = {problem.id: problem for problem in chosen_problems(config, ctx, style)}
     asked = [Asked.of(problem, ctx.seed, config.checklist_version) for problem in problems.values()]
-    loop = RefineLoop(config, style, backends(config, ctx), ctx.seed)
+    models = backends(config, ctx)
+    loop = RefineLoop(config, style, models, ctx.seed)
     jobs: list[Job] = []
     with ctx.progress.track(ctx.name, len(asked), "jobs") as task:
         for number, first in enumerate(range(0, len(asked), config.chunk)):
             events = Events(ctx.directory / "events", number)
             jobs += loop.run(asked[first : first + config.chunk], first, events)
             task.advance(len(jobs) - first)
-    finish(config, ctx, jobs, problems)
+    finish(config, ctx, jobs, problems, loop.readings)
+    served = {field: model.spending for field, model in models.items() if isinstance(model, ServedModel)}
+    if served:
+        ctx.counts["served"] = report_spending(served, ctx.name, ctx.progress)
 
 
 def chosen_problems(config: RefineConfig, ctx: StageContext, style: Style) -> list[Problem]:
@@ -60,14 +65,18 @@ def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
             made[identity] = (
                 LocalModel(ctx.inputs[backend.input].model_dir, backend.max_concurrent, backend.chat)
                 if backend.input is not None
-                else ServedModel.of(backend, ctx.directory / f"answers-{len(made)}.log.jsonl", where)
+                else ServedModel(backend, where, ctx.answers, ctx.progress)
             )
         found[field] = made[identity]
     return found
 
 
-def finish(config: RefineConfig, ctx: StageContext, jobs: list[Job], problems: Mapping[str, Problem]) -> None:
+def finish(
+    config: RefineConfig, ctx: StageContext, jobs: list[Job], problems: Mapping[str, Problem], readings: Readings
+) -> None:
     """Conversations, the audit and the counts. Verdicts come after all was decided, unless `keep` asks for them."""
+    readings.write(ctx.directory)
+    say(readings.counts(), f"stages.{ctx.name}", ctx.progress)
     found = outcomes(jobs, problems)
     kept: dict[str, Outcome] = {}
     conversations = []
@@ -93,6 +102,7 @@ def finish(config: RefineConfig, ctx: StageContext, jobs: list[Job], problems: M
         )
     write_jobs(ctx.directory / FILE, jobs, found, config.checklist_version)
     rejected = Counter(job.rejected for job in jobs if job.rejected is not None)
+    _say_kept(ctx, len(jobs), kept, rejected)
     if not conversations:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(rejected.items()))
         raise UserError(f"stages.{ctx.name}: none of {len(jobs)} jobs left a solution ({reasons})")
@@ -105,4 +115,17 @@ def finish(config: RefineConfig, ctx: StageContext, jobs: list[Job], problems: M
         rounds=dict(sorted(Counter(str(len(job.rounds) - 1) for job in jobs if job.rounds).items())),
         kept_by_family=dict(sorted(Counter(c.source.rpartition("/")[2] for c in conversations).items())),
         quality=quality(jobs, found, kept),
+        replies=readings.counts(),
     )
+
+
+def _say_kept(ctx: StageContext, n: int, kept: Mapping[str, Outcome], rejected: Counter[str]) -> None:
+    """What became of the jobs, and a warning where the verifiers find nothing right of what is kept."""
+    reasons = "".join(f", {reason} {count:,}" for reason, count in sorted(rejected.items()))
+    ctx.progress.note(f"stages.{ctx.name}: kept {len(kept):,} of {n:,} jobs{reasons}")
+    by_outcome = Counter(kept.values())
+    if kept and not by_outcome[Outcome.RIGHT] and by_outcome[Outcome.WRONG]:
+        ctx.progress.warn(
+            f"stages.{ctx.name}: kept {len(kept):,} jobs, and their verifiers find 0 of the solutions right "
+            f"({by_outcome[Outcome.WRONG]:,} wrong); read {FILE}, or set keep: verified"
+        )

@@ -20,7 +20,7 @@ import pyarrow as pa
 from thinkling.data.tables import read_table, write_table
 from thinkling.errors import UserError
 from thinkling.generate.first_look import refuse_unreadable
-from thinkling.generate.pairwise import PairwiseModel
+from thinkling.generate.pairwise import Pairwise
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.stages.rl.config import BandConfig
@@ -80,7 +80,7 @@ def pass_rates(source: str, rollouts: Sequence[Rollout], band: BandConfig) -> li
 
 
 def preference_rates(
-    source: str, rollouts: Sequence[Rollout], band: BandConfig, preference_model: PairwiseModel
+    source: str, rollouts: Sequence[Rollout], band: BandConfig, preference_model: Pairwise
 ) -> list[PassRate]:
     """The same by preference: each problem's first sample is the reference of its others."""
     by_problem = _by_problem(rollouts)
@@ -112,7 +112,7 @@ def measure(
     band: BandConfig,
     seed: int,
     directory: Path,
-    preference_model: PairwiseModel | None = None,
+    preference_model: Pairwise | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[PassRate]:
     """Pass rates at avg@`band.samples`, by verdict, or by preference where there is a preference model.

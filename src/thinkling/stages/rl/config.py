@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from thinkling.generate.config import ServerConfig
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need
 from thinkling.stages.chat import ChatStageConfig
@@ -76,6 +77,17 @@ class BandConfig(BaseModel):
         return self
 
 
+class JudgeConfig(ServerConfig):
+    """A served model that compares answers, asked with temperature 0 for a verdict in both orders."""
+
+    url: str = Field(pattern=r"^https?://")
+    """Base address of the server, such as `http://127.0.0.1:8000/v1`."""
+    model: str = Field(min_length=1)
+    """The served model's name."""
+    max_new_tokens: int = Field(default=4096, ge=1)
+    """Of a reply: a verdict is one token, the rest is for models that think first."""
+
+
 class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
 
@@ -85,6 +97,9 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     preference_form: str = "words"
     """How the preference model is asked which of two answers is better: `words`, or a plug-in (entry points
     `thinkling.pairwise_forms`). Its two verdicts must be one token each."""
+    judge: JudgeConfig | None = None
+    """A served model in place of the input `preference_model`. The reward is 1 where it prefers the sample in both
+    orders, 0 where it prefers the reference in both, else 0.5."""
     steps: int = Field(ge=1)
     """Rollout batches; each gives `updates_per_batch` updates."""
     prompts_per_step: int = Field(ge=1)
@@ -126,10 +141,17 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     @model_validator(mode="after")
     def _preference_model(self) -> RlConfig:
         needed = [p.source for p in self.problems if p.compares]
+        if self.judge is not None:
+            if "preference_model" in self.inputs:
+                raise ValueError("judge: inputs.preference_model compares answers already; remove one of the two")
+            if not needed:
+                raise ValueError("judge: no source has the reward preference; leave it out, or set the reward")
+            return self
         if needed and "preference_model" not in self.inputs:
             raise ValueError(
                 f"inputs.preference_model is missing: source {needed[0]!r} has the reward preference, so name the "
-                "stage whose model compares answers (inputs: {model: …, preference_model: …})"
+                "stage whose model compares answers (inputs: {model: …, preference_model: …}), or a served one (judge: "
+                "{url: …, model: …})"
             )
         if "preference_model" in self.inputs and not needed:
             raise ValueError(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thinkling.data.reading import Reading
-from thinkling.generate.pairwise import Comparison, PairwiseModel
+from thinkling.generate.pairwise import Comparison, Pairwise
 from thinkling.generate.rollouts import Rollout
 from thinkling.stages.rl.config import PREFERENCE, REWARDS, RewardedProblemsConfig
 from thinkling.tasks.problem import Problem
@@ -89,7 +89,7 @@ class PreferenceRewards:
     problem, the figures include it: if the reward rises and they do not, the model is being exploited.
     """
 
-    def __init__(self, preference_model: PairwiseModel, references: Mapping[str, str]) -> None:
+    def __init__(self, preference_model: Pairwise, references: Mapping[str, str]) -> None:
         self.preference_model, self.references = preference_model, references
 
     def __call__(self, groups: Sequence[Group]) -> Judged:
@@ -107,20 +107,20 @@ class PreferenceRewards:
         return Judged([[p.reward for p in group] for group in preferences], figures)
 
 
-def prefer(preference_model: PairwiseModel, pairs: Sequence[tuple[Rollout, str]]) -> list[Preference]:
+def prefer(preference_model: Pairwise, pairs: Sequence[tuple[Rollout, str]]) -> list[Preference]:
     """Each sample against a reference answer."""
     return preference_model.prefer(
         [Comparison(r.question, answer_of(r, preference_model), reference) for r, reference in pairs]
     )
 
 
-def answer_of(rollout: Rollout, preference_model: PairwiseModel) -> str | None:
+def answer_of(rollout: Rollout, preference_model: Pairwise) -> str | None:
     """The sample's answer as the preference model compares it; None where it was cut off or cannot be read."""
     return None if rollout.truncated else preference_model.answer(rollout.reading)
 
 
 def reward_of(
-    config: RewardedProblemsConfig, preference_model: PairwiseModel | None, references: Mapping[str, str]
+    config: RewardedProblemsConfig, preference_model: Pairwise | None, references: Mapping[str, str]
 ) -> Reward:
     """The reward that a source's problems are given."""
     found: dict[str, tuple[float, Reward]] = {}

@@ -10,11 +10,14 @@ import torch
 
 from thinkling.errors import UserError
 from thinkling.generate import pairwise_forms
+from thinkling.generate.client import ServedModel, report_spending
 from thinkling.generate.engine import Engine, Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.loaded import LoadedModel
-from thinkling.generate.pairwise import PairwiseModel
+from thinkling.generate.pairwise import Pairwise, PairwiseModel
 from thinkling.generate.score import Sampler
+from thinkling.generate.served_judge import ServedJudge
+from thinkling.generate.unreadable import say
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import band
@@ -78,12 +81,27 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     train(plan, ctx, parallel)
     collector.prune(config.steps)
     ctx.counts["training"] = _totals(ctx)
+    if isinstance(preference_model, ServedJudge):
+        _report_judge(preference_model, ctx)
 
 
-def _preference_model(config: RlConfig, ctx: StageContext, device: torch.device) -> PairwiseModel | None:
+def _report_judge(judge: ServedJudge, ctx: StageContext) -> None:
+    """What this process asked: a stage that was resumed counts what came after its last checkpoint."""
+    counts = judge.readings.counts()
+    judge.readings.write(ctx.directory)
+    say(counts, f"stages.{ctx.name}", ctx.progress)
+    ctx.counts["replies"] = counts
+    if isinstance(judge.model, ServedModel):
+        ctx.counts["served"] = report_spending({"judge": judge.model.spending}, ctx.name, ctx.progress)
+
+
+def _preference_model(config: RlConfig, ctx: StageContext, device: torch.device) -> Pairwise | None:
+    form = pairwise_forms.resolve(config.preference_form)
+    if config.judge is not None:
+        model = ServedModel(config.judge, f"stages.{ctx.name}.judge", ctx.answers, ctx.progress)
+        return ServedJudge(model, form, config.judge.max_new_tokens)
     if "preference_model" not in ctx.inputs:
         return None
-    form = pairwise_forms.resolve(config.preference_form)
     return PairwiseModel.of(LoadedModel.load(ctx.inputs["preference_model"].model_dir, device), form)
 
 
@@ -91,7 +109,7 @@ def make_pools(
     config: RlConfig,
     ctx: StageContext,
     sampler: Sampler,
-    preference_model: PairwiseModel | None = None,
+    preference_model: Pairwise | None = None,
     left_out: LeftOut | None = None,
 ) -> list[PromptPool]:
     """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already.

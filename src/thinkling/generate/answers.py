@@ -1,0 +1,79 @@
+"""Answers of served models, kept by request in an append-only file: they were paid for, so none is asked twice.
+
+A run keeps them beside its artifacts, so a stage that is done again with another threshold finds them. Several
+processes may append at the same time. The key is a digest of the request, which never holds the API key.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from thinkling.generate.backends import Reply
+from thinkling.generate.usage import Usage
+
+
+class KeptAnswers:
+    """The answers of one served model; only in memory where there is no path."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._found = {} if path is None else read_kept(path)
+
+    @classmethod
+    def of(cls, directory: Path | None, address: str, model: str) -> KeptAnswers:
+        """The file of that model in the directory."""
+        name = hashlib.sha256(f"{address}\x1f{model}".encode()).hexdigest()[:16]
+        return cls(None if directory is None else directory / f"{name}.log.jsonl")
+
+    def get(self, key: str) -> tuple[Reply, Usage | None] | None:
+        """The answer to a request, if there is one."""
+        return self._found.get(key)
+
+    def keep(self, key: str, reply: Reply, usage: Usage | None) -> None:
+        """Writes an answer down at once, whatever becomes of the others."""
+        entry = {"key": key, "reply": asdict(reply), "usage": None if usage is None else asdict(usage)}
+        with self._lock:
+            self._found[key] = reply, usage
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                _append(self.path, json.dumps(entry, ensure_ascii=False))
+
+
+def key_of(address: str, body: Mapping[str, Any], seed: int) -> str:
+    """Digest of a request. The seed counts also where it is not sent: requests of two seeds are two samples."""
+    return hashlib.sha256(json.dumps([address, body, seed], sort_keys=True).encode()).hexdigest()
+
+
+def read_kept(path: Path) -> dict[str, tuple[Reply, Usage | None]]:
+    """What the file holds. A line that a killed process left unfinished is no answer, and is asked again."""
+    found: dict[str, tuple[Reply, Usage | None]] = {}
+    if not path.exists():
+        return found
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            entry = json.loads(line)
+            usage = entry["usage"]
+            found[entry["key"]] = Reply(**entry["reply"]), None if usage is None else Usage(**usage)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 1, 0))
+        torn = size > 0 and stream.read(1) != b"\n"
+        stream.write((b"\n" if torn else b"") + line.encode(errors="surrogatepass") + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,95 @@
+"""When the next request to a served model may start: limits per minute, and the waiting after a failure."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+
+from thinkling.generate.config import LimitsConfig
+
+_MINUTE = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+
+class Stopped(Exception):
+    """Another request has failed for good, or the run is being ended."""
+
+
+class Pace:
+    """Shared by all threads that ask one server."""
+
+    def __init__(self, limits: LimitsConfig | None = None) -> None:
+        self.limits = limits or LimitsConfig()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._not_before = 0.0
+        self._started: deque[float] = deque()
+        self._taken: deque[tuple[float, int]] = deque()
+        self._in_flight = 0
+
+    def begin(self) -> None:
+        """Before a batch of requests."""
+        self._stop.clear()
+
+    def stop(self) -> None:
+        """Ends all waiting."""
+        self._stop.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Raises Stopped if the waiting is ended."""
+        if self._stop.wait(max(seconds, 0.0)):
+            raise Stopped
+
+    def hold(self, seconds: float) -> None:
+        """No request starts before: the server has said so to one of them."""
+        with self._lock:
+            self._not_before = max(self._not_before, time.monotonic() + seconds)
+
+    def start(self) -> None:
+        """Waits until a request may start. Raises Stopped."""
+        while True:
+            with self._lock:
+                wait = self._wait(time.monotonic())
+                if wait <= 0:
+                    self._started.append(time.monotonic())
+                    self._in_flight += 1
+                    break
+            self.sleep(wait)
+        if self._stop.is_set():
+            self.end(0)
+            raise Stopped
+
+    def end(self, tokens: int) -> None:
+        """A request has ended, and took so many tokens."""
+        with self._lock:
+            self._in_flight -= 1
+            if tokens:
+                self._taken.append((time.monotonic(), tokens))
+
+    def _wait(self, now: float) -> float:
+        while self._started and self._started[0] <= now - _MINUTE:
+            self._started.popleft()
+        while self._taken and self._taken[0][0] <= now - _MINUTE:
+            self._taken.popleft()
+        wait = self._not_before - now
+        per_minute = self.limits.requests_per_minute
+        if per_minute is not None and len(self._started) >= per_minute:
+            wait = max(wait, self._started[len(self._started) - per_minute] + _MINUTE - now)
+        tokens = self.limits.tokens_per_minute
+        if tokens is not None and self._taken:
+            taken = sum(n for _, n in self._taken)
+            mean = taken / len(self._taken)
+            if taken + mean * (self._in_flight + 1) > tokens:
+                wait = max(wait, self._taken[0][0] + _MINUTE - now)
+        elif tokens is not None and self._in_flight:
+            wait = max(wait, 0.1)  # until one is answered, nobody knows what a request takes
+        return wait
+
+
+def pause_after(attempt: int, least_s: float, first_s: float = FIRST_PAUSE_S) -> float:
+    """Seconds before the next attempt: doubled each time, between half and all of it so that requests which failed
+    together do not return together, and no less than the server asked for."""
+    longest = min(first_s * 2 ** min(attempt - 1, 30), LONGEST_PAUSE_S)
+    return least_s + longest * random.uniform(0.5, 1.0) if least_s else longest * random.uniform(0.5, 1.0)

@@ -1,0 +1,65 @@
+"""A served model that says which of two answers is better: the same part as `PairwiseModel`, by what it writes.
+
+A server shows no log-odds that all servers agree on, so the verdict itself is read, and both orders are asked: an
+answer preferred in both is preferred for certain, one preferred in one order only is as good as the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from thinkling.data.reading import Reading
+from thinkling.generate.backends import Replier, Reply
+from thinkling.generate.engine import Sampling
+from thinkling.generate.pairwise import Comparison
+from thinkling.generate.pairwise_forms import PairwiseForm
+from thinkling.generate.unreadable import Readings
+from thinkling.verify.preference import LOWEST, Preference
+
+CERTAIN = 700.0
+"""Log-odds of a verdict that was written: the reward is then 1 or 0, up to rounding."""
+FIELD = "judge"
+
+
+class ServedJudge:
+    """Implements `Pairwise`."""
+
+    def __init__(self, model: Replier, form: PairwiseForm, max_new_tokens: int) -> None:
+        self.model, self.form, self.max_new_tokens = model, form, max_new_tokens
+        self.readings = Readings()
+
+    def answer(self, reading: Reading) -> str | None:
+        """As `Pairwise`."""
+        return reading.line if self.form.one_line else reading.answer
+
+    def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
+        """As `Pairwise`. A reply that holds no verdict counts for neither answer."""
+        orders: dict[tuple[str, str, str], float] = {}
+        for c in comparisons:
+            if c.answer is not None:
+                orders[c.question, c.answer, c.reference] = orders[c.question, c.reference, c.answer] = 0.0
+        asked = [[{"role": "user", "content": self.form.question(*order)}] for order in orders]
+        replies = self.model.reply(asked, [0] * len(asked), Sampling(0.0, 1.0), self.max_new_tokens) if asked else []
+        for order, reply in zip(orders, replies, strict=True):
+            verdict = read_verdict(reply, self.form)
+            self.readings.add(FIELD, reply, None if verdict is not None else _why(reply), order[0])
+            orders[order] = 0.0 if verdict is None else CERTAIN * (1 - 2 * verdict)
+
+        def preference(c: Comparison) -> Preference:
+            if c.answer is None:
+                return LOWEST
+            return Preference(orders[c.question, c.answer, c.reference], orders[c.question, c.reference, c.answer])
+
+        return [preference(c) for c in comparisons]
+
+
+def read_verdict(reply: Reply, form: PairwiseForm) -> int | None:
+    """0 where the reply finds the first answer better, 1 the second; None where it is neither verdict and no more."""
+    said = reply.text.strip().strip("*\"'`.").strip()
+    return form.verdicts.index(said) if said in form.verdicts and reply.finish_reason == "stop" else None
+
+
+def _why(reply: Reply) -> str:
+    if reply.finish_reason != "stop":
+        return "cut off"
+    return "no verdict" if reply.text.strip() else "empty"

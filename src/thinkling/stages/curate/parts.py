@@ -1,0 +1,58 @@
+"""Parts of curate that a run keeps, so that a changed budget, minimum or weight neither reads nor asks anything again.
+
+`pool`: the documents after admission, deduplication and decontamination. `grades`: what the annotator, the labeller and
+the search found out about them. The split is what is left to do. A part's name holds a digest of all that it depends
+on; its files are digested, and verified before they are used.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from thinkling.data.artifact import MANIFEST, finish, hash_of, read_manifest, verify
+from thinkling.stages.base import PARTS, StageContext
+from thinkling.stages.curate.config import CurateConfig
+
+VERSION = 1
+"""Raised by hand when a part comes to hold something else for the same configuration."""
+WORK = "work"
+"""Directory in the stage's own of what is set down on the way; removed before the stage ends."""
+SPLIT = frozenset({"hq_tokens", "mq_tokens", "minimum", "weights", "penalty", "bytes_per_token"})
+"""Fields of `grading` that neither part depends on."""
+
+
+def part(ctx: StageContext, name: str, key: Any, make: Callable[[Path], None]) -> tuple[Path, bool]:
+    """The directory of a part, and whether it was there. Otherwise `make` fills it; it appears whole or not at all.
+
+    Raises UserError where a file of it was changed.
+    """
+    root = (ctx.kept or ctx.directory / WORK) / PARTS
+    final = root / f"{ctx.name}-{name}-{hash_of(key)[:16]}"
+    if (final / MANIFEST).exists():
+        verify(final, read_manifest(final))
+        return final, True
+    partial = final.with_name(final.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    make(partial)
+    finish(partial, final, {"kind": "part", "stage": ctx.name, "part": name}, {})
+    return final, False
+
+
+def pool_key(config: CurateConfig, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the pool depends on."""
+    raw = {name: digest for name, digest in resolved.get("raw", {}).items() if name != "grading.labeller"}
+    stage = config.model_dump(mode="json", exclude={"grading"})
+    return {**resolved, "stage": stage, "raw": raw, "version": VERSION}
+
+
+def grades_key(config: CurateConfig, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the grades depend on."""
+    assert config.grading is not None
+    grading = config.grading.model_dump(mode="json", exclude=set(SPLIT))
+    labeller = resolved.get("raw", {}).get("grading.labeller")
+    return {"pool": pool_key(config, resolved), "grading": grading, "labeller": labeller}
