@@ -14,7 +14,7 @@ from typing import Self
 from thinkling.errors import UserError
 from thinkling.sandbox import protocol
 from thinkling.sandbox.client import ForkServer, Level
-from thinkling.sandbox.limits import Job, Limits, Step
+from thinkling.sandbox.limits import Job, Limits
 from thinkling.sandbox.outcome import Outcome, SandboxUnavailable
 from thinkling.sandbox.probes import probe
 from thinkling.sandbox.session import Session
@@ -62,11 +62,10 @@ class Sandbox:
         stdin: str = "",
         files: Mapping[str, bytes] | None = None,
         limits: Limits | None = None,
-        steps: Sequence[Step] = (),
     ) -> Outcome:
         """Runs one program. Never raises for what the program does. UserError: a file name with a folder in it, or
         files larger than the limit."""
-        return self.run_job(Job(code, stdin, files or {}, tuple(steps), limits))
+        return self.run_job(Job(code, stdin, files or {}, limits=limits))
 
     def run_job(self, job: Job) -> Outcome:
         """Runs one job, waiting for a free server. SandboxUnavailable: a fresh server could not be started."""
