@@ -28,7 +28,11 @@ _LONGEST = 80
 
 
 class UnreadableTests(Exception):
-    """Tests by which nothing can be judged, whatever the program."""
+    """Tests by which nothing can be judged, whatever the program. `reason` says why, without quoting the tests."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 def read(tests: Sequence[str], setup: str = "", packages: AbstractSet[str] = frozenset()) -> Tests:
@@ -263,7 +267,7 @@ def _parse(source: str) -> ast.Module:
         tree = ast.parse(source)
         symtable.symtable(source, "<test>", "exec")  # a return outside of a function, and the like
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}") from None
+        raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}", "the tests are no Python") from None
     return tree
 
 
@@ -288,7 +292,7 @@ def _examples(text: str) -> str:
     try:
         ast.parse(code)
     except (SyntaxError, ValueError) as error:
-        raise UnreadableTests(f"{text[:_LONGEST]!r}: {type(error).__name__}") from None
+        raise UnreadableTests(f"{text[:_LONGEST]!r}: {type(error).__name__}", "the tests are no Python") from None
     return code
 
 

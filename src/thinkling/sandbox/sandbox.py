@@ -29,6 +29,9 @@ class Sandbox:
     Start it before work on other cores begins: a server is a fresh interpreter and takes a few tenths of a second.
     """
 
+    packages: frozenset[str] = frozenset()
+    """What programs and tests can import beside the standard library."""
+
     def __init__(
         self,
         limits: Limits | None = None,
