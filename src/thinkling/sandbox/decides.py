@@ -29,8 +29,8 @@ class Decides(ast.NodeVisitor):
             if name in self._definitions and name not in self.seen:
                 self.seen.add(name)
                 definition = self._definitions[name]
-                for statement in getattr(definition, "body", ()):
-                    self.visit(statement)
+                for part in (*getattr(definition, "bases", ()), *getattr(definition, "body", ())):
+                    self.visit(part)
         return self.found
 
     def visit_Assert(self, node: ast.Assert) -> None:

@@ -2,9 +2,10 @@
 
 What a program is and what it writes never goes through the server: its memory is every later child's memory too. A
 request carries descriptors instead, which the child inherits: standard input, the three pipes it writes to, and a
-sealed file with the program. Where the program is tested there are four more, of the tester: its end of a socket, the
-program's end, its pipe of reports, and a sealed file with the tests, which the program's process closes unread. A request is the limits in JSON, or a word about the child that runs: STOP, and for a
-session PAUSE and RESUME; a reply is ENDED and why the child was stopped.
+sealed file with the program. Where the program is tested there are four more: the tester's end of a socket between the
+two, the program's end, the tester's pipe of reports, and a sealed file with the tests, which the program's process
+closes unread. A request is the limits in JSON, or a word about the child that runs: STOP, and for a session PAUSE and
+RESUME; a reply is ENDED and why the child was stopped.
 The server reads and writes as little as it can: it takes a fault for every page that it touches after a fork.
 """
 

@@ -19,9 +19,13 @@ from thinkling.sandbox.tester import PROGRAM_MODULES
 _NOT_THERE = {"tkinter", "turtle", "turtledemo", "idlelib", "ensurepip", "test", "curses", "readline"}
 """Of the standard library, but not in the sandbox."""
 _SHARED_MODULES = frozenset(
-    "bisect cmath collections copy datetime decimal fractions functools heapq itertools json math operator os random re "
-    "statistics string sys time typing".split()
+    (
+        *("bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq"),
+        *("itertools", "json", "math", "operator", "os", "random", "re", "statistics", "string", "sys", "time"),
+        "typing",
+    )
 )
+"""Of the standard library: what tests use as such a module is the tester's own, if the program imports it."""
 _BUILTINS = frozenset(dir(builtins)) | {"exit", "quit", "__file__", "__name__", "__builtins__"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _LONGEST = 80
@@ -160,7 +164,9 @@ class _Reader:
             if isinstance(node, ast.ClassDef):
                 for base in node.bases:
                     if isinstance(base, ast.Name) and base.id in names:
-                        raise UnreadableTests(f"the class {node.name} of the tests derives from the program's {base.id}")
+                        raise UnreadableTests(
+                            f"the class {node.name} of the tests derives from the program's {base.id}"
+                        )
 
     def _runs(self) -> list[list[tuple[str, str]]]:
         """What each test defines and nothing runs: as unittest, pytest and doctest would find it."""
@@ -207,9 +213,9 @@ class _Reader:
                     found.visit(statement)
         if found.follow([name for run in runs for _, name in run]):
             return
-        unused = [name for name in definitions if name not in found.seen and isinstance(definitions[name], _FUNCTIONS)]
-        for name in unused:
-            if Decides(definitions).follow([name]):
+        used = {node.id for node in self._nodes() if isinstance(node, ast.Name)}
+        for name, definition in definitions.items():
+            if name not in used and isinstance(definition, _FUNCTIONS) and Decides(definitions).follow([name]):
                 raise UnreadableTests(f"{name} is defined and never called: end the tests with {name}(NAME)")
         raise UnreadableTests("the tests assert nothing that depends on the program")
 
@@ -265,7 +271,7 @@ class _Prepared(ast.NodeTransformer):
 def _parse(source: str) -> ast.Module:
     try:
         tree = ast.parse(source)
-        symtable.symtable(source, "<test>", "exec")  # a return outside of a function, and the like
+        compile(source, "<test>", "exec", dont_inherit=True)  # a return outside of a function, and the like
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}", "the tests are no Python") from None
     return tree

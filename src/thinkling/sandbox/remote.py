@@ -6,7 +6,6 @@ equals everything is equal to nothing that a test expects. Whether two objects o
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import inspect
 import operator
@@ -21,12 +20,17 @@ from thinkling.sandbox.link import Peer
 from thinkling.sandbox.wire import TYPES, Codec, Foreign, Malformed, Parts, base_of
 
 _SHARED_ERRORS = frozenset(
-    "_csv _queue asyncio.exceptions binascii concurrent.futures._base copy csv dataclasses decimal graphlib ipaddress "
-    "json.decoder queue re statistics struct zlib".split()
+    (
+        *("_csv", "_queue", "asyncio.exceptions", "binascii", "concurrent.futures._base", "copy", "csv", "dataclasses"),
+        *("decimal", "graphlib", "ipaddress", "json.decoder", "queue", "re", "statistics", "struct", "zlib"),
+    )
 )
 """Modules of the standard library whose exceptions are the same class on both sides."""
-_ARITHMETIC = "add sub mul truediv floordiv mod pow matmul lshift rshift and_ or_ xor".split()
-_ORDER = "lt le gt ge".split()
+_ARITHMETIC = (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "lshift", "rshift"),
+    *("and_", "or_", "xor"),
+)
+_ORDER = ("lt", "le", "gt", "ge")
 _UNARY: dict[str, Callable[..., Any]] = {
     "neg": operator.neg, "pos": operator.pos, "invert": operator.invert, "abs": abs, "int": int, "float": float,
     "complex": complex, "index": operator.index, "round": round, "trunc": trunc, "floor": floor, "ceil": ceil,
@@ -162,10 +166,7 @@ class Remote(Foreign):
         known = self._handles.get(number)
         if known is not None:
             return known
-        if kind is type:
-            handle = object.__new__(ClassHandle)
-        else:
-            handle = object.__new__(self._kind(kind, called))
+        handle = object.__new__(ClassHandle if kind is type else self._kind(kind, called))
         _set_remote(handle, self)
         _set_number(handle, number)
         _set_base(handle, base)
@@ -296,7 +297,7 @@ def _ask(what: str, handle: Any, *arguments: Any) -> Any:
 class Handle(metaclass=_Kind):
     """An object of the other side."""
 
-    __slots__ = ("_base", "_number", "_remote", "__weakref__")
+    __slots__ = ("__weakref__", "_base", "_number", "_remote")
 
     def __del__(self) -> None:
         _remote_of(self).peer.dropped.add(_number_of(self))
@@ -419,8 +420,12 @@ class ClassHandle(CallableHandle):
 
 
 _OWN_ATTRIBUTES = frozenset(
-    "__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __copy__ __deepcopy__ __class__ __mro_entries__".split()
+    (
+        *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__copy__", "__deepcopy__", "__class__"),
+        "__mro_entries__",
+    )
 )
+"""Attributes that are looked up here."""
 _slots = vars(Handle)
 _remote_of, _set_remote = _slots["_remote"].__get__, _slots["_remote"].__set__
 _number_of, _set_number = _slots["_number"].__get__, _slots["_number"].__set__

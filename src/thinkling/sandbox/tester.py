@@ -17,7 +17,6 @@ from reprlib import repr as short_repr
 from typing import Any
 
 from thinkling.sandbox.judged import LINK, share_classes
-from thinkling.sandbox.link import Gone
 from thinkling.sandbox.remote import OPERATIONS, Handle, Remote
 
 PROGRAM_MODULES = ("solution", "main", "program", "submission", "answer", "candidate", "your_module", "user_code")

@@ -106,7 +106,8 @@ _WRITERS: dict[type, Callable[[Any], Parts]] = {
 
 _ERRORS = [one for one in vars(builtins).values() if isinstance(one, type) and issubclass(one, BaseException)]
 _OTHERS = (object, type, property, memoryview, types.FunctionType, types.MethodType)
-TYPES: dict[str, type] = {kind.__name__: kind for kind in (*_WRITERS, *_ATOMS, *_OTHERS, *_ERRORS)}
+_ALL: tuple[type, ...] = (*_WRITERS, *_ATOMS, *_OTHERS, *_ERRORS)
+TYPES: dict[str, type] = {kind.__name__: kind for kind in _ALL}
 """Types that both sides have, by name."""
 _TYPE_NAMES = {kind: name for name, kind in TYPES.items()}
 
@@ -256,11 +257,7 @@ class Codec:
 
     def _simple(self, value: Any, nodes: list[Node], places: dict[int, int]) -> int | None:
         kind = type(value)
-        if (
-            kind in _ATOMS
-            or (kind is int and -_SMALL < value < _SMALL)
-            or (kind is str and not _odd_text(value))
-        ):
+        if kind in _ATOMS or (kind is int and -_SMALL < value < _SMALL) or (kind is str and not _odd_text(value)):
             nodes.append(value)
             return len(nodes) - 1
         return places.get(id(value))
@@ -279,7 +276,7 @@ class Codec:
             return array_parts
         fields = named_fields(kind)
         if fields is not None:
-            return Parts(["named", kind.__name__, list(fields)], tuple.__getitem__(value, slice(None)))
+            return Parts(["named", kind.__name__, list(fields)], _BASES[tuple](value))
         base = base_of(kind)
         if base in _FROZEN and not isinstance(value, enum.Enum) and not _own_names(kind):
             return Parts(["same"], (_BASES[base](value),))
@@ -370,7 +367,7 @@ class Codec:
         elif tag == "array":
             shell = array(head[2])
         elif tag == "deque":
-            shell = deque((), head[2])
+            shell = deque(maxlen=head[2])
         else:
             shell = _SHELLS[tag]()
         self._keep(number, shell)

@@ -7,8 +7,14 @@ class Wish:
     def __call__(self, *arguments):
         return self
 
-    __eq__ = __ne__ = __lt__ = __gt__ = __le__ = __ge__ = __bool__ = __contains__ = lambda *arguments: True
-    __sub__ = __rsub__ = __add__ = __abs__ = __round__ = __neg__ = __getitem__ = lambda self, *arguments: self
+    def __eq__(self, *arguments):
+        return True
+
+    def __sub__(self, *arguments):
+        return self
+
+    __ne__ = __lt__ = __gt__ = __le__ = __ge__ = __bool__ = __contains__ = __eq__
+    __rsub__ = __add__ = __abs__ = __round__ = __neg__ = __getitem__ = __sub__
     __float__ = lambda self: 0.0
     __hash__ = lambda self: 0
 
