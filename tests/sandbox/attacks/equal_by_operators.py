@@ -15,8 +15,12 @@ class Wish:
 
     __ne__ = __lt__ = __gt__ = __le__ = __ge__ = __bool__ = __contains__ = __eq__
     __rsub__ = __add__ = __abs__ = __round__ = __neg__ = __getitem__ = __sub__
-    __float__ = lambda self: 0.0
-    __hash__ = lambda self: 0
+
+    def __float__(self):
+        return 0.0
+
+    def __hash__(self):
+        return 0
 
 
 def target(x):
