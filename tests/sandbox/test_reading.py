@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Tests by which nothing can be judged are told when they are read, without a program or a sandbox."""
 
 import pytest

@@ -81,6 +81,23 @@ def test_what_the_program_keeps_stays_the_same_object(sandbox: Sandbox) -> None:
     )
 
 
+def test_what_the_program_does_not_keep_is_shared_no_longer_than_the_call(sandbox: Sandbox) -> None:
+    code = """
+        import gc
+        codec = next(one for one in gc.get_objects() if type(one).__name__ == "Codec")
+        kept = []
+        def held(*values): return len(codec._shared)
+        def keep(value): kept.append(value)
+        def fail(value): raise ValueError
+    """
+    tests = [
+        "for _ in range(5):\n    assert held([1], {2}) == 2\nassert held() == 0",
+        "for _ in range(5):\n    try:\n        fail([[1]])\n        assert False\n    except ValueError:\n        pass\nassert held() == 0",
+        "keep([[1]])\nassert held() == 2",
+    ]
+    assert results(sandbox, code, tests) == (True, True, True)
+
+
 def test_objects_of_the_programs_classes(sandbox: Sandbox) -> None:
     code = """
         from dataclasses import dataclass

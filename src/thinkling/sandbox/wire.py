@@ -29,7 +29,9 @@ Node = Any
 """A JSON scalar or a list."""
 _SMALL = 1 << 63
 _ATOMS = (type(None), bool, float)
-_NO_REFERENCES = sys.getrefcount({0: []}[0]) if sys.implementation.name == "cpython" else 0
+_PROBE: dict[int, Any] = {0: []}
+_NO_REFERENCES = sys.getrefcount(_PROBE[0])
+"""What is counted of an object that only a dict refers to."""
 
 
 class Malformed(Exception):
