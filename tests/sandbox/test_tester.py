@@ -322,7 +322,20 @@ VALUES = [
     ("slice(1, 2)", "slice(1, 2)", True),
     ("int", "int", True),
     ("[int, ValueError]", "[int, ValueError]", True),
-    ("memoryview(b'ab')", "b'ab'", False),
+    ("memoryview(b'ab')", "b'ab'", True),
+    ("MappingProxyType({'a': 1})", "{'a': 1}", True),
+    ("ChainMap({'a': 1}, {'a': 2, 'b': 3})", "{'a': 1, 'b': 3}", True),
+    ("re.compile('a+', re.I)", "re.compile('a+', re.I)", True),
+    ("re.compile('a+')", "re.compile('a+', re.I)", False),
+    ("Path('a') / 'b'", "Path('a/b')", True),
+    ("list[int]", "list[int]", True),
+    ("List[int]", "List[int]", True),
+    ("Optional[str]", "Optional[str]", True),
+    ("Dict[str, List[int]]", "Dict[str, List[str]]", False),
+    ("Callable[[int], str]", "Callable[[int], str]", True),
+    ("int | None", "int | None", True),
+    ("Any", "Any", True),
+    ("gmtime(0)", "gmtime(0)", True),
     ("[[]] * 2", "[[], []]", True),
     ("UUID(int=5)", "UUID(int=5)", True),
 ]
@@ -333,7 +346,11 @@ from collections import UserDict, UserList
 from datetime import *
 from decimal import Decimal
 from fractions import Fraction
-from types import SimpleNamespace
+from pathlib import Path
+from time import gmtime
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, Callable, Dict, List, Optional
+import re
 from uuid import UUID
 """
 
@@ -511,3 +528,35 @@ def test_a_test_that_fails_costs_no_other(sandbox: Sandbox) -> None:
     code = "def f(x):\n    if x == 2: raise ValueError\n    return x"
     tests = ["assert f(1) == 1", "assert f(2) == 2", "assert f(3) == 3", "assert f(4) == 5"]
     assert results(sandbox, code, tests) == (True, False, True, False)
+
+
+def test_signatures_and_annotations_are_the_programs(sandbox: Sandbox) -> None:
+    code = "from typing import List\ndef f(a: int, *b, c: List[int] = (), **d) -> str: return 'x'"
+    tests = [
+        "import inspect\ns = inspect.signature(f)\nassert list(s.parameters) == ['a', 'b', 'c', 'd']\n"
+        "assert s.parameters['a'].annotation is int\nassert s.parameters['c'].default == ()\n"
+        "assert s.parameters['a'].default is inspect.Parameter.empty\nassert s.return_annotation is str",
+        "from typing import List, get_type_hints\nassert get_type_hints(f) == {'a': int, 'c': List[int], 'return': str}",
+    ]
+    assert results(sandbox, code, tests) == (True, True)
+
+
+def test_streams_that_the_tests_replace_are_the_programs(sandbox: Sandbox) -> None:
+    code = """
+        import sys
+        def show(x): print(x); print(x + 1)
+        def ask(): return int(input()) + int(input("more? "))
+        def line(): return sys.stdin.readline().strip()
+        def fail(): print("before"); raise ValueError
+    """
+    tests = [
+        "import contextlib, io\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n    show(3)\n    print(9)\n"
+        "assert out.getvalue() == '3\\n4\\n9\\n'",
+        "from unittest.mock import patch\nwith patch('builtins.input', side_effect=['1', '2']):\n    assert ask() == 3",
+        "import io, sys\nsys.stdin = io.StringIO('a\\nb\\n')\nassert line() == 'a'\nassert line() == 'b'\nsys.stdin = sys.__stdin__",
+        "from unittest.mock import patch\nwith patch('builtins.print') as shown:\n    show(3)\nassert shown.call_count == 2\n"
+        "shown.assert_any_call(4)",
+        "import contextlib, io\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n    try:\n        fail()\n"
+        "    except ValueError:\n        pass\n    else:\n        raise AssertionError\nassert out.getvalue() == 'before\\n'",
+    ]
+    assert results(sandbox, code, tests) == (True,) * 5

@@ -380,8 +380,7 @@ def test_problems_whose_tests_judge_nothing_are_counted_before_a_stage_begins(tm
     nothing = "unverifiable: the tests assert nothing that depends on the program"
     missing = "unverifiable: the tests import numpy, which the sandbox has not"
     python = "unverifiable: the tests are no Python"
-    assert f"4 of 5 records rejected ({nothing} 2, {python} 1, {missing} 1)" in mine.summary()
-    mine.ledger = Ledger()
+    assert f"4 of 5 records rejected ({python} 1, {nothing} 2, {missing} 1)" in mine.summary()
     assert [problem.bare for problem in mine.problems("train")] == ["Double."]
 
 

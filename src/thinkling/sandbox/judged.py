@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import copy
 import enum
+import io
 import os
 import sys
 import types
@@ -16,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from thinkling.sandbox.link import Gone
-from thinkling.sandbox.remote import OPERATIONS, Remote
+from thinkling.sandbox.remote import OPERATIONS, Remote, signature_parts
 from thinkling.sandbox.wire import base_of, base_value
 
 LINK = 5
@@ -45,6 +47,8 @@ class Judged:
             "base": base_value,
             "copy": copy.copy,
             "deepcopy": copy.deepcopy,
+            "signature": signature_parts,
+            "captured": _captured,
             "await": lambda coroutine: asyncio.run(coroutine),
         }
 
@@ -79,6 +83,30 @@ class Judged:
     def _get(self, *names: str) -> tuple[Any, ...]:
         found = self._namespace
         return tuple((True, found[name]) if name in found else (False, None) for name in names)
+
+
+def _captured(
+    function: Any, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...], replaced: Any, stdin: str | None
+) -> tuple[Any, ...]:
+    """Calls a function where the tests replaced standard streams, `input` or `print`: what it printed, what it left of
+    its input, whether it raised, and its value or exception."""
+    streams, before = (sys.stdin, sys.stdout), {name: getattr(builtins, name) for name, _ in replaced}
+    text = io.StringIO()
+    sys.stdout = text
+    if stdin is not None:
+        sys.stdin = io.StringIO(stdin)
+    for name, other in replaced:
+        setattr(builtins, name, other)
+    try:
+        raised, value = False, function(*arguments, **dict(named))
+    except BaseException as error:
+        raised, value = True, error.with_traceback(None)
+    finally:
+        rest = sys.stdin.read() if stdin is not None else ""
+        sys.stdin, sys.stdout = streams
+        for name, own in before.items():
+            setattr(builtins, name, own)
+    return text.getvalue(), rest, raised, value
 
 
 def share_classes(remote: Remote, names: Sequence[str], namespace: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import builtins
 import importlib
 import symtable
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -270,8 +271,10 @@ class _Prepared(ast.NodeTransformer):
 
 def _parse(source: str) -> ast.Module:
     try:
-        tree = ast.parse(source)
-        compile(source, "<test>", "exec", dont_inherit=True)  # a return outside of a function, and the like
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tests are what they are
+            tree = ast.parse(source)
+            compile(source, "<test>", "exec", dont_inherit=True)  # a return outside of a function, and the like
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}", "the tests are no Python") from None
     return tree

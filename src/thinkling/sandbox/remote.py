@@ -84,6 +84,10 @@ class Remote(Foreign):
             self._own_numbers[id(value)] = number
         return number
 
+    def call(self, handle: Any, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> Any:
+        """Calls an object of the other side."""
+        return self.peer.ask("call", handle, arguments, named)
+
     def is_own(self, value: Any) -> bool:
         """Whether it is an object that the other side was given a handle of."""
         return id(value) in self._own_numbers
@@ -305,6 +309,10 @@ class Handle(metaclass=_Kind):
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__" and _base_of(self):
             return TYPES[_base_of(self)]
+        if name == "__signature__":
+            return _signature(self)
+        if name == "__globals__":  # of functions: all that the program has
+            raise AttributeError(name)
         if name in _OWN_ATTRIBUTES:
             return object.__getattribute__(self, name)
         return _ask("getattr", self, name)
@@ -401,7 +409,7 @@ class CallableHandle(Handle):
     __slots__ = ()
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return _ask("call", self, arguments, tuple(named.items()))
+        return _remote_of(self).call(self, arguments, tuple(named.items()))
 
 
 class ClassHandle(CallableHandle):
@@ -435,6 +443,33 @@ _base_of, _set_base = _slots["_base"].__get__, _slots["_base"].__set__
 def _plain(handle: Any) -> Any:
     """An object of a subclass of a plain type, as its base's value."""
     return _ask("base", handle)
+
+
+def _signature(handle: Any) -> inspect.Signature:
+    parameters, result = _ask("signature", handle)
+    return inspect.Signature(
+        [
+            inspect.Parameter(name, inspect._ParameterKind(kind), default=default, annotation=annotation)
+            for name, kind, default, annotation in (
+                (name, kind, *(one[0] if one else inspect.Parameter.empty for one in optional))
+                for name, kind, *optional in parameters
+            )
+        ],
+        return_annotation=result[0] if result else inspect.Signature.empty,
+    )
+
+
+def signature_parts(function: Any) -> tuple[Any, ...]:
+    """Of a function, without the marks for what is missing: an empty tuple says so."""
+    found = inspect.signature(function)
+
+    def present(value: Any) -> tuple[Any, ...]:
+        return () if value is inspect.Parameter.empty else (value,)
+
+    parameters = [
+        (one.name, int(one.kind), present(one.default), present(one.annotation)) for one in found.parameters.values()
+    ]
+    return tuple(parameters), present(found.return_annotation)
 
 
 def _local(handle: Any, other: Any) -> bool:

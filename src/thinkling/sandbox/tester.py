@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import inspect
+import io
 import json
 import sys
 import types
@@ -43,6 +44,32 @@ class Namespace(dict[str, Any]):
         return self
 
 
+class TesterRemote(Remote):
+    """Where the tests have replaced standard streams, `input` or `print`, the program is called with what they put
+    there."""
+
+    def __init__(self) -> None:
+        super().__init__(LINK, 0, lambda what, values: _answer(self, what, values), strict=True)
+        self._streams = sys.stdin, sys.stdout
+        self._builtins = {name: getattr(builtins, name) for name in ("input", "print")}
+
+    def call(self, handle: Any, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> Any:
+        stdin, stdout = sys.stdin, sys.stdout
+        replaced = [(name, getattr(builtins, name)) for name in self._builtins]
+        replaced = [(name, other) for name, other in replaced if other is not self._builtins[name]]
+        if (stdin, stdout) == self._streams and not replaced:
+            return super().call(handle, arguments, named)
+        given = stdin.read() if stdin is not self._streams[0] else None
+        found = self.peer.ask("captured", handle, arguments, named, tuple(replaced), given)
+        printed, rest, raised, value = found
+        stdout.write(printed)
+        if given is not None and isinstance(stdin, io.StringIO):
+            stdin.seek(stdin.tell() - len(rest))
+        if raised:
+            raise value
+        return value
+
+
 class ProgramModule(types.ModuleType):
     """The program as a module that tests import."""
 
@@ -71,7 +98,7 @@ class ProgramModule(types.ModuleType):
 def run(content: str, report: Callable[..., None]) -> None:
     """`content`: the suite as JSON; `report`: told of each test."""
     suite = json.loads(content)
-    remote = Remote(LINK, 0, lambda what, values: _answer(remote, what, values), strict=True)
+    remote = TesterRemote()
     remote.operators = suite["operators"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     namespace = Namespace(remote, suite["names"])

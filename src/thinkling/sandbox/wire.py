@@ -16,9 +16,14 @@ import datetime
 import decimal
 import enum
 import fractions
+import functools
 import io
+import operator
+import pathlib
+import re
 import sys
 import types
+import typing
 import uuid
 from array import array
 from collections import Counter, OrderedDict, UserDict, UserList, UserString, defaultdict, deque
@@ -89,6 +94,14 @@ _WRITERS: dict[type, Callable[[Any], Parts]] = {
     datetime.datetime: lambda v: Parts(["datetime", *(getattr(v, name) for name in _DATE + _TIME)], (_zone(v),)),
     datetime.timezone: lambda v: Parts(["zone"], (v.utcoffset(None),)),
     uuid.UUID: lambda v: Parts(["uuid", v.hex], ()),
+    memoryview: lambda v: Parts(["view", v.tobytes().hex()], ()),
+    types.MappingProxyType: lambda v: Parts(["proxy"], _pairs(v.items())),
+    collections.ChainMap: lambda v: Parts(["chain"], _pairs(v.items())),
+    re.Pattern: lambda v: Parts(["pattern", v.flags], (v.pattern,)),
+    pathlib.PosixPath: lambda v: Parts(["path"], (str(v),)),
+    pathlib.PurePosixPath: lambda v: Parts(["pure path"], (str(v),)),
+    types.GenericAlias: lambda v: Parts(["alias"], (v.__origin__, v.__args__)),
+    types.UnionType: lambda v: Parts(["union"], v.__args__),
     list: lambda v: Parts(["l"], v, True),
     dict: lambda v: Parts(["d"], _pairs(v.items()), True),
     set: lambda v: Parts(["set"], tuple(v), True),
@@ -107,7 +120,7 @@ _WRITERS: dict[type, Callable[[Any], Parts]] = {
 }  # fmt: skip
 
 _ERRORS = [one for one in vars(builtins).values() if isinstance(one, type) and issubclass(one, BaseException)]
-_OTHERS = (object, type, property, memoryview, types.FunctionType, types.MethodType)
+_OTHERS = (object, type, property, types.FunctionType, types.MethodType)
 _ALL: tuple[type, ...] = (*_WRITERS, *_ATOMS, *_OTHERS, *_ERRORS)
 TYPES: dict[str, type] = {kind.__name__: kind for kind in _ALL}
 """Types that both sides have, by name."""
@@ -178,6 +191,24 @@ def _numpy_parts(value: Any) -> Parts | None:
     whole = isinstance(value, numpy.ndarray)
     head = ["numpy" if whole else "numpy scalar", found.dtype.str, list(value.shape), found.tobytes().hex()]
     return Parts(head, (), whole)
+
+
+def _typing_parts(value: Any) -> Parts | None:
+    """`List[int]`, `Optional[str]`, `Any` and the like."""
+    if type(value).__module__ != "typing" and value is not typing.Any:
+        return None
+    name = getattr(value, "_name", None) or getattr(value, "__name__", None)
+    name = "Union" if typing.get_origin(value) is typing.Union else name
+    arguments = [tuple(one) if isinstance(one, list) else one for one in typing.get_args(value)]  # those of Callable
+    return Parts(["typing", name], arguments) if name in typing.__all__ else None
+
+
+def _typing_form(name: str, arguments: tuple[Any, ...]) -> Any:
+    if name not in typing.__all__:
+        raise Malformed("no form of typing")
+    if name == "Callable" and arguments and isinstance(arguments[0], tuple):
+        arguments = (list(arguments[0]), *arguments[1:])
+    return getattr(typing, name)[arguments] if arguments else getattr(typing, name)
 
 
 class Foreign:
@@ -273,9 +304,9 @@ class Codec:
             return Parts(["type", _TYPE_NAMES[value]], ())
         if self._foreign.classes.get(kind.__name__) is kind:
             return Parts(["object", kind.__name__], _pairs(_attributes(value).items()), True)
-        array_parts = _numpy_parts(value)
-        if array_parts is not None:
-            return array_parts
+        for special in (_numpy_parts, _typing_parts):
+            if (parts := special(value)) is not None:
+                return parts
         fields = named_fields(kind)
         if fields is not None:
             return Parts(["named", kind.__name__, list(fields)], _BASES[tuple](value))
@@ -534,6 +565,15 @@ _READERS: dict[str, Callable[[list[Any], list[Any]], Any]] = {
     "datetime": _clock(datetime.datetime),
     "zone": lambda h, c: datetime.timezone(c[0]),
     "uuid": lambda h, c: uuid.UUID(hex=h[1]),
+    "view": lambda h, c: memoryview(bytes.fromhex(h[1])),
+    "proxy": lambda h, c: types.MappingProxyType(dict(_keyed(c))),
+    "chain": lambda h, c: collections.ChainMap(dict(_keyed(c))),
+    "pattern": lambda h, c: re.compile(c[0], h[1]),
+    "path": lambda h, c: pathlib.PosixPath(c[0]),
+    "pure path": lambda h, c: pathlib.PurePosixPath(c[0]),
+    "alias": lambda h, c: types.GenericAlias(*c),
+    "union": lambda h, c: functools.reduce(operator.or_, c),
+    "typing": lambda h, c: _typing_form(h[1], tuple(c)),
     "userstring": lambda h, c: UserString(c[0]),
     "numpy scalar": lambda h, c: _numpy_array(h[1:])[()],
     "same": lambda h, c: c[0],
