@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thinkling.sandbox.wire import Codec, Foreign, Malformed
+from thinkling.sandbox.kinds import Malformed
+from thinkling.sandbox.wire import Codec, Foreign
 
 ATOMS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=4), st.binary(max_size=3),

@@ -17,9 +17,10 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from thinkling.sandbox.handles import OPERATIONS, signature_parts
+from thinkling.sandbox.kinds import base_of, base_value
 from thinkling.sandbox.link import Gone
-from thinkling.sandbox.remote import OPERATIONS, Remote, signature_parts
-from thinkling.sandbox.wire import base_of, base_value
+from thinkling.sandbox.remote import Remote
 
 LINK = 5
 """Descriptor of the socket between a program and its tester."""

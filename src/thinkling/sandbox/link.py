@@ -8,7 +8,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from thinkling.sandbox.wire import Codec, Malformed
+from thinkling.sandbox.kinds import Malformed
+from thinkling.sandbox.wire import Codec
 
 LONGEST = 64 * 2**20
 """Bytes of one message."""
@@ -87,8 +88,8 @@ class Peer:
             kind, what, nodes, places, dropped, unused = json.loads(_read(self._descriptor, size))
             if kind not in ("ask", "reply", "raise"):
                 raise Malformed("an unknown kind of message")
-            self.forget(dropped)
             values = self._codec.decode(nodes, places)
+            self.forget(dropped)  # afterwards: what comes back may be needed no more over there
             self._codec.drop(unused)
             if kind == "raise" and not isinstance(values[0], BaseException):
                 raise Malformed("no exception is raised")

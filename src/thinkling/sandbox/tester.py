@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from reprlib import repr as short_repr
 from typing import Any
 
+from thinkling.sandbox.handles import OPERATIONS, Handle
 from thinkling.sandbox.judged import LINK, share_classes
-from thinkling.sandbox.remote import OPERATIONS, Handle, Remote
+from thinkling.sandbox.remote import Remote
 
 PROGRAM_MODULES = ("solution", "main", "program", "submission", "answer", "candidate", "your_module", "user_code")
 """Names under which tests import the program."""
