@@ -560,3 +560,11 @@ def test_streams_that_the_tests_replace_are_the_programs(sandbox: Sandbox) -> No
         "    except ValueError:\n        pass\n    else:\n        raise AssertionError\nassert out.getvalue() == 'before\\n'",
     ]
     assert results(sandbox, code, tests) == (True,) * 5
+
+
+def test_objects_of_the_tests_come_back_and_hide_what_is_behind_them(sandbox: Sandbox) -> None:
+    code = "def same(x): return x\ndef use(a): return a.v + a.m(2)\ndef steal(a): return a.m.__globals__\ndef frame(g): return g.gi_frame"
+    base = "class A:\n    def __init__(self): self.v = 3\n    def m(self, x): return x * 2\na = A()\n"
+    tests = [base + "assert same(a) is a", base + "assert use(a) == 7", "def g(): pass\nassert same(g) is g"]
+    wrong = [base + "steal(a)\nassert same(1) == 1", "frame(x for x in [1])\nassert same(1) == 1"]
+    holds(sandbox, code, tests, wrong)
