@@ -156,8 +156,8 @@ def _mbpp() -> dict[str, Any]:
     tests = 0
     with Sandbox(Limits(cpu_seconds=60, wall_seconds=300.0)) as sandbox:  # they are judged by their tests, not by time
         for row in rows:
-            suite = Suite.read(sandbox, row["test_list"], row["test_setup_code"])
-            tests += len(suite.checks)
+            suite = Suite.read(row["test_list"], row["test_setup_code"])
+            tests += len(suite.tests.tests)
             if not suite.passed(sandbox.run_job(suite.job(row["code"]))):
                 failed.append(row["task_id"])
     print(f"MBPP: {len(rows) - len(failed)} of {len(rows)} pass; failed: {failed or 'none'}")

@@ -7,7 +7,7 @@ shows, `# control:` who can do it outside the sandbox (default: anyone). An atta
 - `twice` is run twice and succeeds if the second run prints BREACH;
 - `endless` succeeds if it runs on past its limits; `flood` if more output than allowed comes out;
 - `unjudged` succeeds if the outcome is one that nobody scores;
-- `verdict` succeeds if a program that solves nothing passes the test.
+- `verdict` succeeds if a program that solves nothing passes the test, or is not judged.
 
 Only harmless things are tried: nothing leaves the loopback, nothing is changed outside the arena's own folder.
 """
@@ -244,9 +244,9 @@ class Arena:
         """Runs an attack inside; whether it succeeded, and the (last) outcome."""
         code = self.fill_in(attack.code)
         if attack.kind == "verdict":
-            suite = Suite.read(sandbox, [f"assert target(7) == {1000 + secrets.randbelow(10**9)}"])
+            suite = Suite.read([f"assert target(7) == {1000 + secrets.randbelow(10**9)}"])
             outcome = sandbox.run_job(suite.job(code, limits))
-            return suite.passed(outcome), outcome
+            return suite.passed(outcome) or outcome.status is Status.UNAVAILABLE, outcome
         outcome = sandbox.run(code, limits=limits)
         if attack.kind == "twice":
             outcome = sandbox.run(code, limits=limits)

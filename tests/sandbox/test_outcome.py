@@ -11,8 +11,8 @@ from thinkling.sandbox.outcome import MISSING, Outcome, Status, judge
 REPLY = {"exit": 0, "signal": None, "stopped": None, "seconds": 0.1, "cpu_seconds": 0.1}
 
 
-def outcome_of(results: bytes, steps: int = 0, **reply: Any) -> Outcome:
-    return judge({**REPLY, **reply}, (b"out", b"err", results), "mark", steps, Limits(cpu_seconds=2))
+def outcome_of(results: bytes, tests: int = 0, **reply: Any) -> Outcome:
+    return judge({**REPLY, **reply}, (b"out", b"err", results), ["mark"], tests, Limits(cpu_seconds=2))
 
 
 def line(**report: Any) -> bytes:
@@ -21,9 +21,9 @@ def line(**report: Any) -> bytes:
 
 def test_a_child_that_did_not_lock_itself_in_is_the_sandboxs_failure() -> None:
     for results in (b"", b"FOSError: no Landlock", b"garbage"):
-        outcome = outcome_of(results, steps=2, exit=70)
+        outcome = outcome_of(results, tests=2, exit=70)
         assert outcome.status is Status.UNAVAILABLE
-        assert outcome.steps == (MISSING, MISSING)
+        assert outcome.tests == (MISSING, MISSING)
     assert "no Landlock" in outcome_of(b"FOSError: no Landlock", exit=70).detail
 
 
@@ -55,27 +55,41 @@ def test_what_the_kernel_saw_decides(reply: dict[str, Any], error: str, status: 
 def test_reports_without_the_mark_or_out_of_form_are_passed_over() -> None:
     results = b"R" + b"".join(
         (
-            b"guess " + json.dumps({"kind": "step", "at": 0, "text": "1"}).encode() + b"\n",
-            json.dumps({"kind": "step", "at": 0, "text": "1"}).encode() + b"\n",
-            line(kind="step", at=True, text="1"),
-            line(kind="step", at=7, text="1"),
-            line(kind="step", at=-1, text="1"),
-            line(kind="step", at="0", text="1"),
+            b"guess " + json.dumps({"kind": "test", "at": 0}).encode() + b"\n",
+            json.dumps({"kind": "test", "at": 0}).encode() + b"\n",
+            line(kind="test", at=True),
+            line(kind="test", at=7),
+            line(kind="test", at=-1),
+            line(kind="test", at="0"),
             b"mark " + b"[" * 100000 + b"\n",
             b'mark {"at": ' + b"1" * 5000 + b"}\n",
             b"mark \xff\xfe\nmark []\nmark 1\nmark\nmark \n",
-            line(kind="step", at=1, text=["1"], shown=5, checks=[["eval", "x", None]]),
-            line(kind="step", at=0, text="2", shown="two"),
-            line(kind="step", at=0, text="3"),
+            line(kind="test", at=1, error="ValueError", shown=5),
+            line(kind="test", at=0),
+            line(kind="test", at=0, error="late"),
         )
     )
-    first, second = outcome_of(results, steps=2).steps
-    assert (first.ran, first.text, first.shown) == (True, "2", "two")
-    assert (second.ran, second.text, second.shown, second.checks) == (True, "", "", ())
+    first, second, third = outcome_of(results, tests=3).tests
+    assert (first.passed, first.error) == (True, "")
+    assert (second.passed, second.error, second.shown) == (False, "ValueError", "")
+    assert third == MISSING
+
+
+def test_a_programs_own_reports_decide_no_test() -> None:
+    """It finds the mark of its reports in its memory; those of the tester have another, and another pipe."""
+    streams = (b"", b"", b"R" + line(kind="test", at=0) + b"other " + line(kind="test", at=0), b"R")
+    outcome = judge(REPLY, streams, ["mark", "other"], 1, Limits())
+    assert outcome.tests == (MISSING,)
+
+
+def test_a_tester_that_did_not_lock_itself_in_is_the_sandboxs_failure() -> None:
+    for reports in ((b"R", b""), (b"R", b"FOSError: no"), (b"FOSError: no", b"R")):
+        outcome = judge(REPLY, (b"", b"", *reports), ["mark", "other"], 1, Limits())
+        assert outcome.status is Status.UNAVAILABLE
 
 
 def test_a_flood_of_lines_costs_little() -> None:
     started = time.monotonic()
     outcome_of(b"R" + b"\n" * 2**20)
-    outcome_of(b"R" + line(kind="step", at=0) * 30000, steps=1)
+    outcome_of(b"R" + line(kind="test", at=0) * 30000, tests=1)
     assert time.monotonic() - started < 5

@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from thinkling.sandbox.limits import Limits
+from thinkling.sandbox.reading import UnreadableTests
 from thinkling.sandbox.sandbox import Sandbox
-from thinkling.sandbox.suite import Suite, UnreadableTests
+from thinkling.sandbox.suite import Suite
 
 
 def results(sandbox: Sandbox, code: str, tests: list[str], setup: str = "") -> tuple[bool, ...]:
-    suite = Suite.read(sandbox, tests, setup)
+    suite = Suite.read(tests, setup)
     return suite.results(sandbox.run_job(suite.job(code)))
 
 
@@ -37,9 +38,17 @@ def test_tests_are_told_apart(sandbox: Sandbox) -> None:
 
 
 def test_expected_values_do_not_enter_the_programs_run(sandbox: Sandbox) -> None:
-    suite = Suite.read(sandbox, ["assert f(3) == 123456", "assert [7, 89] == f(4)"])
-    assert [step.source for step in suite.job("").steps] == ["", "f(3)", "f(4)"]
-    assert [check.kind for checks in suite.checks for check in checks] == ["value", "value"]
+    """What the program's process is told of the tests: the definitions of the set-up, and no test."""
+    suite = Suite.read(["assert f(3) == 123456", "assert [7, 89] == f(4)"], "import math\nX = 77\nclass A: pass")
+    assert suite.tests.prelude == "import math\nclass A:\n    pass"
+    search = """
+import gc
+held = [value for value in gc.get_objects() if isinstance(value, (str, list, tuple, dict, bytes))]
+found = [repr(value)[:1000] for value in held if "".join(map(str, range(1, 7))) in repr(value)[:1000]]
+def f(x): return len(found)
+"""
+    suite = Suite.read(["assert f(3) == 123456", "assert f(3) == 0"])
+    assert suite.results(sandbox.run_job(suite.job(search))) == (False, True)
 
 
 def test_values_that_lie_about_equality_do_not_pass(sandbox: Sandbox) -> None:
@@ -84,7 +93,7 @@ def test_a_main_block_does_not_run(sandbox: Sandbox) -> None:
 
 
 def test_a_call_that_does_not_end_fails_what_follows(sandbox: Sandbox) -> None:
-    suite = Suite.read(sandbox, ["assert f(1) == 1", "assert f(0) == 1", "assert f(1) == 1"])
+    suite = Suite.read(["assert f(1) == 1", "assert f(0) == 1", "assert f(1) == 1"])
     code = "def f(x):\n    while not x: pass\n    return x"
     outcome = sandbox.run_job(suite.job(code, Limits(wall_seconds=1.0)))
     assert outcome.status == "timeout"
@@ -92,15 +101,15 @@ def test_a_call_that_does_not_end_fails_what_follows(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("tests", [[], ["assert f(1) =="], [""], ["assert f(1) == 1", "while True: pass"]])
-def test_unreadable_tests_are_no_verdict(sandbox: Sandbox, tests: list[str]) -> None:
+def test_unreadable_tests_are_no_verdict(tests: list[str]) -> None:
     with pytest.raises(UnreadableTests):
-        Suite.read(sandbox, tests, limits=Limits(wall_seconds=1.0))
+        Suite.read(tests)
 
 
 def test_reference_solutions_pass_and_foreign_ones_do_not(sandbox: Sandbox, real_data: Path) -> None:
     """A sample of MBPP; benchmarks/security/sandbox.py holds all 974 rows."""
     rows = [json.loads(line) for line in (real_data / "mbpp" / "mbpp.jsonl").read_text().split("\n") if line][::50]
     for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
-        suite = Suite.read(sandbox, row["test_list"], row["test_setup_code"])
+        suite = Suite.read(row["test_list"], row["test_setup_code"])
         assert suite.passed(sandbox.run_job(suite.job(row["code"]))), row["task_id"]
         assert not suite.passed(sandbox.run_job(suite.job(other["code"]))), (row["task_id"], other["task_id"])

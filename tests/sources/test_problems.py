@@ -366,3 +366,31 @@ def test_real_data(
     if fields["preset"] != "mbpp":
         answers = [(problems[c.problem_id or ""], Reading.of(c.messages[-1]["content"])) for c in conversations]
         assert {verdict.outcome for verdict in verify_many(answers)} == {Outcome.RIGHT}
+
+
+def test_problems_whose_tests_judge_nothing_are_counted_before_a_stage_begins(tmp_path: Path) -> None:
+    rows = [
+        {"text": "Double.", "test_list": ["assert f(2) == 4"], "code": "def f(x): return x * 2"},
+        {"text": "Print.", "test_list": ["print(f(2))"], "code": ""},
+        {"text": "Tuple.", "test_list": ["assert (f(2) == 4, 'four')"], "code": ""},
+        {"text": "Arrays.", "test_list": ["import numpy as np", "assert np.all(f(2) == 4)"], "code": ""},
+        {"text": "Old.", "test_list": ["assert f(2) =="], "code": ""},
+    ]
+    mine = source(preset="mbpp", path=write(tmp_path / "programs.jsonl", rows), heldout_fraction=0)
+    nothing = "unverifiable: the tests assert nothing that depends on the program"
+    missing = "unverifiable: the tests import numpy, which the sandbox has not"
+    python = "unverifiable: the tests are no Python"
+    assert f"4 of 5 records rejected ({python} 1, {nothing} 2, {missing} 1)" in mine.summary()
+    assert [problem.bare for problem in mine.problems("train")] == ["Double."]
+
+
+def test_humaneval_is_judged_by_its_check_function(tmp_path: Path) -> None:
+    head = 'def twice(x):\n    """Twice x."""\n'
+    check = "def check(candidate):\n    assert candidate(2) == 4\n"
+    rows = [{"prompt": head, "canonical_solution": "    return x * 2\n", "test": check, "entry_point": "twice"}]
+    mine = source(preset="humaneval", path=write(tmp_path / "humaneval.jsonl", rows), heldout_fraction=0)
+    (problem,) = mine.problems("train")
+    verdicts = verify_many([(problem, Reading.of(problem.answer)), (problem, Reading.of(f"{head}    return x"))])
+    if verdicts[0].outcome is Outcome.ERROR:
+        pytest.skip(verdicts[0].detail)
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.RIGHT, Outcome.WRONG]

@@ -106,7 +106,7 @@ def test_a_run_that_the_sandbox_could_not_make_is_an_error(
     verifier: ProgramVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verifier(DOUBLE, Reading.of(RIGHT))  # its tests are read
-    monkeypatch.setattr(Sandbox, "run_many", lambda self, jobs: [unavailable("killed", len(job.steps)) for job in jobs])
+    monkeypatch.setattr(Sandbox, "run_many", lambda self, jobs: [unavailable("killed", 3) for _ in jobs])
     verdict = verifier(DOUBLE, Reading.of(RIGHT))
     assert (verdict.outcome, verdict.tier, verdict.detail) == (Outcome.ERROR, "sandbox", "killed")
 

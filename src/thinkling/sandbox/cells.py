@@ -59,9 +59,9 @@ def _run(code: str, file_name: str, namespace: dict[str, Any]) -> BaseException 
         value = ast.Expression(last.value) if isinstance(last, ast.Expr) else None
         if value is not None:
             del tree.body[-1]
-        exec(compile(tree, file_name, "exec"), namespace)  # what this process is for
+        exec(compile(tree, file_name, "exec", dont_inherit=True), namespace)  # what this process is for
         if value is not None:
-            found = eval(compile(value, file_name, "eval"), namespace)
+            found = eval(compile(value, file_name, "eval", dont_inherit=True), namespace)
             if found is not None:
                 print(repr(found)[:LONGEST_VALUE])
     except SystemExit as end:

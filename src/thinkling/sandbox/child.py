@@ -16,15 +16,14 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from reprlib import repr as short_repr
 from typing import Any, NoReturn
 
-from thinkling.sandbox import assertions, cells, kernel
+from thinkling.sandbox import cells, judged, kernel, tester
+from thinkling.sandbox.judged import LINK
 from thinkling.sandbox.protocol import FAILED, READY, Program, read_program
-from thinkling.sandbox.values import canonical
 
 RESULTS = 3
 """Descriptor of the pipe of reports."""
@@ -64,13 +63,20 @@ def open_streams() -> None:
     sys.argv = [FILE_NAME]
 
 
-def live(cell: Cell, program: int, rlimits: Sequence[tuple[int, tuple[int, int]]], ends: Sequence[int]) -> NoReturn:
+def live(
+    cell: Cell, program: int, rlimits: Sequence[tuple[int, tuple[int, int]]], ends: Sequence[int], link: int | None
+) -> NoReturn:
     """The whole life of a child, right after the fork. `program`: descriptor of what to run; `rlimits`: what, (soft,
-    hard); `ends`: to be stdin, stdout, stderr and the pipe of reports."""
+    hard); `ends`: to be stdin, stdout, stderr and the pipe of reports; `link`: a program's socket to its tester, or the
+    tester's."""
     status = _UNPROTECTED
     try:
         for target, end in enumerate(ends):
             os.dup2(end, target)
+        if link is None:
+            os.close(LINK)
+        else:
+            os.dup2(link, LINK)
         try:
             task = read_program(program)
             _lock_in(cell, task.files, rlimits)
@@ -78,14 +84,15 @@ def live(cell: Cell, program: int, rlimits: Sequence[tuple[int, tuple[int, int]]
             os.write(RESULTS, FAILED + f"{type(error).__name__}: {error}".encode()[:1000])
         else:
             os.write(RESULTS, READY)
-            status = cells.serve(partial(_report, task.nonce), _name) if task.session else _run(task)
+            status = _WAYS[task.way](task)
     finally:
         os._exit(status)
 
 
 def _lock_in(cell: Cell, files: Mapping[str, bytes], rlimits: Sequence[tuple[int, tuple[int, int]]]) -> None:
     os.setsid()
-    os.closerange(cell.first_closed, cell.ruleset)
+    os.closerange(cell.first_closed, LINK)
+    os.closerange(LINK + 1, cell.ruleset)
     os.closerange(cell.ruleset + 1, 1 << 20)
     for what, values in rlimits:
         resource.setrlimit(what, values)
@@ -107,6 +114,30 @@ def _lock_in(cell: Cell, files: Mapping[str, bytes], rlimits: Sequence[tuple[int
     cell.calls.install()
 
 
+def _serve(program: Program) -> int:
+    return cells.serve(partial(_report, program.nonce), _name)
+
+
+def _test(program: Program) -> int:
+    gc.enable()
+    tester.run(program.code, partial(_report, program.nonce))
+    return 0
+
+
+def _be_judged(program: Program) -> int:
+    """Exit status: 0 unless the program itself failed. What it left to be done at exit is not done."""
+    gc.enable()
+    statuses = [0]
+
+    def failed(error: BaseException) -> None:
+        statuses.append(_status(error, program.code))
+        _report(program.nonce, kind="end", error=_name(error))
+
+    judged.Judged(program.code, FILE_NAME, failed).serve()
+    judged.flush()
+    return statuses[-1]
+
+
 def _run(program: Program) -> int:
     """Exit status, by Python's own rules."""
     gc.enable()
@@ -126,33 +157,14 @@ def _run(program: Program) -> int:
 
 
 def _execute(program: Program) -> BaseException | None:
-    """Runs the program, then its steps; what the program itself raised."""
-    module = types.ModuleType("program" if program.steps else "__main__")
-    sys.modules[module.__name__] = module
-    namespace = module.__dict__
+    """Runs the program; what it raised."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
     try:
-        exec(compile(program.code, FILE_NAME, "exec"), namespace)  # what this process is for
+        exec(compile(program.code, FILE_NAME, "exec", dont_inherit=True), module.__dict__)  # what this process is for
     except BaseException as error:
         return error
-    for at, (kind, source) in enumerate(program.steps):
-        try:
-            found = _step(kind, source, namespace)
-        except BaseException as error:
-            found = {"error": _name(error), "shown": short_repr(error)}
-        _report(program.nonce, kind="step", at=at, **found)
     return None
-
-
-def _step(kind: str, source: str, namespace: dict[str, Any]) -> dict[str, Any]:
-    if kind == "read":
-        return {"checks": assertions.read(source, namespace)}
-    if kind == "run":
-        exec(compile(source, "<test>", "exec"), namespace)
-        return {}
-    value = eval(compile(source.strip(), "<test>", "eval"), namespace)
-    if kind == "truth":
-        value = bool(value)
-    return {"text": canonical(value), "shown": short_repr(value)}
 
 
 def _status(error: BaseException, code: str) -> int:
@@ -179,3 +191,11 @@ def _report(nonce: str, **found: Any) -> None:
     line = f"{nonce} {json.dumps(found)}\n".encode()
     while line:
         line = line[os.write(RESULTS, line) :]
+
+
+_WAYS: dict[str, Callable[[Program], int]] = {
+    "main": _run,
+    "session": _serve,
+    "judged": _be_judged,
+    "tester": _test,
+}

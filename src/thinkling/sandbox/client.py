@@ -6,9 +6,11 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -63,7 +65,7 @@ class ForkServer:
             else:
                 self._runs += 1
                 return outcome
-        return unavailable(f"the fork-server died twice ({reason}) {log}", len(job.steps))
+        return unavailable(f"the fork-server died twice ({reason}) {log}", len(job.tests.tests) if job.tests else 0)
 
     def open_session(self, limits: Limits) -> Session:
         """A process that runs one piece of code after another; the server is its own until it is closed. OSError,
@@ -73,7 +75,7 @@ class ForkServer:
         nonce = secrets.token_hex(16)
         read, write = os.pipe()
         try:
-            reads = self._send(protocol.Program("", [], nonce, {}, session=True), read, limits)
+            reads = self._send([protocol.Program("", nonce, {}, "session")], read, limits)
         except BaseException:
             os.close(write)
             raise
@@ -90,8 +92,11 @@ class ForkServer:
 
     def _exchange(self, job: Job, limits: Limits) -> Outcome:
         nonce = secrets.token_hex(16)
-        steps = [(step.kind, step.source) for step in job.steps]
-        reads = self._send(protocol.Program(job.code, steps, nonce, job.files), _stdin(job.stdin), limits)
+        programs = [protocol.Program(job.code, nonce, job.files, "judged" if job.tests else "main")]
+        if job.tests:  # marks of their own: the program can find its own in its memory
+            nonce = secrets.token_hex(16)
+            programs.append(protocol.Program(json.dumps(asdict(job.tests)), nonce, {}, "tester"))
+        reads = self._send(programs, _stdin(job.stdin), limits)
         try:
             listener = Listener(self._channel, reads, limits)
             reply = listener.until_reply()
@@ -99,17 +104,24 @@ class ForkServer:
             for descriptor in reads:
                 os.close(descriptor)
         found = read_reply(reply, listener.stopped)
-        return judge(found, listener.streams, nonce, len(steps), limits)
+        nonces = [program.nonce for program in programs]
+        return judge(found, listener.streams, nonces, len(job.tests.tests) if job.tests else 0, limits)
 
-    def _send(self, program: protocol.Program, stdin: int, limits: Limits) -> list[int]:
-        """Asks for a run; the ends of its pipes that are ours: stdout, stderr, reports. Takes `stdin` over."""
+    def _send(self, programs: Sequence[protocol.Program], stdin: int, limits: Limits) -> list[int]:
+        """Asks for a run; the ends of its pipes that are ours: stdout, stderr, reports, the tester's reports. Takes
+        `stdin` over. `programs`: what to run, and its tester."""
         given, reads = [stdin], []
         try:
             for _ in range(3):
                 read, write = os.pipe()
                 reads.append(read)
                 given.append(write)
-            given.append(protocol.write_program(program))
+            given.append(protocol.write_program(programs[0]))
+            for tester in programs[1:]:
+                given += [end.detach() for end in socket.socketpair()]
+                read, write = os.pipe()
+                reads.append(read)
+                given += [write, protocol.write_program(tester)]
             protocol.send(self._channel, _request(limits), given)
         except BaseException:
             for descriptor in reads:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
 
 from thinkling.errors import UserError
 
@@ -37,26 +36,34 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Step:
-    """Something that is done in the program's namespace after the program.
+class Tests:
+    """What a tester does (see reading.py, which makes it of the text of tests, and tester.py)."""
 
-    `run`: statements; `value`: an expression, whose value is reported; `truth`: an expression, whose truth is reported;
-    `read`: an assertion of a test, which is split without the program (see assertions.py).
-    """
-
-    kind: Literal["run", "value", "truth", "read"]
-    source: str
+    tests: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    """Of each test its source, and what is run after it, as (kind, name): functions and classes that nothing runs."""
+    setup: str = ""
+    """Runs after the program and before the tests."""
+    prelude: str = ""
+    """Definitions of the set-up that the program may use; the only part that the program's process is told."""
+    names: tuple[str, ...] = ()
+    """Names that the tests take from the program."""
+    modules: tuple[str, ...] = ()
+    """Those of them that are modules of the standard library: a tester takes its own."""
+    classes: tuple[str, ...] = ()
+    """Classes of the prelude: their objects go from one process to the other by their attributes."""
+    operators: bool = False
+    """Whether the tests make objects of the program's classes, so that arithmetic with them is the program's."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run. Without steps the program is `__main__`; with steps it is imported as the module `program`."""
+    """One run. Without tests the program is `__main__`; with tests it is imported as the module `program`."""
 
     code: str
     stdin: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Put into the private folder, which is the working directory: plain names, no folders."""
-    steps: tuple[Step, ...] = ()
+    tests: Tests | None = None
     limits: Limits | None = None
     """None: the sandbox's own."""
 

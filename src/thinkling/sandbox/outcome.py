@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any
 
 from thinkling.errors import UserError
-from thinkling.sandbox.assertions import Check
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.protocol import ENDED, FAILED, READY
 
@@ -37,22 +36,18 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """What one step reported, as the program's process says: compare `text`, never trust a claim of success."""
+class TestResult:
+    """What the tester reported of one test."""
 
-    ran: bool
-    """Ended without an exception."""
-    text: str = ""
-    """The value (see values.py), for steps of kind `value` and `truth`."""
-    shown: str = ""
-    """Shortened repr of the value or exception, for a person."""
+    __test__ = False
+    passed: bool
     error: str = ""
     """Name of the exception's type."""
-    checks: tuple[Check, ...] = ()
-    """For steps of kind `read`."""
+    shown: str = ""
+    """Shortened repr of the exception, for a person."""
 
 
-MISSING = StepResult(ran=False, error="not reached")
+MISSING = TestResult(passed=False, error="not reached")
 
 
 @dataclass(frozen=True)
@@ -72,25 +67,30 @@ class Outcome:
     """One line for a person."""
     seconds: float
     cpu_seconds: float
-    steps: tuple[StepResult, ...] = ()
-    """One for each of the job's steps."""
+    tests: tuple[TestResult, ...] = ()
+    """One for each of the job's tests."""
 
 
-def unavailable(detail: str, steps: int) -> Outcome:
+def unavailable(detail: str, tests: int = 0) -> Outcome:
     """The outcome of a run that the sandbox could not make."""
-    return Outcome(Status.UNAVAILABLE, "", "", None, "", "", detail, 0.0, 0.0, (MISSING,) * steps)
+    return Outcome(Status.UNAVAILABLE, "", "", None, "", "", detail, 0.0, 0.0, (MISSING,) * tests)
 
 
 def judge(
-    reply: dict[str, Any], streams: Sequence[bytes | bytearray], nonce: str, steps: int, limits: Limits
+    reply: dict[str, Any], streams: Sequence[bytes | bytearray], nonces: Sequence[str], tests: int, limits: Limits
 ) -> Outcome:
     """Server's reply → outcome. Decides by what the kernel and the server saw; a program's word only tells kinds of
-    failure apart, so that no program can pass its failure off as the sandbox's."""
-    stdout, stderr, results = streams
-    if results[:1] != READY:
-        reason = results.removeprefix(FAILED).decode("utf-8", "replace") or "it ended while locking itself in"
-        return unavailable(f"the sandbox could not be closed: {reason}", steps)
-    found, error = _reports(results[1:], nonce, steps)
+    failure apart, so that no program can pass its failure off as the sandbox's.
+
+    `streams`: standard output, standard error, the program's reports, and the tester's where there is one; `nonces`:
+    the marks of the reports."""
+    stdout, stderr, *reports = streams
+    for one in reports:
+        if one[:1] != READY:
+            reason = one.removeprefix(FAILED).decode("utf-8", "replace") or "it ended while locking itself in"
+            return unavailable(f"the sandbox could not be closed: {reason}", tests)
+    _, error = _reports(reports[0][1:], nonces[0], 0)
+    found, _ = _reports(reports[-1][1:], nonces[-1], tests)
     ended_by = reply["signal"]
     status, detail = _status(reply, error, limits)
     return Outcome(
@@ -103,7 +103,7 @@ def judge(
         detail=detail,
         seconds=reply["seconds"],
         cpu_seconds=reply["cpu_seconds"],
-        steps=tuple(found),
+        tests=tuple(found),
     )
 
 
@@ -160,10 +160,10 @@ def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, 
     return Status.ERROR, error or f"exit status {reply['exit']}"
 
 
-def _reports(results: bytes | bytearray, nonce: str, steps: int) -> tuple[list[StepResult], str]:
+def _reports(results: bytes | bytearray, nonce: str, tests: int) -> tuple[list[TestResult], str]:
     """Reads what a child reported: lines of the mark and a JSON object. All of it is untrusted: a line that does not
     fit is passed over, and one without the mark not even parsed."""
-    found, error = [MISSING] * steps, ""
+    found, error = [MISSING] * tests, ""
     mark = nonce.encode() + b" "
     for line in results.split(b"\n"):
         if not line.startswith(mark):
@@ -177,33 +177,11 @@ def _reports(results: bytes | bytearray, nonce: str, steps: int) -> tuple[list[S
         if report.get("kind") == "end":
             error = _text(report, "error")
         at = report.get("at")
-        if report.get("kind") == "step" and type(at) is int and 0 <= at < steps and found[at] is MISSING:
-            found[at] = StepResult(
-                ran="error" not in report,
-                text=_text(report, "text"),
-                shown=_text(report, "shown"),
-                error=_text(report, "error"),
-                checks=_checks(report.get("checks")),
-            )
+        if report.get("kind") == "test" and type(at) is int and 0 <= at < tests and found[at] is MISSING:
+            found[at] = TestResult("error" not in report, _text(report, "error"), _text(report, "shown"))
     return found, error
 
 
 def _text(report: dict[str, Any], key: str) -> str:
     value = report.get(key, "")
     return value if isinstance(value, str) else ""
-
-
-def _checks(rows: Any) -> tuple[Check, ...]:
-    """Only runs without a program report checks, but those too ran code that may be a model's: its tests."""
-    if not isinstance(rows, list):
-        return ()
-    checks = [
-        Check(*row)
-        for row in rows
-        if isinstance(row, list)
-        and len(row) == 3
-        and row[0] in ("run", "value", "truth")
-        and isinstance(row[1], str)
-        and (row[2] is None or isinstance(row[2], str))
-    ]
-    return tuple(checks) if len(checks) == len(rows) else ()

@@ -2,8 +2,10 @@
 
 What a program is and what it writes never goes through the server: its memory is every later child's memory too. A
 request carries descriptors instead, which the child inherits: standard input, the three pipes it writes to, and a
-sealed file with the program. A request is the limits in JSON, or a word about the child that runs: STOP, and for a
-session PAUSE and RESUME; a reply is ENDED and why the child was stopped.
+sealed file with the program. Where the program is tested there are four more: the tester's end of a socket between the
+two, the program's end, the tester's pipe of reports, and a sealed file with the tests, which the program's process
+closes unread. A request is the limits in JSON, or a word about the child that runs: STOP, and for a session PAUSE and
+RESUME; a reply is ENDED and why the child was stopped.
 The server reads and writes as little as it can: it takes a fault for every page that it touches after a fork.
 """
 
@@ -16,7 +18,7 @@ import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 READY, FAILED = b"R", b"F"
 """First byte on a child's pipe of reports: it is locked in and starts the program; it could not lock itself in."""
@@ -25,11 +27,11 @@ NOTHING = "nothing"
 STOP, PAUSE, RESUME = b"stop", b"pause", b"resume"
 ENDED = struct.Struct("<idd")
 """Wait status, seconds, seconds of processor time."""
-DESCRIPTORS = 5
+DESCRIPTORS = 9
+"""At most."""
 _LONGEST = 1 << 16
 _SIZES = struct.Struct("<4Q")
 _CALL = struct.Struct("<I")
-_SESSION = b"session"
 
 
 class Closed(Exception):
@@ -59,28 +61,28 @@ def receive(end: socket.socket) -> tuple[bytes, list[int]]:
 
 
 class Program(NamedTuple):
-    """What a child runs: its source, steps as [kind, source], the mark of its reports, files for its folder.
+    """What a child runs: its source, the mark of its reports, files for its folder, and how it runs it.
 
     `session`: there is no source yet; pieces of code come one after another on standard input (see write_call).
+    `judged`: it does what its tester asks. `tester`: the source is a suite of tests.
     """
 
     code: str
-    steps: Sequence[Sequence[str]]
     nonce: str
     files: Mapping[str, bytes]
-    session: bool = False
+    way: Literal["main", "session", "judged", "tester"] = "main"
 
 
 def write_program(program: Program) -> int:
-    """A descriptor of a sealed file in memory. Steps and files are JSON only where there are any: a child parses them,
-    and every page that it touches is copied."""
-    steps = _SESSION if program.session else json.dumps(program.steps).encode() if program.steps else b""
+    """A descriptor of a sealed file in memory. Files are JSON only where there are any: a child parses them, and every
+    page that it touches is copied."""
+    way = program.way.encode()
     sizes = (
         json.dumps({name: len(content) for name, content in program.files.items()}).encode() if program.files else b""
     )
     code, nonce = program.code.encode("utf-8", "surrogatepass"), program.nonce.encode()
-    head = _SIZES.pack(len(nonce), len(code), len(steps), len(sizes))
-    return sealed(b"".join((head, nonce, code, steps, sizes, *program.files.values())))
+    head = _SIZES.pack(len(nonce), len(code), len(way), len(sizes))
+    return sealed(b"".join((head, nonce, code, way, sizes, *program.files.values())))
 
 
 def read_program(descriptor: int) -> Program:
@@ -90,14 +92,12 @@ def read_program(descriptor: int) -> Program:
     for size in _SIZES.unpack_from(content):
         parts.append(content[at : at + size])
         at += size
-    nonce, code, steps, sizes = parts
+    nonce, code, way, sizes = parts
     files = {}
     for name, size in (json.loads(sizes) if sizes else {}).items():
         files[name] = content[at : at + size]
         at += size
-    session = steps == _SESSION
-    known = json.loads(steps) if steps and not session else []
-    return Program(code.decode("utf-8", "surrogatepass"), known, nonce.decode(), files, session)
+    return Program(code.decode("utf-8", "surrogatepass"), nonce.decode(), files, way.decode())  # type: ignore[arg-type]
 
 
 def write_call(code: bytes) -> bytes:

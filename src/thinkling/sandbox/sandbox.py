@@ -14,7 +14,7 @@ from typing import Self
 from thinkling.errors import UserError
 from thinkling.sandbox import protocol
 from thinkling.sandbox.client import ForkServer, Level
-from thinkling.sandbox.limits import Job, Limits, Step
+from thinkling.sandbox.limits import Job, Limits
 from thinkling.sandbox.outcome import Outcome, SandboxUnavailable
 from thinkling.sandbox.probes import probe
 from thinkling.sandbox.session import Session
@@ -28,6 +28,9 @@ class Sandbox:
 
     Start it before work on other cores begins: a server is a fresh interpreter and takes a few tenths of a second.
     """
+
+    packages: frozenset[str] = frozenset()
+    """What programs and tests can import beside the standard library."""
 
     def __init__(
         self,
@@ -62,11 +65,10 @@ class Sandbox:
         stdin: str = "",
         files: Mapping[str, bytes] | None = None,
         limits: Limits | None = None,
-        steps: Sequence[Step] = (),
     ) -> Outcome:
         """Runs one program. Never raises for what the program does. UserError: a file name with a folder in it, or
         files larger than the limit."""
-        return self.run_job(Job(code, stdin, files or {}, tuple(steps), limits))
+        return self.run_job(Job(code, stdin, files or {}, limits=limits))
 
     def run_job(self, job: Job) -> Outcome:
         """Runs one job, waiting for a free server. SandboxUnavailable: a fresh server could not be started."""

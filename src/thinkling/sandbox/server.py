@@ -1,4 +1,5 @@
-"""The fork-server: a clean, single-threaded interpreter that forks one child a run and watches it.
+"""The fork-server: a clean, single-threaded interpreter that forks one child a run, or two for a run with tests, and
+watches them.
 
 It is trusted, may be root, and sees neither programs nor what they write: those pass it by in descriptors. Started by
 client.py; ends when its channel closes. It imports little, since a fork takes time for every page.
@@ -6,6 +7,8 @@ client.py; ends when its channel closes. It imports little, since a fork takes t
 
 from __future__ import annotations
 
+import _sitebuiltins
+import builtins
 import fcntl
 import gc
 import importlib
@@ -22,6 +25,7 @@ from functools import lru_cache
 
 from thinkling.sandbox import child, kernel, library, protocol
 from thinkling.sandbox.inspector import Inspector
+from thinkling.sandbox.judged import LINK
 from thinkling.sandbox.limits import Limits
 from thinkling.sandbox.seccomp import filter_rows
 from thinkling.sandbox.watch import Watch
@@ -57,10 +61,10 @@ def main() -> None:
 
 def _above(descriptor: int) -> int:
     """Moves the channel away from the descriptors that children use, and keeps those taken."""
-    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, library.DESCRIPTOR + 1)
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LINK + 1)
     os.close(descriptor)
     null = os.open(os.devnull, os.O_RDWR)
-    for low in (child.RESULTS, library.DESCRIPTOR):
+    for low in (child.RESULTS, library.DESCRIPTOR, LINK):
         if low != null:
             os.dup2(null, low)
     return moved
@@ -117,6 +121,8 @@ class Server:
         ):
             resource.setrlimit(what, _lowered(what, value, value))
         random.seed(0)  # equal programs give equal outcomes
+        for name in ("exit", "quit"):
+            setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))  # as Python's site does
         child.open_streams()
 
     def serve(self) -> None:
@@ -130,18 +136,29 @@ class Server:
             protocol.send(self.channel, reply)
 
     def _run(self, limits: Limits, rlimits: Rlimits, descriptors: list[int]) -> bytes:
-        *ends, program = descriptors
+        ends, program, of_tester = descriptors[:4], descriptors[4], descriptors[5:]
+        link = None
         started = time.monotonic()
-        pid = kernel.fork()
-        if pid == 0:
-            child.live(self.cell, program, rlimits, ends)
-        watch = Watch(pid, limits, self.inspector, self.channel)
+        pids = []
+        if of_tester:
+            far, link, reports, tests = of_tester
+            pids.append(kernel.fork())
+            if pids[-1] == 0:
+                null = child.RESULTS  # in this process
+                child.live(self.cell, tests, rlimits, (null, null, null, reports), far)
+        pids.append(kernel.fork())
+        if pids[-1] == 0:
+            child.live(self.cell, program, rlimits, ends, link)
+        watch = Watch(pids, limits, self.inspector, self.channel)
         for descriptor in descriptors:
             os.close(descriptor)
         watch.until_exit()
-        _, status, usage = os.wait4(pid, 0)
-        ended = protocol.ENDED.pack(status, time.monotonic() - started, usage.ru_utime + usage.ru_stime)
-        return ended + (watch.stopped or "").encode()
+        status, seconds = 0, 0.0
+        for pid in pids:  # the program last: how it ended says more than how its tester did
+            _, found, usage = os.wait4(pid, 0)
+            status = found if found and pid not in watch.unneeded else status
+            seconds = max(seconds, usage.ru_utime + usage.ru_stime)
+        return protocol.ENDED.pack(status, time.monotonic() - started, seconds) + (watch.stopped or "").encode()
 
 
 @lru_cache(maxsize=16)

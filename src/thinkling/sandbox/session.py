@@ -160,7 +160,7 @@ class _Running:
         found = read_reply(reply, self._stopped)
         results = (protocol.READY if self._session._ready else b"") + self._session._reports
         nonce, limits = self._session._mark.decode().strip(), self._session._limits
-        outcome = judge(found, (*self._streams, results), nonce, 0, limits)
+        outcome = judge(found, (*self._streams, results), [nonce], 0, limits)
         detail = f"more than {self._wall:g} s of clock time" if self._stopped == "wall" else outcome.detail
         return self._call(outcome.status, detail or f"it ended by itself with status {found['exit']}", ended=True)
 

@@ -1,5 +1,7 @@
 """The server's part of a run: it waits for the child's end, and kills it when it holds too much or when asked to.
 
+A program's tester is watched as the program is. Once the tester has ended, nobody needs the program any more.
+
 A session's child is paused between calls: nothing of it runs then, and nothing has to be looked at.
 """
 
@@ -10,6 +12,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from thinkling.sandbox import protocol
@@ -18,51 +21,73 @@ from thinkling.sandbox.limits import Limits
 
 TICK = 0.02
 """Seconds between two looks. Bounds what a child can take before it is stopped."""
+LAST_SECONDS = 0.05
+"""What a program gets to end by itself once its tests are done."""
 
 
 class Watch:
-    """`stopped`: why the child was killed, if it was: `disk`, `threads`, or `asked`."""
+    """`stopped`: why the children were killed, if they were: `disk`, `threads`, or `asked`; `unneeded`: those killed
+    since their tester had ended, which says nothing of them."""
 
-    def __init__(self, pid: int, limits: Limits, inspector: Inspector, channel: socket.socket) -> None:
-        self._pid, self._limits, self._inspector, self._channel = pid, limits, inspector, channel
+    def __init__(self, pids: Sequence[int], limits: Limits, inspector: Inspector, channel: socket.socket) -> None:
+        """`pids`: the program's, after that of its tester where there is one."""
+        self._pids, self._limits, self._inspector, self._channel = list(pids), limits, inspector, channel
         self.stopped: str | None = None
+        self.unneeded: set[int] = set()
         self._paused = False
 
     def until_exit(self) -> None:
-        """Until the child is dead, but not yet reaped: its number is still its own. Closed: the sandbox has gone."""
-        exit_of_child = os.pidfd_open(self._pid)
+        """Until all are dead, but not yet reaped: their numbers are still their own. Closed: the sandbox has gone."""
+        exits = {os.pidfd_open(pid): pid for pid in self._pids}
+        tester = self._pids[0]
         poll = select.poll()
-        poll.register(exit_of_child, select.POLLIN)
-        poll.register(self._channel, select.POLLIN)
+        for descriptor in (*exits, self._channel):
+            poll.register(descriptor, select.POLLIN)
         next_look = time.monotonic() + TICK
+        last_moment: float | None = None
         while True:
             ready = [descriptor for descriptor, _ in poll.poll(None if self._paused else 1000 * TICK)]
-            if exit_of_child in ready:
+            for descriptor in exits.keys() & set(ready):
+                poll.unregister(descriptor)
+                os.close(descriptor)
+                if exits.pop(descriptor) == tester:
+                    last_moment = time.monotonic() + LAST_SECONDS
+            if not exits:
                 break
-            if ready:
+            if self._channel.fileno() in ready:
                 self._hear()
+            if last_moment is not None and time.monotonic() >= last_moment:
+                self.unneeded.update(exits.values())
+                self._kill(exits.values())
+                last_moment = None
             if not self._paused and time.monotonic() >= next_look:
-                reason = self._inspector.look(self._pid, self._limits)
-                if reason is not None:
-                    self._stop(reason)
+                for pid in exits.values():
+                    reason = self._inspector.look(pid, self._limits)
+                    if reason is not None:
+                        self._stop(reason)
                 next_look = time.monotonic() + TICK
-        os.close(exit_of_child)
 
     def _hear(self) -> None:
         try:
             message, _ = protocol.receive(self._channel)
         except (protocol.Closed, OSError):
             self._stop("abandoned")
-            os.waitpid(self._pid, 0)
+            for pid in self._pids:
+                os.waitpid(pid, 0)
             raise
         if message in (protocol.PAUSE, protocol.RESUME):
             self._paused = message == protocol.PAUSE
-            os.kill(self._pid, signal.SIGSTOP if self._paused else signal.SIGCONT)
+            for pid in self._pids:
+                os.kill(pid, signal.SIGSTOP if self._paused else signal.SIGCONT)
         else:
             self._stop("asked")
 
     def _stop(self, reason: str) -> None:
         self.stopped = self.stopped or reason
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)  # in case it has not made its process group yet
-            os.killpg(self._pid, signal.SIGKILL)
+        self._kill(self._pids)
+
+    def _kill(self, pids: Iterable[int]) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # in case it has not made its process group yet
+                os.killpg(pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ from thinkling.seeds import derive
 from thinkling.sources import templates
 from thinkling.sources.presets.base import BadRecord, Found, Item, Preset, Record, Step, dig
 from thinkling.tasks.problem import HELDOUT_SHARE, Problem, Split, problem_id
+from thinkling.verify.registry import why_unverifiable
 
 if TYPE_CHECKING:
     from thinkling.data.readers import RawRecord
@@ -172,6 +173,8 @@ def problem_of(reading: Reading, record: Record) -> tuple[Entry, str, str]:
         choices=item.choices,
         bare=bare if bare != question else "",
     )
+    if why := why_unverifiable(problem):
+        raise BadRecord(f"unverifiable: {why}")
     return Entry(problem, item.steps), " ".join(identity.split()), digits
 
 

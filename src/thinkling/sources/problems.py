@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thinkling.data.ledger import Ledger
     from thinkling.sources.problem_set import Division, Entry, ProblemSet
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raised when a record is read otherwise than before: it is part of the hash of the stages that use the source."""
 TEMPLATES = {"maths": BOXED_TEMPLATE, "choice": choice_preset.TEMPLATE}
 ANSWER_TEMPLATES = {"maths": BOXED_ANSWER, "choice": BOXED_ANSWER, "program": CODE_ANSWER}

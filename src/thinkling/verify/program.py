@@ -3,7 +3,8 @@
 The tiers, and the outcome of each:
 
 - `sandbox`: there is no sandbox on this machine, or it failed → error, which is never a reward.
-- `tests`: the problem has no tests, or they cannot be read → unverifiable; else all passed → right, or not → wrong.
+- `tests`: the problem has no tests, or nothing can be judged by them → unverifiable; else all passed → right, or not →
+  wrong.
 - `extract`: no program in the reply → wrong.
 - `limits`: past a limit of time, memory or output, or a call that only an attack makes → wrong.
 
@@ -17,23 +18,25 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from thinkling.data.reading import Reading
 from thinkling.sandbox.limits import Job
 from thinkling.sandbox.outcome import Outcome as Run
 from thinkling.sandbox.outcome import SandboxUnavailable, Status
+from thinkling.sandbox.reading import UnreadableTests
 from thinkling.sandbox.sandbox import Sandbox
-from thinkling.sandbox.suite import Suite, UnreadableTests
+from thinkling.sandbox.suite import Suite
 from thinkling.tasks.problem import Problem
 from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORKERS = 16
 MOST_SUITES = 10_000
-"""Problems whose tests are kept taken apart."""
+"""Problems whose tests are kept as they were read."""
 _FENCE = re.compile(
     r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE
 )
+_SAYS_NOTHING = ("AssertionError", "Gone", "_Failed", "not reached")
+"""Errors of tests that say no more than that they failed."""
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]
@@ -86,8 +89,7 @@ class ProgramVerifier:
                 programs[tests, code] = code
         if not programs:
             return verdicts
-        sandbox = self._open()
-        suites = self._read(sandbox, list(dict.fromkeys(tests for tests, _ in programs)))
+        suites = self._read(list(dict.fromkeys(tests for tests, _ in programs)))
         runs: list[tuple[Key, Suite, Job]] = []
         for key, code in programs.items():
             suite = suites[key[0]]
@@ -95,20 +97,24 @@ class ProgramVerifier:
                 runs.append((key, suite, suite.job(code)))
             else:
                 verdicts[key] = Verdict(Outcome.UNVERIFIABLE, "tests", str(suite))
-        outcomes = sandbox.run_many([job for _, _, job in runs])
+        outcomes = self._open().run_many([job for _, _, job in runs]) if runs else []
         return verdicts | {key: _verdict(suite, run) for (key, suite, _), run in zip(runs, outcomes, strict=True)}
 
-    def _read(self, sandbox: Sandbox, wanted: Sequence[Tests]) -> dict[Tests, Suite | UnreadableTests]:
+    def why_unverifiable(self, problem: Problem) -> str:
+        """Why no program can be judged by a problem's tests; empty if one can. Runs nothing and needs no sandbox."""
+        tests = (*problem.tests, *problem.hidden_tests)
+        suite = self._read([tests])[tests]
+        return suite.reason if isinstance(suite, UnreadableTests) else ""
+
+    def _read(self, wanted: Sequence[Tests]) -> dict[Tests, Suite | UnreadableTests]:
+        packages = self._sandbox.packages if self._sandbox else frozenset[str]()
         with self._lock:
-            found = {tests: self._suites[tests] for tests in wanted if tests in self._suites}
-        new = [tests for tests in wanted if tests not in found]
-        if new:
-            with ThreadPoolExecutor(sandbox.workers) as pool:
-                found |= dict(zip(new, pool.map(lambda tests: _suite(sandbox, tests), new), strict=True))
-            with self._lock:
-                self._suites |= {tests: found[tests] for tests in new}
-                while len(self._suites) > MOST_SUITES:
-                    self._suites.popitem(last=False)
+            for tests in wanted:
+                if tests not in self._suites:
+                    self._suites[tests] = _suite(tests, packages)
+            found = {tests: self._suites[tests] for tests in wanted}
+            while len(self._suites) > MOST_SUITES:
+                self._suites.popitem(last=False)
         return found
 
     def _open(self) -> Sandbox:
@@ -118,9 +124,9 @@ class ProgramVerifier:
             return self._sandbox
 
 
-def _suite(sandbox: Sandbox, tests: Tests) -> Suite | UnreadableTests:
+def _suite(tests: Tests, packages: frozenset[str]) -> Suite | UnreadableTests:
     try:
-        return Suite.read(sandbox, tests)
+        return Suite.read(tests, packages=packages)
     except UnreadableTests as error:
         return error
 
@@ -133,7 +139,7 @@ def _verdict(suite: Suite, run: Run) -> Verdict:
         return Verdict(Outcome.RIGHT, "tests", f"{len(results)} tests passed")
     if run.status in _LIMITS:
         return Verdict(Outcome.WRONG, "limits", f"{run.status}: {run.detail}")
-    errors = [run.error, *(step.error for step in run.steps[1:])]
+    errors = [run.error, *(test.error for test in run.tests if test.error not in _SAYS_NOTHING)]
     reason = next((f", {error}" for error in errors if error), "")
     return Verdict(Outcome.WRONG, "tests", f"{sum(results)} of {len(results)} tests passed{reason}")
 

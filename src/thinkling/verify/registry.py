@@ -1,8 +1,8 @@
 """Resolves the verifier that a problem names: built in, or an entry point of the group `thinkling.verifiers`.
 
 A verifier is a callable (problem, reading) → Verdict. It may have a method `verify_many` that judges several at once,
-an attribute `needs_sandbox`, true where it runs what a model wrote, and a method `grade(problem, reading) → float`, in
-0–1.
+an attribute `needs_sandbox`, true where it runs what a model wrote, a method `grade(problem, reading) → float`, in 0–1,
+and a method `why_unverifiable(problem) → str`: why no answer could be judged by the problem's tests, or nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ VERIFIERS = Registry(
         "program": "thinkling.verify.program:verify",
         "choice": "thinkling.verify.choice:verify",
         "reasoning-gym": "thinkling.verify.reasoning_gym:verify",
-        "check-function": "thinkling.verify.undecided:check_function",
         "stdin-stdout": "thinkling.verify.undecided:stdin_stdout",
     },
 )
@@ -69,6 +68,15 @@ def resolve(name: str) -> Verifier:
 def needs_sandbox(name: str) -> bool:
     """Whether the verifier of that name runs what a model wrote. Raises UserError for an unknown verifier."""
     return bool(getattr(resolve(name), "needs_sandbox", False))
+
+
+def why_unverifiable(problem: Problem) -> str:
+    """Why the problem's verifier could decide on no answer, as far as its tests say; empty if it could, or where it has
+    no method `why_unverifiable`. Raises UserError for an unknown verifier."""
+    if not (problem.tests or problem.hidden_tests):
+        return ""
+    judge = getattr(resolve(problem.verifier), "why_unverifiable", None)
+    return "" if judge is None else judge(problem)
 
 
 def grader(name: str) -> Callable[[Problem, Reading], float] | None:

@@ -20,7 +20,4 @@ class Undecided:
         return Verdict(Outcome.UNVERIFIABLE, self.name, self.reason)
 
 
-check_function = Undecided(
-    "check-function", "tests inside a function cannot be turned into values before the program is there"
-)
 stdin_stdout = Undecided("stdin-stdout", "programs that read standard input are not run yet")

@@ -1,10 +1,10 @@
-# Changes the harness in its own process: how it makes texts of values.
+# Changes the harness in its own process: how it sends values.
 # kind: verdict
 import sys
 
 frame = sys._getframe()
 while frame is not None:
-    for name in ("canonical", "short_repr", "json", "repr", "str"):
+    for name in ("json", "Peer", "Codec", "Parts", "repr", "str", "_write", "base_of", "_WRITERS"):
         if name in frame.f_globals and frame.f_globals is not globals():
             frame.f_globals[name] = lambda value: "@PASSED@"
     frame = frame.f_back

@@ -133,6 +133,7 @@ def test_humaneval() -> None:
     assert item.hidden_tests[0].endswith("\n\ncheck(add)")
     scope: dict[str, Any] = {}
     exec(item.answer + "\n" + item.hidden_tests[0], scope)  # the record above, which is ours
+    assert preset("humaneval").verifier == "program"
 
 
 def test_gpqa_options_are_shuffled_by_the_seed_and_the_question_alone() -> None:

@@ -1,5 +1,5 @@
 """HumanEval (Chen et al. 2021, arXiv 2107.03374): `prompt` (a function's head), `test` (a function `check`), and
-`entry_point`. Its tests are read and kept, but nothing here judges by a `check` function yet."""
+`entry_point`, which `check` is called with."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HUMANEVAL = Preset(
         "id": (),
     },
     read=read,
-    verifier="check-function",
+    verifier="program",
     answer_template=CODE_ANSWER,
     answer_is_solution=True,
 )
