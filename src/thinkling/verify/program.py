@@ -13,7 +13,6 @@ Hidden tests decide together with the public ones: both have to pass.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,26 +25,21 @@ from thinkling.sandbox.outcome import SandboxUnavailable, Status
 from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.suite import Suite, UnreadableTests
 from thinkling.tasks.problem import Problem
+from thinkling.verify.program_text import find_program, needed_names
 from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORKERS = 16
 MOST_SUITES = 10_000
 """Problems whose tests are kept taken apart."""
-_FENCE = re.compile(
-    r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]
 """All tests of a problem, and the program read from an answer."""
 
 
-def read_program(reading: Reading) -> str | None:
-    """The program in an answer: the last fenced block, else all of it. None where nothing is readable."""
-    if reading.answer is None:
-        return None
-    blocks = _FENCE.findall(reading.answer)
-    return blocks[-1] if blocks else reading.answer
+def read_program(reading: Reading, tests: Sequence[str] = ()) -> str | None:
+    """The program in an answer, which defines the names that the tests use (see program_text.py). None without one."""
+    return None if reading.answer is None else find_program(reading.answer, needed_names(tests))
 
 
 class ProgramVerifier:
@@ -67,7 +61,7 @@ class ProgramVerifier:
 
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
         """A verdict for each problem and reading, in order. Equal programs of a batch run once."""
-        keys = [((*problem.tests, *problem.hidden_tests), read_program(reading)) for problem, reading in samples]
+        keys = [_key(problem, reading) for problem, reading in samples]
         try:
             verdicts = self._judge(list(dict.fromkeys(keys)))
         except SandboxUnavailable as error:
@@ -116,6 +110,11 @@ class ProgramVerifier:
             if self._sandbox is None:
                 self._sandbox = Sandbox(workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))))
             return self._sandbox
+
+
+def _key(problem: Problem, reading: Reading) -> Key:
+    tests = (*problem.tests, *problem.hidden_tests)
+    return tests, read_program(reading, tests)
 
 
 def _suite(sandbox: Sandbox, tests: Tests) -> Suite | UnreadableTests:
