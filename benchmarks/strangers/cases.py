@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from thinkling.data.reading import Reading
+from thinkling.data.reasoning_marks import split
 from thinkling.errors import UserError
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify_many
@@ -41,7 +42,7 @@ def failing(rows: list[dict[str, Any]]) -> list[str]:
     samples = [
         (
             Problem(row["id"], "cases", row.get("question", ""), row["reference"], "", row["verifier"]),
-            Reading.of(row["reply"].rpartition("</think>")[2]),
+            Reading.of(split(row["reply"])[1]),
         )
         for row in rows
     ]

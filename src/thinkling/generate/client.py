@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from thinkling.data import reasoning_marks
 from thinkling.errors import UserError
 from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.config import ServerConfig
@@ -140,9 +141,8 @@ def read_answer(answer: Any) -> Reply:
         raise ValueError("the answer has no message")
     text = str(message.get("content") or "")
     reasoning = str(message.get("reasoning_content") or message.get("reasoning") or "")
-    inside, closed, rest = text.rpartition("</think>")
-    if closed:
-        reasoning, text = reasoning or inside.strip().removeprefix("<think>"), rest
+    if not reasoning:  # else the server has split the reply already
+        reasoning, text = reasoning_marks.split(text)
     return Reply(text.strip(), reasoning.strip(), str(choices[0].get("finish_reason") or "stop"))
 
 

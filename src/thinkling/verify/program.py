@@ -59,6 +59,10 @@ class ProgramVerifier:
         """Judges one answer. Many at once share the sandbox's workers: `verify_many`."""
         return self.verify_many([(problem, reading)])[0]
 
+    def run_many(self, jobs: Sequence[Job]) -> list[Run]:
+        """Runs jobs in this verifier's sandbox. SandboxUnavailable: there is none."""
+        return self._open().run_many(jobs)
+
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
         """A verdict for each problem and reading, in order. Equal programs of a batch run once."""
         keys = [_key(problem, reading) for problem, reading in samples]

@@ -27,7 +27,7 @@ VERIFIERS = Registry(
         "choice": "thinkling.verify.choice:verify",
         "reasoning-gym": "thinkling.verify.reasoning_gym:verify",
         "check-function": "thinkling.verify.undecided:check_function",
-        "stdin-stdout": "thinkling.verify.undecided:stdin_stdout",
+        "stdin-stdout": "thinkling.verify.stdin_stdout:verify",
     },
 )
 

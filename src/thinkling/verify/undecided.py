@@ -23,4 +23,3 @@ class Undecided:
 check_function = Undecided(
     "check-function", "tests inside a function cannot be turned into values before the program is there"
 )
-stdin_stdout = Undecided("stdin-stdout", "programs that read standard input are not run yet")
