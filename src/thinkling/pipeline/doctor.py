@@ -122,11 +122,15 @@ def _devices() -> list[Finding]:
 
 
 def _sandbox(recipe: Recipe) -> Finding:
+    from thinkling.sandbox import packages
     from thinkling.sandbox.kernel import missing_feature
 
     lacking, wanting = missing_feature(), recipe.judging()
+    if names := packages.missing(recipe.packages()):
+        return Finding("sandbox", "missing", f"sandbox.packages: not installed: {', '.join(names)}; pip install them")
     if lacking is None:
-        return Finding("sandbox", "ok", "programs that a model wrote can be confined")
+        imported = f", and import {', '.join(recipe.packages())}" if recipe.packages() else ""
+        return Finding("sandbox", "ok", f"programs that a model wrote can be confined{imported}")
     if wanting and recipe.sandbox == "none":
         return Finding("sandbox", "note", f"{lacking}; skipped: {', '.join(recipe.skipped())}")
     if wanting:

@@ -30,7 +30,9 @@ from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
 from thinkling.pipeline.recipe import Recipe
 from thinkling.progress import Silent
+from thinkling.sandbox import packages
 from thinkling.sandbox.kernel import missing_feature
+from thinkling.verify import program
 from thinkling.seeds import derive
 from thinkling.stages.base import StageConfig, StageContext
 from thinkling.stages.training.trackers import check_installed
@@ -73,6 +75,7 @@ class Run:
             "seed": derive(self.recipe.seed, name),
             **({"threads": self.recipe.threads} if stage.depends_on_threads else {}),
             **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},
+            **({"packages": found} if (found := self.recipe.packages()) and name in self.recipe.judging() else {}),
             "sources": {n: s.model_dump(mode="json") for n, s in sources.items()},
             "raw": {n: self._raw_digest(n) for n in sources}
             | self._tokenizer_digest(stage)
@@ -159,6 +162,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     done_before = {name for name, state, _ in run.states(names) if state == "done"}
     to_do = [name for name in names if name not in done_before]
     _refuse_without_sandbox(recipe, to_do)
+    program.verify.use(recipe.packages())
     _check_sources(recipe, to_do)
     check_chats(recipe, to_do)
     run.directory.mkdir(parents=True, exist_ok=True)
@@ -191,6 +195,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
 
 def _refuse_without_sandbox(recipe: Recipe, names: list[str]) -> None:
     """Raises UserError, before anything runs, if a stage to do would run programs that this machine cannot confine."""
+    packages.locations(recipe.packages())
     lacking = missing_feature()
     if lacking is None:
         return

@@ -15,13 +15,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from thinkling.data.reading import Reading
 from thinkling.sandbox.limits import Job
 from thinkling.sandbox.outcome import Outcome as Run
 from thinkling.sandbox.outcome import SandboxUnavailable, Status
+from thinkling.sandbox.packages import importable
 from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.suite import Suite, UnreadableTests
 from thinkling.tasks.problem import Problem
@@ -54,6 +55,18 @@ class ProgramVerifier:
         self._sandbox = sandbox
         self._suites: OrderedDict[Tests, Suite | UnreadableTests] = OrderedDict()
         self._lock = threading.Lock()
+        self._packages = frozenset[str]()
+
+    def use(self, packages: Collection[str]) -> None:
+        """The packages, numpy or sympy, of the sandbox that is opened when one is needed; an open one with others is
+        closed. Not while programs are judged."""
+        with self._lock:
+            if self._sandbox is not None and self._sandbox.packages != importable(packages):
+                self._sandbox.close()
+                self._sandbox = None
+            if self._packages != frozenset(packages):
+                self._suites.clear()  # which tests can be read depends on what they can import
+            self._packages = frozenset(packages)
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
         """Judges one answer. Many at once share the sandbox's workers: `verify_many`."""
@@ -112,7 +125,9 @@ class ProgramVerifier:
     def _open(self) -> Sandbox:
         with self._lock:
             if self._sandbox is None:
-                self._sandbox = Sandbox(workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))))
+                self._sandbox = Sandbox(
+                    workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))), packages=self._packages
+                )
             return self._sandbox
 
 
