@@ -158,20 +158,18 @@ def test_packages_of_the_sandbox_are_a_part_of_what_a_judging_stage_depends_on()
     assert asked.skipped() == {}
     judging = next(iter(asked.judging()))
     other = next(name for name in asked.stages if name not in asked.judging())
-    found, before = Run(asked, Path("runs")), Run(plain, Path("runs"))
+    found, before = runner.Run(asked, Path("runs")), runner.Run(plain, Path("runs"))
     assert found.resolved(judging) == before.resolved(judging) | {"packages": ("numpy", "sympy")}
     assert found.resolved(other) == before.resolved(other)
 
 
-def test_a_package_that_is_not_installed_is_said_before_a_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_package_that_is_not_installed_is_said_before_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPES / "nano.yaml", ["sandbox={packages: [sympy]}"])
     monkeypatch.setattr("thinkling.sandbox.packages.missing", lambda names: ["mpmath"] if names else [])
-    finding = next(found for found in doctor.examine(recipe) if found.name == "sandbox")
-    assert (finding.status, "not installed: mpmath" in finding.detail) == ("missing", True)
+    finding = next(found for found in doctor.examine(recipe) if found.what == "sandbox")
+    assert (finding.level, "not installed: mpmath" in finding.detail) == ("missing", True)
     with pytest.raises(UserError, match=r"^sandbox\.packages: not installed: mpmath"):
-        run(Run(recipe, tmp_path))
+        runner.execute(runner.Run(recipe, tmp_path), Console(quiet=True))
 
 
 def test_an_unknown_package_of_the_sandbox_is_refused() -> None:

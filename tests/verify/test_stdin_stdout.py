@@ -124,6 +124,7 @@ def test_the_expected_output_is_not_in_the_process(verifier: StdinStdoutVerifier
     [
         ("def add(a, b):\n    return a + b", Outcome.RIGHT),
         ("class Solution:\n    def add(self, a, b):\n        return a + b", Outcome.RIGHT),
+        ("class Solution:\n    def add(self, a: List[int], b) -> Optional[int]:\n        return a + b", Outcome.RIGHT),
         ("def add(a, b):\n    return a - b", Outcome.WRONG),
         ("def plus(a, b):\n    return a + b", Outcome.WRONG),
     ],

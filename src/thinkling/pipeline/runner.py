@@ -32,10 +32,10 @@ from thinkling.pipeline.recipe import Recipe
 from thinkling.progress import Silent
 from thinkling.sandbox import packages
 from thinkling.sandbox.kernel import missing_feature
-from thinkling.verify import program
 from thinkling.seeds import derive
 from thinkling.stages.base import StageConfig, StageContext
 from thinkling.stages.training.trackers import check_installed
+from thinkling.verify import program
 
 State = Literal["done", "partial", "to do", "waiting", "skipped"]
 

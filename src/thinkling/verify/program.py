@@ -26,7 +26,7 @@ from thinkling.sandbox.packages import importable
 from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.suite import Suite, UnreadableTests
 from thinkling.tasks.problem import Problem
-from thinkling.verify.program_text import find_program, needed_names
+from thinkling.verify.program_text import find_program, needed_names, with_setup
 from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORKERS = 16
@@ -131,9 +131,16 @@ class ProgramVerifier:
             return self._sandbox
 
 
+def _tests(problem: Problem) -> Tests:
+    """All that a program is held against, its set-up code first."""
+    setup = (problem.setup,) if problem.setup.strip() else ()
+    return (*setup, *problem.tests, *problem.hidden_tests)
+
+
 def _key(problem: Problem, reading: Reading) -> Key:
-    tests = (*problem.tests, *problem.hidden_tests)
-    return tests, read_program(reading, tests)
+    tests = _tests(problem)
+    code = read_program(reading, tests)
+    return tests if problem.tests or problem.hidden_tests else (), code and with_setup(problem.setup, code)
 
 
 def _suite(sandbox: Sandbox, tests: Tests) -> Suite | UnreadableTests:

@@ -7,12 +7,14 @@ Nothing is run and nothing is repaired: every line of the result is a line of th
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 
 from thinkling.verify.fences import Block, fenced_blocks
 from thinkling.verify.python_text import KNOWN, Code, error_line, is_value
 
+FUTURE = "__future__"
 _MOST_BLOCKS = 100
 """Blocks that are looked at, from the end; a reply with more repeats itself."""
 _MOST_TRIES = 400
@@ -61,6 +63,19 @@ def find_program(reply: str, needed: Iterable[str] = ()) -> str | None:
     if codes:
         return _choose(codes, wanted)
     return text if any(re.search(_head_of(name), text, re.MULTILINE) for name in wanted) else None
+
+
+def with_setup(setup: str, program: str) -> str:
+    """A program behind the code that it relies on. What it imports from `__future__` goes to the front."""
+    if not setup.strip():
+        return program
+    code = Code.of(program)
+    found = [] if code is None else [n for n in code.tree.body if isinstance(n, ast.ImportFrom) and n.module == FUTURE]
+    lines = program.split("\n")
+    for node in found:
+        for at in range(node.lineno - 1, node.end_lineno or node.lineno):
+            lines[at] = ""
+    return "\n".join([*map(ast.unparse, found), setup.rstrip(), "", *lines])
 
 
 def _counts(block: Block, code: Code, wanted: frozenset[str]) -> bool:

@@ -36,6 +36,15 @@ FIRST_CASES, GROWTH = 1, 4
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
+# What LiveCodeBench puts before every solution: starter code names `List`, and imports nothing.
+_SETUP = "\n".join(
+    [
+        "import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys",
+        *(f"from {name} import *" for name in ("typing", "collections", "heapq", "bisect", "itertools", "functools")),
+        "from math import *",
+        "from builtins import *",
+    ]
+)
 # JSON has lists where a function may return tuples.
 _PLAIN = """
 def _plain(value):
@@ -226,7 +235,7 @@ def _called(code: str, cases: tuple[Case, ...]) -> Problem:
     function = cases[0].function
     name = f"Solution().{function}" if _is_method(code, function) else function
     asserts = [f"assert _plain({name}({', '.join(map(repr, case.given))})) == {case.wanted!r}" for case in cases]
-    return Problem("", "", "", "", "", "program", hidden_tests=(_PLAIN, *asserts))
+    return Problem("", "", "", "", "", "program", hidden_tests=(_PLAIN, *asserts), setup=_SETUP)
 
 
 def _is_method(code: str, function: str) -> bool:
