@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.strangers import chat_checks, checks
 from thinkling.data.reading import Reading
+from thinkling.data.reasoning_marks import split
 from thinkling.errors import UserError
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify_many
@@ -52,7 +53,7 @@ def reply(row: dict[str, Any]) -> str:
     """What a model's final answer is: without its reasoning, or a program in a code block."""
     if "program" in row:
         return f"```python\n{row['program']}\n```"
-    return row["reply"] if "tests" in row else row["reply"].rpartition("</think>")[2]
+    return split(row["reply"])[1]
 
 
 def described() -> list[tuple[str, bool]]:

@@ -149,3 +149,29 @@ def test_a_machine_without_a_sandbox_refuses_stages_that_would_call_python(monke
 def test_an_unknown_tool_is_refused_when_the_recipe_is_loaded() -> None:
     with pytest.raises(ValueError, match=r"sources\.coding: unknown tool 'pyhton'; known are calculator, python"):
         coding("pyhton")
+
+
+def test_packages_of_the_sandbox_are_a_part_of_what_a_judging_stage_depends_on() -> None:
+    plain = load_recipe(RECIPES / "nano.yaml")
+    asked = load_recipe(RECIPES / "nano.yaml", ["sandbox={packages: [sympy, numpy]}"])
+    assert (plain.packages(), asked.packages()) == ((), ("numpy", "sympy"))
+    assert asked.skipped() == {}
+    judging = next(iter(asked.judging()))
+    other = next(name for name in asked.stages if name not in asked.judging())
+    found, before = runner.Run(asked, Path("runs")), runner.Run(plain, Path("runs"))
+    assert found.resolved(judging) == before.resolved(judging) | {"packages": ("numpy", "sympy")}
+    assert found.resolved(other) == before.resolved(other)
+
+
+def test_a_package_that_is_not_installed_is_said_before_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPES / "nano.yaml", ["sandbox={packages: [sympy]}"])
+    monkeypatch.setattr("thinkling.sandbox.packages.missing", lambda names: ["mpmath"] if names else [])
+    finding = next(found for found in doctor.examine(recipe) if found.what == "sandbox")
+    assert (finding.level, "not installed: mpmath" in finding.detail) == ("missing", True)
+    with pytest.raises(UserError, match=r"^sandbox\.packages: not installed: mpmath"):
+        runner.execute(runner.Run(recipe, tmp_path), Console(quiet=True))
+
+
+def test_an_unknown_package_of_the_sandbox_is_refused() -> None:
+    with pytest.raises(UserError, match="sandbox"):
+        load_recipe(RECIPES / "nano.yaml", ["sandbox={packages: [torch]}"])

@@ -148,3 +148,38 @@ def test_read_program() -> None:
     assert read_program(Reading.of("a = '''\n```'''\nb")) == "a = '''\n```'''\nb"
     assert json.loads(read_program(Reading.of("[1,\n 2]")) or "") == [1, 2]
     assert read_program(Reading("a", None)) is None
+
+
+SETUP = """
+from typing import *
+
+class ListNode:
+    def __init__(self, val=0, next=None):
+        self.val, self.next = val, next
+"""
+
+
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+def test_a_program_and_its_tests_find_the_set_up_code(verifier: ProgramVerifier, future: str) -> None:
+    """Solutions in LeetCode's manner name `ListNode` and `Optional`, which they do not define."""
+    code = (
+        f"{future}class Solution:\n    def last(self, head: Optional[ListNode]) -> int:\n"
+        "        while head.next:\n            head = head.next\n        return head.val\n"
+    )
+    problem = Problem(
+        "p",
+        "f",
+        "",
+        "",
+        "",
+        "program",
+        hidden_tests=("assert Solution().last(ListNode(1, ListNode(2))) == 2",),
+        setup=SETUP,
+    )
+    assert verifier(problem, Reading.of(f"```python\n{code}```")).outcome is Outcome.RIGHT
+    assert verifier(problem, Reading.of(f"```python\n{code.replace('head.val', '1')}```")).outcome is Outcome.WRONG
+
+
+def test_set_up_code_alone_is_no_test(verifier: ProgramVerifier) -> None:
+    verdict = verifier(Problem("p", "f", "", "", "", "program", setup=SETUP), Reading.of("x = 1"))
+    assert (verdict.outcome, verdict.detail) == (Outcome.UNVERIFIABLE, "the problem has no tests")

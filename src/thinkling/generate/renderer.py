@@ -27,6 +27,7 @@ from thinkling.data.chat_template import (
 from thinkling.data.conversations import checked, tool_call
 from thinkling.data.loss_spans import header_of
 from thinkling.data.reading import Call, Part, Reading
+from thinkling.data.reasoning_marks import without_spelled
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate import hermes
@@ -262,8 +263,9 @@ class Renderer:
 
     def _split_reasoning(self, turn: list[Piece]) -> tuple[str, list[Piece] | None]:
         """Reasoning and the rest of a turn; the rest is None where reasoning never ends. It ends at the last closing
-        tag."""
+        tag that is not merely spelled (reasoning_marks.py)."""
         opening, closing = self._tags
+        turn = without_spelled(turn, self._tags, inside=self._opens_reasoning)
         if turn[:1] and not turn[0][0] and not turn[0][1].strip() and turn[1:2] == [(True, opening)]:
             turn = turn[1:]  # some templates open reasoning on a line of its own
         opened = turn[:1] == [(True, opening)]

@@ -9,9 +9,11 @@ from typing import NamedTuple
 from thinkling.errors import UserError
 from thinkling.pipeline.chats import lost_in_templates, wrong_chats
 from thinkling.pipeline.recipe import Recipe
+from thinkling.sandbox import packages
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.sources.base import Source
 from thinkling.stages.training.trackers import check_installed
+from thinkling.verify import program
 
 
 class Wrong(NamedTuple):
@@ -34,6 +36,8 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     wanted = [name for name in stages if name not in recipe.skipped()]
     yield from _extras(recipe, wanted)
     yield from _told("tracker", lambda: check_installed(recipe.trackers))
+    yield from _told("sandbox", lambda: packages.locations(recipe.packages()))
+    program.verify.use(recipe.packages())  # which tests can be read depends on what they can import
     yield from _sandbox(recipe, wanted)
     models, missing = list(_models(recipe, wanted)), set[str]()
     for name, found in models:

@@ -147,7 +147,8 @@ def _sandbox(recipe: Recipe) -> list[Finding]:
     """A machine that cannot confine programs, where the recipe does without."""
     lacking = missing_feature()
     if lacking is None:
-        return [Finding("sandbox", "ok", "programs that a model wrote can be confined")]
+        imported = f", and import {', '.join(recipe.packages())}" if recipe.packages() else ""
+        return [Finding("sandbox", "ok", f"programs that a model wrote can be confined{imported}")]
     if recipe.skipped():
         return [Finding("sandbox", "note", f"{lacking}; skipped: {', '.join(recipe.skipped())}")]
     return [] if recipe.judging() else [Finding("sandbox", "ok", f"{lacking}; no stage of the recipe needs it")]

@@ -69,6 +69,16 @@ class HardwareConfig(BaseModel):
     devices: int = Field(default=1, ge=1)
 
 
+class SandboxConfig(BaseModel):
+    """A sandbox that holds more than the standard library."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    packages: list[Literal["numpy", "sympy"]] = Field(min_length=1)
+    """What programs and their tests can import besides. They have to be installed where thinkling is. A server with
+    them takes seconds to start, so that none has them by default."""
+
+
 class Recipe(BaseModel):
     """A run as data: the model, the tokenizer, where raw material comes from, and the stages in order."""
 
@@ -85,9 +95,10 @@ class Recipe(BaseModel):
     sources: dict[str, AnySource] = Field(default_factory=dict)
     """Name → where raw material comes from; `type` says which kind of source it is."""
     stages: dict[Name, Stage] = Field(min_length=1)
-    sandbox: Literal["required", "none"] = "required"
+    sandbox: Literal["required", "none"] | SandboxConfig = "required"
     """`none`: this machine cannot confine code that a model wrote. Stages whose verifiers would run such code are
-    skipped, and so is what depends on them."""
+    skipped, and so is what depends on them. `{packages: [numpy, sympy]}`: it is confined, and programs that verifiers
+    judge can import these."""
     plan_only: bool = False
     """A recipe whose sources are not on this machine: it can be planned, not run."""
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
@@ -160,6 +171,10 @@ class Recipe(BaseModel):
                 raise ValueError(
                     f"stages.{name}.inputs.{role}: {producer!r} makes {made[producer]}, not {allowed[role]}"
                 )
+
+    def packages(self) -> tuple[str, ...]:
+        """What judged programs can import beside the standard library."""
+        return tuple(sorted(set(self.sandbox.packages))) if isinstance(self.sandbox, SandboxConfig) else ()
 
     def judging(self) -> dict[str, str]:
         """Stages that run what a model wrote, to judge it or as a tool → the source of the problems."""

@@ -71,6 +71,7 @@ class Run:
             "seed": derive(self.recipe.seed, name),
             **({"threads": self.recipe.threads} if stage.depends_on_threads else {}),
             **{part: getattr(self.recipe, part).model_dump(mode="json") for part in sorted(stage.uses)},
+            **({"packages": found} if (found := self.recipe.packages()) and name in self.recipe.judging() else {}),
             "sources": {n: s.model_dump(mode="json") for n, s in sources.items()},
             "raw": {n: self._raw_digest(n) for n in sources}
             | self._tokenizer_digest(stage)

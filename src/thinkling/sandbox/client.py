@@ -10,13 +10,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from thinkling.sandbox import protocol
+from thinkling.sandbox import packages, protocol
 from thinkling.sandbox.limits import Job, Limits
 from thinkling.sandbox.listen import Listener
 from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, judge, read_reply, unavailable
@@ -44,9 +44,10 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH":
 class ForkServer:
     """Not safe to share between threads or across a fork: sandbox.py hands it to one run at a time."""
 
-    def __init__(self, level: Level, recycle: int) -> None:
-        """Starts it. SandboxUnavailable: the machine lacks a feature, or the server did not start."""
-        self._level, self._recycle = level, recycle
+    def __init__(self, level: Level, recycle: int, names: Collection[str] = ()) -> None:
+        """Starts it, with these packages. SandboxUnavailable: the machine lacks a feature, or the server did not start.
+        UserError: a package is unknown or not installed."""
+        self._level, self._recycle, self._packages = level, recycle, names
         self._start()
 
     def run(self, job: Job, limits: Limits) -> Outcome:
@@ -139,12 +140,12 @@ class ForkServer:
         self._channel, far = protocol.channel()
         with far, open(self._folder / "log", "wb") as log:
             self._process = subprocess.Popen(
-                [*self._prefix(), *_command(far.fileno(), self._folder)],
+                [*self._prefix(), *_command(far.fileno(), self._folder), packages.describe(self._packages)],
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                env=_ENVIRONMENT,
+                env=_ENVIRONMENT | packages.ENVIRONMENT,
                 start_new_session=True,  # a Ctrl-C in the terminal is ours alone
             )
         self._channel.settimeout(START_SECONDS)
@@ -165,6 +166,7 @@ class ForkServer:
         if shutil.which("bwrap") is None:
             raise SandboxUnavailable("sandbox: level bubblewrap needs its program bwrap; apt-get install bubblewrap")
         shown = ["/usr", "/lib", "/lib64", sys.base_prefix, os.fspath(_SOURCE / "thinkling")]
+        shown += [path for folder in packages.locations(self._packages).values() for path in (folder, f"{folder}.libs")]
         binds = [part for path in shown if os.path.exists(path) for part in ("--ro-bind", path, path)]
         user = ["--unshare-user", "--uid", "65534", "--gid", "65534"]  # no root in there either
         folder = ["--bind", os.fspath(self._folder), os.fspath(self._folder)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from thinkling.sandbox.limits import Job, Limits
 from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, Status
@@ -63,8 +63,9 @@ print(json.dumps(got_through))
 _WANTED = ["a private file", "a thread"]
 
 
-def probe(run: Callable[[Job, Limits], Outcome]) -> None:
-    """Runs the ten attempts. SandboxUnavailable: one got through, or an honest program cannot work."""
+def probe(run: Callable[[Job, Limits], Outcome], packages: Collection[str] = ()) -> None:
+    """Runs the ten attempts. SandboxUnavailable: one got through, or an honest program cannot work, or a package cannot
+    be imported."""
     outcome = run(Job(_PROGRAM, stdin=pwd.getpwuid(os.getuid()).pw_dir), LIMITS)
     if outcome.status != Status.OK:
         said = f"{outcome.status}, {outcome.detail} {outcome.stderr[-300:]}"
@@ -76,6 +77,12 @@ def probe(run: Callable[[Job, Limits], Outcome]) -> None:
     for name in _WANTED:
         if name not in got_through:
             raise SandboxUnavailable(f"sandbox: a program cannot use {name}; set TMPDIR to a folder that all may enter")
+    for name in sorted(packages):
+        outcome = run(Job(f"import {name}"), LIMITS)
+        if outcome.status != Status.OK:
+            raise SandboxUnavailable(
+                f"sandbox: a program cannot import {name}: {outcome.detail} {outcome.stderr[-300:]}"
+            )
     endless = run(Job("while True: pass"), _LOOP)
     if endless.status != Status.TIMEOUT:
         raise SandboxUnavailable(f"sandbox: an endless loop was not stopped, but ended as {endless.status}")

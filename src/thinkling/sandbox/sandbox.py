@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -16,6 +16,7 @@ from thinkling.sandbox import protocol
 from thinkling.sandbox.client import ForkServer, Level
 from thinkling.sandbox.limits import Job, Limits
 from thinkling.sandbox.outcome import Outcome, SandboxUnavailable
+from thinkling.sandbox.packages import importable
 from thinkling.sandbox.probes import probe
 from thinkling.sandbox.session import Session
 
@@ -39,21 +40,26 @@ class Sandbox:
         workers: int = 1,
         level: Level = "strict",
         recycle: int = RECYCLE,
+        packages: Collection[str] = (),
     ) -> None:
         """`level`: `bubblewrap` puts the servers into namespaces (files, processes, network) besides, and needs bwrap.
+        `packages`: what programs can import beside the standard library, of numpy and sympy.
 
         Starts one server and tries out that it confines. SandboxUnavailable (a UserError): it does not, or the
-        kernel lacks a feature, which is named. UserError: workers or recycle below 1."""
+        kernel lacks a feature, which is named. UserError: workers or recycle below 1, a
+        package that is unknown or not installed."""
         if workers < 1 or recycle < 1:
             raise UserError(f"sandbox: workers is {workers} and recycle {recycle}; each has to be at least 1")
         self.limits = limits or Limits()
         self.workers = workers
         self._level: Level = level
         self._recycle = recycle
+        self._packages = tuple(packages)
+        self.packages = importable(packages)
         self._open()
         server = self._take()
         try:
-            probe(server.run)
+            probe(server.run, self.packages)
         except BaseException:
             server.close()
             raise
@@ -101,7 +107,7 @@ class Sandbox:
         with suppress(queue.Empty):
             server = self._idle.get_nowait()
         try:
-            server = server or ForkServer(self._level, self._recycle)
+            server = server or ForkServer(self._level, self._recycle, self._packages)
             try:
                 opened = server.open_session(limits or self.limits)
             except (OSError, protocol.Closed) as error:
@@ -135,7 +141,7 @@ class Sandbox:
         if server is not None:
             return server
         try:
-            return ForkServer(self._level, self._recycle)
+            return ForkServer(self._level, self._recycle, self._packages)
         except BaseException:
             self._idle.put(None)
             raise

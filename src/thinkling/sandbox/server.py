@@ -23,7 +23,7 @@ import time
 from contextlib import suppress
 from functools import lru_cache
 
-from thinkling.sandbox import child, kernel, library, protocol
+from thinkling.sandbox import child, kernel, library, packages, protocol
 from thinkling.sandbox.inspector import Inspector
 from thinkling.sandbox.judged import LINK
 from thinkling.sandbox.limits import Limits
@@ -42,14 +42,14 @@ PRELOADED = (
 
 
 def main() -> None:
-    """Arguments: descriptor of the channel, folder of this server."""
+    """Arguments: descriptor of the channel, folder of this server, packages (see packages.py)."""
     channel = socket.socket(fileno=_above(int(sys.argv[1])))
     root = sys.argv[2]
     missing = kernel.missing_feature()
     if missing is not None:
         protocol.send(channel, missing.encode())
         return
-    server = Server(channel, root)
+    server = Server(channel, root, sys.argv[3])
     protocol.send(channel, protocol.NOTHING.encode())
     with suppress(protocol.Closed, BrokenPipeError, ConnectionResetError):
         server.serve()
@@ -73,18 +73,21 @@ def _above(descriptor: int) -> int:
 class Server:
     """Forks and watches, one child at a time."""
 
-    def __init__(self, channel: socket.socket, root: str) -> None:
+    def __init__(self, channel: socket.socket, root: str, described: str) -> None:
         self.channel = channel
         self.folder = os.path.join(root, "run")
         os.mkdir(self.folder, mode=0o700)
         identity = _identity()
         for name in PRELOADED.split():
             importlib.import_module(name)
+        folders = packages.load(described)
         abi = kernel.landlock_abi()
         ruleset = kernel.create_ruleset(abi)
         kernel.allow_path(ruleset, self.folder, kernel.PRIVATE)
         kernel.allow_path(ruleset, os.devnull, kernel.DEVICE)
         library.allow(ruleset)
+        for folder in folders:
+            kernel.allow_path(ruleset, folder, kernel.READ)
         keep_library = identity is not None and not library.reachable()
         if keep_library:
             library.enter_by_descriptor()

@@ -170,6 +170,7 @@ def problem_of(reading: Reading, record: Record) -> tuple[Entry, str, str]:
         system=item.system or reading.system,
         tests=item.tests,
         hidden_tests=item.hidden_tests,
+        setup=item.setup,
         choices=item.choices,
         bare=bare if bare != question else "",
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thinkling.data.ledger import Ledger
     from thinkling.sources.problem_set import Division, Entry, ProblemSet
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Raised when a record is read otherwise than before: it is part of the hash of the stages that use the source."""
 TEMPLATES = {"maths": BOXED_TEMPLATE, "choice": choice_preset.TEMPLATE}
 ANSWER_TEMPLATES = {"maths": BOXED_ANSWER, "choice": BOXED_ANSWER, "program": CODE_ANSWER}
@@ -35,10 +35,11 @@ class ProblemsSource(RecordsSource):
     type: Literal["problems"]
     preset: str | None = None
     """The published form that the records have: gsm8k, math, aime, mbpp, humaneval, choice, gpqa, mmlu_pro, apps,
-    livecodebench, or an entry point of the group `thinkling.presets`. Without one, `fields` tells the form."""
+    livecodebench, leetcode, or an entry point of the group `thinkling.presets`. Without one, `fields` tells the
+    form."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """What a record holds (question, answer, solution, system, id, family, tests, hidden_tests, choices) → the key
-    under which it does, or keys joined by dots. Overrides the preset's own keys."""
+    """What a record holds (question, answer, solution, system, id, family, tests, hidden_tests, setup, choices) → the
+    key under which it does, or keys joined by dots. Overrides the preset's own keys."""
     verifier: str | None = None
     """Checks answers: built in, or an entry point of the group `thinkling.verifiers`. The preset's own if None;
     without a preset `choice` where fields name choices, `program` where they name tests, else `maths`."""

@@ -42,6 +42,9 @@ class Problem:
     """Python statements, such as `assert f(3) == 7`, that the prompt shows or may show."""
     hidden_tests: tuple[str, ...] = field(default=(), compare=False)
     """Further tests, for the verifier alone."""
+    setup: str = field(default="", compare=False)
+    """Python code that a program and its tests find run before them: imports, classes, helpers. No part of the
+    question."""
     choices: tuple[str, ...] = ()
     """The options of a multiple-choice question, in the order of their letters."""
     bare: str = ""

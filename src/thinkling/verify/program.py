@@ -14,41 +14,36 @@ Hidden tests decide together with the public ones: both have to pass.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from thinkling.data.reading import Reading
 from thinkling.sandbox.limits import Job
 from thinkling.sandbox.outcome import Outcome as Run
 from thinkling.sandbox.outcome import SandboxUnavailable, Status
+from thinkling.sandbox.packages import importable
 from thinkling.sandbox.reading import UnreadableTests
 from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.suite import Suite
 from thinkling.tasks.problem import Problem
+from thinkling.verify.program_text import find_program, needed_names, with_setup
 from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORKERS = 16
 MOST_SUITES = 10_000
 """Problems whose tests are kept as they were read."""
-_FENCE = re.compile(
-    r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
 _SAYS_NOTHING = ("AssertionError", "Gone", "_Failed", "not reached")
 """Errors of tests that say no more than that they failed."""
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]
-"""All tests of a problem, and the program read from an answer."""
+"""The set-up code and all tests of a problem, and the program read from an answer."""
 
 
-def read_program(reading: Reading) -> str | None:
-    """The program in an answer: the last fenced block, else all of it. None where nothing is readable."""
-    if reading.answer is None:
-        return None
-    blocks = _FENCE.findall(reading.answer)
-    return blocks[-1] if blocks else reading.answer
+def read_program(reading: Reading, tests: Sequence[str] = ()) -> str | None:
+    """The program in an answer, which defines the names that the tests use (see program_text.py). None without one."""
+    return None if reading.answer is None else find_program(reading.answer, needed_names(tests))
 
 
 class ProgramVerifier:
@@ -63,14 +58,30 @@ class ProgramVerifier:
         self._sandbox = sandbox
         self._suites: OrderedDict[Tests, Suite | UnreadableTests] = OrderedDict()
         self._lock = threading.Lock()
+        self._packages = frozenset[str]()
+
+    def use(self, packages: Collection[str]) -> None:
+        """The packages, numpy or sympy, of the sandbox that is opened when one is needed; an open one with others is
+        closed. Not while programs are judged."""
+        with self._lock:
+            if self._sandbox is not None and self._sandbox.packages != importable(packages):
+                self._sandbox.close()
+                self._sandbox = None
+            if self._packages != frozenset(packages):
+                self._suites.clear()  # which tests can be read depends on what they can import
+            self._packages = frozenset(packages)
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
         """Judges one answer. Many at once share the sandbox's workers: `verify_many`."""
         return self.verify_many([(problem, reading)])[0]
 
+    def run_many(self, jobs: Sequence[Job]) -> list[Run]:
+        """Runs jobs in this verifier's sandbox. SandboxUnavailable: there is none."""
+        return self._open().run_many(jobs)
+
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
         """A verdict for each problem and reading, in order. Equal programs of a batch run once."""
-        keys = [((*problem.tests, *problem.hidden_tests), read_program(reading)) for problem, reading in samples]
+        keys = [_key(problem, reading) for problem, reading in samples]
         try:
             verdicts = self._judge(list(dict.fromkeys(keys)))
         except SandboxUnavailable as error:
@@ -102,12 +113,12 @@ class ProgramVerifier:
 
     def why_unverifiable(self, problem: Problem) -> str:
         """Why no program can be judged by a problem's tests; empty if one can. Runs nothing and needs no sandbox."""
-        tests = (*problem.tests, *problem.hidden_tests)
+        tests = _tests(problem)
         suite = self._read([tests])[tests]
         return suite.reason if isinstance(suite, UnreadableTests) else ""
 
     def _read(self, wanted: Sequence[Tests]) -> dict[Tests, Suite | UnreadableTests]:
-        packages = self._sandbox.packages if self._sandbox else frozenset[str]()
+        packages = self._sandbox.packages if self._sandbox else importable(self._packages)
         with self._lock:
             for tests in wanted:
                 if tests not in self._suites:
@@ -120,13 +131,26 @@ class ProgramVerifier:
     def _open(self) -> Sandbox:
         with self._lock:
             if self._sandbox is None:
-                self._sandbox = Sandbox(workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))))
+                self._sandbox = Sandbox(
+                    workers=min(MOST_WORKERS, len(os.sched_getaffinity(0))), packages=self._packages
+                )
             return self._sandbox
+
+
+def _tests(problem: Problem) -> Tests:
+    """The set-up code, and all that a program is held against."""
+    return (problem.setup, *problem.tests, *problem.hidden_tests)
+
+
+def _key(problem: Problem, reading: Reading) -> Key:
+    tests = _tests(problem)
+    code = read_program(reading, tests)
+    return tests if problem.tests or problem.hidden_tests else (), code and with_setup(problem.setup, code)
 
 
 def _suite(tests: Tests, packages: frozenset[str]) -> Suite | UnreadableTests:
     try:
-        return Suite.read(tests, packages=packages)
+        return Suite.read(tests[1:], setup=tests[0], packages=packages)
     except UnreadableTests as error:
         return error
 

@@ -26,7 +26,7 @@ VERIFIERS = Registry(
         "program": "thinkling.verify.program:verify",
         "choice": "thinkling.verify.choice:verify",
         "reasoning-gym": "thinkling.verify.reasoning_gym:verify",
-        "stdin-stdout": "thinkling.verify.undecided:stdin_stdout",
+        "stdin-stdout": "thinkling.verify.stdin_stdout:verify",
     },
 )
 

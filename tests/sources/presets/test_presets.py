@@ -167,6 +167,21 @@ def test_multiple_choice_in_its_shapes(record: dict[str, Any], letter: str) -> N
     assert item.question.startswith("Which?\n\nA. ")
 
 
+def test_leetcode() -> None:
+    record = {
+        "query": "Add.",
+        "prompt": "from typing import *",
+        "entry_point": "Solution().add",
+        "test": "def check(candidate):\n    assert candidate(1, 2) == 3",
+        "completion": "class Solution:\n    def add(self, a, b):\n        return a + b",
+    }
+    item = read("leetcode", record)
+    assert (item.question, item.setup, item.answer) == ("Add.", record["prompt"], record["completion"])
+    assert item.hidden_tests == (f"{record['test']}\n\ncheck(Solution().add)",)
+    with pytest.raises(BadRecord, match="entry_point"):
+        read("leetcode", record | {"entry_point": "Solution().add)("})
+
+
 def test_apps_and_livecodebench() -> None:
     item = read("apps", APPS)
     assert [json.loads(test) for test in item.hidden_tests] == [

@@ -18,6 +18,7 @@ PRESETS = Registry(
         "gpqa": "thinkling.sources.presets.choice:GPQA",
         "mmlu_pro": "thinkling.sources.presets.choice:CHOICE",
         "apps": "thinkling.sources.presets.stdin_stdout:APPS",
+        "leetcode": "thinkling.sources.presets.leetcode:LEETCODE",
         "livecodebench": "thinkling.sources.presets.stdin_stdout:LIVECODEBENCH",
     },
 )

@@ -44,6 +44,8 @@ class Item:
     """The record's own name for itself, where the recipe says which key holds it."""
     tests: tuple[str, ...] = ()
     hidden_tests: tuple[str, ...] = ()
+    setup: str = ""
+    """Code that runs before the program and before its tests."""
     choices: tuple[str, ...] = ()
     """The options in the order of their letters, where letters answer."""
     identity: str = ""

@@ -31,6 +31,7 @@ def read(found: Found, seed: int) -> Item:
         id=found.text_or_empty("id"),
         tests=tests,
         hidden_tests=hidden,
+        setup=found.text_or_empty("setup"),
     )
 
 
@@ -48,7 +49,7 @@ def _asked(messages: list[Any]) -> tuple[str, str]:
 
 PLAIN = Preset(
     keys={
-        **{name: (name,) for name in ("question", "answer", "solution", "system", "tests", "hidden_tests")},
+        **{name: (name,) for name in ("question", "answer", "solution", "system", "tests", "hidden_tests", "setup")},
         **{"choices": (), "answer_index": (), "family": (), "id": ()},
     },
     read=read,

@@ -1,7 +1,6 @@
 """Programs that read standard input, in the shapes of APPS (arXiv 2105.09938) and LiveCodeBench (arXiv 2403.07974).
 
-Their tests are read and kept, one JSON text each: `{"input", "output"}`, and `"function"` where a function is called
-with the input's values. Nothing here judges by them yet.
+A test is one JSON text: `{"input", "output"}`, and `"function"` where a function is called with the input's values.
 """
 
 from __future__ import annotations

@@ -1,0 +1,76 @@
+"""Marks around reasoning that are only spelled: in a string of a program, in quotes, in a code block of the answer.
+
+A model that writes `text.split("</think>")` emits the very token that ends its reasoning. What a template writes is
+never inside quotes, and never inside a code block that the answer has begun.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+Piece = tuple[bool, str]
+"""Whether it is a mark, and its text."""
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})(.*)")
+_QUOTES = ('"', "`", "'")
+
+
+def without_spelled(pieces: Sequence[Piece], marks: tuple[str, str], inside: bool = False) -> list[Piece]:
+    """The pieces of a reply with those of its two reasoning marks that are only spelled as text; text that meets is
+    one piece. `inside`: whether the reply begins inside reasoning, without a mark."""
+    found: list[Piece] = []
+    texts = [text for _, text in pieces]
+    answer_from = None if inside else 0
+    for at, (is_mark, text) in enumerate(pieces):
+        if is_mark and text in marks:
+            before, after = "".join(texts[:at]), "".join(texts[at + 1 :])
+            if _spelled(before, after, answer_from):
+                is_mark = False
+            elif text == marks[1]:
+                answer_from = len(before) + len(text)
+            elif not before.strip():
+                answer_from = None
+        if not is_mark and found and not found[-1][0]:
+            found[-1] = (False, found[-1][1] + text)
+        else:
+            found.append((is_mark, text))
+    return found
+
+
+def split(text: str, marks: tuple[str, str] = ("<think>", "</think>")) -> tuple[str, str]:
+    """Reasoning and answer of a reply that has both in one text, as it may come from a server that does not tell them
+    apart."""
+    cut = re.split(f"({'|'.join(map(re.escape, marks))})", text)
+    given = [(bool(number % 2), piece) for number, piece in enumerate(cut) if piece]
+    pieces = without_spelled(given, marks)
+    ends = [at for at, piece in enumerate(pieces) if piece == (True, marks[1])]
+    if not ends:
+        return "", text
+    inner = "".join(piece for _, piece in pieces[: ends[-1]]).strip().removeprefix(marks[0])
+    return inner.strip(), "".join(piece for _, piece in pieces[ends[-1] + 1 :])
+
+
+def _spelled(before: str, after: str, answer_from: int | None) -> bool:
+    if answer_from is not None and _in_fence(before[answer_from:]):
+        return True
+    start, end = before.rpartition("\n")[2], after.partition("\n")[0]
+    return any(len(_marks_of(quote, start)) % 2 and _marks_of(quote, end) for quote in _QUOTES)
+
+
+def _marks_of(quote: str, line: str) -> list[str]:
+    """The quotation marks of one kind in a line; an apostrophe is none."""
+    return re.findall(r"(?<!\w)'|'(?!\w)" if quote == "'" else re.escape(quote), line)
+
+
+def _in_fence(text: str) -> bool:
+    """Whether a text ends inside a fenced code block."""
+    fence = ""
+    for line in text.split("\n"):
+        found = _FENCE.match(line)
+        if found is None:
+            continue
+        if not fence:
+            fence = found[1]
+        elif found[1].startswith(fence) and not found[2].strip():
+            fence = ""
+    return bool(fence)
