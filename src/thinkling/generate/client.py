@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,7 +110,8 @@ class ServedModel:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps([key, reply.text, reply.reasoning, reply.finish_reason]) + "\n")
+                answer = [key, reply.text, reply.reasoning, reply.finish_reason]
+                stream.write(json.dumps([*answer, _digest(answer)]) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
 
@@ -147,10 +149,25 @@ def read_answer(answer: Any) -> Reply:
 
 
 def read_kept(path: Path) -> dict[str, Reply]:
-    """Answers of a run that was cut off; a torn last line is cut away, since the next one is written behind it."""
+    """Answers of a run that was cut off; a torn last line is cut away, since the next one is written behind it. Lines
+    that are not as they were written are left out with a warning, so that their questions are asked again."""
     if not path.exists():
         return {}
     whole, newline, _ = path.read_bytes().rpartition(b"\n")
     os.truncate(path, len(whole) + len(newline))
-    entries = [json.loads(line) for line in whole.split(b"\n")] if newline else []
-    return {key: Reply(text, reasoning, reason) for key, text, reasoning, reason in entries}
+    found: dict[str, Reply] = {}
+    for number, line in enumerate(whole.split(b"\n") if newline else [], 1):
+        try:
+            *answer, digest = json.loads(line)
+            key, text, reasoning, reason = answer
+        except (ValueError, TypeError):
+            answer, digest = [], None
+        if not answer or digest != _digest(answer):
+            warnings.warn(f"{path}: line {number} is damaged; its question is asked again", stacklevel=2)
+            continue
+        found[key] = Reply(text, reasoning, reason)
+    return found
+
+
+def _digest(answer: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(answer).encode()).hexdigest()[:16]

@@ -20,8 +20,8 @@ from thinkling.data.artifact import (
     directory_digests,
     finish,
     hash_of,
+    is_finished,
     read_manifest,
-    unchanged,
     verify,
 )
 from thinkling.errors import UserError
@@ -123,7 +123,7 @@ class Run:
                 yield name, "waiting", None
                 continue
             final, _ = self.final(name, inputs)
-            if (final / MANIFEST).exists():
+            if is_finished(final):
                 done[name] = Artifact(final, read_manifest(final))
                 yield name, "done", final
             else:
@@ -162,6 +162,8 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     _check_sources(recipe, to_do)
     check_chats(recipe, to_do)
     run.directory.mkdir(parents=True, exist_ok=True)
+    # Inputs are verified where a stage takes them, so here only what no stage takes.
+    to_verify = {producer for name in to_do for producer in recipe.stages[name].inputs.values()}
     done: dict[str, Artifact] = {}
     result: list[Done] = []
     with locked(run.directory) if rank == 0 else _no_lock():
@@ -170,9 +172,9 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             assert inputs is not None, f"{name} comes before its inputs"
             final, digest = run.final(name, inputs)
             title = f"[{position}/{len(names)}] {name}"
-            skipped = (final / MANIFEST).exists()
+            skipped = is_finished(final)
             if skipped:
-                done[name] = reuse(final)
+                done[name] = reuse(final, rank == 0 and name not in to_verify)
                 if rank == 0:
                     console.print(f"{title}: done before, skipped", style="dim", highlight=False)
             elif rank == 0:
@@ -213,10 +215,10 @@ def _check_sources(recipe: Recipe, names: list[str]) -> None:
                 raise UserError(f"stages.{name}.{need.field}: {error}") from error
 
 
-def reuse(final: Path) -> Artifact:
-    """A finished artifact, checked by size and time; in full where these do not fit (a copied folder)."""
+def reuse(final: Path, in_full: bool) -> Artifact:
+    """A finished artifact. Every file is digested again if `in_full`: sizes and times do not show a flipped bit."""
     manifest = read_manifest(final)
-    if not unchanged(final, manifest):
+    if in_full:
         verify(final, manifest)
     return Artifact(final, manifest)
 

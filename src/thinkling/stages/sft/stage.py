@@ -31,7 +31,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         raise UserError(f"batch_size {config.batch_size} cannot be dealt evenly to {parallel.world_size} ranks")
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, parallel.device, trainable=True, chat=config.chat)
-    restore_ledger(ctx)
+    restore_ledger(ctx, parallel)
     left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
     encoded = encoded_conversations(config, ctx, loaded.renderer, left_out, parallel)
     rows = rows_of(config, encoded, ctx.seed)
