@@ -146,9 +146,10 @@ class Trials:
             return None
         except Exception:
             return traceback.format_exc()
-        report = Report()
-        compare(self.whole / run.recipe.name, run.directory, report)
-        differing = [name for name in report.differing if not name.startswith("summary.json")]
+        whole, report = self.whole / run.recipe.name, Report()
+        for stage in sorted(path.parent.name for path in whole.glob("*/manifest.json")):
+            compare(whole / stage, run.directory / stage, report)
+        differing = report.differing
         return f"other bytes: {', '.join(differing)}" if differing else None
 
 
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "nano.yaml")
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe)
-    fix_environment(recipe.threads)
+    fix_environment(recipe.threads, "benchmarks.strangers.damage")
     failed: list[str] = []
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ from thinkling.errors import UserError
 SCHEMA = 1
 MANIFEST = "manifest.json"
 OWN_DIGEST = "manifest_digest"
-"""Field of the manifest: the digest of its other fields."""
+"""Field of the manifest's `recorded` block: the digest of all else in it."""
 LOG_SUFFIX = ".log.jsonl"
 """Files of this ending carry times and speeds: kept beside the others, left out of digests."""
 RECORDED_PACKAGES = ("thinkling", "torch", "numpy", "pyarrow", "tokenizers", "safetensors")
@@ -110,7 +110,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error}); delete {directory} to make it again") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise UserError(f"{path} is not of schema {SCHEMA}; delete {directory} to make it again")
-    own = manifest.pop(OWN_DIGEST, None)  # absent in manifests of earlier versions
+    recorded = manifest.get("recorded")
+    own = recorded.pop(OWN_DIGEST, None) if isinstance(recorded, dict) else ""  # earlier versions wrote none
     if own is not None and own != hash_of(manifest):
         raise UserError(f"{path} was changed after the stage had finished; delete {directory} to make it again")
     return manifest
@@ -154,7 +155,8 @@ def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[
         },
     }
     full = json.loads(json.dumps(full))
-    write_json(partial / MANIFEST, full | {OWN_DIGEST: hash_of(full)})
+    own = {OWN_DIGEST: hash_of(full)}
+    write_json(partial / MANIFEST, full | {"recorded": full["recorded"] | own})
     partial.rename(final)
     return Artifact(final, full)
 

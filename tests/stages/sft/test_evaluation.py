@@ -94,7 +94,7 @@ def test_what_is_evaluated_is_not_trained_on_and_counts_add_up(trained: StageCon
     counts, directory = trained.counts, trained.directory
     kept = list(read_conversations(directory / "conversations.parquet"))
     validation = list(read_conversations(directory / "validation.parquet"))
-    evaluated = {r.problem_id for path in directory.glob("evaluations/*/own/*") for r in read_rollouts(path)}
+    evaluated = {r.problem_id for path in directory.glob("evaluations/*/own/*.parquet") for r in read_rollouts(path)}
     assert len(evaluated) == counts["evaluated"] == 8
     assert len(validation) == counts["validation"] > 3
     assert counts["conversations"] + counts["validation"] + 8 == N
