@@ -136,7 +136,7 @@ def test_the_score_is_that_of_the_exported_model(trained: StageContext) -> None:
     left_out = LeftOut.of(config(), trained, Parallel())
     sampler = Sampler(make_engine(loaded), loaded.renderer, Sampling(1.0, 0.95), 8)
     again = sample_and_score(sampler, left_out.problems["own"], 2, derive(trained.seed, "evaluation", "own"))
-    found = [r for path in trained.directory.glob(f"evaluations/{step:08d}/own/*") for r in read_rollouts(path)]
+    found = [r for path in trained.directory.glob(f"evaluations/{step:08d}/own/*.parquet") for r in read_rollouts(path)]
     assert [r.tokens for r in again] == [r.tokens for r in found]
 
 

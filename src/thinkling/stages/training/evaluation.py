@@ -244,10 +244,12 @@ class RunEvaluation(Callback):
         self.parallel.barrier()
         if self.evaluation.at_start and first_step == self.steps.start and first_step not in by_step(self.lines):
             self._evaluate(first_step)
+            self._safe = self._safe_steps()
 
     def _safe_steps(self) -> set[int | None]:
         folder = self.directory / CHECKPOINTS
         steps = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdecimal()]
+        steps = steps or [self.steps.start]  # where a killed run would begin again
         return {best_step([line for line in self.lines if line["step"] <= step]) for step in steps}
 
     def _check_files(self) -> None:
