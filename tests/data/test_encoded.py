@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.encoded_chats import encoded, items
-from thinkling.data.encoded import EncodedConversations, EncodedWriter, Group, is_whole
+from thinkling.data.encoded import EncodedConversations, EncodedWriter, Group, damage, is_whole
 
 conversation = st.lists(st.tuples(st.integers(0, 2**31 - 1), st.booleans()), min_size=1, max_size=12)
 
@@ -69,6 +69,7 @@ def test_what_was_not_finished_is_not_whole(tmp_path: Path) -> None:
     assert not is_whole(tmp_path / "e")
     encoded(tmp_path / "e", {"g": items([3, 4])}).close()
     assert is_whole(tmp_path / "e")
+    assert damage(tmp_path / "e") is None
     with (tmp_path / "e" / "tokens.bin").open("r+b") as file:
         file.truncate(8)
-    assert not is_whole(tmp_path / "e")
+    assert damage(tmp_path / "e") == f"{tmp_path / 'e' / 'tokens.bin'}: is damaged"

@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from thinkling.data.atomic import replacing
+from thinkling.data.seals import digest_of, is_seal, lost, seal_of, sealed
 from thinkling.errors import UserError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+OWN_DIGEST = "manifest_digest"
+"""Field of the manifest's `recorded` block: the digest of all else in it."""
 LOG_SUFFIX = ".log.jsonl"
 """Files of this ending carry times and speeds: kept beside the others, left out of digests."""
 RECORDED_PACKAGES = ("thinkling", "torch", "numpy", "pyarrow", "tokenizers", "safetensors")
@@ -98,7 +101,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a finished artifact.
 
-    Raises UserError if it is missing or is not JSON of this schema.
+    Raises UserError if it is missing, is not JSON of this schema, or is not what was written.
     """
     path = directory / MANIFEST
     try:
@@ -107,15 +110,36 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error}); delete {directory} to make it again") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise UserError(f"{path} is not of schema {SCHEMA}; delete {directory} to make it again")
+    recorded = manifest.get("recorded")
+    own = recorded.pop(OWN_DIGEST, None) if isinstance(recorded, dict) else ""  # earlier versions wrote none
+    if own is not None and own != hash_of(manifest):
+        raise UserError(f"{path} was changed after the stage had finished; delete {directory} to make it again")
     return manifest
 
 
+def is_finished(directory: Path) -> bool:
+    """Whether an artifact is there.
+
+    Raises UserError if its directory is there without a manifest: a stage's directory gets its name with it.
+    """
+    if directory.is_dir() and not (directory / MANIFEST).is_file():
+        raise UserError(f"{directory / MANIFEST} is missing; delete {directory} to make it again")
+    return directory.is_dir()
+
+
 def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[str, Any]) -> Artifact:
-    """Digests what a stage wrote into ``partial``, adds the manifest and renames the directory to ``final``."""
-    files = {
-        name: {"bytes": (partial / name).stat().st_size, "sha256": file_digest(partial / name)}
-        for name in content_files(partial)
-    }
+    """Digests what a stage wrote into ``partial``, adds the manifest and renames the directory to ``final``.
+
+    Raises UserError if a file is no longer what was sealed while the stage worked.
+    """
+    files = {name: digest_of(partial / name) for name in content_files(partial) if not is_seal(partial / name)}
+    seals = dict(sealed(partial))
+    for path, entry in seals.items():
+        name = str(path.relative_to(partial))
+        if entry is None or files.get(name) != entry:
+            raise lost(f"{path}: is {'damaged' if name in files else 'missing'}", partial)
+    for path in seals:
+        seal_of(path).unlink()
     full = {
         "schema": SCHEMA,
         **manifest,
@@ -128,10 +152,11 @@ def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[
             "python": platform.python_version(),
             "versions": installed_versions(),
             "finished_unix": round(time.time(), 1),
-            "mtimes_ns": {name: (partial / name).stat().st_mtime_ns for name in files},
         },
     }
-    write_json(partial / MANIFEST, full)
+    full = json.loads(json.dumps(full))
+    own = {OWN_DIGEST: hash_of(full)}
+    write_json(partial / MANIFEST, full | {"recorded": full["recorded"] | own})
     partial.rename(final)
     return Artifact(final, full)
 
@@ -139,18 +164,6 @@ def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[
 def installed_versions() -> dict[str, str]:
     """Versions of the packages that results may depend on."""
     return {name: metadata.version(name) for name in RECORDED_PACKAGES}
-
-
-def unchanged(directory: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether sizes and modification times are still those of the manifest: the cheap test used when skipping."""
-    files, mtimes = manifest["files"], manifest["recorded"]["mtimes_ns"]
-    if list(content_files(directory)) != sorted(files):
-        return False
-    for name, entry in files.items():
-        stat = (directory / name).stat()
-        if stat.st_size != entry["bytes"] or stat.st_mtime_ns != mtimes[name]:
-            return False
-    return True
 
 
 def verify(directory: Path, manifest: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
     tokens.bin        little-endian uint32: the token id; the highest bit is set where the token carries loss
     offsets.bin       little-endian int64, n + 1: conversation i is tokens[offsets[i]:offsets[i + 1]]
     loss_tokens.bin   little-endian int32, n: tokens of a conversation that are predicted with loss
-    encoded.json      sizes, the groups, and what the writer adds to them
+    encoded.json      sizes and digests, the groups, what the writer adds to them, and the digest of all that
 
 Conversations of a group follow each other. The directory gets its name when all of it is written, so a killed run
 leaves none that is half done. Only the index is mapped into memory, 12 bytes per conversation; tokens are read from
@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from thinkling.data.artifact import hash_of
+from thinkling.data.seals import digest_of
 
 _LOSS = np.uint32(1 << 31)
 _INFO = "encoded.json"
@@ -77,19 +80,37 @@ class EncodedWriter:
         self._files[name].write(values.astype(_FILES[name]).tobytes())
 
     def _finish(self) -> None:
-        sizes = {name: (self._partial / name).stat().st_size for name in _FILES}
-        description = {"sizes": sizes, "groups": self._groups, "info": self.info}
+        files = {name: digest_of(self._partial / name) for name in _FILES}
+        description = json.loads(json.dumps({"files": files, "groups": self._groups, "info": self.info}))
+        description["digest"] = hash_of(description)
         (self._partial / _INFO).write_text(json.dumps(description, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.rmtree(self._final, ignore_errors=True)
         self._partial.rename(self._final)
 
 
 def is_whole(directory: Path) -> bool:
-    """Whether the directory is finished and its files have the sizes that were written."""
-    if not (directory / _INFO).is_file():
-        return False
-    sizes = json.loads((directory / _INFO).read_text(encoding="utf-8"))["sizes"]
-    return all((directory / name).is_file() and (directory / name).stat().st_size == sizes[name] for name in _FILES)
+    """Whether the directory is finished. What `damage` says is not asked: that takes long."""
+    return (directory / _INFO).is_file()
+
+
+def damage(directory: Path) -> str | None:
+    """What is not as it was written, in words; None if all is. Reads every file."""
+    path = directory / _INFO
+    if not path.is_file():
+        return f"{path}: is missing"
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        own = description.pop("digest")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{path}: is damaged"
+    if own != hash_of(description):
+        return f"{path}: is damaged"
+    for name, entry in description["files"].items():
+        if not (directory / name).is_file():
+            return f"{directory / name}: is missing"
+        if digest_of(directory / name) != entry:
+            return f"{directory / name}: is damaged"
+    return None
 
 
 class EncodedConversations:

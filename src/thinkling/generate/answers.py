@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +46,7 @@ class KeptAnswers:
             self._found[key] = reply, usage
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                _append(self.path, json.dumps(entry, ensure_ascii=False))
+                _append(self.path, json.dumps(entry | {"digest": _digest(entry)}, ensure_ascii=False))
 
 
 def key_of(address: str, body: Mapping[str, Any], seed: int) -> str:
@@ -54,18 +55,28 @@ def key_of(address: str, body: Mapping[str, Any], seed: int) -> str:
 
 
 def read_kept(path: Path) -> dict[str, tuple[Reply, Usage | None]]:
-    """What the file holds. A line that a killed process left unfinished is no answer, and is asked again."""
+    """What the file holds. A line that a killed process left unfinished is no answer; one that is not as it was written
+    is left out with a warning. The questions of both are asked again."""
     found: dict[str, tuple[Reply, Usage | None]] = {}
     if not path.exists():
         return found
-    for line in path.read_bytes().split(b"\n"):
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
+            whole = entry.pop("digest") == _digest(entry)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            whole = False
+        if whole:
             usage = entry["usage"]
             found[entry["key"]] = Reply(**entry["reply"]), None if usage is None else Usage(**usage)
-        except (ValueError, KeyError, TypeError):
-            continue
+        elif line and number < len(lines):
+            warnings.warn(f"{path}: line {number} is damaged; its question is asked again", stacklevel=2)
     return found
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _append(path: Path, line: str) -> None:

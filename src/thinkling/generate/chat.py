@@ -9,6 +9,7 @@ from typing import Any
 
 from thinkling.data.chat_template import ChatTemplate, load_chat_template, ours_for, read_chat_template
 from thinkling.data.tokenizer import Tokenizer
+from thinkling.errors import UserError
 from thinkling.generate.config import ChatConfig
 
 TEMPLATE, TOKENIZER_CONFIG, GENERATION_CONFIG = "chat_template.jinja", "tokenizer_config.json", "generation_config.json"
@@ -41,7 +42,13 @@ def export_chat(directory: Path, template: ChatTemplate, tokenizer: Tokenizer, e
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is not a JSON object")
+    return found
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

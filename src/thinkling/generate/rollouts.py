@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from thinkling.data.reading import Reading
+from thinkling.data.seals import seal
 from thinkling.data.tables import read_table, write_table
 from thinkling.generate.engine import FinishReason
 from thinkling.verify.verdict import Outcome
@@ -94,8 +95,9 @@ class Rollout:
 
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
-    """Writes the file whole or not at all; the same rollouts give the same bytes."""
+    """Writes the file whole or not at all, and its digest beside it; the same rollouts give the same bytes."""
     write_table(path, ({name: getattr(r, name) for name in SCHEMA.names} for r in rollouts), SCHEMA)
+    seal(path)
 
 
 def read_rollouts(path: Path) -> list[Rollout]:

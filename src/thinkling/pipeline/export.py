@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from thinkling.data.artifact import MANIFEST, Artifact, read_manifest
+from thinkling.data.artifact import Artifact, is_finished, read_manifest, verify
+from thinkling.data.seals import SUFFIX, require
 from thinkling.errors import UserError
 from thinkling.pipeline.mistakes import nearest
 
@@ -73,7 +74,7 @@ def find(directory: Path, stage: str, step: str | None) -> Found:
     if not mine:
         there = list(dict.fromkeys(match["stage"] for match, _ in entries))
         raise UserError(f"{directory}: it has no stage {stage!r}{nearest(stage, there)}; there are {', '.join(there)}")
-    finished = [path for partial, path in mine if not partial and (path / MANIFEST).exists()]
+    finished = [path for partial, path in mine if not partial and is_finished(path)]
     partial = [path for is_partial, path in mine if is_partial]
     if step is None and finished:
         newest = max(finished, key=lambda path: read_manifest(path)["recorded"]["finished_unix"])
@@ -90,6 +91,7 @@ def find(directory: Path, stage: str, step: str | None) -> Found:
 
 def _final(stage: str, path: Path, note: str | None) -> Found:
     artifact = Artifact(path, read_manifest(path))
+    verify(path, artifact.manifest)
     if artifact.manifest["kind"] != "model":
         raise UserError(f"{path}: stage {stage} makes {artifact.manifest['kind']}, not a model; name one that trains")
     return Found(artifact.model_dir, None, lambda target: shutil.copytree(artifact.model_dir, target), note)
@@ -105,7 +107,9 @@ def _checkpoint(stage: str, path: Path, step: str | None) -> Found:
         raise UserError(f"{path}: stage {stage} has not finished, so it has no final model; {choice}{cure}")
     if step == BEST and best:
         number = max(best)
-        return Found(best[number], number, lambda target: shutil.copytree(best[number], target))
+        require(best[number], path)
+        ignored = shutil.ignore_patterns(f".*{SUFFIX}")
+        return Found(best[number], number, lambda target: shutil.copytree(best[number], target, ignore=ignored))
     number = max(checkpoints, default=None) if step == LAST else int(step) if step.isdecimal() else None
     if number is None or number not in checkpoints:
         raise UserError(f"--step {step}: stage {stage} has no such checkpoint; {choice}")

@@ -20,8 +20,8 @@ from thinkling.data.artifact import (
     directory_digests,
     finish,
     hash_of,
+    is_finished,
     read_manifest,
-    unchanged,
     verify,
 )
 from thinkling.errors import UserError
@@ -122,7 +122,7 @@ class Run:
                 yield name, "waiting", None
                 continue
             final, _ = self.final(name, inputs)
-            if (final / MANIFEST).exists():
+            if is_finished(final):
                 done[name] = Artifact(final, read_manifest(final))
                 yield name, "done", final
             else:
@@ -158,6 +158,8 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     to_do = [name for name in names if name not in done_before]
     check(recipe, to_do)
     make_directory(run.directory)
+    # Inputs are verified where a stage takes them, so here only what no stage takes.
+    to_verify = {producer for name in to_do for producer in recipe.stages[name].inputs.values()}
     done: dict[str, Artifact] = {}
     result: list[Done] = []
     with locked(run.directory) if rank == 0 else _no_lock():
@@ -166,9 +168,9 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             assert inputs is not None, f"{name} comes before its inputs"
             final, digest = run.final(name, inputs)
             title = f"[{position}/{len(names)}] {name}"
-            skipped = (final / MANIFEST).exists()
+            skipped = is_finished(final)
             if skipped:
-                done[name] = reuse(final)
+                done[name] = reuse(final, rank == 0 and name not in to_verify)
                 if rank == 0:
                     console.print(f"{title}: done before, skipped", style="dim", highlight=False)
             elif rank == 0:
@@ -185,10 +187,10 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     return result
 
 
-def reuse(final: Path) -> Artifact:
-    """A finished artifact, checked by size and time; in full where these do not fit (a copied folder)."""
+def reuse(final: Path, in_full: bool) -> Artifact:
+    """A finished artifact. Every file is digested again if `in_full`: sizes and times do not show a flipped bit."""
     manifest = read_manifest(final)
-    if not unchanged(final, manifest):
+    if in_full:
         verify(final, manifest)
     return Artifact(final, manifest)
 

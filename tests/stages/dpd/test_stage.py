@@ -60,7 +60,9 @@ def test_pairs_counts_and_training(context, engine, make_config) -> None:
     assert counts["pairs"] == counts["kept"] == len(pairs) > 4
     assert counts["teacher"]["mean"] == 1.0
     assert counts["student"]["right"] + counts["student"]["wrong"] == counts["student"]["samples"] == 48
-    teacher_asked = {r.problem_id for p in (ctx.directory / "samples/teacher").iterdir() for r in read_rollouts(p)}
+    teacher_asked = {
+        r.problem_id for p in (ctx.directory / "samples/teacher").glob("*.parquet") for r in read_rollouts(p)
+    }
     assert teacher_asked == {pair.problem_id for pair in pairs}, "the teacher is asked only where the student erred"
     tools = [pair for pair in pairs if pair.family == "calc"]
     assert tools

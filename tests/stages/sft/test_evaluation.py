@@ -94,7 +94,7 @@ def test_what_is_evaluated_is_not_trained_on_and_counts_add_up(trained: StageCon
     counts, directory = trained.counts, trained.directory
     kept = list(read_conversations(directory / "conversations.parquet"))
     validation = list(read_conversations(directory / "validation.parquet"))
-    evaluated = {r.problem_id for path in directory.glob("evaluations/*/own/*") for r in read_rollouts(path)}
+    evaluated = {r.problem_id for path in directory.glob("evaluations/*/own/*.parquet") for r in read_rollouts(path)}
     assert len(evaluated) == counts["evaluated"] == 8
     assert len(validation) == counts["validation"] > 3
     assert counts["conversations"] + counts["validation"] + 8 == N
@@ -136,7 +136,7 @@ def test_the_score_is_that_of_the_exported_model(trained: StageContext) -> None:
     left_out = LeftOut.of(config(), trained, Parallel())
     sampler = Sampler(make_engine(loaded), loaded.renderer, Sampling(1.0, 0.95), 8)
     again = sample_and_score(sampler, left_out.problems["own"], 2, derive(trained.seed, "evaluation", "own"))
-    found = [r for path in trained.directory.glob(f"evaluations/{step:08d}/own/*") for r in read_rollouts(path)]
+    found = [r for path in trained.directory.glob(f"evaluations/{step:08d}/own/*.parquet") for r in read_rollouts(path)]
     assert [r.tokens for r in again] == [r.tokens for r in found]
 
 

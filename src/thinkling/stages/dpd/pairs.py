@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from thinkling.data.seals import seal
 from thinkling.data.tables import read_table, write_table
 from thinkling.errors import UserError
 from thinkling.generate.rollouts import Rollout
@@ -170,8 +171,9 @@ def _pair(right: Rollout, wrong: Rollout, margin: float) -> Pair:
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Writes the file whole or not at all; the same pairs give the same bytes."""
+    """Writes the file whole or not at all, and its digest beside it; the same pairs give the same bytes."""
     write_table(path, map(asdict, pairs), SCHEMA)
+    seal(path)
 
 
 def read_pairs(path: Path) -> list[Pair]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tokenizers
 import torch
 
+from thinkling.data.seals import drop_damaged
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
@@ -87,6 +88,10 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
             raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
+    if parallel.rank == 0:
+        drop_damaged(ctx.directory / "samples", ctx.progress.warn, "sampling it again")
+        drop_damaged(ctx.directory / FILE, ctx.progress.warn, "making it again")
+    parallel.barrier()
     left_out = LeftOut.of(config, ctx, parallel)
     models = load_models(config, ctx, parallel)
     given, given_counts = given_pairs(config, ctx, models.loaded_student.renderer, left_out)

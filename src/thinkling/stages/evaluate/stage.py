@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from thinkling.data.artifact import Artifact, write_json
+from thinkling.data.seals import drop_damaged
 from thinkling.errors import UserError
 from thinkling.generate.engine import Sampling
 from thinkling.generate.engines import make_engine
@@ -39,6 +40,7 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
     loaded = LoadedModel.load(directory, renderer=next(iter(config.task_sets.values())).renderer, chat=config.chat)
     engine = make_engine(loaded, config.max_concurrent)
     sampling = Sampling(config.temperature, config.top_p)
+    drop_damaged(ctx.directory / "rollouts", ctx.progress.warn, "sampling it again")
     scores = []
     for name, task_set in config.task_sets.items():
         store = ctx.directory / "rollouts" / name

@@ -11,6 +11,7 @@ import torch
 from thinkling.data.artifact import write_json
 from thinkling.data.mixture import MixtureLoader, MixturePhase, check_epochs
 from thinkling.data.packing import PackedBatch, SourceRows, pack_rows
+from thinkling.data.seals import require, seal
 from thinkling.data.shards import TokenSource, open_sources
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
@@ -141,11 +142,20 @@ class WriteValidation(Callback):
         self.directory, self.phases = directory, phases
 
     def on_start(self, first_step: int) -> None:
+        """Raises UserError if losses of phases before the checkpoint are damaged or missing."""
         self.directory.mkdir(exist_ok=True)
+        for number, phase in enumerate(self.phases):
+            if phase.end <= first_step:
+                require(self._file(number), self.directory.parent)
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
         phase = phase_of(self.phases, step)
-        write_json(self.directory / f"{self.phases.index(phase)}.json", {"phase": phase.name, **losses})
+        path = self._file(self.phases.index(phase))
+        write_json(path, {"phase": phase.name, **losses})
+        seal(path)
+
+    def _file(self, number: int) -> Path:
+        return self.directory / f"{number}.json"
 
 
 def make_model(ctx: StageContext, vocab_size: int, dtype: torch.dtype) -> Decoder:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from thinkling.data.atomic import replacing
+from thinkling.data.seals import seal
 from thinkling.errors import UserError
 from thinkling.generate.backends import Reply
 
@@ -59,6 +60,7 @@ class Events:
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
             for question, reply in zip(questions, replies, strict=True):
                 stream.write(json.dumps(asdict(question) | {"reply": asdict(reply)}, ensure_ascii=False) + "\n")
+        seal(path)
         return replies
 
     def _path(self, name: str) -> Path:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from thinkling.data.conversations import Conversation, asking, write_conversations
+from thinkling.data.seals import drop_damaged
 from thinkling.errors import UserError
 from thinkling.generate.backends import LocalModel, Replier
 from thinkling.generate.client import ServedModel, report_spending
@@ -33,6 +34,7 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
     models = backends(config, ctx)
     loop = RefineLoop(config, style, models, ctx.seed)
     jobs: list[Job] = []
+    drop_damaged(ctx.directory / "events", ctx.progress.warn, "asking again")
     with ctx.progress.track(ctx.name, len(asked), "jobs") as task:
         for number, first in enumerate(range(0, len(asked), config.chunk)):
             events = Events(ctx.directory / "events", number)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from thinkling.data.seals import seal
 from thinkling.data.tables import read_table, write_table
 from thinkling.errors import UserError
 from thinkling.generate.first_look import refuse_unreadable
@@ -152,6 +153,7 @@ def measure(
 def write(path: Path, rows: Sequence[PassRate], chunks: Path) -> None:
     """Writes band.parquet and drops the chunks that it was made from."""
     write_table(path, map(asdict, rows), SCHEMA)
+    seal(path)
     shutil.rmtree(chunks, ignore_errors=True)
 
 

@@ -7,12 +7,14 @@ that depend on the clock are then the same, and nothing is sampled twice.
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from thinkling.data.seals import drop_damaged, lost, require
 from thinkling.generate.first_look import refuse_unreadable
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Sampler, sample_and_score
@@ -70,11 +72,38 @@ class Collector:
     """Samples from the engine's present weights."""
 
     def __init__(
-        self, stage: str, sampler: Sampler, prompts: Prompts, config: RlConfig, seed: int, store: Path
+        self,
+        stage: str,
+        sampler: Sampler,
+        prompts: Prompts,
+        config: RlConfig,
+        seed: int,
+        store: Path,
+        warn: Callable[[str], None] = warnings.warn,
     ) -> None:
-        """`stage`: the stage's name, for errors. `store`: folder of the rollouts, a folder per step in it."""
+        """`stage`: the stage's name, for errors. `store`: folder of the rollouts, a folder per step in it. `warn`
+        is told of damaged ones."""
         self.stage, self.sampler, self.prompts = stage, sampler, prompts
-        self.config, self.seed, self.store = config, seed, store
+        self.config, self.seed, self.store, self._warn = config, seed, store, warn
+
+    def resume(self, step: int) -> None:
+        """Checks what a killed run left, before `step` is collected: what was sampled by the present or later weights
+        is sampled again where it is damaged.
+
+        Raises UserError where earlier rollouts, which go into the artifact, are damaged or missing.
+        """
+        for past in range(0, step, self.config.rollouts_every):
+            if not self._directory(past).is_dir():
+                raise lost(f"{self._directory(past)}: is missing", self.store.parent)
+        for directory in sorted(self.store.glob("[0-9]*")):
+            if int(directory.name) >= step:
+                drop_damaged(directory, self._warn, "sampling it again")
+            elif not int(directory.name) % self.config.rollouts_every:
+                require(directory, self.store.parent)
+        self.prune(step)
+
+    def _directory(self, step: int) -> Path:
+        return self.store / f"{step:05d}"
 
     def collect(self, step: int) -> Rollouts:
         """Rounds until every pool has its groups, `max_refills` are used, or no problem is left to ask.
@@ -103,7 +132,7 @@ class Collector:
         return found
 
     def _sample(self, step: int, number: int, problems: Sequence[Problem]) -> list[Rollout]:
-        directory = self.store / f"{step:05d}"
+        directory = self._directory(step)
         directory.mkdir(parents=True, exist_ok=True)
         return sample_and_score(
             self.sampler,

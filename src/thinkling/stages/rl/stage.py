@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from thinkling.data.seals import drop_damaged
 from thinkling.errors import UserError
 from thinkling.generate import pairwise_forms
 from thinkling.generate.client import ServedModel, report_spending
@@ -55,7 +56,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     pools = make_pools(config, ctx, sampler, preference_model, left_out)
     prompts = Prompts(pools, config.prompts_per_step, config.steps, ctx.seed)
     warn_of_small_pools(prompts, ctx, config.steps)
-    collector = Collector(ctx.name, sampler, prompts, config, ctx.seed, ctx.directory / "rollouts")
+    collector = Collector(ctx.name, sampler, prompts, config, ctx.seed, ctx.directory / "rollouts", ctx.progress.warn)
     loop = RlLoop(config, engine, collector, device)
     plan = TrainingPlan(
         model=loaded.decoder,
@@ -118,6 +119,8 @@ def make_pools(
     """
     problems = make_problems(config, ctx, left_out or LeftOut())
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
+    for kept in (path, chunks):
+        drop_damaged(kept, ctx.progress.warn, "measuring it again")
     if not path.exists():
         rows: list[band.PassRate] = []
         compared_by = {p.source: preference_model if p.compares else None for p in config.problems}
@@ -150,6 +153,10 @@ class RlLoop(Callback):
         self.config, self.engine, self.collector = config, engine, collector
         self.objective = objective_of(config, device)
         self._rollouts = Rollouts()
+
+    def on_start(self, first_step: int) -> None:
+        """Damaged rollouts of a killed run are sampled again where the weights that sample them are still there."""
+        self.collector.resume(first_step // self.config.updates_per_batch)
 
     def before_step(self, step: int) -> None:
         """Samples with the present weights before the first update of a batch."""

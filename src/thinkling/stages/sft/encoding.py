@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,9 @@ from typing import Any
 from thinkling.data.atomic import replacing
 from thinkling.data.conversations import Conversation, write_conversations
 from thinkling.data.encoded import EncodedConversations, EncodedWriter, is_whole
+from thinkling.data.encoded import damage as encoded_damage
 from thinkling.data.ledger import FILE as LEDGER
+from thinkling.data.seals import digest_of
 from thinkling.errors import UserError
 from thinkling.generate.renderer import Renderer
 from thinkling.progress import Task
@@ -21,7 +24,10 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.fitting import Fitted, encoder, fit
 from thinkling.stages.sft.origins import FILE, Origin, origins
+from thinkling.stages.sft.spans import FILE as SPANS
 from thinkling.stages.sft.spans import SpansSample
+from thinkling.stages.sft.validation import DIRECTORY as VALIDATION
+from thinkling.stages.sft.validation import FILE as VALIDATION_FILE
 from thinkling.stages.sft.validation import ValidationWriter
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.train.parallel import Parallel
@@ -36,13 +42,34 @@ _REASONS = {
 }
 
 
-def restore_ledger(ctx: StageContext) -> None:
-    """Takes over the counts of a killed run that finished encoding, before a source counts its records again."""
+def restore_ledger(ctx: StageContext, parallel: Parallel) -> None:
+    """Takes over the counts of a killed run that finished encoding, before a source counts its records again. Where a
+    file of it is damaged, all is encoded again."""
     directory = ctx.directory / DIRECTORY
+    if parallel.rank == 0 and directory.exists() and (reason := _damage(ctx.directory)):
+        ctx.progress.warn(f"{reason}; encoding again")
+        shutil.rmtree(directory)
+    parallel.barrier()
     if is_whole(directory):
         encoded = EncodedConversations(directory)
         ctx.ledger.restore(encoded.info["ledger"])
         encoded.close()
+
+
+def _damage(stage: Path) -> str | None:
+    """What is not as encoding wrote it in a stage's directory, in words; None if all is."""
+    for directory in (stage / DIRECTORY, stage / VALIDATION):
+        if reason := encoded_damage(directory):
+            return reason
+    encoded = EncodedConversations(stage / DIRECTORY)
+    encoded.close()
+    for name, entry in encoded.info["beside"].items():
+        path = stage / name
+        if not path.is_file():
+            return f"{path}: is missing"
+        if digest_of(path, entry["bytes"]) != entry:  # a file of rejected records may grow
+            return f"{path}: is damaged"
+    return None
 
 
 def encoded_conversations(
@@ -82,14 +109,15 @@ class _Encoding:
         """conversations.parquet, spans.jsonl and the directory, which comes last."""
         numbers = [origin.n for origin in found]
         total = None if None in numbers else sum(n for n in numbers if n is not None)
-        with (
-            EncodedWriter(directory) as writer,
-            ValidationWriter(self.config, self.ctx.directory, self.encode, self._note) as validation,
-            self.ctx.progress.track(f"{self.ctx.name}: encoding", total, "conversations") as task,
-        ):
-            with replacing(self.ctx.directory / FILE) as temporary:
-                write_conversations(temporary, self._all(found, writer, validation, task))
-            self.sample.write(self.ctx.directory)
+        with EncodedWriter(directory) as writer:
+            with (
+                ValidationWriter(self.config, self.ctx.directory, self.encode, self._note) as validation,
+                self.ctx.progress.track(f"{self.ctx.name}: encoding", total, "conversations") as task,
+            ):
+                with replacing(self.ctx.directory / FILE) as temporary:
+                    write_conversations(temporary, self._all(found, writer, validation, task))
+                self.sample.write(self.ctx.directory)
+            beside = [self.ctx.directory / name for name in (FILE, SPANS, VALIDATION_FILE, LEDGER)]
             writer.info = {
                 "counts": self.counts,
                 "given": [origin.name for origin in found if origin.given],
@@ -97,6 +125,7 @@ class _Encoding:
                 "evaluated": self.left_out.n_conversations,
                 "validation": (validation.n_measured, validation.n_left_out),
                 "ledger": self.ctx.ledger.counts(),
+                "beside": {path.name: digest_of(path) for path in beside if path.is_file()},
             }
 
     def _all(

@@ -34,7 +34,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     loaded = LoadedModel.load(
         start, parallel.device, DTYPES[config.precision.weights], trainable=True, chat=config.chat
     )
-    restore_ledger(ctx)
+    restore_ledger(ctx, parallel)
     left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
     encoded = encoded_conversations(config, ctx, loaded.renderer, left_out, parallel)
     rows = rows_of(config, encoded, ctx.seed)

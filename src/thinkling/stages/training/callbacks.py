@@ -12,11 +12,16 @@ from typing import Any
 
 from torch import nn
 
+from thinkling.data.atomic import replacing
+from thinkling.data.seals import require_lines, seal
 from thinkling.progress import Progress, Task
 from thinkling.train.callback import Callback, StepMetrics
 
 METRICS, LOG = "metrics.jsonl", "train.log.jsonl"
 """One line per step. The first is the same in every run; the second holds times and speeds."""
+
+CHECKPOINTS = "checkpoints"
+"""Directory of a stage that trains."""
 
 SHOWN = 3
 """Figures of a validation that a progress bar shows."""
@@ -36,6 +41,26 @@ def line_of(step: int, metrics: StepMetrics, lr: float, logged: Logged) -> dict[
     return {**line, **logged(step, metrics)}
 
 
+def checkpoint(directory: Path, first_step: int) -> Path:
+    """The checkpoint that training continues from in a stage's directory, if it does."""
+    return directory / CHECKPOINTS / f"step-{first_step:08d}"
+
+
+def lines_by_step(path: Path) -> list[tuple[int, str]]:
+    """The lines of a log with their steps; none if it is not there. Lines that are torn or damaged are left out: what
+    is kept is compared with the checkpoint's digest."""
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
+    found = []
+    for line in text.split("\n"):
+        try:
+            step = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(step, int):
+            found.append((step, line))
+    return found
+
+
 class StepLog(Callback):
     """metrics.jsonl and train.log.jsonl of a stage. The second also notes validations and checkpoints."""
 
@@ -51,14 +76,17 @@ class StepLog(Callback):
         self._files: list[Any] = []
 
     def on_start(self, first_step: int) -> None:
-        """Opens both files; what a killed run wrote from `first_step` on, or half of a line, is cut off."""
+        """Opens both files; what a killed run wrote from `first_step` on, or half of a line, is cut off.
+
+        Raises UserError if metrics.jsonl is not what it was at the checkpoint.
+        """
         for name in (METRICS, LOG):
             path = self.directory / name
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] < first_step]
-            temporary = path.with_name(name + ".tmp")
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            temporary.replace(path)
+            kept = "".join(line + "\n" for step, line in lines_by_step(path) if step < first_step)
+            if name == METRICS:
+                require_lines(kept.encode(), path, checkpoint(self.directory, first_step), self.directory)
+            with replacing(path) as temporary:
+                temporary.write_text(kept, encoding="utf-8")
             self._files.append(path.open("a", encoding="utf-8", buffering=1))
         self._last = time.monotonic()
 
@@ -72,6 +100,7 @@ class StepLog(Callback):
         self._note({"step": step, "validation": dict(losses), "seconds": round(self._seconds(), 5)})
 
     def on_checkpoint(self, step: int, path: Path) -> None:
+        seal(self.directory / METRICS, path)
         size = sum(file.stat().st_size for file in path.iterdir())
         self._note({"step": step, "checkpoint": path.name, "seconds": round(self._seconds(), 5), "bytes": size})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import nn
 
 from thinkling.data.atomic import replacing
 from thinkling.data.packing import PackedBatch
+from thinkling.data.seals import drop_damaged, require, require_lines, seal
 from thinkling.generate.engine import Sampling
 from thinkling.generate.engines import make_engine
 from thinkling.generate.first_look import all_unreadable
@@ -27,6 +29,7 @@ from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
+from thinkling.stages.training.callbacks import CHECKPOINTS, checkpoint, lines_by_step
 from thinkling.stages.training.config import LOSS, EvaluatedConfig, EvaluationConfig
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.objective import mean_loss
@@ -55,6 +58,8 @@ class Evaluation:
     """Lines of one evaluation."""
     measure: Callable[[nn.Module, int], list[Line]]
     """(model, steps done) → the lines of an evaluation, equal on all ranks."""
+    warn: Callable[[str], None] = warnings.warn
+    """Hears of damaged files that are made again."""
 
 
 def evaluation_of(
@@ -91,7 +96,7 @@ def evaluation_of(
 
     n_lines = len(left_out.problems) + (validation is not None)
     every = config.evaluate_every * updates_per_step
-    return Evaluation(every, config.evaluate_at_start, config.keep_best, n_lines, measure)
+    return Evaluation(every, config.evaluate_at_start, config.keep_best, n_lines, measure, ctx.progress.warn)
 
 
 class _Scores:
@@ -193,15 +198,14 @@ def best_step(lines: Sequence[Line]) -> int | None:
 
 def read_lines(path: Path) -> list[Line]:
     """The whole lines of evaluations.jsonl; none if it is not there."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    return [json.loads(line) for _, line in lines_by_step(path)]
 
 
 class RunEvaluation(Callback):
     """Evaluates where it is due, writes evaluations.jsonl, tells the other callbacks, and keeps the best weights.
 
-    A run that was killed goes on from a checkpoint and trains some steps again. So the best weights as of the last
-    checkpoint stay on the disk, in `best/STEP/`, until the next one, even when a later step is better.
+    A run that was killed goes on from a checkpoint and trains some steps again. So the best weights as of each
+    checkpoint that is kept stay on the disk, in `best/STEP/`, even when a later step is better.
     """
 
     def __init__(
@@ -218,23 +222,47 @@ class RunEvaluation(Callback):
         self.evaluation, self.model, self.directory, self.steps = evaluation, model, directory, steps
         self.listeners, self.parallel, self.export = listeners, parallel, export
         self.lines: list[Line] = []
-        self._safe: int | None = None
-        """Step of the best weights as of the last checkpoint."""
+        self._safe: set[int | None] = set()
+        """Steps of the best weights as of each checkpoint that is there."""
 
     def on_start(self, first_step: int) -> None:
-        """Drops what a killed run measured after its last checkpoint: it is measured again, with the same result."""
+        """Drops what a killed run measured after its last checkpoint: it is measured again, with the same result.
+
+        Raises UserError if what was measured before, or the best weights of then, are damaged.
+        """
         found = by_step(read_lines(self.directory / FILE))
         whole = [lines for step, lines in found.items() if step <= first_step and len(lines) == self.evaluation.n_lines]
         self.lines = [line for lines in whole for line in lines]
-        self._safe = best_step(self.lines)
+        kept = "".join(map(_written, self.lines)).encode()
+        require_lines(kept, self.directory / FILE, checkpoint(self.directory, first_step), self.directory)
+        self._safe = self._safe_steps()
         self.parallel.barrier()
         if self.parallel.rank == 0:
+            self._check_files()
             with replacing(self.directory / FILE) as temporary:
                 temporary.write_text("".join(map(_written, self.lines)), encoding="utf-8")
-            self._drop_weights({self._safe})
+            self._drop_weights(self._safe)
         self.parallel.barrier()
         if self.evaluation.at_start and first_step == self.steps.start and first_step not in by_step(self.lines):
             self._evaluate(first_step)
+            self._safe = self._safe_steps()
+
+    def _safe_steps(self) -> set[int | None]:
+        folder = self.directory / CHECKPOINTS
+        steps = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdecimal()]
+        steps = steps or [self.steps.start]  # where a killed run would begin again
+        return {best_step([line for line in self.lines if line["step"] <= step]) for step in steps}
+
+    def _check_files(self) -> None:
+        best = best_step(self.lines)
+        if best is not None and self.evaluation.keep_best:
+            require(best_weights(self.directory, best), self.directory)
+        measured = {line["step"] for line in self.lines}
+        for rollouts in sorted((self.directory / ROLLOUTS).glob("[0-9]*")):
+            if int(rollouts.name) in measured:
+                require(rollouts, self.directory)
+            else:
+                drop_damaged(rollouts, self.evaluation.warn, "sampling it again")
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
         done = step + 1
@@ -242,8 +270,10 @@ class RunEvaluation(Callback):
             self._evaluate(done)
 
     def on_checkpoint(self, step: int, path: Path) -> None:
-        self._safe = best_step(self.lines)
-        self._drop_weights({self._safe})
+        if self.parallel.rank == 0 and (self.directory / FILE).exists():
+            seal(self.directory / FILE, path)
+        self._safe = self._safe_steps()
+        self._drop_weights(self._safe)
 
     def _evaluate(self, done: int) -> None:
         new = self.evaluation.measure(self.model, done)
@@ -264,9 +294,10 @@ class RunEvaluation(Callback):
         temporary = path.with_name(path.name + ".tmp")
         self.export(temporary)
         if self.parallel.rank == 0:
+            seal(temporary)
             shutil.rmtree(path, ignore_errors=True)
             temporary.rename(path)
-            self._drop_weights({done, self._safe})
+            self._drop_weights({done, *self._safe})
 
     def _drop_weights(self, kept: set[int | None]) -> None:
         names = {best_weights(self.directory, step).name for step in kept if step is not None}

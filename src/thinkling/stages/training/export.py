@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from thinkling.data.artifact import write_json
+from thinkling.data.seals import damage, seal, sealed
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.chat import GENERATION_CONFIG
@@ -57,9 +58,11 @@ class CheckpointFiles(Callback):
         copy_tokenizer(self.tokenizer_dir, self.checkpoints / TOKENIZER)
         if self.renderer is not None:
             self.renderer.export(self.checkpoints / TOKENIZER)
+        seal(self.checkpoints / TOKENIZER)
 
     def on_checkpoint(self, step: int, path: Path) -> None:
         write_json(path / CONFIG, to_config(self.model.config))
+        seal(path / CONFIG)
 
 
 def export_checkpoint(checkpoint: Path, directory: Path) -> None:
@@ -68,6 +71,9 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
     Raises UserError where it is not whole: a run that goes on deletes old ones.
     """
     try:
+        for file in (checkpoint / CONFIG, *(file for file, _ in sealed(checkpoint.parent / TOKENIZER))):
+            if reason := damage(file):
+                raise UserError(reason)
         model = Decoder(read_config(checkpoint))
         weights = read_weights(checkpoint)
         missing = sorted(model.state_dict().keys() - weights.keys())

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from thinkling.data.prefetch import Prefetcher
+from thinkling.data.seals import SUFFIX, check, require, seal
 from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.stages.base import StageContext
 from thinkling.stages.training.callbacks import (
+    CHECKPOINTS,
+    METRICS,
     Logged,
     ProgressBar,
     RunValidation,
@@ -33,6 +36,7 @@ from thinkling.stages.training.evaluation import (
 )
 from thinkling.stages.training.export import CheckpointFiles, export
 from thinkling.stages.training.objective import next_token_objective
+from thinkling.stages.training.state import DIRECTORY as STATE
 from thinkling.stages.training.state import KeptState, write_kept
 from thinkling.stages.training.trackers import make_trackers
 from thinkling.train.callback import Callback
@@ -99,8 +103,10 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
 
     `checkpoints/` is called `checkpoints.done` once training is over, until it is deleted: a run killed in between does
     not train again.
+
+    Raises UserError if what a killed run left is damaged and cannot be made again.
     """
-    working, over = ctx.directory / "checkpoints", ctx.directory / "checkpoints.done"
+    working, over = ctx.directory / CHECKPOINTS, ctx.directory / "checkpoints.done"
     if not over.exists():
         objective = plan.objective or next_token_objective(parallel.device)
         trainer = Trainer(plan.model, plan.optimizer, objective, parallel, plan.precision, plan.seed)
@@ -115,7 +121,12 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         if plan.keep is not None:
             write_kept(ctx.directory, plan.total_steps, plan.keep, trainer.state_tensors(), parallel)
         if parallel.rank == 0 and working.exists():
+            for name in ("model", STATE, METRICS, FILE):
+                if (ctx.directory / name).exists():
+                    seal(ctx.directory / name)
             working.rename(over)
+    elif parallel.rank == 0:
+        check(ctx.directory)
     parallel.barrier()
     if parallel.rank == 0:
         shutil.rmtree(ctx.directory / BEST, ignore_errors=True)
@@ -134,8 +145,9 @@ def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: De
     if best is None:
         export(model, directory, plan.tokenizer_dir, parallel, plan.renderer)
     elif parallel.rank == 0:
+        require(best_weights(ctx.directory, best), ctx.directory)
         shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(best_weights(ctx.directory, best), directory)
+        shutil.copytree(best_weights(ctx.directory, best), directory, ignore=shutil.ignore_patterns(f".*{SUFFIX}"))
 
 
 def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> list[Callback]:
@@ -147,7 +159,7 @@ def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model:
             ProgressBar(ctx.progress, ctx.name, plan.tokens_per_step, steps, plan.unit),
             StepLog(ctx.directory, plan.tokens_per_step, plan.logged, plan.unit),
             *make_trackers(ctx, plan.tokens_per_step, plan.logged, plan.unit),
-            CheckpointFiles(ctx.directory / "checkpoints", model, plan.tokenizer_dir, plan.renderer),
+            CheckpointFiles(ctx.directory / CHECKPOINTS, model, plan.tokenizer_dir, plan.renderer),
         ]
     listeners = list(callbacks)
     if plan.validation is not None:
