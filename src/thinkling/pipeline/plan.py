@@ -6,17 +6,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from thinkling.data.artifact import Artifact, read_manifest, verify
 from thinkling.pipeline.checks import check
+from thinkling.pipeline.clean import left_over
 from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, epochs, resolve
-from thinkling.stages.training.config import TRACKERS
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,16 @@ def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[
     return {name: size for name, s in recipe.sources.items() if (size := s.size_in_tokens()) is not None}
 
 
-def show(recipe: Recipe, root: Path, console: Console, full_check: bool = False) -> list[PretrainPlan]:
-    """Prints the plan and gives its figures back. `full_check` digests every finished artifact again.
+def resolved(recipe: Recipe) -> str:
+    """The recipe with all defaults, as YAML that can be run."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def show(
+    recipe: Recipe, root: Path, console: Console, full_check: bool = False, whole: bool = True
+) -> list[PretrainPlan]:
+    """Prints the plan and gives its figures back. `full_check` digests every finished artifact again; `whole`: the
+    recipe is as its file says, so what else is in the run's folder belongs to no part of it.
 
     Raises UserError as `plan_pretraining` and `verify` do.
     """
@@ -148,7 +157,9 @@ def show(recipe: Recipe, root: Path, console: Console, full_check: bool = False)
         done = run.finished()
         check(recipe, [name for name in recipe.stages if name not in done])
         console.print(_stage_table(run, full_check))
-        _print_stale(run, console)
+        if whole and (others := left_over(run)):
+            names = ", ".join(one.path.name for one in others)
+            console.print(f"Made by other settings: {names}; `thinkling clean` lists their sizes", style="dim")
     plans = []
     for name, stage in recipe.stages.items():
         if isinstance(stage, PretrainConfig):
@@ -172,19 +183,6 @@ def _stage_table(run: Run, full_check: bool) -> Table:
         inputs = ", ".join(stage.inputs.values()) or ", ".join(stage.source_names())
         table.add_row(name, stage.kind, inputs, shown, path.name if path and state != "waiting" else "")
     return table
-
-
-def _print_stale(run: Run, console: Console) -> None:
-    if not run.directory.is_dir():
-        return
-    current = {path.name for _, _, path in run.states() if path}
-    stale = sorted(
-        p.name
-        for p in run.directory.iterdir()
-        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current.union(TRACKERS.names())
-    )
-    if stale:
-        console.print(f"Not part of this recipe any more, safe to delete: {', '.join(stale)}", style="dim")
 
 
 def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Console) -> None:
