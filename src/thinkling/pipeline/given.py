@@ -19,8 +19,8 @@ SAMPLE = 20
 _TEXT = (".txt", ".md")
 _ORDER = ("gsm8k", "mbpp", "humaneval", "livecodebench", "apps", "gpqa", "mmlu_pro", "math", "choice", "aime")
 """Presets from the most to the least particular; those of packages come first."""
-_QUESTION = ("question", "problem", "query", "prompt", "input", "instruction")
-_ANSWER = ("answer", "final_answer", "expected_answer", "target", "label", "output", "response", "solution")
+_QUESTION = ("question", "problem", "query", "prompt", "input", "instruction", "q")
+_ANSWER = ("answer", "final_answer", "expected_answer", "target", "label", "output", "response", "solution", "a")
 _TEXT_FIELDS = ("text", "content", "document", "body", "raw_content")
 
 
@@ -55,7 +55,8 @@ def look(entry: str, wanted: Sequence[Kind]) -> Data:
             return found[kind]
     there = ", ".join(f"{data.kind} ({data.form})" for data in found.values()) or "nothing that is known"
     raise UserError(
-        f"--data {entry}: it holds {there}, not {' or '.join(wanted)}; its records have {detect.keys_seen(sample)}"
+        f"--data {entry}: it holds {there}, not {' or '.join(wanted)}; its records have {detect.keys_seen(sample)}; "
+        "docs/conversations.md and docs/problems.md say how to map fields"
     )
 
 

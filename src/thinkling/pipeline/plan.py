@@ -185,26 +185,48 @@ def _stage_table(run: Run, full_check: bool) -> Table:
     return table
 
 
+def phase_tables(plan: PretrainPlan, width: int) -> list[Table]:
+    """The phases of pre-training in one table, or in two where the terminal has no room for one."""
+    cells: dict[str, list[str]] = {
+        "phase": [phase.name for phase in plan.phases],
+        "tokens": [f"{phase.tokens:,}" for phase in plan.phases],
+        "steps": [f"{phase.steps:,}" for phase in plan.phases],
+        "rows × length": [f"{phase.batch_size:,} × {phase.sequence_length:,}" for phase in plan.phases],
+        "learning rate": [_rate(phase) for phase in plan.phases],
+        "RoPE base": [f"{phase.rope_theta:g}" for phase in plan.phases],
+        "mixture (epochs)": [_mixture(phase) for phase in plan.phases],
+    }
+    widths = [max(len(line) for cell in (name, *values) for line in cell.split("\n")) for name, values in cells.items()]
+    names = list(cells)
+    whole = sum(widths) + 3 * len(widths) + 1 <= width
+    parts = [names] if whole else [names[:4], [names[0], *names[4:]]]
+    tables = []
+    for part in parts:
+        table = Table(title=f"{plan.stage}: phases", title_justify="left")
+        for name in part:
+            text = name in ("phase", "mixture (epochs)")
+            right = name in ("tokens", "steps")
+            table.add_column(name, justify="right" if right else "left", no_wrap=not text, overflow="fold")
+        for row in zip(*(cells[name] for name in part), strict=True):
+            table.add_row(*row)
+        tables.append(table)
+    return tables
+
+
+def _rate(phase: PhasePlan) -> str:
+    return f"{phase.lr_first:g}" if phase.lr_first == phase.lr_last else f"{phase.lr_first:g} → {phase.lr_last:g}"
+
+
+def _mixture(phase: PhasePlan) -> str:
+    return "\n".join(
+        f"{name} {fraction:.1%}" + (f" ({phase.epochs[name]:.3f})" if name in phase.epochs else "")
+        for name, fraction in phase.fractions.items()
+    )
+
+
 def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Console) -> None:
-    table = Table(title=f"{plan.stage}: phases", title_justify="left")
-    for column in ("phase", "tokens", "steps", "rows × length", "learning rate", "RoPE base", "mixture (epochs)"):
-        table.add_column(column, justify="right" if column in ("tokens", "steps") else "left")
-    for phase in plan.phases:
-        rate = f"{phase.lr_first:g}" if phase.lr_first == phase.lr_last else f"{phase.lr_first:g} → {phase.lr_last:g}"
-        mixture = "\n".join(
-            f"{name} {fraction:.1%}" + (f" ({phase.epochs[name]:.3f})" if name in phase.epochs else "")
-            for name, fraction in phase.fractions.items()
-        )
-        table.add_row(
-            phase.name,
-            f"{phase.tokens:,}",
-            f"{phase.steps:,}",
-            f"{phase.batch_size:,} × {phase.sequence_length:,}",
-            rate,
-            f"{phase.rope_theta:g}",
-            mixture,
-        )
-    console.print(table)
+    for table in phase_tables(plan, console.width):
+        console.print(table)
     console.print(f"  tokens {plan.tokens:,} in {plan.steps:,} steps", highlight=False)
     if plan.parameters is not None:
         console.print(
