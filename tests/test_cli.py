@@ -54,11 +54,11 @@ def test_ctrl_c_was_mute(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "thinkling", "run", "nano"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("runs/nano/curate-*")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("runs/nano/pretrain-*.partial")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         errors = process.communicate()[1]
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors.rstrip().endswith("thinkling: stopped; the same command goes on from the last checkpoint")
     assert "Traceback" not in errors
 

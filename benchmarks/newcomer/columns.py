@@ -42,7 +42,9 @@ def in_terminal(arguments: list[str], cwd: Path, columns: int) -> str:
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     command = [sys.executable, "-m", "thinkling", *arguments]
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(command, cwd=cwd, stdin=slave, stdout=slave, stderr=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(
+        command, cwd=cwd, stdin=slave, stdout=slave, stderr=subprocess.PIPE, env=environment
+    ) as process:
         os.close(slave)
         output = b""
         while True:

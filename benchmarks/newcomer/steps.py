@@ -50,7 +50,9 @@ def problems() -> list[dict[str, str]]:
     found = []
     for number in range(N):
         a, b = 10 + number, 3 + number % 4
-        found.append({"question": f"What is {a} plus {b}?", "answer": f"{a} + {b} = <<{a}+{b}={a + b}>>{a + b}\n#### {a + b}"})
+        found.append(
+            {"question": f"What is {a} plus {b}?", "answer": f"{a} + {b} = <<{a}+{b}={a + b}>>{a + b}\n#### {a + b}"}
+        )
     return found
 
 

@@ -72,7 +72,9 @@ def try_it(python: str, wheel: Path, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="the built wheel in empty environments")
-    parser.add_argument("--python", nargs="*", default=PYTHONS, help="interpreters; those that are not here are skipped")
+    parser.add_argument(
+        "--python", nargs="*", default=PYTHONS, help="interpreters; those that are not here are skipped"
+    )
     wanted = [name for name in parser.parse_args().python if shutil.which(name)]
     runs = []
     with tempfile.TemporaryDirectory() as temporary:

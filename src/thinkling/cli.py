@@ -33,7 +33,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RecipeFile = Annotated[Path, typer.Argument(help="Recipe file, or the name of one that comes with thinkling, such as tiny", show_default=False)]
+RecipeFile = Annotated[
+    Path,
+    typer.Argument(help="Recipe file, or the name of one that comes with thinkling, such as tiny", show_default=False),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set stages.sft.epochs=2 (repeatable)"),
@@ -57,7 +60,9 @@ def plan(
     runs: Root = RUNS,
     verify: Annotated[bool, typer.Option(help="Digest every file of the finished artifacts again")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
-    resolved: Annotated[bool, typer.Option(help="Print the recipe with all defaults, as YAML, and nothing else")] = False,
+    resolved: Annotated[
+        bool, typer.Option(help="Print the recipe with all defaults, as YAML, and nothing else")
+    ] = False,
 ) -> None:
     """Show what a run would do: stages and their state, and the figures of pre-training.
 

@@ -15,8 +15,13 @@ from thinkling.pipeline import doctor, plan
 from thinkling.pipeline.init import WANTED, write
 from thinkling.pipeline.recipe import load_recipe
 
-CHATS = [{"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "Yes."}]} for i in range(9)]
-THINKING = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4", "reasoning_content": "two and two"}]
+CHATS = [
+    {"messages": [{"role": "user", "content": f"{i}?"}, {"role": "assistant", "content": "Yes."}]} for i in range(9)
+]
+THINKING = [
+    {"role": "user", "content": "2+2?"},
+    {"role": "assistant", "content": "4", "reasoning_content": "two and two"},
+]
 GSM8K = [{"question": f"What is {i} plus 2?", "answer": f"{i}+2={i + 2}\n#### {i + 2}"} for i in range(40)]
 PAIRS = [{"prompt": f"{i}?", "chosen": "Yes.", "rejected": "No."} for i in range(9)]
 
@@ -55,7 +60,11 @@ def test_what_it_writes_passes_plan_and_doctor_as_it_is(kind: str, folder: Path,
         "pretrain": [lines(folder / "docs.jsonl", [{"text": f"Document {i}. " * 50} for i in range(50)])],
         "curate": ["docs.jsonl"],
     }[kind]
-    for name, records in (("chats", CHATS), ("problems", GSM8K), ("docs", [{"text": f"Text {i}. " * 9} for i in range(9)])):
+    for name, records in (
+        ("chats", CHATS),
+        ("problems", GSM8K),
+        ("docs", [{"text": f"Text {i}. " * 9} for i in range(9)]),
+    ):
         if not (folder / f"{name}.jsonl").exists():
             lines(folder / f"{name}.jsonl", records)
     chosen = None if kind in ("pretrain", "curate") else str(model)

@@ -48,7 +48,9 @@ def look(entry: str, wanted: Sequence[Kind]) -> Data:
         return _text(entry, path)
     sample = _records(entry)
     if not sample:
-        raise UserError(f"--data {entry}: no record in it can be read as JSON or Parquet; give .jsonl, .json or .parquet")
+        raise UserError(
+            f"--data {entry}: no record in it can be read as JSON or Parquet; give .jsonl, .json or .parquet"
+        )
     found = {data.kind: data for data in _kinds(entry, sample)}
     for kind in wanted:
         if kind in found:
@@ -70,7 +72,9 @@ def _kinds(entry: str, sample: Sequence[Mapping[str, Any]]) -> Iterator[Data]:
     if name is not None:
         yield Data(entry, "problems", {"preset": name}, f"preset {name}")
     elif (fields := _mapping(sample)) is not None and form is None:
-        yield Data(entry, "problems", {"fields": fields, "verifier": "maths"}, f"{fields['question']}, {fields['answer']}")
+        yield Data(
+            entry, "problems", {"fields": fields, "verifier": "maths"}, f"{fields['question']}, {fields['answer']}"
+        )
 
 
 def _records(entry: str) -> list[Mapping[str, Any]]:

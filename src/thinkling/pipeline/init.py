@@ -46,6 +46,8 @@ class Facts:
     near_dedup: bool
     tokens: int
     """Of text, estimated: 4 bytes each."""
+    chat_tokens: int = 0
+    """Of conversations and solutions, at least: 8 bytes of a file each, as half of it may be keys and signs."""
     problems: int = 0
     """Problems to train on."""
 
@@ -107,6 +109,7 @@ def _named(found: Sequence[Data]) -> dict[str, Data]:
 def _facts(output: Path, model: str | None, sources: dict[str, Data], heldout: str | None) -> Facts:
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", output.stem).lstrip("-._") or "my"
     text = [one.path for one in sources.values() if one.kind == "text"]
+    given = [path for one in sources.values() if one.kind in ("conversations", "problems") for path in _files(one.path)]
     chats = [one for one in sources.values() if one.kind == "conversations"]
     template, row = ("own", _ROW) if model is None else _model(model, chats)
     return Facts(
@@ -119,13 +122,22 @@ def _facts(output: Path, model: str | None, sources: dict[str, Data], heldout: s
         heldout=heldout,
         near_dedup=importlib.util.find_spec("rensa") is not None,
         tokens=sum(path.stat().st_size for entry in text for path in _files(entry)) // 4,
+        chat_tokens=sum(path.stat().st_size for path in given) // 8,
     )
 
 
 def _files(entry: str) -> list[Path]:
     from glob import glob
 
-    return [path for path in map(Path, glob(entry, recursive=True)) if path.is_file()]
+    folder = Path(entry).expanduser()
+    found = (
+        folder.rglob("*")
+        if folder.is_dir()
+        else [folder]
+        if folder.is_file()
+        else map(Path, glob(entry, recursive=True))
+    )
+    return [path for path in found if path.is_file()]
 
 
 def _model(model: str, chats: Sequence[Data]) -> tuple[str, int]:

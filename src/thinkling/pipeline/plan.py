@@ -171,9 +171,12 @@ def show(
 
 def _stage_table(run: Run, full_check: bool) -> Table:
     table = Table(title=f"{run.recipe.name}: stages", title_justify="left")
-    for column in ("stage", "kind", "inputs", "state", "artifact"):
+    states = list(run.states())
+    longest = max((len(path.name) for _, _, path in states if path), default=0)
+    for column in ("stage", "kind", "inputs", "state"):
         table.add_column(column, overflow="fold")
-    for name, state, path in run.states():
+    table.add_column("artifact", overflow="fold", min_width=min(longest, 40))  # its hash is to stay whole
+    for name, state, path in states:
         stage = run.recipe.stages[name]
         if state == "done" and full_check and path:
             verify(path, read_manifest(path))

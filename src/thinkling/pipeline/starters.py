@@ -150,6 +150,8 @@ def _chat(facts: Facts) -> str:
 def _sft_stage(facts: Facts, kinds: tuple[str, ...] = ("conversations", "problems")) -> str:
     names = [name for name, one in facts.sources.items() if one.kind in kinds]
     examples = "".join(f"      - {{source: {name}}}\n" for name in names)
+    rows = 2 * facts.chat_tokens // facts.row  # of two epochs
+    batch = max(1, min(8, rows // 8))
     return f"""  sft:
     kind: sft
     inputs: {{model: start}}
@@ -157,10 +159,10 @@ def _sft_stage(facts: Facts, kinds: tuple[str, ...] = ("conversations", "problem
 {examples}    epochs: 2                     # passes over the conversations
     sequence_length: {facts.row}         # tokens per packed row
     overlong: truncate            # a longer conversation ends after its last whole turn that fits
-    batch_size: 8                 # rows per optimizer step
+    batch_size: {batch}                 # rows per optimizer step
     micro_batch_size: 1           # rows at a time: more is faster and takes more memory
     optimizer: {{name: adamw, lr: 1.0e-5}}
-    warmup_steps: 10
+    warmup_steps: {min(10, rows // batch // 10)}
 
 """
 

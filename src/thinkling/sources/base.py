@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thinkling.data.readers import RawRecord
     from thinkling.tasks.problem import Problem, Split
 
+
 class Extra(NamedTuple):
     """Packages beside thinkling's own dependencies that a field of a recipe makes necessary."""
 
