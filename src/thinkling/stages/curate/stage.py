@@ -99,10 +99,10 @@ def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, l
 
         def records() -> Iterator[RawRecord]:
             for number, piece in enumerate(stream.pieces, 1):
-                of = {stream.unit: f"{number}/{stream.n_pieces}"}
+                of: dict[str, object] = {stream.unit: f"{number}/{stream.n_pieces}"}
                 for record in piece:
                     ledger.received[stream.source] += 1
-                    task.advance(**of)
+                    task.advance(1, **of)
                     yield record
 
         yield from admit(
