@@ -29,6 +29,12 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
 
+def is_here(python: str) -> bool:
+    """Whether the interpreter runs: a version manager may have a name for one that is not installed."""
+    found = shutil.which(python)
+    return found is not None and subprocess.run([found, "-c", "import venv"], capture_output=True).returncode == 0
+
+
 def build(folder: Path) -> Path:
     """The wheel of a copy of the committed files."""
     source = folder / "source"
@@ -75,7 +81,7 @@ def main() -> None:
     parser.add_argument(
         "--python", nargs="*", default=PYTHONS, help="interpreters; those that are not here are skipped"
     )
-    wanted = [name for name in parser.parse_args().python if shutil.which(name)]
+    wanted = [name for name in parser.parse_args().python if is_here(name)]
     runs = []
     with tempfile.TemporaryDirectory() as temporary:
         wheel = build(Path(temporary))

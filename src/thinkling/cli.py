@@ -35,7 +35,7 @@ app = typer.Typer(
 
 RecipeFile = Annotated[
     Path,
-    typer.Argument(help="Recipe file, or the name of one that comes with thinkling, such as tiny", show_default=False),
+    typer.Argument(help="File, or name of a packaged recipe, such as tiny", show_default=False),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -60,9 +60,7 @@ def plan(
     runs: Root = RUNS,
     verify: Annotated[bool, typer.Option(help="Digest every file of the finished artifacts again")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
-    resolved: Annotated[
-        bool, typer.Option(help="Print the recipe with all defaults, as YAML, and nothing else")
-    ] = False,
+    resolved: Annotated[bool, typer.Option(help="Print the recipe with all defaults, as YAML")] = False,
 ) -> None:
     """Show what a run would do: stages and their state, and the figures of pre-training.
 

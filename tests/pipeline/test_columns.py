@@ -73,8 +73,8 @@ def run_summary(n: int) -> dict[str, Any]:
     counts = {"conversations": n, "from_examples": n, "kept": n, "tokens": n * 1000, "loss_tokens": n * 977}
     rejected = {"in": n, "kept": 1, "rejected": {"duplicate": n - 1}}
     stages = [
-        {"name": "sft_with_a_name_that_is_long_as_some_are", "wall_seconds": n / 7, "peak_rss_mb": n / 3, "counts": counts},
-        {"name": "curate", "wall_seconds": 1.5, "peak_rss_mb": 300.0, "counts": rejected | {"sources": {"a": rejected}}},
+        {"name": "sft_with_a_long_name", "wall_seconds": n / 7, "peak_rss_mb": n / 3, "counts": counts},
+        {"name": "curate", "wall_seconds": 1.5, "peak_rss_mb": 300.0, "counts": rejected},
     ]  # fmt: skip
     scores = [score("sft", "maths", 0.75)]
     return {"recipe": "r", "seed": 0, "wall_seconds": n / 5, "skipped": {}, "stages": stages, "scores": scores}

@@ -48,9 +48,7 @@ def look(entry: str, wanted: Sequence[Kind]) -> Data:
         return _text(entry, path)
     sample = _records(entry)
     if not sample:
-        raise UserError(
-            f"--data {entry}: no record in it can be read as JSON or Parquet; give .jsonl, .json or .parquet"
-        )
+        raise UserError(f"--data {entry}: no record can be read in it; give .jsonl, .json or .parquet")
     found = {data.kind: data for data in _kinds(entry, sample)}
     for kind in wanted:
         if kind in found:

@@ -213,7 +213,7 @@ def _rl(facts: Facts, model: str) -> str:
       samples: 8
       low: 0.0
       high: 1.0
-      min_prompts: {max(1, min(32, facts.problems // 4))}             # the stage ends with the pass rates if fewer are left
+      min_prompts: {max(1, min(32, facts.problems // 4))}             # with fewer the stage ends
     steps: 100
     prompts_per_step: {prompts}
     samples_per_prompt: 8
