@@ -7,13 +7,24 @@ BIN := .venv/bin
 WORKERS ?= $(shell nproc)
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: setup tiny test test-avx2 lint bench nightly clean
+.PHONY: help setup tiny test test-avx2 lint bench nightly clean
 .DEFAULT_GOAL := test
+
+help:
+	@echo "make setup       .venv with thinkling, its extras and the tools of its tests"
+	@echo "make tiny        the whole pipeline on two CPU cores, about a quarter of an hour"
+	@echo "make test        lint and the fast tests (the default)"
+	@echo "make lint        ruff, pyright, import-linter"
+	@echo "make test-avx2   what depends on the CPU's kernels, with those of AVX2"
+	@echo "make nightly     the slow tests"
+	@echo "make bench       measures claims: make bench NAME=speed (a topic or a claim's id)"
+	@echo "make clean       removes .venv and build files, and leaves runs/ alone"
 
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "thinkling needs Python 3.11 or newer with its venv module (Debian: apt-get install python3.11-venv)" >&2; exit 1; }
+	@echo "setting up .venv: about 2 minutes with torch for CPUs, which constraints.txt or pip's index may choose; with CUDA 6 GB"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[curate,track,dev]'
 	@touch $@

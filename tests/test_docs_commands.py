@@ -19,6 +19,7 @@ import typer.main
 from benchmarks.claims import load_claims
 from thinkling.cli import app
 from thinkling.errors import UserError
+from thinkling.pipeline.packaged import packaged
 from thinkling.pipeline.recipe import KINDS, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,8 @@ def check(words: Sequence[str]) -> None:
     else:
         at = rest.index("-m")
         module, arguments = rest[at + 1], rest[at + 2 :]
+        if module == "pip":
+            return check_pip(arguments)
         check_thinkling(arguments) if module == "thinkling" else check_module(module, arguments)
 
 
@@ -115,7 +118,7 @@ def check_module(module: str, words: Sequence[str]) -> None:
 
 def check_thinkling(words: Sequence[str]) -> None:
     """Parses the words as the command line does, and loads the recipe with the overrides."""
-    if words == ["--help"]:
+    if words in (["--help"], ["--install-completion"]):
         return
     group: Any = typer.main.get_command(app)
     verb = group.commands.get(words[0])
@@ -130,8 +133,8 @@ def check_thinkling(words: Sequence[str]) -> None:
 def check_recipe(verb: str, given: dict[str, Any]) -> None:
     """Whether the recipe, or for a placeholder any of ours, takes the overrides and has the stage."""
     named = str(given["recipe"])
-    own = named == "RECIPE" or named.startswith("path/to/")
-    candidates = sorted((ROOT / "recipes").glob("*.yaml")) if own else [ROOT / named]
+    own = named in ("RECIPE", "my.yaml") or named.startswith("path/to/")
+    candidates = sorted((ROOT / "recipes").glob("*.yaml")) if own else [packaged().get(named, ROOT / named)]
     refusals = []
     for path in candidates:
         try:

@@ -12,20 +12,31 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thinkling import __version__
+from thinkling.cli_group import START, Verbs
 from thinkling.errors import UserError
 
 if TYPE_CHECKING:
     from thinkling.pipeline.recipe import Recipe
 
+STAGES = ("curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl", "evaluate")
+
+
+class _Verbs(Verbs):
+    resumable = frozenset({"run", *STAGES})
+
+
 app = typer.Typer(
+    cls=_Verbs,
     help="Trains small thinking models, from raw text to reinforcement learning and scores, by one recipe file.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-RecipeFile = Annotated[Path, typer.Argument(help="Recipe file, for instance recipes/tiny.yaml", show_default=False)]
+RecipeFile = Annotated[
+    Path,
+    typer.Argument(help="File, or name of a packaged recipe, such as tiny", show_default=False),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set stages.sft.epochs=2 (repeatable)"),
@@ -36,7 +47,9 @@ RUNS = Path("runs")
 
 @app.command()
 def run(recipe: RecipeFile, overrides: Overrides = None, runs: Root = RUNS) -> None:
-    """Run all stages of a recipe: what is done is skipped, what was cut off is resumed."""
+    """Run all stages of a recipe: what is done is skipped, what was cut off is resumed.
+
+    Example: thinkling run tiny --set seed=1"""
     _execute(recipe, overrides, runs, None)
 
 
@@ -47,24 +60,39 @@ def plan(
     runs: Root = RUNS,
     verify: Annotated[bool, typer.Option(help="Digest every file of the finished artifacts again")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
+    resolved: Annotated[bool, typer.Option(help="Print the recipe with all defaults, as YAML")] = False,
 ) -> None:
-    """Show what a run would do: stages and their state; tokens, epochs, steps, FLOPs and GPU-hours of pre-training."""
+    """Show what a run would do: stages and their state, and the figures of pre-training.
+
+    Nothing is run. Whatever can be known wrong with the recipe, its files and this machine is said.
+
+    Example: thinkling plan my.yaml --resolved"""
     from thinkling.pipeline import plan as planning
     from thinkling.pipeline.progress import result_console
 
     loaded = _load(recipe, overrides)
-    plans = planning.show(loaded, runs, result_console(quiet=as_json), full_check=verify)
+    if resolved:
+        print(planning.resolved(loaded), end="")
+        return
+    plans = planning.show(loaded, runs, result_console(quiet=as_json), full_check=verify, whole=not overrides)
     if as_json:
         print(json.dumps([p.as_json(loaded.hardware) for p in plans], indent=1))
 
 
 @app.command()
-def doctor(recipe: Annotated[Path | None, typer.Argument(help="Also check what this recipe needs")] = None) -> None:
-    """Check the machine: Python, packages, cores, memory, disk, devices. Exit 2 if something needed is missing."""
+def doctor(
+    recipe: Annotated[Path | None, typer.Argument(help="Also check what this recipe needs")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Check this machine, and with a recipe its files, models, templates, verifiers, tools and extras.
+
+    Exits with 2 if something that is needed is missing; nothing is run.
+
+    Example: thinkling doctor my.yaml --set sources.start.path=models/mine"""
     from thinkling.pipeline import doctor as checks
     from thinkling.pipeline.progress import result_console
 
-    if not checks.show(checks.examine(_load(recipe, None) if recipe else None), result_console()):
+    if not checks.show(checks.examine(_load(recipe, overrides) if recipe else None), result_console()):
         raise typer.Exit(2)
 
 
@@ -80,6 +108,8 @@ def tokens(
     """Show a stage's conversations as tokens, with what carries loss, before anything is trained.
 
     Needs the stage's inputs alone: the model that it starts from, and `conversations` where it has them.
+
+    Example: thinkling tokens my.yaml --n 1
     """
     from rich.console import Console
 
@@ -100,7 +130,9 @@ def chat(
     template: Annotated[str, typer.Option(help="Chat template: own, thinkling, or a .jinja file")] = "own",
     var: Annotated[list[str] | None, typer.Option(help="A variable of the template, NAME=VALUE")] = None,
 ) -> None:
-    """Talk to a model; its thinking and its tool calls are shown."""
+    """Talk to a model; its thinking and its tool calls are shown.
+
+    Example: thinkling chat runs/tiny/model --prompt "calc 12*34\""""
     from thinkling.generate.config import chat_of_options
     from thinkling.serve import chat as talk
 
@@ -130,10 +162,12 @@ def export(
     ] = None,
     runs: Root = RUNS,
 ) -> None:
-    """Write a stage's model as a Hugging Face directory: thinkling export tiny sft --to my-model.
+    """Write a stage's model as a Hugging Face directory, which transformers and vLLM load.
 
     A finished stage's model is copied. Of a stage that is running or was killed, --step chooses a checkpoint. The run
-    is not changed."""
+    is not changed.
+
+    Example: thinkling export tiny sft --to my-model"""
     from thinkling.pipeline import export as exporting
 
     found, target = exporting.export(run, stage, step, to, runs)
@@ -142,7 +176,59 @@ def export(
         print(f"thinkling: {found.note}", file=sys.stderr)
 
 
-def _stage_verb(kind: str) -> None:
+@app.command()
+def init(
+    kind: Annotated[str, typer.Argument(help="sft, rl, posttrain, pretrain or curate", show_default=False)],
+    model: Annotated[
+        str | None, typer.Option(help="Hugging Face model directory, or a name on the hub, to start from")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="File or folder of chats, pairs, problems or text (repeatable)")
+    ] = None,
+    heldout: Annotated[str | None, typer.Option(help="File of problems that are kept for evaluation")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; it must not exist")] = Path("my.yaml"),
+) -> None:
+    """Write a commented recipe for your model and data, whose form is recognised.
+
+    Example: thinkling init sft --model models/SmolLM2-135M --data chats.jsonl -o my.yaml"""
+    from thinkling.pipeline import init as writing
+
+    for line in writing.write(kind, model, data or [], heldout, output):
+        print(line)
+
+
+@app.command()
+def fields(
+    kind: Annotated[str | None, typer.Argument(help="Kind of stage, type of source, or recipe")] = None,
+) -> None:
+    """Show what a recipe may say: fields with type, default, meaning and unit.
+
+    Example: thinkling fields sft"""
+    from thinkling.pipeline import fields as showing
+
+    print("\n".join(showing.overview() if kind is None else showing.describe(kind)))
+
+
+@app.command()
+def clean(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: Root = RUNS,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what is listed")] = False,
+) -> None:
+    """List artifacts of the run that are not part of the recipe any more, with sizes, and delete them with --yes.
+
+    Give the same --set as to run: what belongs to other settings is listed.
+
+    Example: thinkling clean my.yaml --yes"""
+    from thinkling.pipeline import clean as cleaning
+    from thinkling.pipeline.progress import result_console
+    from thinkling.pipeline.runner import Run
+
+    cleaning.clean(Run(_load(recipe, overrides), runs), yes, result_console())
+
+
+def _stage_verb(kind: str, purpose: str) -> None:
     def verb(
         recipe: RecipeFile,
         stage: Annotated[str | None, typer.Option(help="One stage of this kind; all of them if not given")] = None,
@@ -156,18 +242,35 @@ def _stage_verb(kind: str) -> None:
             raise UserError(f"--stage {stage}: no stage of kind {kind} has this name; there are: {', '.join(names)}")
         _execute(recipe, overrides, runs, [stage] if stage else names)
 
-    app.command(kind, help=f"Run the recipe's {kind} stages and whatever they depend on.")(verb)
+    example = f"Example: thinkling {kind} my.yaml"
+    about = f"Run the recipe's stages of kind {kind} and whatever they depend on; --stage chooses one of them."
+    app.command(kind, help=f"{purpose}\n\n{about}\n\n{example}")(verb)
 
 
-for _kind in ("curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl", "evaluate"):
-    _stage_verb(_kind)
+_PURPOSES = (
+    "Clean raw text: drop duplicates and leaks, grade it, split it by quality.",
+    "Train or take a tokenizer, and write documents as tokens.",
+    "Train a base model on tokens, in phases of mixture and learning rate.",
+    "Make training conversations from problems: draft, criticise, revise.",
+    "Fine-tune a model on conversations.",
+    "Distil preferences: from pairs of a teacher and the student, or given ones.",
+    "Train on problems that can be verified, by GRPO.",
+    "Score a model on held-out problems, by avg@k with intervals.",
+)
+for _kind, _purpose in zip(STAGES, _PURPOSES, strict=True):
+    _stage_verb(_kind, _purpose)
 
 
-@app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Show the version and exit")] = False) -> None:
-    if show:
+@app.callback()
+def start(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit")] = False,
+) -> None:
+    if version:
         print(f"thinkling {__version__}")
         raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(START)
 
 
 def _load(path: Path, overrides: list[str] | None) -> Recipe:

@@ -15,7 +15,7 @@ from thinkling.model.rope import RopeScaling
 class ModelConfig(BaseModel):
     """A dense decoder: RMSNorm, rotary embedding, grouped-query attention, SwiGLU, and what its family adds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     architecture: str = "llama"
     """The family, as `model_type` in Hugging Face's config.json, such as `llama` or `qwen3`: one of those of
@@ -25,14 +25,19 @@ class ModelConfig(BaseModel):
     vocab_size: int | None = Field(default=None, gt=0)
     """Rows of the embedding; left out, the stage takes the tokenizer's size."""
     hidden_size: int = Field(gt=0)
+    """Width of the residual stream, in channels."""
     intermediate_size: int = Field(gt=0)
     """Width of the SwiGLU layer."""
     num_hidden_layers: int = Field(gt=0)
+    """Layers."""
     num_attention_heads: int = Field(gt=0)
+    """Heads of queries per layer."""
     num_key_value_heads: int = Field(gt=0)
+    """Heads of keys and values per layer; divides the number of query heads, which share them."""
     head_dim: int = Field(gt=0)
     """Channels of one head; heads × head_dim need not equal hidden_size."""
     rms_norm_eps: float = Field(default=1e-5, gt=0)
+    """Added to the mean square in norms."""
     rope_theta: float = Field(default=1e4, gt=0)
     """Base of the rotary embedding; a phase with longer rows raises it (ABF, arXiv 2309.16039 §4.1)."""
     rope_scaling: RopeScaling | None = None
@@ -40,6 +45,7 @@ class ModelConfig(BaseModel):
     max_position_embeddings: int = Field(default=4096, gt=0)
     """Longest row the model is meant for, in tokens; written to config.json, no table depends on it."""
     tie_word_embeddings: bool = True
+    """Whether the output layer shares the embedding's weights, as small models do."""
     init: Literal["fan_in", "normal"] = "fan_in"
     """`fan_in`: 1/√fan_in, embeddings 0.5/√hidden_size, o_proj and down_proj × 0.3 (at width 96 it lowers the loss of
     equal steps from 0.92 to 0.34, measured); `normal`: `initializer_range` everywhere, as Hugging Face."""

@@ -94,7 +94,7 @@ def _models(recipe: Recipe, stages: Iterable[str]) -> Iterator[tuple[str, Wrong]
     for name in dict.fromkeys(inputs):
         source = recipe.sources.get(name)
         if source is not None and source.artifact_kind == "model":
-            for found in _told(f"source {name}", lambda source=source: _model(source), f"sources.{name}: "):
+            for found in _told(f"source {name}", lambda source=source: _model(source)):
                 yield name, found
 
 
@@ -103,8 +103,11 @@ def _model(source: Source) -> None:
     from thinkling.model.huggingface import check_pretrained
 
     directory = source.artifact().model_dir
-    check_pretrained(directory)
-    Tokenizer.load(directory)
+    try:
+        check_pretrained(directory)
+        Tokenizer.load(directory)
+    except UserError as error:
+        raise UserError(f"sources.{source.name}: {error}") from error
 
 
 def _sources(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:

@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from thinkling.data.artifact import Artifact, read_manifest, verify
 from thinkling.pipeline.checks import check
+from thinkling.pipeline.clean import left_over
 from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
-from thinkling.stages.base import ANSWERS, PARTS
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, epochs, resolve
-from thinkling.stages.training.config import TRACKERS
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,16 @@ def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[
     return {name: size for name, s in recipe.sources.items() if (size := s.size_in_tokens()) is not None}
 
 
-def show(recipe: Recipe, root: Path, console: Console, full_check: bool = False) -> list[PretrainPlan]:
-    """Prints the plan and gives its figures back. `full_check` digests every finished artifact again.
+def resolved(recipe: Recipe) -> str:
+    """The recipe with all defaults, as YAML that can be run."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def show(
+    recipe: Recipe, root: Path, console: Console, full_check: bool = False, whole: bool = True
+) -> list[PretrainPlan]:
+    """Prints the plan and gives its figures back. `full_check` digests every finished artifact again; `whole`: the
+    recipe is as its file says, so what else is in the run's folder belongs to no part of it.
 
     Raises UserError as `plan_pretraining` and `verify` do.
     """
@@ -149,7 +157,9 @@ def show(recipe: Recipe, root: Path, console: Console, full_check: bool = False)
         done = run.finished()
         check(recipe, [name for name in recipe.stages if name not in done])
         console.print(_stage_table(run, full_check))
-        _print_stale(run, console)
+        if whole and (others := left_over(run)):
+            names = ", ".join(one.path.name for one in others)
+            console.print(f"Made by other settings: {names}; `thinkling clean` lists their sizes", style="dim")
     plans = []
     for name, stage in recipe.stages.items():
         if isinstance(stage, PretrainConfig):
@@ -161,9 +171,12 @@ def show(recipe: Recipe, root: Path, console: Console, full_check: bool = False)
 
 def _stage_table(run: Run, full_check: bool) -> Table:
     table = Table(title=f"{run.recipe.name}: stages", title_justify="left")
-    for column in ("stage", "kind", "inputs", "state", "artifact"):
+    states = list(run.states())
+    longest = max((len(path.name) for _, _, path in states if path), default=0)
+    for column in ("stage", "kind", "inputs", "state"):
         table.add_column(column, overflow="fold")
-    for name, state, path in run.states():
+    table.add_column("artifact", overflow="fold", min_width=min(longest, 40))  # its hash is to stay whole
+    for name, state, path in states:
         stage = run.recipe.stages[name]
         if state == "done" and full_check and path:
             verify(path, read_manifest(path))
@@ -175,39 +188,48 @@ def _stage_table(run: Run, full_check: bool) -> Table:
     return table
 
 
-def _print_stale(run: Run, console: Console) -> None:
-    if not run.directory.is_dir():
-        return
-    current = {path.name for _, _, path in run.states() if path} | {ANSWERS, PARTS}
-    stale = sorted(
-        p.name
-        for p in run.directory.iterdir()
-        if p.is_dir() and not p.is_symlink() and p.name.removesuffix(".partial") not in current.union(TRACKERS.names())
+def phase_tables(plan: PretrainPlan, width: int) -> list[Table]:
+    """The phases of pre-training in one table, or in two where the terminal has no room for one."""
+    cells: dict[str, list[str]] = {
+        "phase": [phase.name for phase in plan.phases],
+        "tokens": [f"{phase.tokens:,}" for phase in plan.phases],
+        "steps": [f"{phase.steps:,}" for phase in plan.phases],
+        "rows × length": [f"{phase.batch_size:,} × {phase.sequence_length:,}" for phase in plan.phases],
+        "learning rate": [_rate(phase) for phase in plan.phases],
+        "RoPE base": [f"{phase.rope_theta:g}" for phase in plan.phases],
+        "mixture (epochs)": [_mixture(phase) for phase in plan.phases],
+    }
+    widths = [max(len(line) for cell in (name, *values) for line in cell.split("\n")) for name, values in cells.items()]
+    names = list(cells)
+    whole = sum(widths) + 3 * len(widths) + 1 <= width
+    parts = [names] if whole else [names[:4], [names[0], *names[4:]]]
+    tables = []
+    for part in parts:
+        table = Table(title=f"{plan.stage}: phases", title_justify="left")
+        for name in part:
+            text = name in ("phase", "mixture (epochs)")
+            right = name in ("tokens", "steps")
+            table.add_column(name, justify="right" if right else "left", no_wrap=not text, overflow="fold")
+        for row in zip(*(cells[name] for name in part), strict=True):
+            table.add_row(*row)
+        tables.append(table)
+    return tables
+
+
+def _rate(phase: PhasePlan) -> str:
+    return f"{phase.lr_first:g}" if phase.lr_first == phase.lr_last else f"{phase.lr_first:g} → {phase.lr_last:g}"
+
+
+def _mixture(phase: PhasePlan) -> str:
+    return "\n".join(
+        f"{name} {fraction:.1%}" + (f" ({phase.epochs[name]:.3f})" if name in phase.epochs else "")
+        for name, fraction in phase.fractions.items()
     )
-    if stale:
-        console.print(f"Not part of this recipe any more, safe to delete: {', '.join(stale)}", style="dim")
 
 
 def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Console) -> None:
-    table = Table(title=f"{plan.stage}: phases", title_justify="left")
-    for column in ("phase", "tokens", "steps", "rows × length", "learning rate", "RoPE base", "mixture (epochs)"):
-        table.add_column(column, justify="right" if column in ("tokens", "steps") else "left")
-    for phase in plan.phases:
-        rate = f"{phase.lr_first:g}" if phase.lr_first == phase.lr_last else f"{phase.lr_first:g} → {phase.lr_last:g}"
-        mixture = "\n".join(
-            f"{name} {fraction:.1%}" + (f" ({phase.epochs[name]:.3f})" if name in phase.epochs else "")
-            for name, fraction in phase.fractions.items()
-        )
-        table.add_row(
-            phase.name,
-            f"{phase.tokens:,}",
-            f"{phase.steps:,}",
-            f"{phase.batch_size:,} × {phase.sequence_length:,}",
-            rate,
-            f"{phase.rope_theta:g}",
-            mixture,
-        )
-    console.print(table)
+    for table in phase_tables(plan, console.width):
+        console.print(table)
     console.print(f"  tokens {plan.tokens:,} in {plan.steps:,} steps", highlight=False)
     if plan.parameters is not None:
         console.print(

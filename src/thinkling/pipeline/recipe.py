@@ -62,11 +62,13 @@ class HardwareConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = "H100 SXM"
+    """Name of the device, for the printed figures."""
     peak_flops: float = Field(default=989e12, gt=0)
     """Dense bf16 FLOP/s of one device."""
     mfu: float = Field(default=0.40, gt=0, le=1)
     """Share of the peak that training reaches: an assumption, printed with every figure that rests on it."""
     devices: int = Field(default=1, ge=1)
+    """Number of devices."""
 
 
 class SandboxConfig(BaseModel):
@@ -91,10 +93,13 @@ class Recipe(BaseModel):
     threads: int = Field(default=1, ge=1)
     """CPU threads. Hashed for stages whose bits depend on it: sums in another order give other bits."""
     model: ModelConfig | None = None
+    """Shape of the model that pretrain makes; needed by it alone."""
     tokenizer: TokenizerConfig | None = None
+    """Tokenizer of a model that is pre-trained: one to train, or one that exists."""
     sources: dict[str, AnySource] = Field(default_factory=dict)
     """Name → where raw material comes from; `type` says which kind of source it is."""
     stages: dict[Name, Stage] = Field(min_length=1)
+    """Name → stage, in the order in which they run; `kind` says which kind of stage it is."""
     sandbox: Literal["required", "none"] | SandboxConfig = "required"
     """`none`: this machine cannot confine code that a model wrote. Stages whose verifiers would run such code are
     skipped, and so is what depends on them. `{packages: [numpy, sympy]}`: it is confined, and programs that verifiers
@@ -102,6 +107,7 @@ class Recipe(BaseModel):
     plan_only: bool = False
     """A recipe whose sources are not on this machine: it can be planned, not run."""
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
+    """What `plan` reckons GPU-hours with."""
     trackers: TrackersConfig = Field(default_factory=TrackersConfig)
     """TensorBoard and Weights & Biases. Never hashed."""
 

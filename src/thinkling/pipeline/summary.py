@@ -1,8 +1,9 @@
-"""The result of a run: summary.json, a table of stages, and the scores as a table and a plot in the terminal."""
+"""The result of a run: summary.json, the scores as a table and a plot in the terminal, and a table of stages."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from thinkling.pipeline.recipe import Recipe
 from thinkling.pipeline.runner import Run
 
 BAR_WIDTH = 40
+LONGEST_COUNT = 24
+"""Columns that the counts of a stage keep, so that no number is cut."""
 
 
 def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
@@ -56,23 +59,9 @@ def write(run: Run, wall_seconds: float) -> dict[str, Any]:
 
 
 def show(summary: dict[str, Any], console: Console) -> None:
-    """Prints a summary: stages, then scores with their intervals."""
-    table = Table(
-        title=f"{summary['recipe']}, seed {summary['seed']}: {summary['wall_seconds']:.0f} s", title_justify="left"
-    )
-    for column, right in (("stage", False), ("kind", False), ("seconds", True), ("peak MB", True), ("counts", False)):
-        table.add_column(column, justify="right" if right else "left")
-    for stage in summary["stages"]:
-        flat = {k: v for k, v in stage["counts"].items() if isinstance(v, int | float | str)}
-        counts = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in flat.items())
-        table.add_row(
-            stage["name"], stage["kind"], f"{stage['wall_seconds']:.1f}", f"{stage['peak_rss_mb']:.0f}", counts
-        )
-    console.print(table)
-    for name, reason in summary["skipped"].items():
-        console.print(f"{name}: skipped: {reason}", style="yellow", highlight=False)
+    """Prints a summary: scores with their intervals, then what stages took, and what they turned away."""
     if summary["scores"]:
-        console.print(score_table(summary["scores"]))
+        console.print(score_table(summary["scores"], console.width))
     for entry in summary["scores"]:
         if won := entry.get("win_rate"):
             interval = f"{won['low']:.3f}–{won['high']:.3f}"
@@ -82,27 +71,73 @@ def show(summary: dict[str, Any], console: Console) -> None:
                 highlight=False,
                 soft_wrap=True,
             )
+    console.print(stage_table(summary))
+    for name, reason in summary["skipped"].items():
+        console.print(f"{name}: skipped: {reason}", style="yellow", highlight=False)
+    for stage in summary["stages"]:
+        for line in turned_away(stage["name"], stage["counts"]):
+            console.print(line, highlight=False, soft_wrap=True)
 
 
-def score_table(entries: list[dict[str, Any]]) -> Table:
-    """Scores as a table with a bar: `█` up to the mean, `─` over the interval."""
+def stage_table(summary: dict[str, Any]) -> Table:
+    """What stages took, and what they counted."""
+    table = Table(
+        title=f"{summary['recipe']}, seed {summary['seed']}: {summary['wall_seconds']:.0f} s", title_justify="left"
+    )
+    table.add_column("stage", overflow="fold")
+    for column in ("seconds", "peak MB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("counts", min_width=LONGEST_COUNT)
+    for stage in summary["stages"]:
+        flat = {k: v for k, v in stage["counts"].items() if isinstance(v, int | float | str)}
+        counts = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in flat.items())
+        table.add_row(stage["name"], f"{stage['wall_seconds']:,.1f}", f"{stage['peak_rss_mb']:,.0f}", counts)
+    return table
+
+
+def turned_away(stage: str, counts: Mapping[str, Any]) -> Iterator[str]:
+    """Lines such as `curate: pages: 142 in, 135 kept, 7 rejected: duplicate 7`, per source that had some rejected."""
+    sources = counts.get("sources", {})
+    entries = {f"{stage}: {name}": entry for name, entry in sources.items() if entry.get("rejected")}
+    if not entries and counts.get("rejected"):
+        entries = {stage: counts}
+    for where, entry in entries.items():
+        reasons = sorted(entry["rejected"].items(), key=lambda item: (-item[1], item[0]))
+        listed = ", ".join(f"{reason} {n:,}" for reason, n in reasons)
+        total = sum(n for _, n in reasons)
+        received = entry.get("in", entry.get("jobs", entry["kept"] + total))
+        yield f"{where}: {received:,} in, {entry['kept']:,} kept, {total:,} rejected: {listed}"
+
+
+def score_table(entries: list[dict[str, Any]], width: int) -> Table:
+    """Scores as a table, at `width` columns with a bar (`█` up to the mean, `─` over the interval) if there is room for
+    one. Names are folded before any number would be cut."""
     k = ", ".join(sorted({f"{'mean grade' if e.get('measure') == 'grade' else 'avg'}@{e['k']}" for e in entries}))
     table = Table(title=f"scores ({k}; 95% bootstrap interval over problems)", title_justify="left")
-    for column in ("checkpoint", "task set", "asked by", "mean", "interval", "thinks", "right if it thinks", "0 … 1"):
-        table.add_column(column, no_wrap=True)
-    for e in entries:
-        thinking = e.get("accuracy_thinking")
-        table.add_row(
-            e["checkpoint"],
-            e["task_set"],
-            e["renderer"],
-            f"{e['mean']:.3f}",
-            f"{e['low']:.3f}–{e['high']:.3f}",
-            f"{e['thinking_fraction']:.0%}",
-            "–" if thinking is None else f"{thinking:.3f}",
-            bar(e["mean"], e["low"], e["high"]),
-        )
+    cells = {
+        "checkpoint": [e["checkpoint"] for e in entries],
+        "task set": [e["task_set"] for e in entries],
+        "mean": [f"{e['mean']:.3f}" for e in entries],
+        "interval": [f"{e['low']:.3f}–{e['high']:.3f}" for e in entries],
+        "thinks": [f"{e['thinking_fraction']:.0%}" for e in entries],
+        "asked by": [e["renderer"] for e in entries],
+        "right if it thinks": [_or_dash(e.get("accuracy_thinking")) for e in entries],
+        "0 … 1": [bar(e["mean"], e["low"], e["high"]) for e in entries],
+    }
+    for column in ("0 … 1", "right if it thinks", "asked by"):
+        widths = [max(map(len, (name, *values))) for name, values in cells.items()]
+        if sum(widths) + 3 * len(widths) + 1 > width:
+            del cells[column]
+    for column in cells:
+        numeric = column in ("mean", "interval", "thinks", "right if it thinks")
+        table.add_column(column, no_wrap=numeric or column == "0 … 1", overflow="fold")
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def bar(mean: float, low: float, high: float, width: int = BAR_WIDTH) -> str:

@@ -135,6 +135,7 @@ class PuzzlePagesSource(Source):
     puzzles: str
     """Name of the source of type `puzzles` whose training problems are written out."""
     pages_per_family: int = Field(ge=1)
+    """Pages per family, before duplicates."""
     family_weights: dict[str, float] = Field(default_factory=dict)
     """Family → factor on `pages_per_family`: what is hard to learn may have more pages. 1 if not named."""
     noise_fraction: float = Field(default=0.0, ge=0, le=1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from thinkling.data.hub import is_repo, snapshot
+from thinkling.errors import UserError
 from thinkling.sources.base import Source
 
 if TYPE_CHECKING:
@@ -41,7 +42,13 @@ class ModelSource(Source):
         """The directory as an artifact. Raises UserError if it has no config.json."""
         from thinkling.data.artifact import model_source
 
-        return model_source(self.directory())
+        directory = self.directory()
+        if not (directory / "config.json").is_file():
+            raise UserError(
+                f"sources.{self.name}: {directory} is not a Hugging Face model directory: it has no config.json; "
+                "correct path"
+            )
+        return model_source(directory)
 
     def summary(self) -> str:
         self.artifact()

@@ -28,7 +28,7 @@ class PrecisionConfig(BaseModel):
 class OptimizerConfig(BaseModel):
     """Optimizer and clipping of one stage. The schedule (`schedule.py`) gives the learning rate of each step."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Literal["adamw", "muon"] = "adamw"
     """`adamw`: fused AdamW everywhere. `muon`: Muon on the layers' matrices, AdamW on all other parameters."""

@@ -103,7 +103,7 @@ def _write_distinct(
     documents = unique(_identified(admitted), steps[0], ledger)
     if config.near_dedup is not None:
         settings = NearDuplicates(**config.near_dedup.model_dump())
-        documents = _near_unique(documents, settings, ctx.directory / WORK, steps[1], ledger)
+        documents = _near_unique(documents, settings, ctx, steps[1], ledger)
     documents = decontaminated(documents, HeldOut(questions, config.ngram), steps[2], ledger)
     with DocumentWriter(target) as writer:
         for document in documents:
@@ -126,10 +126,10 @@ def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[DocumentSt
 
 
 def _near_unique(
-    documents: Iterator[Document], settings: NearDuplicates, work: Path, counts: Counts, ledger: Ledger
+    documents: Iterator[Document], settings: NearDuplicates, ctx: StageContext, counts: Counts, ledger: Ledger
 ) -> Iterator[Document]:
     """Sets the documents down to compare them all, then passes on the first of each cluster."""
-    path, ids = work / "distinct.parquet", []
+    path, ids = ctx.directory / WORK / "distinct.parquet", []
     with DocumentWriter(path) as writer:
 
         def texts() -> Iterator[str]:
@@ -139,20 +139,24 @@ def _near_unique(
                 yield document["text"]
 
         first = clusters(texts(), settings)
-    yield from near_unique(read_documents(path), first, ids, counts, ledger)
+    with ctx.progress.track(f"{ctx.name}: near dedup", len(ids), "documents") as task:
+        for document in near_unique(read_documents(path), first, ids, counts, ledger):
+            task.advance()
+            yield document
 
 
 def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, ledger: Ledger) -> Iterator[Document]:
     """The documents of a stream, before they are compared with others."""
     counts = Counts(f"admit {stream.source}")
-    with ctx.progress.track(stream.source, stream.n_pieces, stream.unit) as task:
+    with ctx.progress.track(f"{ctx.name}: {stream.source}", None, "documents") as task:
 
         def records() -> Iterator[RawRecord]:
-            for piece in stream.pieces:
+            for number, piece in enumerate(stream.pieces, 1):
+                of: dict[str, object] = {stream.unit: f"{number}/{stream.n_pieces}"}
                 for record in piece:
                     ledger.received[stream.source] += 1
+                    task.advance(1, **of)
                     yield record
-                task.advance(documents=counts.kept)
 
         yield from admit(
             records(),

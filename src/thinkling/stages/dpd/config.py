@@ -72,6 +72,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     preferences: list[PreferencesConfig] = Field(default_factory=list)
     """Given pairs, trained on together with those of `problems`."""
     weights: WeightsConfig = Field(default_factory=WeightsConfig)
+    """Weights of the terms of the loss."""
     beta: float = Field(default=0.1, gt=0)
     """β of the DPO term: our choice, since it is not known (docs/recipe.md, DPD)."""
     kl: Literal["sum", "mean"] = "sum"
@@ -79,6 +80,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     direction: Literal["forward", "reverse"] = "forward"
     """`forward`: KL(teacher ‖ student), an assumption (docs/recipe.md, DPD); `reverse`: KL(student ‖ teacher)."""
     steps: int = Field(ge=1)
+    """Optimizer steps."""
     batch_size: int = Field(ge=1)
     """Pairs per optimizer step, over all ranks; the loss is their mean."""
     solved_per_step: int = Field(default=0, ge=0)

@@ -32,6 +32,7 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
 
     kind: Literal["evaluate"]
     task_sets: dict[Name, TaskSetConfig] = Field(min_length=1)
+    """Name → held-out problems of a source, and how they are asked."""
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 

@@ -18,6 +18,7 @@ class PhaseConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
+    """Name of the phase, in plans and logs."""
     tokens: Tokens
     """Length of the phase, rounded to whole steps."""
     learning_rate: tuple[float, float] | float
@@ -51,6 +52,7 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
     batch_tokens: Tokens
     """Tokens per step over all ranks: a multiple of every phase's sequence_length."""
     phases: list[PhaseConfig] = Field(min_length=1)
+    """Phases in their order: tokens, learning rate, mixture."""
     max_epochs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Source → how often its documents may be seen; a plan that needs more is refused."""
     default_max_epochs: float = Field(default=4.0, gt=0)

@@ -64,6 +64,7 @@ class BandConfig(BaseModel):
     samples: int = Field(default=16, ge=2)
     """Samples per problem (docs/recipe.md, RL: avg@16)."""
     low: float = Field(default=0.1, ge=0, lt=1)
+    """Pass rate above which a problem is kept, as a fraction."""
     high: float = Field(default=0.9, gt=0, le=1)
     """A problem is kept if its pass rate lies strictly between the two: at 16 samples 2 to 14 right. By preference a
     sample passes that is preferred to the reference, a further sample of the entering model."""
@@ -93,7 +94,9 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
 
     kind: Literal["rl"]
     problems: list[RewardedProblemsConfig] = Field(min_length=1)
+    """Problems to train on, by source."""
     band: BandConfig = Field(default_factory=BandConfig)
+    """Pass rates between which a problem is trained on."""
     preference_form: str = "words"
     """How the preference model is asked which of two answers is better: `words`, or a plug-in (entry points
     `thinkling.pairwise_forms`). Its two verdicts must be one token each."""
@@ -125,6 +128,7 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     updates_per_batch: int = Field(default=1, ge=1)
     """1 is on-policy. More deals a step's groups to so many minibatches, one update each, with clipped ratios."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """See clip_high."""
     clip_high: float = Field(default=0.2, gt=0)
     """The ratio to the sampling policy is clipped to 1 - clip_low … 1 + clip_high; without effect on-policy."""
     micro_tokens: int = Field(default=16384, ge=1)

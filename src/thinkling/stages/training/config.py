@@ -147,6 +147,8 @@ class EvaluatedConfig(TrainingConfig):
 class MicroBatchConfig(BaseModel):
     """How a step's batch is cut into forward passes, where items have equal length."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Items of the batch per forward pass and rank; all of a rank's items where not set."""
 

@@ -1,0 +1,58 @@
+"""The command line as a whole: where to start, the list of verbs, and what is said when it is interrupted."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from typing import Any
+
+from typer.core import TyperGroup
+
+START = """thinkling trains small thinking models by one recipe file, from raw text to scores.
+
+Start here:
+  thinkling run nano
+      every stage for real on this machine, in about a minute (needs the extra curate)
+  thinkling init sft --model MODEL_DIR --data CHATS.jsonl -o my.yaml
+      writes a recipe for your model and data: sft, rl, posttrain, pretrain or curate
+  thinkling run my.yaml
+      runs it; `thinkling doctor my.yaml` says beforehand what is missing
+
+`thinkling --help` lists all verbs; `thinkling VERB --help` explains one."""
+GROUPS = {
+    "Begin": ("init", "doctor", "fields"),
+    "Run": ("run", "plan", "tokens", "clean"),
+    "Use": ("chat", "export"),
+}
+REST = "One kind of stage, with whatever it depends on"
+
+
+class Verbs(TyperGroup):
+    """Lists verbs by what they are for, with their sentences uncut, and says how to go on after Ctrl-C."""
+
+    resumable: frozenset[str] = frozenset()
+    """Verbs that go on from where they were interrupted."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        named = {name for names in GROUPS.values() for name in names}
+        groups = {**GROUPS, REST: tuple(name for name in self.list_commands(ctx) if name not in named)}
+        for heading, names in groups.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(heading):
+                formatter.write_dl([(name, sentence(verb.help or "")) for name, verb in found if verb is not None])
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            goes_on = ctx.invoked_subcommand in self.resumable
+            cure = "; the same command goes on from the last checkpoint" if goes_on else ""
+            print(f"\nthinkling: stopped{cure}", file=sys.stderr)
+            raise SystemExit(130) from None
+
+
+def sentence(text: str) -> str:
+    """The first sentence of a help text, whole."""
+    paragraph = " ".join(inspect.cleandoc(text).partition("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]

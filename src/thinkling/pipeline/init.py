@@ -1,0 +1,191 @@
+"""The verb `init`: a commented recipe for the user's model and data, which `doctor` and `plan` accept as it is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from thinkling.data.hub import is_repo
+from thinkling.errors import UserError
+from thinkling.pipeline import starters
+from thinkling.pipeline.checks import check
+from thinkling.pipeline.given import Data, Kind, look
+from thinkling.pipeline.mistakes import nearest
+from thinkling.pipeline.recipe import Recipe, load_recipe
+
+WANTED: dict[str, tuple[Kind, ...]] = {
+    "sft": ("conversations", "problems"),
+    "rl": ("problems",),
+    "posttrain": ("problems", "conversations", "pairs"),
+    "pretrain": ("text",),
+    "curate": ("text",),
+}
+"""Kind of recipe → what its data may be, the preferred first."""
+_ROW = 2048
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the model and the data decide in a recipe."""
+
+    name: str
+    threads: int
+    model: str | None
+    template: str
+    row: int
+    """Tokens per row."""
+    sources: dict[str, Data]
+    heldout: str | None
+    near_dedup: bool
+    tokens: int
+    """Of text, estimated: 4 bytes each."""
+    chat_tokens: int = 0
+    """Of conversations and solutions, at least: 8 bytes of a file each, as half of it may be keys and signs."""
+    problems: int = 0
+    """Problems to train on."""
+
+
+def write(kind: str, model: str | None, data: Sequence[str], heldout: str | None, output: Path) -> Iterator[str]:
+    """Writes the recipe; yields what was recognised and how to go on.
+
+    Raises UserError if a path is not there, holds something else, or the file to write exists.
+    """
+    if kind not in WANTED:
+        raise UserError(f"{kind}: init writes no such recipe{nearest(kind, WANTED)}; choose of {', '.join(WANTED)}")
+    if output.exists():
+        raise UserError(f"{output}: exists already; choose another file by -o")
+    if not data:
+        raise UserError(f"--data: missing; name your file or folder of {' or '.join(WANTED[kind])}")
+    needs_model = kind not in ("pretrain", "curate")
+    if needs_model and model is None:
+        raise UserError("--model: missing; name a Hugging Face model directory, or a model on the hub")
+    if not needs_model and model is not None:
+        raise UserError(f"--model: {kind} starts from no model; leave it out")
+    if heldout is not None and kind not in ("rl", "posttrain"):
+        raise UserError(f"--heldout: {kind} scores no problems; leave it out")
+    found = [look(entry, WANTED[kind]) for entry in data]
+    if heldout is not None:
+        look(heldout, ("problems",))
+    facts = _facts(output, model, _named(found), heldout)
+    text = starters.WRITERS[kind](facts)
+    recipe = _checked(text, output)
+    if needs_model and (problems := [n for n, d in facts.sources.items() if d.kind == "problems"]):
+        summary = recipe.sources[problems[0]].summary() or ""
+        count = int(re.match(r"\d+", summary)[0]) if re.match(r"\d+", summary) else 0  # pyright: ignore
+        text = starters.WRITERS[kind](Facts(**{**facts.__dict__, "problems": count}))
+        recipe = _checked(text, output)
+    check(recipe, list(recipe.stages))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror})") from error
+    for name, one in facts.sources.items():
+        yield f"sources.{name}: {one.path}: {one.kind} ({one.form})"
+    if facts.template == "thinkling":
+        yield f"chat template: thinkling's, since that of {model} is missing or would lose what the data hold"
+    yield f"written: {output}. Next: thinkling run {output}"
+
+
+def _named(found: Sequence[Data]) -> dict[str, Data]:
+    """A name for each source: `chats`, `chats_2`, …"""
+    names = {"conversations": "chats", "pairs": "preferences", "problems": "problems", "text": "docs"}
+    sources: dict[str, Data] = {}
+    for one in found:
+        base, number = names[one.kind], 1
+        while (name := base if number == 1 else f"{base}_{number}") in sources:
+            number += 1
+        sources[name] = one
+    return sources
+
+
+def _facts(output: Path, model: str | None, sources: dict[str, Data], heldout: str | None) -> Facts:
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", output.stem).lstrip("-._") or "my"
+    text = [one.path for one in sources.values() if one.kind == "text"]
+    given = [path for one in sources.values() if one.kind in ("conversations", "problems") for path in _files(one.path)]
+    chats = [one for one in sources.values() if one.kind == "conversations"]
+    template, row = ("own", _ROW) if model is None else _model(model, chats)
+    return Facts(
+        name=name,
+        threads=len(os.sched_getaffinity(0)),
+        model=model,
+        template=template,
+        row=row,
+        sources=sources,
+        heldout=heldout,
+        near_dedup=importlib.util.find_spec("rensa") is not None,
+        tokens=sum(path.stat().st_size for entry in text for path in _files(entry)) // 4,
+        chat_tokens=sum(path.stat().st_size for path in given) // 8,
+    )
+
+
+def _files(entry: str) -> list[Path]:
+    from glob import glob
+
+    folder = Path(entry).expanduser()
+    found = (
+        folder.rglob("*")
+        if folder.is_dir()
+        else [folder]
+        if folder.is_file()
+        else map(Path, glob(entry, recursive=True))
+    )
+    return [path for path in found if path.is_file()]
+
+
+def _model(model: str, chats: Sequence[Data]) -> tuple[str, int]:
+    """The chat template that fits, and tokens per row.
+
+    Raises UserError if it is no model directory, or the model cannot be used.
+    """
+    from thinkling.model.huggingface import read_config
+    from thinkling.sources.models import ModelSource
+
+    if not is_repo(model) and not Path(model).is_dir():
+        raise UserError(f"--model {model}: no such directory")
+    directory = ModelSource(type="model", path=model).directory()
+    if not (directory / "config.json").is_file():
+        raise UserError(f"--model {model}: not a Hugging Face model directory: it has no config.json")
+    longest = read_config(directory).max_position_embeddings
+    return ("own" if _own_template_fits(directory, chats) else "thinkling"), min(_ROW, longest)
+
+
+def _own_template_fits(directory: Path, chats: Sequence[Data]) -> bool:
+    """Whether the model's template renders the first conversations of each source whole."""
+    from thinkling.generate.config import ChatConfig
+    from thinkling.generate.renderer import Renderer
+    from thinkling.sources.conversations import SAMPLE, ConversationsSource
+
+    try:
+        renderer = Renderer.load(directory, ChatConfig())
+        renderer.prompt([{"role": "user", "content": "x"}])
+        for one in chats:
+            source = ConversationsSource(type="conversations", path=one.path).bind("chats", {})
+            for _, conversation in zip(range(SAMPLE), source.conversations(None, 0), strict=False):
+                renderer.encoded(conversation.messages, list(conversation.tools) or None)
+    except UserError:
+        return False
+    return True
+
+
+def _checked(text: str, output: Path) -> Recipe:
+    """The recipe, read as `run` would read it. Its errors name the file to be."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / output.name
+        path.write_text(text, encoding="utf-8")
+        return load_recipe(path)
+
+
+def quoted(path: str) -> str:
+    """A path as YAML: plain where it can be."""
+    plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./*-]*", path) and yaml.safe_load(path) == path
+    return path if plain else json.dumps(path, ensure_ascii=False)
