@@ -24,7 +24,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "thinkling needs Python 3.11 or newer with its venv module (Debian: apt-get install python3.11-venv)" >&2; exit 1; }
-	@echo "setting up .venv: about 2 minutes with torch for CPUs, which constraints.txt or pip's index may choose; with CUDA 6 GB"
+	@echo "setting up .venv: about 2 minutes and 2 GB (6 GB where pip installs the CUDA build of torch; docs/quickstart.md names the CPU build)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[curate,track,dev]'
 	@touch $@

@@ -66,7 +66,8 @@ def lines(directory: Path) -> list[dict[str, Any]]:
 def test_evaluated_problems_are_left_out_and_the_rest_is_trained_on(tmp_path: Path, start: Path) -> None:
     ctx = context(tmp_path / "r", start)
     rl_stage.run(config(), ctx)
-    evaluated = {r.problem_id for path in ctx.directory.glob("evaluations/*/own/*.parquet") for r in read_rollouts(path)}
+    files = ctx.directory.glob("evaluations/*/own/*.parquet")
+    evaluated = {r.problem_id for path in files for r in read_rollouts(path)}
     band = {row.problem_id for row in read(ctx.directory / "band.parquet")}
     assert len(evaluated) == 6
     assert len(band) == 14
