@@ -76,10 +76,17 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_line(tmp_path: Path) -> No
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A run with an artifact of now, two of other settings, and folders that are no artifacts."""
+    """A run with a begun artifact of now, two of other settings, and folders that are no artifacts."""
     run = Run(load_recipe(packaged()["nano"]), tmp_path)
     current = next(path for name, _, path in run.states() if name == "curate" and path)
-    for name in (current.name, "rl_code-01234567", "sft-89abcdef.partial", "tensorboard", "answers", "old-notes"):
+    for name in (
+        f"{current.name}.partial",
+        "rl_code-01234567",
+        "sft-89abcdef.partial",
+        "tensorboard",
+        "answers",
+        "old-notes",
+    ):
         (run.directory / name / "model").mkdir(parents=True)
         (run.directory / name / "model" / "file").write_bytes(b"x" * 2_000_000)
     return run

@@ -18,7 +18,17 @@ from thinkling.errors import UserError
 if TYPE_CHECKING:
     from thinkling.pipeline.recipe import Recipe
 
-STAGES = ("curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl", "evaluate")
+STAGES = {
+    "curate": "Clean raw text: drop duplicates and leaks, grade it, split it by quality.",
+    "tokenize": "Train or take a tokenizer, and write documents as tokens.",
+    "pretrain": "Train a base model on tokens, in phases of mixture and learning rate.",
+    "refine": "Make training conversations from problems: draft, criticise, revise.",
+    "sft": "Fine-tune a model on conversations.",
+    "dpd": "Distil preferences: from pairs of a teacher and the student, or given ones.",
+    "rl": "Train on problems that can be verified, by GRPO.",
+    "evaluate": "Score a model on held-out problems, by avg@k with intervals.",
+}
+"""Kind of stage → what its verb is for."""
 
 
 class _Verbs(Verbs):
@@ -247,17 +257,7 @@ def _stage_verb(kind: str, purpose: str) -> None:
     app.command(kind, help=f"{purpose}\n\n{about}\n\n{example}")(verb)
 
 
-_PURPOSES = (
-    "Clean raw text: drop duplicates and leaks, grade it, split it by quality.",
-    "Train or take a tokenizer, and write documents as tokens.",
-    "Train a base model on tokens, in phases of mixture and learning rate.",
-    "Make training conversations from problems: draft, criticise, revise.",
-    "Fine-tune a model on conversations.",
-    "Distil preferences: from pairs of a teacher and the student, or given ones.",
-    "Train on problems that can be verified, by GRPO.",
-    "Score a model on held-out problems, by avg@k with intervals.",
-)
-for _kind, _purpose in zip(STAGES, _PURPOSES, strict=True):
+for _kind, _purpose in STAGES.items():
     _stage_verb(_kind, _purpose)
 
 

@@ -188,7 +188,7 @@ def test_a_killed_scoring_resumes_with_the_same_bytes(
     seen.clear()
     with pytest.raises(Killed):
         run(tmp_path / "killed", die)
-    stored = sorted(p.name for p in (tmp_path / "killed").iterdir())
+    stored = sorted(p.name for p in (tmp_path / "killed").glob("*.parquet"))
     assert stored == ["00000.parquet", "00001.parquet"]
     asked: list[int] = []
     original = engine.generate

@@ -109,7 +109,7 @@ class ServerConfig(BaseModel):
     def _served_fields(self) -> ServerConfig:
         if self.url is None:
             for name in SERVED:
-                if name in self.model_fields_set:
+                if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
                     raise ValueError(f"{name}: is for a model behind url; remove it, or give url and model")
         for name in self.extra_body:
             if name in _OURS or name in _SHAPES:

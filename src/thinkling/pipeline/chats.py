@@ -9,7 +9,6 @@ from pathlib import Path
 from thinkling.errors import UserError
 from thinkling.pipeline.recipe import Recipe
 from thinkling.sources.base import Source
-from thinkling.sources.conversations import ConversationsSource
 from thinkling.stages.chat import ChattingConfig
 from thinkling.stages.sft.config import SftConfig
 
@@ -57,8 +56,6 @@ def _try_first(source: Source, model: Path, stage: SftConfig) -> None:
     from thinkling.generate.renderer import Renderer
     from thinkling.stages.sft.fitting import encoder
 
-    if not isinstance(source, ConversationsSource):
-        return
     encode = encoder(Renderer.load(model, stage.chat))
     for conversation in islice(source.first(), FIRST):
         encode(conversation)

@@ -177,6 +177,10 @@ class Source(BaseModel):
         """Preference pairs, `n` in all (all it has if None)."""
         self._lacks("pairs")
 
+    def first(self) -> Iterator[Conversation]:
+        """Conversations of the user's in their order, for a look at them: nothing is counted."""
+        return iter(())
+
     def directory(self) -> Path:
         """Where the model is, if its `artifact_kind` is `model`; nothing is digested."""
         raise AssertionError(f"{type(self).__name__} has no directory")
