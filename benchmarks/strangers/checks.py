@@ -91,7 +91,7 @@ def recipes(folder: Path) -> Iterator[tuple[str, bool]]:
         (work / f"{name}.yaml").write_text(RECIPE + stages, encoding="utf-8")
         command = [sys.executable, "-m", "thinkling", "run", f"{name}.yaml", "--runs", "runs"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=work)
-        written = {path.name for path in folder.iterdir()} | {path.name for path in work.glob("outside*")}
+        written = {path.name for path in folder.iterdir()} | {path.name for path in work.glob("outside-*")}
         one_line = done.stderr.strip().count("\n") == 0 and "Traceback" not in done.stderr
         return done.returncode == 2 and named in done.stderr and one_line and written == {"work"}
 
