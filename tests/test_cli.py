@@ -54,11 +54,12 @@ def test_ctrl_c_was_mute(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "thinkling", "run", "nano"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("runs/nano/pretrain-*.partial")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob("runs/nano/curate-*.partial")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         errors = process.communicate()[1]
-    assert process.returncode == 130, errors
+    # Python ends by the signal itself if it came while a C extension ran Python; a shell shows 130 for both.
+    assert process.returncode in (130, -signal.SIGINT), errors
     assert errors.rstrip().endswith("thinkling: stopped; the same command goes on from the last checkpoint")
     assert "Traceback" not in errors
 

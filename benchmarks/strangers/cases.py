@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.strangers import chat_checks, checks
 from thinkling.data.reading import Reading
-from thinkling.data.reasoning_marks import split
 from thinkling.errors import UserError
+from thinkling.generate.served_reply import split_inline
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import verify_many
 
@@ -53,7 +53,7 @@ def reply(row: dict[str, Any]) -> str:
     """What a model's final answer is: without its reasoning, or a program in a code block."""
     if "program" in row:
         return f"```python\n{row['program']}\n```"
-    return split(row["reply"])[1]
+    return split_inline(row["reply"])[1]
 
 
 def described() -> list[tuple[str, bool]]:

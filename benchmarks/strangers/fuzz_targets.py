@@ -32,7 +32,7 @@ from thinkling.data.tokenizer import SPECIAL_TOKENS, Tokenizer, train_bpe
 from thinkling.errors import UserError
 from thinkling.generate.call_formats import FORMATS
 from thinkling.generate.renderer import Renderer
-from thinkling.generate.served_reply import parse_answer
+from thinkling.generate.served_reply import read_answer
 from thinkling.pipeline.recipe import load_recipe
 from thinkling.tasks.problem import Problem
 from thinkling.verify import maths, pool, program
@@ -111,8 +111,8 @@ def replies() -> Target:
         for one in FORMATS:
             one.take([(False, text)])
         try:
-            reply = parse_answer(as_bytes(body))
-        except ValueError:
+            reply = read_answer(json.loads(as_bytes(body)))
+        except (ValueError, RecursionError):  # as failures.post, which reads the body
             return
         (reply.text + reply.reasoning + reply.finish_reason).encode()
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkling.data.reasoning_marks import split, without_spelled
+from thinkling.data.reasoning_marks import without_spelled
 
 MARKS = ("<think>", "</think>")
 CODE = '```python\ndef answer(text):\n    return text.split("</think>")[-1]\n```'
+
+
+def split(text: str) -> tuple[str, str]:
+    """Reasoning and answer of a reply in one text, by its last mark that closes."""
+    cut = re.split(f"({'|'.join(MARKS)})", text)
+    pieces = without_spelled([(bool(number % 2), piece) for number, piece in enumerate(cut) if piece], MARKS)
+    ends = [at for at, piece in enumerate(pieces) if piece == (True, MARKS[1])]
+    if not ends:
+        return "", text
+    inner = "".join(piece for _, piece in pieces[: ends[-1]]).strip().removeprefix(MARKS[0])
+    return inner.strip(), "".join(piece for _, piece in pieces[ends[-1] + 1 :])
 
 
 @pytest.mark.parametrize(

@@ -263,26 +263,11 @@ def test_a_budget_of_tokens_needs_a_server_that_counts_them() -> None:
     assert len(server.bodies) == 1
 
 
-def test_requests_per_minute_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limits", [{"requests_per_minute": 2}, {"tokens_per_minute": 30}])  # a request takes 14
+def test_limits_per_minute_are_held(monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]) -> None:
     clock = [1000.0]
     with serving(lambda number, body: "fine") as server:
-        model = made(server.url, limits={"requests_per_minute": 2}, concurrency=1)
-        monkeypatch.setattr("thinkling.generate.pace.time.monotonic", lambda: clock[0])
-        slept: list[float] = []
-
-        def sleep(seconds: float) -> None:
-            slept.append(seconds)
-            clock[0] += seconds
-
-        monkeypatch.setattr(model._pace, "sleep", sleep)
-        ask(model, *"abcde")
-    assert slept == [60.0, 60.0]
-
-
-def test_tokens_per_minute_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [1000.0]
-    with serving(lambda number, body: "fine") as server:
-        model = made(server.url, limits={"tokens_per_minute": 30}, concurrency=1)  # a request takes 14
+        model = made(server.url, limits=limits, concurrency=1)
         monkeypatch.setattr("thinkling.generate.pace.time.monotonic", lambda: clock[0])
         slept: list[float] = []
 

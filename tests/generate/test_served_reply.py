@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkling.generate.backends import Reply
-from thinkling.generate.served_reply import parse_answer, read_answer, split_inline
+from thinkling.generate.served_reply import read_answer, split_inline
 
+QUOTED = 'A reply may hold "<think>" and "</think>" in quotes.'
 CODE = 'Here:\n```python\nprint("<think>", "</think>")\n```'
 
 
@@ -76,6 +77,8 @@ def test_reasoning_under_several_names_is_taken_once() -> None:
         ("a</think>" + CODE, "a", CODE),
         ("The tag <think> opens it.", "", "The tag <think> opens it."),
         ("Use `</think>`.", "", "Use `</think>`."),
+        (QUOTED, "", QUOTED),
+        (f"a</think>{QUOTED}", "a", QUOTED),
     ],
 )
 def test_inline_reasoning(text: str, reasoning: str, answer: str) -> None:
@@ -98,13 +101,10 @@ def test_a_refusal_is_the_answer() -> None:
 
 def test_half_a_surrogate_pair_did_not_reach_parquet() -> None:
     assert reply("a\ud83d").text == "a\ufffd"
-    assert parse_answer(b'{"choices": [{"message": {"content": "\\ud83d\\ude00 \\ude00"}}]}').text == "😀 \ufffd"
+    assert reply("\ud83d\ude00 \ude00").text == "😀 \ufffd"
 
 
 def test_nesting_without_end_is_no_answer() -> None:
-    deep = b'{"choices": ' + b"[" * 100_000
-    with pytest.raises(ValueError, match=r"answer|Expecting"):
-        parse_answer(deep)
     content: Any = "x"
     for _ in range(500):
         content = [content]
@@ -126,7 +126,7 @@ json_values = st.recursive(
 def test_any_message_is_read_or_refused(content: Any, reasoning: Any) -> None:
     body = {"choices": [{"message": {"content": content, "reasoning": reasoning}}]}
     try:
-        found = parse_answer(json.dumps(body).encode())
+        found = read_answer(json.loads(json.dumps(body)))
     except ValueError as error:
         assert str(error).startswith("the answer")  # noqa: PT017 (it may also be read)
         return

@@ -37,19 +37,6 @@ def without_spelled(pieces: Sequence[Piece], marks: tuple[str, str], inside: boo
     return found
 
 
-def split(text: str, marks: tuple[str, str] = ("<think>", "</think>")) -> tuple[str, str]:
-    """Reasoning and answer of a reply that has both in one text, as it may come from a server that does not tell them
-    apart."""
-    cut = re.split(f"({'|'.join(map(re.escape, marks))})", text)
-    given = [(bool(number % 2), piece) for number, piece in enumerate(cut) if piece]
-    pieces = without_spelled(given, marks)
-    ends = [at for at, piece in enumerate(pieces) if piece == (True, marks[1])]
-    if not ends:
-        return "", text
-    inner = "".join(piece for _, piece in pieces[: ends[-1]]).strip().removeprefix(marks[0])
-    return inner.strip(), "".join(piece for _, piece in pieces[ends[-1] + 1 :])
-
-
 def _spelled(before: str, after: str, answer_from: int | None) -> bool:
     if answer_from is not None and _in_fence(before[answer_from:]):
         return True

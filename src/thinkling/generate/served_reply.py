@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from thinkling.data.chat_rendering import REASONING_TAGS
+from thinkling.data.reasoning_marks import without_spelled
 from thinkling.generate.backends import Reply
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
@@ -17,15 +17,6 @@ _SILENT_PARTS = ("redacted_thinking", "tool_call", "tool_use", "function_call")
 """Parts that hold nothing to read: encrypted reasoning, and calls, since no tools are offered to a server."""
 _DEEPEST = 8
 """Parts within parts. Servers nest them once."""
-_CODE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1|\Z)|`[^`\n]*`", re.DOTALL | re.MULTILINE)
-
-
-def parse_answer(body: bytes) -> Reply:
-    """The reply in the body of a response. Raises ValueError if it is not a chat completion."""
-    try:
-        return read_answer(json.loads(body))
-    except RecursionError:
-        raise ValueError("the answer is nested too deeply") from None
 
 
 def read_answer(answer: Any) -> Reply:
@@ -54,9 +45,9 @@ def read_answer(answer: Any) -> Reply:
 def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
     """Reasoning between tags in the text, and the answer after it.
 
-    A block at the start ends at its first closing tag. One that never ends leaves no answer. Tags in code are text, and
-    so is an opening tag in the middle of a line. `has_reasoning`: it is known from elsewhere, so a text that only
-    closes is not taken for one whose opening tag is in the prompt, unless nothing comes before the tag.
+    A block at the start ends at its first closing tag. One that never ends leaves no answer. Tags in code and in quotes
+    are text, and so is an opening tag in the middle of a line. `has_reasoning`: it is known from elsewhere, so a text
+    that only closes is not taken for one whose opening tag is in the prompt, unless nothing comes before the tag.
     """
     blocks: list[str] = []
     for opening, closing in REASONING_TAGS:
@@ -67,21 +58,27 @@ def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
             if not closed:
                 return "\n\n".join(blocks), ""
     for opening, closing in REASONING_TAGS:
-        prose = _without_code(text)
+        prose = _without_spelled(text, (opening, closing))
         end = prose.find(closing)
         if end >= 0 and not blocks and (not has_reasoning or not text[:end].strip()):
             blocks.append(text[:end])
             text = text[end + len(closing) :]
-            prose = _without_code(text)
+            prose = _without_spelled(text, (opening, closing))
         unclosed = re.search(rf"^[ \t]*{re.escape(opening)}", prose, re.MULTILINE)
         if unclosed and closing not in prose[unclosed.end() :]:
             return "\n\n".join([*blocks, text]), ""
     return "\n\n".join(blocks), text
 
 
-def _without_code(text: str) -> str:
-    """The text with code replaced by blanks of the same length."""
-    return _CODE.sub(lambda found: " " * len(found.group()), text)
+def _without_spelled(text: str, tags: tuple[str, str]) -> str:
+    """The text with blanks in the place of tags that are only spelled, in quotes or code."""
+    either = re.compile("|".join(map(re.escape, tags)))
+    pieces, at = [], 0
+    for found in either.finditer(text):
+        pieces += [(False, text[at : found.start()]), (True, found.group())]
+        at = found.end()
+    told = without_spelled([*pieces, (False, text[at:])], tags)
+    return "".join(piece if is_tag else either.sub(lambda tag: " " * len(tag.group()), piece) for is_tag, piece in told)
 
 
 def _read(value: Any, depth: int = 0) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import sys
+from abc import ABC, abstractmethod
 from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -48,7 +49,7 @@ _NO_REFERENCES = sys.getrefcount(_PROBE[0])
 """What is counted of an object that only a dict refers to."""
 
 
-class Foreign:
+class Foreign(ABC):
     """What one side makes of objects that are no plain values. Sides derive from it."""
 
     classes: dict[str, type]
@@ -57,13 +58,13 @@ class Foreign:
     def __init__(self) -> None:
         self.classes = {}
 
+    @abstractmethod
     def describe(self, value: Any) -> Parts:
         """A handle of an own object, or the other side's own object on its way back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resolve(self, head: list[Any], children: list[Any]) -> Any:
         """Inverse of the other side's describe. Malformed: no such thing."""
-        raise NotImplementedError
 
 
 class Codec:
