@@ -8,10 +8,15 @@ from typing import NamedTuple
 
 from thinkling.errors import UserError
 from thinkling.pipeline.chats import lost_in_templates, wrong_chats
+from thinkling.pipeline.mistakes import nearest
 from thinkling.pipeline.recipe import Recipe
 from thinkling.sandbox import packages
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.sources.base import Source
+from thinkling.stages.curate.config import CurateConfig
+from thinkling.stages.dpd.config import DpdConfig
+from thinkling.stages.pretrain.config import PretrainConfig
+from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.training.trackers import check_installed
 from thinkling.verify import program
 
@@ -44,6 +49,8 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
         missing.add(name)
         yield found
     yield from _sources(recipe, wanted)
+    yield from _mixtures(recipe, wanted)
+    yield from _lengths(recipe, [name for name in wanted if recipe.stages[name].inputs.get("model") not in missing])
     with_models = [name for name in wanted if not missing.intersection(recipe.stages[name].inputs.values())]
     for line in wrong_chats(recipe, with_models):
         yield Wrong("chat template", line)
@@ -120,3 +127,41 @@ def _sources(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
                 source.check(need.offer, need.split, need.n, need.families)
 
             yield from _told(f"source {need.source}", look, f"stages.{name}.{need.field}: ")
+
+
+def _mixtures(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Mixtures that name tokens which no source can be the origin of."""
+    for name in stages:
+        stage = recipe.stages[name]
+        if not isinstance(stage, PretrainConfig):
+            continue
+        tokenize = recipe.stages[stage.inputs["tokens"]]
+        curate = recipe.stages[tokenize.inputs["documents"]]
+        assert isinstance(curate, CurateConfig)
+        known = {
+            f"{q}-{one}" for q in ("hq", "mq") for s in curate.sources for one in recipe.sources[s].document_names()
+        }
+        for number, phase in enumerate(stage.phases):
+            for wanted in sorted(phase.mixture.keys() - known):
+                yield Wrong(
+                    "mixture",
+                    f"stages.{name}.phases.{number}.mixture: no source is called {wanted!r}{nearest(wanted, known)}; "
+                    f"names are {', '.join(sorted(known))}",
+                )
+
+
+def _lengths(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Rows that could hold a conversation longer than a model of the user's has positions for."""
+    from thinkling.model.huggingface import read_config
+
+    for name in stages:
+        stage, source = recipe.stages[name], recipe.sources.get(recipe.stages[name].inputs.get("model", ""))
+        if not isinstance(stage, SftConfig | DpdConfig) or source is None:
+            continue
+        longest = read_config(source.directory()).max_position_embeddings
+        if stage.sequence_length > longest:
+            yield Wrong(
+                "sequence_length",
+                f"stages.{name}.sequence_length: {stage.sequence_length} is more than the model's "
+                f"max_position_embeddings {longest}; lower it",
+            )

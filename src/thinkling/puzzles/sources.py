@@ -162,6 +162,9 @@ class PuzzlePagesSource(Source):
         """Pages of a family."""
         return round(self.pages_per_family * self.family_weights.get(family, 1.0))
 
+    def document_names(self) -> list[str]:
+        return [self.name, self.name + NOISY_SUFFIX]
+
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         """Two streams: the sound pages, and the noisy ones as `NAME-noisy`, which are always `mq`."""
         from thinkling.puzzles.corpus import pages

@@ -130,6 +130,10 @@ class Source(BaseModel):
         """Packages that it needs beside thinkling's own dependencies."""
         return []
 
+    def document_names(self) -> list[str]:
+        """Names under which its documents are found in mixtures, without their quality."""
+        return [self.name]
+
     def provenance(self) -> dict[str, Any]:
         """What is written beside documents about where they come from, if anything."""
         return {}
