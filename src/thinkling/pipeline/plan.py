@@ -175,7 +175,8 @@ def _stage_table(run: Run, full_check: bool) -> Table:
     longest = max((len(path.name) for _, _, path in states if path), default=0)
     for column in ("stage", "kind", "inputs", "state"):
         table.add_column(column, overflow="fold")
-    table.add_column("artifact", overflow="fold", min_width=min(longest, 40))  # its hash is to stay whole
+    # Its hash is to stay whole.
+    table.add_column("artifact", overflow="fold", no_wrap=longest <= 40)
     for name, state, path in states:
         stage = run.recipe.stages[name]
         if state == "done" and full_check and path:
