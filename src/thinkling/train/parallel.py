@@ -6,6 +6,7 @@ gloo on CPU. Every rank must run the same number of micro-batches a step, since 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 from collections.abc import Sequence
@@ -107,6 +108,8 @@ def setup() -> Parallel:
     if not dist.is_initialized():
         # gloo stands beside NCCL for what checkpoints exchange: plans, which live on the host.
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
+        if not cuda:  # however the process ends; NCCL's end would wait for ranks that have failed
+            atexit.register(close)
     return Parallel(dist.get_rank(), world_size, device)
 
 

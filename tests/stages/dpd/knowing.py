@@ -21,7 +21,6 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.dpd import stage
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.tasks.problem import Problem
-from thinkling.train import parallel
 
 SOURCE = PuzzlesSource(type="puzzles", families={"sort": {}, "calc": {}})
 
@@ -87,7 +86,6 @@ def main(job: dict) -> None:
     stage.run(config, ctx)
     if os.environ["RANK"] == "0":
         write_json(Path(job["out"]), ctx.counts)
-    parallel.close()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft import stage
 from thinkling.stages.sft.config import SftConfig
-from thinkling.train import parallel
 
 
 def main(job: dict) -> None:
@@ -23,7 +22,6 @@ def main(job: dict) -> None:
     stage.run(SftConfig.model_validate(job["config"]), ctx)
     if os.environ["RANK"] == "0":
         write_json(Path(job["out"]), ctx.counts)
-    parallel.close()
 
 
 if __name__ == "__main__":
