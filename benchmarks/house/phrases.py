@@ -2,8 +2,8 @@
 
     python -m benchmarks.house.phrases
 
-Part of `make lint`: prints file, line, phrase and what to write instead, and exits with 1 if there is any. Code in pages
-(fenced blocks and `spans`) is not read. docs.language: number of hits. Last line: JSON.
+Part of `make lint`: prints file, line, phrase and what to write instead, and exits with 1 if there are any. Code in
+pages (fenced blocks and `spans`) is not read. docs.language: number of hits. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _COUNTED = (
 ).replace(" ", "|")
 
 PHRASES: dict[str, str] = {
-    rf"\b(?:[a-z]+s|one|two|three|four|MB|GB|KB|bytes) an? (?:{_COUNTED})\b(?! (?:of|that|with|from|in|is|has|to)\b)": "per",
+    rf"\b(?:[a-z]+s|one|two|three|four|MB|GB|KB) an? (?:{_COUNTED})\b(?! (?:of|that|with|from|in|is|has|to)\b)": (
+        "per"
+    ),
     r"(?<!to )(?<!take a )\bstands\b(?! for\b)": "is",
     r"\bstands?\b (?:beside|in|at|there|above|below|here)\b": "is",
     r"(?<!there )(?<!There )\bis no\b(?! longer\b| more\b)": "is not a",
