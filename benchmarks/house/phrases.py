@@ -23,15 +23,16 @@ PAGES = ("*.md", "docs/*.md")
 RECIPES = ("recipes/*.yaml", "src/thinkling/pipeline/*.yaml")
 
 _THINGS = (
-    "answers batches bytes calls cards characters chunks conversations copies documents draws examples faults files floats"
-    " groups lines losses messages milliseconds minutes ms nats numbers pages pairs passes problems processes prompts rates"
-    " requests rollouts rounds rows runs samples seconds sequences slots steps threads times tokens turns updates words"
-    " workers one two three four five MB GB KB"
+    "answers batches bytes calls cards characters chunks conversations copies documents draws examples faults"
+    " files floats groups lines losses messages milliseconds minutes ms nats numbers pages pairs passes"
+    " problems processes prompts rates requests rollouts rounds rows runs samples seconds sequences slots steps"
+    " threads times tokens turns updates words workers one two three four five MB GB KB"
 ).replace(" ", "|")
 _COUNTED = (
-    "answer batch byte card chunk conversation core day document epoch example family file GPU group hour kind layer line"
-    " message minibatch minute model opponent page pair phase problem process program prompt question rank reply request"
-    " role rollout row run sample second sequence source split stage step task token turn update worker"
+    "answer batch byte card chunk conversation core day document epoch example family file GPU group hour kind"
+    " layer line message minibatch minute model opponent page pair phase problem process program prompt"
+    " question rank reply request role rollout row run sample second sequence source split stage step task"
+    " token turn update worker"
 ).replace(" ", "|")
 
 PHRASES: dict[str, str] = {
