@@ -38,7 +38,7 @@ TITLES = {
     "mean_length": "length, tokens per sample",
     "dpo_accuracy": "chosen preferred to rejected",
     "dpo_margin": "margin of chosen over rejected",
-    "mismatch_kl": "KL between sampler and trainer",
+    "mismatch_kl": "KL, sampler to trainer",
 }
 NEVER_DRAWN = ("step", "loss_tokens")
 
@@ -139,9 +139,10 @@ def panel(log: TrainingLog, key: str, title: str, scale: Scale | None = None) ->
     else:
         drawn = mean_and_spread(bins(ends, log.column(key), PANEL_BINS), x, y)
     last = next((v for v in reversed(log.column(key)) if math.isfinite(v)), math.nan)
-    remark = f"last {last:.3g}" + (", logarithmic" if y.log else "")
+    power = power_of(y)
+    remark = f"last {last:.3g}" + (", logarithmic" if y.log else "") + (f", axis × 1e{power}" if power else "")
     parts = [
-        *y_axis(y, LEFT, RIGHT, 3),
+        *y_axis(y, LEFT, RIGHT, 3, power),
         *drawn,
         *phase_marks(log, x),
         *x_axis(x, BOTTOM, unit, 3),
@@ -149,6 +150,15 @@ def panel(log: TrainingLog, key: str, title: str, scale: Scale | None = None) ->
         label(0, 12, clip(title, 46 - len(remark)), "t b"),
     ]
     return svg(WIDTH, BOTTOM + 26, title, *parts)
+
+
+def power_of(scale: Scale) -> int:
+    """The power of ten in whose units a linear axis is written: that of its largest tick where all are tiny, else 0.
+
+    `1.25e-13` does not fit beside a panel.
+    """
+    largest = max((abs(tick) for tick in scale.ticks(3)), default=0.0)
+    return math.floor(math.log10(largest)) if 0 < largest < 1e-3 and not scale.log else 0
 
 
 def phase_marks(log: TrainingLog, x: Scale) -> list[Markup]:
