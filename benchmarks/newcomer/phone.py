@@ -66,7 +66,7 @@ def browser() -> str:
         if path := shutil.which(name):
             return path
     raise SystemExit(
-        f"newcomer.phone needs a browser, one of {', '.join(BROWSERS)}; install one, on Debian: apt-get install chromium"
+        f"newcomer.phone needs one of the browsers {', '.join(BROWSERS)}; on Debian: apt-get install chromium"
     )
 
 
@@ -121,7 +121,8 @@ def main() -> None:
     for one in result["found"]:
         print(one, flush=True)
     value = len(result["found"]) + (result["width"] > given.width)
-    measurement = {"value": value, "n": result["shown"], "page_width": result["width"], "unit": "elements"}
+    runs = [{"width": given.width, "page_width": result["width"], "found": result["found"]}]
+    measurement = {"value": value, "n": result["shown"], "runs": runs, "unit": "elements"}
     print(json.dumps({"measurements": {"newcomer.phone": measurement}}))
 
 

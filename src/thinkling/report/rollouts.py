@@ -50,6 +50,11 @@ class Shown:
     table: str
     row: dict[str, Any]
 
+    @property
+    def title(self) -> str:
+        """`right, of median length, step 30`: RL names its tables by steps, an evaluation by task sets."""
+        return f"{self.why}, " + (f"step {int(self.table)}" if self.table.isdecimal() else self.table)
+
 
 def shown(stage: Stage) -> list[Shown]:
     """The three samples of a stage, fewer where it has none of a sort; none for stages without rollouts."""
