@@ -22,11 +22,11 @@ MAX_GRADES = 40
 
 
 def write(run_directory: Path, artifacts: Mapping[str, Path] | None = None) -> Path:
-    """Writes `report.html` into a run's folder and gives its path.
+    """Writes `report.html` into a run's folder and returns its path.
 
-    `artifacts`: stage name → its artifact, in the order of the recipe; without it those that summary.json tells of.
+    `artifacts`: stage name → its artifact, in the order of the recipe; without it those that summary.json names.
 
-    Raises UserError if the folder is no run's, or an artifact is missing or unreadable.
+    Raises UserError if the folder does not hold a run, or an artifact is missing or unreadable.
     """
     page = render(read_run(run_directory, artifacts))
     target = run_directory / REPORT
@@ -171,7 +171,7 @@ def versions(run: RunView) -> dict[str, str]:
 
 
 def extras(row: Mapping[str, Any], shown: list[str]) -> list[tuple[str, Any]]:
-    """Columns of a row that the page does not show by themselves: grades and the like."""
+    """Columns of a row that the page does not show by themselves: grades, for example."""
     rest = [(k, v) for k, v in row.items() if k not in shown and v is not None and v != ""]
     return [(k, v if isinstance(v, str | int | float) else json.dumps(v, ensure_ascii=False)) for k, v in rest][
         :MAX_GRADES

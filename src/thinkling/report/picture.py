@@ -37,7 +37,7 @@ svg .rate{fill:none;stroke-width:2.2}"""
 def write_picture(run_directory: Path, target: Path) -> Path:
     """Writes the picture of a run.
 
-    Raises UserError if the folder is no run's or holds no scores.
+    Raises UserError if the folder does not hold a run, or the run has no scores.
     """
     drawn = score_svg(read_run(run_directory))
     with replacing(target) as temporary:

@@ -1,6 +1,6 @@
 """Samples to read: some rows of every Parquet file of an artifact, spread over the kinds of rows that it holds.
 
-What a file holds is told by its columns, so that a stage needs no code here. Only the row groups that hold a chosen
+A file's columns show what it holds, so that a stage needs no code here. Only the row groups that hold a chosen
 row are read in full; token-level columns never are.
 """
 
@@ -24,7 +24,7 @@ MAX_LABELS = 24
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows of one form are told apart and how many of a kind are shown."""
+    """By which columns rows of one form are grouped, and how many of each group are shown."""
 
     form: Form
     needs: frozenset[str]
@@ -101,7 +101,7 @@ def spread(values: list[Any], n: int) -> list[Any]:
 
 
 def _order(label: tuple[str, ...], seen: list[tuple[str, ...]]) -> tuple[int, int, str]:
-    """Families as they come; right and wrong stand beside each other, what could not be judged after them."""
+    """Families as they come; right and wrong are side by side, what could not be judged after them."""
     families = list(dict.fromkeys(known[0] for known in seen))
     return families.index(label[0]), {"right": 0, "wrong": 1}.get(label[-1], 2), label[-1]
 
