@@ -276,7 +276,7 @@ def _parse(source: str) -> ast.Module:
             tree = ast.parse(source)
             compile(source, "<test>", "exec", dont_inherit=True)  # a return outside of a function, and the like
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}", "the tests are no Python") from None
+        raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}", "the tests are not Python") from None
     return tree
 
 
@@ -301,7 +301,7 @@ def _examples(text: str) -> str:
     try:
         ast.parse(code)
     except (SyntaxError, ValueError) as error:
-        raise UnreadableTests(f"{text[:_LONGEST]!r}: {type(error).__name__}", "the tests are no Python") from None
+        raise UnreadableTests(f"{text[:_LONGEST]!r}: {type(error).__name__}", "the tests are not Python") from None
     return code
 
 
