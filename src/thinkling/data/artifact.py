@@ -1,7 +1,7 @@
 """Artifacts: directories that one stage writes once and later stages read.
 
 ``runs/<run>/<stage>-<hash8>/`` holds the stage's files and ``manifest.json``. While the stage runs, its directory is
-called ``….partial``; a single rename gives it its final name, after which it is immutable. The hash covers the stage's
+called ``….partial``; a single rename sets its final name, after which it is immutable. The hash covers the stage's
 inputs (resolved configuration, seed, code version and content digests of its input artifacts); the digest covers its
 outputs. What varies between equal runs (times, host, memory) appears only in the manifest's ``recorded`` block.
 """

@@ -155,7 +155,7 @@ class MixtureLoader:
         return self.batches(step)
 
     def phase_of(self, step: int) -> int:
-        """Index of the phase that contains a step. Raises IndexError beyond the last step."""
+        """Index of a step's phase. Raises IndexError beyond the last step."""
         if not 0 <= step < self.n_steps:
             raise IndexError(f"step {step} of {self.n_steps}")
         return int(np.searchsorted(self._first_steps, step, side="right")) - 1

@@ -6,8 +6,8 @@ padding, which belongs to no document.
 The rows of one source are a pure function of (seed, row index). Epoch e visits the documents in a permutation drawn
 from (seed, source, e) alone. A document that fits in a row is kept whole: if it does not fit in the rest of the current
 row, that rest is padded and the document opens the next row. A document longer than a row fills the rest of the current
-row and continues in the next ones. The position at the edge of a row is therefore one document plus a token offset in
-it (`Cursor`), independent of the row length.
+row and continues in the next ones. The position at the edge of a row is therefore a document and an offset in it
+(`Cursor`), independent of the row length.
 """
 
 from __future__ import annotations

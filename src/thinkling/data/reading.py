@@ -39,7 +39,7 @@ class Reading:
     calls: tuple[Call, ...] = ()
     """Parsable tool calls of the whole completion, in order."""
     well_formed: bool = True
-    """Whether there is an answer and every call could be parsed."""
+    """True if an answer exists and every call could be parsed."""
     text: str = ""
     """The whole decoded completion, including stop token and tool responses, for auditing."""
     parts: tuple[Part, ...] = ()

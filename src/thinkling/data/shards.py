@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class ShardWriter:
-    """Context manager that writes a source. The directory receives its final name when the block succeeds.
+    """Context manager that writes one source. The directory receives its final name when the block succeeds.
 
     `end_of_text_id`: appended to every document if given; otherwise documents are written unchanged.
     """

@@ -87,13 +87,13 @@ class Source(BaseModel):
     type: str
     offers: ClassVar[frozenset[Offer]] = frozenset()
     artifact_kind: ClassVar[str | None] = None
-    """`model` or `tokens` if the source can serve as a stage's input."""
+    """`model` or `tokens` if the source can be the input of a stage."""
     _name: str = PrivateAttr("?")
     _all: Mapping[str, Source] = PrivateAttr(default_factory=dict)
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
 
     def bind(self, name: str, sources: Mapping[str, Source]) -> Self:
-        """Sets the source's name and gives it access to the recipe's other sources."""
+        """Sets the source's name and the recipe's other sources."""
         self._name, self._all = name, sources
         return self
 
@@ -190,7 +190,7 @@ class Source(BaseModel):
         raise AssertionError(f"{type(self).__name__} has no directory")
 
     def artifact(self) -> Artifact:
-        """The source as a stage's input, if it has an `artifact_kind`."""
+        """The source as the input of a stage, if it has an `artifact_kind`."""
         raise AssertionError(f"{type(self).__name__} has no artifact")
 
     def size_in_tokens(self) -> float | None:

@@ -88,7 +88,7 @@ def load(
     """`records`: split into train and held-out by `division`; `heldout`: further records, all of them held out.
 
     A held-out question is removed from train, and repeated questions count once. Raises UserError if there are records
-    but none is a problem.
+    but no problems.
     """
     builder = _Builder(reading)
     for raw in heldout:

@@ -184,7 +184,7 @@ class RecordsSource(Source):
 
 
 def ending(name: str) -> str:
-    """The extension that determines a file's format, without that of its compression; empty if unsupported."""
+    """The extension that identifies the file format, without that of its compression; empty if unsupported."""
     for compression in (".gz", ".zst", ".bz2", ".xz"):
         if name.endswith(compression):
             text = Path(name.removesuffix(compression)).suffix
