@@ -107,13 +107,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete {directory} to make it again") from error
+        raise UserError(f"{path} cannot be read ({error}); delete {directory} to recreate it") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise UserError(f"{path} does not have schema {SCHEMA}; delete {directory} to make it again")
+        raise UserError(f"{path} does not have schema {SCHEMA}; delete {directory} to recreate it")
     recorded = manifest.get("recorded")
     own = recorded.pop(OWN_DIGEST, None) if isinstance(recorded, dict) else ""  # earlier versions did not write one
     if own is not None and own != hash_of(manifest):
-        raise UserError(f"{path} was changed after the stage finished; delete {directory} to make it again")
+        raise UserError(f"{path} was changed after the stage finished; delete {directory} to recreate it")
     return manifest
 
 
@@ -123,7 +123,7 @@ def is_finished(directory: Path) -> bool:
     Raises UserError if the directory exists without a manifest: the directory is only renamed once it has one.
     """
     if directory.is_dir() and not (directory / MANIFEST).is_file():
-        raise UserError(f"{directory / MANIFEST} is missing; delete {directory} to make it again")
+        raise UserError(f"{directory / MANIFEST} is missing; delete {directory} to recreate it")
     return directory.is_dir()
 
 
@@ -171,7 +171,7 @@ def verify(directory: Path, manifest: Mapping[str, Any]) -> None:
 
     Raises UserError naming the first file that was changed, removed or added.
     """
-    cure = f"delete {directory} to make it again"
+    cure = f"delete {directory} to recreate it"
     files = manifest["files"]
     present = list(content_files(directory))
     for name in sorted({*files, *present}):

@@ -43,7 +43,7 @@ _WORD, _IDEOGRAPHIC, _ALPHABETIC = 6, 3, 2
 """Weight of a word and of a character of each class of scripts without spaces, in sixths of a word."""
 
 _MADE_FROM_A_FORM = 0.25
-"""Fraction of a problem shared with other problems above which it is treated as filled in from a form."""
+"""A problem that shares at least this fraction with other problems is treated as filled in from a form."""
 _MOST = 0.55
 
 

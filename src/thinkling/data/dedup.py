@@ -15,7 +15,7 @@ def normalise(text: str) -> str:
 
 
 def fingerprint(text: str) -> bytes:
-    """128 bits of SHA-256 of the normalised text: any two of 10^9 texts collide with probability 1e-21."""
+    """128 bits of SHA-256 of the normalised text: 10^9 texts have a collision with probability 1e-21."""
     return hashlib.sha256(normalise(text).encode()).digest()[:16]
 
 

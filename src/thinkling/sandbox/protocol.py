@@ -6,7 +6,7 @@ program. If the program is tested there are four more: the tester's end of a soc
 the tester's report pipe, and a sealed file with the tests, which the program's process closes unread. A request is the
 limits in JSON, or a command for the running child: STOP, and for a session PAUSE and RESUME; a reply is ENDED and why
 the child was stopped.
-The server reads and writes as little as possible: each page that it touches after a fork causes a page fault.
+The server reads and writes as little as possible, because touching pages after a fork causes page faults.
 """
 
 from __future__ import annotations
