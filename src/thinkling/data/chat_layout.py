@@ -188,9 +188,9 @@ class Layout:
 
 def _what(piece: Piece) -> str:
     if piece.field == "tools":
-        return f"the definition of tool {without_marks(piece.name)!r} (`tools`)"
+        return f"the tool {without_marks(piece.name)!r} that is announced (`tools`)"
     if piece.field == "tool_calls":
-        return f"the call to {without_marks(piece.name)!r} in message {piece.message} (`tool_calls`)"
+        return f"the call of {without_marks(piece.name)!r} in message {piece.message} (`tool_calls`)"
     return f"`{piece.field}` of message {piece.message}"
 
 

@@ -140,7 +140,7 @@ def _rendered(
         )
         raise UserError(
             f"chat template {template.name}: {next(spelled, 'a message spells a special token')}, which the template "
-            "interprets as its own markup; remove it from the text, or set `chat: {template: thinkling}`"
+            "takes for markup of its own; take it out of the text, or set `chat: {template: thinkling}`"
         )
     return fenced, announced, text
 
