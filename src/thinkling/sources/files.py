@@ -17,16 +17,16 @@ class FilesSource(Source):
 
     type: Literal["text", "jsonl", "parquet"]
     paths: list[str] = Field(min_length=1)
-    """Files or glob patterns, relative to the working directory. Each file of type `text` is a document."""
+    """Files or glob patterns, relative to the working directory. With type `text`, each file is one document."""
     text_field: str = "text"
-    """Column (Parquet) or key (JSONL) that holds the text."""
+    """Column (Parquet) or key (JSONL) of the text."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"documents"})
 
     def files(self) -> list[Path]:
-        """The files that the patterns name, each once, sorted within a pattern.
+        """The files matched by the patterns, each once, sorted within a pattern.
 
-        Raises UserError if a pattern matches no file, or one that is compressed in an unknown way.
+        Raises UserError if a pattern matches no file, or one with an unsupported compression.
         """
         from thinkling.data.readers import refuse_unreadable
 
