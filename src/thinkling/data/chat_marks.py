@@ -95,14 +95,17 @@ def without_marks(text: str) -> str:
     return "".join(ESC if part == LITERAL else part for part in _MARK.split(text) if not _is_mark(part))
 
 
-def well_fenced(text: str) -> bool:
-    """Whether every fence closes before the next one opens: templates that cut messages may separate the two."""
+def well_fenced(text: str, spellings: re.Pattern[str]) -> bool:
+    """Whether every fence holds the one spelling it was put around. A template that cuts a message at a tag of its own
+    separates the two ends of a fence, and the tag that it writes between them would then be encoded as text."""
     inside = False
     for part in _MARK.split(text):
         if part in (PLAIN_ON, PLAIN_OFF):
             if inside is (part == PLAIN_ON):
                 return False
             inside = part == PLAIN_ON
+        elif inside and spellings.fullmatch(part) is None:
+            return False
     return not inside
 
 

@@ -133,7 +133,7 @@ def _rendered(
     if template.source == CHATML or (fenced, announced) == (list(messages), list(tools)):
         return fenced, announced, text
     bare = template.render(fence(messages, _NOTHING), fence(tools, _NOTHING), add_generation_prompt)
-    if not well_fenced(text) or without_marks(text) != without_marks(bare):
+    if not well_fenced(text, spellings) or without_marks(text) != without_marks(bare):
         spelled = chain.from_iterable(
             (f"message {i} spells {match.group()!r}" for match in spellings.finditer(str(message.get("content"))))
             for i, message in enumerate(messages)
