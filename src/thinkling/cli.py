@@ -358,7 +358,8 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
     if int(os.environ.get("RANK", "0")) == 0:
         from thinkling.report import page
 
-        summary.show(summary.write(this, time.monotonic() - began), result_console())
+        named = recipe.name if root == RUNS else str(this.directory)
+        summary.show(summary.write(this, time.monotonic() - began), result_console(), named)
         written = page.write(this.directory, {name: artifact.path for name, artifact in this.finished().items()})
         console.print(f"report: {written}", highlight=False, soft_wrap=True)
 

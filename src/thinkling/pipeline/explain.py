@@ -63,9 +63,7 @@ def explain(run: Path, wanted: str, whole: bool, console: Console) -> None:
         history(folder, found[folder.path], page)
     for folder in folders:
         if folder.manifest is None:
-            note = (
-                f"{folder.stage} is running, or was stopped ({folder.path.name}): what it has finished is shown above"
-            )
+            note = f"{folder.path.name}: not finished; the stage is running, or was stopped"
             console.print(Text(note, style="yellow"))
 
 

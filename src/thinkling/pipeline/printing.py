@@ -100,7 +100,7 @@ def turns(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str
         for call in _calls(message.get("tool_calls")):
             function = call["function"]
             spelled = f"{function['name']} {json.dumps(function['arguments'], ensure_ascii=False)}"
-            yield "call", spelled, ROLES["tool"]
+            yield f"call{loss}", spelled, ROLES["tool"]
 
 
 def _calls(value: Any) -> list[Any]:
