@@ -105,7 +105,7 @@ def model() -> QualityModel:
 def curate(writer: Writer) -> None:
     sources = {"pages": {"in": 13, "kept": 10, "rejected": {"duplicate": 1, "near duplicate": 2}}}
     counts: dict[str, Any] = {"in": 15, "kept": 12, "rejected": {"duplicate": 1, "near duplicate": 2}}
-    with writer.stage("curate", {"kind": "curate"}, **counts, sources=sources) as folder:
+    with writer.stage("curate", {"kind": "curate"}, None, **counts, sources=sources) as folder:
         write_documents(folder / "documents.parquet", documents(), schema=GRADED_SCHEMA, rows_per_group=5)
         with RejectedWriter(folder / "rejected.parquet") as rejected:
             for identity, reason, detail in (
@@ -176,7 +176,7 @@ def sft(writer: Writer) -> None:
 def dpd(writer: Writer) -> None:
     settings = {"kind": "dpd", "sequence_length": 64, "pairs": {"min_margin": 0.0}}
     counts = {"problems": 3, "kept": 1, "student_not_wrong": 1, "teacher_not_right": 1, "pairs": 1}
-    with writer.stage("dpd", settings, **counts) as folder:
+    with writer.stage("dpd", settings, None, **counts) as folder:
         for role in ("student", "teacher"):
             (folder / "samples" / role).mkdir(parents=True)
         student = [rollout("sum-7"), rollout("sum-8"), rollout("sum-9", outcome="right")]

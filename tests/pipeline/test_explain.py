@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -252,7 +253,7 @@ def test_only_the_wanted_columns_and_row_groups_are_read(run: Path, monkeypatch:
     read: list[tuple[int, set[str]]] = []
     whole = pq.ParquetFile.read_row_group
 
-    def noted(self: pq.ParquetFile, i: int, columns: list[str] | None = None, **more: object) -> object:
+    def noted(self: pq.ParquetFile, i: int, columns: list[str] | None = None, **more: Any) -> object:
         if "markup" in self.schema_arrow.names:
             read.append((i, set(columns or self.schema_arrow.names)))
         return whole(self, i, columns=columns, **more)

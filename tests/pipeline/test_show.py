@@ -28,12 +28,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("runs") / "mine").run
 
 
-def shown(
-    run: Path, stage: str, n: int = 3, seed: int = 0, width: int = 80, colours: bool = False, **chosen: Any
-) -> str:
-    console = Console(
-        file=StringIO(), width=width, color_system="truecolor" if colours else None, force_terminal=colours
-    )
+def shown(run: Path, stage: str, n: int = 3, seed: int = 0, colours: bool = False, **chosen: Any) -> str:
+    console = Console(file=StringIO(), width=80, color_system="truecolor" if colours else None, force_terminal=colours)
     show(run, stage, Choice(**chosen), n, seed, console)
     assert isinstance(console.file, StringIO)
     text = console.file.getvalue()
@@ -167,12 +163,13 @@ def test_only_those_of_a_source_family_or_task_set(run: Path) -> None:
 
 
 def test_what_is_not_there_is_named_with_what_is(run: Path) -> None:
-    for stage, chosen, message in (
+    cases: list[tuple[str, dict[str, Any], str]] = [
         ("sfd", {}, r"mine: it has no stage 'sfd'; did you mean 'sft'\?; there are curate, tokenize, pretrain, refine"),
         ("pretrain", {}, r"^pretrain: it writes no records to look at; these stages do: curate, refine, sft, dpd, rl"),
         ("curate", {"reason": "spam"}, r"no reason contains it; there are near duplicate \(2\), duplicate \(1\)$"),
         ("curate", {"source": "page"}, r"--source page: no record has it; there are pages \(12\), books \(3\)$"),
-    ):
+    ]
+    for stage, chosen, message in cases:
         with pytest.raises(UserError, match=message) as caught:
             shown(run, stage, **chosen)
         assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +159,30 @@ class _Part:
         if self.path.suffix != ".parquet":
             found = list(_lines(self.path))
             return found if chosen is None else [found[i] for i in chosen]
-        with readable(self.path), pq.ParquetFile(self.path) as file:
-            names = file.schema_arrow.names
-            wanted = [n for n in names if n not in _TOKEN_LEVEL] if columns is None else columns
-            table = file.read_row_group(self.group, columns=list(wanted))
-            return (table if chosen is None else table.take(pa.array(chosen, pa.int64()))).to_pylist()
+        names = _file(self.path).schema_arrow.names
+        table = self._read([n for n in names if n not in _TOKEN_LEVEL] if columns is None else columns)
+        return (table if chosen is None else table.take(pa.array(chosen, pa.int64()))).to_pylist()
+
+    def values(self, column: str) -> list[Any]:
+        """One column."""
+        if self.path.suffix != ".parquet":
+            return [row[column] for row in _lines(self.path)]
+        return self._read([column]).column(0).to_pylist()
+
+    def _read(self, columns: Sequence[str]) -> pa.Table:
+        with readable(self.path):
+            return _file(self.path).read_row_group(self.group, columns=list(columns))
+
+
+def _file(path: Path) -> pq.ParquetFile:
+    """The file, opened: its metadata is read once, however many row groups it has."""
+    with readable(path):
+        return _opened(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path, changed: int) -> pq.ParquetFile:
+    return pq.ParquetFile(path)
 
 
 def _parts(table: Table) -> Iterator[_Part]:
@@ -170,9 +190,9 @@ def _parts(table: Table) -> Iterator[_Part]:
         if path.suffix != ".parquet":
             yield _Part(table, path, 0, None)
             continue
-        with readable(path), pq.ParquetFile(path) as file:
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-        yield from (_Part(table, path, group, n) for group, n in enumerate(sizes))
+        metadata = _file(path).metadata
+        for group in range(metadata.num_row_groups):
+            yield _Part(table, path, group, metadata.row_group(group).num_rows)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -187,7 +207,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def record_of(row: Row) -> dict[str, Any]:
-    """The record that a line of rejected.jsonl is about; empty where it is no JSON object, or was cut short."""
+    """The record that a line of rejected.jsonl is about; empty where it is not a JSON object, or was cut short."""
     if not str(row.get("record", "")).startswith("{"):
         return {}
     try:
@@ -200,8 +220,8 @@ def record_of(row: Row) -> dict[str, Any]:
 def ids(table: Table) -> Iterator[str]:
     """All ids of a table's records; one may come more than once."""
     for part in _parts(table):
-        for row in part.rows(table.form.ids):
-            yield from (str(row[name]) for name in table.form.ids if row[name] is not None)
+        for name in table.form.ids:
+            yield from (str(identity) for identity in part.values(name) if identity is not None)
 
 
 def find(wanted: Sequence[Table], identity: str, columns: Sequence[str] | None = None) -> list[Item]:
@@ -209,8 +229,7 @@ def find(wanted: Sequence[Table], identity: str, columns: Sequence[str] | None =
     found = []
     for table in wanted:
         for part in _parts(table):
-            rows = part.rows(table.form.ids)
-            at = [i for i, row in enumerate(rows) if any(row[name] == identity for name in table.form.ids)]
+            at = sorted({i for name in table.form.ids for i, v in enumerate(part.values(name)) if v == identity})
             found += [Item(table, row) for row in part.rows(columns, at)] if at else []
     return found
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 BAND = ("too_hard", "too_easy", "undecided")
-"""Reasons for which the band of an rl stage leaves a problem out."""
+"""Why problems are outside the band of an rl stage."""
 _SIDES = ("student_", "teacher_")
-"""Beginnings of the reasons for which a problem makes no pair."""
+"""How the reasons begin for which problems make no pair."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Choice:
 
 
 def is_of(wanted: str, source: str | None) -> bool:
-    """Whether a record's source is the one that is wanted, or a part of it, such as a family."""
+    """Whether a record's source is the one that is wanted, or a part of it, such as one family."""
     return source == wanted or (source or "").startswith(f"{wanted}/")
 
 

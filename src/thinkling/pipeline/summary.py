@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from thinkling.data.artifact import Artifact, write_json
 from thinkling.data.ledger import NOT_DRAWN
-from thinkling.pipeline.recipe import Recipe
 from thinkling.pipeline.rejections import rejections
-from thinkling.pipeline.runner import Run
+
+if TYPE_CHECKING:
+    from thinkling.pipeline.recipe import Recipe
+    from thinkling.pipeline.runner import Run
 
 BAR_WIDTH = 40
 LONGEST_COUNT = 24
