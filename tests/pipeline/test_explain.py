@@ -222,6 +222,22 @@ def test_a_run_that_has_not_finished(tmp_path: Path) -> None:
     assert "kept as hq" in explained(writer.run, "pages/5")
 
 
+def test_pass_rates_that_are_being_measured(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "run")
+    chunks = writer.partial("rl") / "band" / "own"
+    chunks.mkdir(parents=True)
+    write_rollouts(chunks / "00000.parquet", [rollout("sum-7")])
+    assert "pass rates of own · 0 of 1 right" in explained(writer.run, "sum-7")
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "run")
+    ledger = writer.partial("sft") / "rejected.jsonl"
+    ledger.write_text("nothing\n")
+    with pytest.raises(UserError, match=r"rejected\.jsonl:1: not JSON; remove the file"):
+        explained(writer.run, "chat-1")
+
+
 def test_of_several_artifacts_of_a_stage_the_newest_counts(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "run")
     for answer in ("old", "new"):

@@ -20,6 +20,7 @@ from thinkling.generate.rollouts import write_rollouts
 from thinkling.pipeline import records, summary
 from thinkling.pipeline.rejections import rejections
 from thinkling.pipeline.show import Choice, show
+from thinkling.pipeline.stage_folders import stage_folders
 from thinkling.pipeline.unpaired import unpaired
 
 
@@ -125,7 +126,7 @@ def test_other_seeds_draw_others_and_the_same_seed_the_same(run: Path) -> None:
 
 
 def test_every_record_is_drawn_alike(run: Path) -> None:
-    (folder,) = (f for f in records.stage_folders(run) if f.stage == "curate")
+    (folder,) = (f for f in stage_folders(run) if f.stage == "curate")
     documents = [table for table in records.tables(folder) if table.name == "documents"]
     drawn = [
         item.row["id"]
@@ -198,7 +199,7 @@ def test_a_stage_that_has_not_finished(tmp_path: Path) -> None:
 def test_the_reasons_of_problems_without_a_pair_are_those_that_the_stage_counted(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "run")
     dpd(writer)
-    (folder,) = records.stage_folders(writer.run)
+    (folder,) = stage_folders(writer.run)
     found = {one.problem_id: one.reason for one in unpaired(folder)}
     assert found == {"sum-8": "teacher_not_right", "sum-9": "student_not_wrong"}
     counted = {name: n for name, n in folder.counts.items() if name.startswith(("student_", "teacher_"))}
@@ -215,7 +216,7 @@ def test_the_command_prints_it(run: Path) -> None:
 def manifests(run: Path) -> list[dict[str, Any]]:
     return [
         {"name": folder.stage, "counts": dict(folder.counts), "wall_seconds": 1.0, "peak_rss_mb": 1.0}
-        for folder in records.stage_folders(run)
+        for folder in stage_folders(run)
     ]
 
 

@@ -25,7 +25,8 @@ from thinkling.pipeline.forms import (
 )
 from thinkling.pipeline.histories import history
 from thinkling.pipeline.printing import Page, visible
-from thinkling.pipeline.records import Table, ids, stage_folders, tables
+from thinkling.pipeline.records import Table, ids, tables
+from thinkling.pipeline.stage_folders import stage_folders
 
 _KINDS = {
     DOCUMENTS: "documents",

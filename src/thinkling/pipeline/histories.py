@@ -22,7 +22,8 @@ from thinkling.pipeline.forms import (
     Form,
 )
 from thinkling.pipeline.printing import Page, head
-from thinkling.pipeline.records import Item, StageFolder, Table, find, record_of, where
+from thinkling.pipeline.records import Item, Table, find, record_of, where
+from thinkling.pipeline.stage_folders import StageFolder
 
 SPANS = "spans.jsonl"
 
@@ -93,7 +94,8 @@ def dropped(folder: StageFolder) -> set[str]:
     if not path.is_file():
         return set()
     table = Table(folder, path.name, LEDGER, (path,))
-    return {row["id"] for row in where(table, (), lambda row: row["where"] == "conversations.parquet") if row["id"]}
+    noted = where(table, ("id", "where"), lambda row: row["where"] == "conversations.parquet")
+    return {row["id"] for row in noted if row["id"] is not None}
 
 
 def _spans(folder: StageFolder) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from thinkling.pipeline.forms import DOCUMENTS, REJECTED
 from thinkling.pipeline.printing import Page
-from thinkling.pipeline.records import Item, StageFolder, Table, find, where
+from thinkling.pipeline.records import Item, Table, find, where
+from thinkling.pipeline.stage_folders import StageFolder
 
 GRADING = "grading.json"
 _LISTED = 5

@@ -8,7 +8,8 @@ from itertools import groupby
 from thinkling.pipeline import printing
 from thinkling.pipeline.forms import BAND, GRADES, Row
 from thinkling.pipeline.printing import Page, head, n_tokens
-from thinkling.pipeline.records import Item, StageFolder, Table, find
+from thinkling.pipeline.records import Item, Table, find
+from thinkling.pipeline.stage_folders import StageFolder
 from thinkling.pipeline.unpaired import reason_of
 
 
@@ -55,6 +56,8 @@ def place(table: Table) -> str:
     top, _, rest = table.name.partition("/")
     if top == "samples":
         return f"samples of the {rest}"
+    if top == "band":
+        return f"pass rates of {rest}"
     if top == "evaluations":
         return f"evaluated after step {table.step}: {rest.partition('/')[2]}"
     return f"step {table.step}" if table.step is not None else f"task set {rest}"

@@ -18,8 +18,8 @@ from thinkling.errors import UserError
 from thinkling.generate.config import ChatConfig
 from thinkling.generate.renderer import Renderer, load_renderer
 from thinkling.pipeline.forms import Row
-from thinkling.pipeline.records import StageFolder
 from thinkling.pipeline.records import Table as Records
+from thinkling.pipeline.stage_folders import StageFolder
 
 ROLES = {"system": "magenta", "user": "cyan", "assistant": "green", "tool": "yellow"}
 OUTCOMES = {"right": "bold green", "wrong": "bold red"}

@@ -1,4 +1,4 @@
-"""What the stages of a run wrote, as records: the artifacts in order, the tables in each, and rows of a table.
+"""What the stages of a run wrote, as records: the tables of an artifact, and rows of a table.
 
 What a Parquet table holds follows from its columns, so a new stage needs no code here. A search reads the columns that
 it compares, then the row groups that hold something it found; nothing is held in memory but what is returned.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,76 +18,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thinkling.data.artifact import is_finished, read_manifest
 from thinkling.data.readers import readable
+from thinkling.errors import UserError
 from thinkling.pipeline.forms import LINES, PARQUET, Form, Row
+from thinkling.pipeline.stage_folders import StageFolder
 
-_ARTIFACT = re.compile(r"(?P<stage>.+)-[0-9a-f]{8}(?P<partial>\.partial)?")
 _FOLDERS = ("rollouts", "samples", "evaluations", "grades", "band")
 """Folders of an artifact that hold tables; others hold models, shards and checkpoints."""
 _TOKEN_LEVEL = frozenset({"logprobs", "versions", "prompt"})
 """Columns of one number per token that nobody reads here. `tokens` and `forced` are needed to read a completion."""
-
-
-@dataclass(frozen=True)
-class StageFolder:
-    """What a stage wrote, or is writing."""
-
-    stage: str
-    path: Path
-    manifest: Mapping[str, Any] | None
-    """None for a stage that has not finished."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The stage's part of the recipe, with all defaults; empty for one that has not finished."""
-        return (self.manifest or {}).get("resolved", {}).get("stage", {})
-
-    @property
-    def counts(self) -> Mapping[str, Any]:
-        """Empty for a stage that has not finished."""
-        return (self.manifest or {}).get("counts", {})
-
-    def input(self, role: str) -> Path | None:
-        """The artifact of the run that the stage read; None where it has no such input, or one from elsewhere."""
-        name = (self.manifest or {}).get("inputs", {}).get(role, {}).get("artifact")
-        path = None if name is None else self.path.parent / name
-        return path if path is not None and path.is_dir() else None
-
-    @classmethod
-    def open(cls, path: Path) -> StageFolder:
-        """A finished artifact. Raises UserError if its manifest cannot be read."""
-        manifest = read_manifest(path)
-        return cls(manifest["stage"], path, manifest)
-
-
-def stage_folders(run: Path) -> list[StageFolder]:
-    """The newest artifact of each stage, in the order in which they were made; behind them the stages that have not
-    finished, where they are newer than what they replace.
-
-    Raises UserError for an artifact whose manifest cannot be read.
-    """
-    finished: dict[str, tuple[tuple[float, int], StageFolder]] = {}
-    partial: list[tuple[int, StageFolder]] = []
-    for path in sorted(run.iterdir()):
-        match = _ARTIFACT.fullmatch(path.name)
-        if match is None or path.is_symlink() or not path.is_dir():
-            continue
-        if match["partial"]:
-            partial.append((path.stat().st_mtime_ns, StageFolder(match["stage"], path, None)))
-        elif is_finished(path):
-            manifest = read_manifest(path)
-            age = (manifest["recorded"]["finished_unix"], (path / "manifest.json").stat().st_mtime_ns)
-            known = finished.get(match["stage"])
-            if known is None or known[0] < age:
-                finished[match["stage"]] = age, StageFolder(match["stage"], path, manifest)
-    done = [folder for _, folder in sorted(finished.values(), key=lambda entry: entry[0])]
-    newer = [
-        folder
-        for changed, folder in sorted(partial, key=lambda entry: entry[0])
-        if folder.stage not in finished or finished[folder.stage][1].path.stat().st_mtime_ns < changed
-    ]
-    return done + newer
 
 
 @dataclass(frozen=True)
@@ -157,8 +95,9 @@ class _Part:
     def rows(self, columns: Sequence[str] | None, chosen: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Rows with some columns, all of them if None; those at the `chosen` places, or all."""
         if self.path.suffix != ".parquet":
-            found = list(_lines(self.path))
-            return found if chosen is None else [found[i] for i in chosen]
+            wanted = None if chosen is None else frozenset(chosen)
+            lines = (row for i, row in enumerate(_lines(self.path)) if wanted is None or i in wanted)
+            return [row if columns is None else {name: row[name] for name in columns} for row in lines]
         names = _file(self.path).schema_arrow.names
         table = self._read([n for n in names if n not in _TOKEN_LEVEL] if columns is None else columns)
         return (table if chosen is None else table.take(pa.array(chosen, pa.int64()))).to_pylist()
@@ -196,13 +135,18 @@ def _parts(table: Table) -> Iterator[_Part]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """JSON lines; of a ledger with the `id` of the record, where it has one. A line that is being written is left
-    out."""
+    """JSON lines; of a ledger with the `id` of the record, where it has one. A line that is being written is left out.
+
+    Raises UserError naming a line that is not JSON.
+    """
     with readable(path), path.open(encoding="utf-8") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
                 return
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: not JSON; remove the file to look at the other records") from error
             yield row | {"id": record_of(row).get("id")} if "record" in row else row
 
 

@@ -31,8 +31,9 @@ from thinkling.pipeline.forms import (
 from thinkling.pipeline.histories import dropped
 from thinkling.pipeline.mistakes import nearest
 from thinkling.pipeline.printing import Reader, say
-from thinkling.pipeline.records import Item, StageFolder, Table, count, draw, draw_of, stage_folders, tables
+from thinkling.pipeline.records import Item, Table, count, draw, draw_of, tables
 from thinkling.pipeline.shown import Printer
+from thinkling.pipeline.stage_folders import StageFolder, stage_folders
 from thinkling.pipeline.unpaired import SAMPLES, unpaired
 
 SCORES = "scores.json"

@@ -24,7 +24,8 @@ from thinkling.pipeline.forms import (
 )
 from thinkling.pipeline.history_samples import place, reward, rewards_of
 from thinkling.pipeline.printing import ROLES, Reader, block, head, labelled, n_tokens, turns
-from thinkling.pipeline.records import Drawn, Item, StageFolder, find, record_of, tables
+from thinkling.pipeline.records import Drawn, Item, find, record_of, tables
+from thinkling.pipeline.stage_folders import StageFolder
 
 
 @dataclass

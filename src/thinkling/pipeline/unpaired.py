@@ -8,7 +8,8 @@ from itertools import groupby
 
 from thinkling.generate.rollouts import SCHEMA, Rollout
 from thinkling.pipeline.forms import ROLLOUTS
-from thinkling.pipeline.records import Item, StageFolder, Table, find, tables, where
+from thinkling.pipeline.records import Item, Table, find, tables, where
+from thinkling.pipeline.stage_folders import StageFolder
 from thinkling.stages.dpd.pairs import rejection, without_pair
 from thinkling.verify.verdict import Outcome
 
