@@ -51,6 +51,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set stages.sft.epochs=2 (repeatable)"),
 ]
+RunFolder = Annotated[
+    str, typer.Argument(help="Folder of a run, or its name, for instance runs/tiny", show_default=False)
+]
 Root = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs")]
 RUNS = Path("runs")
 
@@ -240,6 +243,55 @@ def clean(
     cleaning.clean(Run(_load(recipe, overrides), runs), yes, result_console())
 
 
+@app.command()
+def explain(
+    run: RunFolder,
+    identity: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Id of a document, problem or conversation, or its unique beginning or end",
+            show_default=False,
+        ),
+    ],
+    text: Annotated[bool, typer.Option("--text", help="Print texts in full, not clipped to the width")] = False,
+    runs: Root = RUNS,
+) -> None:
+    """Show what happened to one document, problem or conversation, stage by stage.
+
+    Grades, duplicates, drafts, verdicts, rewards, and the reason where it was rejected. Also for a run that has not
+    finished.
+
+    Example: thinkling explain nano topics/assert"""
+    from thinkling.pipeline import explain as explaining
+    from thinkling.pipeline.export import run_directory
+    from thinkling.pipeline.progress import result_console
+
+    explaining.explain(run_directory(run, runs), identity, text, result_console())
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    stage: Annotated[str, typer.Argument(help="Stage of the run", show_default=False)],
+    reason: Annotated[str | None, typer.Option(help="Only rejected records whose reason contains this text")] = None,
+    n: Annotated[int, typer.Option("--n", min=0, help="Records of each kind; 0 counts them by reason instead")] = 3,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Only rejected records")] = False,
+    source: Annotated[str | None, typer.Option(help="Only records of this source, family or task set")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws other records")] = 0,
+    runs: Root = RUNS,
+) -> None:
+    """Show what a stage wrote or rejected: documents, conversations, problems, rollouts, pairs and scores.
+
+    Example: thinkling show nano curate --reason duplicate"""
+    from thinkling.pipeline import show as showing
+    from thinkling.pipeline.export import run_directory
+    from thinkling.pipeline.progress import result_console
+
+    choice = showing.Choice(rejected, reason, source)
+    showing.show(run_directory(run, runs), stage, choice, n, seed, result_console())
+
+
 def _stage_verb(kind: str, purpose: str) -> None:
     def verb(
         recipe: RecipeFile,
@@ -308,7 +360,8 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
     if int(os.environ.get("RANK", "0")) == 0:
         from thinkling.report import page
 
-        summary.show(summary.write(this, time.monotonic() - began), result_console())
+        named = recipe.name if root == RUNS else str(this.directory)
+        summary.show(summary.write(this, time.monotonic() - began), result_console(), named)
         written = page.write(this.directory, {name: artifact.path for name, artifact in this.finished().items()})
         console.print(f"report: {written}", highlight=False, soft_wrap=True)
 

@@ -23,6 +23,7 @@ Start here:
 GROUPS = {
     "Begin": ("init", "doctor", "fields"),
     "Run": ("run", "plan", "tokens", "clean"),
+    "Look": ("show", "explain"),
     "Use": ("chat", "export"),
 }
 REST = "One kind of stage, with whatever it depends on"

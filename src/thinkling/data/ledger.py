@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 FILE = "rejected.jsonl"
+NOT_DRAWN = "not drawn"
+"""Reason of records beyond the number that was asked for. They are sound, so they are only counted."""
 MAX_CHARACTERS = 100_000
 """A rejected record's text is truncated to this length."""
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from thinkling.data.artifact import Artifact, write_json
-from thinkling.pipeline.recipe import Recipe
-from thinkling.pipeline.runner import Run
+from thinkling.data.ledger import NOT_DRAWN
+from thinkling.pipeline.rejections import rejections
+
+if TYPE_CHECKING:
+    from thinkling.pipeline.recipe import Recipe
+    from thinkling.pipeline.runner import Run
 
 BAR_WIDTH = 40
 LONGEST_COUNT = 24
@@ -58,8 +63,10 @@ def write(run: Run, wall_seconds: float) -> dict[str, Any]:
     return summary
 
 
-def show(summary: dict[str, Any], console: Console) -> None:
-    """Prints a summary: scores with their intervals, then what stages took, and what they turned away."""
+def show(summary: dict[str, Any], console: Console, run: str | None = None) -> None:
+    """Prints a summary: scores with their intervals, then what stages took, and what they rejected.
+
+    `run`: how the run is named on the command line, where not by its recipe's name."""
     if summary["scores"]:
         console.print(score_table(summary["scores"], console.width))
     for entry in summary["scores"]:
@@ -76,7 +83,9 @@ def show(summary: dict[str, Any], console: Console) -> None:
         console.print(f"{name}: skipped: {reason}", style="yellow", highlight=False)
     for stage in summary["stages"]:
         for line in turned_away(stage["name"], stage["counts"]):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if (command := how_to_look(summary, run or summary["recipe"])) is not None:
+        console.print(f"to look at them: `{command}`", highlight=False, markup=False, soft_wrap=True)
 
 
 def stage_table(summary: dict[str, Any]) -> Table:
@@ -97,16 +106,17 @@ def stage_table(summary: dict[str, Any]) -> Table:
 
 def turned_away(stage: str, counts: Mapping[str, Any]) -> Iterator[str]:
     """Lines such as `curate: pages: 142 in, 135 kept, 7 rejected: duplicate 7`, per source that had some rejected."""
-    sources = counts.get("sources", {})
-    entries = {f"{stage}: {name}": entry for name, entry in sources.items() if entry.get("rejected")}
-    if not entries and counts.get("rejected"):
-        entries = {stage: counts}
-    for where, entry in entries.items():
-        reasons = sorted(entry["rejected"].items(), key=lambda item: (-item[1], item[0]))
-        listed = ", ".join(f"{reason} {n:,}" for reason, n in reasons)
-        total = sum(n for _, n in reasons)
-        received = entry.get("in", entry.get("jobs", entry["kept"] + total))
-        yield f"{where}: {received:,} in, {entry['kept']:,} kept, {total:,} rejected: {listed}"
+    yield from map(str, rejections(stage, counts))
+
+
+def how_to_look(summary: dict[str, Any], run: str) -> str | None:
+    """The command that shows records of the most frequent reason of the first stage that rejected some."""
+    for stage in summary["stages"]:
+        for found in rejections(stage["name"], stage["counts"]):
+            for reason, _ in found.most_frequent_first:
+                if reason != NOT_DRAWN:
+                    return f"thinkling show {shlex.quote(run)} {stage['name']} --reason {shlex.quote(reason)}"
+    return None
 
 
 def score_table(entries: list[dict[str, Any]], width: int) -> Table:

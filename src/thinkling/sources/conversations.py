@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from thinkling.data.chat_forms import detect
 from thinkling.data.chat_forms.fields import RECORD_FIELDS, TURN_FIELDS, FieldMap, without_nulls
 from thinkling.data.chat_forms.normal import BadRecord, Chat, Pair, Read
-from thinkling.data.ledger import Ledger
+from thinkling.data.ledger import NOT_DRAWN, Ledger
 from thinkling.data.seen import SeenNames
 from thinkling.errors import UserError
 from thinkling.seeds import derive
@@ -144,7 +144,7 @@ class ConversationsSource(RecordsSource):
                 heapq.heappop(drawn)
         if total < n:
             raise UserError(f"sources.{self.name}: it has {total} {offer}, not {n}; request fewer")
-        self.ledger.leave_out(self.name, "not drawn", total - n)
+        self.ledger.leave_out(self.name, NOT_DRAWN, total - n)
         numbers = {number for _, number in drawn}
         for number, item in enumerate(self._sound(forms, Ledger()), start=1):
             if number in numbers:

@@ -17,7 +17,7 @@ from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import Pair, Side
 from thinkling.stages.training.left_out import LeftOut
 
-_REASONS = {
+REASONS = {
     "equal": "both sides are the same tokens",
     "without_loss": "a side has no token that carries loss",
     "too_long": "longer than sequence_length",
@@ -45,7 +45,7 @@ def given_pairs(
                 reason = "evaluated" if encoded is None else rejection(encoded, config.sequence_length)
                 if encoded is None or reason is not None:
                     reasons[str(reason)] += 1
-                    ctx.ledger.note(wanted.source, "preferences", _REASONS[str(reason)], {"id": pair.id})
+                    ctx.ledger.note(wanted.source, "preferences", REASONS[str(reason)], {"id": pair.id})
                 else:
                     found.append(encoded)
         kept = len(found) - kept

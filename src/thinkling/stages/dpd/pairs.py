@@ -124,6 +124,17 @@ def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, sequence_
     return f"{side}_truncated" if all(r.finish_reason == "length" for r in such) else f"{side}_too_long"
 
 
+def without_pair(
+    student: Sequence[Rollout], teacher: Sequence[Rollout], min_margin: float, sequence_length: int
+) -> str | None:
+    """Why the samples of a problem make no pair: a side's `rejection`, or `margin`; None where they make one."""
+    reason = rejection("student", student, Outcome.WRONG, sequence_length)
+    reason = reason or rejection("teacher", teacher, Outcome.RIGHT, sequence_length)
+    if reason is None and fraction_right(teacher) - fraction_right(student) < min_margin:
+        return "margin"
+    return reason
+
+
 def make_pairs(
     student: Mapping[str, list[Rollout]],
     teacher: Mapping[str, list[Rollout]],
@@ -138,18 +149,14 @@ def make_pairs(
     pairs: list[Pair] = []
     reasons: Counter[str] = Counter()
     for problem_id, mine in student.items():
-        reason = rejection("student", mine, Outcome.WRONG, sequence_length)
-        theirs = [] if reason else teacher[problem_id]
-        reason = reason or rejection("teacher", theirs, Outcome.RIGHT, sequence_length)
-        margin = 0.0 if reason else fraction_right(theirs) - fraction_right(mine)
-        if reason is None and margin < config.min_margin:
-            reason = "margin"
+        theirs = [] if rejection("student", mine, Outcome.WRONG, sequence_length) else teacher[problem_id]
+        reason = without_pair(mine, theirs, config.min_margin, sequence_length)
         if reason is not None:
             reasons[reason] += 1
             continue
         right = usable(theirs, Outcome.RIGHT, sequence_length)
         for i, wrong in enumerate(usable(mine, Outcome.WRONG, sequence_length)[: config.pairs_per_problem]):
-            pairs.append(_pair(right[i % len(right)], wrong, margin))
+            pairs.append(_pair(right[i % len(right)], wrong, fraction_right(theirs) - fraction_right(mine)))
     kept = len(student) - reasons.total()
     return pairs, {"problems": len(student), "kept": kept, **dict(sorted(reasons.items())), "pairs": len(pairs)}
 

@@ -35,7 +35,7 @@ from thinkling.train.parallel import Parallel
 DIRECTORY = "encoded"
 """Below the stage's directory; deleted when the stage ends."""
 _REPORT_EVERY = 64
-_REASONS = {
+REASONS = {
     "overlong_dropped": "longer than sequence_length",
     "without_loss": "no token carries loss",
     "unrenderable": "the chat template cannot write it whole",
@@ -158,7 +158,7 @@ class _Encoding:
 
     def _note(self, origin: str, fitted: Fitted, where: str) -> None:
         record: dict[str, Any] = {"id": fitted.conversation.id, "tokens": len(fitted.ids)}
-        self.ctx.ledger.note(origin, where, _REASONS[fitted.outcome], record, fitted.detail)
+        self.ctx.ledger.note(origin, where, REASONS[fitted.outcome], record, fitted.detail)
 
 
 def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
