@@ -31,7 +31,7 @@ def given_pairs(
     """Pairs from all sources, with counts for each: pairs = kept + rejected by reason.
 
     `equal`: both sides have the same tokens. `without_loss`: one side has no trainable token. `too_long`: one side does
-    not fit into a row. `evaluated`: the pair asks a problem on which the model is evaluated.
+    not fit into a row. `evaluated`: it asks one of the evaluation problems.
     """
     found: list[Pair] = []
     counts: dict[str, dict[str, int]] = {}

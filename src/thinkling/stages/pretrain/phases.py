@@ -95,7 +95,7 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
 
 
 def phase_of(phases: Sequence[Phase], step: int) -> Phase:
-    """The phase that contains a step."""
+    """The phase containing a step."""
     for phase in phases:
         if step < phase.end:
             return phase

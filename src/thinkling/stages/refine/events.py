@@ -43,7 +43,7 @@ class Events:
         self.directory, self.chunk, self.phase = directory, chunk, 0
 
     def is_answered(self, name: str) -> bool:
-        """Whether the next phase, with this name, already has a file."""
+        """Whether the next phase, with this name, already has its file."""
         return self._path(name).exists()
 
     def ask(self, name: str, questions: Sequence[Question], answer: Answer) -> list[Reply]:

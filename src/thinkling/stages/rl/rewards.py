@@ -1,7 +1,7 @@
 """Rewards of groups. A verdict is not a reward: only right and wrong become numbers. A preference is a number already.
 
 A reward is a function of a problem and one of its samples (`SampleReward`), listed in a recipe's `rewards` with its
-weight. Only the preference reward needs a model, and so processes many groups at once.
+weight. Only preference rewards use a model, and so process many groups at once.
 """
 
 from __future__ import annotations

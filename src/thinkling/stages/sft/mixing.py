@@ -27,7 +27,7 @@ class Rows(NamedTuple):
 
 
 def rows_of(config: SftConfig, encoded: EncodedConversations, seed: int) -> Rows:
-    """Raises UserError if there are fewer rows than a step needs, or a weight repeats a source too often."""
+    """Raises UserError if there are fewer rows than a step needs, or a weight implies too many repeats of a source."""
     if config.weighted:
         return _weighted(config, encoded, seed)
     pooled = ConversationRows(encoded, range(encoded.n), config.sequence_length, seed, config.epochs)

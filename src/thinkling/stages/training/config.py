@@ -215,7 +215,7 @@ class TrackersConfig(BaseModel):
     tensorboard: bool = False
     """Write event files to runs/NAME/tensorboard/STAGE/."""
     wandb: WandbConfig | None = None
-    """Log each training stage as a run named NAME/STAGE."""
+    """Log each training stage as a W&B run named NAME/STAGE."""
     __pydantic_extra__: dict[str, dict[str, Any]] = Field(init=False)
 
     @model_validator(mode="after")
