@@ -21,7 +21,7 @@ MOST_EDITS = 4
 
 
 def symbols(question: str, first: str, second: str) -> str:
-    """The symbols after the family word. Raises ValueError if there is a line break in an answer."""
+    """The symbols after the family word. Raises ValueError if an answer spans several lines."""
     if any(len(text.splitlines()) > 1 for text in (question, first, second)):
         raise ValueError("an answer to be compared must be a single line")
     return f"{question}\n{first}\n{second}"

@@ -24,7 +24,7 @@ class PageCheck:
     """A verifier's findings on a page."""
 
     answered: bool
-    """Whether there is an answer on the page."""
+    """Whether the page shows any answer."""
     right: bool
     """Whether the answer is right."""
     reasoning: float | None

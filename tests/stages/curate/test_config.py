@@ -35,7 +35,7 @@ def test_grading_takes_the_place_of_quality() -> None:
         ({"grading": {**GRADING, "minimum": {"prose": 10}}}, "less than or equal to 9"),
         ({"grading": {**GRADING, "hq_tokens": "many"}}, "hq_tokens"),
         ({"grading": {**GRADING, "annotator": {"url": "ftp://x", "model": "m"}}}, "url"),
-        ({"grading": {**GRADING, "labeller": "saved", "annotated": 200}}, "annotated: a saved labeller needs none"),
+        ({"grading": {**GRADING, "labeller": "saved", "annotated": 200}}, "annotated: has no effect with a saved labeller"),
         ({"quality": {"a": "hq"}, "near_dedup": {"threshold": 1.5}}, "less than or equal to 1"),
     ],
 )

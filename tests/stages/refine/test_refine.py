@@ -313,5 +313,5 @@ def test_a_warning_says_that_nothing_kept_is_right_by_the_audit(tmp_path, monkey
     monkeypatch.setattr(Silent, "warn", lambda self, text: watching.warn(text))
     monkeypatch.setattr(Silent, "note", lambda self, text: watching.note(text))
     refine(tmp_path, Oracle(), monkeypatch)
-    assert [line for line in watching.warnings if "kept 24 jobs, and their verifiers find 0" in line]
+    assert [line for line in watching.warnings if "kept 24 jobs, but the verifiers accept none" in line]
     assert [line for line in watching.notes if "kept 24 of 24 jobs" in line]

@@ -109,7 +109,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     def _pairs_from_somewhere(self) -> DpdConfig:
         sources = [p.source for p in self.preferences]
         if len(set(sources)) < len(sources):
-            raise ValueError("preferences: a source is named twice")
+            raise ValueError("preferences: a source is listed twice")
         if not self.problems and not self.preferences:
             raise ValueError("problems: missing; set problems to make pairs from, or preferences to use existing pairs")
         if self.problems and self.pairs is None:

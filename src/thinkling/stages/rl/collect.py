@@ -94,7 +94,7 @@ class Collector:
         """
         for past in range(0, step, self.config.rollouts_every):
             if not self._directory(past).is_dir():
-                raise lost(f"{self._directory(past)}: missing", self.store.parent)
+                raise lost(f"{self._directory(past)}: is missing", self.store.parent)
         for directory in sorted(self.store.glob("[0-9]*")):
             if int(directory.name) >= step:
                 drop_damaged(directory, self._warn, "sampling it again")

@@ -66,9 +66,9 @@ def _damage(stage: Path) -> str | None:
     for name, entry in encoded.info["beside"].items():
         path = stage / name
         if not path.is_file():
-            return f"{path}: missing"
+            return f"{path}: is missing"
         if digest_of(path, entry["bytes"]) != entry:  # files of rejected records may grow
-            return f"{path}: damaged"
+            return f"{path}: is damaged"
     return None
 
 
