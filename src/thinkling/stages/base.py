@@ -35,7 +35,7 @@ class Need(NamedTuple):
     split: Split | None = None
     """For problems: which split is read."""
     n: int | None = None
-    """Maximum number of items to read; all if None."""
+    """Number of items to read; all if None."""
     families: Sequence[str] | None = None
     """Families to read; all if None."""
 

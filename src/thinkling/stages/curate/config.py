@@ -43,7 +43,7 @@ class CurateConfig(StageConfig):
     grading: GradingConfig | None = None
     """Grades documents and splits them by quality value and similarity to seeds; replaces `quality`."""
     heldout: list[str] = Field(default_factory=list)
-    """Sources of type `tasks` whose held-out problems must not occur in the documents."""
+    """Sources of problems whose held-out split must not occur in the documents."""
     min_characters: int = Field(default=1, ge=1)
     """Shorter documents are rejected."""
     max_characters: int = Field(default=2_000_000, ge=1)

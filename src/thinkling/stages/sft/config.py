@@ -55,7 +55,7 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     reasoning or tool calls). `error` stops the stage and names the conversation; `drop` leaves it out, counts it and
     records the reason."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Maximum optimizer steps; further rows are not used. If not set, all rows are."""
+    """Maximum optimizer steps; the remaining rows are not used. If not set, all rows are used."""
     sequence_length: int = Field(ge=16)
     """Tokens per packed row (docs/recipe.md, SFT: 32K in the cold start, 64K overall)."""
     batch_size: int = Field(ge=1)

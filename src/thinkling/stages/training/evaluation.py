@@ -177,7 +177,7 @@ def _score(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> 
 
 
 def value_of(lines: Sequence[Line]) -> float | None:
-    """The value of a step, higher being better: the mean over its task sets or, if it has a loss instead, the negated
+    """The value of a step, higher being better: the mean over its task sets or, if there are none, its negated
     loss. None if a score is missing or the loss is not finite."""
     means = [line["mean"] for line in lines if line["task_set"] is not None]
     if means:
