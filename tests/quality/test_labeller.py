@@ -119,7 +119,7 @@ def test_broken_or_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"labeller\.json"):
         Labeller.load(tmp_path)
     (tmp_path / "labeller.json").write_text('{"format": 1, "tags": ["beauty"]}')
-    with pytest.raises(UserError, match="other tags"):
+    with pytest.raises(UserError, match="different tags"):
         Labeller.load(tmp_path)
 
 

@@ -85,7 +85,7 @@ class FeatureSpace:
         kept_W = kept_W[in_texts >= _MIN_DOCUMENTS]
         if len(kept_W) < 2:
             raise UserError(
-                "grading: the documents have too few words in common to fit the labeller; grade a larger pool"
+                "grading: the documents have no words in common to fit the labeller on; grade a larger pool"
             )
         in_texts = in_texts[in_texts >= _MIN_DOCUMENTS]
         idf_W = (np.log((1 + len(lengths)) / (1 + in_texts)) + 1).astype(np.float32)

@@ -209,7 +209,7 @@ def test_what_makes_no_pair_is_counted_by_reason(context: Any, renderer: Rendere
 
 def test_too_few_pairs_says_why(context: Any) -> None:
     with pytest.raises(
-        UserError, match=r"batch_size 9: only 8 pairs are available \(preferences.mine 8\); lower it, or ta"
+        UserError, match=r"batch_size 9: only 8 pairs are available \(preferences.mine 8\); lower it, or use"
     ):
         stage.run(config(batch_size=9), context("run"))
 
@@ -267,7 +267,10 @@ def test_references_are_computed_in_the_dtype_of_training(context: Any, weights:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"preferences": []}, "problems: missing; set problems to make pairs from, or preferences to use existing pairs"),
+        (
+            {"preferences": []},
+            "problems: missing; set problems to make pairs from, or preferences to use existing pairs",
+        ),
         (
             {"weights": {}},
             r"inputs\.teacher is missing: weights\.kl_chosen .* is plain DPO: weights: \{kl_chosen: 0",

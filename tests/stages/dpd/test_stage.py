@@ -204,7 +204,9 @@ def test_too_few_pairs_says_why(context, engine, make_config) -> None:
 
 def test_another_tokenizer_is_refused(tmp_path: Path, context, make_config) -> None:
     train_bpe(["abc abc abd " * 50], 268).save(tmp_path / "teacher" / "model")
-    with pytest.raises(UserError, match=r"stages.dpd.inputs.teacher: its tokenizer differs from the student's \(300 and 268"):
+    with pytest.raises(
+        UserError, match=r"stages.dpd.inputs.teacher: its tokenizer differs from the student's \(300 and 268"
+    ):
         stage.run(make_config(), context("run"))
 
 

@@ -223,8 +223,8 @@ class TrackersConfig(BaseModel):
         for name in self.model_extra or {}:
             if name not in TRACKERS:
                 raise ValueError(
-                    f"unknown tracker {name!r}; known are {', '.join(TRACKERS.names())}; packages add one by an "
-                    f"entry point in the group {TRACKERS.group}"
+                    f"unknown tracker {name!r}; known are {', '.join(TRACKERS.names())}; a package adds one by an "
+                    f"entry point of the group {TRACKERS.group}"
                 )
         return self
 
