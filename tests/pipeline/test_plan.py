@@ -94,7 +94,7 @@ def test_source_beyond_its_limit_stops_the_plan() -> None:
 
 def test_unknown_source_in_a_mixture() -> None:
     recipe = load_recipe(RECIPE, ["stages.pretrain.phases.2.mixture={hq: 1}"])
-    with pytest.raises(UserError, match=r"phases\.high-quality stable\.mixture: no source is called 'hq'"):
+    with pytest.raises(UserError, match=r"phases\.high-quality stable\.mixture: unknown source 'hq'"):
         plan_pretraining(recipe, "pretrain", source_sizes(recipe, "pretrain", {}))
 
 
