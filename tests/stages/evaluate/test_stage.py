@@ -99,7 +99,9 @@ def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     with pytest.raises(UserError, match=r"grades.writing\.parquet: not readable as Parquet"):
         run(tmp_path / "e", start, SETS, tmp_path / "c")
     run(tmp_path / "f", start, SETS, k=1)
-    with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'writing' has other problems or k"):
+    with pytest.raises(
+        UserError, match=r"inputs\.baseline: its task set 'writing' has different problems or a different k"
+    ):
         run(tmp_path / "g", start, SETS, tmp_path / "f")
 
 

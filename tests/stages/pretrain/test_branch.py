@@ -154,7 +154,7 @@ def test_two_decays_branch_off_one_plateau(tmp_path: Path, tokens: Artifact) -> 
 def test_other_tokens_are_refused(tmp_path: Path, tokens: Artifact) -> None:
     plateau = train(tmp_path / "plateau", config([FLAT], keep_state=True), 7, tokens=tokens)
     other = make_tokens(tmp_path, seed=1)
-    with pytest.raises(UserError, match=r"stages\.p\.inputs\.tokens: plateau-done was trained on other tokens"):
+    with pytest.raises(UserError, match=r"stages\.p\.inputs\.tokens: plateau-done was trained on different tokens"):
         train(tmp_path / "decay", config([DOWN], {"state": "plateau"}), 7, tokens=other, state=plateau)
 
 
