@@ -1,4 +1,4 @@
-"""The verbs. Only configurations are imported here; a command loads torch and the rest inside its function."""
+"""The commands. Only configurations are imported here; each command imports torch and the rest inside its function."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Verbs(Verbs):
 
 app = typer.Typer(
     cls=_Verbs,
-    help="Trains small thinking models, from raw text to reinforcement learning and scores, by one recipe file.",
+    help="Train small thinking models, from raw text to reinforcement learning and evaluation, with one recipe file.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -60,7 +60,7 @@ RUNS = Path("runs")
 
 @app.command()
 def run(recipe: RecipeFile, overrides: Overrides = None, runs: Root = RUNS) -> None:
-    """Run all stages of a recipe: what is done is skipped, what was cut off is resumed.
+    """Run all stages of a recipe. Finished stages are skipped, interrupted ones resumed.
 
     Example: thinkling run tiny --set seed=1"""
     _execute(recipe, overrides, runs, None)
@@ -75,9 +75,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
     resolved: Annotated[bool, typer.Option(help="Print the recipe with all defaults, as YAML")] = False,
 ) -> None:
-    """Show what a run would do: stages and their state, and the figures of pre-training.
+    """Show what a run would do: the state of each stage, and the figures of pre-training.
 
-    Nothing is run. Whatever can be known wrong with the recipe, its files and this machine is said.
+    Nothing is run. Mistakes in the recipe, missing files and unmet requirements of this machine are reported.
 
     Example: thinkling plan my.yaml --resolved"""
     from thinkling.pipeline import plan as planning
@@ -367,12 +367,12 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
 
 
 def main() -> None:
-    """Entry point: a user's mistake is told in a line and ends with 2; anything else is our bug, with its traceback."""
+    """Entry point. A user's mistake is printed as one line, exit code 2; anything else is a bug and keeps its traceback."""
     try:
         app()
     except UserError as error:
         print(f"thinkling: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("thinkling: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("thinkling: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         raise SystemExit(130) from None

@@ -24,7 +24,7 @@ LONGEST_COUNT = 24
 
 
 def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """What stands in summary.json. A stage's wall_seconds are those of the run that made it."""
+    """The contents of summary.json. A stage's wall_seconds are those of the run that produced it."""
     recipe, done = run.recipe, run.finished()
     return {
         "recipe": recipe.name,
@@ -57,7 +57,7 @@ def scores(recipe: Recipe, done: dict[str, Artifact]) -> list[dict[str, Any]]:
 
 
 def write(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """Writes summary.json into the run's folder and gives it back."""
+    """Writes summary.json into the run's folder and returns it."""
     summary = summarise(run, wall_seconds)
     write_json(run.directory / "summary.json", summary)
     return summary
