@@ -1,4 +1,4 @@
-"""Messages in, a reply out: the common protocol of local and served models used as judges, writers and the like."""
+"""Messages in, a reply out: the common protocol of local and served models that act as judges or writers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Replier(Protocol):
     """A model that replies to messages."""
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
-        """One reply per conversation, in order, of at most `limit` new tokens. `seeds`: one per conversation, < 2**63."""
+        """One reply per conversation, in order, of at most `limit` new tokens. `seeds`: one each, below 2**63."""
         ...
 
 

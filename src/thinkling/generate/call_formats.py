@@ -24,7 +24,7 @@ PROBE = Call("probe_tool", {"probe_argument": "1"}, "aBcDe0123")
 
 @dataclass(frozen=True)
 class CallFormat:
-    """`take` splits a turn's pieces into those outside readable calls, and the calls. `tags` never belong to an answer."""
+    """`take` separates readable calls from the other pieces of a turn. `tags`: never part of an answer."""
 
     name: str
     tags: tuple[str, ...]

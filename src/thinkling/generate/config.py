@@ -145,7 +145,7 @@ class ChatConfig(BaseModel):
 
     @property
     def path(self) -> Path | None:
-        """The template's path, if it is a file."""
+        """The path of the template, unless it is `own` or `thinkling`."""
         return None if self.template in ("own", "thinkling") else Path(self.template)
 
     @field_validator("template")

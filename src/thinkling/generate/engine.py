@@ -11,8 +11,8 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Request:
-    """One sequence to continue. The result depends on the request, the weights and the sampling, never on other requests
-    in the batch (up to floating-point rounding)."""
+    """One sequence to continue. The result depends on the request, the weights and the sampling, never on other
+    requests in the batch (up to floating-point rounding)."""
 
     prompt: tuple[int, ...]
     """Token ids; at least one."""

@@ -60,7 +60,7 @@ class LoadedModel:
 
 
 def _check_embedded(renderer: Renderer, decoder: Decoder, directory: Path) -> None:
-    """Raises UserError if the padding token, or a token that ends a turn or a text, has no row in the embedding."""
+    """Raises UserError if the padding token, or an end-of-turn or end-of-text token, has no row in the embedding."""
     rows, tokenizer = decoder.config.known_vocab_size, renderer.tokenizer
     for what, token, cure in (
         ("padding", tokenizer.pad_id, "set another pad_token in tokenizer_config.json, such as the eos_token"),

@@ -25,8 +25,8 @@ Shape = Literal["constant", DecayShape]
 class Segment(BaseModel):
     """`steps` steps from `lr_start` to `lr_end`, which are equal for `constant`.
 
-    The rate of step s of n is taken at the middle of the step, t = (s + 1/2) / n, so that neither a warm-up from 0 nor
-    a decay to 0 wastes a step at 0, and adjacent segments meet without a jump.
+    The rate of step s of n is taken at the middle of the step, t = (s + 1/2) / n, so that no step of a warm-up
+    from 0 or a decay to 0 is wasted at 0, and adjacent segments meet without a jump.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

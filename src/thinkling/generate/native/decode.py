@@ -68,8 +68,8 @@ class Cache:
 def prefill(weights: Weights, cache: Cache, tokens_BT: Tensor, rows_of: list[list[int]]) -> None:
     """Writes keys and values of whole prompts, right-padded to T, into the cache.
 
-    Prompt b goes to rows `rows_of[b]`: samples of one problem share a forward pass. Attention is causal, so padding
-    never affects a prompt; the padding's keys are overwritten or masked later.
+    Prompt b goes to rows `rows_of[b]`: samples of one problem share a forward pass. Attention is causal, so
+    prompts are unaffected by padding, whose keys are overwritten or masked later.
     """
     c = weights.config
     rows, length = tokens_BT.shape
@@ -143,7 +143,7 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
 
 
 def _bias(weights: Weights, where_B: Tensor, reach: int, shortest: int, window: int | None) -> Tensor | None:
-    """0 or -inf, (B·K, 1, reach): which positions each row sees; None where all rows see all of them."""
+    """0 or -inf, (B·K, 1, reach): which positions each row sees; None if every row sees all of them."""
     if window is not None and window >= reach:
         window = None
     if shortest == reach and window is None:
@@ -198,7 +198,7 @@ def _finish_layer(w: LayerWeights, weights: Weights, x: Tensor, o: Tensor) -> Te
 
 
 def _added(x: Tensor, inner: Tensor, matrix: Tensor, norm: Tensor | None, weights: Weights) -> Tensor:
-    """x plus a block's output, normed and scaled where the family does so."""
+    """x plus a block's output, normalized and scaled if the family does so."""
     scale = weights.features.residual_scale
     if norm is None:
         return torch.addmm(x, inner, matrix.t(), alpha=scale)
