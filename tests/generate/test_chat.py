@@ -167,7 +167,7 @@ def test_a_template_whose_reasoning_could_not_be_read_back_is_refused(tmp_path: 
     """Its reasoning would have been judged as the answer."""
     source = CHATML.replace("<think>", "<musing>").replace("</think>", "</musing>")
     train_bpe(["a b "], 265, chat_template=source).save(tmp_path)
-    with pytest.raises(UserError, match=r"it writes reasoning in tags that are not known here.*template: thinkling"):
+    with pytest.raises(UserError, match=r"it writes reasoning in unknown tags.*template: thinkling"):
         Renderer.load(tmp_path).prompt(MESSAGES[:1])
 
 

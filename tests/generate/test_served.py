@@ -57,7 +57,10 @@ def test_retry_after_may_be_a_date() -> None:
 def test_a_retry_after_beyond_the_patience_ends_at_once_and_says_why() -> None:
     with (
         serving(lambda number, body: error(429, "daily limit", **{"Retry-After": "86400"})) as server,
-        pytest.raises(UserError, match=r"daily limit \(it asks to wait 86400 s, and 600 s of patience_s 600 are left"),
+        pytest.raises(
+            UserError,
+            match=r"daily limit \(the server asks to wait 86400 s, but 600 s of patience_s 600 are left",
+        ),
     ):
         ask(made(server.url), "a")
     assert len(server.bodies) == 1
@@ -159,7 +162,7 @@ def test_waiting_is_shown() -> None:
     with serving(failing_first([error(429, "busy")] * 5)) as server:
         ask(made(server.url, progress=watching), "a")
     (line,) = watching.warnings  # of five failures within 30 s the first
-    assert line.startswith("stages.refine.chain: HTTP 429: busy; waiting 0 s, patience for 600 s more (0 answered)")
+    assert line.startswith("stages.refine.chain: HTTP 429: busy; retrying in 0 s, for up to 600 s more (0 answered)")
 
 
 def test_the_key_is_in_no_error_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +205,7 @@ def test_fields_of_the_request_can_be_set() -> None:
         ({"extra_body": {"stream": True}}, "extra_body.stream: cannot be set here"),
         ({"headers": {"Authorization": "Bearer x"}}, "headers.Authorization: a key is taken from the environment"),
         ({"headers": {"x-api-key": "x"}}, "headers.x-api-key: a key is taken from the environment"),
-        ({"headers": {"X-A": "1\r\nX-B: 2"}}, "headers.X-A: a header's name and value are one line"),
+        ({"headers": {"X-A": "1\r\nX-B: 2"}}, "headers.X-A: name and value must be one line"),
         ({"budget": {"cost": 1}}, "budget.cost: needs prices"),
         ({"url": None, "model": None, "reasoning_effort": "low"}, "reasoning_effort: is for a model behind url"),
     ],
