@@ -1,7 +1,7 @@
 """Answers of served models, stored by request in an append-only file, so that no answer is paid for twice.
 
-A run keeps the file beside its artifacts, so a stage rerun with another threshold finds them. Several processes may
-append at the same time. The key is a digest of the request, which never contains the API key.
+A run keeps the file beside its artifacts, so that a stage rerun with another threshold reuses them. Several processes
+may append at the same time. The key is a digest of the request, which never contains the API key.
 """
 
 from __future__ import annotations
