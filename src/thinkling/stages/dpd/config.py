@@ -91,7 +91,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints, from which a killed run continues."""
 
-    output_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 3
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher?": "model", "state?": "state"}
     distributed: ClassVar[bool] = True

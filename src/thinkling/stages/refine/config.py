@@ -86,7 +86,7 @@ class RefineConfig(ChattingConfig):
     chunk: int = Field(default=512, ge=1)
     """Jobs that go through a phase together; a finished phase of a chunk survives a kill."""
 
-    output_version: ClassVar[int] = 3
+    output_version: ClassVar[int] = 4
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "conversations"
     roles: ClassVar[Mapping[str, str]] = {f"{name}?": "model" for name in INPUTS}

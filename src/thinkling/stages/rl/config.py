@@ -138,7 +138,7 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     rollouts_every: int = Field(default=10, ge=1)
     """Every so many steps the rollouts stay in the artifact, to be read."""
 
-    output_version: ClassVar[int] = 5
+    output_version: ClassVar[int] = 6
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model", "state?": "state"}
 
