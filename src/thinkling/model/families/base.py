@@ -180,7 +180,7 @@ class Family:
     read: Callable[[Mapping[str, Any], Path], dict[str, Any]] = read_fields
     """Content and path of a config.json → fields of a ModelConfig. Raises UserError for unsupported settings."""
     write: Callable[[ModelConfig], dict[str, Any]] = no_biases
-    """The inverse: entries of config.json without `model_type` and `architectures`; `settings` are added after them."""
+    """The inverse: entries of config.json without `model_type` and `architectures`; they override `settings`."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """Entries of config.json specific to this family, with their defaults. They are read into and written from
     `ModelConfig.settings`, where `features` finds them; `read` may return other `settings`."""
