@@ -58,7 +58,7 @@ def test_problems_are_generated_split_and_judged() -> None:
 @pytest.mark.parametrize("name", ["n_queens", "string_insertion", "countdown", "binary_matrix", "composite"])
 def test_a_scorer_that_runs_answers_as_code_is_refused(name: str) -> None:
     """reasoning-gym's scorers of these call eval or sympy's parser on the answer, outside any sandbox."""
-    with pytest.raises(UserError, match=f"gym.datasets: data set '{name}' .* what a model wrote as code"):
+    with pytest.raises(UserError, match=f"gym.datasets: data set '{name}' .* run model output as code"):
         source(datasets={name: {}}).problems("train", 1)
 
 

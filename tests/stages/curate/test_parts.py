@@ -82,7 +82,7 @@ def test_another_way_to_grade_takes_the_pool_and_the_answers_that_are_there(tmp_
         _, watching = curate(tmp_path / "run", "changed", server, ridge=0.5)
         assert len(server.bodies) == asked, "answers are kept by request"
     assert any("pool-" in line and "reusing" in line for line in watching.notes)
-    assert any(f"{asked:,} of them were answered before" in line for line in watching.notes)
+    assert any(f"{asked:,} of them were answered earlier" in line for line in watching.notes)
 
 
 def test_a_part_that_was_changed_is_refused(tmp_path: Path) -> None:

@@ -108,7 +108,9 @@ def test_a_bf16_directory_is_trained_in_fp32(tmp_path: Path, tokens: Artifact) -
 def test_state_of_another_precision_is_refused(tmp_path: Path, tokens: Artifact) -> None:
     plateau = train(tmp_path / "plateau", config([WARM, FLAT], keep_state=True), 7, tokens=tokens)
     branch = config([DOWN], {"state": "plateau"}, precision={"weights": "bfloat16"})
-    with pytest.raises(UserError, match=r"float32 there and bfloat16 in this run; set precision\.weights as in the"):
+    with pytest.raises(
+        UserError, match=r"float32 in the checkpoint and bfloat16 in this run; set precision\.weights as in the"
+    ):
         train(tmp_path / "decay", branch, 8, tokens=tokens, state=plateau)
 
 

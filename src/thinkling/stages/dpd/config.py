@@ -94,7 +94,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     checkpoint_every: int = Field(default=100, ge=1)
     """Steps between checkpoints. A killed run resumes from the latest one."""
 
-    output_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 3
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher?": "model", "state?": "state"}
     distributed: ClassVar[bool] = True

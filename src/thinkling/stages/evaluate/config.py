@@ -36,7 +36,7 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 
-    output_version: ClassVar[int] = 5
+    output_version: ClassVar[int] = 6
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}

@@ -61,7 +61,7 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
     validation_rows: int = Field(default=64, ge=0)
     """Rows per source, from tokenize's validation split, on which the loss is measured after every phase."""
 
-    output_version: ClassVar[int] = 4
+    output_version: ClassVar[int] = 5
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"tokens": "tokens", "model?": "model", "state?": "state"}
     uses: ClassVar[frozenset[str]] = frozenset({"model"})

@@ -88,7 +88,7 @@ class RefineConfig(ChattingConfig):
     chunk: int = Field(default=512, ge=1)
     """Jobs processed together in each phase. Finished phases of a chunk survive a kill."""
 
-    output_version: ClassVar[int] = 3
+    output_version: ClassVar[int] = 4
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "conversations"
     roles: ClassVar[Mapping[str, str]] = {f"{name}?": "model" for name in INPUTS}

@@ -142,7 +142,7 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     rollouts_every: int = Field(default=10, ge=1)
     """Keep the rollouts of every N-th step in the artifact, for inspection."""
 
-    output_version: ClassVar[int] = 5
+    output_version: ClassVar[int] = 6
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model", "state?": "state"}
 

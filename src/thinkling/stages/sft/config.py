@@ -66,7 +66,7 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     checkpoint_every: int = Field(default=200, ge=1)
     """Steps between checkpoints. A killed run resumes from the latest one."""
 
-    output_version: ClassVar[int] = 3
+    output_version: ClassVar[int] = 4
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "conversations?": "conversations", "state?": "state"}
     distributed: ClassVar[bool] = True
