@@ -3,7 +3,7 @@
     python -m benchmarks.recipe.grpo_gain --seeds 0-2 --jobs 2
 
 recipe.grpo-gain: bootstrap over problems of the mean over samples and seeds; the t-interval over seeds is also stored.
-recipe.grpo-more-often, recipe.grpo-better: the two parts of the gain, as means over seeds with the extremes as the interval.
+recipe.grpo-more-often, recipe.grpo-better: the two parts of the gain, means over seeds with the extremes as interval.
 """
 
 from __future__ import annotations
