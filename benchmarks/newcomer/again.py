@@ -1,5 +1,4 @@
-"""newcomer.again: tiny's curate run again with another `hq_tokens`: wall time relative to the first run, and requests to
-a served annotator.
+"""newcomer.again: tiny's curate run again with another `hq_tokens`: relative wall time, and requests to the annotator.
 
 recipes/tiny.yaml is run up to curate from the command line in two versions, each twice. The first version grades by
 rules and is timed in wall seconds of the process. The second uses a served annotator: a server in this process whose
