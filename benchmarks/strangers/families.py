@@ -81,7 +81,7 @@ def changed_tensors(read: Path, written: Path) -> list[str]:
 def texts(
     model: Decoder, exported: Path, tokenizer: Tokenizer, prompts: list[tuple[int, ...]]
 ) -> tuple[list[str], list[str]]:
-    """Greedy continuations by our engine and, one prompt at a time with its own stops, by transformers from our export."""
+    """Greedy continuations by our engine and by transformers from our export, prompt by prompt with its own stops."""
     requests = [Request(prompt, seed, NEW_TOKENS) for seed, prompt in enumerate(prompts)]
     sampling = Sampling(temperature=0.0, top_p=1.0, stop_ids=tokenizer.stop_ids)
     ours = [tokenizer.decode(c.tokens) for c in NativeEngine(model, max_concurrent=8).generate(requests, sampling)]
