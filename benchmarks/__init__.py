@@ -1,4 +1,4 @@
-"""Measurements of the project's claims: `make bench NAME=speed` runs those of a topic (claims.yaml, harness.py).
+"""Measures the project's claims: `make bench NAME=speed` measures one topic (claims.yaml, harness.py).
 
-Scripts are grouped in folders by what they measure; the modules here are shared by them.
+Scripts are grouped in folders by topic; they share the modules in this folder.
 """

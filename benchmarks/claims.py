@@ -1,4 +1,4 @@
-"""What the project claims and what was measured: the schemas of claims.yaml and of results/*.json."""
+"""Schemas of claims.yaml (what the project claims) and of results/*.json (what was measured)."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ class Claim(_Strict):
     statement: str = Field(min_length=1)
     operator: Operator
     bar: float | None
-    """None for `stated` alone."""
+    """None only for `stated`."""
     unit: str = Field(min_length=1)
     peer: str | None
-    """What it is measured against."""
+    """What the value is compared with."""
     command: str
-    """The script that measures it, `python -m benchmarks.FOLDER.NAME …`, run from the repository's root."""
+    """The script that measures it: `python -m benchmarks.FOLDER.NAME …`, run from the repository root."""
     half_width: float | None = Field(default=None, gt=0)
-    """For `stated`: the largest half-width of the interval, written before the run, in `unit`."""
+    """For `stated`: maximum half-width of the interval, in `unit`, fixed before the run."""
     was: str | None = Field(default=None, pattern=FORMER_ID_PATTERN)
-    """The id that this claim had before ids were by topic."""
+    """The claim's id from before ids were by topic."""
     superseded_by: str | None = Field(default=None, pattern=ID_PATTERN)
-    """A later claim in its place; this one is only measured when named."""
+    """The claim that replaces this one, which is then measured only when named."""
 
     @field_validator("command")
     @classmethod
     def _is_a_script_of_ours(cls, command: str) -> str:
         if not re.fullmatch(r"python -m benchmarks(\.\w+)+( (?!/)[\w./=-]+)*", command):
-            raise ValueError("a command reads `python -m benchmarks.FOLDER.NAME [arguments]`")
+            raise ValueError("a command has the form `python -m benchmarks.FOLDER.NAME [arguments]`")
         return command
 
     @model_validator(mode="after")
     def _bar_fits_operator(self) -> Claim:
         if (self.bar is None) != (self.operator == "stated"):
-            raise ValueError("every operator but `stated` needs a bar, and `stated` has none")
+            raise ValueError("every operator except `stated` needs a bar; `stated` has none")
         if self.half_width is not None and self.operator != "stated":
-            raise ValueError("half_width goes with the operator `stated` only")
+            raise ValueError("half_width is only for the operator `stated`")
         return self
 
     @property
@@ -81,7 +81,7 @@ class Claims(_Strict):
         return self
 
     def topics(self) -> list[str]:
-        """In the order of the file."""
+        """The topics in the order of the file."""
         return list(dict.fromkeys(claim.topic for claim in self.claims))
 
     def of(self, topic: str) -> list[Claim]:
@@ -90,18 +90,18 @@ class Claims(_Strict):
 
 
 class Measurement(_Strict, extra="allow"):
-    """What a script found for one claim. Further fields (absolute speeds, shares, seeds) are kept as details."""
+    """What a script measured for one claim. Extra fields (absolute speeds, fractions, seeds) are kept as details."""
 
     __pydantic_extra__: dict[str, JsonValue]
 
     value: float
     low: float | None = None
     high: float | None = None
-    """Ends of the interval; None where the value is a count."""
+    """Ends of the interval; None if the value is a count."""
     n: int = Field(ge=1)
-    """How many things were measured: runs, prompts, problems, mixtures."""
+    """Number of items measured: runs, prompts, problems, mixtures."""
     runs: int | list[JsonValue] = 1
-    """What each run gave, or their number."""
+    """The value of each run, or the number of runs."""
     unit: str
 
     @model_validator(mode="after")
@@ -109,12 +109,12 @@ class Measurement(_Strict, extra="allow"):
         if (self.low is None) != (self.high is None):
             raise ValueError("an interval has two ends")
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError("low end above high end")
+            raise ValueError("the low end is above the high end")
         return self
 
 
 class Payload(_Strict, extra="ignore"):
-    """The JSON object on the last line that a script prints."""
+    """The JSON object that a script prints on its last line."""
 
     measurements: dict[str, Measurement]
 
@@ -141,7 +141,7 @@ class Results(_Strict):
 
     claims: tuple[Result, ...]
     details: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
-    """Claim id → figures beside its value."""
+    """Claim id → figures stored with its value."""
 
 
 def holds(claim: Claim, measured: Measurement) -> bool:
@@ -161,14 +161,14 @@ def holds(claim: Claim, measured: Measurement) -> bool:
 
 
 def first_error(error: ValidationError) -> str:
-    """The first complaint in a line: `claims.3.bar: …`."""
+    """The first validation error on one line: `claims.3.bar: …`."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def load_claims(path: Path) -> Claims:
-    """Reads claims.yaml. UserError names the file and the field."""
+    """Reads claims.yaml. Raises UserError with the file and the field."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
         return Claims.model_validate(content)
@@ -177,7 +177,7 @@ def load_claims(path: Path) -> Claims:
 
 
 def read_results(path: Path) -> Results:
-    """One file of results; without any claims if it does not exist. UserError names the file and the field."""
+    """One file of results, empty if the file does not exist. Raises UserError with the file and the field."""
     if not path.exists():
         return Results(claims=())
     try:
@@ -187,5 +187,5 @@ def read_results(path: Path) -> Results:
 
 
 def load_results(folder: Path, topics: Sequence[str]) -> dict[str, Result]:
-    """Claim id → its stored result; claims that have not been measured are missing."""
+    """Claim id → its stored result. Claims that have not been measured are absent."""
     return {result.id: result for topic in topics for result in read_results(folder / f"{topic}.json").claims}

@@ -1,4 +1,4 @@
-"""Runs `python -m experiments` and reads the experiment.json that it writes: for claims that are experiments."""
+"""Runs `python -m experiments` and reads its experiment.json, for claims that are experiments."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from benchmarks.machine import ROOT
 
 
 def measure(experiment: str, seeds: str, description: str | None) -> dict[str, Any]:
-    """Runs an experiment as the command line says, and returns its experiment.json."""
+    """Runs an experiment with the options of the command line and returns its experiment.json."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("--seeds", default=seeds, help="as in 0-7 or 0,3,5")
+    parser.add_argument("--seeds", default=seeds, help="such as 0-7 or 0,3,5")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     arguments = parser.parse_args()
@@ -27,7 +27,7 @@ def measure(experiment: str, seeds: str, description: str | None) -> dict[str, A
 
 
 def over_seeds(comparison: dict[str, Any], unit: str) -> dict[str, Any]:
-    """A comparison as a measurement: mean and t-interval over seeds, the differences as runs."""
+    """A comparison as a measurement: mean and t-interval over seeds, with the differences as runs."""
     fields = {key: comparison[key] for key in ("low", "high", "n")}
     return {"value": comparison["mean"], **fields, "runs": comparison["differences"], "unit": unit}
 
@@ -45,5 +45,5 @@ def arm(experiment: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def report(measurements: dict[str, Any]) -> None:
-    """Prints the last line that the harness reads."""
+    """Prints the last line, which the harness reads."""
     print(json.dumps({"measurements": measurements}))

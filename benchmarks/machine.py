@@ -1,4 +1,4 @@
-"""Where a measurement was made: the machine in a line without names or paths, and the commit."""
+"""Where a measurement was made: the machine, described in one line without names or paths, and the commit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def describe() -> str:
-    """CPU model, cores that this process may use, memory, system, and the versions that decide speed."""
+    """CPU model, cores available to this process, memory, operating system, and versions that affect speed."""
     cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     cores = len(os.sched_getaffinity(0))
     memory = round(psutil.virtual_memory().total / 2**30)
@@ -27,7 +27,7 @@ def describe() -> str:
 
 
 def commit(root: Path = ROOT) -> str:
-    """HEAD, with `-dirty` where the tree differs from it; results themselves do not count."""
+    """HEAD, with `-dirty` if the tree differs from it; changes to results are ignored."""
     head = _git(root, "rev-parse", "HEAD")
     changed = _git(root, "status", "--porcelain", "--", ".", ":(exclude)benchmarks/results")
     return f"{head}-dirty" if changed else head

@@ -1,4 +1,4 @@
-"""Loads a test module by its path: some claims measure with what the tests already have."""
+"""Loads a test module by path, for claims that reuse code of the tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import ModuleType
 
 
 def load(path: Path) -> ModuleType:
-    """The module in a file that is in no package; `sys.modules` holds it by its stem."""
+    """Imports a file that belongs to no package, and registers it in `sys.modules` under its stem."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""Measurements taken in turn, A B A B: the geometric mean of the paired ratios with its interval."""
+"""Alternating measurements (A B A B): geometric mean of the paired ratios, with its interval."""
 
 from __future__ import annotations
 

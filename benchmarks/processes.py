@@ -1,4 +1,4 @@
-"""Runs a command and watches it: wall time, resident memory of the whole process tree, attempts to use the network."""
+"""Runs a command and records wall time, resident memory of the whole process tree and attempts to use the network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-# Loaded by every Python of the tree: notes each name that is looked up and each internet address that is connected to.
+# Loaded by every Python in the process tree: records every name lookup and every connection to an internet address.
 AUDIT = """
 import os, sys
 
@@ -39,27 +39,27 @@ class Watched:
     status: int
     seconds: float
     peak_bytes: int
-    """Largest sum of the resident memory of its processes; pages that they share count once a process."""
+    """Largest sum of the resident memory of its processes; shared pages count once per process."""
     network: tuple[str, ...]
-    """Attempts of Python code to look up a name or to reach an internet address."""
+    """Attempts by Python code to look up a name or to reach an internet address."""
     cut_off: bool
-    """Whether it ran in a network namespace without any device, so that whatever else tried would have failed."""
+    """Whether it ran in a network namespace without any device, where other programs' attempts fail too."""
 
 
 def two_cores() -> int:
-    """Leaves this process and its children two cores at most; returns their number."""
+    """Restricts this process and its children to at most two cores; returns the number of cores."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     return len(os.sched_getaffinity(0))
 
 
 def can_cut_off() -> bool:
-    """Whether this machine lets us make a network namespace."""
+    """Whether this machine allows us to create a network namespace."""
     unshare = shutil.which("unshare")
     return unshare is not None and subprocess.run([unshare, "-rn", "true"], capture_output=True).returncode == 0
 
 
 def resident_bytes(root: psutil.Process) -> int:
-    """Resident memory of a process and its descendants; those that end meanwhile count 0."""
+    """Resident memory of a process and its descendants; processes that have just ended count as 0."""
     total = 0
     try:
         tree = [root, *root.children(recursive=True)]
@@ -74,7 +74,7 @@ def resident_bytes(root: psutil.Process) -> int:
 
 
 def watch(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, every: float = 0.1) -> Watched:
-    """Runs `command` without a network where possible, its output on our stderr; samples memory `every` seconds."""
+    """Runs `command`, without a network if possible, with its output on our stderr; samples memory `every` seconds."""
     cut_off = can_cut_off()
     whole = ["unshare", "-rn", *command] if cut_off else list(command)
     with tempfile.TemporaryDirectory() as folder:

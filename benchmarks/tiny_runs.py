@@ -1,6 +1,6 @@
-"""Finished runs of recipes/tiny.yaml, one per seed, and the scores in them: for the claims over tiny's seeds.
+"""Finished runs of recipes/tiny.yaml, one per seed, and their scores, for claims over tiny's seeds.
 
-A problem scores its mean over k samples and seeds; intervals are a bootstrap over problems.
+The score of a problem is its mean over k samples and all seeds; intervals are bootstrapped over problems.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ RECIPE = ROOT / "recipes" / "tiny.yaml"
 
 
 def run_seed(seed: int, runs: Path) -> Path:
-    """The folder of a finished run; what was done before is skipped. Seed 0 is `make tiny` itself, the other seeds
-    run in one thread each, so that they can run beside each other."""
+    """Runs what is missing and returns the run's folder. Seed 0 is `make tiny` itself; the other seeds use one
+    thread each, so that they can run in parallel."""
     name = f"tiny-seed{seed}" if seed else "tiny"
     command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(runs)]
     own = (f"seed={seed}", f"name={name}", "threads=1") if seed else ()
@@ -32,11 +32,11 @@ def run_seed(seed: int, runs: Path) -> Path:
 
 
 def finished_runs(doc: str | None) -> list[Path]:
-    """The runs of the seeds that the command line names, made where they are missing."""
+    """The runs of the seeds named on the command line; missing ones are run first."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
-    parser.add_argument("--jobs", type=int, default=1, help="runs beside each other; seed 0 has two threads")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel runs; seed 0 uses two threads")
     arguments = parser.parse_args()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         return list(pool.map(lambda seed: run_seed(seed, arguments.runs), arguments.seeds))
@@ -49,7 +49,7 @@ def artifact(run: Path, stage: str) -> Path:
 
 
 def rollouts(run: Path, stage: str, task_set: str = "puzzles") -> dict[str, np.ndarray]:
-    """Per problem (sorted by id): mean right over its samples, and the flat columns right and thinks."""
+    """Per problem (sorted by id): mean of `right` over its samples; then the flat columns right and thinks."""
     table = pq.read_table(artifact(run, stage) / "rollouts" / task_set)
     right = np.array([outcome == "right" for outcome in table["outcome"].to_pylist()])
     thinks = np.array(table["thinks"].to_pylist())

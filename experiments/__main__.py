@@ -17,26 +17,26 @@ RECIPE = Path(__file__).resolve().parent / "recipe.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the experiment that the command line names; a user's mistake is one line and exit status 2."""
+    """Runs the experiment named on the command line; a user error is one line and exit status 2."""
     from experiments.arms import EXPERIMENTS
 
     parser = argparse.ArgumentParser(prog="python -m experiments", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("experiment", choices=list(EXPERIMENTS))
-    parser.add_argument("--seeds", help="as in 0-7 or 0,3,5; by default the seeds of the claims")
-    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, each in a process with one thread")
+    parser.add_argument("--seeds", help="such as 0-7 or 0,3,5; default: the seeds of the claims")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds run in parallel, each in a process with one thread")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="the recipe that the arms derive from")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds all runs")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--one-seed", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.jobs < 1:
-        parser.error("--jobs: at least 1")
+        parser.error("--jobs must be at least 1")
     try:
         _run(options)
     except UserError as error:
         print(f"experiments: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("experiments: stopped; the same command continues from the last checkpoint", file=sys.stderr)
+        print("experiments: stopped; run the same command again to resume from the last checkpoint", file=sys.stderr)
         raise SystemExit(130) from None
 
 

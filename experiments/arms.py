@@ -1,8 +1,8 @@
-"""The three experiments and their arms, each a recipe with stated fields overridden.
+"""The three experiments and their arms; an arm is a recipe with some fields overridden.
 
-Arms of a seed share a run directory, so stages that are equal are one artifact. An arm's own stage has the same name
-in all arms of an experiment: a stage's seed follows from its name, so arms start from the same weights and see the same
-order of data wherever their settings are equal.
+The arms of a seed share a run directory, so equal stages are one artifact. The stage that differs has the same name in
+all arms of an experiment. A stage's seed is derived from its name, so arms start from the same weights and see the data
+in the same order wherever their settings are equal.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ S = TypeVar("S", bound=StageConfig)
 
 ROWS_A_STEP = 8
 UNIT_STEPS = 25
-"""Phases are whole numbers of 200 rows: then every fraction below is a whole number of rows, and arms agree exactly."""
+"""Phases are multiples of 200 rows, so that every fraction below is a whole number of rows and arms agree exactly."""
 PHASES = (("warm-up", 1), ("stable, first part", 5), ("stable, second part", 6), ("decay", 3))
-"""Names and lengths in units. The first two together are as long as the third: a mixture that is 10:90 in them and
-90:10 in the third has spent the same rows of every source as one that is 50:50 throughout."""
+"""Names and lengths in units. The first two together are as long as the third, so a mixture of 10:90 in them and 90:10
+in the third uses the same rows of every source as 50:50 throughout."""
 PEAK, LAST = 4.0e-3, 4.0e-5
 DECAY_FRACTION_HQ = 0.9
 HQ, MQ = {"hq-docstrings": 0.8, "hq-pages": 0.2}, {"mq-pages-noisy": 0.6, "mq-topics": 0.4}
-"""Mostly text: its loss falls smoothly. That of puzzle pages falls in jumps, at steps that differ by seed more than by
-arm (docs/experiments.md)."""
+"""Mostly text, because its loss falls smoothly. The loss on puzzle pages falls in jumps, at steps that differ more
+between seeds than between arms (docs/experiments.md)."""
 
 
 def mixture(hq: float) -> dict[str, float]:
@@ -44,7 +44,7 @@ def mixture(hq: float) -> dict[str, float]:
 
 
 def phases(first: float, second: float, sequence_length: int) -> list[dict[str, Any]]:
-    """Phases of a run whose plateau begins with a fraction `first` of high-quality text and goes on with `second`."""
+    """Phases with a plateau that starts with a fraction `first` of high-quality text and continues with `second`."""
     fractions = (first, first, second, DECAY_FRACTION_HQ)
     rates = ([0.0, PEAK], PEAK, PEAK, [PEAK, LAST])
     return [
@@ -74,10 +74,10 @@ def _fg_wsd(first: float, second: float) -> Callable[[Recipe, Done], Overrides]:
 
 
 def check_equal_rows(found: Entries) -> None:
-    """Raises RuntimeError unless fg_equal has seen the rows of wsd, from every source, before decay and in all."""
+    """Raises RuntimeError unless fg_equal saw the same rows of every source as wsd, before decay and in total."""
     for key in ("plateau_rows", "sources"):
         if found["fg_equal"][key] != found["wsd"][key]:
-            raise RuntimeError(f"fg_equal and wsd saw other {key}: {found['fg_equal'][key]}, {found['wsd'][key]}")
+            raise RuntimeError(f"fg_equal and wsd saw different {key}: {found['fg_equal'][key]}, {found['wsd'][key]}")
 
 
 def _same(recipe: Recipe, done: Done) -> Overrides:
@@ -89,8 +89,8 @@ def _kd_alone(recipe: Recipe, done: Done) -> Overrides:
 
 
 DPO_RATE = 1 / 15
-"""DPO alone takes this fraction of dpd's learning rate: with nothing to hold it back it leaves its starting point. Seed
-100, from 0.65: 0.18 at the whole rate, 0.67 at a fifth, 0.77 at this."""
+"""DPO alone uses this fraction of dpd's learning rate, because without a KL term it drifts away from its starting
+point. Seed 100, from 0.65: 0.18 at the full rate, 0.67 at a fifth, 0.77 at this."""
 
 
 def _dpo_alone(recipe: Recipe, done: Done) -> Overrides:
@@ -100,7 +100,7 @@ def _dpo_alone(recipe: Recipe, done: Done) -> Overrides:
 
 
 def _matched(recipe: Recipe, done: Done, without: tuple[str, ...]) -> Overrides:
-    """Fewer terms for more steps, until passes over tokens are those of dpd."""
+    """Fewer loss terms for more steps, with as many token passes as dpd."""
     dpd = _stage(recipe, "dpd", DpdConfig)
     weights = dpd.weights.model_copy(update=dict.fromkeys(without, 0.0))
     steps = steps_for(done["dpd"]["dpd"], dpd, dpd.model_copy(update={"weights": weights}))
@@ -116,8 +116,8 @@ def _clean_sft(recipe: Recipe, done: Done) -> Overrides:
 
 
 def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
-    """SFT in dpd's place, on examples as stage `like` has them, as many as cost what dpd cost: a third of its passes
-    over tokens, since a training step is three."""
+    """SFT in place of dpd, on the kind of examples that stage `like` uses. Compute is matched: a third of dpd's token
+    passes, since training on a token is three passes."""
     sft, model = _stage(recipe, "sft", SftConfig), _stage(recipe, like, SftConfig)
     counts = done["dpd"][like].counts
     tokens = counts["tokens"] * (counts["rows"] + counts["rows_left_over"]) / counts["rows"] / model.epochs
@@ -125,7 +125,7 @@ def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
     examples = []
     for one in model.examples:
         if one.n_examples is None:
-            raise UserError(f"stages.{like}.examples: n_examples is missing; the arm takes a multiple of it")
+            raise UserError(f"stages.{like}.examples: n_examples is missing; the arm needs it to scale it")
         n = max(1, round(one.n_examples * wanted / tokens))
         examples.append(one.model_dump(mode="json") | {"n_examples": n})
     stage = sft.model_dump(mode="json") | {
@@ -137,7 +137,7 @@ def _sft(recipe: Recipe, done: Done, like: str) -> Overrides:
 
 
 def _flow(value: Any) -> str:
-    """A value on one line of YAML. JSON would not do: YAML reads its 4e-05 as text."""
+    """A value on one line of YAML. JSON would not work: YAML reads its 4e-05 as text."""
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**9).strip()
 
 
@@ -146,7 +146,7 @@ def _stage(recipe: Recipe, name: str, kind: type[S]) -> S:
     if not isinstance(stage, kind):
         raise UserError(
             f"{recipe.name}: this needs a stage {name!r} of kind {kind.__name__.removesuffix('Config').lower()}; "
-            "take experiments/recipe.yaml, or add such a stage to your recipe"
+            "use experiments/recipe.yaml, or add such a stage to your recipe"
         )
     return stage
 
@@ -158,7 +158,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             name="fg-wsd",
             question="Does the order of the mixture inside the plateau matter?",
             arms=(
-                Arm("wsd", "WSD: 50% high-quality text through the plateau", _fg_wsd(0.5, 0.5)),
+                Arm("wsd", "WSD: 50% high-quality text throughout the plateau", _fg_wsd(0.5, 0.5)),
                 Arm("fg_equal", "FG-WSD: 10%, then 90%; the same rows of every source", _fg_wsd(0.1, 0.9)),
                 Arm("fg_rich", "FG-WSD: 50%, then 90%; more high-quality text", _fg_wsd(0.5, 0.9)),
             ),
@@ -176,10 +176,10 @@ EXPERIMENTS: dict[str, Experiment] = {
             question="Does DPD beat its parts, and more SFT, at equal compute?",
             arms=(
                 Arm("dpd", "all three terms", _same),
-                Arm("sft_more", "more SFT, examples as before", _more_sft),
+                Arm("sft_more", "more SFT, same kind of examples", _more_sft),
                 Arm("sft_clean", "more SFT, clean reasoning", _clean_sft),
                 Arm("dpo_alone", "the DPO term alone", _dpo_alone),
-                Arm("kd_alone", "KL to the teacher on right answers alone", _kd_alone),
+                Arm("kd_alone", "KL to the teacher on right answers only", _kd_alone),
             ),
             targets=("evaluate_sft", "evaluate_dpd"),
             outcome=outcomes.scores("dpd", "sft", passes),
@@ -198,7 +198,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         Experiment(
             name="rl",
-            question="What does GRPO straight from SFT bring: more thinking, or better thinking?",
+            question="Does GRPO straight from SFT improve scores by more thinking or by better thinking?",
             arms=(Arm("rl", "GRPO from the SFT checkpoint", _same),),
             targets=("evaluate_sft", "evaluate_rl"),
             outcome=outcomes.scores("rl", "sft"),

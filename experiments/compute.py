@@ -1,7 +1,7 @@
-"""What an arm computes, counted in passes of the model over a token: a forward pass is 1, a training step 3.
+"""Compute of an arm, counted in token passes through the model: a forward pass is 1, a training step 3.
 
-Student and teacher have the same shape, so passes compare as FLOPs do (attention's share, which grows with
-length, is left aside: all texts here are short).
+Student and teacher have the same shape, so passes are proportional to FLOPs. Attention, whose cost grows with length,
+is ignored because all texts here are short.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ FORWARD, TRAINING = 1, 3
 
 @dataclass(frozen=True)
 class DpdPasses:
-    """Passes over tokens of a dpd stage."""
+    """Token passes of a dpd stage."""
 
     sampling: float
-    """Prompts and completions of both models."""
+    """Sampling prompts and completions with both models."""
     references: float
-    """log π_ref of both sides of every pair."""
+    """log π_ref of both completions of every pair."""
     step: float
-    """One step of training, on average."""
+    """One training step, on average."""
     steps: int
 
     @property
@@ -35,9 +35,9 @@ class DpdPasses:
 
 
 def dpd_passes(artifact: Artifact, config: DpdConfig) -> DpdPasses:
-    """What a finished dpd stage of settings `config` computed, from its own samples and pairs.
+    """Token passes of a finished dpd stage with settings `config`, computed from its own samples and pairs.
 
-    With other weights in `config` than those it was run with: what these would have cost on the same pairs.
+    If `config` has other weights than the run, the result is what they would have cost on the same pairs.
     """
     from thinkling.generate.rollouts import Rollout, read_rollouts
     from thinkling.stages.dpd.pairs import FILE, by_problem, read_pairs, solved_by
@@ -62,18 +62,18 @@ def dpd_passes(artifact: Artifact, config: DpdConfig) -> DpdPasses:
 
 
 def steps_for(finished: Artifact, config: DpdConfig, fewer_terms: DpdConfig) -> int:
-    """Steps after which `fewer_terms` has cost what the finished stage of settings `config` did."""
+    """Number of steps with which `fewer_terms` costs as much as the finished stage with settings `config`."""
     whole, part = dpd_passes(finished, config), dpd_passes(finished, fewer_terms)
     return max(1, round((whole.total - part.sampling - part.references) / part.step))
 
 
 def passes(artifact: Artifact, config: StageConfig) -> float:
-    """Passes of a dpd stage, or of an sft stage in its place."""
+    """Token passes of a dpd stage, or of an sft stage in its place."""
     return dpd_passes(artifact, config).total if isinstance(config, DpdConfig) else sft_passes(artifact)
 
 
 def sft_passes(artifact: Artifact) -> float:
-    """Passes of an sft stage: training on its tokens."""
+    """Token passes of an sft stage: training on its tokens."""
     return TRAINING * artifact.counts["tokens"]
 
 

@@ -1,4 +1,4 @@
-"""What an experiment is: arms that are trained and compared, seed by seed."""
+"""The definition of an experiment: arms that are trained and compared seed by seed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from thinkling.pipeline.recipe import Recipe
 Overrides = list[str]
 """As on the command line: `stages.dpd.steps=80`."""
 Done = Mapping[str, Mapping[str, Artifact]]
-"""Arm → stage → artifact, of the arms that are finished."""
+"""Arm → stage → artifact, for finished arms."""
 Entries = dict[str, dict[str, Any]]
-"""Arm → its figures: `value`, `overrides`, `seconds` and what belongs beside them."""
+"""Arm → its figures: `value`, `overrides`, `seconds` and any others."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One setting. `overrides` may depend on what the arms before it found, as where compute is matched."""
+    """One setting. `overrides` may depend on the results of earlier arms, for example to match compute."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Finished:
-    """An arm that has run: its recipe, the overrides in it, and the artifacts by stage."""
+    """An arm that has run: its recipe, its overrides, and its artifacts by stage."""
 
     name: str
     recipe: Recipe
@@ -37,12 +37,12 @@ class Finished:
 
 
 def nothing_to_check(found: Entries) -> None:
-    """For experiments whose arms need not agree in anything."""
+    """For experiments whose arms do not have to agree in anything."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Arms that are compared, seed by seed."""
+    """Arms that are compared seed by seed."""
 
     name: str
     question: str
@@ -50,11 +50,11 @@ class Experiment:
     targets: tuple[str, ...]
     """Stages that every arm runs, along with their inputs."""
     outcome: Callable[[Finished], Entries]
-    """Reads the figures of a finished arm, and those of the checkpoint before it where there is one."""
+    """Reads the figures of a finished arm, and of the checkpoint before it if there is one."""
     pairs: tuple[tuple[str, str], ...]
-    """(arm, arm that is subtracted from it)."""
+    """(arm, arm to subtract from it)."""
     metric: str
-    """What is compared."""
+    """The quantity that is compared."""
     unit: str
     lower_is_better: bool
     seeds: tuple[int, ...]

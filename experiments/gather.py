@@ -1,4 +1,4 @@
-"""Results of seeds → experiment.json: every value, the differences with their intervals, what was run."""
+"""Results of seeds → experiment.json: all values, the differences with their intervals, and the command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE = "experiment.json"
 
 
 def write(experiment: Experiment, results: Sequence[dict[str, Any]], recipe: Path, runs: Path) -> dict[str, Any]:
-    """Writes experiment.json of the seeds that are finished, and gives it back. `results`: as `run_seed` gives them."""
+    """Writes experiment.json for the finished seeds and returns it. `results` are those of `run_seed`."""
     results = sorted(results, key=lambda r: r["seed"])
     seeds = [r["seed"] for r in results]
     titles = {arm.name: arm.title for arm in experiment.arms}
@@ -55,9 +55,9 @@ def write(experiment: Experiment, results: Sequence[dict[str, Any]], recipe: Pat
 
 
 def compare(arm: str, against: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`arm` minus `against`, a difference a seed, its mean and 95% t-interval over seeds (from two seeds on).
+    """`arm` minus `against`: one difference per seed, their mean and 95% t-interval (from two seeds on).
 
-    Scores also get the bootstrap interval over problems of the mean over seeds, and the gain split by thinking.
+    Scores also get a bootstrap interval over problems for the mean over seeds, and the gain split by thinking.
     """
     differences = [r["arms"][arm]["value"] - r["arms"][against]["value"] for r in results]
     found: dict[str, Any] = {"arm": arm, "against": against, "differences": differences}
@@ -80,13 +80,13 @@ def _over_problems(arm: str, against: str, results: Sequence[dict[str, Any]]) ->
 
 
 def _split(before: dict[str, list[int]], after: dict[str, list[int]]) -> dict[str, float]:
-    """The gain of a seed, split family by family (families think and fail differently), as the mean over families."""
+    """The gain of a seed, split by family because families think and fail differently, averaged over families."""
     split = mean_split([split_gain(Thinking(*before[f]), Thinking(*after[f])) for f in before])
     return {"total": split.total, **asdict(split)}
 
 
 def _shown(entry: dict[str, Any]) -> dict[str, Any]:
-    """A seed's figures for experiment.json: without the hundreds of values that the comparisons are made from."""
+    """A seed's figures for experiment.json, without the hundreds of values behind the comparisons."""
     return {k: v for k, v in entry.items() if k not in ("problems", "families")}
 
 
@@ -94,7 +94,7 @@ def show(report: dict[str, Any], console: Console) -> None:
     """Prints arms and comparisons as tables."""
     seeds = report["seeds"]
     table = Table(title=f"{report['experiment']}: {report['metric']}, {report['unit']}", title_justify="left")
-    for column in ("arm", "", *(f"seed {s}" for s in seeds), "mean", "thinks", "right if it thinks", "s a seed"):
+    for column in ("arm", "", *(f"seed {s}" for s in seeds), "mean", "thinks", "right if it thinks", "s per seed"):
         table.add_column(column, justify="left" if column in ("arm", "") else "right")
     for arm in report["arms"]:
         table.add_row(
@@ -128,7 +128,7 @@ def interval_text(one: dict[str, Any]) -> str:
 
 
 def split_text(split: Sequence[dict[str, float]]) -> str:
-    """Means over seeds of a gain's parts."""
+    """The parts of a gain, averaged over seeds."""
     parts = {"more_often": "thinks more often", "better": "thinks better", "direct": "answers at once better"}
     return ", ".join(f"{title} {_mean([s[key] for s in split]):+.3f}" for key, title in parts.items())
 

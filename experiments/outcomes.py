@@ -1,4 +1,4 @@
-"""What is read off an arm's finished artifacts."""
+"""Figures read from an arm's finished artifacts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thinkling.stages.base import StageConfig
 
 
 def losses(stage: str, weights: Mapping[str, float]) -> Callable[[Finished], Entries]:
-    """The outcome of arms that end with pre-training: `stage` is that stage, `weights` as for `loss_outcome`."""
+    """Outcome of arms that end with pre-training: `stage` is that stage; `weights` are as in `loss_outcome`."""
 
     def read(arm: Finished) -> Entries:
         found = loss_outcome(arm.artifacts[stage], weights)
@@ -26,8 +26,8 @@ def losses(stage: str, weights: Mapping[str, float]) -> Callable[[Finished], Ent
 def scores(
     stage: str, before: str, passes: Callable[[Artifact, StageConfig], float] | None = None
 ) -> Callable[[Finished], Entries]:
-    """The outcome of arms that train in place of `stage`, from the checkpoint of stage `before`, and are scored by
-    `evaluate_STAGE`. `passes` counts an arm's compute, where the arms are matched by it."""
+    """Outcome of arms that train in place of `stage`, from the checkpoint of stage `before`, and are scored by
+    `evaluate_STAGE`. `passes` counts an arm's compute if the arms are compute-matched."""
 
     def read(arm: Finished) -> Entries:
         done = arm.artifacts
@@ -43,9 +43,9 @@ def scores(
 
 
 def loss_outcome(pretrain: Artifact, weights: Mapping[str, float]) -> dict[str, Any]:
-    """Validation losses after the last phase, and the rows that every source gave before decay and in all.
+    """Validation losses after the last phase, and rows used per source before decay and in total.
 
-    `value`: the losses of the sources in `weights`, weighed by them.
+    `value`: the losses of the sources in `weights`, weighted by them.
     """
     last = len(list((pretrain.path / "validation").glob("*.json"))) - 1
     losses = json.loads(pretrain.file(f"validation/{last}.json").read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def loss_outcome(pretrain: Artifact, weights: Mapping[str, float]) -> dict[str, 
 
 
 def score_outcome(scores: Artifact) -> dict[str, Any]:
-    """avg@k of the only task set, how much of it thinks, per family; and each problem's mean, ordered by its id."""
+    """avg@k of the only task set, its thinking fraction, both per family, and each problem's mean in order of ids."""
     from thinkling.generate.rollouts import read_rollouts
 
     (score,) = json.loads(scores.file("scores.json").read_text(encoding="utf-8"))
@@ -98,5 +98,5 @@ def thinking(samples: Iterable[tuple[bool, bool]]) -> Thinking:
 
 
 def seconds(artifacts: Mapping[str, Artifact], stages: Iterable[str]) -> dict[str, float]:
-    """Wall seconds of stages, as the process that made them measured."""
+    """Wall seconds of stages, as measured by the process that ran them."""
     return {name: artifacts[name].manifest["recorded"]["wall_seconds"] for name in stages}

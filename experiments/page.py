@@ -1,4 +1,4 @@
-"""experiment.html: one self-contained page about an experiment, drawn from the experiment.json that it wrote."""
+"""experiment.html: a self-contained page about an experiment, rendered from its experiment.json."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PARTS = {"more_often": "thinks more often", "better": "thinks better", "direct":
 
 
 def write(directory: Path) -> Path:
-    """Writes `experiment.html` beside the experiment.json of a folder and gives its path.
+    """Writes `experiment.html` next to the experiment.json of a folder and returns its path.
 
-    Raises UserError if there is none, or it cannot be read.
+    Raises UserError if experiment.json is missing or cannot be read.
     """
     try:
         report = json.loads((directory / DATA).read_text(encoding="utf-8"))
@@ -61,18 +61,18 @@ def interval(one: Mapping[str, Any]) -> str:
 
 
 def shown(arm: Mapping[str, Any], key: str, form: str) -> str:
-    """The mean over seeds of a figure beside an arm's value; nothing where no seed has it."""
+    """One of an arm's other figures, averaged over seeds; empty if no seed has it."""
     values = [seed[key] for seed in arm["seeds"] if seed.get(key) is not None]
     return form.format(_mean(values)) if values else ""
 
 
 def mean_split(split: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over seeds of a gain's parts."""
+    """The parts of a gain, averaged over seeds."""
     return {key: _mean([s[key] for s in split]) for key in ("total", *PARTS)}
 
 
 def values_chart(report: Mapping[str, Any]) -> Markup:
-    """A column an arm; a line joins the values of a seed, a bar is their mean."""
+    """One column per arm; a line joins the values of a seed, and a bar is the mean of the arm."""
     arms, height, top, left, right = report["arms"], 330, 22, 64, WIDTH - 120
     scale = replace(scale_for([v for arm in arms for v in arm["values"]], height - 34, top), log=False)
     step = (right - left) / len(arms)
@@ -92,7 +92,7 @@ def values_chart(report: Mapping[str, Any]) -> Markup:
 
 
 def differences_chart(report: Mapping[str, Any]) -> Markup:
-    """A row a comparison: points are seeds, the bar the mean, the line its interval; 0 is marked."""
+    """One row per comparison: points are seeds, the bar is the mean, the line its interval; 0 is marked."""
     rows, row, left, right = report["comparisons"], 46, 250, WIDTH - 30
     ends = [v for one in rows for v in (*one["differences"], one["low"], one["high"]) if v is not None]
     scale: Scale = scale_for([0.0, *ends, -max(map(abs, ends)) * 0.02], left, right)
@@ -106,7 +106,7 @@ def differences_chart(report: Mapping[str, Any]) -> Markup:
         x = scale(one["mean"])
         parts.append(tag("line", x1=x, y1=y - 12, x2=x, y2=y + 12, style="stroke:var(--s2);stroke-width:3"))
         parts += [tag("circle", cx=scale(d), cy=y, r=3.5, style="fill:var(--ink)") for d in one["differences"]]
-    return svg(WIDTH, height, "Differences by seed with their mean and interval", *parts)
+    return svg(WIDTH, height, "Differences by seed, with mean and interval", *parts)
 
 
 def _mean(values: Sequence[float]) -> float:

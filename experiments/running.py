@@ -1,4 +1,4 @@
-"""Runs an experiment, each seed in a process of its own: finished stages are skipped, interrupted ones resume."""
+"""Runs an experiment with one process per seed. Finished stages are skipped, interrupted ones resume."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from thinkling.pipeline.recipe import load_recipe
 
 
 def parse_seeds(text: str) -> list[int]:
-    """`0-7` or `0,1,2` or a mixture of both, each seed once, in order.
+    """Parses `0-7`, `0,1,2` or a mixture of both into seeds, each once, in order.
 
     Raises UserError for anything else.
     """
@@ -28,7 +28,7 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise UserError(f"--seeds {text}: write numbers and spans, as in 0-7 or 0,3,5")
+            raise UserError(f"--seeds {text}: write numbers and ranges, such as 0-7 or 0,3,5")
         found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     return sorted(found)
 
@@ -36,9 +36,9 @@ def parse_seeds(text: str) -> list[int]:
 def run(
     experiment: Experiment, recipe: Path, seeds: list[int], jobs: int, runs: Path, console: Console
 ) -> dict[str, Any]:
-    """Runs the seeds and writes experiment.json after each that ends; gives it back.
+    """Runs the seeds, rewrites experiment.json whenever one finishes, and returns it.
 
-    Raises UserError if the recipe is at fault, or a seed failed; the others are finished and written then.
+    Raises UserError if the recipe is invalid or a seed failed; the other seeds are finished and written first.
     """
     load_recipe(recipe)
     folder = results_of(experiment, runs)
@@ -58,12 +58,12 @@ def run(
             report = gather.write(experiment, finished, recipe, runs)
             console.print(f"{experiment.name}: {len(finished)} of {len(seeds)} seeds", highlight=False)
     if failed:
-        raise UserError(f"{len(failed)} of {len(seeds)} seeds failed; mend it and give the same command again")
+        raise UserError(f"{len(failed)} of {len(seeds)} seeds failed; fix the cause and run the same command again")
     return report
 
 
 def _one_seed(experiment: Experiment, recipe: Path, seed: int, runs: Path, console: Console) -> str | None:
-    """Runs a seed in a process of its own; passes its lines on. None, or what went wrong."""
+    """Runs a seed in its own process and forwards its output. Returns None, or the error."""
     log = results_of(experiment, runs) / f"seed-{seed}.log"
     command = [sys.executable, "-m", "experiments", experiment.name, "--seeds", str(seed), "--one-seed"]
     command += ["--recipe", str(recipe), "--runs", str(runs)]

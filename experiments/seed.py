@@ -15,7 +15,7 @@ from thinkling.pipeline.recipe import load_recipe
 from thinkling.pipeline.runner import Run, execute
 
 ARMS = "experiments"
-"""Folder of the arms' runs, one per seed, below the folder of all runs: experiments share what is equal there."""
+"""Folder of the arms' runs, one per seed, below the folder of all runs; experiments share equal stages there."""
 
 
 def results_of(experiment: Experiment, runs: Path) -> Path:
@@ -26,9 +26,9 @@ def results_of(experiment: Experiment, runs: Path) -> Path:
 def run_seed(
     experiment: Experiment, recipe: Path, seed: int, runs: Path, console: Console, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Runs what is missing of all arms, and writes and gives back `seed-N.json`.
+    """Runs whatever is missing for all arms; writes `seed-N.json` and returns its content.
 
-    Waits where another process works on this seed. Raises UserError as the stages do.
+    Waits if another process is working on this seed. Raises UserError as the stages do.
     """
     root = runs / ARMS
     own = [f"seed={seed}", f"name=seed-{seed}", "threads=1"]
@@ -44,7 +44,7 @@ def run_seed(
             finished = execute(Run(this, root), console, list(experiment.targets))
             done[arm.name] = {one.name: one.artifact for one in finished}
             made = sum(one.artifact.manifest["recorded"]["wall_seconds"] for one in finished if not one.skipped)
-            tell(f"seed {seed}: {arm.name} done" + (f", {made:.0f} s of stages" if made else ", was there already"))
+            tell(f"seed {seed}: {arm.name} done" + (f", {made:.0f} s of stages" if made else ", already finished"))
             found |= experiment.outcome(Finished(arm.name, this, overrides, done[arm.name]))
     experiment.check(found)
     result = {"seed": seed, "arms": found}

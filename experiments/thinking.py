@@ -1,4 +1,4 @@
-"""A gain split into what it came from: more thinking, better thinking, better direct answers."""
+"""Splits a gain by its causes: more thinking, better thinking, better direct answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Thinking:
-    """Samples of one model on one family: how many there are, how many think, and the right ones of both kinds."""
+    """Counts of one model's samples on one family: all, thinking, and right with and without thinking."""
 
     samples: int
     thinking: int
@@ -26,26 +26,26 @@ class Thinking:
 
     @property
     def accuracy(self) -> float | None:
-        """Right among the samples that think; None where none does."""
+        """Accuracy of the samples that think; None if none does."""
         return self.right_thinking / self.thinking if self.thinking else None
 
     @property
     def direct_accuracy(self) -> float | None:
-        """Right among those that answer at once; None where all think."""
+        """Accuracy of the samples that answer directly; None if all think."""
         direct = self.samples - self.thinking
         return self.right_direct / direct if direct else None
 
 
 @dataclass(frozen=True)
 class Split:
-    """A gain in the fraction of right samples. The three parts sum to it."""
+    """A gain in the fraction of right samples, as three parts that sum to it."""
 
     more_often: float
-    """Thinks more often, at the accuracies' averages of before and after."""
+    """Thinks more often, at the accuracies averaged over before and after."""
     better: float
     """Thinks better, at the average fraction of thinking."""
     direct: float
-    """Answers at once better, at the average fraction of that."""
+    """Better direct answers, at the average fraction of them."""
 
     @property
     def total(self) -> float:
@@ -53,9 +53,9 @@ class Split:
 
 
 def split_gain(before: Thinking, after: Thinking) -> Split:
-    """right = s·t + (1 − s)·d with fraction s, accuracies t and d; every product's change is split at midpoints, so the
-    parts sum exactly and swapping before and after flips their signs. An accuracy that nothing was seen of is taken
-    as unchanged."""
+    """right = s·t + (1 − s)·d with fraction s and accuracies t and d. Changes of products are split at midpoints, so
+    the parts sum exactly and swapping before and after flips their signs. An accuracy without samples counts as
+    unchanged."""
     t0, t1 = _both(before.accuracy, after.accuracy)
     d0, d1 = _both(before.direct_accuracy, after.direct_accuracy)
     s0, s1 = before.fraction, after.fraction
@@ -72,7 +72,7 @@ def _both(before: float | None, after: float | None) -> tuple[float, float]:
 
 
 def mean_split(splits: Sequence[Split]) -> Split:
-    """The parts' means, as over families of equal size."""
+    """The mean of each part, for example over families of equal size."""
     n = len(splits)
     return Split(
         math.fsum(s.more_often for s in splits) / n,

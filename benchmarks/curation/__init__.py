@@ -1,1 +1,1 @@
-"""Curation against planted and labelled data."""
+"""Curation measured on planted and labelled data."""

@@ -1,8 +1,9 @@
-"""Curation against what was planted and labelled. Needs $THINKLING_DATA and thinkling[curate]; last line: JSON.
+"""Curation measured on planted and labelled data. Needs $THINKLING_DATA and thinkling[curate]. Last line: JSON.
 
-Near-duplicates: 1,000 copies of real pieces of 490 words with 8 words changed, and as many with 60 changed, which are
-no duplicates. Leaks: every held-out problem of GSM8K and MATH-500 once in a real text, retyped. The labeller on a kind
-of damage that it never saw. Separation of the labelled web pages, 5×5 folds. No page's text is printed or stored.
+Near-duplicates: 1,000 copies of real 490-word passages with 8 words changed, and 1,000 with 60 words changed, which do
+not count as duplicates. Leaks: every held-out problem of GSM8K and MATH-500, retyped, once in a real text. Labeller: on
+kinds of damage that it never saw in training. Separation of the labelled web pages: 5×5 folds. No page's text is
+printed or stored.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from benchmarks.curation import grades, planted
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", choices=("planted", "grades"), help="a part of the claims, for a quick look")
+    parser.add_argument("--only", choices=("planted", "grades"), help="measure only part of the claims")
     only = parser.parse_args().only
     folder = os.environ.get("THINKLING_DATA")
     if not folder or not Path(folder).is_dir():

@@ -1,8 +1,8 @@
-"""The labeller on damage that it never saw, and how well grades and quality value separate labelled web pages.
+"""The labeller on unseen kinds of damage, and how well grades and quality value separate labelled web pages.
 
-Which label of ``dclm_labelled.jsonl`` is good is nowhere written. It is found out without the labels' help: a
-classifier of encyclopaedia and book against machine logs and spam ranks the pages, and so does the share of grammar
-words; both rank pages labelled 1 above the others (`direction` in the details), as reading a sample does.
+``dclm_labelled.jsonl`` does not document which label is the good one. Two rankings that use no labels decide: a
+classifier of encyclopaedia and book against machine logs and spam, and the fraction of grammar words. Both rank pages
+labelled 1 above the others (`direction` in the details), and reading a sample agrees.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ SOURCES: dict[str, Source] = bound(
 
 
 def kappa() -> dict[str, dict[str, Any]]:
-    """curation.labeller-kappa over the sources of tiny.yaml. Each kind of damage is held out in turn, and a third of
-    the texts in every form; one run per seed, with other examples and other damage."""
+    """curation.labeller-kappa over the sources of tiny.yaml. Each kind of damage is held out in turn, together with
+    a third of the texts in every form; one run per seed, with different examples and damage."""
     with tempfile.TemporaryDirectory() as folder:
         pool = _pool(Path(folder) / "pool.parquet")
         runs = [_agreement(pool, seed) for seed in range(SEEDS)]
@@ -110,7 +110,7 @@ def _mean_of(found: list[dict[str, Any] | None]) -> dict[str, Any]:
 
 def web(folder: Path) -> dict[str, dict[str, Any]]:
     """The curation.auc claims. The labeller learns from the pages and the other corpora by the stated rules, never from
-    labels; the labels of the training folds fit what combines the grades, and say which pages serve as seeds."""
+    labels. The labels of the training folds fit the combination of the grades and determine the seed pages."""
     rows = [json.loads(line) for line in (folder / "corpus/web/dclm_labelled.jsonl").read_bytes().split(b"\n") if line]
     texts, good_N = [row["text"] for row in rows], np.array([row["label"] == 1 for row in rows])
     direction = _direction(folder, texts, good_N)
@@ -159,7 +159,7 @@ def web(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _labeller(folder: Path, pages: list[str]) -> tuple[Labeller, dict[str, int]]:
-    """A labeller for web pages, and the words' frequencies in the pages."""
+    """A labeller for web pages, and the word frequencies in the pages."""
     others = [text for name, texts in corpora(folder).items() if name != "web/dclm_labelled" for text in texts]
     rng = np.random.default_rng(0)
     chosen = [others[i] for i in rng.permutation(len(others))[:1500]]
@@ -180,7 +180,7 @@ def _labeller(folder: Path, pages: list[str]) -> tuple[Labeller, dict[str, int]]
 
 
 def _direction(folder: Path, texts: list[str], good_N: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """AUC of label 1 for two things that know no label."""
+    """AUC of label 1 for two rankings that use no labels."""
     corpus = folder / "corpus"
     spam = [json.loads(line) for line in (corpus / "email.jsonl").read_bytes().split(b"\n") if line]
     sound = [*jsonl(corpus / "wikitext2.jsonl", "text"), *jsonl(corpus / "rust_book.jsonl", "text")]

@@ -30,13 +30,13 @@ def corpora(folder: Path) -> dict[str, list[str]]:
 
 
 def jsonl(path: Path, field: str) -> list[str]:
-    """One field of every line."""
+    """One field of every line of a file."""
     return [json.loads(line)[field] for line in path.read_bytes().split(b"\n") if line.strip()]
 
 
 def near_duplicates(folder: Path) -> dict[str, dict[str, Any]]:
-    """Both curation.near-duplicates claims. A false positive is a document that was dropped although by the plain
-    definition (all pairs, sets of word runs) no other one is similar enough."""
+    """Both curation.near-duplicates claims. A false positive is a dropped document to which no other document is
+    similar enough by the plain definition (all pairs, sets of word runs)."""
     rng = random.Random(11)
     originals = list(_pieces(corpora(folder)))
     vocabulary = sorted({word for words in originals for word in words})
@@ -49,8 +49,8 @@ def near_duplicates(folder: Path) -> dict[str, dict[str, Any]]:
     found = sum(first[n + place] == first[i] for place, i in enumerate(chosen))
     true = _similar_by_definition(documents[:n], NearDuplicates())
     wrong = [i for i in range(n) if first[i] != i and i not in true]
-    print(f"near duplicates: {found} of {PLANTED} copies found; {len(wrong)} of {n} others dropped wrongly; "
-          f"{len(true)} of them are like another one by nature")  # fmt: skip
+    print(f"near duplicates: {found} of {PLANTED} copies found; {len(wrong)} of {n} others wrongly dropped; "
+          f"{len(true)} of them naturally resemble another one")  # fmt: skip
     return {
         "curation.near-duplicates-found": _fraction(found, PLANTED, "share") | {"words": WORDS, "changed": CHANGED},
         "curation.near-duplicates-wrong": _fraction(len(wrong), n, "share")
@@ -74,7 +74,7 @@ def _changed(words: Sequence[str], n: int, vocabulary: Sequence[str], rng: rando
 
 
 def _similar_by_definition(documents: Sequence[Sequence[str]], settings: NearDuplicates) -> set[int]:
-    """Documents with another one at Jaccard ≥ threshold, found without hashes: by the word runs that they share."""
+    """Documents that have another one at Jaccard ≥ threshold, found by shared word runs instead of hashes."""
     holders: dict[tuple[str, ...], list[int]] = {}
     sizes = []
     for i, words in enumerate(documents):
@@ -85,7 +85,7 @@ def _similar_by_definition(documents: Sequence[Sequence[str]], settings: NearDup
             holders.setdefault(run, []).append(i)
     common: Counter[tuple[int, int]] = Counter()
     for members in holders.values():
-        if len(members) < 200:  # a run that so many hold is no sign of a copy
+        if len(members) < 200:  # a run this common does not indicate a copy
             common.update((a, b) for place, a in enumerate(members) for b in members[place + 1 :])
     found = set()
     for (a, b), n in common.items():
@@ -95,7 +95,7 @@ def _similar_by_definition(documents: Sequence[Sequence[str]], settings: NearDup
 
 
 def leaks(folder: Path) -> dict[str, dict[str, Any]]:
-    """Both curation.leaks claims. Every problem is retyped in each way of `RETYPED` and put into a real text."""
+    """Both curation.leaks claims. Every problem is retyped in each way of `RETYPED` and inserted into a real text."""
     rng = random.Random(12)
     math = json.loads((folder / "math" / "math500.json").read_text(encoding="utf-8"))
     problems = jsonl(folder / "gsm8k" / "test.jsonl", "question") + [row["problem"] for row in math]
@@ -123,13 +123,13 @@ def _inside(problem: str, carrier: str, rng: random.Random) -> str:
 
 
 def _case(problem: str, rng: random.Random) -> str:
-    """Capitals throughout, none, or at each word; LaTeX commands keep theirs."""
+    """All upper case, all lower case, or title case; LaTeX commands keep theirs."""
     change = rng.choice((str.upper, str.lower, str.title))
     return "".join(part if part.startswith("\\") else change(part) for part in re.split(r"(\\[a-zA-Z]+)", problem))
 
 
 def _spacing(problem: str, rng: random.Random) -> str:
-    """Other white space between words, some more round operators, none before marks."""
+    """Different white space between words, extra spaces around operators, none before punctuation."""
     spaced = re.sub(
         r"(?<=[\w)}])\s*([+*/=<>-])\s*(?=[\w({\\])", lambda m: rng.choice(("", " ", "  ")).join(("", m[1], "")), problem
     )
@@ -137,7 +137,7 @@ def _spacing(problem: str, rng: random.Random) -> str:
 
 
 def _latex(problem: str, rng: random.Random) -> str:
-    """The same formulas typed by somebody else; in prose, numbers become formulas."""
+    """The same formulas as another author would type them; in prose, numbers become formulas."""
     if "$" not in problem or "\\" not in problem:
         problem = re.sub(r"\$?(\d+(?:[.,]\d+)*)", lambda m: rng.choice(("$%s$", "\\(%s\\)", "$%s\\,$")) % m[1], problem)
         return problem.replace("%", "\\%")

@@ -1,1 +1,1 @@
-"""What must come out equal: resumed runs, data order, transformers' numbers, verdicts."""
+"""Things that must be equal: resumed runs, data order, transformers' numbers, verdicts."""

@@ -1,10 +1,10 @@
-"""Does it work with other CPU kernels and other seeds? `make test` and `nano`, with torch's default kernels and AVX2's.
+"""Runs `make test` and `nano` with torch's default CPU kernels and with AVX2's, and counts failures.
 
     python -m benchmarks.exactness.anywhere
 
-On most machines torch chooses AVX-512 kernels, whose sums differ in the last bits: a test or a stage that depends on
-them fails elsewhere. `nano` runs with seeds 0 to 4 under both. The value is the number of tests, checks and runs that
-fail; a `make test` that ends before pytest counts as one.
+On most machines torch chooses AVX-512 kernels, whose sums differ in the last bits; a test or stage that depends on
+those bits fails elsewhere. `nano` runs with seeds 0 to 4 under both. The value is the number of tests, checks and runs
+that fail; a `make test` that stops before pytest counts as one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RECIPE = ROOT / "recipes" / "nano.yaml"
 
 
 def tests(environment: dict[str, str]) -> tuple[int, int]:
-    """`make test`: what ran and what failed."""
+    """Runs `make test`: number of tests run, and the failures."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = f"{environment.get('PYTEST_ADDOPTS', '')} --junit-xml={report}".strip()
@@ -35,12 +35,12 @@ def tests(environment: dict[str, str]) -> tuple[int, int]:
             command, cwd=ROOT, env={**environment, "PYTEST_ADDOPTS": options}, stdout=sys.stderr
         ).returncode
         ran, failed = counts(report) if report.exists() else (1, 1)
-    # A linter's complaint, or a pytest that ends otherwise than by a failed test.
+    # A linter error, or pytest stopped for another reason than a failed test.
     return ran, max(failed, int(status != 0))
 
 
 def nano(seed: int, environment: dict[str, str]) -> bool:
-    """Whether the recipe runs to its end."""
+    """Whether the recipe runs to completion."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", folder, "--set", f"seed={seed}"]
         return subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr).returncode == 0
@@ -48,7 +48,7 @@ def nano(seed: int, environment: dict[str, str]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", choices=("test", "nano"), help="one half, for a quick look")
+    parser.add_argument("--only", choices=("test", "nano"), help="run only one half, for a quick look")
     only = parser.parse_args().only
     subprocess.run(["make", "setup"], cwd=ROOT, check=True, stdout=sys.stderr)
     plain = {name: value for name, value in os.environ.items() if name != "ATEN_CPU_CAPABILITY"}

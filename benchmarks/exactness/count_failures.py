@@ -1,4 +1,4 @@
-"""Claims that are tests: runs test files and counts what fails.
+"""Claims that are tests: runs test files and counts failures.
 
 python -m benchmarks.exactness.count_failures exact.mistakes cases tests/test_mistakes.py
 """
@@ -17,7 +17,7 @@ from benchmarks.machine import ROOT
 
 
 def counts(report: Path) -> tuple[int, int]:
-    """Tests that ran and tests that failed, of pytest's JUnit report."""
+    """Tests run and tests failed, from pytest's JUnit report."""
     suite = next(ET.parse(report).getroot().iter("testsuite")).attrib
     return int(suite["tests"]) - int(suite["skipped"]), int(suite["failures"]) + int(suite["errors"])
 
@@ -25,7 +25,7 @@ def counts(report: Path) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("claim", help="the claim's id")
-    parser.add_argument("unit", help="what the tests are called in the claim")
+    parser.add_argument("unit", help="the claim's unit, i.e. what it calls the tests")
     parser.add_argument("paths", nargs="+", help="test files")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

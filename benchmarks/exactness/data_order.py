@@ -1,7 +1,7 @@
 """Rows that differ between world sizes 1, 2, 4, prefetch depths 0, 1, 3 and torch DataLoader workers 0, 1, 3.
 
-A run of three phases over four random sources; the reference is one rank without prefetching, asked for every step in
-order. Each other way of reading is compared row by row: tokens, labels and document lengths. Last line: JSON.
+A run of three phases over four random sources. The reference is one rank without prefetching that reads every step in
+order. Every other way of reading is compared with it row by row: tokens, labels and document lengths. Last line: JSON.
 """
 
 from __future__ import annotations

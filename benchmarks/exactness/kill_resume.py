@@ -1,11 +1,10 @@
-"""A run killed with SIGKILL at random moments and resumed equals one that was left alone, byte for byte.
+"""Whether a run killed with SIGKILL at random moments and resumed equals an uninterrupted run, byte for byte.
 
     python -m benchmarks.exactness.kill_resume --kills 20
 
-Each kill waits for an event: a checkpoint that is being written (its `….tmp` appears), a step at the edge of a phase
-(read off metrics.jsonl), or a random moment. Compared are all files of the run, but for what is
-allowed to differ: `recorded` blocks, times and memory in summary.json, `*.log.jsonl`, the lock, and report.html, which
-shows those times.
+Each kill waits for an event: a checkpoint being written (its `….tmp` appears), a step at a phase boundary (read from
+metrics.jsonl), or a random moment. All files of the run are compared except what is allowed to differ: `recorded`
+blocks, times and memory in summary.json, `*.log.jsonl`, the lock, and report.html, which shows those times.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ RECIPE = ROOT / "recipes" / "nano.yaml"
 TIMES = {"wall_seconds", "peak_rss_mb"}
 EVENTS = ("checkpoint being written", "phase edge", "random moment")
 ORDERS = (EVENTS, ("random moment",) * 3)
-"""Kills of one run, in turn: the first two events happen in pre-training, so they come before the random moment."""
+"""Kills of one run, in this order: the first two events happen in pre-training, so they precede the random moment."""
 
 
 @dataclass
 class Report:
-    """What a series of kills did."""
+    """The outcome of a series of kills."""
 
     differing: list[str] = field(default_factory=list)
     differing_bytes: int = 0
@@ -52,13 +51,13 @@ def start(recipe: Path, runs: Path, log: Path, overrides: list[str]) -> subproce
 
 
 def finish(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Waits for a run to end well."""
+    """Waits for a run to finish; RuntimeError if it fails."""
     if process.wait() != 0:
         raise RuntimeError(f"thinkling ended with {process.returncode}:\n{log.read_text()[-4000:]}")
 
 
 def kill_at(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool:
-    """Kills the process group as soon as `ready` says so; False if the run ended first."""
+    """Kills the process group as soon as `ready` returns true; False if the run ended first."""
     while process.poll() is None:
         if ready():
             os.killpg(process.pid, signal.SIGKILL)
@@ -69,7 +68,7 @@ def kill_at(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> bool
 
 
 def trigger(event: str, run: Path, edges: list[int], rng: random.Random, longest: float) -> Callable[[], bool]:
-    """A test that turns true at the event, or soon after it on a busy machine, where polling may miss the moment."""
+    """A function that returns true from the event on: on a busy machine polling may miss the exact moment."""
     began, at = time.monotonic(), rng.uniform(0.02, 0.9) * longest
     edge = rng.choice(edges)
     checkpoints: set[str] = set()
@@ -90,7 +89,7 @@ def trigger(event: str, run: Path, edges: list[int], rng: random.Random, longest
 
 
 def comparable(path: Path) -> bytes:
-    """A file's bytes without what may differ from run to run."""
+    """A file's bytes without the parts that may differ from run to run."""
     if path.name == "manifest.json":
         value = json.loads(path.read_text())
         del value["recorded"]
@@ -108,7 +107,7 @@ def without_times(value: Any) -> Any:
 
 
 def files(root: Path) -> dict[str, Path]:
-    """Relative name → file of everything that counts; links are named with where they point."""
+    """Relative name → file, for everything that is compared; the name of a link includes its target."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
@@ -131,7 +130,7 @@ def compare(left: Path, right: Path, report: Report) -> None:
 
 
 def series(kills: int, seed: int, workspace: Path, recipe: Path = RECIPE, overrides: list[str] | None = None) -> Report:
-    """One run left alone, then runs that are killed `kills` times in all, up to three times each, and compared."""
+    """One uninterrupted run, then runs killed `kills` times in total, at most three times each, then compared."""
     rng, report, overrides = random.Random(seed), Report(), overrides or []
     log, whole = workspace / "output.txt", workspace / "whole"
     began = time.monotonic()
@@ -139,7 +138,7 @@ def series(kills: int, seed: int, workspace: Path, recipe: Path = RECIPE, overri
     longest = time.monotonic() - began
     name = next(p.name for p in whole.iterdir())
     manifest = json.loads(next((whole / name).glob("pretrain-*/manifest.json")).read_text())
-    # The first edge may lie behind the first kill, and the last one is the end.
+    # The first boundary may already be past at the first kill, and the last one is the end.
     edges = [step + offset for step in manifest["counts"]["phase_ends"][1:-1] for offset in (-1, 0, 1)]
     done, number = 0, 0
     while done < kills:

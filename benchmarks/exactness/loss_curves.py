@@ -2,8 +2,8 @@
 
     python -m benchmarks.exactness.loss_curves
 
-The values are the largest deviation of a loss, relative to the largest loss of the curve (exact.two-ranks) or to the
-loss itself (exact.golden-curve).
+The values are the largest deviation of a step's loss, relative to the largest loss of the curve (exact.two-ranks) or to
+the loss itself (exact.golden-curve).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEPS = 10
 
 
 def two_ranks_against_one() -> list[float]:
-    """Deviation of each step's loss, as a share of the largest."""
+    """Deviation of each step's loss, as a fraction of the largest loss."""
     from thinkling.train.parallel import Parallel
 
     worker, ranks = load(TESTS / "worker.py"), load(TESTS / "test_parallel.py")
@@ -39,7 +39,7 @@ def two_ranks_against_one() -> list[float]:
 
 
 def against_golden() -> list[float]:
-    """Relative deviation of each step's loss, both optimizers."""
+    """Relative deviation of each step's loss, for both optimizers."""
     worker, golden = load(TESTS / "worker.py"), load(TESTS / "test_golden.py")
     found = []
     for name in golden.OPTIMIZERS:

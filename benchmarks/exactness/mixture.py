@@ -1,9 +1,9 @@
-"""How far any source is from its target at any step, and whether every document is seen once per epoch.
+"""How far sources are from their targets at any step, and whether every document is seen once per epoch.
 
-exact.mixture: over 200 random mixtures of 2-40 sources, the largest distance in rows of any source from its due after
-any row, in exact arithmetic.
-exact.epochs: over 20 random runs of three phases with other weights and row lengths, read through the loader, documents
-whose number of uses differs from the number of epochs that the loader states. Last line: JSON.
+exact.mixture: over 200 random mixtures of 2-40 sources, the largest distance (in rows) of any source from its target
+after any row, in exact arithmetic.
+exact.epochs: over 20 random runs of three phases with different weights and row lengths, read through the loader,
+documents used a different number of times than the number of epochs that the loader reports. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def deviation(weights: np.ndarray, n_rows: int) -> float:
 
 
 def random_mixture(rng: np.random.Generator) -> np.ndarray:
-    """Shares of 2-40 sources, from nearly even to very uneven."""
+    """Weights of 2-40 sources, from nearly even to very uneven."""
     return rng.dirichlet(np.full(rng.integers(2, 41), 10 ** rng.uniform(-1, 1))) + 1e-9
 
 
 def documents_off(rng: np.random.Generator, seed: int) -> int:
-    """Documents of a random run that were met more or less often than the epochs passed say."""
+    """Documents of a random run that were seen more or less often than the number of epochs."""
     names = [f"source{i}" for i in range(rng.integers(2, 7))]
     sources = {
         name: MemorySource(
@@ -63,7 +63,7 @@ def documents_off(rng: np.random.Generator, seed: int) -> int:
     off = 0
     for k, (name, used) in enumerate(run.usage().items()):
         uses = np.array([seen[1000 * k + i] / n for i, n in enumerate(sources[name].lengths.tolist())])
-        # In the epoch under way a document has been met or not; together they must add up to what was stated.
+        # In the unfinished epoch a document may or may not have been seen; the total must match the reported one.
         whole = int(used["epochs"])
         off += int(((uses < whole) | (uses > whole + 1)).sum())
         off += round(abs(float(uses.sum()) - used["epochs"] * len(uses)))

@@ -1,13 +1,13 @@
-"""The same numbers and the same text as transformers.
+"""Whether logits and greedy text equal those of transformers.
 
     python -m benchmarks.exactness.parity
 
 exact.logits: tiny random Llama and Qwen3 models, tied and not, grouped-query attention, random norms, fp32; logits of
-whole rows and of packed rows (transformers gets the block-diagonal mask and the positions). The value is the largest
-deviation over the largest logit, the worst case of all.
-exact.greedy-text: 100 prompts out of Python's own documentation, half continued by a Llama and half by a Qwen3 shape
-that have been trained on 60 batches of it. The model is exported, and transformers' greedy `generate` of the directory,
-as text by its own tokenizer, is compared with that of our engine by ours.
+whole rows and of packed rows (transformers receives the block-diagonal mask and the positions). The value is the
+largest deviation over the largest logit, maximum over all cases.
+exact.greedy-text: 100 prompts from Python's own documentation, half continued by a Llama shape and half by a Qwen3
+shape, both trained on 60 batches of it. The model is exported; the greedy `generate` of transformers, decoded by
+transformers' tokenizer, is compared with our engine's text, decoded by ours.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def decoder(architecture: str, tied: bool, seed: int) -> Decoder:
 
 
 def exported(model: Decoder, directory: Path, tokenizer: Path | None = None) -> Any:
-    """transformers' model of our export."""
+    """Our export, loaded by transformers."""
     save_pretrained(model, directory, tokenizer)
     return AutoModelForCausalLM.from_pretrained(directory).eval()
 
 
 def block_diagonal(lengths: list[list[int]], sequence_length: int) -> tuple[Tensor, Tensor]:
-    """The mask (B, 1, T, T) that packs for transformers, and which tokens lie in a document (B, T)."""
+    """The packing mask (B, 1, T, T) for transformers, and which tokens belong to a document (B, T)."""
     mask = torch.eye(sequence_length, dtype=torch.bool).repeat(len(lengths), 1, 1, 1)
     inside = torch.zeros(len(lengths), sequence_length, dtype=torch.bool)
     for row, sizes in enumerate(lengths):
@@ -81,7 +81,7 @@ def block_diagonal(lengths: list[list[int]], sequence_length: int) -> tuple[Tens
 
 @torch.no_grad()
 def deviations(seed: int) -> dict[str, float]:
-    """Relative deviation of the logits, by case."""
+    """Relative deviation of the logits per case."""
     tokens = torch.randint(VOCAB, (len(PACKED), ROW), generator=torch.Generator().manual_seed(seed))
     layout = DocumentLayout.from_lengths(PACKED, ROW)
     mask, inside = block_diagonal(PACKED, ROW)
@@ -105,7 +105,7 @@ def deviations(seed: int) -> dict[str, float]:
 
 
 def train(model: Decoder, ids: np.ndarray, steps: int) -> None:
-    """A few batches, so that greedy text is no repetition of one token."""
+    """Trains on a few batches, so that greedy text does not just repeat one token."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     rng = np.random.default_rng(0)
     for _ in range(steps):
@@ -119,7 +119,7 @@ def train(model: Decoder, ids: np.ndarray, steps: int) -> None:
 
 
 def equal_texts(directory: Path, steps: int) -> tuple[int, list[dict[str, Any]]]:
-    """How many prompts were continued alike, and each shape's count and sample."""
+    """Number of prompts continued identically, and a count and a sample per shape."""
     texts = [pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics)]
     tokenizer = train_bpe(texts, VOCAB)
     tokenizer.save(directory / "tokenizer")
@@ -147,7 +147,7 @@ def equal_texts(directory: Path, steps: int) -> tuple[int, list[dict[str, Any]]]
 def peer_texts(
     model: Decoder, directory: Path, tokenizer: Path, prompts: list[tuple[int, ...]], stops: frozenset[int]
 ) -> list[str]:
-    """Greedy continuations by transformers, prompt by prompt: no padding, no choice but its own."""
+    """Greedy continuations by transformers, one prompt at a time, so without padding."""
     peer, peer_tokenizer = exported(model, directory, tokenizer), AutoTokenizer.from_pretrained(directory)
     texts = []
     for prompt in prompts:
@@ -167,7 +167,7 @@ def main() -> None:
     """Prints the measurements as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="random models per case (exact.logits)")
-    parser.add_argument("--steps", type=int, default=60, help="batches seen before exact.greedy-text")
+    parser.add_argument("--steps", type=int, default=60, help="training batches before exact.greedy-text")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

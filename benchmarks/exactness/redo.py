@@ -1,9 +1,9 @@
-"""What one changed number of the last RL stage makes a run do again.
+"""Which stages run again when one number of the last RL stage changes.
 
     python -m benchmarks.exactness.redo
 
-Runs recipes/nano.yaml, adds 1 to the steps of its last stage of kind `rl`, and runs it again. Every stage before that
-one must be the same artifact, untouched; that one and all that rests on it must be new.
+Runs recipes/nano.yaml, adds 1 to the steps of its last stage of kind `rl`, and runs it again. Earlier stages must
+keep their artifacts untouched; that stage and everything that depends on it must have new ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RECIPE = ROOT / "recipes" / "nano.yaml"
 
 
 def run(runs: Path, overrides: list[str]) -> None:
-    """`thinkling run`, to its end."""
+    """Runs `thinkling run` to completion."""
     command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(runs)]
     for override in overrides:
         command += ["--set", override]
@@ -29,12 +29,12 @@ def run(runs: Path, overrides: list[str]) -> None:
 
 
 def artifacts(folder: Path) -> dict[str, int]:
-    """Artifact directory → when its manifest was written, in ns."""
+    """Artifact directory → time when its manifest was written (ns)."""
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*-*/manifest.json")}
 
 
 def following(recipe: Recipe, name: str) -> set[str]:
-    """The stage and all that rests on it."""
+    """The stage and everything that depends on it."""
     found = {name}
     for other, stage in recipe.stages.items():
         if found & set(stage.inputs.values()):

@@ -1,12 +1,12 @@
-"""The maths verifier on the frozen table tests/verify/maths_pairs.jsonl, math-verify alone beside it, cost bombs.
+"""The maths verifier on the frozen table tests/verify/maths_pairs.jsonl, math-verify alone, and cost bombs.
 
-verify.false-positives: pairs called right that are not; verify.recall: of those that are right;
-verify.math-verify-alone: recall of math-verify alone, its false positives beside it; verify.bomb-verdicts: verdicts of
-other samples that cost bombs in their batch changed, with the longest that a bomb lived past its deadline;
-verify.bomb-delay: seconds by which the bombs delayed the last of the others. Last line: JSON.
+verify.false-positives: wrong pairs judged right; verify.recall: fraction of right pairs judged right;
+verify.math-verify-alone: recall of math-verify alone, with its false positives; verify.bomb-verdicts: verdicts of other
+samples changed by cost bombs in their batch, with the longest time that a bomb survived past its deadline;
+verify.bomb-delay: seconds by which the bombs delayed the last of the other samples. Last line: JSON.
 
-Half of the pairs are written by hand; the others are keys of $THINKLING_DATA/gsm8k/example_model_solutions.jsonl, whose
-texts are read here. The label of those is the authors' `is_correct`.
+Half of the pairs are written by hand. The others are keys into $THINKLING_DATA/gsm8k/example_model_solutions.jsonl,
+whose texts are read here; their label is the authors' `is_correct`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ OTHERS = [
 
 @dataclass(frozen=True)
 class Pair:
-    """`label`: the outcome that it should have."""
+    """One pair of the table; `label` is the expected outcome."""
 
     reference: str
     completion: str
@@ -75,13 +75,13 @@ class Pair:
 
     @property
     def reading(self) -> Reading:
-        """The answer in the completion, which is text: reasoning, where it has any, is between think tags."""
+        """The answer part of the completion, which is text with any reasoning between think tags."""
         answer = self.completion.rpartition("</think>")[2]
         return Reading("", None) if "<think>" in answer else Reading.of(answer)
 
 
 def read_pairs(data: Path | None) -> list[Pair]:
-    """The frozen table; without `data` its hand-written half alone."""
+    """The frozen table; without `data`, only its hand-written half."""
     rows = [json.loads(line) for line in TABLE.read_text(encoding="utf-8").split("\n") if line]
     pairs = [
         Pair(row["reference"], row["completion"], row["label"], row["origin"], row.get("question", ""))
@@ -104,7 +104,7 @@ def main() -> None:
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     data = os.environ.get("THINKLING_DATA")
     if not data:
-        raise UserError("THINKLING_DATA is not set to the folder of real data: half of the pairs are read from there")
+        raise UserError("set THINKLING_DATA to the folder of real data, which holds half of the pairs")
     pairs = read_pairs(Path(data))
     pool = Pool(workers=WORKERS)
     samples = [(Problem("0", "maths", pair.question, pair.reference, "", "maths"), pair.reading) for pair in pairs]
@@ -168,7 +168,7 @@ def _rates(pairs: Sequence[Pair], called_right: Sequence[bool]) -> dict[str, Any
 
 
 def wilson(rates: dict[str, Any]) -> dict[str, Any]:
-    """With Wilson's interval, 95 %."""
+    """A proportion with its 95% Wilson interval."""
     n, fraction, z = rates["right"], rates["recall"], 1.959964
     centre = (fraction + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(fraction * (1 - fraction) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -176,7 +176,7 @@ def wilson(rates: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alone(pair: Pair, letters: bool = False) -> bool:
-    """math-verify as its README shows it, with its own timeouts."""
+    """math-verify as in its README, with its own timeouts."""
     targets = [LatexExtractionConfig(), ExprExtractionConfig()]
     targets = [*targets, StringExtractionConfig()] if letters else targets
     gold = parse(f"${pair.reference}$", targets) or parse(pair.reference, targets)
@@ -184,7 +184,7 @@ def _alone(pair: Pair, letters: bool = False) -> bool:
 
 
 def _bombs() -> dict[str, dict[str, Any]]:
-    """The same samples alone and with a bomb before every few of them, in turns, in one warm pool."""
+    """The same samples without bombs and with a bomb before every few samples, alternating, in one warm pool."""
     bombs = [Request(reference, answer) for reference, answer in BOMBS]
     every = len(OTHERS) // len(bombs)
     mixed: list[Request] = []

@@ -1,10 +1,10 @@
-"""How many files a contributor touches for each kind of change that CONTRIBUTING.md describes.
+"""Number of files a contributor touches for each kind of change described in CONTRIBUTING.md.
 
     python -m benchmarks.house.changes
 
-tests/test_contributing.py makes every kind of change for real; `trials()` there names the files of each. Its tests have
-to pass, or nothing is measured. The value is the number of files of the largest change. A stage, which CONTRIBUTING.md
-says takes five files, is made by a test too, and is not counted.
+tests/test_contributing.py makes every kind of change for real, and its `trials()` lists the files of each. If its tests
+fail, nothing is measured. The value is the number of files of the largest change. Adding a stage, which takes five
+files according to CONTRIBUTING.md, is tested too but not counted.
 """
 
 from __future__ import annotations

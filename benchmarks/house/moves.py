@@ -1,15 +1,15 @@
-"""Commits that say they only move code: does `nano` give the same bytes before and after?
+"""Checks that commits named as moves of code leave the bytes of a `nano` run unchanged.
 
     python -m benchmarks.house.moves [--range edbfc55..HEAD] [--cache runs/moves]
 
 Runs recipes/nano.yaml at every commit whose subject starts with "Move: " and at its parent, each in its own git
-worktree, and compares all files of the finished artifacts and the stored golden curves of the trainer's tests. Left out
-is what differs between any two runs: `recorded` blocks, times and memory in summary.json, logs, and report.html.
-Artifacts are paired by stage, so that a changed hash counts as a changed manifest, not as a lost artifact. The value is
-the number of files that differ; a commit at which `nano` does not run counts as one.
+worktree, and compares all files of the finished artifacts and the stored golden curves of the trainer's tests. Anything
+that differs between any two runs is ignored: `recorded` blocks, times and memory in summary.json, logs, and
+report.html. Artifacts are paired by stage, so a changed hash counts as a changed manifest, not as a lost artifact. The
+value is the number of files that differ; a commit at which `nano` does not run counts as one.
 
-Digests are cached under the hash of what decides them (src, the recipe, pyproject.toml, the machine), so that commits
-share runs and an interrupted measurement continues.
+Digests are cached under a hash of their inputs (src, the recipe, pyproject.toml, the machine), so that commits share
+runs and an interrupted measurement resumes.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from benchmarks.exactness.kill_resume import comparable, files
 
 RECIPE, PREFIX = "recipes/nano.yaml", "Move: "
 DECIDES = ("src", RECIPE, "pyproject.toml")
-"""What a run depends on, besides the machine."""
+"""Paths that a run depends on, besides the machine."""
 GOLDEN = re.compile(r"tests/train/golden_\w+\.json")
 HASH = re.compile(r"-[0-9a-f]{8}(?=/|$)")
-"""At the end of an artifact's directory."""
+"""The hash at the end of the name of an artifact's directory."""
 
 Digests = dict[str, str]
-"""File → sha256 of what has to be equal."""
+"""File → sha256 of the content that has to be equal."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """A commit that says that it only moves code."""
+    """A commit whose subject says that it only moves code."""
 
     commit: str
     parent: str
@@ -54,26 +54,26 @@ def git(*arguments: str, root: Path = machine.ROOT) -> str:
 
 
 def moves(commits: str, root: Path = machine.ROOT) -> list[Move]:
-    """Moves in a range of commits, the oldest first."""
+    """The moves in a range of commits, oldest first."""
     lines = git("log", "--reverse", "--no-merges", "--format=%H %P %s", commits, root=root).splitlines()
     found = [Move(*line.split(" ", 2)) for line in lines]
     return [move for move in found if move.subject.startswith(PREFIX)]
 
 
 def key(commit: str, root: Path = machine.ROOT) -> str:
-    """Hash of what decides the bytes of a run at a commit, this machine and its packages included."""
+    """Hash of everything that determines the bytes of a run at a commit, including this machine and its packages."""
     parts = [git("rev-parse", f"{commit}:{path}", root=root).strip() for path in DECIDES]
     return hashlib.sha256("\n".join([*parts, machine.describe()]).encode()).hexdigest()[:16]
 
 
 def golden(commit: str, root: Path = machine.ROOT) -> Digests:
-    """Stored curves at a commit, by git's own hashes."""
+    """The golden curves stored at a commit, by git's own hashes."""
     listed = (line.split(maxsplit=3) for line in git("ls-tree", "-r", commit, "tests/train", root=root).splitlines())
     return {name: blob for _, _, blob, name in listed if GOLDEN.fullmatch(name)}
 
 
 def digests(run: Path) -> Digests:
-    """File → digest of a finished run; directories of artifacts without their hashes."""
+    """File → digest of a finished run, with artifact directories named without their hashes."""
     return {HASH.sub("", name): hashlib.sha256(comparable(path)).hexdigest() for name, path in files(run).items()}
 
 
@@ -92,7 +92,7 @@ def run_nano(commit: str) -> Digests:
                 "OMP_NUM_THREADS": "1",
                 "MKL_NUM_THREADS": "1",
             }
-            # Plug-ins are found by the metadata beside the package: that of this commit, not of what is installed.
+            # Plug-ins are found by the metadata next to the package; use this commit's, not the installed one.
             metadata = [sys.executable, "-c", "from setuptools import setup; setup()", "-q", "egg_info"]
             command = [sys.executable, "-m", "thinkling", "run", RECIPE, "--runs", str(runs)]
             for one in (metadata, command):
@@ -104,7 +104,7 @@ def run_nano(commit: str) -> Digests:
 
 
 def cached(commit: str, cache: Path) -> Digests | None:
-    """Digests of the run at a commit, made where the cache has none; None if the run fails."""
+    """Digests of the run at a commit, from the cache if possible; None if the run fails."""
     path = cache / f"{key(commit)}.json"
     if not path.exists():
         print(f"{commit[:12]}: running {RECIPE}", file=sys.stderr, flush=True)
@@ -132,7 +132,7 @@ def differing(move: Move, cache: Path) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--range", default="edbfc55..HEAD", help="commits, as git log takes them")
+    parser.add_argument("--range", default="edbfc55..HEAD", help="range of commits, as for git log")
     parser.add_argument("--cache", type=Path, default=machine.ROOT / "runs" / "moves")
     arguments = parser.parse_args()
     found = {}

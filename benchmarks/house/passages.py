@@ -2,8 +2,8 @@
 
     python -m benchmarks.house.passages
 
-A passage is a paragraph or table row of a page, a docstring's first paragraph, or a message of UserError: ten, five
-and five of them. What a reader stumbled on is in docs/LAB.md.
+A passage is a paragraph or table row of a page (ten of them), the first paragraph of a docstring (five) or a message of
+UserError (five). Passages where a reader stumbled are listed in docs/LAB.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GENERATED = ("docs/claims.md", "docs/LAB.md")
 
 
 def paragraphs(root: Path) -> list[str]:
-    """Paragraphs of pages, code blocks and generated pages left out."""
+    """Paragraphs of pages, without code blocks and generated pages."""
     found = []
     for pattern in PAGES:
         for page in sorted(root.glob(pattern)):
@@ -34,7 +34,7 @@ def paragraphs(root: Path) -> list[str]:
 
 
 def docstrings(root: Path) -> list[str]:
-    """First paragraphs of docstrings, those below assignments (fields) included."""
+    """First paragraphs of docstrings, including those below assignments (fields)."""
     found = []
     for source in sorted((root / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(source.read_text())):
@@ -49,7 +49,7 @@ def docstrings(root: Path) -> list[str]:
 
 
 def messages(root: Path) -> list[str]:
-    """What UserError is raised with; … for what is filled in."""
+    """Messages of UserErrors, with … in place of the values filled in."""
     found = []
     for source in sorted((root / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(source.read_text())):
@@ -61,7 +61,7 @@ def messages(root: Path) -> list[str]:
 
 
 def drawn(root: Path = ROOT) -> list[str]:
-    """The passages, the same for the same text."""
+    """The passages; the same text always yields the same passages."""
     kinds = [paragraphs(root), docstrings(root), messages(root)]
     rng = random.Random(SEED)
     shares = (EACH * 2, EACH, EACH)

@@ -1,8 +1,8 @@
-"""How the code base keeps to its own rules: counts over src/thinkling.
+"""Violations of the code base's own rules, counted over src/thinkling.
 
     python -m benchmarks.house.structure
 
-Every check returns the offences, one line each; a claim's value is their number. tests/test_house.py runs the same
+Every check returns its violations, one line each; the claim's value is their number. tests/test_house.py runs the same
 checks.
 """
 
@@ -30,7 +30,7 @@ CHATML_FILES = {"generate/renderer.py", "data/chatml.py", "data/tokenizer.py"}
 
 
 def modules(package: Path, outside: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """Relative path and text of every Python file, but for those in the rooms `outside`."""
+    """Relative path and text of every Python file, except those in the rooms `outside`."""
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package)
         if name.parts[0] not in outside:
@@ -57,7 +57,7 @@ def broken_floors(package: Path) -> list[str]:
 
 
 def puzzle_words(package: Path) -> list[str]:
-    """Lines that say "puzzle" outside puzzles/."""
+    """Lines outside puzzles/ that contain "puzzle"."""
     return _lines(package, re.compile("puzzle", re.IGNORECASE), lambda name: name.startswith("puzzles/"))
 
 
@@ -77,12 +77,12 @@ def _lines(package: Path, pattern: re.Pattern[str], allowed: Callable[[str], boo
 
 
 def _holds_sources(name: str) -> bool:
-    """Whether a file may define and tell apart sources: rooms sources/ and puzzles/, and any module sources.py."""
+    """Whether a file may define sources and check their types: sources/, puzzles/ and any module sources.py."""
     return name.startswith(("sources/", "puzzles/")) or Path(name).stem == "sources"
 
 
 def source_classes(package: Path) -> set[str]:
-    """Names of the sources' classes: called …Source…, or derived from one that is."""
+    """Names of source classes: those with Source in the name, and classes derived from them."""
     bases = {
         node.name: {name for base in node.bases for name in _names(base)}
         for name, text in modules(package)
@@ -97,7 +97,7 @@ def source_classes(package: Path) -> set[str]:
 
 
 def isinstance_of_sources(package: Path) -> list[str]:
-    """isinstance, or a class pattern in a match, that asks for a type of source outside sources/ and puzzles/."""
+    """Each isinstance or class pattern that checks for a type of source outside sources/ and puzzles/."""
     classes = source_classes(package)
     found = []
     for name, text in modules(package):
@@ -115,14 +115,14 @@ def isinstance_of_sources(package: Path) -> list[str]:
 
 
 def _names(node: ast.expr) -> set[str]:
-    """Names in an expression: of `files.FilesSource | Other` both classes, and `files`."""
+    """Names in an expression: for `files.FilesSource | Other`, both classes and `files`."""
     return {
         n.id if isinstance(n, ast.Name) else n.attr for n in ast.walk(node) if isinstance(n, ast.Name | ast.Attribute)
     }
 
 
 def long_signatures(package: Path) -> list[str]:
-    """Functions with more than 8 parameters; self and cls do not count, methods of autograd functions are excepted."""
+    """Functions with more than 8 parameters, not counting self and cls; methods of autograd functions are exempt."""
     found = []
     for name, text in modules(package):
         tree = ast.parse(text)
@@ -162,7 +162,7 @@ CHECKS: dict[str, Callable[[Path], list[str]]] = {
     "house.long-files": long_files,
 }
 UNITS = {"house.floors": "contracts", "house.parameters": "functions", "house.long-files": "files"}
-"""The others are counted in lines."""
+"""Claim → unit; the claims not listed count lines."""
 
 
 def main() -> None:

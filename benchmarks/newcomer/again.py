@@ -1,9 +1,8 @@
-"""newcomer.again: tiny's curate once more with another `hq_tokens`: its share of the first time, and what a served
-annotator is asked.
+"""newcomer.again: tiny's curate run again with another `hq_tokens`: relative wall time, and requests to the annotator.
 
-Two runs of recipes/tiny.yaml as far as curate, each twice, by the command line. The first grades by rules and is timed
-from start to end of the process, in seconds of wall time. The second has a served annotator: a script in this process
-that grades by a digest of what it is asked.
+recipes/tiny.yaml is run up to curate from the command line in two versions, each twice. The first version grades by
+rules and is timed in wall seconds of the process. The second uses a served annotator: a server in this process whose
+grades depend on a digest of the request.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ ANNOTATED = 300
 
 
 class Server(ThreadingHTTPServer):
-    """Counts its requests."""
+    """Answers and counts requests."""
 
     requests = 0
     lock = threading.Lock()
@@ -51,12 +50,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({"choices": [choice]}).encode())
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silent."""
+        """Does not log requests."""
 
 
 @contextmanager
 def annotator() -> Iterator[Server]:
-    """The server while the block runs."""
+    """Runs the server for the duration of the block."""
     server = Server(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -69,7 +68,7 @@ def annotator() -> Iterator[Server]:
 
 
 def curate(runs: Path, *overrides: str) -> float:
-    """Runs the stage; seconds of the whole command."""
+    """Runs the stage; returns the seconds of the whole command."""
     command = [sys.executable, "-m", "thinkling", "curate", str(RECIPE), "--runs", str(runs)]
     for override in overrides:
         command += ["--set", override]
@@ -93,7 +92,7 @@ def main() -> None:
             )
             requests.append(server.requests - before)
     if not requests[0]:
-        raise SystemExit("the annotator was never asked, so that nothing is measured")
+        raise SystemExit("the annotator received no requests, so nothing was measured")
     print(f"seconds {first:.1f}, then {again:.1f}; requests {requests[0]}, then {requests[1]}")
     measured = {
         "newcomer.again": {"value": again / first, "n": 1, "runs": [first, again], "unit": "ratio"},

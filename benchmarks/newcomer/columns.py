@@ -1,12 +1,12 @@
-"""newcomer.columns: numbers that a terminal of 80 columns cuts, over every table that thinkling prints.
+"""newcomer.columns: numbers that are cut off in a terminal of 80 columns, over every table that thinkling prints.
 
     python -m benchmarks.newcomer.columns
 
 Each command that prints a table runs in a pseudo-terminal of 80 columns and in one of 400, where nothing has to be
-folded: `run` (nano, done before), `plan` of nano and of the 3B recipe, `doctor`, `clean`, `show`, `explain`. A number
-of the wide output that is not whole in the narrow one is counted as cut, bars excepted; so is a line that is wider
-than the terminal, and an ellipsis. Seconds, memory and load differ from run to run: numbers are those of the same
-artifacts, and `doctor` is compared without the lines of cores, memory and disk.
+folded: `run` (nano, already finished), `plan` for nano and the 3B recipe, `doctor`, `clean`, `show`, `explain`. A
+number in the wide output that is incomplete in the narrow one counts as cut, except in bars; so do a line wider than
+the terminal and an ellipsis. Seconds, memory and load differ from run to run, so numbers come from the same artifacts,
+and `doctor` is compared without the lines about cores, memory and disk.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ VARYING = re.compile(r"cores|memory|disk|load|nano, seed 0|CPU threads|usable|av
 
 
 def in_terminal(arguments: list[str], cwd: Path, columns: int) -> str:
-    """What the command prints on standard output in a terminal of so many columns."""
+    """Standard output of the command in a terminal of the given number of columns."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     command = [sys.executable, "-m", "thinkling", *arguments]
@@ -53,7 +53,7 @@ def in_terminal(arguments: list[str], cwd: Path, columns: int) -> str:
         while True:
             try:
                 part = os.read(master, 65536)
-            except OSError:  # the terminal is closed at the command's end
+            except OSError:  # the terminal closes when the command ends
                 break
             if not part:
                 break
@@ -66,13 +66,13 @@ def in_terminal(arguments: list[str], cwd: Path, columns: int) -> str:
 
 
 def numbers(text: str) -> Counter[str]:
-    """Numbers of the tables' lines."""
+    """Numbers in the lines of tables."""
     kept = [line for line in text.split("\n") if not VARYING.search(line)]
     return Counter(n.strip(".,") for line in kept for n in NUMBER.findall(line))
 
 
 def cut(narrow: str, wide: str, columns: int) -> list[str]:
-    """What is not whole in the narrow output."""
+    """Numbers and lines that are incomplete in the narrow output."""
     dropped = numbers_of_dropped_columns(wide)
     missing = numbers(wide) - numbers(narrow) - dropped
     broken = [f"{n}: {count} times less" for n, count in missing.items()]
@@ -81,7 +81,7 @@ def cut(narrow: str, wide: str, columns: int) -> list[str]:
 
 
 def numbers_of_dropped_columns(wide: str) -> Counter[str]:
-    """Of the score table: `right if it thinks` and `0 … 1`, which a narrow terminal has no room for on purpose."""
+    """Columns of the score table that a narrow terminal omits on purpose: `right if it thinks` and `0 … 1`."""
     found: Counter[str] = Counter()
     at: list[int] = []
     for line in wide.split("\n"):

@@ -2,9 +2,9 @@
 
     python -m benchmarks.newcomer.early [--list]
 
-early.yaml holds 40 recipes with one fault each. `thinkling run`, `plan` and `doctor` have to refuse each of them: exit
-status 2 (doctor also 1, as one of its checks), one line that names the field or file and the cure, no traceback, and
-no stage begun. The sound recipes that they are made of have to pass `plan`, or nothing is measured.
+early.yaml contains 40 recipes with one fault each. `thinkling run`, `plan` and `doctor` have to refuse each of them:
+exit status 2 (for doctor also 1, a failed check), one line that names the field or file and the cure, no traceback, and
+no stage started. If the sound recipes that they are derived from do not pass `plan`, nothing is measured.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """A sound model and sound data."""
+    """Writes a sound model and sound data."""
     questions = [f"What is {a} plus {b}?" for a in range(10, 20) for b in range(10)]
     write_model(folder / "model", "qwen3", questions)
     write_lines(
@@ -66,7 +66,7 @@ def prepare(folder: Path) -> None:
 
 
 def _template(folder: Path, source: str | None) -> None:
-    """Instead of the model's own one."""
+    """Replaces the model's own."""
     (folder / "model" / "chat_template.jinja").unlink(missing_ok=True)
     config = folder / "model" / "tokenizer_config.json"
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "chat_template"}))
@@ -112,7 +112,7 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 
 
 def edited(recipe: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """A copy with dotted fields set."""
+    """A copy of the recipe with dotted fields set."""
     recipe = copy.deepcopy(recipe)
     for dotted, value in fields.items():
         *path, last = dotted.split(".")
@@ -129,7 +129,7 @@ def run(verb: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def wrong(verb: str, fault: dict[str, Any], folder: Path) -> str:
-    """What is wrong with a verb's answer to a fault, or nothing."""
+    """Problem with a command's response to a fault; empty if there is none."""
     done = run(verb, folder)
     said = done.stdout + done.stderr if verb == "doctor" else done.stderr
     if done.returncode != 2 and (verb != "doctor" or done.returncode != 1):
@@ -154,7 +154,7 @@ def wrong(verb: str, fault: dict[str, Any], folder: Path) -> str:
 def main() -> None:
     """Prints the measurement as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="print what is wrong with each answer")
+    parser.add_argument("--list", action="store_true", help="print the problem with each response")
     options = parser.parse_args()
     table = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     refused, reasons = 0, {}

@@ -1,11 +1,11 @@
-"""newcomer.phone: content of the report that lies outside a screen of 390 px.
+"""newcomer.phone: content of the report that does not fit a screen of 390 px.
 
     python -m benchmarks.newcomer.phone [--report FILE] [--width 390]
 
-Runs nano, or takes the report of a finished run, and opens it in headless Chromium in a frame as wide as a phone's
-screen, with every closed part opened. Counted are elements that end beyond the right edge or begin before the left one,
-elements that only sideways scroll shows in full, text in a picture that the picture's edge cuts, and text smaller than
-8 px, which nobody reads. The frame's own script measures; the report has none and is not changed.
+Runs nano, or uses the report of a finished run, and opens it in headless Chromium in a frame as wide as a phone's
+screen, with all collapsed sections opened. Counted are elements that extend beyond the right or left edge, elements
+that need sideways scrolling, text in a figure that is cut off at the figure's edge, and text smaller than 8 px, which
+is unreadable. The script that measures belongs to the frame; the report has no script and is not changed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HEIGHT = 844
 SMALLEST = 8
-"""Pixels, of the font as it is shown."""
+"""Minimum font size as displayed, in pixels."""
 SECONDS = 300
 SCRIPT = """
 const frame = document.querySelector("iframe"), width = WIDTH, smallest = SMALLEST, found = [];
@@ -61,7 +61,7 @@ frame.srcdoc = REPORT;
 
 
 def browser() -> str:
-    """Path of a Chromium. Ends with what to install where there is none."""
+    """Path of a Chromium. If there is none, exits with a hint on what to install."""
     for name in BROWSERS:
         if path := shutil.which(name):
             return path
@@ -71,11 +71,11 @@ def browser() -> str:
 
 
 def measured(report: Path, width: int, chromium: str) -> dict[str, Any]:
-    """What the script found in the report: elements shown, width of the page, elements outside.
+    """Results of the script: elements shown, width of the page, elements outside.
 
-    Ends where the browser cannot open it.
+    Exits if the browser cannot open the report.
     """
-    # The report is a string of the script: `</` would end the script.
+    # The report is a string in the script, which `</` would end.
     text = json.dumps(report.read_text(encoding="utf-8")).replace("</", "<\\/").replace("<!--", "<\\!--")
     values = {"WIDTH": str(width), "SMALLEST": str(SMALLEST), "REPORT": text}
     script = re.sub("WIDTH|SMALLEST|REPORT", lambda match: values[match.group()], SCRIPT)
@@ -89,7 +89,7 @@ def measured(report: Path, width: int, chromium: str) -> dict[str, Any]:
             "--headless=new",
             "--no-sandbox",  # the page is our own; as root, Chromium does not start without
             "--disable-gpu",
-            "--hide-scrollbars",  # a phone's lie over the page
+            "--hide-scrollbars",  # a phone shows them over the page
             f"--user-data-dir={temporary}/profile",
             f"--window-size={max(width, 500)},{HEIGHT}",
             "--virtual-time-budget=20000",
@@ -105,7 +105,7 @@ def measured(report: Path, width: int, chromium: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, help="report.html of a finished run; without it nano is run")
+    parser.add_argument("--report", type=Path, help="report.html of a finished run (default: run nano)")
     parser.add_argument("--width", type=int, default=390, help="width of the screen in px")
     given = parser.parse_args()
     chromium = browser()
@@ -117,7 +117,7 @@ def main() -> None:
             report = Path(temporary) / "runs" / "nano" / "report.html"
         result = measured(report, given.width, chromium)
     if result["inner"] != given.width:
-        raise SystemExit(f"the frame is {result['inner']} px wide and not {given.width}")
+        raise SystemExit(f"the frame is {result['inner']} px wide instead of {given.width}")
     for one in result["found"]:
         print(one, flush=True)
     value = len(result["found"]) + (result["width"] > given.width)

@@ -1,12 +1,12 @@
-"""newcomer.steps: commands and edited lines of YAML from a fresh environment to a model of one's own.
+"""newcomer.steps: commands and edited lines of YAML from a fresh environment to one's own model.
 
     python -m benchmarks.newcomer.steps [--keep DIR]
 
 Two tasks, in an empty folder: SFT of a given tiny model directory on a given chat file, and GRPO of one on a file in
-GSM8K's form. The commands are those of docs/quickstart.md; each is carried out but the first, `pip install`, which
-newcomer.wheel measures. An option --set counts as an edited line. What is given to the second task is a model that has
-learned some of the problems, as without any right answer there is nothing to reinforce. A task that does not end with a
-model that transformers loads, or whose recipe `plan` or `doctor` refuses, is an error.
+GSM8K's form. The commands are those of docs/quickstart.md; all are run except the first, `pip install`, which
+newcomer.wheel measures. An option --set counts as an edited line. The model of the second task has learned some of the
+problems, because without any right answer there is nothing to reinforce. It is an error if a task does not produce a
+model that transformers loads, or if `plan` or `doctor` refuses its recipe.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def problems() -> list[dict[str, str]]:
 
 
 def prepare_sft(folder: Path) -> None:
-    """What the user has: a model directory and chats."""
+    """The user's files: a model directory and chats."""
     chats = [(one["question"], one["answer"].partition("####")[2].strip()) for one in problems()]
     write_model(folder / "my-model", "qwen3", [text for chat in chats for text in chat])
     turns = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in chats]
@@ -65,7 +65,7 @@ def prepare_sft(folder: Path) -> None:
 
 
 def prepare_rl(folder: Path) -> None:
-    """A model directory that gets some of the problems right, and the problems."""
+    """A model directory that solves some of the problems, and the problems."""
     write_lines(folder / "problems.jsonl", problems())
     work = folder.parent / "given"
     work.mkdir()
@@ -89,7 +89,7 @@ def prepare_rl(folder: Path) -> None:
 
 
 def carry_out(folder: Path, commands: list[list[str]]) -> dict[str, Any]:
-    """Runs the commands; returns how many they are and how many lines were edited."""
+    """Runs the commands; returns the number of commands and of edited lines."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     for program, *arguments in commands:
@@ -106,7 +106,7 @@ def carry_out(folder: Path, commands: list[list[str]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="commands from a fresh environment to a model of one's own")
+    parser = argparse.ArgumentParser(description="commands from a fresh environment to one's own model")
     parser.add_argument("--keep", type=Path, help="folder to work in; deleted at the end if not given")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.newcomer.wheel [--python python3.12 …]
 
-For each Python of 3.11, 3.12 and 3.13 that is on this machine: an environment of its own, `pip install` of the wheel
-from the configured index, where `thinkling run nano` has to name the extra before stage 1; then of the wheel with
-[curate], where it has to run to its end. The value is the number of steps that fail; `runs` names the Pythons.
+For each Python of 3.11, 3.12 and 3.13 on this machine: in a new environment, `pip install` the wheel with dependencies
+from the configured index; `thinkling run nano` has to name the missing extra before stage 1. Then install the wheel
+with [curate]; nano has to finish. The value is the number of steps that fail; `runs` names the Pythons.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ PYTHONS = ("python3.11", "python3.12", "python3.13")
 
 
 def clean_environment() -> dict[str, str]:
-    """Without anything that would let Python find the repository."""
+    """The environment variables, without any that would let Python find the repository."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
 
 def is_here(python: str) -> bool:
-    """Whether the interpreter runs: a version manager may have a name for one that is not installed."""
+    """Whether the interpreter runs; a version manager may provide the name of one that is not installed."""
     found = shutil.which(python)
     return found is not None and subprocess.run([found, "-c", "import venv"], capture_output=True).returncode == 0
 
 
 def build(folder: Path) -> Path:
-    """The wheel of a copy of the committed files."""
+    """Builds the wheel from a copy of the committed files."""
     source = folder / "source"
     source.mkdir()
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
@@ -47,7 +47,7 @@ def build(folder: Path) -> Path:
 
 
 def try_it(python: str, wheel: Path, folder: Path) -> dict[str, Any]:
-    """The steps on one Python, each with whether it went as it should."""
+    """The steps on one Python, and whether each succeeded."""
     environment, elsewhere = folder / "environment", folder / "elsewhere"
     elsewhere.mkdir(parents=True)
     subprocess.run([python, "-m", "venv", str(environment)], check=True)
@@ -78,9 +78,7 @@ def try_it(python: str, wheel: Path, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="the built wheel in empty environments")
-    parser.add_argument(
-        "--python", nargs="*", default=PYTHONS, help="interpreters; those that are not here are skipped"
-    )
+    parser.add_argument("--python", nargs="*", default=PYTHONS, help="interpreters; those not installed are skipped")
     wanted = [name for name in parser.parse_args().python if is_here(name)]
     runs = []
     with tempfile.TemporaryDirectory() as temporary:

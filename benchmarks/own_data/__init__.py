@@ -1,1 +1,1 @@
-"""Measures what a user's own problems, conversations, models and tools go through."""
+"""Measures thinkling on a user's own problems, conversations, models and tools."""

@@ -1,4 +1,4 @@
-"""Twelve shapes that a conversation can have, in the OpenAI form."""
+"""Twelve shapes of conversation, in the OpenAI format."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 
 class Shape(NamedTuple):
-    """A conversation and the tools that are announced in it."""
+    """A conversation and the tools announced in it."""
 
     messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] = []  # noqa: RUF012 (never changed)
+    tools: list[dict[str, Any]] = []  # noqa: RUF012 (never mutated)
 
 
 def user(content: str) -> dict[str, Any]:

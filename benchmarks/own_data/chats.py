@@ -1,9 +1,9 @@
-"""Whether a conversation is the same whatever form it is written in, and whether damaged records are all accounted for.
+"""Whether conversations are read identically from every form, and whether every damaged record is accounted for.
 
-own-data.chats: of 1,000 generated conversations and 1,000 pairs, each written in every form that can say it, into JSON
-Lines, JSON, compressed and Parquet files, and read back with no mapping: those whose token ids or loss spans differ
-from the original's in some form. own-data.chats-fuzz: of 100,000 damaged records per form, those that are neither kept
-nor rejected, or whose kept conversation cannot be rendered or stored; a crash counts for all of its form's.
+own-data.chats: 1,000 generated conversations and 1,000 pairs are written in every form that can express them, as JSON
+Lines, JSON, compressed and Parquet files, and read back without a mapping; counted are those whose token ids or loss
+spans differ from the original's in some form. own-data.chats-fuzz: of 100,000 damaged records per form, those that are
+neither kept nor rejected, or are kept but cannot be rendered or stored; a crash counts as all records of its form.
 Last line: JSON.
 """
 
@@ -35,18 +35,18 @@ from thinkling.sources.conversations import ConversationsSource
 
 CONVERSATIONS, FUZZED, SEED = 1000, 100_000, 8
 RENDERED_OF_FUZZED = 20
-"""One of so many kept records of the damaged ones is rendered."""
+"""One in this many kept records among the damaged ones is rendered."""
 Encoded = tuple[bytes, bytes]
 
 
 def renderer() -> Renderer:
-    """Our template with a tokenizer of a few hundred tokens."""
+    """Our chat template with a tokenizer of a few hundred tokens."""
     texts = [" ".join((*generated.PLAIN, *generated.NAMES)), "system user assistant tools name arguments function\n"]
     return Renderer(train_bpe(texts * 20, 380), OURS)
 
 
 def source(path: Path, ledger: Ledger | None = None, **fields: Any) -> ConversationsSource:
-    """A source of one file, as a recipe has it."""
+    """A source with one file, as a recipe would configure it."""
     made = ConversationsSource.model_validate({"type": "conversations", "path": str(path), **fields})
     bound({"chats": made})
     if ledger is not None:
@@ -58,7 +58,7 @@ _ENCODED: dict[str, Encoded] = {}
 
 
 def encoded(shown: Renderer, messages: Sequence[Message], tools: Sequence[Message]) -> Encoded:
-    """Token ids and loss mask, as bytes; what was read alike before is not encoded again."""
+    """Token ids and loss mask as bytes, cached by content."""
     said = json.dumps([messages, tools])
     if said not in _ENCODED:
         ids, loss = shown.encode(messages, tools or None)
@@ -67,18 +67,18 @@ def encoded(shown: Renderer, messages: Sequence[Message], tools: Sequence[Messag
 
 
 def sides(shown: Renderer, pair: PreferencePair) -> tuple[Encoded, Encoded]:
-    """Both continuations of a pair."""
+    """Both encoded continuations of a pair."""
     chosen, rejected = ([*pair.messages, *side] for side in (pair.chosen, pair.rejected))
     return encoded(shown, chosen, pair.tools), encoded(shown, rejected, pair.tools)
 
 
 def write(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Records into a file of the kind that its name says."""
+    """Writes records to a file of the type that its name indicates."""
     match path.name.partition(".")[2]:
         case "json":
             path.write_text(json.dumps(records, ensure_ascii=False, indent=1), encoding="utf-8")
         case "parquet":
-            columns = dict.fromkeys(key for record in records for key in record)  # a table has those of its first row
+            columns = dict.fromkeys(key for record in records for key in record)  # tables take columns from row 1
             pq.write_table(pa.Table.from_pylist([dict.fromkeys(columns) | record for record in records]), path)
         case "jsonl.gz":
             path.write_bytes(gzip.compress(_lines(records)))
@@ -91,8 +91,8 @@ def _lines(records: Iterable[dict[str, Any]]) -> bytes:
 
 
 def files_of(form: str, records: Sequence[dict[str, Any]], folder: Path) -> Iterator[Path]:
-    """The records in files of each kind. A table holds those alone whose columns have one type, and says null for
-    absent, so calls with arguments as objects do not go there."""
+    """Writes the records to a file of each type. Columns of a table have one type, and absent values become null, so
+    forms with arguments as objects are not written to tables."""
     kinds = ["jsonl", "json", "jsonl.gz"] + ["parquet"] * (form in ("openai", "sharegpt", "alpaca"))
     for kind in kinds:
         path = folder / f"{form}.{kind}"
@@ -101,7 +101,7 @@ def files_of(form: str, records: Sequence[dict[str, Any]], folder: Path) -> Iter
 
 
 def differing(shown: Renderer, n: int, folder: Path) -> tuple[set[str], Counter[str]]:
-    """Names of the conversations and pairs that came back otherwise, and how many were compared per form."""
+    """Names of the conversations and pairs that were read back differently, and the number compared per form."""
     rng = random.Random(SEED)
     chats = {f"c{i}": generated.conversation(rng) for i in range(n)}
     pairs = {f"p{i}": generated.pair(rng) for i in range(n)}
@@ -118,13 +118,13 @@ def differing(shown: Renderer, n: int, folder: Path) -> tuple[set[str], Counter[
             found = dict(read(shown, path, form in writers.PAIRS))
             off = {record["id"] for record in sayable if found.get(record["id"]) != wanted[record["id"]]}
             if off:
-                print(f"{path.name}: {len(off)} differ, such as {min(off)}")
+                print(f"{path.name}: {len(off)} differ, for example {min(off)}")
             wrong |= off
     return wrong, compared
 
 
 def read(shown: Renderer, path: Path, is_pairs: bool) -> Iterator[tuple[str, Any]]:
-    """Names and tokens of what a file holds."""
+    """Name and tokens of every item in a file."""
     made = source(path)
     if is_pairs:
         yield from ((pair.id, sides(shown, pair)) for pair in made.pairs(None, 0))
@@ -142,7 +142,7 @@ FORMS: dict[str, tuple[str, ...]] = {
 
 
 def sound_records(form: str, n: int, rng: random.Random) -> list[dict[str, Any]]:
-    """Records of a form in all its ways of writing."""
+    """Records of a form, in all its variants."""
     records: list[dict[str, Any]] = []
     while len(records) < n:
         name = rng.choice(FORMS[form])
@@ -155,7 +155,7 @@ def sound_records(form: str, n: int, rng: random.Random) -> list[dict[str, Any]]
 
 
 def lost(shown: Renderer, form: str, n: int, folder: Path) -> tuple[int, dict[str, Any]]:
-    """Damaged records that are not accounted for, and the counts."""
+    """Number of damaged records that are not accounted for, and the counts."""
     rng = random.Random(f"{SEED} {form}")
     sound = sound_records(form, 500, rng)
     path, ledger = folder / f"{form}.jsonl", Ledger(folder / f"{form}.rejected.jsonl")
@@ -166,7 +166,7 @@ def lost(shown: Renderer, form: str, n: int, folder: Path) -> tuple[int, dict[st
     try:
         for number, item in enumerate(made.pairs(None, 0) if form == "preference" else made.conversations(None, 0)):
             bad += not is_usable(item, shown if number % RENDERED_OF_FUZZED == 0 else None)
-    except Exception as error:  # whatever it is, a damaged record must not stop a run
+    except Exception as error:  # whatever it is: a damaged record must not stop a run
         print(f"{form}: {type(error).__name__}: {error}")
         return n, {}
     counts = ledger.counts()["chats"]
@@ -176,7 +176,7 @@ def lost(shown: Renderer, form: str, n: int, folder: Path) -> tuple[int, dict[st
 
 
 def is_usable(item: Conversation | PreferencePair, shown: Renderer | None) -> bool:
-    """Whether a kept record is in the normal form, can be stored, and is rendered if asked."""
+    """Whether a kept record has the normal form, can be stored and, if requested, rendered."""
     ends = [()] if isinstance(item, Conversation) else [item.chosen, item.rejected]
     chats = [[*item.messages, *end] for end in ends]
     try:
@@ -194,15 +194,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--conversations", type=int, default=CONVERSATIONS)
     parser.add_argument("--fuzzed", type=int, default=FUZZED, help="damaged records per form")
-    parser.add_argument("--reasons", action="store_true", help="print the counts by reason")
+    parser.add_argument("--reasons", action="store_true", help="print the counts per reason")
     options = parser.parse_args()
     shown = renderer()
     with tempfile.TemporaryDirectory() as name:
         start = time.perf_counter()
         wrong, compared = differing(shown, options.conversations, Path(name))
-        print(
-            f"{options.conversations} conversations and as many pairs: {len(wrong)} differ, compared {dict(compared)}"
-        )
+        print(f"{options.conversations} conversations and pairs each: {len(wrong)} differ, compared {dict(compared)}")
         print(f"{time.perf_counter() - start:.0f} s", flush=True)
         losses: dict[str, int] = {}
         for form in FORMS:

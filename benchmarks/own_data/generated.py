@@ -1,4 +1,4 @@
-"""Conversations drawn by a seed, for the claims about forms: everything that a normal one may hold."""
+"""Random conversations for the claims about forms, covering everything that the normal form allows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VALUES: tuple[Any, ...] = (*(1, -7, 2.5, True, None, 10**30, "Köln", "", "<|im_
 
 
 def conversation(rng: random.Random) -> tuple[list[Message], list[Message]]:
-    """Messages and tools: one to four rounds, system or not, calls with their results, reasoning, untrained turns."""
+    """Messages and tools: one to four rounds, perhaps a system prompt, calls, results, reasoning, untrained turns."""
     tools = [_tool(name) for name in rng.sample(NAMES, rng.randint(1, 3))] if rng.random() < 0.4 else []
     messages: list[Message] = []
     if rng.random() < 0.4:
@@ -60,7 +60,7 @@ def conversation(rng: random.Random) -> tuple[list[Message], list[Message]]:
 
 
 def pair(rng: random.Random) -> tuple[list[Message], list[Message], list[Message], list[Message]]:
-    """What comes before, chosen, rejected, tools."""
+    """Context, chosen, rejected, tools."""
     while True:
         messages, tools = conversation(rng)
         last = max(i for i, message in enumerate(messages) if message["role"] == "user")
@@ -71,7 +71,7 @@ def pair(rng: random.Random) -> tuple[list[Message], list[Message], list[Message
 
 
 def text(rng: random.Random) -> str:
-    """Some text that is not blank, and does not open with a tag of reasoning."""
+    """Text that is not blank and does not start with a reasoning tag."""
     parts = rng.choices(PLAIN, k=rng.randint(1, 3)) + rng.choices(ODD, k=rng.choice((0, 0, 1)))
     rng.shuffle(parts)
     return rng.choice((" ", "\n", "")).join(parts)
@@ -96,7 +96,7 @@ def _call(rng: random.Random, tools: list[Message], number: int) -> Message:
 
 
 def _leave_untrained(rng: random.Random, messages: list[Message]) -> None:
-    """Marks some assistant turns as untrained; in one conversation of five all but those of the last round."""
+    """Marks some assistant turns as untrained; in one conversation in five, all except those of the last round."""
     own = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     last = max(i for i, message in enumerate(messages) if message["role"] == "user")
     all_before = rng.random() < 0.2

@@ -1,11 +1,11 @@
-"""Peak memory of setting up sft on 200,000 conversations against 20,000.
+"""Peak memory of setting up sft on 200,000 conversations, relative to 20,000.
 
     python -m benchmarks.own_data.memory
 
-Each size is set up in a process of its own, with half of the conversations from a user's file of chats and half from
-the Parquet file of an earlier stage: they are streamed, encoded and packed, and rows are read from all over the two
-epochs. No step is trained, since what a step takes depends on its batch alone. The ratio is of peak resident memory,
-the least of `--repeats` processes per size. Last line: JSON.
+Each size is set up in its own process, with half of the conversations from a user's chat file and half from the Parquet
+file of an earlier stage. They are streamed, encoded and packed, and rows are read throughout the two epochs. No step is
+trained, because the memory of a step depends only on its batch. The ratio compares peak resident memory, the minimum of
+`--repeats` processes per size. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WORDS = "the of and a to in is you that it he was for on are as with his they I 
 
 
 def conversations(first: int, n: int) -> Iterator[Any]:
-    """One to three rounds of up to 40 words, some with reasoning; a function of the number alone."""
+    """One to three rounds of up to 40 words, some with reasoning; depends only on the number."""
     from thinkling.data.conversations import Conversation
 
     for i in range(first, first + n):
@@ -43,7 +43,7 @@ def conversations(first: int, n: int) -> Iterator[Any]:
 
 
 def set_up(directory: Path, n: int) -> dict[str, Any]:
-    """Everything that sft does before its first step, and reading rows; peak memory of this process in bytes."""
+    """Does what sft does before its first step, and reads rows; returns this process's peak memory in bytes."""
     from thinkling.data.artifact import Artifact
     from thinkling.generate.loaded import LoadedModel
     from thinkling.sources.base import bound
@@ -80,7 +80,7 @@ def set_up(directory: Path, n: int) -> dict[str, Any]:
 
 
 def prepare(directory: Path, n: int) -> None:
-    """The model to start from, a user's file of chats, and the file of the earlier stage."""
+    """Writes the start model, a user's chat file, and the file of the earlier stage."""
     from thinkling.data.chat_template import OURS
     from thinkling.data.conversations import write_conversations
     from thinkling.data.tokenizer import train_bpe
@@ -102,7 +102,7 @@ def prepare(directory: Path, n: int) -> None:
 
 
 def measure(n: int) -> dict[str, Any]:
-    """One size, prepared and set up in processes of their own."""
+    """Measures one size, with preparation and set-up in separate processes."""
     with tempfile.TemporaryDirectory() as folder:
         for part in ("--prepare", "--set-up"):
             command = [sys.executable, "-m", "benchmarks.own_data.memory", part, folder, "--n", str(n)]

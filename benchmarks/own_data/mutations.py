@@ -1,4 +1,4 @@
-"""Damage to records, drawn by a seed: what exports, scripts and people do to files, and worse."""
+"""Random damage to records: faults that exports, scripts and people introduce into files, and worse."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JUNK: tuple[Any, ...] = (
 
 
 def mutated(record: dict[str, Any], rng: random.Random) -> bytes:
-    """A line of JSON Lines: the record with one to three faults; of fifty lines about one is no sound JSON."""
+    """A line of JSON Lines: the record with one to three faults; about one line in fifty is invalid JSON."""
     root = [_copy(record)]
     for _ in range(rng.choice((1, 1, 2, 3))):
         _break(root, rng)
@@ -67,7 +67,7 @@ def _copy(value: Any) -> Any:
 
 
 def _places(root: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Every value inside, as its holder and key; not below what is nested absurdly."""
+    """Every value inside, as its container and key, except inside absurdly deep nesting."""
     waiting: list[tuple[Any, Any, int]] = [(root, 0, 0)]
     while waiting:
         holder, key, depth = waiting.pop()

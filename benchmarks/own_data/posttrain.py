@@ -3,10 +3,10 @@
     python -m benchmarks.own_data.posttrain [--keep DIR]
 
 A GSM8K file and an MBPP file in their original formats and a chat file in each of five forms go through refine → sft →
-dpd → rl → evaluate, on the CPU, once with a model of Llama-3's shape and template and once with one of Qwen3's. The
-teacher is trained first, by recipes/sft.yaml; refine asks a served teacher that knows the solutions. Only fields of the
-recipes are set. The models learn a dozen problems by heart: what is measured is that every stage ends, and that
-transformers loads every model directory.
+dpd → rl → evaluate on the CPU, once with a model of Llama-3's shape and template and once with one of Qwen3's. The
+teacher is trained first with recipes/sft.yaml; refine uses a served teacher that knows the solutions. Only fields of
+the recipes are set. The models learn a dozen problems by heart; the benchmark measures whether every stage finishes and
+whether transformers loads every model directory.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from benchmarks.own_data.tiny_models import SHAPES, Shape, write_model
 
 N_MATHS, N_CODE, N_CHATS = 16, 16, 6
 LONGEST_QUESTION, LONGEST_CODE = 220, 120
-"""Characters: short ones are learned by heart sooner."""
+"""Maximum number of characters; short texts are learned by heart sooner."""
 STAGES = ("refine", "sft", "dpd", "rl", "before", "evaluate")
 MODELS = ("sft", "dpd", "rl")
 
 
 def write_files(directory: Path, data: Path) -> dict[str, tuple[str, str]]:
-    """The user's files; returns start of a question → (reasoning, answer) for the served teacher."""
+    """Writes the user's files; returns start of a question → (reasoning, answer) for the served teacher."""
     directory.mkdir(parents=True)
     maths = [row for row in _rows(data / "gsm8k" / "train.jsonl") if len(row["question"]) < LONGEST_QUESTION]
     test = [row for row in _rows(data / "gsm8k" / "test.jsonl") if len(row["question"]) < LONGEST_QUESTION]
@@ -50,7 +50,7 @@ def write_files(directory: Path, data: Path) -> dict[str, tuple[str, str]]:
 
 
 def _write_chats(directory: Path) -> None:
-    """Little chats of our own, in each of the five forms."""
+    """Short chats of our own in each of the five forms."""
     topics = ("tea", "chess", "rain", "bread", "glass", "stars")[:N_CHATS]
     asked = [(f"Say one thing about {topic}.", f"Here is one thing about {topic}: people like it.") for topic in topics]
     chats = directory / "chats"
@@ -81,7 +81,7 @@ def _write_chats(directory: Path) -> None:
 
 
 def run_shape(shape: Shape, work: Path, data: Path) -> dict[str, Any]:
-    """Runs both recipes; says which stages ended and which directories transformers loads."""
+    """Runs both recipes; returns which stages finished and which directories transformers loads."""
     files = work / "data"
     solutions = write_files(files, data)
     write_model(work / "start", shape, _texts(files))
@@ -139,7 +139,7 @@ def run_shape(shape: Shape, work: Path, data: Path) -> dict[str, Any]:
 
 
 def _teacher_settings(work: Path, files: Path, chat: str, training: Mapping[str, Any]) -> dict[str, Any]:
-    """A larger model of the same tokenizer that has learned problems and chats: recipes/sft.yaml, two sources more."""
+    """A larger model with the same tokenizer, trained on problems and chats by recipes/sft.yaml plus two sources."""
     maths = {
         "type": "problems",
         "preset": "gsm8k",
@@ -163,7 +163,7 @@ def _teacher_settings(work: Path, files: Path, chat: str, training: Mapping[str,
 
 
 def _thinkling(recipe: str, work: Path, settings: Mapping[str, Any]) -> None:
-    """Runs a shipped recipe with fields set, as a user would. CalledProcessError if it fails."""
+    """Runs a shipped recipe with --set, as a user would. CalledProcessError if it fails."""
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     command = [sys.executable, "-m", "thinkling", "run", str(ROOT / "recipes" / recipe), "--runs", str(work / "runs")]
     print(recipe, "in", work, flush=True)
@@ -171,8 +171,8 @@ def _thinkling(recipe: str, work: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _loaded(run: Path) -> dict[str, bool]:
-    """Stage → whether transformers loads its model directory, tokenizer and template included, and reads the same
-    logits as thinkling does."""
+    """Stage → whether transformers loads its model directory with tokenizer and template, and computes the same logits
+    as thinkling."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -212,7 +212,7 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def measurement(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Fraction of stages that ended and of directories that load alike, over both shapes."""
+    """Fraction of stages that finished and of directories that load identically, over both shapes."""
     checks = [
         done
         for result in found.values()
@@ -229,12 +229,12 @@ def measurement(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="recipes/posttrain.yaml on own files, two families of tiny models")
+    parser = argparse.ArgumentParser(description="recipes/posttrain.yaml on a user's files, two tiny families")
     parser.add_argument("--keep", type=Path, help="folder to work in; deleted at the end if not given")
     arguments = parser.parse_args()
     data = os.environ.get("THINKLING_DATA")
     if data is None:
-        raise SystemExit("own-data.posttrain needs GSM8K and MBPP: set THINKLING_DATA to a folder that holds them")
+        raise SystemExit("own-data.posttrain needs GSM8K and MBPP; set THINKLING_DATA to a folder that contains them")
     with tempfile.TemporaryDirectory() as folder:
         work = (arguments.keep or Path(folder)).resolve()
         found = {shape: run_shape(shape, work / shape, Path(data)) for shape in SHAPES}

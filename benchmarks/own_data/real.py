@@ -1,11 +1,11 @@
-"""SmolLM2-135M-Instruct on 200 GSM8K training problems by recipes/sft.yaml, with calls of the calculator.
+"""SmolLM2-135M-Instruct on 200 GSM8K training problems through recipes/sft.yaml, with calculator calls.
 
     python -m benchmarks.own_data.smollm2 models/smollm2
     python -m benchmarks.own_data.real --model models/smollm2
 
-Each annotation `<<48/2=24>>` of a solution becomes a call whose result the tool writes. Shown: the loss, calls that are
-made and answered on held-out problems, and whether transformers continues prompts with the exported model as thinkling
-does (greedy, fp32, until the first call or the end).
+Each annotation `<<48/2=24>>` in a solution becomes a tool call, and the tool writes its result. Reported: the loss, the
+calls made and answered on held-out problems, and whether transformers continues prompts with the exported model as
+thinkling does (greedy, fp32, until the first call or the end).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from benchmarks.machine import ROOT
 N_TRAIN, N_HELDOUT, N_COMPARED = 200, 24, 5
 MAX_NEW_TOKENS = 200
 LAST_STEPS = 5
-"""Steps whose mean loss is compared with the first step's."""
+"""Number of last steps whose mean loss is compared with that of the first step."""
 
 
 def write_recipe(path: Path, model: Path, data: Path) -> None:
-    """recipes/sft.yaml with GSM8K in place of the chats, and an evaluation behind it. YAML is a superset of JSON."""
+    """recipes/sft.yaml with GSM8K in place of the chats and an evaluation at the end. YAML is a superset of JSON."""
     import yaml
 
     recipe = yaml.safe_load((ROOT / "recipes" / "sft.yaml").read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def write_recipe(path: Path, model: Path, data: Path) -> None:
 
 
 def run(model: Path, work: Path, data: Path) -> dict[str, Any]:
-    """Runs the recipe in `work` and says what it shows. CalledProcessError if it fails."""
+    """Runs the recipe in `work` and returns the figures. CalledProcessError if it fails."""
     work.mkdir(parents=True, exist_ok=True)
     write_recipe(work / "real.yaml", model.resolve(), data)
     command = [sys.executable, "-m", "thinkling", "run", str(work / "real.yaml"), "--runs", str(work / "runs")]
@@ -76,7 +76,7 @@ def run(model: Path, work: Path, data: Path) -> dict[str, Any]:
 
 
 def measure(run: Path) -> dict[str, Any]:
-    """What the run shows: losses, calls, and the fraction of prompts that transformers continues equally."""
+    """Figures of the run: losses, calls, and the fraction of prompts that transformers continues identically."""
     from thinkling.generate.rollouts import read_rollouts
 
     sft, evaluate = (next(run.glob(f"{stage}-*[0-9a-f]")) for stage in ("sft", "evaluate"))
@@ -96,7 +96,7 @@ def measure(run: Path) -> dict[str, Any]:
 
 
 def _equal(directory: Path, prompts: list[list[int]]) -> float:
-    """Fraction of prompts whose greedy continuation, up to the end of a turn, is the same tokens in both."""
+    """Fraction of prompts with the same greedy continuation, token by token, until the end of the turn."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -125,7 +125,7 @@ def _equal(directory: Path, prompts: list[list[int]]) -> float:
 
 
 def holds(found: Mapping[str, Any]) -> float:
-    """Fraction of the claim's four parts that hold: loss falls, calls are made, all answered, equal continuations."""
+    """Fraction of the claim's four parts that hold: loss falls, calls made, all answered, equal continuations."""
     parts = (
         found["loss_last"] < found["loss_first"],
         found["calls"] > 0,
@@ -136,13 +136,13 @@ def holds(found: Mapping[str, Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="SmolLM2-135M-Instruct on GSM8K with calculator calls, by a recipe")
+    parser = argparse.ArgumentParser(description="SmolLM2-135M-Instruct on GSM8K with calculator calls")
     parser.add_argument("--model", type=Path, default=Path("models/smollm2"), help="Hugging Face directory")
     parser.add_argument("--keep", type=Path, help="folder to work in; deleted at the end if not given")
     arguments = parser.parse_args()
     data = os.environ.get("THINKLING_DATA")
     if data is None:
-        raise SystemExit("own-data.real needs GSM8K: set THINKLING_DATA to a folder that holds it")
+        raise SystemExit("own-data.real needs GSM8K; set THINKLING_DATA to a folder that contains it")
     with tempfile.TemporaryDirectory() as folder:
         found = run(arguments.model, (arguments.keep or Path(folder)).resolve(), Path(data))
     print(json.dumps(found, indent=1))

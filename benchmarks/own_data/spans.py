@@ -1,12 +1,12 @@
-"""own-data.spans: text and loss spans of the chat templates that TRL ships, against transformers and TRL's own marks.
+"""own-data.spans: text and loss spans of the chat templates in TRL, against transformers and TRL's own marks.
 
-TRL holds templates of some twenty-five model families as they are, and for most of them a training form with
-`{% generation %}` around what the assistant writes. Each is rendered over twelve shapes of conversations:
+TRL includes the original templates of some twenty-five model families, most of them also in a training form with
+`{% generation %}` around the assistant's text. Each is rendered over twelve shapes of conversations:
 
-- text: ours equals transformers' rendering of the same messages, where transformers renders them;
-- spans: what we find on the plain template equals the marks of the training form token by token, or differs by a rule
-  that is checked here (RULES); what the plain template drops is refused by us, and is no pair;
-- different: pairs of which neither is true and that are not refused.
+- text: ours equals transformers' rendering of the same messages, if transformers can render them;
+- spans: our spans on the plain template equal the marks of the training form token by token, or differ by a rule that
+  is checked here (RULES); if the plain template drops data we refuse it, and it is not counted as a pair;
+- different: pairs for which neither is true and which are not refused.
 
 `python -m benchmarks.own_data.spans [--list]`
 """
@@ -47,25 +47,25 @@ def templates() -> dict[str, str]:
 
 
 def tokenizer_for(source: str) -> Tokenizer:
-    """A byte-level tokenizer that has every special token that the template spells."""
+    """A byte-level tokenizer with every special token that the template spells out."""
     special = dict.fromkeys(["<|endoftext|>", *NAMES.values(), *sorted(set(_SPECIAL.findall(source)))])
     return train_bpe(["a b " * 9], 256 + len(special) + 1, special_tokens=list(special))
 
 
 def as_parts(shape: Shape) -> Shape:
-    """The shape with contents as lists of text parts, as models of images want them."""
+    """The shape with contents as lists of text parts, as vision models expect them."""
     parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in shape.messages]
     return Shape(parts, shape.tools)
 
 
 def by_transformers(source: str, shape: Shape) -> tuple[Shape, str, list[str]] | None:
-    """The form of the shape that it renders, its text, and the marked spans in order, adjacent ones as one; None where
-    it raises or drops the question."""
+    """The variant of the shape that it renders, its text, and the marked spans in order, with adjacent ones merged;
+    None if it raises or drops the question."""
     for form in (shape, as_parts(shape)):
         try:
             given: dict[str, Any] = {"conversations": [form.messages], "tools": form.tools or None, **NAMES}
             texts, marked = render_jinja_template(**given, chat_template=source, return_assistant_tokens_mask=True)
-        except Exception:  # templates fail in any way
+        except Exception:  # templates can fail in any way
             continue
         text, spans = str(texts[0]), [(int(start), int(end)) for start, end in marked[0]]
         if shape.messages[-2 if len(shape.messages) > 1 else 0]["content"].strip() in text:
@@ -81,24 +81,24 @@ def by_transformers(source: str, shape: Shape) -> tuple[Shape, str, list[str]] |
 
 @dataclass(frozen=True)
 class Case:
-    """What we and the training form make of a shape."""
+    """Our rendering of a shape, and that of the training form."""
 
     tokenizer: Tokenizer
     source: str
     shape: Shape
     text: str
-    """The plain template's text by transformers."""
+    """The plain template's text as rendered by transformers."""
     ours: list[str]
     theirs: list[str]
 
 
 def squeezed(text: str) -> str:
-    """The text without white space and escapes."""
+    """The text without white space and backslashes."""
     return re.sub(r"[\s\\]+", "", text)
 
 
 def texts_of(shape: Shape) -> Iterator[str]:
-    """What the conversation holds and a template has to write."""
+    """Parts of the conversation that a template has to render."""
     for message in shape.messages:
         yield squeezed(message["content"])
         yield squeezed(message.get("reasoning_content", ""))
@@ -110,13 +110,13 @@ def texts_of(shape: Shape) -> Iterator[str]:
 
 
 def runs(ids: np.ndarray, loss: np.ndarray, tokenizer: Tokenizer) -> list[str]:
-    """The stretches that carry loss, as text."""
+    """The spans trained on, as text."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loss, [False]])))
     return [tokenizer.decode(ids[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def prompts(case: Case) -> Iterator[tuple[str, str]]:
-    """By transformers, what comes before each of the assistant's turns, without and with the generation prompt."""
+    """Transformers' text before each assistant turn, without and with the generation prompt."""
     for i, message in enumerate(case.shape.messages):
         if message["role"] == "assistant":
             for shape in (case.shape, as_parts(case.shape)):
@@ -131,13 +131,13 @@ def prompts(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def after_the_stop(case: Case, ours: str, theirs: str) -> str:
-    """White space, or the end of text, that follows the token at which the model stops, is not trained."""
+    """White space or an end-of-text token after the stop token is not trained on."""
     rest = theirs[len(ours) :] if theirs.startswith(ours) else "x"
     return ours if not rest.replace(NAMES["eos_token"], "").strip() else theirs
 
 
 def in_the_prompt(case: Case, ours: str, theirs: str) -> str:
-    """What the generation prompt already holds is not trained: headers, and `<think>` where the prompt opens it."""
+    """Text in the generation prompt is not trained on: headers, and `<think>` if the prompt opens it."""
     at = theirs.find(ours[:200])
     header = theirs[:at]
     held = (prompt.endswith(header) or prompt.startswith(asked + header) for asked, prompt in prompts(case))
@@ -145,12 +145,12 @@ def in_the_prompt(case: Case, ours: str, theirs: str) -> str:
 
 
 def empty_thoughts(case: Case, ours: str, theirs: str) -> str:
-    """Thoughts that the training form adds to turns that have none, where the plain template writes none."""
+    """Empty reasoning that the training form adds to turns without any, while the plain template does not."""
     return re.sub(r"^<think>\s*</think>\s*", "", theirs) if not ours.startswith("<think>") else theirs
 
 
 def the_stop_itself(case: Case, ours: str, theirs: str) -> str:
-    """The token at which generation pauses for a tool is sampled, and trained by us."""
+    """The token at which generation pauses for a tool is sampled, so we train on it."""
     rest = ours[len(theirs) :] if ours.startswith(theirs) else ""
     return ours if rest and case.tokenizer.has_token(rest) else theirs
 
@@ -164,18 +164,18 @@ RULES: dict[str, Callable[[Case, str, str], str]] = {
 
 
 def dropped_thoughts(case: Case) -> list[int]:
-    """Which of the assistant's turns have a thought that the plain template's text does not hold."""
+    """Indices of the assistant turns with reasoning that is missing from the plain template's text."""
     turns = [message for message in case.shape.messages if message["role"] == "assistant"]
     thoughts = [turn.get("reasoning_content") for turn in turns]
     return [i for i, thought in enumerate(thoughts) if thought and squeezed(thought) not in squeezed(case.text)]
 
 
 def judge(case: Case, silent: int) -> tuple[str, ...] | None:
-    """The rules by which the spans agree, none of them where they are equal; None where they differ."""
+    """The rules by which the spans agree (none if they are equal); None if they differ."""
     theirs, used = list(case.theirs), []
     dropped = dropped_thoughts(case)
     if silent and len(dropped) == silent == len(theirs) - len(case.ours):
-        # the template drops thoughts of earlier turns, whose loss we leave out: the training form keeps them
+        # The template drops the reasoning of earlier turns, so we do not train on it; the training form keeps it.
         theirs, used = [span for i, span in enumerate(theirs) if i not in dropped], ["dropped reasoning"]
     if len(theirs) != len(case.ours):
         return None
@@ -192,7 +192,7 @@ def judge(case: Case, silent: int) -> tuple[str, ...] | None:
 
 @dataclass
 class Found:
-    """What came out."""
+    """The results over all templates and shapes."""
 
     texts: Counter[bool] = field(default_factory=Counter)
     spans: Counter[str] = field(default_factory=Counter)
@@ -254,7 +254,7 @@ def check_shape(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--list", action="store_true", help="print every pair")
-    parser.add_argument("names", nargs="*", help="templates; all of them if not given")
+    parser.add_argument("names", nargs="*", help="templates (default: all)")
     arguments = parser.parse_args()
     found = check(arguments.names)
     if arguments.list:

@@ -1,9 +1,9 @@
-"""Published files of chats as they are, with no mapping: what is read, what is rejected and why, and training on them.
+"""Published chat files without a mapping: records kept, records rejected and why, and training on them.
 
-own-data.strangers: the fraction of the records of $THINKLING_DATA/chats that are kept, or rejected with a reason. The
-counts of each file are printed, and of 20 records drawn by seed 0, rejected ones first, file and line and what became
-of them, without their text. Then a tiny model goes through sft on the conversations and dpd on the pairs; a stage that
-does not end, or whose loss does not fall, ends the script without a measurement. Last line: JSON.
+own-data.strangers: fraction of the records of $THINKLING_DATA/chats that are kept or rejected with a reason. Prints the
+counts of each file, and the outcome of 20 records drawn with seed 0 (rejected ones first) by file and line, without
+their text. Then a tiny model is trained with sft on the conversations and dpd on the pairs. If a stage does not finish
+or its loss does not fall, the script ends without a measurement. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ TOKENIZER_TEXTS = 400
 
 
 def records_in(path: Path) -> int:
-    """Records of a file, counted without our reader."""
+    """Number of records in a file, counted without our reader."""
     text = path.read_text(encoding="utf-8")
     return len(json.loads(text)) if path.suffix == ".json" else sum(bool(line.strip()) for line in text.split("\n"))
 
 
 def read(path: Path, ledger: Ledger) -> list[Conversation | PreferencePair]:
-    """What a file holds."""
+    """The conversations or pairs of a file."""
     made = source(path, ledger)
     is_pairs = "preference" in made.forms().values()
     print(f"{path.name}: {made.summary()}")
@@ -52,7 +52,7 @@ def read(path: Path, ledger: Ledger) -> list[Conversation | PreferencePair]:
 
 
 def outcome(item: Conversation | PreferencePair) -> str:
-    """What was read from a record, without its text."""
+    """Description of what was read from a record, without its text."""
     if isinstance(item, PreferencePair):
         return f"kept: {_shape(item.messages)} | {_shape(item.chosen)} over {_shape(item.rejected)}"
     return f"kept: {_shape(item.messages)}" + (f", {len(item.tools)} tools" if item.tools else "")
@@ -68,7 +68,7 @@ def _shape(messages: Any) -> str:
 
 
 def shown(rejected: Path, kept: dict[str, list[Any]]) -> Iterator[str]:
-    """Lines about 20 records drawn by seed 0: of the rejected ones first, then of those kept."""
+    """Lines about 20 records drawn with seed 0, rejected ones first, then kept ones."""
     lines = rejected.read_text(encoding="utf-8").split("\n")[:-1] if rejected.exists() else []
     turned_away = [json.loads(line) for line in lines]
     rng = random.Random(0)
@@ -101,7 +101,7 @@ def save_model(directory: Path, texts: list[str]) -> None:
 
 
 def recipe(folder: Path, model: Path) -> dict[str, Any]:
-    """sft on the files of conversations, dpd on the file of pairs: what a user would write."""
+    """The recipe that a user would write: sft on the conversation files, dpd on the file of pairs."""
     chats = ["alpaca_en_demo.json", "glaive_toolcall_en_demo.json", "v1_sft_demo.jsonl"]
     training = {
         "sequence_length": LENGTH,
@@ -141,9 +141,9 @@ def recipe(folder: Path, model: Path) -> dict[str, Any]:
 
 
 def train(folder: Path, work: Path, kept: dict[str, list[Any]]) -> dict[str, dict[str, Any]]:
-    """Runs the recipe; stage → counts by source, and mean loss of the first and the last steps.
+    """Runs the recipe; returns stage → counts by source, and mean loss of the first and last steps.
 
-    Raises UserError if the run fails, or a loss does not fall.
+    Raises UserError if the run fails or a loss does not fall.
     """
     chats = [item for items in kept.values() for item in items[:TOKENIZER_TEXTS]]
     save_model(work / "start", [message["content"] for item in chats for message in item.messages])
@@ -164,14 +164,14 @@ def train(folder: Path, work: Path, kept: dict[str, list[Any]]) -> dict[str, dic
         results[stage] = {"first": first, "last": last, "sources": manifest["counts"]["sources"]}
         print(f"{stage}: {len(losses)} steps, loss {first:.3f} → {last:.3f}, {results[stage]['sources']}", flush=True)
         if not last < first:
-            raise UserError(f"{stage}: its loss does not fall")
+            raise UserError(f"{stage}: the loss does not fall")
     return results
 
 
 def main() -> None:
     root = os.environ.get("THINKLING_DATA")
     if root is None:
-        raise UserError("THINKLING_DATA is not set; give the folder of real data")
+        raise UserError("THINKLING_DATA is not set; set it to the folder of real data")
     folder = Path(root) / "chats"
     files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".jsonl"))
     with tempfile.TemporaryDirectory() as name:

@@ -1,7 +1,7 @@
-"""A served teacher by a script: OpenAI's chat completions on loopback, for refine's style `words`.
+"""A scripted teacher served as OpenAI chat completions on loopback, for refine's style `words`.
 
-It knows the reference solutions of a GSM8K file, so that what a run does with a good teacher's replies can be measured
-without a large model.
+It knows the reference solutions of a GSM8K file, so that runs with a good teacher can be measured without a large
+model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Teacher:
         self.requests = 0
 
     def reply(self, prompt: str) -> str:
-        """What the model says. ValueError for a question that it does not know."""
+        """The model's reply. ValueError if the question is unknown."""
         self.requests += 1
         if prompt.startswith("Write a checklist"):
             return "1. The final answer is in a box.\n2. Every step of the calculation is right."
@@ -70,7 +70,7 @@ def served(teacher: Teacher) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Silent."""
+            """Does not log requests."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,4 +1,4 @@
-"""Tiny models of other projects' shapes, made by transformers: what a user's own model directory looks like."""
+"""Tiny models with the shapes of other projects' models, made by transformers, as stand-ins for a user's model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PLAIN_ADDED: dict[Shape, tuple[str, ...]] = {
     "llama3": (),
     "qwen3": ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
 }
-"""Tokens of their own that are text, not markup of the tokenizer: as Qwen3's vocabulary has them."""
+"""Added tokens that count as text, not as special tokens of the tokenizer, as in Qwen3's vocabulary."""
 END_OF_TURN: dict[Shape, str] = {"llama3": "<|eot_id|>", "qwen3": "<|im_end|>"}
 
 
 def write_model(directory: Path, shape: Shape, texts: Iterable[str], layers: int = 2, seed: int = 0) -> None:
-    """A Hugging Face directory with random weights (fp32), a byte-level BPE tokenizer fitted to `texts`, and the chat
-    template of that family as trl's package has it."""
+    """Writes a Hugging Face directory with random weights (fp32), a byte-level BPE tokenizer fitted to `texts`, and the
+    family's chat template from the trl package."""
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (

@@ -1,9 +1,8 @@
-"""A user's tool and verifier from a package that is really installed, and the attack suite through the python tool.
+"""A user's tool and verifier from an installed package, and the attack suite through the python tool.
 
-The package is that of docs/tools.md, with a source of problems beside it. pip builds and installs it into a folder; a
-new interpreter finds it by its entry points. A small model learns four conversations that call the tool by heart, and
-an evaluate stage of a recipe asks it their questions: the user's tool answers its calls, and the user's verifier judges
-its answers.
+The package is the one in docs/tools.md, plus a source of problems. pip builds and installs it into a folder, and a new
+interpreter finds it by its entry points. A small model learns four conversations with tool calls by heart. An evaluate
+stage then asks their questions: the user's tool answers the calls, and the user's verifier judges the answers.
 """
 
 from __future__ import annotations
@@ -126,17 +125,17 @@ stages:
 
 
 def package_of_the_page() -> dict[str, str]:
-    """File → text, of the page's blocks."""
+    """File → text, from the code blocks of the page."""
     return {found["file"]: found["text"] for found in _BLOCK.finditer(PAGE.read_text(encoding="utf-8"))}
 
 
 def lines(text: str) -> int:
-    """Lines of Python, blank ones left out."""
+    """Number of lines of Python that are not blank."""
     return sum(bool(line.strip()) for line in text.splitlines())
 
 
 def install(folder: Path) -> Path:
-    """Builds the package with pip and installs it; the folder that it is installed in."""
+    """Builds and installs the package with pip; returns the folder of the installation."""
     project, target = folder / "project", folder / "site"
     (project / "my_package").mkdir(parents=True)
     for file, text in package_of_the_page().items():
@@ -151,7 +150,7 @@ def install(folder: Path) -> Path:
 
 
 def use(folder: Path) -> dict[str, Any]:
-    """What came of a recipe that uses the installed package."""
+    """Runs a recipe that uses the installed package; returns the JSON that it prints."""
     site = install(folder)
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     path = os.pathsep.join(map(os.fspath, (site, ROOT / "src")))

@@ -1,4 +1,4 @@
-"""Conversations and pairs written in the forms that people have. A writer returns None where its form cannot say it."""
+"""Writers of conversations and pairs in common forms. A writer returns None if its form cannot express the item."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _json(value: Any) -> str:
 
 
 def openai(messages: Sequence[Message], tools: Sequence[Message]) -> Record:
-    """OpenAI's fields: arguments as JSON text, null content beside calls, a weight on turns that are not learned."""
+    """OpenAI's fields: arguments as JSON text, null content next to calls, a weight on untrained turns."""
     turns = []
     for message in messages:
         turn = {key: value for key, value in message.items() if key not in ("loss", "tool_calls")}
@@ -35,7 +35,7 @@ def openai(messages: Sequence[Message], tools: Sequence[Message]) -> Record:
 
 
 def hugging_face(messages: Sequence[Message], tools: Sequence[Message]) -> Record:
-    """Arguments as objects, calls flat, reasoning as `reasoning`, tools as JSON text of bare functions."""
+    """Arguments as objects, flat calls, reasoning as `reasoning`, tools as JSON text of bare functions."""
     turns = []
     for message in messages:
         turn = {key: value for key, value in message.items() if key not in ("reasoning_content", "tool_calls", "loss")}
@@ -48,7 +48,7 @@ def hugging_face(messages: Sequence[Message], tools: Sequence[Message]) -> Recor
 
 
 def parts(messages: Sequence[Message], tools: Sequence[Message]) -> Record:
-    """Content in typed parts, the text cut in two; reasoning in a part of `thinking`."""
+    """Content in typed parts, with the text split in two and reasoning in a `thinking` part."""
     turns = []
     for message in messages:
         content, half = message["content"], len(message["content"]) // 2
@@ -61,7 +61,7 @@ def parts(messages: Sequence[Message], tools: Sequence[Message]) -> Record:
 
 
 def llama_factory_v1(messages: Sequence[Message], tools: Sequence[Message]) -> Record:
-    """LLaMA-Factory's second form: typed parts under `value`, calls among them, a loss weight on every turn."""
+    """LLaMA-Factory's second form: typed parts, including calls, under `value`, and a loss weight on every turn."""
     turns = []
     for message in messages:
         pieces = [{"type": "text", "value": message["content"]}] if message["content"] else []
@@ -78,7 +78,7 @@ def llama_factory_v1(messages: Sequence[Message], tools: Sequence[Message]) -> R
 
 
 def inline(messages: Sequence[Message], tools: Sequence[Message]) -> Record | None:
-    """Reasoning between tags at the start of the content."""
+    """Reasoning in tags at the start of the content."""
     turns = []
     for message in messages:
         turn = {key: value for key, value in message.items() if key != "reasoning_content"}
@@ -98,7 +98,7 @@ def _inline(message: Message) -> str | None:
 
 
 def function_call(messages: Sequence[Message], tools: Sequence[Message]) -> Record | None:
-    """OpenAI's old fields: one call per turn, its result under the role `function`."""
+    """OpenAI's legacy fields: one call per turn, with the result under the role `function`."""
     turns = []
     for message in messages:
         calls = message.get("tool_calls", [])
@@ -115,7 +115,7 @@ _SHAREGPT = {"system": "system", "user": "human", "assistant": "gpt", "tool": "o
 
 
 def sharegpt(messages: Sequence[Message], tools: Sequence[Message]) -> Record | None:
-    """ShareGPT with calls as turns of their own, after the assistant's text if there is some."""
+    """ShareGPT with calls as separate turns, after any text of the assistant."""
     turns: list[Record] = []
     for message in messages:
         weight = {"weight": 0} if message.get("loss") is False else {}
@@ -139,7 +139,7 @@ def mixed(messages: Sequence[Message], tools: Sequence[Message]) -> Record | Non
 
 
 def alpaca(messages: Sequence[Message], tools: Sequence[Message]) -> Record | None:
-    """Alpaca: rounds of a user and the assistant, all of them learned."""
+    """Alpaca: rounds of user and assistant, all of them trained on."""
     system, turns = _without_system(messages)
     if system == "" or any("tool_calls" in turn or turn.get("loss") is False for turn in turns):
         return None
@@ -166,7 +166,7 @@ def prompt_text(messages: Sequence[Message], tools: Sequence[Message]) -> Record
 
 
 def prompt_messages(messages: Sequence[Message], tools: Sequence[Message]) -> Record | None:
-    """A prompt and a completion as messages: loss falls on the last round alone."""
+    """A prompt and a completion as messages: only the last round is trained on."""
     last = max(i for i, message in enumerate(messages) if message["role"] == "user")
     before, after = messages[: last + 1], messages[last + 1 :]
     if any(message["role"] == "assistant" and message.get("loss", True) for message in before):

@@ -1,1 +1,1 @@
-"""What the training recipe is worth: `tiny` as a whole, and its stages one by one."""
+"""What the training recipe gains: `tiny` as a whole, and stage by stage."""

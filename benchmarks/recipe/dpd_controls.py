@@ -1,4 +1,4 @@
-"""DPD against controls of equal compute, paired by seed, on held-out puzzles.
+"""DPD against compute-matched controls, paired by seed, on held-out puzzles.
 
 python -m benchmarks.recipe.dpd_controls --seeds 0-4 --jobs 2
 """

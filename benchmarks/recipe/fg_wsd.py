@@ -1,8 +1,8 @@
-"""FG-WSD against WSD with the same rows of every source, by loss on held-out high-quality text.
+"""FG-WSD against WSD with the same rows of every source, compared by loss on held-out high-quality text.
 
     python -m benchmarks.recipe.fg_wsd --seeds 0-7 --jobs 2
 
-Values are WSD's loss minus FG-WSD's, so that a gain is above 0.
+Values are WSD's loss minus FG-WSD's, so a gain is positive.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ UNIT = "nats/token"
 
 
 def less(experiment: dict[str, Any], name: str) -> dict[str, Any]:
-    """WSD minus an arm: mean, t-interval, a value per seed; and the same for each held-out source, as differences."""
+    """WSD minus an arm: mean, t-interval and one value per seed, overall and for each held-out source."""
     found = over_seeds(comparison(experiment, name, "wsd"), UNIT)
     losses = [[seed["losses"] for seed in arm(experiment, one)["seeds"]] for one in ("wsd", name)]
     by_source = {source: [a[source] - b[source] for a, b in zip(*losses, strict=True)] for source in losses[0][0]}

@@ -1,9 +1,9 @@
-"""GRPO straight from SFT against that SFT, on held-out puzzles, and what the gain came from.
+"""GRPO straight from SFT against that SFT, on held-out puzzles, and where the gain comes from.
 
     python -m benchmarks.recipe.grpo_gain --seeds 0-2 --jobs 2
 
-recipe.grpo-gain: bootstrap over problems of the mean over samples and seeds, with the t-interval over seeds beside it.
-recipe.grpo-more-often, recipe.grpo-better: the two parts of the gain, means over seeds with the extremes as ends.
+recipe.grpo-gain: bootstrap over problems of the mean over samples and seeds; the t-interval over seeds is also stored.
+recipe.grpo-more-often, recipe.grpo-better: the two parts of the gain, means over seeds with the extremes as interval.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Refined solutions with reconstructed chains against the raw drafts as SFT data, equal steps, paired by seed.
+"""Refined solutions with reconstructed chains against raw drafts as SFT data, equal steps, paired by seed.
 
     python -m benchmarks.recipe.refine --seeds 0-4 --jobs 2 --runs runs
 
-Builds on `runs/tiny`: its cold start (from which both arms train, and which drafts), its teacher and its refiner; what
-is missing of them is made first. A seed draws the problems, the drafts and the order of training. Both arms see the
-same problems (those of the jobs that refine kept), take the same number of steps, and have the same examples of the
-tool family beside them; the raw arm has each job's draft as it came, damaged ones included. `raw_all` has the
-drafts of all jobs, also of those that refine rejected. Scored by avg@8 on the held-out puzzles, chat form, T 0.6.
+Builds on `runs/tiny`: its cold start (which writes the drafts and from which both arms train), its teacher and its
+refiner; any that are missing are made first. The seed determines the problems, the drafts and the order of training.
+Both arms see the same problems (those of the jobs that refine kept), take the same number of steps, and include the
+same examples of the tool family. The raw arm uses each job's draft unfiltered, including damaged ones. `raw_all` uses
+the drafts of all jobs, including those that refine rejected. Scored by avg@8 on the held-out puzzles, chat form, T 0.6.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def stage_directory(run: Path, name: str) -> Path | None:
 
 
 def parents(runs: Path) -> dict[str, Path]:
-    """Cold start, teacher and refiner of the tiny run under `runs`, made where they are not there."""
+    """Cold start, teacher and refiner of the tiny run under `runs`; missing ones are made."""
     made = {}
     for name in ("sft_cold", "sft_teacher", "sft_refiner"):
         if stage_directory(runs / "tiny", name) is None:
@@ -56,7 +56,7 @@ def parents(runs: Path) -> dict[str, Path]:
 
 
 def one_seed(seed: int, directory: Path, models: dict[str, Path], problems_per_family: int) -> dict[str, Any]:
-    """Refines, trains the arms and scores them; what an earlier start finished is taken up."""
+    """Refines, trains the arms and scores them, reusing whatever an earlier start finished."""
     from thinkling.data.artifact import Artifact
     from thinkling.data.conversations import read_conversations, write_conversations
     from thinkling.puzzles.sources import PuzzlesSource
@@ -112,7 +112,7 @@ def one_seed(seed: int, directory: Path, models: dict[str, Path], problems_per_f
 
 
 def drafts(refined: Path, kept: set[str | None] | None) -> Any:
-    """First solutions of the jobs, as they came, of problems in `kept` (all of them: None)."""
+    """First solutions of the jobs, unfiltered, for the problems in `kept` (None: all problems)."""
     import pyarrow.parquet as pq
 
     from thinkling.data.conversations import Conversation
@@ -143,11 +143,11 @@ def measurements(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seeds", default="0-4", help="as in 0-4 or 0,3")
-    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time, each a process of one thread")
+    parser.add_argument("--seeds", default="0-4", help="such as 0-4 or 0,3")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds run in parallel, each in a process with one thread")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
-    parser.add_argument("--work", type=Path, help="where the arms are kept; by default refine-benchmark under --runs")
-    parser.add_argument("--refiner", type=Path, help="another refiner than the run's")
+    parser.add_argument("--work", type=Path, help="folder of the arms; default: refine-benchmark under --runs")
+    parser.add_argument("--refiner", type=Path, help="refiner to use instead of the run's")
     parser.add_argument("--problems-per-family", type=int, default=800)
     parser.add_argument("--one-seed", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -174,7 +174,7 @@ def main() -> None:
 
 
 def run_all(seeds: list[int], jobs: int, options: list[str]) -> None:
-    """A process a seed, `jobs` of them at a time."""
+    """Runs one process per seed, `jobs` of them in parallel."""
     import os
     from concurrent.futures import ThreadPoolExecutor
 

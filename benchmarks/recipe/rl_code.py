@@ -1,10 +1,10 @@
-"""The code stage of tiny on held-out programs, after it minus before it, over seeds of the whole run.
+"""Gain of tiny's code stage on held-out programs, over seeds of the whole run.
 
     python -m benchmarks.recipe.rl_code --seeds 0 1 2 --jobs 1
 
-Reads the runs of recipes/tiny.yaml that tiny_scores makes, or makes them. A program counts where all its tests pass,
-hidden ones included. A problem scores its mean over k samples and seeds, the interval is a bootstrap over
-problems. Beside the gain: the band of each seed, what came of failed programs, the puzzles over the same step.
+Reads the runs of recipes/tiny.yaml that tiny_scores makes, or makes them. A program counts as right if all its tests
+pass, including hidden ones. The score of a problem is its mean over k samples and all seeds; the interval is
+bootstrapped over problems. Also stored: each seed's band, how programs failed, and the puzzles across the same stage.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ TASK_SET, KEPT = "programs", "puzzles"
 
 
 def band(run: Path) -> dict[str, dict[str, int]]:
-    """Source → problems whose pass rate was measured, and those that the band kept."""
+    """Source → number of problems whose pass rate was measured, and number that the band kept."""
     table = pq.read_table(artifact(run, STAGE) / "band.parquet", columns=["source", "kept"]).to_pylist()
     measured, kept = Counter(row["source"] for row in table), Counter(row["source"] for row in table if row["kept"])
     return {source: {"problems": n, "kept": kept[source]} for source, n in measured.items()}
 
 
 def tiers(run: Path, stage: str) -> dict[str, int]:
-    """Outcome and tier → samples: `wrong limits` are programs past a limit."""
+    """Outcome and tier → number of samples; `wrong limits` are programs that exceeded a limit."""
     table = pq.read_table(artifact(run, stage) / "rollouts" / TASK_SET, columns=["outcome", "tier"]).to_pylist()
     return dict(sorted(Counter(f"{row['outcome']} {row['tier']}" for row in table).items()))
 
 
 def gain(runs: list[Path], task_set: str) -> dict[str, Any]:
-    """Per-problem difference over all seeds with its interval, and both levels a seed."""
+    """Per-problem difference over all seeds with its interval, and both scores per seed."""
     pairs = [(rollouts(run, BEFORE, task_set), rollouts(run, AFTER, task_set)) for run in runs]
     first = pairs[0][0]["ids"]
     assert all(list(part["ids"]) == list(first) for pair in pairs for part in pair)

@@ -1,11 +1,11 @@
-"""The stage rl_preference by a stated rule, never by the model that it was trained on, over seeds of tiny.
+"""The stage rl_preference judged by a stated rule, never by its own reward model, over seeds of tiny.
 
     python -m benchmarks.recipe.rl_preference --seeds 0 1 2 [--runs DIR] [--jobs N]
 
-Reads the runs of recipes/tiny.yaml that tiny_scores makes, or makes them. The evaluations around the stage asked the
-same held-out prompts with the same random numbers; a sample wins where puzzles/writing.py grades it higher than its
-counterpart, a tie counts half. A prompt scores its mean over samples and seeds, the interval is a bootstrap over
-prompts. Beside it: the band of each seed, mean grades, the puzzles over the same step.
+Reads the runs of recipes/tiny.yaml that tiny_scores makes, or makes them. The evaluations before and after the
+stage use the same held-out prompts and random numbers. A sample wins if puzzles/writing.py grades it higher than its
+counterpart; a tie counts half. The score of a prompt is its mean over samples and seeds; the interval is bootstrapped
+over prompts. Also stored: each seed's band, mean grades, and the puzzles across the same stage.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ STAGE, TASK_SET, KEPT = "rl_preference", "writing", "puzzles"
 
 
 def grades(run: Path, stage: str) -> list[GradedSample]:
-    """The rule's grades of an evaluation's samples of the task set."""
+    """The rule's grades of an evaluation's samples from the task set."""
     return read_grades(artifact(run, stage) / "grades" / f"{TASK_SET}.parquet")
 
 
 def wins(before: list[GradedSample], after: list[GradedSample]) -> dict[str, float]:
-    """Prompt → share of its samples won by the later model."""
+    """Prompt → fraction of its samples won by the later model."""
     assert [(r.problem_id, r.sample) for r in before] == [(r.problem_id, r.sample) for r in after]
     each = [(b.problem_id, win(a.grade, b.grade)) for b, a in zip(before, after, strict=True)]
     return {key: float(np.mean([w for _, w in group])) for key, group in groupby(each, key=lambda pair: pair[0])}
 
 
 def band(run: Path) -> dict[str, dict[str, int]]:
-    """Source → problems whose pass rate was measured, and those that the band kept."""
+    """Source → number of problems whose pass rate was measured, and number that the band kept."""
     table = pq.read_table(artifact(run, STAGE) / "band.parquet", columns=["source", "kept"]).to_pylist()
     names = dict.fromkeys(row["source"] for row in table)
     return {
@@ -53,7 +53,7 @@ def band(run: Path) -> dict[str, dict[str, int]]:
 
 
 def measure(runs: list[Path], before: str, after: str) -> dict[str, Any]:
-    """The claim's entry over the runs of several seeds."""
+    """The claim's entry, over the runs of several seeds."""
     pairs = [(grades(run, before), grades(run, after)) for run in runs]
     per_seed = [wins(*pair) for pair in pairs]
     assert all(list(found) == list(per_seed[0]) for found in per_seed)

@@ -1,8 +1,8 @@
-"""`make tiny` from a clean clone of HEAD on two cores, and once more: time, memory, network, stages done again.
+"""`make tiny` in a clean clone of HEAD on two cores, then once more: time, memory, network, stages run again.
 
     python -m benchmarks.recipe.tiny [--keep runs]
 
-Set-up (the clone's own .venv) happens before the clock starts.
+Set-up (the clone's own .venv) is not timed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.processes import Watched, two_cores, watch
 
 
 def manifests(runs: Path) -> dict[str, int]:
-    """Stage directory → time at which its manifest was written, in ns, for every finished stage."""
+    """Stage directory → time when its manifest was written (ns), for every finished stage."""
     return {
         path.parent.name: path.stat().st_mtime_ns
         for path in sorted(runs.glob("*/*/manifest.json"))
@@ -31,7 +31,7 @@ def manifests(runs: Path) -> dict[str, int]:
 
 
 def tiny(clone: Path) -> Watched:
-    """Runs it; a run that fails ends the benchmark."""
+    """Runs `make tiny`; a failed run ends the benchmark."""
     watched = watch(["make", "tiny"], clone)
     if watched.status != 0:
         raise SystemExit(f"make tiny: exit status {watched.status}")
@@ -40,10 +40,10 @@ def tiny(clone: Path) -> Watched:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--keep", type=Path, help="folder that the finished run is moved to, for the claims over seeds")
+    parser.add_argument("--keep", type=Path, help="folder to move the finished run to, for the claims over seeds")
     keep = parser.parse_args().keep
     if keep is not None and (keep / "tiny").exists():
-        raise SystemExit(f"{keep}/tiny is there already")
+        raise SystemExit(f"{keep}/tiny already exists")
     cores = two_cores()
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"

@@ -1,10 +1,10 @@
-"""The held-out puzzles along the whole of tiny, over seeds of the whole run.
+"""Scores on held-out puzzles throughout tiny, over seeds of the whole run.
 
     python -m benchmarks.recipe.tiny_scores --seeds 0 1 2 --jobs 2
 
-Runs recipes/tiny.yaml once per seed, then pairs checkpoints problem by problem: a problem scores its mean over k
-samples and seeds, the interval is a bootstrap over problems. With more than one job the seeds run beside each other,
-which changes no result. An interrupted script continues where it was.
+Runs recipes/tiny.yaml once per seed, then pairs checkpoints problem by problem: the score of a problem is its
+mean over k samples and all seeds, and the interval is bootstrapped over problems. With more than one job the seeds run
+in parallel, which does not change the results. An interrupted script resumes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TASK_SET, WORSE = "puzzles", -0.02
 
 
 def chat_evaluations(recipe: Recipe) -> list[str]:
-    """The evaluations that ask for the puzzles in chat form, in the recipe's order."""
+    """The evaluations on puzzles in chat form, in the recipe's order."""
     return [
         name
         for name, stage in recipe.stages.items()

@@ -1,1 +1,1 @@
-"""What contains untrusted code."""
+"""Containment of untrusted code."""

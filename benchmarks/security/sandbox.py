@@ -1,8 +1,8 @@
-"""Does the sandbox hold, how fast is it, and does it let honest programs through?
+"""Whether the sandbox resists attacks, how fast it is, and whether honest programs run in it.
 
-Attacks (benchmarks/security/sandbox_arena.py) run as root and as nobody where this is root, otherwise as this user.
-Speed is on one core, beside bubblewrap with the same trivial program, in turns. Every reference solution of MBPP has to
-pass its own tests inside, the code run before `test_setup_code`.
+Attacks (benchmarks/security/sandbox_arena.py) run as root and as nobody if this process is root,
+otherwise as this user. Speed is measured on one core with a trivial program, alternating with bubblewrap. Every
+reference solution of MBPP has to pass its own tests in the sandbox, with the code run before `test_setup_code`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def as_users(module: str) -> dict[int, dict[str, Any]]:
-    """User → what a module prints as JSON on its last line; run as root and as nobody where this is root."""
+    """User → the JSON on the last line of a module's output; runs as root and as nobody if this process is root."""
     users = [os.getuid(), NOBODY] if os.getuid() == 0 else [os.getuid()]
     found = {}
     for user in users:
@@ -79,7 +79,7 @@ def _attacks() -> dict[str, Any]:
 
 
 def _python_for_all() -> str:
-    """A Python that nobody can start: root's own may lie in root's home."""
+    """A Python that nobody can start; root's own may be in root's home."""
     own = os.path.realpath(sys.executable)
     for python in (own, *(shutil.which(f"python3{minor}") for minor in ("", ".11", ".12", ".13")), "/usr/bin/python3"):
         if python is None:
@@ -137,7 +137,7 @@ def _speed() -> dict[str, Any]:
 
 
 def _bubblewrap() -> list[str]:
-    """The same program in namespaces of its own, with the library to read and nothing else."""
+    """The same program in its own namespaces, with read access to the library only."""
     if shutil.which("bwrap") is None:
         raise UserError("bubblewrap is not installed; apt-get install bubblewrap")
     python = os.path.realpath(sys.executable)
@@ -150,11 +150,11 @@ def _bubblewrap() -> list[str]:
 def _mbpp() -> dict[str, Any]:
     data = os.environ.get("THINKLING_DATA")
     if not data:
-        raise UserError("THINKLING_DATA is not set to the folder of real data")
+        raise UserError("THINKLING_DATA is not set; set it to the folder of real data")
     rows = [json.loads(line) for line in (Path(data) / "mbpp" / "mbpp.jsonl").read_text().split("\n") if line]
     failed = []
     tests = 0
-    with Sandbox(Limits(cpu_seconds=60, wall_seconds=300.0)) as sandbox:  # they are judged by their tests, not by time
+    with Sandbox(Limits(cpu_seconds=60, wall_seconds=300.0)) as sandbox:  # judged by their tests, not by time
         for row in rows:
             suite = Suite.read(row["test_list"], row["test_setup_code"])
             tests += len(suite.tests.tests)

@@ -1,15 +1,15 @@
-"""Attacks on the sandbox, and how one knows from outside that an attack succeeded.
+"""Attacks on the sandbox, and how success of an attack is detected from outside.
 
-An attack is a Python program of tests/sandbox/attacks. Its first comment says what it does; `# kind:` how success
-shows, `# control:` who can do it outside the sandbox (default: anyone). An attack of kind
+An attack is a Python program in tests/sandbox/attacks. Its first comment describes it, `# kind:` sets how success is
+detected, and `# control:` who can do it outside the sandbox (default: anyone). An attack of kind
 
-- `effect` (the default) succeeds if it prints BREACH or the secret, or if a thing outside has changed;
+- `effect` (the default) succeeds if it prints BREACH or the secret, or if something outside has changed;
 - `twice` is run twice and succeeds if the second run prints BREACH;
-- `endless` succeeds if it runs on past its limits; `flood` if more output than allowed comes out;
-- `unjudged` succeeds if the outcome is one that nobody scores;
-- `verdict` succeeds if a program that solves nothing passes the test, or is not judged.
+- `endless` succeeds if it keeps running past its limits; `flood` if it outputs more than allowed;
+- `unjudged` succeeds if its outcome is not scored;
+- `verdict` succeeds if a program that solves nothing passes the test or is not judged.
 
-Only harmless things are tried: nothing leaves the loopback, nothing is changed outside the arena's own folder.
+Only harmless actions are tried: nothing leaves the loopback, and nothing outside the arena's own folder is changed.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from thinkling.sandbox.suite import Suite
 ATTACKS = Path(__file__).resolve().parents[2] / "tests" / "sandbox" / "attacks"
 LIMITS = Limits(cpu_seconds=2, wall_seconds=3.0)
 ENDLESS_SECONDS, CONTROL_SECONDS = 1.5, 20.0
-"""What is still there after so long outside is endless; what another program may take outside."""
+"""Time limits outside the sandbox, for `endless` programs (success if still running) and for all others."""
 Kind = Literal["effect", "twice", "endless", "flood", "unjudged", "verdict"]
 Who = Literal["anyone", "root", "none"]
 
 
 @dataclass(frozen=True)
 class Attack:
-    """One program, with placeholders such as @SECRET_FILE@ for the arena's things."""
+    """One program, with placeholders such as @SECRET_FILE@ for the arena's targets."""
 
     name: str
     code: str
@@ -54,7 +54,7 @@ class Attack:
 
     @classmethod
     def read(cls, path: Path) -> Attack:
-        """Reads a program and its header. ValueError: an unknown kind or control."""
+        """Reads a program and its header. ValueError if kind or control is unknown."""
         code = path.read_text()
         fields = dict(re.findall(r"^# (kind|control): (\w+)", code, re.MULTILINE))
         kind, control = fields.get("kind", "effect"), fields.get("control", "anyone")
@@ -66,12 +66,12 @@ class Attack:
 
 
 def all_attacks() -> list[Attack]:
-    """By name."""
+    """All attacks, sorted by name."""
     return [Attack.read(path) for path in sorted(ATTACKS.glob("*.py"))]
 
 
-# Holds the secret in memory, in its environment and in an open file, and says where. It becomes its user only once it
-# has started, since root's Python may lie where nobody else can enter; PR_SET_DUMPABLE makes it a process as any other.
+# Holds the secret in memory, in its environment and in an open file, and prints where. It switches users only after
+# it has started, since root's Python may be inaccessible to others; PR_SET_DUMPABLE makes it a normal process again.
 _VICTIM = """
 import ctypes, os, sys, time
 user = int(sys.argv[2])
@@ -97,17 +97,17 @@ judge(PROGRAM, TEST)
 
 
 def child_user() -> int:
-    """Whom the sandbox's children are: nobody where this process is root and may become it, else its own user."""
+    """User id of the sandbox's children: nobody if this process is root and can switch to it, else its own user."""
     with open("/proc/self/uid_map") as table:
         mapped = sum(int(line.split()[2]) for line in table)
     return 65534 if os.getuid() == 0 and mapped > 65534 else os.getuid()
 
 
 class Arena:
-    """Things worth attacking: files, servers and a process of the user that the sandbox's children are."""
+    """Targets: files, servers and a process that belong to the user of the sandbox's children."""
 
     def __init__(self, user: int) -> None:
-        """`user`: whose things they are."""
+        """`user` owns the targets."""
         self.user = user
         self.folder = Path(tempfile.mkdtemp(prefix="arena-"))
         self.folder.chmod(0o755)
@@ -133,7 +133,7 @@ class Arena:
             one.setblocking(False)
         for name in ("unix", "datagram"):
             (self.folder / name).chmod(0o777)
-        # What a careless harness leaks: a variable, and a descriptor that children inherit.
+        # Leaks of a careless harness: an environment variable, and a descriptor that children inherit.
         os.environ["ARENA_SECRET"] = self.secret
         self._leak = os.open(self.secret_file, os.O_RDONLY)
         os.set_inheritable(self._leak, True)
@@ -151,7 +151,7 @@ class Arena:
         return path
 
     def reset(self) -> None:
-        """Puts everything back as it was."""
+        """Restores the initial state."""
         for path in (*self.public.iterdir(), *self.victim_file.parent.iterdir()):
             if path.name != self.secret:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -209,13 +209,13 @@ class Arena:
             yield name, got
 
     def changes(self) -> list[str]:
-        """Names of the things that are not as they were, after time for a signal or a message to arrive."""
+        """Names of the targets that have changed, after allowing time for a signal or a message to arrive."""
         time.sleep(0.02)
         now = list(self._things())
         return [name for (name, _), (_, _) in zip(now, now, strict=True) if (name, dict(now)[name]) not in self._state]
 
     def fill_in(self, code: str) -> str:
-        """The program with the arena's things in place of their names."""
+        """The program with its placeholders filled in."""
         return re.sub(r"@([A-Z_]+)@", lambda match: str(self._names[match[1]]), code)
 
     def _kill_victim(self) -> None:
@@ -237,11 +237,11 @@ class Arena:
         shutil.rmtree(self.folder)
 
     def breached(self, output: str) -> bool:
-        """Whether an attack of kind `effect` shows."""
+        """Whether an attack of kind `effect` succeeded."""
         return "BREACH" in output or self.secret in output or bool(self.changes())
 
     def attack(self, attack: Attack, sandbox: Sandbox, limits: Limits = LIMITS) -> tuple[bool, Outcome]:
-        """Runs an attack inside; whether it succeeded, and the (last) outcome."""
+        """Runs an attack inside; returns whether it succeeded, and the (last) outcome."""
         code = self.fill_in(attack.code)
         if attack.kind == "verdict":
             suite = Suite.read([f"assert target(7) == {1000 + secrets.randbelow(10**9)}"])
@@ -257,7 +257,7 @@ class Arena:
         return succeeded or outcome.status is Status.UNAVAILABLE or self.breached(outcome.stdout), outcome
 
     def control(self, attack: Attack) -> bool:
-        """Runs an attack outside, as this user; whether it succeeded."""
+        """Runs an attack outside as this user; returns whether it succeeded."""
         code = self.fill_in(attack.code)
         if attack.kind == "verdict":
             names = {"PASSED": self._names["PASSED"], "PROGRAM": code, "TEST": "assert target(7) == 123456789"}
@@ -284,7 +284,7 @@ class Arena:
 
 
 def _read_for_a_while(process: subprocess.Popen[bytes], seconds: float, most: int) -> tuple[str, bool]:
-    """Output of a process, and whether it ended by itself; otherwise it is killed."""
+    """Output of a process, and whether it ended by itself; if not, it is killed."""
     assert process.stdout is not None
     output, deadline = b"", time.monotonic() + seconds
     os.set_blocking(process.stdout.fileno(), False)
@@ -299,8 +299,8 @@ def _read_for_a_while(process: subprocess.Popen[bytes], seconds: float, most: in
 
 
 def main() -> None:
-    """Runs all attacks as whoever starts this, and prints a JSON object: name → [inside, outside, status]."""
-    if "ARENA_SECRET" not in os.environ:  # where the kernel shows a process's variables, it shows those of its start
+    """Runs all attacks as the current user and prints a JSON object: name → [inside, outside, status]."""
+    if "ARENA_SECRET" not in os.environ:  # the kernel shows a process's environment as of its start
         os.environ["ARENA_SECRET"] = secrets.token_hex(16)
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.security.sandbox_arena"])
     user = child_user()

@@ -1,15 +1,15 @@
-"""Attacks through the `python` tool: all programs of the sandbox's suite, and attacks across calls.
+"""Attacks through the `python` tool: all programs in the sandbox's suite, and attacks across calls.
 
-Attacks across calls are the programs of tests/sandbox/session_attacks, cut into calls by lines `# --- next call`,
-`# --- pause` (a call later), and `# --- next rollout` (the process has ended, and another sample comes). Another
-rollout is open beside them all the time, with a secret in a variable and in a file. An attack succeeds if
+Attacks across calls are the programs in tests/sandbox/session_attacks, split into calls by the lines `# --- next call`,
+`# --- pause` (a call after a pause) and `# --- next rollout` (the process has ended, and another sample follows).
+Another rollout is open at the same time, with a secret in a variable and in a file. An attack succeeds if
 
-- something of its kind happens (benchmarks/security/sandbox_arena.py): BREACH or the secret in what the tool answers,
-  the caller's own echo of the program aside, or a thing outside that has changed;
-- a call takes longer than its limit and a second, or an answer is longer than allowed;
+- something of its kind happens (benchmarks/security/sandbox_arena.py): the tool's answer contains BREACH or the secret,
+  other than as an echo of the program, or something outside has changed;
+- a call takes more than a second longer than its limit, or an answer is longer than allowed;
 - the tool raises, or answers that it failed itself;
-- the process is not paused after a call, or is still there when its sample has ended;
-- what another rollout holds, or what the next one computes, is not as it should be.
+- the process is not paused after a call, or still exists when its sample has ended;
+- the state of another rollout, or the results of the next one, are wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from thinkling.sandbox.limits import Limits
 ACROSS_CALLS = Path(__file__).resolve().parents[2] / "tests" / "sandbox" / "session_attacks"
 LIMITS = Limits(cpu_seconds=2, wall_seconds=1.0)
 TOTAL_SECONDS = 2.5
-"""Of clock time, for all calls of a sample."""
+"""Limit on wall time for all calls of a sample."""
 SLACK_SECONDS, PAUSE_SECONDS = 1.0, 1.0
 _CUT = re.compile(r"^# --- (next call|pause|next rollout)\n", re.MULTILINE)
 _NOTE = "characters left out"
@@ -39,7 +39,7 @@ _CHECKED = "42 [] 1 ['__builtins__']"
 
 
 def attacks_across_calls() -> list[Attack]:
-    """By name."""
+    """The attacks across calls, sorted by name."""
     found = []
     for path in sorted(ACROSS_CALLS.glob("*.py")):
         found.append(Attack(path.stem, path.read_text(), "effect", "none"))
@@ -47,7 +47,7 @@ def attacks_across_calls() -> list[Attack]:
 
 
 def through_tool(attack: Attack) -> Attack:
-    """A program of the suite as calls: another call follows; one that is run twice is run by two rollouts."""
+    """A program of the suite as calls, followed by another call; a `twice` program is run by two rollouts."""
     again = attack.code if attack.kind == "twice" else "print(6 * 7)\n"
     return Attack(
         attack.name, f"{attack.code}\n# --- next call\nprint('here')\n# --- next rollout\n{again}", "effect", "none"
@@ -56,7 +56,7 @@ def through_tool(attack: Attack) -> Attack:
 
 @dataclass
 class Trial:
-    """One attack on its way. `found`: why it succeeded, if it did."""
+    """One attack in progress. `found`: why it succeeded, if it did."""
 
     arena: Arena
     tool: PythonTool
@@ -64,7 +64,7 @@ class Trial:
     answers: list[str] = field(default_factory=list)
 
     def run(self, attack: Attack) -> list[str]:
-        """Reasons for which the attack succeeded; none where it failed."""
+        """Reasons why the attack succeeded; empty if it failed."""
         other, state = self.tool.open(), secrets.token_hex(16)
         keep = f"import os\nstate_of_other = {state!r}\nopen('note', 'w').write(state_of_other)"
         pid, folder = other.run({"code": f"{keep}\nprint(os.getpid(), os.getcwd())"}).split()
@@ -116,7 +116,7 @@ class Trial:
         if "fork-server has gone" in answer or "killed from outside" in answer or "could not be closed" in answer:
             self.found.append(f"not judged: {answer}")
         self.answers.append(answer)
-        # A traceback shows lines of the program, which name BREACH, and paths that it was given.
+        # A traceback contains lines of the program, which mention BREACH, and the paths filled into it.
         lines = {line.strip() for line in source.splitlines()}
         said = "\n".join(line for line in answer.splitlines() if line.strip() not in lines)
         if "BREACH" in said or self.arena.secret in said.replace(os.fspath(self.arena.secret_file), ""):
@@ -143,7 +143,7 @@ def all_trials() -> list[Attack]:
 
 
 def main() -> None:
-    """Runs all attacks as whoever starts this, and prints a JSON object: name → why it succeeded, if it did."""
+    """Runs all attacks as the current user and prints a JSON object: name → why it succeeded, if it did."""
     if "ARENA_SECRET" not in os.environ:  # as in sandbox_arena
         os.environ["ARENA_SECRET"] = secrets.token_hex(16)
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.security.tool_arena"])

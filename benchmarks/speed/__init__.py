@@ -1,1 +1,1 @@
-"""How long things take, side by side with the peer where there is one."""
+"""How long things take, compared with a peer if there is one."""

@@ -3,12 +3,12 @@
     python -m benchmarks.speed.attention
 
 speed.attention-cpu-4k: forward + backward of one row of 4,096 tokens that holds 16 documents of unequal length (39 to
-578 tokens), 3 heads of 32 channels, fp32. Ours includes its plan of the layout, anew each time; the mask is made
-outside the time measured. Value: geometric mean of the paired ratios of seconds, mask / ours, with its 95% t-interval
-over pairs (of their logarithms). Beside it, the same with 16 equal documents.
+578 tokens), 3 heads of 32 channels, fp32. Our time includes planning the layout each time; the mask is built
+outside the measured time. Value: geometric mean of the paired ratios of seconds, mask / ours, with its 95% t-interval
+over pairs (of their logarithms). The same with 16 equal documents is also stored.
 exact.packed-documents: every document of four layouts is changed in turn, in queries, keys and values; the value is the
-largest change of any output or gradient of another document. Then the same through a decoder: other documents' hidden
-states.
+largest change in any output or gradient of another document. The same is done through a decoder, comparing the other
+documents' hidden states.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def masked(mask: Tensor) -> Callable[..., Tensor]:
 
 
 def ratios(lengths: Sequence[int], pairs: int) -> list[float]:
-    """Seconds under a mask / seconds of ours, pair by pair; both have run once before, and agree."""
+    """Seconds with a mask / our seconds, pair by pair, after a warm-up of both that checks that they agree."""
     tensors = inputs(1, ROW)
     ids = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
     mask = (ids.unsqueeze(0) == ids.unsqueeze(1)).tril()[None, None]
@@ -93,7 +93,7 @@ def speed(pairs: int) -> dict[str, Any]:
 
 
 def packed(layout: DocumentLayout) -> Callable[..., Tensor]:
-    """Ours, of one layout."""
+    """Our attention for one layout."""
     return lambda q, k, v: packed_attention(q, k, v, layout)
 
 
@@ -131,7 +131,7 @@ def leaks() -> dict[str, Any]:
 
 
 def decoder_leaks() -> tuple[float, int]:
-    """Largest change of other documents' hidden states, and how many documents were changed."""
+    """Largest change in other documents' hidden states, and the number of documents changed."""
     lengths, sequence_length = LAYOUTS["mask over a short row"]
     shape = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": HEADS}
     config = ModelConfig.model_validate(shape | {"vocab_size": 512, "num_key_value_heads": HEADS, "head_dim": CHANNELS})

@@ -3,17 +3,17 @@
     python -m benchmarks.speed.grpo_step
 
 Llama of 4 layers and width 128, vocabulary 512 (0.8M parameters); 8 prompts of 16 tokens, 8 samples each of 64 tokens,
-nothing stops early; beta 0, one update a batch, fp32, fused AdamW, clipping at 1, one thread. Value: geometric mean of
-the paired ratios of seconds, ours / TRL's, with its 95% t-interval over pairs (of their logarithms).
+nothing stops early; beta 0, one update per batch, fp32, fused AdamW, clipping at 1, one thread. Value: geometric mean
+of the paired ratios of seconds, ours / TRL's, with its 95% t-interval over pairs (of their logarithms).
 
-Ours is what the rl stage runs: new weights into the engine, `NativeEngine.generate`, decoding of the texts, rewards,
+Our step is what the rl stage runs: new weights into the engine, `NativeEngine.generate`, decoding, rewards,
 `samples_of`, `loss_batches`, `Trainer.step`. TRL's time is from `on_step_begin` to `on_step_end`: generation (regular,
-with a cache), rewards, loss, update. Its best settings on a CPU: one micro-batch, no checkpointing, no logging, no
-progress bar. Ours runs between TRL's steps.
+with a cache), rewards, loss, update. It has its best settings for a CPU: one micro-batch, no checkpointing, no logging,
+no progress bar. Our steps run between TRL's.
 """
 
 # pyright: reportMissingImports=false
-# TRL is no extra of thinkling's: the script says so where it is missing.
+# TRL is not among thinkling's extras; the script reports if it is missing.
 from __future__ import annotations
 
 import argparse
@@ -49,12 +49,12 @@ SHAPE: dict[str, Any] = {
 
 
 def reward(text: str) -> float:
-    """Share of a text's characters that are vowels: real-valued, so that all groups differ."""
+    """Fraction of a text's characters that are vowels: real-valued, so that every group has variance."""
     return sum(c in "aeiou" for c in text) / max(1, len(text))
 
 
 class Ours:
-    """A step as the rl stage makes it, on prompts that differ from step to step."""
+    """A step as in the rl stage, with different prompts every step."""
 
     def __init__(self, model: Decoder, tokenizer: Tokenizer, prompts: list[list[int]]) -> None:
         self.model, self.tokenizer, self.prompts = model, tokenizer, prompts
@@ -78,7 +78,7 @@ class Ours:
             assert informative(rewards[group])
             found = advantages(rewards[group], "mean_std")
             for p, c, a in zip(asked[group], completions[group], found, strict=True):
-                # Cut off, but TRL by default takes the loss of such samples too, and so do we here.
+                # In fact truncated, but by default TRL trains on such samples too, and so do we here.
                 samples.append(Sample(p, c.tokens, c.logprobs, c.forced, a, truncated=False))
         self.objective.reset()
         self.trainer.step(loss_batches(samples, "tokens", NEW, 1 << 30), LR)
@@ -87,7 +87,7 @@ class Ours:
 
 
 def trl_steps(theirs: Any, tokenizer_dir: str, prompts: list[list[int]], between: Any, steps: int) -> list[float]:
-    """Seconds of TRL's steps; `between` runs after each, outside them."""
+    """Seconds of TRL's steps; `between` runs after each step, untimed."""
     from datasets import Dataset
     from transformers import AutoTokenizer, TrainerCallback
     from trl.trainer.grpo_config import GRPOConfig
@@ -137,7 +137,7 @@ def trl_steps(theirs: Any, tokenizer_dir: str, prompts: list[list[int]], between
 
 
 def compare(pairs: int, warm_up: int) -> dict[str, Any]:
-    """TRL's step and ours in turn; the first `warm_up` pairs are not counted."""
+    """Alternates TRL's step and ours; the first `warm_up` pairs are not counted."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     decoder = Decoder(ModelConfig(**SHAPE))
@@ -174,7 +174,7 @@ def compare(pairs: int, warm_up: int) -> dict[str, Any]:
 
 
 def _stable_prompts(tokenizer: Tokenizer, ids: list[int], count: int) -> list[list[int]]:
-    """Pieces of text that decoding and encoding again give back as the same PROMPT tokens: TRL takes texts."""
+    """Texts that decode and re-encode to the same PROMPT tokens, because TRL takes texts."""
     found = []
     for start in range(0, len(ids) - PROMPT, PROMPT):
         piece = ids[start : start + PROMPT]
@@ -187,8 +187,8 @@ def _stable_prompts(tokenizer: Tokenizer, ids: list[int], count: int) -> list[li
 def main() -> None:
     """Prints the measurement as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=10, help="pairs that count, at least 2")
-    parser.add_argument("--warm-up", type=int, default=2, help="pairs before them")
+    parser.add_argument("--pairs", type=int, default=10, help="counted pairs, at least 2")
+    parser.add_argument("--warm-up", type=int, default=2, help="uncounted pairs before them")
     options = parser.parse_args()
     if importlib.util.find_spec("trl") is None or importlib.util.find_spec("datasets") is None:
         sys.exit("this compares with TRL, which no extra of thinkling installs: pip install 'trl==1.16.0' datasets")

@@ -1,14 +1,13 @@
-"""Tokens per second of training by precision, on one device, in turn (A B C A B C …) in one process.
+"""Training tokens per second by precision on one device, alternating (A B C A B C …) in one process.
 
     python -m benchmarks.speed.precision                  # a GPU: 135M parameters, 8 rows of 2,048 tokens per step
-    python -m benchmarks.speed.precision --shape tiny     # a CPU: shows that it works, no more
+    python -m benchmarks.speed.precision --shape tiny     # a CPU: only checks that it works
 
-Each precision has a model of its own with the same random weights and trains as sft does (packed rows of several
-documents, next-token loss, clipping, AdamW). `float32`: everything. `bfloat16`: fp32 weights, of which bf16 copies are
-computed with. `bfloat16 weights`: weights and optimizer state bf16 too, rounded stochastically. Last line: JSON, per
-precision its tokens per second (median over the rounds, and each round's), the factor over float32 of the same round,
-bytes per parameter of weights and optimizer state, and on a GPU the peak memory of a step in GiB, beyond what the
-other models hold.
+Each precision has its own model with the same random weights and trains as sft does (packed rows of several documents,
+next-token loss, clipping, AdamW). `float32`: everything in fp32. `bfloat16`: fp32 weights, computation with bf16
+copies. `bfloat16 weights`: weights and optimizer state in bf16 too, rounded stochastically. Last line: JSON with, per
+precision, tokens per second (median over the rounds, and each round), the factor over float32 in the same round, bytes
+per parameter of weights and optimizer state, and on a GPU the peak memory of a step in GiB, excluding other models.
 """
 
 from __future__ import annotations
@@ -43,18 +42,18 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SIZES = {"135M": (8, 2048), "tiny": (2, 128)}
-"""Rows and tokens per row of a step."""
+"""Rows per step and tokens per row."""
 PRECISIONS = {
     "float32": PrecisionConfig(),
     "bfloat16": PrecisionConfig(compute="bfloat16"),
     "bfloat16 weights": PrecisionConfig(compute="bfloat16", weights="bfloat16"),
 }
 DOCUMENTS = 4
-"""Of equal length, in each row."""
+"""Documents per row, all of equal length."""
 
 
 def batch_of(step: int, rows: int, length: int, vocab: int) -> PackedBatch:
-    """Random tokens, all of which are trained on."""
+    """Random tokens, all of them trained on."""
     rng = np.random.default_rng(step)
     size = length // DOCUMENTS
     laid = [
@@ -72,7 +71,7 @@ def trainer_of(shape: dict[str, Any], precision: PrecisionConfig, device: torch.
 
 
 def seconds(trainer: Trainer, batches: Sequence[PackedBatch]) -> float:
-    """Of one step per batch. A step ends when its loss is read, so that nothing of it is left to do on the device."""
+    """Seconds for one step per batch. A step ends when its loss is read, after all device work."""
     start = time.perf_counter()
     for batch in batches:
         trainer.step([batch], 1e-5)
@@ -87,7 +86,7 @@ def bytes_per_parameter(trainer: Trainer) -> float:
 
 
 def peak_gib(trainer: Trainer, batch: PackedBatch) -> float | None:
-    """Peak GPU memory of a step besides what was there before; None on a CPU."""
+    """Peak GPU memory of a step beyond what was allocated before; None on a CPU."""
     if trainer.parallel.device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats()
@@ -98,7 +97,7 @@ def peak_gib(trainer: Trainer, batch: PackedBatch) -> float | None:
 
 
 def measure(shape_name: str, rounds: int, steps: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Per precision what this file's head says."""
+    """Precision → the figures listed in this module's docstring."""
     shape, (rows, length) = SHAPES[shape_name], SIZES[shape_name]
     batches = [batch_of(step, rows, length, shape["vocab_size"]) for step in range(steps)]
     trainers = {name: trainer_of(shape, precision, device) for name, precision in PRECISIONS.items()}

@@ -1,11 +1,11 @@
-"""The native engine against transformers `generate`, same weights, same threads, A B A B in one process.
+"""The native engine against transformers `generate`: same weights and threads, A B A B in one process.
 
     python -m benchmarks.speed.sampling
 
 speed.sample-cpu-3m: 128 prompts of 16 tokens, 64 new tokens each, nothing stops early.
 speed.sample-cpu-3m-ragged: 1,024 requests with 16 to 160 new tokens (log-uniform), 128 at once; the engine refills
-finished rows, `generate` takes batches of 128 in the order of the requests and runs each to its longest. Only tokens
-that were asked for count. Value: geometric mean of the paired ratios of tokens/s, with its 95% t-interval over pairs
+finished rows, `generate` takes batches of 128 in the order of the requests and runs each until its longest is done.
+Only requested tokens count. Value: geometric mean of the paired ratios of tokens/s, with its 95% t-interval over pairs
 (of their logarithms).
 """
 
@@ -54,7 +54,7 @@ def models(seed: int) -> tuple[Decoder, Any]:
 
 
 def peer(model: Any, prompts: torch.Tensor, new_tokens: Sequence[int]) -> None:
-    """`generate` in batches of BATCH, each to its longest."""
+    """`generate` in batches of BATCH, each until its longest request is done."""
     for start in range(0, len(prompts), BATCH):
         batch, longest = prompts[start : start + BATCH], max(new_tokens[start : start + BATCH])
         config = GenerationConfig(
@@ -81,7 +81,7 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def compare(ours: Callable[[], None], theirs: Callable[[], None], tokens: int, pairs: int) -> dict[str, Any]:
-    """Warm-up, then `pairs` of ours and theirs in turn."""
+    """Warms up, then alternates ours and theirs, `pairs` times."""
     ours()
     theirs()
     times = [(seconds(ours), seconds(theirs)) for _ in range(pairs)]

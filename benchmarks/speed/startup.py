@@ -1,8 +1,8 @@
-"""`thinkling --help` loads nothing heavy and answers at once.
+"""Heavy packages loaded by `thinkling --help`, and its wall time.
 
     python -m benchmarks.speed.startup
 
-The median of 9 runs after a warm-up; its interval runs from the 2nd to the 8th of them (96% for a median of 9).
+Median of 9 runs after a warm-up; the interval is from the 2nd to the 8th of them (96% for a median of 9).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def help_seconds(environment: dict[str, str]) -> float:
 
 
 def main() -> None:
-    # As a user runs it: with byte code written once and kept.
+    # As for a user: byte code is written once and kept.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     help_seconds(environment)
     seconds = sorted(help_seconds(environment) for _ in range(RUNS))

@@ -1,4 +1,4 @@
-"""`make test` after set-up on two cores, and whether the linters are content.
+"""Wall time of `make test` after set-up on two cores, and whether the linters pass.
 
 python -m benchmarks.speed.test_time
 """
@@ -22,7 +22,7 @@ CHECKS = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"
 
 
 def unclean() -> list[str]:
-    """The checks that complain."""
+    """The checks that fail."""
     environment = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
     return [
         " ".join(check)
@@ -42,7 +42,7 @@ def main() -> None:
     began = time.monotonic()
     status = subprocess.run(["make", "test"], cwd=ROOT, stdout=sys.stderr).returncode
     minutes = (time.monotonic() - began) / 60
-    if status == 0:  # the time of a test run that fails tells nothing
+    if status == 0:  # the time of a failed test run is meaningless
         beside = {"cores": cores, "percent_busy_before": busy, "data": "THINKLING_DATA" in os.environ}
         found["tests.wall"] = {"value": minutes, "n": 1, "runs": [minutes], "unit": "minutes", **beside}
     print(json.dumps({"measurements": found}))

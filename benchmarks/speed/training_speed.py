@@ -2,18 +2,19 @@
 
     python -m benchmarks.speed.training_speed
 
-speed.train-cpu-0.3m, speed.train-cpu-3m: steps of 8 rows of 128 tokens, 0.3M and 3M parameters besides embeddings.
+speed.train-cpu-0.3m, speed.train-cpu-3m: steps of 8 rows of 128 tokens, 0.3M and 3M parameters without embeddings.
 speed.train-cpu-0.3m-ragged: documents of 8 to 128 tokens (log-uniform) at 0.3M; ours packs them whole into 8 rows of
-128 and isolates them, Trainer takes 8 a step, in the same order, and pads to the longest of the 8. Tokens that are not
-padding count. Value: geometric mean of the paired ratios of tokens/s, with its 95% t-interval over pairs (of their
-logarithms).
+128 and isolates them, while Trainer takes 8 per step, in the same order, and pads to the longest of the 8. Padding does
+not count as tokens. Value: geometric mean of the paired ratios of tokens/s, with its 95% t-interval over pairs (of
+their logarithms).
 
-Both: float32, eager, fused AdamW, clipping at 1, constant learning rate, the batches made in the loop from tokenised
-documents in memory, no logs, saves or evaluations inside the time measured; set-up and the first steps are outside it.
-Ours is what the stages run: MixtureLoader, `next_token_objective`, `fit`. The peer's best settings: SDPA, no KV cache,
-no worker processes (slower here), no NaN filter, no progress bar, its own documented padding collator; with ragged
-documents no attention mask, which right padding does not need under a causal mask and without which SDPA is faster.
-With ragged documents Trainer with `group_by_length` is measured too (less padding, but not the documents' order).
+Both: float32, eager, fused AdamW, clipping at 1, constant learning rate, batches built in the loop from tokenised
+documents in memory; no logging, saving or evaluation during the measured time, which excludes set-up and the first
+steps. Ours is what the stages run: MixtureLoader, `next_token_objective`, `fit`. The peer has its best settings: SDPA,
+no KV cache, no worker processes (slower here), no NaN filter, no progress bar, its own documented padding collator.
+With ragged documents it gets no attention mask: right padding needs none under a causal mask, and SDPA is faster
+without. With ragged documents Trainer is also measured with `group_by_length` (less padding, but a different document
+order).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from thinkling.train.config import OptimizerConfig
 
 ROWS, LENGTH, VOCAB = 8, 128, 512
 WARM_UP = 3
-"""Steps at the start of every block, not measured."""
+"""Steps at the start of every block that are not measured."""
 SIZES: dict[str, dict[str, Any]] = {
     "0.3M": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 3},
     "3M": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4},
@@ -82,7 +83,7 @@ def models(size: str) -> tuple[Decoder, LlamaForCausalLM]:
 
 
 class Ours:
-    """Blocks of steps of the stages' loop."""
+    """Blocks of steps of the training loop that stages use."""
 
     def __init__(self, model: Decoder, documents: Sequence[np.ndarray], steps: int) -> None:
         self.trainer = ours.Trainer(model, OptimizerConfig(**OPTIMIZER), next_token_objective(torch.device("cpu")))
@@ -112,7 +113,7 @@ class Ours:
 
 
 class Clock(TrainerCallback):
-    """When each step of Trainer ended, seen from where ours is."""
+    """Times at which Trainer's steps ended, taken at the same point as ours."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -122,7 +123,7 @@ class Clock(TrainerCallback):
 
 
 class Peer:
-    """Blocks of steps of Hugging Face's Trainer, `ROWS` documents a step."""
+    """Blocks of steps of Hugging Face's Trainer, `ROWS` documents per step."""
 
     def __init__(
         self, model: nn.Module, documents: Sequence[np.ndarray], steps: int, sampling: str = "sequential"
@@ -189,7 +190,7 @@ Block = Callable[[], tuple[int, float]]
 
 
 def compare(blocks: dict[str, Block], pairs: int) -> dict[str, dict[str, Any]]:
-    """Each peer's measurement against "ours": one warm-up of each, then all in turn, `pairs` times."""
+    """Each peer's measurement against "ours": a warm-up of each, then all of them alternating, `pairs` times."""
     for block in blocks.values():
         block()
     rates: dict[str, list[float]] = {name: [] for name in blocks}
@@ -215,7 +216,7 @@ def compare(blocks: dict[str, Block], pairs: int) -> dict[str, dict[str, Any]]:
 
 
 def fixed_rows(n: int) -> list[np.ndarray]:
-    """n documents that fill a row each, int64."""
+    """n documents that each fill a row, int64."""
     rng = np.random.default_rng(0)
     return list(rng.integers(0, VOCAB, (n, LENGTH)))
 

@@ -1,1 +1,1 @@
-"""Claims about what strangers' own tests and bug reports found."""
+"""Claims based on strangers' tests and bug reports."""

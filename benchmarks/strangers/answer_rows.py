@@ -1,4 +1,4 @@
-"""Rows of answers.jsonl, with the text of real ones read from $THINKLING_DATA."""
+"""Rows of answers.jsonl; the texts of real rows are read from $THINKLING_DATA."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MATH = "math/train_answers.json"
 
 
 def _bumped(gold: str) -> str:
-    """Its last digit raised by one, 9 to 0."""
+    """The text with its last digit increased by one, 9 to 0."""
     return re.sub(r"\d(?=\D*$)", lambda match: str((int(match[0]) + 1) % 10), gold)
 
 
@@ -118,7 +118,7 @@ EDITS: dict[str, tuple[Callable[[str], str | None], str, Callable[[str], bool]]]
     "Chinese": (lambda gold: f"所以答案是 ${gold}$。", "right", _is_number),
     "Chinese, last digit": (lambda gold: f"所以答案是 ${_bumped(gold)}$。", "wrong", _is_number),
 }
-"""How a MATH answer is written: the reply, whether that is right, and which answers it suits."""
+"""Edit → the reply made from a MATH answer, whether that reply is right, and which answers the edit applies to."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Row:
 
 
 def read_rows(data: Path | None) -> list[Row]:
-    """The table; without `data` its written half alone."""
+    """The table; without `data`, only its written half."""
     raw = [json.loads(line) for line in lines(TABLE)]
     rows = [_row(row, row["reference"], row["reply"], row.get("question", "")) for row in raw if "file" not in row]
     if data is None:
@@ -177,7 +177,7 @@ def _reply(form: str, texts: list[str]) -> str:
 
 
 def last_line(solution: str) -> str:
-    """The line before the one with the answer, without calculator marks."""
+    """The line before the line with the answer, without calculator annotations."""
     working = [line for line in solution.rpartition("A:")[0].split("\n") if line.strip()]
     return re.sub(r"<<[^<>]*>>", "", working[-1]).strip() if working else ""
 

@@ -1,13 +1,12 @@
-"""The maths verifier on the frozen table answers.jsonl, in both orders, math-verify alone beside it.
+"""The maths verifier on the frozen table answers.jsonl, in both orders, and math-verify alone.
 
-strangers.answers-false-positives: pairs called right that are not; strangers.answers-recall: share of the right ones
-that are called right; strangers.answers-order: pairs whose verdict changes when reference and answer change places, so
-that none is a false positive in that order alone; strangers.answers-math-verify: recall of math-verify alone, its false
-positives beside it.
+strangers.answers-false-positives: wrong pairs judged right; strangers.answers-recall: fraction of right pairs judged
+right; strangers.answers-order: pairs whose verdict changes when reference and answer are swapped, to rule out false
+positives in one order only; strangers.answers-math-verify: recall of math-verify alone, with its false positives.
 Last line: JSON.
 
-The table was committed, and its digest written here, before the work that it measures. Half of it is real outputs and
-MATH answers of $THINKLING_DATA, whose text is read here.
+The table was committed, and its digest written here, before the work that it measures. Half of it consists of real
+outputs and MATH answers from $THINKLING_DATA, whose text is read here.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ ONE_WAY = {
     "answers-0524": "x^2 = 49 is an equation as a reference; as an answer it is a chain, of which the last side counts",
     "answers-1326": "9 times 2 as an answer is work left undone; as a reference it is worked out",
 }
-"""Pairs that differ between the orders by a rule of docs/verify.md."""
+"""Pairs whose verdict depends on the order by a rule of docs/verify.md."""
 
 
 def judge(rows: Sequence[Row], pool: Pool) -> list[Verdict]:
-    """A verdict for each row, as a recipe would have it."""
+    """A verdict for each row, as in a recipe."""
     verdicts: dict[str, Verdict] = {}
     for verifier in ("maths", "maths-last-number"):
         mine = [row for row in rows if row.verifier == verifier]
@@ -55,7 +54,7 @@ def judge(rows: Sequence[Row], pool: Pool) -> list[Verdict]:
 
 
 def turned(row: Row) -> Row | None:
-    """Reference and answer in each other's place; None where the reply has no readable answer."""
+    """The row with reference and answer swapped; None if the reply has no readable answer."""
     named = final_answers(row.reading.answer or "", row.verifier == "maths-last-number")
     if not named:
         return None
@@ -66,10 +65,10 @@ def turned(row: Row) -> Row | None:
 def main() -> None:
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     if hashlib.sha256(TABLE.read_bytes()).hexdigest() != DIGEST:
-        raise UserError(f"{TABLE.name}: it is not the table that was committed (SHA-256 {DIGEST})")
+        raise UserError(f"{TABLE.name}: not the table that was committed (SHA-256 {DIGEST})")
     data = os.environ.get("THINKLING_DATA")
     if not data:
-        raise UserError("THINKLING_DATA is not set to the folder of real data: half of the pairs are read from there")
+        raise UserError("set THINKLING_DATA to the folder of real data, which holds half of the pairs")
     rows = read_rows(Path(data))
     pool = Pool(workers=WORKERS)
     verdicts = judge(rows, pool)
@@ -102,7 +101,7 @@ def main() -> None:
 
 
 def math_verify_alone(row: Row) -> bool:
-    """As its README shows it, with the extraction of choice letters and its own timeouts."""
+    """math-verify as in its README, plus extraction of choice letters, with its own timeouts."""
     targets = [LatexExtractionConfig(), ExprExtractionConfig(), StringExtractionConfig()]
     gold = parse(f"${row.reference}$", targets) or parse(row.reference, targets)
     return bool(verify(gold, parse(row.reply, targets)))
@@ -121,7 +120,7 @@ def rates(rows: Sequence[Row], called_right: Sequence[bool]) -> dict[str, Any]:
 
 
 def by_kind(rows: Sequence[Row], called_right: Sequence[bool]) -> dict[str, list[int]]:
-    """Of each kind: pairs, right ones that are called right, right ones, false positives."""
+    """Kind → number of pairs, right pairs judged right, right pairs, false positives."""
     kinds: dict[str, list[int]] = {}
     for row, called in zip(rows, called_right, strict=True):
         counts = kinds.setdefault(row.kind, [0, 0, 0, 0])
@@ -132,7 +131,7 @@ def by_kind(rows: Sequence[Row], called_right: Sequence[bool]) -> dict[str, list
 
 
 def show(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
-    """What is not as expected, and a line per kind."""
+    """Prints every unexpected verdict, and a line per kind."""
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for row, verdict in zip(rows, verdicts, strict=True):
         kinds[row.kind][f"{row.expected}, judged {verdict.outcome}"] += 1

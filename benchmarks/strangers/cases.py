@@ -1,9 +1,9 @@
 """Strangers' cases: `python -m benchmarks.strangers.cases [--cases DIRECTORY]`.
 
-A row of a table is a small input in the project's own words, made from a public bug report or a test of a peer, with
-the verdict it should have; `a|b` allows either. Reports that are described in words are the checks of checks.py and
-chat_checks.py. strangers.cases: rows and checks that come out otherwise, with those that are disputed (DISPUTED).
-The tables are not part of the project: --cases or $THINKLING_CASES says where they are. Last line: JSON.
+A row of a table is a small input in our own words, derived from a public bug report or another project's test, with the
+expected verdict; `a|b` allows either. Reports that a table cannot express are checks in checks.py and chat_checks.py.
+strangers.cases: number of rows and checks with another outcome, and the disputed rows (DISPUTED). The tables are not
+part of the project: --cases or $THINKLING_CASES names their folder. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thinkling.verify.registry import verify_many
 
 TABLES = ("bugs-maths.jsonl", "suites-maths.jsonl", "bugs-programs.jsonl", "suites-programs.jsonl")
 DISPUTED: dict[str, str] = {}
-"""Id of a row → why what it expects is wrong."""
+"""Id of a row → why its expected verdict is wrong."""
 
 
 def read(directory: Path, names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -35,14 +35,14 @@ def read(directory: Path, names: tuple[str, ...]) -> list[dict[str, Any]]:
             text = (directory / name).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(
-                f"{directory / name}: {error.strerror}; --cases or THINKLING_CASES names the folder"
+                f"{directory / name}: {error.strerror}; set --cases or THINKLING_CASES to the folder"
             ) from None
         rows += [json.loads(line) for line in text.split("\n") if line.strip()]
     return rows
 
 
 def problem(row: dict[str, Any]) -> Problem:
-    """A table of programs leaves out the verifier where it is the one of programs."""
+    """The problem of a row. Tables of programs omit the verifier if it is `program`."""
     tests, verifier = tuple(row.get("tests", ())), row.get("verifier", "program")
     return Problem(
         row["id"], "cases", row.get("question", ""), row.get("reference", ""), "", verifier, hidden_tests=tests
@@ -50,14 +50,14 @@ def problem(row: dict[str, Any]) -> Problem:
 
 
 def reply(row: dict[str, Any]) -> str:
-    """What a model's final answer is: without its reasoning, or a program in a code block."""
+    """The model's final answer: the reply without reasoning, or the program in a code block."""
     if "program" in row:
         return f"```python\n{row['program']}\n```"
     return split_inline(row["reply"])[1]
 
 
 def described() -> list[tuple[str, bool]]:
-    """All checks, by name, and whether each is as it should be; a check that raises is not."""
+    """All checks by name, and whether each passes; a check that raises fails."""
     found: list[tuple[str, bool]] = []
     for check in (*checks.CHECKS, *chat_checks.CHECKS):
         with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def described() -> list[tuple[str, bool]]:
 
 
 def failing(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each row that is not as expected."""
+    """A line for each row with an unexpected verdict."""
     samples = [(problem(row), Reading.of(reply(row))) for row in rows]
     return [
         f"{row['id']}, {row['kind']}: {verdict.outcome}, not {row['expected']}"
@@ -80,11 +80,11 @@ def failing(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Judge the tables of strangers' cases.")
+    parser = argparse.ArgumentParser(description="Run the tables of strangers' cases.")
     parser.add_argument("--cases", type=Path, default=os.environ.get("THINKLING_CASES"), help="folder of the tables")
     directory = parser.parse_args().cases
     if directory is None:
-        raise UserError("--cases or THINKLING_CASES has to name the folder of the tables")
+        raise UserError("set --cases or THINKLING_CASES to the folder of the tables")
     rows, told = read(Path(directory), TABLES), described()
     lines = failing([row for row in rows if row["id"] not in DISPUTED]) + [name for name, ok in told if not ok]
     print(*lines, sep="\n")

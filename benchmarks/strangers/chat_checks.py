@@ -1,4 +1,4 @@
-"""Strangers' reports of model directories and chat templates, as checks; see checks."""
+"""Checks from strangers' reports about model directories and chat templates; see checks.py."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PHI = (
 
 
 def learnt(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
-    """The text that loss falls on; None where the conversation is refused."""
+    """The text that is trained on; None if the conversation is refused."""
     tokenizer = tokenizer_for(template.source)
     try:
         found = encode_chat(template, checked(messages), tokenizer)
@@ -57,7 +57,7 @@ def learnt(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
 
 
 def asked(*turns: tuple[str, str]) -> list[dict[str, Any]]:
-    """Question, answer with reasoning, question, …"""
+    """A conversation: question, answer with reasoning, question, …"""
     messages: list[dict[str, Any]] = []
     for question, (reasoning, answer) in zip(("5+5?", "6+6?", "7+7?"), turns, strict=False):
         messages.append({"role": "user", "content": question})
@@ -68,7 +68,7 @@ def asked(*turns: tuple[str, str]) -> list[dict[str, Any]]:
 
 
 def templates_that_lose(folder: Path) -> Iterator[tuple[str, bool]]:
-    """huggingface/trl#5517, THUDM/slime#330: reasoning and calls that a template does not render."""
+    """huggingface/trl#5517, THUDM/slime#330: reasoning and calls that a template drops."""
     del folder
     calling = [
         {"role": "user", "content": "calc 1+1"},
@@ -165,7 +165,7 @@ def edit(path: Path, **fields: Any) -> None:
 
 @torch.no_grad()
 def agree(directory: Path) -> bool:
-    """Whether our logits are transformers'."""
+    """Whether our logits equal transformers'."""
     tokens = torch.randint(290, (2, 32), generator=torch.Generator().manual_seed(0))
     ours = load_pretrained(directory, torch.float32)
     peer: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
@@ -174,7 +174,7 @@ def agree(directory: Path) -> bool:
 
 
 def models(folder: Path) -> Iterator[tuple[str, bool]]:
-    """The rows of suites-models, and directories as they are published."""
+    """The rows of suites-models, and published directory layouts."""
     tokenizer = train_bpe(["the quick brown fox jumps over the lazy dog " * 20], 290, chat_template=CHATML)
 
     directory = tiny(folder / "tied", tokenizer, architecture="llama", tie_word_embeddings=True)
@@ -216,7 +216,7 @@ stages:
 
 
 def trained(folder: Path) -> tuple[subprocess.CompletedProcess[str], Path | None]:
-    """`thinkling sft` from folder/start, and the model that it wrote."""
+    """Runs `thinkling sft` from folder/start; returns the model that it wrote."""
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     command = [sys.executable, "-m", "thinkling", "sft", "recipe.yaml", "--runs", "runs"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
@@ -232,7 +232,7 @@ def training(folder: Path) -> Iterator[tuple[str, bool]]:
         return tiny(folder / name / "start", tokenizer)
 
     def moved(name: str) -> float:
-        """The mean absolute change of all weights; 0 where nothing was trained."""
+        """The mean absolute change of all weights; 0 if nothing was trained."""
         _, after = trained(folder / name)
         if after is None:
             return 0.0

@@ -1,6 +1,6 @@
-"""Strangers' reports that are described in words, as checks: files, texts, recipes, served replies, checkpoints.
+"""Checks from strangers' reports about files, texts, recipes, served replies and checkpoints.
 
-Each check is a generator of (name, whether it is as it should be). Those of models and chats are in chat_checks.
+Each check is a generator of (name, whether it passes). Checks of models and chats are in chat_checks.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STAGE = "  %s:\n    kind: curate\n    sources: [docs]\n    quality: {docs: %s}\n
 
 
 def texts(records: Callable[[], Iterator[RawRecord]], refused: str = "") -> bool:
-    """Whether both texts are read, or the file is refused by an error that says `refused`."""
+    """Whether both texts are read, or the file is refused with an error that contains `refused`."""
     try:
         return [record.fields.get("text") for record in records()] == ["first document", "second document"]
     except UserError as error:

@@ -1,11 +1,11 @@
-"""Near-duplicates and leaked problems planted in Chinese and Japanese texts, 500 of each in each language.
+"""Near-duplicates and leaked problems planted in Chinese and Japanese texts, 500 of each per language.
 
-strangers.cjk-recall: near-duplicates that are joined with their original, and leaks that are found as the problem that
-they quote. strangers.cjk-false-positives: texts that are no near-duplicates and are dropped, and documents without a
-held-out problem that are rejected. Both have the smallest recall and the largest share of the four parts.
+strangers.cjk-recall: near-duplicates grouped with their original, and leaks matched to the problem that they quote.
+strangers.cjk-false-positives: texts wrongly dropped as near-duplicates, and documents without a held-out problem that
+are rejected. The values are the lowest recall and the highest false-positive rate of the four parts.
 Last line: JSON.
 
-The texts were made, and their digest written here, before the work that is measured.
+The texts were made, and their digest written here, before the work that they measure.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def digest(made: list[Texts]) -> str:
 
 
 def near_duplicates(given: Texts) -> tuple[int, int]:
-    """Copies that are found, and other texts that are dropped."""
+    """Number of copies found, and of other texts dropped."""
     first = clusters([*given.originals, *given.others, *given.copies], NearDuplicates())
     n, rest = len(given.originals), len(given.originals) + len(given.others)
     return sum(first[rest + i] == first[i] for i in range(n)), sum(first[i] != i for i in range(rest))
 
 
 def leaks(given: Texts) -> tuple[int, int, dict[str, int]]:
-    """Leaks that are found as their problem, clean documents that are rejected, and leaks missed by kind."""
+    """Number of leaks matched to their problem, of clean documents rejected, and of leaks missed by kind."""
     held_out = HeldOut(given.problems)
     found, missed = 0, {one.kind: 0 for one in given.leaks}
     for one in given.leaks:
@@ -50,14 +50,14 @@ def leaks(given: Texts) -> tuple[int, int, dict[str, int]]:
 def main() -> None:
     made = [texts(language) for language in LANGUAGES]
     if (found := digest(made)) != DIGEST:
-        raise UserError(f"the texts are not those that were committed (SHA-256 {found}, not {DIGEST})")
+        raise UserError(f"the texts differ from those that were committed (SHA-256 {found}, not {DIGEST})")
     recall: dict[str, float] = {}
     wrong: dict[str, float] = {}
     for language, given in zip(LANGUAGES, made, strict=True):
         copies, dropped = near_duplicates(given)
         quoted, rejected, missed = leaks(given)
         print(f"{language.name}: {copies} near-duplicates and {quoted} leaks found (missed: {missed}), "
-              f"{dropped} texts dropped and {rejected} documents rejected wrongly")  # fmt: skip
+              f"{dropped} texts wrongly dropped and {rejected} documents wrongly rejected")  # fmt: skip
         recall |= {
             f"{language.name} near-duplicates": copies / len(given.copies),
             f"{language.name} leaks": quoted / len(given.leaks),

@@ -1,10 +1,10 @@
-"""Chinese and Japanese texts with planted near-duplicates and leaked problems, made from seeds alone.
+"""Chinese and Japanese texts with planted near-duplicates and leaked problems, generated from seeds.
 
-A text is a sequence of sentences; a sentence is a form with words put in. Texts share forms and words, so that texts of
-one topic resemble one another. A near-duplicate differs from its original in about one character of 75, in a sentence
-of ten or more that is missing, or in two neighbouring ones that changed places; some also in the width of their marks
-and in line breaks. A leak is a document that quotes a problem: whole, with one character changed, or 60 to 95% of it in
-a row.
+A text is a sequence of sentences, and a sentence is a form filled with words. Texts share forms and words, so texts on
+the same topic resemble each other. A near-duplicate differs from its original in about one character in 75, in one
+missing sentence out of ten or more, or in two neighbouring sentences that are swapped; some also differ in the width of
+punctuation and in line breaks. A leak is a document that quotes a problem: whole, with one character changed, or a
+contiguous 60 to 95% of it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Language:
-    """The words and forms of a language. A form's `{letter}` is a word of that list."""
+    """The words and forms of a language. `{letter}` in a form stands for a word from that list."""
 
     name: str
     words: dict[str, list[str]]
     forms: list[str]
     problems: list[str]
-    """Three parts each, separated by `|`: the whole problem has all of them."""
+    """Problems in three parts separated by `|`; a whole problem has all three."""
     instruction: str
-    """What all problems end with."""
+    """The instruction at the end of every problem."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ LANGUAGES = [Language(**entry) for entry in json.loads(WORDS.read_text(encoding=
 
 
 def filled(form: str, language: Language, rng: random.Random) -> str:
-    """A form with words put in, each place its own."""
+    """A form filled with words, drawn independently for every place."""
     parts = form.split("{")
     return parts[0] + "".join(rng.choice(language.words[part[0]]) + part[2:] for part in parts[1:])
 
@@ -58,7 +58,7 @@ def sentences(forms: list[str], language: Language, rng: random.Random) -> list[
 
 
 def near_duplicate(original: list[str], rng: random.Random) -> str:
-    """The text with a small change of one kind, and half the time with other widths or line breaks."""
+    """The text with one small change, and half the time with different widths or line breaks."""
     changed = list(original)
     kinds = ["characters"] + ["missing", "order"] * (len(original) >= 10)
     kind = rng.choice(kinds)
@@ -78,7 +78,7 @@ def near_duplicate(original: list[str], rng: random.Random) -> str:
 
 
 def with_changes(text: str, n: int, rng: random.Random) -> str:
-    """The text with n of its characters replaced by others of the same text."""
+    """The text with n characters replaced by others from the same text."""
     characters = list(text)
     letters = [i for i, character in enumerate(characters) if character.isalpha()]
     for i in rng.sample(letters, n):
@@ -91,7 +91,7 @@ def problem(language: Language, rng: random.Random) -> str:
 
 
 def leak(number: int, question: str, language: Language, rng: random.Random) -> Leak:
-    """A document that quotes a problem, or the larger part of it in a row."""
+    """A document that quotes a problem, or a large contiguous part of it."""
     kind = rng.choice(["whole", "changed", "part", "width", "spaced"])
     quoted = question
     if kind == "changed":
@@ -116,13 +116,13 @@ class Texts:
 
     originals: list[str]
     copies: list[str]
-    """A near-duplicate of each original, in their order."""
+    """One near-duplicate per original, in the same order."""
     others: list[str]
-    """Texts that are no near-duplicates: new ones, and ones with the forms of an original and other words."""
+    """Texts that are not near-duplicates: new ones, and ones with an original's forms but other words."""
     problems: list[str]
     leaks: list[Leak]
     clean: list[str]
-    """Documents without a problem of `problems`: texts, texts with the instruction, and other problems of the same
+    """Documents without any of `problems`: texts, texts with the instruction, and other problems with the same
     forms."""
 
 

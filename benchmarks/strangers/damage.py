@@ -1,10 +1,10 @@
 """Damaged files of a run: `python -m benchmarks.strangers.damage [--trials 200]`.
 
-recipes/nano.yaml runs once, and its unfinished stages are copied each time a file of theirs has got its name: what a
-kill at that moment leaves. Each trial takes such a copy, or the finished run, damages one file of it (cut, one bit
-flipped, emptied, removed; size and time otherwise kept) and runs again. A trial holds if the artifacts are byte-equal
-to those of the undamaged run, or if a UserError of one line names the damaged file (or the file whose digest it is).
-strangers.damage: trials that do not hold, tracebacks and other bytes taken silently. Last line: JSON.
+recipes/nano.yaml runs once, and its unfinished stages are copied whenever one of their files is moved into place, which
+is the state that a kill would leave. Each trial takes such a copy or the finished run, damages one file (cut, one bit
+flipped, emptied, removed; size and time otherwise kept) and runs again. A trial passes if the artifacts are byte-equal
+to those of the undamaged run, or if a one-line UserError names the damaged file (or the file whose digest it contains).
+strangers.damage: trials that fail, with a traceback or by silently using other bytes. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from thinkling.pipeline.runner import Run, execute
 
 DAMAGES = ("cut", "flipped", "emptied", "removed")
 FINISHED_SHARE = 0.25
-"""Of the trials, those that damage a finished artifact; the others damage a stage that was killed."""
+"""Fraction of trials that damage a finished artifact; the others damage a killed stage."""
 COPIES = 12
-"""Copies of a stage that are kept, spread over its time."""
+"""Number of copies kept per stage, spread over its duration."""
 
 
 @contextmanager
 def copying(run: Path, copies: Path) -> Iterator[None]:
-    """Copies the unfinished stage after every rename and replacement in it, to `copies/STAGE/NUMBER`."""
+    """Copies the unfinished stage to `copies/STAGE/NUMBER` after every rename or replacement in it."""
     replaced, renamed, count = os.replace, os.rename, Counter[str]()
 
     def copy(target: Any) -> None:
@@ -68,7 +68,7 @@ def copying(run: Path, copies: Path) -> Iterator[None]:
 
 
 def thinned(copies: Path) -> dict[str, list[Path]]:
-    """Stage's unfinished directory → its copies, from few files to all, `COPIES` at most; the others are deleted."""
+    """Unfinished directory of a stage → up to `COPIES` copies, from few files to all; other copies are deleted."""
     found = {}
     for stage in sorted(copies.iterdir()):
         every = sorted(stage.iterdir())
@@ -81,7 +81,7 @@ def thinned(copies: Path) -> dict[str, list[Path]]:
 
 
 def damage(path: Path, kind: str, rng: random.Random) -> None:
-    """Damages a file of at least one byte; its time stays as it was."""
+    """Damages a file of at least one byte and keeps its modification time."""
     content, times = path.read_bytes(), path.stat()
     if kind == "removed":
         path.unlink()
@@ -95,13 +95,13 @@ def damage(path: Path, kind: str, rng: random.Random) -> None:
 
 
 def damageable(directory: Path) -> list[Path]:
-    """The files of a stage, but for those that only hold times and speeds."""
+    """The files of a stage, except those that only contain times and speeds."""
     every = sorted(path for path in directory.rglob("*") if path.is_file() and path.stat().st_size)
     return [path for path in every if not path.name.endswith(".log.jsonl")]
 
 
 class Trials:
-    """A finished run of a recipe, and what its stages left on the way."""
+    """A finished run of a recipe, and the intermediate states of its stages."""
 
     def __init__(self, recipe: Recipe, workspace: Path) -> None:
         self.recipe, self.workspace = recipe, workspace
@@ -112,7 +112,7 @@ class Trials:
         self.copies = thinned(workspace / "copies")
 
     def trial(self, rng: random.Random) -> tuple[str, str | None]:
-        """What was done, and what was wrong with the outcome."""
+        """The damage done, and the problem with the outcome, if any."""
         root = self.workspace / "trial"
         shutil.rmtree(root, ignore_errors=True)
         run = Run(self.recipe, root)
@@ -136,7 +136,7 @@ class Trials:
         return what, self.outcome(run, targets, file)
 
     def outcome(self, run: Run, targets: list[str] | None, damaged: Path) -> str | None:
-        """Runs again; what is wrong with what came of it, or None."""
+        """Runs again; returns the problem with the outcome, or None."""
         name = damaged.name.removeprefix(".").removesuffix(SUFFIX) if damaged.name.endswith(SUFFIX) else damaged.name
         try:
             run_all(run, targets)
@@ -154,7 +154,7 @@ class Trials:
 
 
 def run_all(run: Run, targets: list[str] | None) -> None:
-    """As `thinkling run` and the stages' verbs do, without the report."""
+    """Runs as `thinkling run` and the stage commands do, without the report."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         execute(run, Console(file=nowhere), targets)
 

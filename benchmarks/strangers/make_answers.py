@@ -1,13 +1,13 @@
 """Makes answers.jsonl: `python -m benchmarks.strangers.make_answers --data DIRECTORY`. Run once, before the work.
 
-Half of the rows are written (written_answers.py). The other half names real ones: a file of $THINKLING_DATA, a row and
-a field; their text is read where they are judged. What is done to it is in `form`:
+Half of the rows are written (written_answers.py). The other half are references to real ones: a file in
+$THINKLING_DATA, a row and a field; their text is read when they are judged. `form` says how the text is used:
 
-- `reply`: the output of a model as it is; expected: the authors' own label;
-- `line`: its last line before "A:", without calculator marks, where its last number is the answer; same label;
+- `reply`: the unchanged output of a model; expected: the authors' own label;
+- `line`: its last line before "A:", without calculator annotations, if its last number is the answer; same label;
 - `either`: two models' answers to one question, one of them right, in two boxes: wrong;
-- `both`: as `either`, with the same right answer twice: right;
-- `gold`: a MATH answer in a box, as it is or in another spelling (`edit`): right; or with a fault: wrong.
+- `both`: like `either`, with the same right answer twice: right;
+- `gold`: a MATH answer in a box, unchanged or in another spelling (`edit`): right; or with a fault: wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.strangers.written_answers import KINDS
 SEED = 20261128
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 REPLIES, LINES, EITHER, BOTH, GOLDS = 650, 60, 60, 30, 16
-"""Rows: of each label for the first two; of each edit for the last."""
+"""Number of rows: per label for the first two, per edit for the last."""
 
 
 def written(rng: random.Random) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ def _gold(entry: dict[str, Any]) -> str:
 
 
 def _answer(solution: str) -> str:
-    """A plain number after "A:", or nothing."""
+    """The plain number after "A:", or an empty string."""
     found = re.search(r"(?:^|\n)A: *(-?\d[\d,]*(?:\.\d+)?)\s*$", solution)
     return found[1] if found else ""
 

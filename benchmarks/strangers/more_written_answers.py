@@ -1,4 +1,4 @@
-"""The other half of the kinds of written_answers.py: wording, notation, Chinese, algebra."""
+"""More kinds for written_answers.py: wording, notation, Chinese, algebra."""
 
 from __future__ import annotations
 

@@ -1,20 +1,20 @@
-"""Whether a bf16 directory moves at a learning rate of 1e-6: 100 steps of sft, against a pure fp32 run.
+"""Whether the weights of a bf16 directory move at a learning rate of 1e-6: 100 sft steps against a pure fp32 run.
 
     python -m benchmarks.strangers.moves
 
-A small model learns the shape of puzzles' conversations (sft, fp32), and its weights are rounded to bf16. From there
-sft runs 100 steps at lr 1e-6 in each precision that the field `precision` offers for bf16 directories; the reference
-starts from the same weights in an fp32 directory. Per seed: other first weights, conversations and order.
+A small model learns the format of puzzle conversations (sft, fp32), and its weights are rounded to bf16. From there sft
+runs 100 steps at lr 1e-6 in each precision that the field `precision` offers for bf16 directories. The reference starts
+from the same weights in an fp32 directory. Each seed has different initial weights, conversations and order.
 
-The displacement d of all weights is projected on that of the reference, r: d·r / r·r is 1 where the model moves as far
-in that direction as the reference does, 0 where it does not move.
-strangers.moves-fp32, strangers.moves-bf16: distance of the mean ratio over the seeds from 1, the larger one of the
-precisions with fp32 weights, and with bf16 weights and stochastic rounding.
-strangers.moves-loss: loss of the exported weights on conversations left out for validation, computed in fp32; largest
-relative deviation from that of the reference's weights.
-Beside them: the ratio of a run that rounds to the nearest, which stochastic rounding is there to avoid; and the
-deviation of the loss that the stage itself measures at its end, in the dtype that it computes in. bf16 copies of fp32
-weights that have moved by less than half a bf16 step are what they were, so that loss lags behind the weights.
+The displacement d of all weights is projected on that of the reference, r: d·r / r·r is 1 if the model moves as far in
+that direction as the reference, and 0 if it does not move.
+strangers.moves-fp32, strangers.moves-bf16: distance of the mean ratio over seeds from 1, for the worst precision with
+fp32 weights, and for bf16 weights with stochastic rounding.
+strangers.moves-loss: loss of the exported weights on the validation split, computed in fp32; largest relative deviation
+from that of the reference's weights.
+Also stored: the ratio of a run that rounds to nearest, which stochastic rounding is meant to replace; and the deviation
+of the loss that the stage itself measures at its end, in its compute dtype. bf16 copies of fp32 weights that have moved
+by less than half a bf16 step do not change, so that loss lags behind the weights.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def sources() -> dict[str, Source]:
 
 
 def first_model(folder: Path, seed: int) -> Path:
-    """Random weights, with a tokenizer of English."""
+    """A model with random weights and an English tokenizer."""
     topics = [pydoc_data.topics.topics[name] for name in sorted(pydoc_data.topics.topics)]
     tokenizer = train_bpe(topics, VOCAB, chat_template=OURS.source)
     tokenizer.save(folder / "tokenizer")
@@ -89,7 +89,7 @@ def first_model(folder: Path, seed: int) -> Path:
 
 
 def sft(directory: Path, start: Path, seed: int, steps: int, lr: float, chosen: dict[str, str]) -> Path:
-    """A stage's directory: its `model/` after so many steps."""
+    """Trains for the given number of steps; returns the stage's directory, with the model in `model/`."""
     config = SftConfig.model_validate(
         {
             "kind": "sft", "inputs": {"model": "start"}, "examples": {"source": "chats", "n_examples": 8 * steps},
@@ -104,12 +104,12 @@ def sft(directory: Path, start: Path, seed: int, steps: int, lr: float, chosen: 
 
 
 def weights_of(directory: Path) -> Tensor:
-    """All weights of a model's directory, float64."""
+    """All weights of a model directory, float64."""
     return torch.cat([x.flatten().double() for _, x in sorted(load_file(directory / "model.safetensors").items())])
 
 
 def loss_of(directory: Path) -> float:
-    """Of the exported weights in fp32, on the conversations left out for validation."""
+    """Loss of the exported weights in fp32 on the validation split."""
     loaded = LoadedModel.load(directory / "model", torch.device("cpu"), torch.float32)
     encoded = [loaded.renderer.encoded(c.messages) for c in read_conversations(directory / "validation.parquet")]
     batches = [lay_conversations([[(chat.ids, chat.loss)]], LENGTH, loaded.tokenizer.pad_id) for chat in encoded]
@@ -123,7 +123,7 @@ def measured_loss(directory: Path) -> float:
 
 @contextmanager
 def to_nearest() -> Iterator[None]:
-    """What stochastic rounding replaces."""
+    """Rounds to nearest instead of stochastically within the block."""
     stochastic = precision.round_stochastically
     precision.round_stochastically = lambda x, generator: x.to(torch.bfloat16)
     try:
@@ -133,8 +133,8 @@ def to_nearest() -> Iterator[None]:
 
 
 def measure(folder: Path, seed: int, steps: int) -> dict[str, dict[str, float]]:
-    """Per precision: `ratio` of displacements, relative deviations of the loss (`loss`) and of the one that the stage
-    measured (`measured_loss`), of one seed."""
+    """For one seed, per precision: `ratio` of displacements, and relative deviation of the loss (`loss`) and of the
+    loss that the stage measured (`measured_loss`)."""
     learned = sft(folder / "learned", first_model(folder, seed), seed, 2 * steps, 2e-3, {}) / "model"
     model = load_pretrained(learned).bfloat16()
     save_pretrained(model, folder / "bf16", folder / "tokenizer")
@@ -165,7 +165,7 @@ def measure(folder: Path, seed: int, steps: int) -> dict[str, dict[str, float]]:
 
 
 def distance(runs: Sequence[dict[str, dict[str, float]]], arms: Sequence[str]) -> dict[str, Any]:
-    """The measurement of a claim on ratios: of the arm whose mean is farthest from 1."""
+    """The measurement of a claim on ratios, for the arm with the mean farthest from 1."""
     ratios = {arm: [run[arm]["ratio"] for run in runs] for arm in arms}
     means = {arm: statistics.fmean(values) for arm, values in ratios.items()}
     worst = max(arms, key=lambda arm: abs(means[arm] - 1))

@@ -1,7 +1,7 @@
-"""Written rows of answers.jsonl: a reference, a reply and the outcome that follows from how the two were made.
+"""Written rows of answers.jsonl: a reference, a reply and the outcome that follows from their construction.
 
-No verifier is asked: the value is drawn first, and then spelled twice (right) or spelled with a fault (wrong).
-Used by make_answers.py alone, once.
+No verifier is involved: a value is drawn first, then written twice (right) or written with a fault (wrong).
+Used only by make_answers.py, once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 Row = tuple[str, str, str] | tuple[str, str, str, str] | tuple[str, str, str, str, str]
-"""Reference, reply, expected; question and verifier where they matter."""
+"""Reference, reply, expected outcome; question and verifier if they matter."""
 KINDS: dict[str, Callable[[random.Random], Iterator[Row]]] = {}
 R, W, U = "right", "wrong", "unverifiable"
 
@@ -27,7 +27,7 @@ def box(content: str) -> str:
 
 
 def both(one: str, other: str, question: str = "") -> Iterator[Row]:
-    """One value spelled twice is right in both orders."""
+    """One value written in two ways, right in both orders."""
     yield one, box(other), R, question
     yield other, box(one), R, question
 
@@ -83,7 +83,7 @@ REVISIONS = [
 
 
 def joined(text: str, one: object, other: object) -> str:
-    """A and B as words of their own, so that no other capital is touched."""
+    """Replaces A and B only as separate words, so that other capitals are kept."""
     return re.sub(r"(?<![A-Za-z])A(?![a-z])", str(one), re.sub(r"(?<![A-Za-z])B(?![a-z])", str(other), text))
 
 

@@ -12,7 +12,7 @@ from experiments.__main__ import main
     [
         (["rl", "--seeds", "3-1"], "experiments: --seeds 3-1: write numbers"),
         (["rl", "--recipe", "nowhere.yaml"], "experiments: nowhere.yaml: cannot be read"),
-        (["rl", "--jobs", "0"], "--jobs: at least 1"),
+        (["rl", "--jobs", "0"], "--jobs must be at least 1"),
         (["grpo"], "invalid choice: 'grpo'"),
     ],
 )

@@ -45,7 +45,7 @@ def test_fg_wsd_arms_see_equal_tokens_and_go_on_where_they_were_cut_off(small: P
         seed.run_seed(FG_WSD, small, 3, tmp_path / "runs", QUIET, kill)
     result = seed.run_seed(FG_WSD, small, 3, tmp_path / "runs", QUIET, told.append)
     assert told[0].startswith("seed 3: wsd done, ")
-    assert told[1] == "seed 3: wsd done, was there already"
+    assert told[1] == "seed 3: wsd done, already finished"
     assert [line.split()[2] for line in told[2:]] == ["fg_equal", "fg_rich"]
     found = result["arms"]
     assert list(found) == ["wsd", "fg_equal", "fg_rich"]
@@ -61,7 +61,7 @@ def test_fg_wsd_arms_see_equal_tokens_and_go_on_where_they_were_cut_off(small: P
     again = seed.run_seed(FG_WSD, small, 3, tmp_path / "runs", QUIET, told.append)
     assert again == result
     assert stamps == {p: p.stat().st_mtime_ns for p in directory.glob("pretrain-*/manifest.json")}
-    assert told[-1] == "seed 3: fg_rich done, was there already"
+    assert told[-1] == "seed 3: fg_rich done, already finished"
 
     report = gather.write(FG_WSD, [result], small, tmp_path / "runs")
     assert report["comparisons"][0]["differences"] == [found["fg_equal"]["value"] - found["wsd"]["value"]]
