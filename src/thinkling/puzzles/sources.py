@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from thinkling.errors import UserError
-from thinkling.sources.base import DocumentStream, Offer, Quality, Source
+from thinkling.sources.base import DocumentStream, Offer, Quality, Size, Source
 
 if TYPE_CHECKING:
     from thinkling.data.conversations import Conversation
     from thinkling.tasks.problem import Problem, Split
 
 NOISY_SUFFIX = "-noisy"
+SAMPLE = 16
+"""Problems that sizes are estimated from."""
 
 
 class PuzzlesSource(Source):
@@ -81,6 +84,9 @@ class PuzzlesSource(Source):
 
         return worked(self, self.problems("train", n, seed, families), seed)
 
+    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+        return conversations_size(self, n, families) if offer == "conversations" else None
+
     def _chosen(self, families: Sequence[str] | None) -> list[str]:
         for family in families or ():
             if family not in self.families:
@@ -126,6 +132,9 @@ class PuzzleConversationsSource(Source):
             return in_roles(puzzles, problems, seed, self.roles)
         noise = (self.answer_only_fraction, self.noise_fraction, self.noise_strength)
         return worked(puzzles, problems, seed, *noise)
+
+    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+        return conversations_size(self, n, families)
 
 
 class PuzzlePagesSource(Source):
@@ -179,6 +188,18 @@ class PuzzlePagesSource(Source):
             streams.append(self._stream(self.name + NOISY_SUFFIX, "mq", noisy))
         return streams
 
+    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+        from thinkling.puzzles.pages import document
+
+        total = records = 0.0
+        puzzles = puzzles_of(self, self.puzzles)
+        for family in puzzles.families:
+            sample = puzzles.problems("train", min(SAMPLE, self.pages_of(family)), families=[family])
+            pages = self.pages_of(family)
+            total += pages * sum(len(document(problem)) for problem in sample) / max(len(sample), 1)
+            records += pages
+        return Size(total, records)
+
     def _stream(self, source: str, quality: Quality, written: Sequence[Any]) -> DocumentStream:
         from thinkling.data.readers import RawRecord
         from thinkling.puzzles.page_rules import PageTruth
@@ -186,6 +207,15 @@ class PuzzlePagesSource(Source):
         records = ([RawRecord({"id": page.key, "text": page.text}, f"{source}/{page.key}")] for page in written)
         truths = {page.key: PageTruth(page.problem) for page in written}
         return DocumentStream(self.name, source, quality, records, len(written), "pages", markup=True, truths=truths)
+
+
+def conversations_size(source: Source, n: int | None, families: Sequence[str] | None) -> Size | None:
+    """Size of `n` conversations, from a sample."""
+    if n is None:
+        return None
+    sample = list(source.conversations(min(n, SAMPLE), 0, families))
+    length = sum(len(json.dumps(one.messages, ensure_ascii=False).encode()) for one in sample) / len(sample)
+    return Size(length * n, n)
 
 
 def puzzles_of(source: Source, name: str) -> PuzzlesSource:

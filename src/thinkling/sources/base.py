@@ -34,6 +34,15 @@ class Extra(NamedTuple):
     """How to do without, if one can."""
 
 
+class Size(NamedTuple):
+    """How much a source offers, estimated without reading all of it."""
+
+    bytes: float
+    """Bytes of UTF-8, rather too many than too few: of text for documents, of JSON for conversations and pairs."""
+    records: float
+    """Number of records."""
+
+
 Offer = Literal["documents", "problems", "conversations", "pairs"]
 Quality = Literal["hq", "mq"]
 
@@ -195,6 +204,13 @@ class Source(BaseModel):
 
     def size_in_tokens(self) -> float | None:
         """Size as the recipe declares it, for plans."""
+        return None
+
+    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+        """Size of what the source offers, or of `n` records of it, for the disk space that a run needs.
+
+        None where it cannot be estimated: the estimate then says "at least".
+        """
         return None
 
     def _lacks(self, offer: Offer) -> NoReturn:

@@ -21,10 +21,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from thinkling.data.truth import Matter
 from thinkling.errors import UserError
-from thinkling.sources.base import DocumentStream, Offer, Quality, Source
+from thinkling.sources.base import DocumentStream, Offer, Quality, Size, Source
 
 Part = Literal["code", "docstrings", "topics"]
 TOPICS = "pydoc_data/topics.py"
+_SHARES: dict[Part, tuple[float, int | None]] = {"code": (1.0, None), "docstrings": (0.17, 170), "topics": (0.7, 5000)}
+"""Of a part the bytes of text per byte of its files, and the bytes per text (None: each file is one)."""
 _SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -58,6 +60,12 @@ class StdlibSource(Source):
 
     def summary(self) -> str:
         return f"{len(files(self.part, root()))} files"
+
+    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+        library = root()
+        names, (share, each) = files(self.part, library), _SHARES[self.part]
+        text = share * sum((library / name).stat().st_size for name in names)
+        return Size(text, len(names) if each is None else text / each)
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         from thinkling.data.readers import RawRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from thinkling.data.hub import is_repo, snapshot
 from thinkling.errors import UserError
-from thinkling.sources.base import Source
+from thinkling.sources.base import Offer, Size, Source
 
 if TYPE_CHECKING:
     from thinkling.data.readers import RawRecord
@@ -114,6 +114,12 @@ class RecordsSource(Source):
                     yield from read_json(file, self.records_key)
                 case _:
                     yield from read_jsonl(file)
+
+    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+        from thinkling.data import sizes
+
+        size = Size(*sizes.estimate(self.files(), lambda file: self.read([file])))
+        return size if n is None or n >= size.records else Size(size.bytes * n / size.records, n)
 
     def digests(self) -> dict[str, Any]:
         return self.digests_of(self.find(self.entries(), self.split))
