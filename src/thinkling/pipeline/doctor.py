@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from thinkling.errors import UserError
+from thinkling.pipeline import space
 from thinkling.pipeline.checks import wrong
 from thinkling.pipeline.recipe import Recipe
+from thinkling.pipeline.runner import Run
 from thinkling.sandbox.kernel import missing_feature
 
 Level = Literal["ok", "note", "missing"]
@@ -45,12 +46,15 @@ class Finding:
     detail: str
 
 
-def examine(recipe: Recipe | None) -> list[Finding]:
-    """Looks at the machine, and at what a recipe needs of it."""
-    findings = [_python(), *_packages(), _cores(recipe), _memory(), _disk(), *_devices()]
-    if recipe is not None:
-        findings += [*_sandbox(recipe), *_precision(recipe), *_recipe(recipe)]
-    return findings
+def examine(recipe: Recipe | None, root: Path = Path("runs")) -> list[Finding]:
+    """Looks at the machine, and at what a recipe needs of it. `root`: the folder that holds all runs."""
+    findings = [_python(), *_packages(), _cores(recipe), _memory(), *_devices()]
+    if recipe is None:
+        return [*findings, _disk(root)]
+    found = _recipe(recipe)
+    missing = recipe.plan_only or any(finding.level == "missing" for finding in found)
+    disk = _disk(root) if missing else _space(recipe, root)
+    return [*findings, disk, *_sandbox(recipe), *_precision(recipe), *found]
 
 
 def show(findings: list[Finding], console: Console) -> bool:
@@ -108,9 +112,20 @@ def _memory() -> Finding:
     )
 
 
-def _disk() -> Finding:
-    free = shutil.disk_usage(".").free / 1e9
-    return Finding("disk", "ok" if free > 1 else "note", f"{free:.1f} GB free here")
+def _disk(root: Path) -> Finding:
+    free = space.free(root)
+    return Finding("disk", "ok" if free > 1e9 else "note", f"{space.shown(free)} free in {root}")
+
+
+def _space(recipe: Recipe, root: Path) -> Finding:
+    """What the stages that are not finished need. Only asked for once all that sizes follow from can be read."""
+    run = Run(recipe, root)
+    try:
+        found = space.needed(run, run.states())
+    except UserError as error:
+        return Finding("disk", "missing", str(error))
+    level: Level = "missing" if found.too_little else "note" if found.close else "ok"
+    return Finding("disk", level, found.line().removeprefix("disk: "))
 
 
 def _devices() -> list[Finding]:

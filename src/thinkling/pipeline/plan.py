@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thinkling.data.artifact import Artifact, read_manifest, verify
+from thinkling.pipeline import space
 from thinkling.pipeline.checks import check
 from thinkling.pipeline.clean import left_over
 from thinkling.pipeline.progress import short
@@ -157,6 +158,9 @@ def show(
         done = run.finished()
         check(recipe, [name for name in recipe.stages if name not in done])
         console.print(_stage_table(run, full_check))
+        found = space.needed(run, run.states())
+        style = "bold red" if found.too_little else "bold yellow" if found.close else None
+        console.print(found.line(), style=style, highlight=False, soft_wrap=True)
         if whole and (others := left_over(run)):
             names = ", ".join(one.path.name for one in others)
             console.print(f"Made by other settings: {names}; `thinkling clean` lists their sizes", style="dim")

@@ -25,6 +25,7 @@ from thinkling.data.artifact import (
     verify,
 )
 from thinkling.errors import UserError
+from thinkling.pipeline import space
 from thinkling.pipeline.checks import check
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
@@ -154,9 +155,11 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     if rank == 0:
         for name in (name for name in wanted if name in skipped):
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
-    done_before = {name for name, state, _ in run.states(names) if state == "done"}
-    to_do = [name for name in names if name not in done_before]
+    states = list(run.states(names))
+    to_do = [name for name, state, _ in states if state != "done"]
     check(recipe, to_do)
+    if rank == 0:
+        _check_space(run, states, console)
     make_directory(run.directory)
     # Inputs are verified where a stage takes them, so here only what no stage takes.
     to_verify = {producer for name in to_do for producer in recipe.stages[name].inputs.values()}
@@ -185,6 +188,14 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
 
         parallel.close()
     return result
+
+
+def _check_space(run: Run, states: list[tuple[str, State, Path | None]], console: Console) -> None:
+    """Raises UserError if the disk surely has too little space for the stages; warns if it may have too little."""
+    found = space.needed(run, states)
+    space.refuse(found, run.recipe)
+    if found.close:
+        console.print(f"warning: {found.line()}", style="bold yellow", highlight=False, soft_wrap=True)
 
 
 def reuse(final: Path, in_full: bool) -> Artifact:

@@ -6,12 +6,18 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thinkling.data.artifact import Artifact, is_finished, read_manifest
 from thinkling.errors import UserError
 from thinkling.pipeline.recipe import Recipe
-from thinkling.pipeline.stage_space import CHECKPOINTS, Space, Spaces
+from thinkling.pipeline.stage_space import CHECKPOINTS, Spaces, size_of
+from thinkling.stages.curate import parts
+from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from thinkling.pipeline.runner import Run
 
 CLOSE = 0.9
 """Fraction of the free space above which the need counts as close to it."""
@@ -22,7 +28,7 @@ class Needed:
     """Space needed and space free, in bytes."""
 
     most: float
-    """An estimate on the upper side, of what is known."""
+    """An estimate, rather too high, without `unknown`."""
     surely: float
     """What weights and training states alone take."""
     stage: str
@@ -45,43 +51,38 @@ class Needed:
 
     def line(self) -> str:
         """`disk: about 41 GB needed, 120 GB free`, with what follows from it."""
-        least = "at least" if self.unknown else "about"
+        there = f"{shown(self.free)} free in {self.directory}"
+        if not self.most and not self.unknown:
+            return f"disk: nothing left to write, {there}"
+        needed = f"{'at least' if self.unknown else 'about'} {shown(self.most)} needed"
+        not_counted = f" (not counted: {', '.join(self.unknown)})" if self.unknown else ""
         verdict = ": not enough" if self.too_little else ": may not be enough" if self.close else ""
-        left_out = f" (not counted: {', '.join(self.unknown)})" if self.unknown else ""
-        needed = shown(max(self.most, self.surely))
-        return f"disk: {least} {needed} needed{left_out}, {shown(self.free)} free in {self.directory}{verdict}"
+        return f"disk: {needed}{not_counted}, {there}{verdict}"
 
 
-def needed(recipe: Recipe, root: Path, states: Iterable[tuple[str, str, Path | None]]) -> Needed:
+def needed(run: Run, states: Iterable[tuple[str, str, Path | None]]) -> Needed:
     """What the stages that have not finished need beyond what they have written; `states` as `Run.states` gives them.
 
-    Stages run one after another: what each keeps stays while the next ones work. Raises UserError where a source or a
-    model that sizes follow from cannot be read.
+    Stages run one after another, and what a stage keeps stays there while the next ones run. Raises UserError if a
+    source or model whose size is needed cannot be read.
     """
-    spaces, unknown = Spaces(recipe), list[str]()
+    spaces, unknown, stage = Spaces(run.recipe), list[str](), ""
     kept = sure_kept = most = surely = 0.0
-    stage = ""
     for name, state, path in states:
         if state == "skipped":
             continue
         if state == "done" and path is not None and is_finished(path):
             spaces.finished(name, Artifact(path, read_manifest(path)))
             continue
-        space = spaces.of(name)
-        written = _written(path)
+        space, written = spaces.of(name), _written(run, name, path)
         most = max(most, kept + space.peak - written)
         if sure_kept + space.sure_peak - written > surely:
             surely, stage = sure_kept + space.sure_peak - written, name
         kept += space.kept - written
         sure_kept += space.sure_kept - written
         unknown += space.unknown
-    return Needed(max(most, 0.0), surely, stage, tuple(dict.fromkeys(unknown)), free(root), root)
-
-
-def by_stage(recipe: Recipe, states: Iterable[tuple[str, str, Path | None]]) -> dict[str, Space]:
-    """The space that each stage takes, finished or not, as it is estimated before the run."""
-    spaces = Spaces(recipe)
-    return {name: spaces.of(name) for name, state, _ in states if state != "skipped"}
+    root = run.directory.parent
+    return Needed(max(most, surely), surely, stage, tuple(dict.fromkeys(unknown)), free(root), root)
 
 
 def refuse(found: Needed, recipe: Recipe) -> None:
@@ -116,9 +117,13 @@ def shown(size: float) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _written(path: Path | None) -> float:
-    """Bytes in the directory of a stage that was cut off."""
-    partial = None if path is None else path.with_name(path.name + ".partial")
-    if partial is None or not partial.is_dir():
+def _written(run: Run, name: str, path: Path | None) -> float:
+    """Bytes of a stage that are there already: what it had written when it was killed, and parts of curate."""
+    if path is None:
         return 0.0
-    return float(sum(file.lstat().st_size for file in partial.rglob("*") if file.is_file()))
+    config, found = run.recipe.stages[name], [path.with_name(path.name + ".partial")]
+    if isinstance(config, CurateConfig) and config.grading is not None:
+        resolved = run.resolved(name)
+        keys = {"pool": parts.pool_key(config, resolved), "grades": parts.grades_key(config, resolved)}
+        found += [parts.part_path(run.directory, name, part, key) for part, key in keys.items()]
+    return sum(size_of(directory) for directory in found if directory.is_dir())

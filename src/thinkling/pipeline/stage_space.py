@@ -1,7 +1,7 @@
 """Disk space that one stage takes: a formula per kind, as docs/training.md lists them.
 
 Estimates lie on the upper side. Weights and training states follow from the parameters and are exact; text, tokens and
-logs follow from the sizes of the sources; the length of what a model writes is counted at its limit.
+logs follow from the sizes of the sources. How long a model's answers are is not known: half of their limit is counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from thinkling.data.artifact import Artifact
 from thinkling.model.config import ModelConfig
 from thinkling.pipeline.recipe import Recipe
-from thinkling.sources.base import Size, Source
+from thinkling.sources.base import Offer, Size
 from thinkling.stages.base import StageConfig
 from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
@@ -34,6 +34,8 @@ BEST = 4
 """With `keep_best`, copies of the weights at once: the best ones as of each checkpoint, and the one being written."""
 ZSTD = 0.45
 """Bytes of Parquet per byte of text: zstd leaves a quarter of code and two fifths of web text."""
+FILLED = 0.5
+"""Length of a sample or reply as a fraction of `max_new_tokens`, which bounds it: a guess, rather too large."""
 TOKEN_OF_SAMPLE = 8.0
 """Bytes of Parquet per sampled token: its id, log-probability and text, compressed."""
 CALL = 250.0
@@ -45,8 +47,6 @@ SMALL = 20_000.0
 PARQUET = 5_000.0
 """Bytes of a Parquet file of samples without any."""
 SAMPLES_PER_FILE = 128
-PROBLEMS = 16
-"""Training problems whose length is looked at."""
 LABELLER, WORDS = 300_000.0, 2**17
 """Bytes of a labeller without words, and the words that it knows at most."""
 EXCERPT = 12_000
@@ -117,7 +117,7 @@ class Spaces:
         if isinstance(stage, CurateConfig):
             self.made[name] = _documents(path / "documents.parquet")
         elif isinstance(stage, TokenizeConfig):
-            self.made[name] = Tokens(artifact.counts["vocab_size"], _bytes(path / "tokenizer"))
+            self.made[name] = Tokens(artifact.counts["vocab_size"], size_of(path / "tokenizer"))
         elif isinstance(stage, RefineConfig):
             n = float(artifact.counts["kept"])
             self.made[name] = Size((path / "conversations.parquet").stat().st_size / ZSTD * 2, n)
@@ -158,7 +158,7 @@ class Spaces:
         words = min(WORDS, read * min(n, grading.fitted_on) / 100)
         labeller = LABELLER + words * (4 * grading.dimensions + 12)
         kept = 2 * (stored + labeller) + 60 * n + 3 * SMALL
-        database = n * (2 * read + 4 * grading.dimensions)
+        database = n * (1.2 * read + 4 * grading.dimensions)
         if not unknown and grading.mq_tokens is not None:
             sizes_of = grading.bytes_per_token
             per_token = max(sizes_of.values()) if isinstance(sizes_of, dict) else sizes_of
@@ -174,7 +174,7 @@ class Spaces:
         if tokenizer.path is not None:
             from thinkling.data.tokenizer import Tokenizer
 
-            found = Tokens(Tokenizer.load(tokenizer.path).vocab_size, _bytes(tokenizer.path))
+            found = Tokens(Tokenizer.load(tokenizer.path).vocab_size, size_of(tokenizer.path))
         else:
             assert tokenizer.vocab_size is not None
             found = Tokens(tokenizer.vocab_size, SMALL / 2 + 60.0 * tokenizer.vocab_size)
@@ -200,7 +200,7 @@ class Spaces:
 
     def _sft(self, name: str, config: SftConfig) -> Space:
         model = self._enters(name, config)
-        sizes = {e.source: self._size(e.source, "conversations", e.n_examples, e.families) for e in config.examples}
+        sizes = {e.source: self._size(e.source, "conversations", None, e.n_examples, e.families) for e in config.examples}
         unknown = tuple(f"conversations of sources.{source}" for source, size in sizes.items() if size is None)
         known = [size for size in sizes.values() if size is not None]
         if (producer := config.inputs.get("conversations")) is not None:
@@ -224,18 +224,18 @@ class Spaces:
             assert config.pairs is not None
             k = config.pairs.student_samples + config.pairs.teacher_samples
             n, prompt = self._problems(wanted.source, "train", wanted.n_problems, wanted.families)
-            one = prompt + config.pairs.max_new_tokens * TOKEN_OF_SAMPLE
+            one = prompt + config.pairs.max_new_tokens * FILLED * TOKEN_OF_SAMPLE
             # A pair holds two of the samples again.
             samples += n * (k + 2 * config.pairs.pairs_per_problem) * one + 3 * _files(n)
         for wanted in config.preferences:
-            size = self._size(wanted.source, "pairs", wanted.n_pairs)
+            size = self._size(wanted.source, "pairs", None, wanted.n_pairs)
             samples += 3 * size.bytes * ZSTD if size else 0.0
             unknown += () if size else (f"pairs of sources.{wanted.source}",)
         return _and(self._training(name, config, config.steps, config.steps, samples), unknown)
 
     def _rl(self, name: str, config: RlConfig) -> Space:
         self._enters(name, config)
-        longest = config.max_new_tokens * TOKEN_OF_SAMPLE
+        longest = config.max_new_tokens * FILLED * TOKEN_OF_SAMPLE
         band, prompts = 0.0, [0.0]
         for wanted in config.problems:
             n, prompt = self._problems(wanted.source, "train", wanted.n_problems, wanted.families)
@@ -254,11 +254,11 @@ class Spaces:
         size = SMALL / 2
         for task_set in config.task_sets.values():
             n, prompt = self._problems(task_set.source, "heldout", None, None)
-            size += n * config.k * (prompt + config.max_new_tokens * TOKEN_OF_SAMPLE) + 2 * _files(n)
+            size += n * config.k * (prompt + config.max_new_tokens * FILLED * TOKEN_OF_SAMPLE) + 2 * _files(n)
         return Space(size, size)
 
     def _refine(self, name: str, config: RefineConfig) -> Space:
-        """Every call at its limit: a job is drafted, given a checklist, and criticised and revised in all rounds."""
+        """A job is drafted, given a checklist, criticised and revised in every round, and its chain completed."""
         problems = config.problems
         n, prompt = self._problems(problems.source, "train", problems.n_problems, problems.families)
         draft = max(backend.max_new_tokens for backend in config.drafters)
@@ -266,6 +266,7 @@ class Spaces:
         replies = draft + config.checklist.max_new_tokens + config.rounds * reviser + chain
         replies += (config.rounds + 1) * sum(backend.max_new_tokens for backend in config.evaluators)
         calls = 3 + config.rounds + (config.rounds + 1) * len(config.evaluators)
+        replies, draft, reviser, chain = (FILLED * n_tokens for n_tokens in (replies, draft, reviser, chain))
         # A token is about 4 bytes; a solution is asked about in each round, and kept with its reasoning at the end.
         events = n * (calls * (CALL + prompt + 4 * max(draft, reviser)) + 4 * replies)
         conversations = n * (CALL + prompt + 4 * (max(draft, reviser) + chain))
@@ -293,7 +294,7 @@ class Spaces:
             for task_set in config.evaluation.task_sets.values() if config.evaluation else ():
                 n, prompt = self._problems(task_set.source, "train", task_set.n_problems, task_set.families)
                 assert config.evaluation is not None
-                one = prompt + config.evaluation.max_new_tokens * TOKEN_OF_SAMPLE
+                one = prompt + config.evaluation.max_new_tokens * FILLED * TOKEN_OF_SAMPLE
                 evaluations += times * (n * config.evaluation.k * one + _files(n))
         # The exported model and the state that is kept are written while two checkpoints are there.
         sure_peak = max(states * state, min(states, 2) * state + sure_kept) + min(best, 1) * weights
@@ -308,34 +309,30 @@ class Spaces:
         return model if isinstance(model, Model) else None
 
     def _size(
-        self, source: str, offer: Any, n: int | None = None, families: Sequence[str] | None = None
+        self,
+        source: str,
+        offer: Offer,
+        split: Split | None = None,
+        n: int | None = None,
+        families: Sequence[str] | None = None,
     ) -> Size | None:
-        key = (source, offer, n, None if families is None else tuple(families))
+        key = (source, offer, split, n, None if families is None else tuple(families))
         if key not in self._sizes:
-            self._sizes[key] = self.recipe.sources[source].size(offer, n, families)
+            self._sizes[key] = self.recipe.sources[source].size(offer, split, n, families)
         return self._sizes[key]
 
     def _problems(
         self, source: str, split: Split, n: int | None, families: Sequence[str] | None
     ) -> tuple[float, float]:
-        """(Problems, bytes that a sample of one takes besides the completion: question and reference.)"""
-        key = (source, split, n, None if families is None else tuple(families))
-        if key not in self._sizes:
-            self._sizes[key] = _problems_size(self.recipe.sources[source], split, n, families)
-        size = self._sizes[key]
+        """(Problems, bytes that a sample of one takes besides the completion.)"""
+        size = self._size(source, "problems", split, n, families)
         assert size is not None
-        return size.records, 50 + size.bytes * ZSTD
+        return size.records, 50 + ZSTD * size.bytes / max(size.records, 1)
 
 
 def bytes_per_token(vocab_size: int) -> float:
     """Bytes of UTF-8 per token, rather too few: 1.6 with 265 tokens, 3 from 33K on, where English has 4."""
     return min(3.0, math.log2(vocab_size) / 5)
-
-
-def _problems_size(source: Source, split: Split, n: int | None, families: Sequence[str] | None) -> Size:
-    found = source.problems(split, None if n is None else min(n, PROBLEMS), 0, families)
-    length = sum(len((p.question + p.answer).encode()) for p in found[:PROBLEMS]) / max(len(found[:PROBLEMS]), 1)
-    return Size(length, len(found) if n is None else n)
 
 
 def _files(problems: float) -> float:
@@ -372,5 +369,6 @@ def _documents(path: Path) -> Size:
     return Size(float(text), float(metadata.num_rows))
 
 
-def _bytes(directory: Path) -> float:
-    return float(sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()))
+def size_of(directory: Path) -> float:
+    """Bytes of the files in a directory."""
+    return float(sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file()))

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from thinkling.errors import UserError
-from thinkling.sources.base import DocumentStream, Offer, Quality, Size, Source
+from thinkling.sources.base import SAMPLE, DocumentStream, Offer, Quality, Size, Source
 
 if TYPE_CHECKING:
     from thinkling.data.conversations import Conversation
     from thinkling.tasks.problem import Problem, Split
 
 NOISY_SUFFIX = "-noisy"
-SAMPLE = 16
-"""Problems that sizes are estimated from."""
 
 
 class PuzzlesSource(Source):
@@ -84,8 +82,18 @@ class PuzzlesSource(Source):
 
         return worked(self, self.problems("train", n, seed, families), seed)
 
-    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
-        return conversations_size(self, n, families) if offer == "conversations" else None
+    def size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        if offer == "conversations":
+            return conversations_size(self, n, families)
+        if split != "heldout":
+            return super().size(offer, split, n, families)
+        from thinkling.puzzles.problemset import heldout
+
+        few = min(self.heldout_per_family, 4)
+        total = sum(len(p.question + p.answer) for p in heldout(self.families, few, self.heldout_seed))
+        return Size(total * self.heldout_per_family / few, self.heldout_per_family * len(self.families))
 
     def _chosen(self, families: Sequence[str] | None) -> list[str]:
         for family in families or ():
@@ -133,7 +141,9 @@ class PuzzleConversationsSource(Source):
         noise = (self.answer_only_fraction, self.noise_fraction, self.noise_strength)
         return worked(puzzles, problems, seed, *noise)
 
-    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+    def size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
         return conversations_size(self, n, families)
 
 
@@ -188,7 +198,9 @@ class PuzzlePagesSource(Source):
             streams.append(self._stream(self.name + NOISY_SUFFIX, "mq", noisy))
         return streams
 
-    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+    def size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
         from thinkling.puzzles.pages import document
 
         total = records = 0.0

@@ -34,11 +34,16 @@ class Extra(NamedTuple):
     """How to do without, if one can."""
 
 
+SAMPLE = 16
+"""Problems that sizes are estimated from."""
+
+
 class Size(NamedTuple):
     """How much a source offers, estimated without reading all of it."""
 
     bytes: float
-    """Bytes of UTF-8, rather too many than too few: of text for documents, of JSON for conversations and pairs."""
+    """Bytes of UTF-8, rather too many than too few: of a document's text, of a problem's question and answer, of a
+    conversation or pair as JSON."""
     records: float
     """Number of records."""
 
@@ -206,12 +211,20 @@ class Source(BaseModel):
         """Size as the recipe declares it, for plans."""
         return None
 
-    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
-        """Size of what the source offers, or of `n` records of it, for the disk space that a run needs.
+    def size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        """Size of what the source offers, or of `n` records of it, from which a run's disk space is estimated.
 
-        None where it cannot be estimated: the estimate then says "at least".
+        None where it cannot be known; the estimate then says "at least".
         """
-        return None
+        return None if offer != "problems" else self._problems_size(split or "train", n, families)
+
+    def _problems_size(self, split: Split, n: int | None, families: Sequence[str] | None) -> Size:
+        found = self.problems(split, None if n is None else min(n, SAMPLE), 0, families)
+        total = sum(len((p.question + p.answer).encode()) for p in found[:SAMPLE])
+        number = len(found) if n is None else n
+        return Size(total * number / max(len(found[:SAMPLE]), 1), number)
 
     def _lacks(self, offer: Offer) -> NoReturn:
         raise UserError(f"sources.{self.name}: {lacks(self, offer)}")

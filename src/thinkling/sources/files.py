@@ -14,6 +14,7 @@ from thinkling.sources.base import DocumentStream, Offer, Quality, Size, Source
 
 if TYPE_CHECKING:
     from thinkling.data.readers import RawRecord
+    from thinkling.tasks.problem import Split
 
 
 class FilesSource(Source):
@@ -52,7 +53,9 @@ class FilesSource(Source):
     def summary(self) -> str:
         return f"{len(self.files())} files"
 
-    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+    def size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
         from thinkling.data import sizes
 
         files = self.files()

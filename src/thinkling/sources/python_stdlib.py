@@ -17,11 +17,14 @@ import sysconfig
 import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from thinkling.data.truth import Matter
 from thinkling.errors import UserError
 from thinkling.sources.base import DocumentStream, Offer, Quality, Size, Source
+
+if TYPE_CHECKING:
+    from thinkling.tasks.problem import Split
 
 Part = Literal["code", "docstrings", "topics"]
 TOPICS = "pydoc_data/topics.py"
@@ -61,7 +64,9 @@ class StdlibSource(Source):
     def summary(self) -> str:
         return f"{len(files(self.part, root()))} files"
 
-    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+    def size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
         library = root()
         names, (share, each) = files(self.part, library), _SHARES[self.part]
         text = share * sum((library / name).stat().st_size for name in names)

@@ -18,6 +18,7 @@ from thinkling.sources.base import Offer, Size, Source
 
 if TYPE_CHECKING:
     from thinkling.data.readers import RawRecord
+    from thinkling.tasks.problem import Split
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 SPLITS = ("train", "validation", "test", "dev", "val", "valid", "eval")
@@ -115,7 +116,11 @@ class RecordsSource(Source):
                 case _:
                     yield from read_jsonl(file)
 
-    def size(self, offer: Offer, n: int | None = None, families: Sequence[str] | None = None) -> Size | None:
+    def size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        if offer == "problems":
+            return super().size(offer, split, n, families)
         from thinkling.data import sizes
 
         size = Size(*sizes.estimate(self.files(), lambda file: self.read([file])))
