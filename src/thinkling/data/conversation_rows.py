@@ -59,20 +59,26 @@ class ConversationRows:
     @property
     def n_rows(self) -> int:
         """Rows of all epochs, whose number has to be finite."""
-        assert self.epochs < math.inf
-        with self._lock:
-            while (window := self._next_window()) is not None:
-                self._add(window)
-            return self._ends[-1]
+        for _ in self.pack():
+            pass
+        return self._ends[-1]
 
     def rows_of_first_epoch(self) -> int:
         """Rows of one whole pass."""
-        with self._lock:
-            while not self._windows or self._windows[-1].stop < len(self.items):
+        for _ in self.pack(first_epoch=True):
+            pass
+        return self._ends[bisect_right([w.epoch for w in self._windows], 0) - 1]
+
+    def pack(self, first_epoch: bool = False) -> Iterator[int]:
+        """Packs ahead what is not packed yet, of all epochs or of the first; gives the conversations of each window."""
+        assert first_epoch or self.epochs < math.inf
+        while not (first_epoch and self._windows and self._windows[-1].stop >= len(self.items)):
+            with self._lock:
                 window = self._next_window()
-                assert window is not None
+                if window is None:
+                    return
                 self._add(window)
-            return self._ends[bisect_right([w.epoch for w in self._windows], 0) - 1]
+            yield window.stop - window.start
 
     def row(self, i: int) -> np.ndarray:
         """The conversations of row i, int64, in their order."""

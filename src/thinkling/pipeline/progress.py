@@ -28,7 +28,7 @@ class _Amount(ProgressColumn):
 
     def render(self, task: RichTask) -> Text:
         unit = task.fields["unit"]
-        of = "" if task.total is None else f"/{short(task.total)}"
+        of = "" if task.total is None or task.completed > task.total else f"/{short(task.total)}"
         return Text(f"{short(task.completed)}{of} {unit}  {short(task.speed or 0)}/s", "progress.data.speed")
 
 
@@ -54,7 +54,7 @@ class _LineTask:
             self.last = now
             rate = (self.done - self.start_done) / (now - self.start)
             of, left = "", ""
-            if self.total is not None:
+            if self.total is not None and self.done <= self.total:  # else it was an estimate
                 of = f"/{short(self.total)}"
                 left = f", {(self.total - self.done) / rate if rate else float('inf'):.0f} s left"
             self.console.print(
@@ -68,12 +68,25 @@ class TerminalProgress:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._bars: Progress | None = None
 
     @contextmanager
     def track(self, label: str, total: float | None, unit: str, done: float = 0) -> Iterator[_RichTask | _LineTask]:
+        """A bar; within another one's, below it."""
         if not self.console.is_terminal:
             yield _LineTask(self.console, label, total, unit, done)
-            return
+        elif self._bars is not None:
+            task = self._bars.add_task(label, total=total, completed=int(done), unit=unit, note="")
+            try:
+                yield _RichTask(self._bars, task)
+            finally:
+                self._bars.remove_task(task)
+        else:
+            with self._shown() as bars:
+                yield _RichTask(bars, bars.add_task(label, total=total, completed=int(done), unit=unit, note=""))
+
+    @contextmanager
+    def _shown(self) -> Iterator[Progress]:
         with Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=28),
@@ -85,7 +98,11 @@ class TerminalProgress:
             console=self.console,
             transient=True,
         ) as bars:
-            yield _RichTask(bars, bars.add_task(label, total=total, completed=int(done), unit=unit, note=""))
+            self._bars = bars
+            try:
+                yield bars
+            finally:
+                self._bars = None
 
     def note(self, text: str) -> None:
         """A line that stays in the terminal."""

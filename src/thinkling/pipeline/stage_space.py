@@ -200,7 +200,9 @@ class Spaces:
 
     def _sft(self, name: str, config: SftConfig) -> Space:
         model = self._enters(name, config)
-        sizes = {e.source: self._size(e.source, "conversations", None, e.n_examples, e.families) for e in config.examples}
+        sizes = {
+            e.source: self._size(e.source, "conversations", None, e.n_examples, e.families) for e in config.examples
+        }
         unknown = tuple(f"conversations of sources.{source}" for source, size in sizes.items() if size is None)
         known = [size for size in sizes.values() if size is not None]
         if (producer := config.inputs.get("conversations")) is not None:
@@ -299,7 +301,9 @@ class Spaces:
         # The exported model and the state that is kept are written while two checkpoints are there.
         sure_peak = max(states * state, min(states, 2) * state + sure_kept) + min(best, 1) * weights
         small = SMALL + model.tokenizer + lines * LOG_LINE + kept + evaluations
-        most = sure_peak + max(best - 1, 0) * weights + small + passing + states * (SMALL + model.tokenizer / CHECKPOINTS)
+        most = (
+            sure_peak + max(best - 1, 0) * weights + small + passing + states * (SMALL + model.tokenizer / CHECKPOINTS)
+        )
         return Space(sure_kept + small, most, sure_kept, sure_peak)
 
     def _enters(self, name: str, config: StageConfig) -> Model | None:

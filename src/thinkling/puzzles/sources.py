@@ -218,7 +218,8 @@ class PuzzlePagesSource(Source):
 
         records = ([RawRecord({"id": page.key, "text": page.text}, f"{source}/{page.key}")] for page in written)
         truths = {page.key: PageTruth(page.problem) for page in written}
-        return DocumentStream(self.name, source, quality, records, len(written), "pages", markup=True, truths=truths)
+        n = len(written)
+        return DocumentStream(self.name, source, quality, records, n, "pages", markup=True, truths=truths, n_records=n)
 
 
 def conversations_size(source: Source, n: int | None, families: Sequence[str] | None) -> Size | None:

@@ -71,7 +71,7 @@ TYPES = Registry(
 
 @dataclass(frozen=True)
 class DocumentStream:
-    """Raw records that become documents under one name. Progress counts the pieces in which they come."""
+    """Raw records that become documents under one name."""
 
     name: str
     """The recipe's name of the source."""
@@ -87,6 +87,8 @@ class DocumentStream:
     matter: Matter = "unknown"
     truths: Mapping[str, Truth] = field(default_factory=dict)
     """Id of a record → what the source knows about it: for annotators, never for features."""
+    n_records: float | None = None
+    """Number of records, which may be an estimate, for the time left; None if not known."""
 
 
 class Source(BaseModel):

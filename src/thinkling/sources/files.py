@@ -66,7 +66,18 @@ class FilesSource(Source):
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         paths = self.files()
         pieces = map(self._reader(), paths)
-        return [DocumentStream(self.name, self.name, quality, pieces, len(paths), "files", text_field=self.text_field)]
+        size = self.size("documents")
+        stream = DocumentStream(
+            self.name,
+            self.name,
+            quality,
+            pieces,
+            len(paths),
+            "files",
+            text_field=self.text_field,
+            n_records=size.records if size else None,
+        )
+        return [stream]
 
     def _reader(self) -> Callable[[Path], Iterator[RawRecord]]:
         from thinkling.data.readers import read_jsonl, read_parquet, read_text_files

@@ -87,7 +87,11 @@ class StdlibSource(Source):
                     yield RawRecord({"id": text.key, "text": text.text}, origin)
 
         matter: Matter = "code" if self.part == "code" else "prose"
-        return [DocumentStream(self.name, self.name, quality, map(read, names), len(names), "files", matter=matter)]
+        records = None if (size := self.size("documents")) is None else size.records
+        pieces = map(read, names)
+        return [
+            DocumentStream(self.name, self.name, quality, pieces, len(names), "files", matter=matter, n_records=records)
+        ]
 
 
 def root() -> Path:
