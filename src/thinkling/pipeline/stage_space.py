@@ -82,12 +82,12 @@ class Model:
 
     def weights(self, config: TrainingConfig) -> float:
         """Bytes of the exported weights."""
-        return self.parameters * (2.0 if config.precision.weights == "bfloat16" else 4.0)
+        return float(self.parameters * _width(config))
 
     def state(self, config: TrainingConfig) -> float:
         """Bytes of weights and optimizer state."""
         moments = 2 * self.parameters - (self.in_layers if config.optimizer.name == "muon" else 0)
-        return self.weights(config) * (1 + moments / self.parameters)
+        return float((self.parameters + moments) * _width(config))
 
 
 @dataclass(frozen=True)
@@ -200,11 +200,10 @@ class Spaces:
 
     def _sft(self, name: str, config: SftConfig) -> Space:
         model = self._enters(name, config)
-        sizes = {
-            e.source: self._size(e.source, "conversations", None, e.n_examples, e.families) for e in config.examples
-        }
-        unknown = tuple(f"conversations of sources.{source}" for source, size in sizes.items() if size is None)
-        known = [size for size in sizes.values() if size is not None]
+        sizes = [self._size(e.source, "conversations", None, e.n_examples, e.families) for e in config.examples]
+        named = zip(config.examples, sizes, strict=True)
+        unknown = tuple(f"conversations of sources.{e.source}" for e, size in named if size is None)
+        known = [size for size in sizes if size is not None]
         if (producer := config.inputs.get("conversations")) is not None:
             given = self.made.get(producer)
             known += [given] if isinstance(given, Size) else []
@@ -301,10 +300,8 @@ class Spaces:
         # The exported model and the state that is kept are written while two checkpoints are there.
         sure_peak = max(states * state, min(states, 2) * state + sure_kept) + min(best, 1) * weights
         small = SMALL + model.tokenizer + lines * LOG_LINE + kept + evaluations
-        most = (
-            sure_peak + max(best - 1, 0) * weights + small + passing + states * (SMALL + model.tokenizer / CHECKPOINTS)
-        )
-        return Space(sure_kept + small, most, sure_kept, sure_peak)
+        beside = max(best - 1, 0) * weights + small + passing + states * SMALL + model.tokenizer
+        return Space(sure_kept + small, sure_peak + beside, sure_kept, sure_peak)
 
     def _enters(self, name: str, config: StageConfig) -> Model | None:
         """The model that a stage starts from, which is also the size of the one that it makes."""
@@ -332,6 +329,11 @@ class Spaces:
         size = self._size(source, "problems", split, n, families)
         assert size is not None
         return size.records, 50 + ZSTD * size.bytes / max(size.records, 1)
+
+
+def _width(config: TrainingConfig) -> int:
+    """Bytes per number of weights and optimizer state."""
+    return 2 if config.precision.weights == "bfloat16" else 4
 
 
 def bytes_per_token(vocab_size: int) -> float:
