@@ -26,13 +26,13 @@ from thinkling.pipeline.runner import Run, execute
 from thinkling.pipeline.stage_space import Model, Spaces, size_of
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-Usage = namedtuple("Usage", "total used free")  # noqa: PYI024
+Usage = namedtuple("Usage", "total used free")
 WEIGHTS = 3_933_637_120
 """Parameters of the 3B model with 166,144 tokens, counted by hand in test_plan.py."""
 
 
 def quiet() -> Console:
-    return Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
+    return Console(record=True, width=200, file=open("/dev/null", "w"))
 
 
 def free_bytes(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
@@ -43,7 +43,24 @@ def free_bytes(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory, and chats beside it."""
     folder = tmp_path_factory.mktemp("material")
-    words = "one two three four five six seven eight nine ten apples pears rivers stones cloud morning".split()
+    words = [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "apples",
+        "pears",
+        "rivers",
+        "stones",
+        "cloud",
+        "morning",
+    ]
     said = [f"{words[n % 16]} {words[n // 16 % 16]} {words[n * 7 % 16]} make {n}" for n in range(400)]
     chats = [
         {"messages": [{"role": "user", "content": f"What do {words[n % 16]}?"}, {"role": "assistant", "content": text}]}
