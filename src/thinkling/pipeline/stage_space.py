@@ -319,7 +319,7 @@ class Spaces:
     ) -> Size | None:
         key = (source, offer, split, n, None if families is None else tuple(families))
         if key not in self._sizes:
-            self._sizes[key] = self.recipe.sources[source].size(offer, split, n, families)
+            self._sizes[key] = self.recipe.sources[source].estimated_size(offer, split, n, families)
         return self._sizes[key]
 
     def _problems(

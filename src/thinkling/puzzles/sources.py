@@ -82,13 +82,13 @@ class PuzzlesSource(Source):
 
         return worked(self, self.problems("train", n, seed, families), seed)
 
-    def size(
+    def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> Size | None:
         if offer == "conversations":
             return conversations_size(self, n, families)
         if split != "heldout":
-            return super().size(offer, split, n, families)
+            return super().estimated_size(offer, split, n, families)
         from thinkling.puzzles.problemset import heldout
 
         few = min(self.heldout_per_family, 4)
@@ -141,7 +141,7 @@ class PuzzleConversationsSource(Source):
         noise = (self.answer_only_fraction, self.noise_fraction, self.noise_strength)
         return worked(puzzles, problems, seed, *noise)
 
-    def size(
+    def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> Size | None:
         return conversations_size(self, n, families)
@@ -198,7 +198,7 @@ class PuzzlePagesSource(Source):
             streams.append(self._stream(self.name + NOISY_SUFFIX, "mq", noisy))
         return streams
 
-    def size(
+    def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> Size | None:
         from thinkling.puzzles.pages import document

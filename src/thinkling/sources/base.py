@@ -213,7 +213,7 @@ class Source(BaseModel):
         """Size as the recipe declares it, for plans."""
         return None
 
-    def size(
+    def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> Size | None:
         """Size of what the source offers, or of `n` records of it, from which a run's disk space is estimated.

@@ -53,7 +53,7 @@ class FilesSource(Source):
     def summary(self) -> str:
         return f"{len(self.files())} files"
 
-    def size(
+    def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> Size | None:
         from thinkling.data import sizes
@@ -66,7 +66,7 @@ class FilesSource(Source):
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         paths = self.files()
         pieces = map(self._reader(), paths)
-        size = self.size("documents")
+        size = self.estimated_size("documents")
         stream = DocumentStream(
             self.name,
             self.name,

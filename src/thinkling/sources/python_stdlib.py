@@ -64,7 +64,7 @@ class StdlibSource(Source):
     def summary(self) -> str:
         return f"{len(files(self.part, root()))} files"
 
-    def size(
+    def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> Size | None:
         library = root()
@@ -87,7 +87,7 @@ class StdlibSource(Source):
                     yield RawRecord({"id": text.key, "text": text.text}, origin)
 
         matter: Matter = "code" if self.part == "code" else "prose"
-        records = None if (size := self.size("documents")) is None else size.records
+        records = None if (size := self.estimated_size("documents")) is None else size.records
         pieces = map(read, names)
         return [
             DocumentStream(self.name, self.name, quality, pieces, len(names), "files", matter=matter, n_records=records)

@@ -116,11 +116,11 @@ class RecordsSource(Source):
                 case _:
                     yield from read_jsonl(file)
 
-    def size(
+    def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> Size | None:
         if offer == "problems":
-            return super().size(offer, split, n, families)
+            return super().estimated_size(offer, split, n, families)
         from thinkling.data import sizes
 
         size = Size(*sizes.estimate(self.files(), lambda file: self.read([file])))

@@ -59,7 +59,7 @@ def origins(config: SftConfig, sources: Mapping[str, Source], given: Path | None
         name = wanted.source + (f" ({times[wanted.source]})" if times[wanted.source] > 1 else "")
 
         def estimate(wanted=wanted) -> float | None:
-            size = sources[wanted.source].size("conversations", None, wanted.n_examples, wanted.families)
+            size = sources[wanted.source].estimated_size("conversations", None, wanted.n_examples, wanted.families)
             return None if size is None or wanted.one_sample_per_round else size.records
 
         n = None if wanted.one_sample_per_round else wanted.n_examples
