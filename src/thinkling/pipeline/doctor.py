@@ -1,4 +1,4 @@
-"""Whether this machine can run a recipe: what is there, what is missing, and the cure."""
+"""Checks whether this machine can run a recipe: what is present, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NEEDED = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `missing` makes the doctor's exit code 2."""
+    """The result of one check. `missing` makes the exit code of `doctor` 2."""
 
     what: str
     level: Level
@@ -47,7 +47,7 @@ class Finding:
 
 
 def examine(recipe: Recipe | None, root: Path = Path("runs")) -> list[Finding]:
-    """Looks at the machine, and at what a recipe needs of it. `root`: the folder that holds all runs."""
+    """Checks the machine, and with a recipe what the recipe needs. `root`: the folder that holds all runs."""
     findings = [_python(), *_packages(), _cores(recipe), _memory(), *_devices()]
     if recipe is None:
         return [*findings, _disk(root)]
@@ -58,7 +58,7 @@ def examine(recipe: Recipe | None, root: Path = Path("runs")) -> list[Finding]:
 
 
 def show(findings: list[Finding], console: Console) -> bool:
-    """Prints the findings; True if nothing needed is missing."""
+    """Prints the findings; True if nothing required is missing."""
     table = Table(title="doctor", title_justify="left")
     table.add_column("what")
     table.add_column("")
@@ -118,7 +118,7 @@ def _disk(root: Path) -> Finding:
 
 
 def _space(recipe: Recipe, root: Path) -> Finding:
-    """What the stages that are not finished need. Only asked for once all that sizes follow from can be read."""
+    """The space that the unfinished stages need. Call it only if all sources and models can be read."""
     run = Run(recipe, root)
     try:
         found = space.needed(run, run.states())
@@ -140,7 +140,7 @@ def _devices() -> list[Finding]:
 
 
 def _precision(recipe: Recipe) -> list[Finding]:
-    """What is to be computed in bf16 on a device that has no units for it."""
+    """Stages that compute in bf16 on a device without hardware support for it."""
     from thinkling.stages.training.config import TrainingConfig
 
     stages = [(name, s) for name, s in recipe.stages.items() if isinstance(s, TrainingConfig)]
@@ -159,7 +159,7 @@ def _precision(recipe: Recipe) -> list[Finding]:
 
 
 def _sandbox(recipe: Recipe) -> list[Finding]:
-    """A machine that cannot confine programs, where the recipe does without."""
+    """The sandbox, unless a missing one is reported as a mistake by `checks`."""
     lacking = missing_feature()
     if lacking is None:
         imported = f", and import {', '.join(recipe.packages())}" if recipe.packages() else ""
@@ -170,7 +170,7 @@ def _sandbox(recipe: Recipe) -> list[Finding]:
 
 
 def _recipe(recipe: Recipe) -> list[Finding]:
-    """Its sources, and all that `run` would refuse it for."""
+    """The recipe's sources, and every reason for which `run` would refuse it."""
     if recipe.plan_only:
         return [Finding("recipe", "note", "plan only: its sources are not on this machine")]
     findings = []

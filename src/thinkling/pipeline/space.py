@@ -61,7 +61,7 @@ class Needed:
 
 
 def needed(run: Run, states: Iterable[tuple[str, str, Path | None]]) -> Needed:
-    """What the stages that have not finished need beyond what they have written; `states` as `Run.states` gives them.
+    """What the stages that have not finished need beyond what they have written; `states` as returned by `Run.states`.
 
     Stages run one after another, and what a stage keeps stays there while the next ones run. Raises UserError if a
     source or model whose size is needed cannot be read.

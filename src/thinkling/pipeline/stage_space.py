@@ -1,7 +1,8 @@
 """Disk space that one stage takes: a formula per kind, as docs/training.md lists them.
 
-Estimates lie on the upper side. Weights and training states follow from the parameters and are exact; text, tokens and
-logs follow from the sizes of the sources. How long a model's answers are is not known: half of their limit is counted.
+Estimates are rather too high than too low. Weights and training states follow from the parameters and are exact; text,
+tokens and logs follow from the sizes of the sources. The length of a model's answers is not known: half of their limit
+is counted.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class Tokens:
 
 
 class Spaces:
-    """Sizes of a recipe's stages, asked for in the recipe's order: each rests on what the ones before it make."""
+    """Space of a recipe's stages. Ask for them in the recipe's order: each depends on what earlier stages produce."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
