@@ -96,8 +96,9 @@ def plan(
 def doctor(
     recipe: Annotated[Path | None, typer.Argument(help="Also check what this recipe needs")] = None,
     overrides: Overrides = None,
+    runs: Root = RUNS,
 ) -> None:
-    """Check this machine, and with a recipe its files, models, templates, verifiers, tools and extras.
+    """Check this machine, and with a recipe its files, models, templates, verifiers, tools, extras and disk space.
 
     Exits with 2 if something that is needed is missing; nothing is run.
 
@@ -105,7 +106,8 @@ def doctor(
     from thinkling.pipeline import doctor as checks
     from thinkling.pipeline.progress import result_console
 
-    if not checks.show(checks.examine(_load(recipe, overrides) if recipe else None), result_console()):
+    findings = checks.examine(_load(recipe, overrides) if recipe else None, runs)
+    if not checks.show(findings, result_console()):
         raise typer.Exit(2)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Task(Protocol):
@@ -28,6 +31,14 @@ class Progress(Protocol):
     def warn(self, text: str) -> None:
         """Prints a line that must not be overlooked."""
         ...
+
+
+def tracked(items: Iterable[T], progress: Progress, label: str, total: float | None, unit: str) -> Iterator[T]:
+    """The items, one unit of a bar each."""
+    with progress.track(label, total, unit) as task:
+        for item in items:
+            yield item
+            task.advance()
 
 
 class _SilentTask:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.generate.fake_server import Watching
 from thinkling.data.documents import Counts, RejectedWriter
 from thinkling.data.near_dedup import NearDuplicates, UnionFind, clusters, jaccard, near_unique, word_runs
 from thinkling.data.ngrams import WordHasher
@@ -172,3 +173,16 @@ def test_a_mixed_text_has_runs_over_words_and_characters() -> None:
     assert clusters([text, text.replace("安静", "大声"), f"{words} {UNSPACED['ja']}"], NearDuplicates()) == [0, 0, 2]
     hasher = WordHasher()
     assert np.isin(word_runs(words, 5, hasher), word_runs(text, 5, hasher)).all()
+
+
+def test_signatures_and_comparison_show_their_progress_in_documents() -> None:
+    """Near-dedup took a minute without a line."""
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(VOCABULARY, k=60)) for _ in range(50)] + ["too short to compare"]
+    shown = Watching()
+    clusters(texts + texts[:10], NearDuplicates(), shown, "curate: near dedup")
+    assert list(shown.bars) == ["curate: near dedup, signatures", "curate: near dedup, comparison"]
+    for bar in shown.bars.values():
+        assert (bar.unit, bar.total) == ("documents", 60)
+        assert bar.done == pytest.approx(60)
+    assert shown.bars["curate: near dedup, comparison"].moves >= 20

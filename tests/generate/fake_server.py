@@ -94,19 +94,33 @@ def failing_first(failures: Sequence[Failing], then: str = "fine") -> Says:
     return lambda number, body: failures[number] if number < len(failures) else then
 
 
+@dataclass
+class Bar:
+    """What was shown of one bar."""
+
+    total: float | None
+    unit: str
+    done: float
+    moves: int = 0
+
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        self.done += amount
+        self.moves += 1
+
+
 class Watching:
-    """Progress that remembers lines."""
+    """Progress that remembers lines and bars."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.bars: dict[str, Bar] = {}
+        """The last one of each label."""
 
     @contextmanager
-    def track(self, label: str, total: float | None, unit: str, done: float = 0) -> Iterator[Any]:
-        yield self
-
-    def advance(self, amount: float = 1, **fields: object) -> None:
-        """Shows nothing."""
+    def track(self, label: str, total: float | None, unit: str, done: float = 0) -> Iterator[Bar]:
+        self.bars[label] = Bar(total, unit, done)
+        yield self.bars[label]
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.generate.fake_server import Bar
 from thinkling.data.reading import Reading
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
@@ -318,3 +319,29 @@ def test_problems_of_one_id_are_each_asked_their_own_question(problems: list[Pro
     rollouts = sample_and_score(sampler(solver, "chat", tokenizer, 400), alike, 1, seed=0)
     renderer = renderer_of("chat", tokenizer)
     assert [r.prompt for r in rollouts] == [renderer.prompt_of(problem).tolist() for problem in alike]
+
+
+def test_progress_moves_with_every_sample_and_not_with_every_chunk(
+    problems: list[Problem], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """A chunk of 128 problems was sampled and judged before the bar moved."""
+    bar = Bar(8, "samples", 0)
+    engine = NativeEngine(_model(tokenizer), max_concurrent=2)
+    asking = replace(sampler(engine, "chat", tokenizer, max_new_tokens=6), task=bar)
+    first = sample_and_score(asking, problems[:4], 2, 0, store=tmp_path)
+    assert bar.done == 8
+    assert bar.moves > 2
+    assert engine.on_ended is None
+    again = sample_and_score(asking, problems[:4], 2, 0, store=tmp_path)
+    assert again == first
+    assert bar.done == 16
+    assert sample_and_score(replace(asking, task=None), problems[:4], 2, 0) == first
+
+
+def test_progress_without_an_engine_that_reports_it_moves_by_the_chunk(
+    problems: list[Problem], tokenizer: Tokenizer
+) -> None:
+    bar = Bar(len(problems), "samples", 0)
+    solver = Solver(problems, tokenizer, "chat", lambda problem, _: worked(problem, "chat"))
+    sample_and_score(replace(sampler(solver, "chat", tokenizer), task=bar), problems, 1, 0)
+    assert (bar.done, bar.moves) == (len(problems), 1)

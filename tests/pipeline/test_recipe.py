@@ -32,7 +32,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("stages.sft.epochs=many", "stages.sft.epochs: input should be a valid number"),
         (
             "stages.sft.inputs.model=pretrian",
-            "stages.sft.inputs.model: 'pretrian' is no stage; did you mean 'pretrain'?",
+            "stages.sft.inputs.model: 'pretrian' is not a stage; did you mean 'pretrain'?",
         ),
         ("stages.sft.inputs.model=curate", "stages.sft.inputs.model: 'curate' makes documents, not model"),
         ("stages.pretrain.inputs={}", "stages.pretrain.inputs.tokens: missing"),

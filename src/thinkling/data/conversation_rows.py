@@ -59,20 +59,27 @@ class ConversationRows:
     @property
     def n_rows(self) -> int:
         """Rows in all epochs; `epochs` must be finite."""
-        assert self.epochs < math.inf
-        with self._lock:
-            while (window := self._next_window()) is not None:
-                self._add(window)
-            return self._ends[-1]
+        for _ in self.pack():
+            pass
+        return self._ends[-1]
 
     def rows_of_first_epoch(self) -> int:
         """Rows in one full pass."""
-        with self._lock:
-            while not self._windows or self._windows[-1].stop < len(self.items):
+        for _ in self.pack(first_epoch=True):
+            pass
+        return self._ends[bisect_right([w.epoch for w in self._windows], 0) - 1]
+
+    def pack(self, first_epoch: bool = False) -> Iterator[int]:
+        """Packs all epochs, or the first, as far as they are not packed yet. Yields the number of conversations of each
+        window."""
+        assert first_epoch or self.epochs < math.inf
+        while not (first_epoch and self._windows and self._windows[-1].stop >= len(self.items)):
+            with self._lock:
                 window = self._next_window()
-                assert window is not None
+                if window is None:
+                    return
                 self._add(window)
-            return self._ends[bisect_right([w.epoch for w in self._windows], 0) - 1]
+            yield window.stop - window.start
 
     def row(self, i: int) -> np.ndarray:
         """The conversations in row i, int64, in order."""

@@ -131,6 +131,12 @@ def read_documents(path: str | Path) -> Iterator[Document]:
                 yield document
 
 
+def number_of_documents(path: str | Path) -> int:
+    """Rows of a documents file. UserError that names the file if it cannot be read."""
+    with readable(Path(path)):
+        return pq.read_metadata(path).num_rows
+
+
 def _check_schema(path: Path, found: pa.Schema) -> None:
     for column in SCHEMA:
         if column.name not in found.names:

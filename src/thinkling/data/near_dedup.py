@@ -33,6 +33,7 @@ from thinkling.data.dedup import normalise
 from thinkling.data.documents import Counts, Document, RejectedWriter
 from thinkling.data.ngrams import Hashes, WordHasher, lengths_of, runs, windows
 from thinkling.errors import UserError
+from thinkling.progress import Progress, Silent, Task
 
 _WORD = re.compile(r"\w(?:\S*\w)?")
 """Text between white space, without punctuation at its ends, so that one changed word is one changed token."""
@@ -107,15 +108,24 @@ def jaccard(a: Hashes, b: Hashes) -> float:
     return common / total if total else 0.0
 
 
-def clusters(texts: Iterable[str], settings: NearDuplicates) -> list[int]:
+def clusters(
+    texts: Iterable[str], settings: NearDuplicates, progress: Progress | None = None, label: str = "near dedup"
+) -> list[int]:
     """For each text, the position of the first text in its cluster: its own if it has no earlier near duplicate.
 
-    Memory: 8 bytes per word, and about 2 KB per text of at least `min_words`. Raises UserError if rensa is missing.
+    `label`: name of the progress bars. Memory: 8 bytes per word, and about 2 KB per text of at least `min_words`.
+    Raises UserError if rensa is missing.
     """
+    progress = progress or Silent()
     sets = list(_sets(texts, settings))
     joined = UnionFind(len(sets))
-    for bucket in _buckets(sets, settings):
-        _join(bucket, sets, joined, settings.threshold)
+    positions = np.array([i for i, one in enumerate(sets) if len(one)], np.int64)
+    with progress.track(f"{label}, signatures", len(positions), "documents") as task:
+        signatures = _signatures([sets[i] for i in positions], settings, task)
+    # A document is compared once per band.
+    with progress.track(f"{label}, comparison", len(positions), "documents") as task:
+        for bucket in _buckets(positions, signatures, settings, task):
+            _join(bucket, sets, joined, settings.threshold)
     return joined.representatives()
 
 
@@ -142,10 +152,10 @@ def _sets(texts: Iterable[str], settings: NearDuplicates) -> Iterator[Hashes]:
         yield word_runs(text, settings.run, hasher, max(settings.min_words, settings.run))
 
 
-def _buckets(sets: list[Hashes], settings: NearDuplicates) -> Iterator[list[int]]:
+def _buckets(
+    positions: npt.NDArray[np.int64], signatures: npt.NDArray[np.uint32], settings: NearDuplicates, task: Task
+) -> Iterator[list[int]]:
     """Positions of texts that agree in a whole band, in order, one band after another."""
-    positions = np.array([i for i, one in enumerate(sets) if len(one)], np.int64)
-    signatures = _signatures([sets[i] for i in positions], settings)
     for band in range(settings.bands):
         part = np.ascontiguousarray(signatures[:, band * settings.rows : (band + 1) * settings.rows])
         keys = part.view(np.dtype((np.void, part.dtype.itemsize * settings.rows))).ravel()
@@ -154,6 +164,8 @@ def _buckets(sets: list[Hashes], settings: NearDuplicates) -> Iterator[list[int]
         starts = np.concatenate(([0], np.cumsum(sizes)))
         for bucket in np.flatnonzero(sizes > 1):
             yield positions[order[starts[bucket] : starts[bucket + 1]]].tolist()
+            task.advance(float(sizes[bucket]) / settings.bands)
+        task.advance(int((sizes == 1).sum()) / settings.bands)
 
 
 def _join(bucket: list[int], sets: list[Hashes], joined: UnionFind, threshold: float) -> None:
@@ -169,7 +181,7 @@ def _similar(a: Hashes, b: Hashes, threshold: float) -> bool:
     return smaller >= threshold * larger and jaccard(a, b) >= threshold
 
 
-def _signatures(sets: list[Hashes], settings: NearDuplicates) -> npt.NDArray[np.uint32]:
+def _signatures(sets: list[Hashes], settings: NearDuplicates, task: Task) -> npt.NDArray[np.uint32]:
     """(texts, bands · rows) MinHash values."""
     minhash = _rensa().RMinHash
     width = settings.bands * settings.rows
@@ -178,6 +190,7 @@ def _signatures(sets: list[Hashes], settings: NearDuplicates) -> npt.NDArray[np.
         offsets = np.cumsum([0, *map(len, batch)]).astype(np.uint64)
         digests = minhash.digest_matrix_from_flat_token_hashes(np.concatenate(batch), offsets, width, _SEED)
         blocks.append(np.array(digests.to_rows(), np.uint32).reshape(-1, width))
+        task.advance(len(batch))
     return np.concatenate(blocks)
 
 

@@ -106,9 +106,14 @@ class ServedModel:
 
     def _fetch_all(self, missing: Mapping[str, Mapping[str, Any]]) -> None:
         self._pace.begin()
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
+        with (
+            self._progress.track(self.where, len(missing), "replies") as task,
+            ThreadPoolExecutor(self.config.concurrency) as pool,
+        ):
             try:
                 under_way = [pool.submit(self._fetch, key, body) for key, body in missing.items()]
+                for future in under_way:
+                    future.add_done_callback(lambda _: task.advance())
                 done, _ = wait(under_way, return_when=FIRST_EXCEPTION)
             finally:
                 self._pace.stop()  # no new requests after a failure; those in flight are still kept

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 FinishReason = Literal["stop", "length"]
 
@@ -71,6 +71,14 @@ class Completion:
     def __post_init__(self) -> None:
         if not self.forced:
             self.forced = [False] * len(self.tokens)
+
+
+@runtime_checkable
+class ReportsEnded(Protocol):
+    """An engine that reports progress while it generates."""
+
+    on_ended: Callable[[int], object] | None
+    """Called with the number of sequences that have just ended."""
 
 
 class Engine(Protocol):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 
 from thinkling.data.reading import Reading
 from thinkling.errors import UserError
-from thinkling.generate.engine import Engine, FinishReason, Request, Sampling
+from thinkling.generate.engine import Engine, FinishReason, ReportsEnded, Request, Sampling
 from thinkling.generate.renderer import Renderer
 from thinkling.generate.rollouts import Rollout, read_rollouts, write_rollouts
 from thinkling.generate.turns import MAX_CALLS, generate_with_tools
+from thinkling.progress import Task
 from thinkling.seeds import derive
 from thinkling.stats import bootstrap_interval
 from thinkling.tasks.problem import Problem
@@ -53,6 +55,8 @@ class Sampler:
     max_new_tokens: int
     """Maximum tokens the model may write per sample; tool output does not count."""
     max_tool_calls: int = MAX_CALLS
+    task: Task | None = None
+    """The bar of samples, if they are shown."""
 
 
 def judge(samples: Sequence[tuple[Problem, Reading, FinishReason]]) -> list[Verdict]:
@@ -89,14 +93,41 @@ def sample_and_score(
         path = None if store is None else store / f"{number:05d}.parquet"
         if path is not None and path.exists():
             found = _stored(path, group, k, sampler.renderer)
+            if sampler.task is not None:
+                sampler.task.advance(len(found))
         else:
-            found = _sampled(sampler, group, k, seed)
+            with _reported(sampler, len(group) * k):
+                found = _sampled(sampler, group, k, seed)
             if path is not None:
                 write_rollouts(path, found)
         rollouts += found
         if on_chunk is not None:
             on_chunk(found)
     return rollouts
+
+
+@contextmanager
+def _reported(sampler: Sampler, n: int) -> Iterator[None]:
+    """Advances the sampler's bar while the `n` samples are made, where the engine reports them."""
+    task, engine, left = sampler.task, sampler.engine, n
+    if task is None:
+        yield
+        return
+
+    def ended(number: int) -> None:
+        nonlocal left
+        number = min(number, left)  # a sample with tool calls ends once per call
+        left -= number
+        task.advance(number)
+
+    if isinstance(engine, ReportsEnded):
+        engine.on_ended = ended
+    try:
+        yield
+    finally:
+        if isinstance(engine, ReportsEnded):
+            engine.on_ended = None
+    ended(left)
 
 
 def _sampled(sampler: Sampler, problems: Sequence[Problem], k: int, seed: int) -> list[Rollout]:

@@ -1,4 +1,4 @@
-"""What can be known wrong before stage 1, in one place: `run`, `plan` and `doctor` say the same."""
+"""Checks made before stage 1. `run`, `plan` and `doctor` share them, so they report the same mistakes."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from thinkling.verify import program
 
 
 class Wrong(NamedTuple):
-    """Something that would end a run."""
+    """A mistake that would stop a run."""
 
     what: str
-    """The part that was looked at, as `doctor` lists it."""
+    """The part that was checked, as listed by `doctor`."""
     line: str
     """Field or file, what is wrong, and the cure."""
 
 
 def check(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Raises UserError with the first thing that is wrong for these stages, those that a run has yet to do."""
+    """Raises UserError with the first mistake that affects these stages, which are the ones still to run."""
     for found in wrong(recipe, stages):
         raise UserError(found.line)
 
 
 def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
-    """All that is wrong for these stages, what is cheap to find out first."""
+    """All mistakes that affect these stages, cheap checks first."""
     wanted = [name for name in stages if name not in recipe.skipped()]
     yield from _extras(recipe, wanted)
     yield from _told("tracker", lambda: check_installed(recipe.trackers))
     yield from _told("sandbox", lambda: packages.locations(recipe.packages()))
-    program.verify.use(recipe.packages())  # which tests can be read depends on what they can import
+    program.verify.use(recipe.packages())  # which tests are valid depends on what they may import
     yield from _sandbox(recipe, wanted)
     models, missing = list(_models(recipe, wanted)), set[str]()
     for name, found in models:
@@ -66,7 +66,7 @@ def _told(what: str, look: Callable[[], object], where: str = "") -> Iterator[Wr
 
 
 def _extras(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Packages of thinkling's extras that stages and sources import."""
+    """Missing packages of thinkling's extras that stages and sources import."""
     needed = [(f"stages.{name}", extra) for name in stages for extra in recipe.stages[name].extras()]
     names = [source for name in stages for source in recipe.stages[name].source_names()]
     needed += [(f"sources.{name}", extra) for name, s in recipe.sources_of(names).items() for extra in s.extras()]
@@ -81,7 +81,7 @@ def _extras(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
 
 
 def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
-    """Stages that would run programs that this machine cannot confine."""
+    """Stages that would run model-written programs on a machine that cannot sandbox them."""
     lacking = missing_feature()
     if lacking is None:
         return
@@ -96,7 +96,7 @@ def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
 
 
 def _models(recipe: Recipe, stages: Iterable[str]) -> Iterator[tuple[str, Wrong]]:
-    """Models of the user's that stages start from: source, and what is wrong with it."""
+    """The user's models that stages start from: source, and what is wrong with it."""
     inputs = [producer for name in stages for producer in recipe.stages[name].inputs.values()]
     for name in dict.fromkeys(inputs):
         source = recipe.sources.get(name)
@@ -118,7 +118,7 @@ def _model(source: Source) -> None:
 
 
 def _sources(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Sources that lack what a stage will ask of them."""
+    """Sources that cannot provide what a stage will read from them."""
     for name in stages:
         for need in recipe.stages[name].needs():
             source = recipe.sources[need.source]
@@ -130,7 +130,7 @@ def _sources(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
 
 
 def _mixtures(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Mixtures that name tokens which no source can be the origin of."""
+    """Mixtures that name tokens no source produces."""
     for name in stages:
         stage = recipe.stages[name]
         if not isinstance(stage, PretrainConfig):
@@ -151,7 +151,7 @@ def _mixtures(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
 
 
 def _lengths(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Rows that could hold a conversation longer than a model of the user's has positions for."""
+    """Rows longer than the maximum position of the user's model."""
     from thinkling.model.huggingface import read_config
 
     for name in stages:

@@ -1,4 +1,4 @@
-"""A disk that takes no more, told in a line: whoever writes, whatever library it goes through."""
+"""Reports a disk that cannot be written in one line, whichever library raised the error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TOLD = re.compile(
     r"no space left on device|disk quota exceeded|file too large|read-only file system|os error (?:28|122|27|30)\b",
     re.IGNORECASE,
 )
-"""How libraries tell it that do not raise OSError: safetensors, Lance."""
+"""Messages of libraries that do not raise OSError, such as safetensors and Lance."""
 
 
 def disk_is_full(error: BaseException, directory: Path) -> str | None:
-    """A line that says so if the error, or one that caused it, comes from a disk that takes no more; None otherwise.
+    """One line if the error, or one of its causes, comes from a disk that cannot be written; None otherwise.
 
-    `directory`: where the run writes, for errors that do not name a file.
+    `directory`: where the run writes, used for errors that name no file.
     """
     for cause in _causes(error):
         number = cause.errno if isinstance(cause, OSError) else None
@@ -33,14 +33,14 @@ def disk_is_full(error: BaseException, directory: Path) -> str | None:
         there = next(path for path in (where, *where.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
         return (
-            f"{where}: cannot be written: {reason.lower()} ({free / 1e6:,.1f} MB free there); make room, and the "
-            "same command goes on from where it was"
+            f"{where}: cannot be written: {reason.lower()} ({free / 1e6:,.1f} MB free there); free some space; "
+            "the same command resumes where it stopped"
         )
     return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it came from: by `raise … from`, and what ranks of a distributed checkpoint raised."""
+    """The error and its causes: `raise … from`, exception groups, and errors of a distributed checkpoint's ranks."""
     seen: set[int] = set()
     queue: list[object] = [error]
     while queue:

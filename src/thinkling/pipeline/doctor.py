@@ -1,11 +1,10 @@
-"""Whether this machine can run a recipe: what is there, what is missing, and the cure."""
+"""Checks whether this machine can run a recipe: what is present, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import platform
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from thinkling.errors import UserError
+from thinkling.pipeline import space
 from thinkling.pipeline.checks import wrong
 from thinkling.pipeline.recipe import Recipe
+from thinkling.pipeline.runner import Run
 from thinkling.sandbox.kernel import missing_feature
 
 Level = Literal["ok", "note", "missing"]
@@ -38,23 +39,26 @@ NEEDED = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `missing` makes the doctor's exit code 2."""
+    """The result of one check. `missing` makes the exit code of `doctor` 2."""
 
     what: str
     level: Level
     detail: str
 
 
-def examine(recipe: Recipe | None) -> list[Finding]:
-    """Looks at the machine, and at what a recipe needs of it."""
-    findings = [_python(), *_packages(), _cores(recipe), _memory(), _disk(), *_devices()]
-    if recipe is not None:
-        findings += [*_sandbox(recipe), *_precision(recipe), *_recipe(recipe)]
-    return findings
+def examine(recipe: Recipe | None, root: Path = Path("runs")) -> list[Finding]:
+    """Checks the machine, and with a recipe what the recipe needs. `root`: the folder that holds all runs."""
+    findings = [_python(), *_packages(), _cores(recipe), _memory(), *_devices()]
+    if recipe is None:
+        return [*findings, _disk(root)]
+    found = _recipe(recipe)
+    missing = recipe.plan_only or any(finding.level == "missing" for finding in found)
+    disk = _disk(root) if missing else _space(recipe, root)
+    return [*findings, disk, *_sandbox(recipe), *_precision(recipe), *found]
 
 
 def show(findings: list[Finding], console: Console) -> bool:
-    """Prints the findings; True if nothing needed is missing."""
+    """Prints the findings; True if nothing required is missing."""
     table = Table(title="doctor", title_justify="left")
     table.add_column("what")
     table.add_column("")
@@ -108,9 +112,20 @@ def _memory() -> Finding:
     )
 
 
-def _disk() -> Finding:
-    free = shutil.disk_usage(".").free / 1e9
-    return Finding("disk", "ok" if free > 1 else "note", f"{free:.1f} GB free here")
+def _disk(root: Path) -> Finding:
+    free = space.free(root)
+    return Finding("disk", "ok" if free > 1e9 else "note", f"{space.shown(free)} free in {root}")
+
+
+def _space(recipe: Recipe, root: Path) -> Finding:
+    """The space that the unfinished stages need. Call it only if all sources and models can be read."""
+    run = Run(recipe, root)
+    try:
+        found = space.needed(run, run.states())
+    except UserError as error:
+        return Finding("disk", "missing", str(error))
+    level: Level = "missing" if found.too_little else "note" if found.close else "ok"
+    return Finding("disk", level, found.line().removeprefix("disk: "))
 
 
 def _devices() -> list[Finding]:
@@ -125,7 +140,7 @@ def _devices() -> list[Finding]:
 
 
 def _precision(recipe: Recipe) -> list[Finding]:
-    """What is to be computed in bf16 on a device that has no units for it."""
+    """Stages that compute in bf16 on a device without hardware support for it."""
     from thinkling.stages.training.config import TrainingConfig
 
     stages = [(name, s) for name, s in recipe.stages.items() if isinstance(s, TrainingConfig)]
@@ -144,7 +159,7 @@ def _precision(recipe: Recipe) -> list[Finding]:
 
 
 def _sandbox(recipe: Recipe) -> list[Finding]:
-    """A machine that cannot confine programs, where the recipe does without."""
+    """The sandbox, unless a missing one is reported as a mistake by `checks`."""
     lacking = missing_feature()
     if lacking is None:
         imported = f", and import {', '.join(recipe.packages())}" if recipe.packages() else ""
@@ -155,7 +170,7 @@ def _sandbox(recipe: Recipe) -> list[Finding]:
 
 
 def _recipe(recipe: Recipe) -> list[Finding]:
-    """Its sources, and all that `run` would refuse it for."""
+    """The recipe's sources, and every reason for which `run` would refuse it."""
     if recipe.plan_only:
         return [Finding("recipe", "note", "plan only: its sources are not on this machine")]
     findings = []

@@ -143,7 +143,7 @@ def _files(entry: str) -> list[Path]:
 def _model(model: str, chats: Sequence[Data]) -> tuple[str, int]:
     """The chat template that fits, and tokens per row.
 
-    Raises UserError if it is no model directory, or the model cannot be used.
+    Raises UserError if it is not a model directory, or the model cannot be used.
     """
     from thinkling.model.huggingface import read_config
     from thinkling.sources.models import ModelSource

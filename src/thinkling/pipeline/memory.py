@@ -12,7 +12,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def tree_rss(root: int | None = None) -> int:
-    """Resident bytes of a process and all its descendants, pages shared between them counted once a process."""
+    """Resident bytes of a process and all its descendants; shared pages are counted once per process."""
     children: dict[int, list[int]] = {}
     resident: dict[int, int] = {}
     for entry in Path("/proc").iterdir():

@@ -1,4 +1,4 @@
-"""What a recipe would do: stages and their state, and for pre-training every figure, before anything runs."""
+"""What a recipe would do, before anything runs: its stages with their states, and the figures of pre-training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thinkling.data.artifact import Artifact, read_manifest, verify
+from thinkling.pipeline import space
 from thinkling.pipeline.checks import check
 from thinkling.pipeline.clean import left_over
 from thinkling.pipeline.progress import short
@@ -22,7 +23,7 @@ from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, e
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """A phase in figures. `tokens` are those of its whole steps; `tokens_asked` what the recipe says."""
+    """A phase in figures. `tokens_asked` is what the recipe asks for, `tokens` what whole steps make of it."""
 
     name: str
     tokens_asked: int
@@ -48,7 +49,7 @@ class PretrainPlan:
     parameters: int | None
     non_embedding_parameters: int
     epochs: dict[str, float] = field(default_factory=dict)
-    """Passes over each source in all."""
+    """Total passes over each source."""
 
     @property
     def steps(self) -> int:
@@ -63,7 +64,7 @@ class PretrainPlan:
         return sum(phase.flops for phase in self.phases)
 
     def gpu_hours(self, hardware: HardwareConfig) -> float:
-        """FLOPs divided by what one device does in an hour at the assumed MFU."""
+        """FLOPs divided by those of one device in an hour at the assumed MFU."""
         return self.flops / (hardware.peak_flops * hardware.mfu * 3600)
 
     def as_json(self, hardware: HardwareConfig) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def plan_pretraining(
 
 
 def resolved_phases(recipe: Recipe, stage: str, rope_theta: float) -> tuple[list[Phase], list[Phase]]:
-    """(Phases of the stages whose kept state it continues, its own), with steps counted from the first of all."""
+    """(Phases of the earlier stages whose state it continues, its own phases); steps count from the very first one."""
     config = recipe.stages[stage]
     assert isinstance(config, PretrainConfig)
     if "state" not in config.inputs:
@@ -131,7 +132,7 @@ def resolved_phases(recipe: Recipe, stage: str, rope_theta: float) -> tuple[list
 
 
 def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[str, float]:
-    """Sizes in tokens of a pretrain stage's sources: measured where tokenize has run, else as declared."""
+    """Sizes in tokens of a pretrain stage's sources: measured if tokenize has run, otherwise as declared."""
     producer = recipe.stages[stage].inputs.get("tokens", "")
     if producer in done:
         return {name: float(entry["tokens"]) for name, entry in done[producer].counts["sources"].items()}
@@ -139,15 +140,15 @@ def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[
 
 
 def resolved(recipe: Recipe) -> str:
-    """The recipe with all defaults, as YAML that can be run."""
+    """The recipe with all defaults as YAML, itself a valid recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
 def show(
     recipe: Recipe, root: Path, console: Console, full_check: bool = False, whole: bool = True
 ) -> list[PretrainPlan]:
-    """Prints the plan and gives its figures back. `full_check` digests every finished artifact again; `whole`: the
-    recipe is as its file says, so what else is in the run's folder belongs to no part of it.
+    """Prints the plan and returns its figures. `full_check` digests every finished artifact again. `whole`: the recipe
+    is unchanged by overrides, so whatever else is in the run's folder is left over from other versions of it.
 
     Raises UserError as `plan_pretraining` and `verify` do.
     """
@@ -157,6 +158,9 @@ def show(
         done = run.finished()
         check(recipe, [name for name in recipe.stages if name not in done])
         console.print(_stage_table(run, full_check))
+        found = space.needed(run, run.states())
+        style = "bold red" if found.too_little else "bold yellow" if found.close else None
+        console.print(found.line(), style=style, highlight=False, soft_wrap=True)
         if whole and (others := left_over(run)):
             names = ", ".join(one.path.name for one in others)
             console.print(f"Made by other settings: {names}; `thinkling clean` lists their sizes", style="dim")
@@ -190,7 +194,7 @@ def _stage_table(run: Run, full_check: bool) -> Table:
 
 
 def phase_tables(plan: PretrainPlan, width: int) -> list[Table]:
-    """The phases of pre-training in one table, or in two where the terminal has no room for one."""
+    """The phases of pre-training in one table, or in two if the terminal is too narrow."""
     cells: dict[str, list[str]] = {
         "phase": [phase.name for phase in plan.phases],
         "tokens": [f"{phase.tokens:,}" for phase in plan.phases],

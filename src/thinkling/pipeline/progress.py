@@ -1,4 +1,4 @@
-"""Bars with rates and time left in a terminal; a line now and then where there is none."""
+"""Progress bars with rate and time left in a terminal; without one, a line every 20 seconds."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LINE_EVERY_SECONDS = 20.0
 
 
 class _Amount(ProgressColumn):
-    """Done of total, with the rate since this process began to work on it."""
+    """Amount done of the total, and the rate since this process started."""
 
     def render(self, task: RichTask) -> Text:
         unit = task.fields["unit"]
-        of = "" if task.total is None else f"/{short(task.total)}"
+        of = "" if task.total is None or task.completed > task.total else f"/{short(task.total)}"
         return Text(f"{short(task.completed)}{of} {unit}  {short(task.speed or 0)}/s", "progress.data.speed")
 
 
@@ -54,7 +54,7 @@ class _LineTask:
             self.last = now
             rate = (self.done - self.start_done) / (now - self.start)
             of, left = "", ""
-            if self.total is not None:
+            if self.total is not None and self.done <= self.total:  # else it was an estimate
                 of = f"/{short(self.total)}"
                 left = f", {(self.total - self.done) / rate if rate else float('inf'):.0f} s left"
             self.console.print(
@@ -64,16 +64,29 @@ class _LineTask:
 
 
 class TerminalProgress:
-    """The runner's progress. Rank 0 alone shows it."""
+    """The runner's progress, shown by rank 0 only."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._bars: Progress | None = None
 
     @contextmanager
     def track(self, label: str, total: float | None, unit: str, done: float = 0) -> Iterator[_RichTask | _LineTask]:
+        """A bar, drawn below any bar that is already open."""
         if not self.console.is_terminal:
             yield _LineTask(self.console, label, total, unit, done)
-            return
+        elif self._bars is not None:
+            task = self._bars.add_task(label, total=total, completed=int(done), unit=unit, note="")
+            try:
+                yield _RichTask(self._bars, task)
+            finally:
+                self._bars.remove_task(task)
+        else:
+            with self._shown() as bars:
+                yield _RichTask(bars, bars.add_task(label, total=total, completed=int(done), unit=unit, note=""))
+
+    @contextmanager
+    def _shown(self) -> Iterator[Progress]:
         with Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=28),
@@ -85,14 +98,18 @@ class TerminalProgress:
             console=self.console,
             transient=True,
         ) as bars:
-            yield _RichTask(bars, bars.add_task(label, total=total, completed=int(done), unit=unit, note=""))
+            self._bars = bars
+            try:
+                yield bars
+            finally:
+                self._bars = None
 
     def note(self, text: str) -> None:
-        """A line that stays in the terminal."""
+        """Prints a line that stays in the terminal."""
         self.console.print(Text(f"  {text}"), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A line in yellow that stays in the terminal."""
+        """Prints a yellow line that stays in the terminal."""
         self.console.print(Text(f"  warning: {text}", style="bold yellow"), soft_wrap=True)
 
 
@@ -112,10 +129,10 @@ def note(fields: dict[str, object]) -> str:
 
 
 def progress_console() -> Console:
-    """Standard error, so that standard output is left to results."""
+    """Standard error, which keeps standard output free for results."""
     return Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 
 def result_console(quiet: bool = False) -> Console:
-    """Standard output; wide where it is a file or a pipe."""
+    """Standard output; wide if it is not a terminal."""
     return Console(quiet=quiet, width=None if sys.stdout.isatty() else 160)

@@ -66,7 +66,7 @@ class HardwareConfig(BaseModel):
     peak_flops: float = Field(default=989e12, gt=0)
     """Dense bf16 FLOP/s of one device."""
     mfu: float = Field(default=0.40, gt=0, le=1)
-    """Share of the peak that training reaches: an assumption, printed with every figure that rests on it."""
+    """Share of the peak that training reaches: an assumption, printed with every figure that depends on it."""
     devices: int = Field(default=1, ge=1)
     """Number of devices."""
 
@@ -168,7 +168,9 @@ class Recipe(BaseModel):
                 raise ValueError(f"stages.{name}.inputs.{role}: {wrong}")
             if producer not in made:
                 where = (
-                    "comes later in the recipe" if producer in self.stages else "is no stage" + nearest(producer, made)
+                    "comes later in the recipe"
+                    if producer in self.stages
+                    else "is not a stage" + nearest(producer, made)
                 )
                 raise ValueError(f"stages.{name}.inputs.{role}: {producer!r} {where}")
             if allowed[role] == "state":
@@ -214,7 +216,7 @@ class Recipe(BaseModel):
         where = f"stages.{name}.inputs.state: {producer!r}"
         other = self.stages.get(producer)
         if other is None or other.kind != stage.kind:
-            raise ValueError(f"{where} is no {stage.kind} stage; only one of the same kind can be continued")
+            raise ValueError(f"{where} is not a {stage.kind} stage; only one of the same kind can be continued")
         if "state" not in other.products:
             raise ValueError(f"{where} keeps no training state; set stages.{producer}.keep_state: true")
         assert isinstance(stage, TrainingConfig)

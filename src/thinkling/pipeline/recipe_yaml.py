@@ -136,7 +136,7 @@ def _parse(text: str) -> Any:
 
 
 class _Copy:
-    """A copy in which every alias is an object of its own: YAML gives all aliases of an anchor the same one."""
+    """A copy in which every alias is a separate object: in YAML all aliases of an anchor share one."""
 
     def __init__(self) -> None:
         self._values = 0

@@ -1,4 +1,4 @@
-"""Recipe keys that were renamed or moved, so that an old recipe is told the new name instead of `unknown key`."""
+"""Recipe keys that were renamed or moved, so that the error names the new key instead of `unknown key`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a recipe: one stage after another, each into an artifact; skips what is done, resumes what was cut off."""
+"""Runs a recipe stage by stage, each into an artifact. Finished stages are skipped, interrupted ones resumed."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from thinkling.data.artifact import (
     verify,
 )
 from thinkling.errors import UserError
+from thinkling.pipeline import space
 from thinkling.pipeline.checks import check
 from thinkling.pipeline.memory import PeakMemory
 from thinkling.pipeline.progress import TerminalProgress
@@ -38,7 +39,7 @@ State = Literal["done", "partial", "to do", "waiting", "skipped"]
 
 @dataclass(frozen=True)
 class Done:
-    """A finished stage of a run; `skipped` where it had been finished before."""
+    """A finished stage of a run; `skipped` if an earlier run had finished it."""
 
     name: str
     artifact: Artifact
@@ -46,7 +47,7 @@ class Done:
 
 
 class Run:
-    """A recipe and its folder. Finding out what is done touches nothing."""
+    """A recipe and its folder. Looking up what is done changes nothing on disk."""
 
     def __init__(self, recipe: Recipe, root: Path) -> None:
         """`root` is the folder that holds all runs.
@@ -62,7 +63,7 @@ class Run:
         self._raw: dict[str, str] = {}
 
     def resolved(self, name: str) -> dict[str, Any]:
-        """All that a stage's result depends on, but for its inputs: what is hashed, and shown in the manifest."""
+        """Everything that a stage's result depends on except its inputs. It is hashed and written to the manifest."""
         stage = self.recipe.stages[name]
         sources = self.recipe.sources_of(stage.source_names())
         return {
@@ -90,14 +91,14 @@ class Run:
         return {"tokenizer": hash_of(directory_digests(tokenizer.path))}
 
     def final(self, name: str, inputs: dict[str, Artifact]) -> tuple[Path, str]:
-        """Where a stage's artifact belongs, given its inputs, and the hash in full."""
+        """Path of a stage's artifact, given its inputs, and the full hash."""
         digest = hash_of({**self.resolved(name), "inputs": {role: a.digest for role, a in inputs.items()}})
         return self.directory / f"{name}-{digest[:8]}", digest
 
     def inputs(self, name: str, done: dict[str, Artifact]) -> dict[str, Artifact] | None:
-        """The stage's inputs, or None where one is not made yet.
+        """The stage's inputs, or None if one of them does not exist yet.
 
-        Raises UserError if a model directory of the user's is missing.
+        Raises UserError if one of the user's model directories is missing.
         """
         found: dict[str, Artifact] = {}
         for role, producer in self.recipe.stages[name].inputs.items():
@@ -110,7 +111,7 @@ class Run:
         return found
 
     def states(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, State, Path | None]]:
-        """Stages with what a run would find: all, or `names`, which come with what they depend on."""
+        """Stages with their states: all of them, or `names`, which must include what they depend on."""
         done: dict[str, Artifact] = {}
         skipped = self.recipe.skipped()
         for name in self.recipe.stages if names is None else names:
@@ -129,7 +130,7 @@ class Run:
                 yield name, "partial" if partial_of(final).exists() else "to do", final
 
     def finished(self, names: Iterable[str] | None = None) -> dict[str, Artifact]:
-        """The artifacts that are there, by stage; of all stages, or of `names` as in `states`."""
+        """Finished artifacts by stage: of all stages, or of `names` as in `states`."""
         return {
             name: Artifact(path, read_manifest(path))
             for name, state, path in self.states(names)
@@ -138,14 +139,14 @@ class Run:
 
 
 def partial_of(final: Path) -> Path:
-    """The directory's name while the stage works."""
+    """The directory of a stage while it runs."""
     return final.with_name(final.name + ".partial")
 
 
 def execute(run: Run, console: Console, targets: list[str] | None = None) -> list[Done]:
-    """Runs the targets (all stages where None) and what they depend on.
+    """Runs the targets (all stages if None) and what they depend on.
 
-    Raises UserError where the recipe, the data or an artifact is at fault, or another process works on this run.
+    Raises UserError if the recipe, the data or an artifact is invalid, or if another process is working on this run.
     """
     recipe, rank = run.recipe, int(os.environ.get("RANK", "0"))
     skipped = recipe.skipped()
@@ -154,11 +155,13 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     if rank == 0:
         for name in (name for name in wanted if name in skipped):
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
-    done_before = {name for name, state, _ in run.states(names) if state == "done"}
-    to_do = [name for name in names if name not in done_before]
+    states = list(run.states(names))
+    to_do = [name for name, state, _ in states if state != "done"]
     check(recipe, to_do)
+    if rank == 0:
+        _check_space(run, states, console)
     make_directory(run.directory)
-    # Inputs are verified where a stage takes them, so here only what no stage takes.
+    # Stages verify their inputs, so only artifacts that no stage takes as input are verified here.
     to_verify = {producer for name in to_do for producer in recipe.stages[name].inputs.values()}
     done: dict[str, Artifact] = {}
     result: list[Done] = []
@@ -187,8 +190,16 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
     return result
 
 
+def _check_space(run: Run, states: list[tuple[str, State, Path | None]], console: Console) -> None:
+    """Raises UserError if the disk surely has too little space for the stages; warns if it may have too little."""
+    found = space.needed(run, states)
+    space.refuse(found, run.recipe)
+    if found.close:
+        console.print(f"warning: {found.line()}", style="bold yellow", highlight=False, soft_wrap=True)
+
+
 def reuse(final: Path, in_full: bool) -> Artifact:
-    """A finished artifact. Every file is digested again if `in_full`: sizes and times do not show a flipped bit."""
+    """A finished artifact. If `in_full`, every file is digested again: sizes and times do not reveal a flipped bit."""
     manifest = read_manifest(final)
     if in_full:
         verify(final, manifest)
@@ -198,7 +209,7 @@ def reuse(final: Path, in_full: bool) -> Artifact:
 def work(
     run: Run, name: str, inputs: dict[str, Artifact], final: Path, digest: str, console: Console, title: str
 ) -> Artifact:
-    """Runs one stage on rank 0 and renames its directory at the end."""
+    """Runs one stage on rank 0, then renames its directory."""
     partial = partial_of(final)
     resumed = partial.exists()
     console.print(f"{title}{': resumed' if resumed else ''}", style="bold", highlight=False)
@@ -229,9 +240,9 @@ def work(
 
 
 def follow(run: Run, name: str, inputs: dict[str, Artifact], final: Path) -> Artifact:
-    """What ranks above 0 do: take part in a distributed stage, and wait for rank 0 to finish every one.
+    """What other ranks do: take part in distributed stages, and wait for rank 0 to finish each stage.
 
-    A rank 0 that fails ends the others through torchrun.
+    If rank 0 fails, torchrun stops the others.
     """
     stage = run.recipe.stages[name]
     partial = partial_of(final)
@@ -245,7 +256,7 @@ def follow(run: Run, name: str, inputs: dict[str, Artifact], final: Path) -> Art
 
 
 def make_context(run: Run, name: str, inputs: dict[str, Artifact], partial: Path) -> StageContext:
-    """The context that a stage gets."""
+    """The context passed to a stage."""
     recipe, stage = run.recipe, run.recipe.stages[name]
     return StageContext(
         name=name,
@@ -264,7 +275,7 @@ def make_context(run: Run, name: str, inputs: dict[str, Artifact], partial: Path
 
 
 def start(stage: StageConfig, context: StageContext) -> None:
-    """Calls `run` of the stage's package; this is where torch and the rest are loaded."""
+    """Calls `run` of the stage's package, which loads torch and other heavy packages."""
     run = importlib.import_module(f"thinkling.stages.{stage.kind}.stage").run
     if stage.uses_torch:
         import torch
@@ -289,7 +300,7 @@ def link_models(run: Run, done: dict[str, Artifact]) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Makes the run's folder, and tries whether it can be written. Raises UserError if it cannot."""
+    """Creates the run's folder and checks that it can be written. Raises UserError if not."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / ".lock").touch()
@@ -301,7 +312,7 @@ def make_directory(directory: Path) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """One process a run: a lock that the kernel lets go when the process ends, however it ends.
+    """One process per run: a lock that the kernel releases when the process ends, however it ends.
 
     Raises UserError if another process holds it.
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from thinkling.errors import UserError
-from thinkling.sources.base import DocumentStream, Offer, Quality, Source
+from thinkling.sources.base import SAMPLE, DocumentStream, Offer, Quality, Size, Source
 
 if TYPE_CHECKING:
     from thinkling.data.conversations import Conversation
@@ -82,6 +83,19 @@ class PuzzlesSource(Source):
 
         return worked(self, self.problems("train", n, seed, families), seed)
 
+    def estimated_size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        if offer == "conversations":
+            return conversations_size(self, n, families)
+        if split != "heldout":
+            return super().estimated_size(offer, split, n, families)
+        from thinkling.puzzles.problemset import heldout
+
+        few = min(self.heldout_per_family, 4)
+        total = sum(len(p.question + p.answer) for p in heldout(self.families, few, self.heldout_seed))
+        return Size(total * self.heldout_per_family / few, self.heldout_per_family * len(self.families))
+
     def _chosen(self, families: Sequence[str] | None) -> list[str]:
         for family in families or ():
             if family not in self.families:
@@ -129,6 +143,11 @@ class PuzzleConversationsSource(Source):
             return in_roles(puzzles, problems, seed, self.roles)
         noise = (self.answer_only_fraction, self.noise_fraction, self.noise_strength)
         return worked(puzzles, problems, seed, *noise)
+
+    def estimated_size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        return conversations_size(self, n, families)
 
 
 class PuzzlePagesSource(Source):
@@ -182,13 +201,37 @@ class PuzzlePagesSource(Source):
             streams.append(self._stream(self.name + NOISY_SUFFIX, "mq", noisy))
         return streams
 
+    def estimated_size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        from thinkling.puzzles.pages import document
+
+        total = records = 0.0
+        puzzles = puzzles_of(self, self.puzzles)
+        for family in puzzles.families:
+            sample = puzzles.problems("train", min(SAMPLE, self.pages_of(family)), families=[family])
+            pages = self.pages_of(family)
+            total += pages * sum(len(document(problem)) for problem in sample) / max(len(sample), 1)
+            records += pages
+        return Size(total, records)
+
     def _stream(self, source: str, quality: Quality, written: Sequence[Any]) -> DocumentStream:
         from thinkling.data.readers import RawRecord
         from thinkling.puzzles.page_rules import PageTruth
 
         records = ([RawRecord({"id": page.key, "text": page.text}, f"{source}/{page.key}")] for page in written)
         truths = {page.key: PageTruth(page.problem) for page in written}
-        return DocumentStream(self.name, source, quality, records, len(written), "pages", markup=True, truths=truths)
+        n = len(written)
+        return DocumentStream(self.name, source, quality, records, n, "pages", markup=True, truths=truths, n_records=n)
+
+
+def conversations_size(source: Source, n: int | None, families: Sequence[str] | None) -> Size | None:
+    """Size of `n` conversations, from a sample."""
+    if n is None:
+        return None
+    sample = list(source.conversations(min(n, SAMPLE), 0, families))
+    length = sum(len(json.dumps(one.messages, ensure_ascii=False).encode()) for one in sample) / len(sample)
+    return Size(length * n, n)
 
 
 def puzzles_of(source: Source, name: str) -> PuzzlesSource:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thinkling.errors import UserError
-from thinkling.progress import Progress
+from thinkling.progress import Progress, tracked
 from thinkling.quality.annotator import Annotator
 from thinkling.quality.config import GradingConfig
 from thinkling.quality.features import FeatureSpace, Floats
@@ -184,19 +184,18 @@ def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, seed:
         chosen = spread(order, wanted)
     else:
         chosen = sorted(row for name, n in wanted.items() for row in order.get(name, [])[:n])
-    fitted_on = spread({"all": _shuffled(len(pool), seed)}, config.fitted_on)
+    fitted_on = pool.texts(spread({"all": _shuffled(len(pool), seed)}, config.fitted_on))
     if annotator is None:
         annotator = RuleAnnotator({word for word, n in pool.frequencies.items() if n >= _KNOWN_FROM})
-    with progress.track("labeller", 3, "steps") as task:
-        space = FeatureSpace.fit(pool.texts(fitted_on).values(), config.dimensions, seed)
-        task.advance()
-        examples = annotate(pool, pool.texts(chosen), annotator, seed)
-        task.advance()
+    texts = tracked(fitted_on.values(), progress, "labeller, features", len(fitted_on), "documents")
+    space = FeatureSpace.fit(texts, config.dimensions, seed)
+    examples = annotate(pool, pool.texts(chosen), annotator, seed, progress)
+    with progress.track("labeller, fit", len(examples.rows), "examples") as task:
         annotated = examples.in_numbers(space)
         heads = annotated.fit(np.ones(len(examples.rows), np.bool_), config.ridge)
         unseen = annotated.unseen_grades(config.ridge)
         held_out = annotated.held_out_agreement(config.ridge)
-        task.advance()
+        task.advance(len(examples.rows))
     return Learned(Labeller(space, heads), examples, unseen, held_out)
 
 
@@ -225,6 +224,7 @@ def _grade_all(
 
 
 def _similarity(retriever: Retriever, queries: list[Seed], neighbours: int, progress: Progress) -> Floats:
+    progress.note(f"retrieve: building the search index of {retriever.n_rows:,} documents")
     retriever.build()
     total = np.zeros(retriever.n_rows)
     with progress.track("retrieve", len(queries), "seeds") as task:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from thinkling.data.documents import Document, read_documents
+from thinkling.data.documents import Document, number_of_documents, read_documents
 from thinkling.data.truth import Matter, Truth
+from thinkling.progress import Progress, Silent, tracked
 from thinkling.quality.annotator import Example
 from thinkling.quality.retrieval import terms_of
 from thinkling.quality.surface import excerpt
@@ -47,10 +48,13 @@ class Pool:
     """Word → number of documents that contain it."""
 
     @classmethod
-    def survey(cls, path: Path, origins: Mapping[str, Origin], words: bool = True) -> Pool:
+    def survey(
+        cls, path: Path, origins: Mapping[str, Origin], words: bool = True, progress: Progress | None = None
+    ) -> Pool:
         """Reads all documents once. `words`: whether to count words, which only `measure_pool` needs."""
         ids, sources, sizes, frequencies = [], [], [], Counter[str]()
-        for document in read_documents(path):
+        n = number_of_documents(path)
+        for document in tracked(read_documents(path), progress or Silent(), "survey", n, "documents"):
             ids.append(document["id"])
             sources.append(document["source"])
             sizes.append(len(document["text"].encode()))

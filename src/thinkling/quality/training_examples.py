@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from thinkling.progress import Progress, Silent
 from thinkling.quality.annotator import Annotator, Example
 from thinkling.quality.damage import KINDS, damage
 from thinkling.quality.features import FeatureSpace
 from thinkling.quality.labeller import Annotated, as_array
 from thinkling.quality.pool import Pool
+from thinkling.quality.rules import RuleAnnotator
 from thinkling.quality.tags import NAMES, Grades
 from thinkling.seeds import derive
+
+RULES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,9 @@ class Examples:
         ]
 
 
-def annotate(pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: int) -> Examples:
+def annotate(
+    pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: int, progress: Progress | None = None
+) -> Examples:
     """Grades the texts (row → text) and damaged forms of the sound ones, alternating between kinds of damage.
 
     A record's truth determines which kinds apply and how many sound records are damaged (one in N); otherwise all kinds
@@ -68,7 +74,15 @@ def annotate(pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: i
         rows.append(row)
         kinds.append(done.kind)
         examples.append(Example(done.text, example.matter, truth, done.kind, done.fraction))
-    return Examples(rows, examples, kinds, annotator.annotate(examples))
+    grades: list[Grades] = []
+    # A served model is asked all at once, and shows its own progress.
+    at_once = RULES_AT_ONCE if isinstance(annotator, RuleAnnotator) else max(len(examples), 1)
+    with (progress or Silent()).track("annotate", len(examples), "documents") as task:
+        for start in range(0, len(examples), at_once):
+            some = examples[start : start + at_once]
+            grades += annotator.annotate(some)
+            task.advance(len(some))
+    return Examples(rows, examples, kinds, grades)
 
 
 def sound_rows(pool: Pool, texts: Mapping[int, str]) -> list[int]:

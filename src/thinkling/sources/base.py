@@ -34,6 +34,20 @@ class Extra(NamedTuple):
     """How to avoid needing them, if possible."""
 
 
+SAMPLE = 16
+"""Problems that sizes are estimated from."""
+
+
+class Size(NamedTuple):
+    """How much a source offers, estimated without reading all of it."""
+
+    bytes: float
+    """Bytes of UTF-8, rather too many than too few: of a document's text, of a problem's question and answer, of a
+    conversation or pair as JSON."""
+    records: float
+    """Number of records."""
+
+
 Offer = Literal["documents", "problems", "conversations", "pairs"]
 Quality = Literal["hq", "mq"]
 
@@ -57,7 +71,7 @@ TYPES = Registry(
 
 @dataclass(frozen=True)
 class DocumentStream:
-    """Raw records that become documents under one name. Progress is counted in pieces."""
+    """Raw records that become documents under one name."""
 
     name: str
     """The source's name in the recipe."""
@@ -73,6 +87,8 @@ class DocumentStream:
     matter: Matter = "unknown"
     truths: Mapping[str, Truth] = field(default_factory=dict)
     """Record id → what the source knows about the record: for annotators, never for features."""
+    n_records: float | None = None
+    """Number of records, possibly an estimate, for the time left; None if unknown."""
 
 
 class Source(BaseModel):
@@ -196,6 +212,21 @@ class Source(BaseModel):
     def size_in_tokens(self) -> float | None:
         """Size declared in the recipe, for plans."""
         return None
+
+    def estimated_size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        """Size of what the source offers, or of `n` records of it, from which a run's disk space is estimated.
+
+        None where it cannot be known; the estimate then says "at least".
+        """
+        return None if offer != "problems" else self._problems_size(split or "train", n, families)
+
+    def _problems_size(self, split: Split, n: int | None, families: Sequence[str] | None) -> Size:
+        found = self.problems(split, None if n is None else min(n, SAMPLE), 0, families)
+        total = sum(len((p.question + p.answer).encode()) for p in found[:SAMPLE])
+        number = len(found) if n is None else n
+        return Size(total * number / max(len(found[:SAMPLE]), 1), number)
 
     def _lacks(self, offer: Offer) -> NoReturn:
         raise UserError(f"sources.{self.name}: {lacks(self, offer)}")

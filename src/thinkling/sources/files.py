@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from thinkling.errors import UserError
-from thinkling.sources.base import DocumentStream, Offer, Quality, Source
+from thinkling.sources.base import DocumentStream, Offer, Quality, Size, Source
+
+if TYPE_CHECKING:
+    from thinkling.data.readers import RawRecord
+    from thinkling.tasks.problem import Split
 
 
 class FilesSource(Source):
@@ -48,14 +53,38 @@ class FilesSource(Source):
     def summary(self) -> str:
         return f"{len(self.files())} files"
 
+    def estimated_size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        from thinkling.data import sizes
+
+        files = self.files()
+        if self.type == "text":
+            return Size(sum(map(sizes.unpacked, files)), len(files))
+        return Size(*sizes.estimate(files, self._reader(), self.text_field))
+
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
+        paths = self.files()
+        pieces = map(self._reader(), paths)
+        size = self.estimated_size("documents")
+        stream = DocumentStream(
+            self.name,
+            self.name,
+            quality,
+            pieces,
+            len(paths),
+            "files",
+            text_field=self.text_field,
+            n_records=size.records if size else None,
+        )
+        return [stream]
+
+    def _reader(self) -> Callable[[Path], Iterator[RawRecord]]:
         from thinkling.data.readers import read_jsonl, read_parquet, read_text_files
 
-        paths = self.files()
-        readers = {
+        readers: dict[str, Callable[[Path], Iterator[RawRecord]]] = {
             "text": lambda path: read_text_files([path]),
             "jsonl": read_jsonl,
             "parquet": lambda path: read_parquet(path, columns={self.text_field, "id"}),
         }
-        pieces = map(readers[self.type], paths)
-        return [DocumentStream(self.name, self.name, quality, pieces, len(paths), "files", text_field=self.text_field)]
+        return readers[self.type]

@@ -17,14 +17,19 @@ import sysconfig
 import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from thinkling.data.truth import Matter
 from thinkling.errors import UserError
-from thinkling.sources.base import DocumentStream, Offer, Quality, Source
+from thinkling.sources.base import DocumentStream, Offer, Quality, Size, Source
+
+if TYPE_CHECKING:
+    from thinkling.tasks.problem import Split
 
 Part = Literal["code", "docstrings", "topics"]
 TOPICS = "pydoc_data/topics.py"
+_SHARES: dict[Part, tuple[float, int | None]] = {"code": (1.0, None), "docstrings": (0.17, 170), "topics": (0.7, 5000)}
+"""Of a part the bytes of text per byte of its files, and the bytes per text (None: each file is one)."""
 _SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -59,6 +64,14 @@ class StdlibSource(Source):
     def summary(self) -> str:
         return f"{len(files(self.part, root()))} files"
 
+    def estimated_size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        library = root()
+        names, (share, each) = files(self.part, library), _SHARES[self.part]
+        text = share * sum((library / name).stat().st_size for name in names)
+        return Size(text, len(names) if each is None else text / each)
+
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         from thinkling.data.readers import RawRecord
 
@@ -74,7 +87,11 @@ class StdlibSource(Source):
                     yield RawRecord({"id": text.key, "text": text.text}, origin)
 
         matter: Matter = "code" if self.part == "code" else "prose"
-        return [DocumentStream(self.name, self.name, quality, map(read, names), len(names), "files", matter=matter)]
+        records = None if (size := self.estimated_size("documents")) is None else size.records
+        pieces = map(read, names)
+        return [
+            DocumentStream(self.name, self.name, quality, pieces, len(names), "files", matter=matter, n_records=records)
+        ]
 
 
 def root() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,10 +14,11 @@ from pydantic import Field, model_validator
 
 from thinkling.data.hub import is_repo, snapshot
 from thinkling.errors import UserError
-from thinkling.sources.base import Source
+from thinkling.sources.base import Offer, Size, Source
 
 if TYPE_CHECKING:
     from thinkling.data.readers import RawRecord
+    from thinkling.tasks.problem import Split
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 SPLITS = ("train", "validation", "test", "dev", "val", "valid", "eval")
@@ -114,6 +115,16 @@ class RecordsSource(Source):
                     yield from read_json(file, self.records_key)
                 case _:
                     yield from read_jsonl(file)
+
+    def estimated_size(
+        self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
+    ) -> Size | None:
+        if offer == "problems":
+            return super().estimated_size(offer, split, n, families)
+        from thinkling.data import sizes
+
+        size = Size(*sizes.estimate(self.files(), lambda file: self.read([file])))
+        return size if n is None or n >= size.records else Size(size.bytes * n / size.records, n)
 
     def digests(self) -> dict[str, Any]:
         return self.digests_of(self.find(self.entries(), self.split))

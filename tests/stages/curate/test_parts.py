@@ -111,3 +111,19 @@ def test_unreadable_answers_of_the_annotator_are_told(tmp_path: Path) -> None:
         samples = [json.loads(one) for one in (ctx.directory / "unreadable.jsonl").read_text().splitlines()]
         assert {sample["text"] for sample in samples} == {"What a fine text!"}
         assert ctx.counts["served"]["grading.annotator"]["requests"] == len(server.bodies)
+
+
+def test_every_long_step_shows_its_progress_in_documents_of_a_known_number(tmp_path: Path) -> None:
+    """A file was one unit of progress: "web: 1/1 files, 0 s left", then a minute without a line."""
+    with serving(grades) as server:
+        _, watching = curate(tmp_path / "run", "first", server, neighbours=20)
+    bars = watching.bars
+    for label in ("curate: good", "curate: bad", "survey", "labeller, features", "annotate", "grade", "curate: split"):
+        assert bars[label].unit == "documents", label
+        assert bars[label].total == pytest.approx(bars[label].done, rel=0.1), label
+        assert bars[label].done > 50, label
+    asked = bars["stages.curate.grading.annotator"]
+    assert asked.unit == "replies"
+    assert asked.total == asked.done == asked.moves > 100
+    assert bars["retrieve"].total == bars["retrieve"].done == 15
+    assert any("building the search index of 122 documents" in note for note in watching.notes)

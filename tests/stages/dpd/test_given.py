@@ -330,7 +330,7 @@ def test_the_dpo_term_equals_trl_from_text_to_loss(context: Any, tmp_path: Path)
     ctx = context("run", pairs=[*PAIRS, *more])
     pairs, _ = given_pairs(config(), ctx, student.renderer, LeftOut())
     models = stage.Models(reference, None)
-    pairs = stage.with_references(config(), ctx.directory / "pairs.parquet", pairs, models, Parallel())
+    pairs = stage.with_references(config(), ctx, pairs, models, Parallel())
     batch = pack_pairs(pairs, 128, student.tokenizer.pad_id)
     ours, n, _ = dpd_objective(config(beta=0.3), None, torch.device("cpu"))(student.decoder, batch)
 

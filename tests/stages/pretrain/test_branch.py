@@ -188,9 +188,12 @@ def test_a_branch_without_a_state_is_one_clear_line(tmp_path: Path) -> None:
         ("stages.plateau.keep_state=false", "'plateau' keeps no training state; set stages.plateau.keep_state: true"),
         (
             "stages.decay.inputs.state=tokens",
-            "'tokens' is no pretrain stage; only one of",
+            "'tokens' is not a pretrain stage; only one of",
         ),
-        ("stages.decay.inputs.state=mine", "'mine' is no pretrain stage; only one of the same kind can be continued"),
+        (
+            "stages.decay.inputs.state=mine",
+            "'mine' is not a pretrain stage; only one of the same kind can be continued",
+        ),
         ("stages.decay.optimizer.name=muon", "does not fit optimizer.name muon; name the same optimizer in both"),
         (
             "stages.decay.precision={weights: bfloat16}",

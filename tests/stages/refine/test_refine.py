@@ -15,7 +15,7 @@ from thinkling.data.conversations import read_conversations
 from thinkling.errors import UserError
 from thinkling.generate.backends import Messages, Reply
 from thinkling.generate.engine import Sampling
-from thinkling.progress import Silent
+from thinkling.progress import Progress, Silent
 from thinkling.puzzles import refinement as roles
 from thinkling.puzzles.problemset import generate
 from thinkling.puzzles.sources import PuzzlesSource
@@ -90,12 +90,14 @@ def config(**fields: Any) -> RefineConfig:
     )  # fmt: skip
 
 
-def refine(directory: Path, oracle: Any, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> StageContext:
+def refine(
+    directory: Path, oracle: Any, monkeypatch: pytest.MonkeyPatch, progress: Progress | None = None, **fields: Any
+) -> StageContext:
     directory.mkdir(exist_ok=True)
     made = config(**fields)
     monkeypatch.setattr(stage, "backends", lambda config, ctx: dict.fromkeys(config.backends, oracle))
     source = PuzzlesSource(type="puzzles", families=FAMILIES)
-    ctx = StageContext("refine", directory, {}, 7, sources=bound({"p": source}))
+    ctx = StageContext("refine", directory, {}, 7, sources=bound({"p": source}), progress=progress or Silent())
     stage.run(made, ctx)
     return ctx
 
@@ -315,3 +317,13 @@ def test_a_warning_says_that_nothing_kept_is_right_by_the_audit(tmp_path, monkey
     refine(tmp_path, Oracle(), monkeypatch)
     assert [line for line in watching.warnings if "kept 24 jobs, but the verifiers accept none" in line]
     assert [line for line in watching.notes if "kept 24 of 24 jobs" in line]
+
+
+def test_progress_moves_with_every_phase_and_ends_at_the_number_of_jobs(tmp_path, monkeypatch) -> None:
+    """512 jobs went through all roles before the bar moved."""
+    shown = Watching()
+    refine(tmp_path, Oracle(), monkeypatch, progress=shown, rounds=2)
+    (bar,) = shown.bars.values()
+    assert (bar.unit, bar.total) == ("jobs", 24)
+    assert bar.done == pytest.approx(24)
+    assert bar.moves == 2 * (3 + 2 + 3)  # two chunks

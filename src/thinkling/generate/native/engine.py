@@ -7,7 +7,7 @@ sampling happens in one place, and a prompt that is already active is copied rat
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -38,6 +38,7 @@ class NativeEngine:
         self._weights = Weights(model, dtype) if supports(model.config) else PlainWeights(model, dtype)
         self._version = 0
         self._cache: Cache | TokenCache | None = None
+        self.on_ended: Callable[[int], object] | None = None
 
     @property
     def version(self) -> int:
@@ -61,8 +62,11 @@ class NativeEngine:
         if not requests:
             return []
         batch = _Batch(requests, sampling, self)
+        active = len(requests)
         while batch.step():
-            pass
+            if self.on_ended is not None and (ended := active - batch.n_left):
+                self.on_ended(ended)
+                active -= ended
         self._cache = batch.cache
         return batch.completions(self._version)
 
@@ -105,6 +109,11 @@ class _Batch:
         self.tokens = torch.empty(0, dtype=torch.int64, device=weights.device)
         # One entry per step: the requests, their tokens, log-probs, and whether they stopped.
         self.history: list[tuple[np.ndarray, np.ndarray, torch.Tensor]] = []
+
+    @property
+    def n_left(self) -> int:
+        """Sequences that have not ended."""
+        return len(self.waiting) + len(self.request)
 
     def step(self) -> bool:
         """Admits requests, decodes and samples one token per row, retires finished rows. False when all are done."""

@@ -29,8 +29,7 @@ def part(ctx: StageContext, name: str, key: Any, make: Callable[[Path], None]) -
 
     Raises UserError if one of its files was changed.
     """
-    root = (ctx.kept or ctx.directory / WORK) / PARTS
-    final = root / f"{ctx.name}-{name}-{hash_of(key)[:16]}"
+    final = part_path(ctx.kept or ctx.directory / WORK, ctx.name, name, key)
     if (final / MANIFEST).exists():
         verify(final, read_manifest(final))
         return final, True
@@ -41,6 +40,11 @@ def part(ctx: StageContext, name: str, key: Any, make: Callable[[Path], None]) -
     make(partial)
     finish(partial, final, {"kind": "part", "stage": ctx.name, "part": name}, {})
     return final, False
+
+
+def part_path(root: Path, stage: str, name: str, key: Any) -> Path:
+    """Directory of a part of a stage in the directory of a run."""
+    return root / PARTS / f"{stage}-{name}-{hash_of(key)[:16]}"
 
 
 def pool_key(config: CurateConfig, resolved: Mapping[str, Any]) -> dict[str, Any]:

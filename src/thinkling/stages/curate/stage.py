@@ -24,6 +24,7 @@ from thinkling.data.ledger import FILE
 from thinkling.data.near_dedup import NearDuplicates, clusters, near_unique
 from thinkling.data.readers import RawRecord
 from thinkling.errors import UserError
+from thinkling.progress import tracked
 from thinkling.quality.config import GradingConfig
 from thinkling.sources.base import DocumentStream
 from thinkling.stages.base import StageContext
@@ -137,17 +138,15 @@ def _near_unique(
                 ids.append(document["id"])
                 yield document["text"]
 
-        first = clusters(texts(), settings)
-    with ctx.progress.track(f"{ctx.name}: near dedup", len(ids), "documents") as task:
-        for document in near_unique(read_documents(path), first, ids, counts, ledger):
-            task.advance()
-            yield document
+        first = clusters(texts(), settings, ctx.progress, f"{ctx.name}: near dedup")
+    distinct = tracked(read_documents(path), ctx.progress, f"{ctx.name}: near dedup, writing", len(ids), "documents")
+    yield from near_unique(distinct, first, ids, counts, ledger)
 
 
 def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, ledger: Ledger) -> Iterator[Document]:
     """Admitted documents of a stream, before any comparison with others."""
     counts = Counts(f"admit {stream.source}")
-    with ctx.progress.track(f"{ctx.name}: {stream.source}", None, "documents") as task:
+    with ctx.progress.track(f"{ctx.name}: {stream.source}", stream.n_records, "documents") as task:
 
         def records() -> Iterator[RawRecord]:
             for number, piece in enumerate(stream.pieces, 1):

@@ -24,6 +24,7 @@ from thinkling.data.documents import QUALITIES, SCHEMA, Document, write_document
 from thinkling.data.readers import readable
 from thinkling.generate.unreadable import FILE as UNREADABLE
 from thinkling.generate.unreadable import say
+from thinkling.progress import Task
 from thinkling.quality.config import GradingConfig
 from thinkling.quality.grade_pool import Graded, Measured, measure_pool, split_pool
 from thinkling.quality.pool import Origin, Pool
@@ -82,14 +83,16 @@ def write(
     path = pool_part / POOL
 
     def make(directory: Path) -> None:
-        pool = Pool.survey(path, {s.source: Origin(s.name, s.matter, s.truths) for s in streams()})
+        origins = {s.source: Origin(s.name, s.matter, s.truths) for s in streams()}
+        pool = Pool.survey(path, origins, progress=ctx.progress)
         _measure(pool, grading, directory, ctx)
 
     grades, reused = part(ctx, "grades", grades_key(config, ctx.resolved), make)
     if reused:
         ctx.progress.note(f"stages.{ctx.name}: reusing the grades of {grades.name}")
     origins = json.loads((pool_part / COUNTS).read_text(encoding="utf-8"))["origins"]
-    pool = Pool.survey(path, {source: Origin(*origin) for source, origin in origins.items()}, words=False)
+    of_source = {source: Origin(*origin) for source, origin in origins.items()}
+    pool = Pool.survey(path, of_source, words=False, progress=ctx.progress)
     measured, told = _read_measured(grades)
     graded, report = split_pool(pool, grading, measured, ctx.seed)
     write_json(ctx.directory / "grading.json", report)
@@ -100,7 +103,8 @@ def write(
     if told["replies"]:
         say(told["replies"], f"stages.{ctx.name}.grading", ctx.progress)
         ctx.counts.update(replies=told["replies"], served=told["served"])
-    write_documents(target, _kept(pool, graded, ledger), schema=GRADED_SCHEMA)
+    with ctx.progress.track(f"{ctx.name}: split", len(pool), "documents") as task:
+        write_documents(target, _kept(pool, graded, ledger, task), schema=GRADED_SCHEMA)
     ctx.counts["split"] = report["split"]
 
 
@@ -132,7 +136,7 @@ def _read_measured(directory: Path) -> tuple[Measured, dict[str, Any]]:
     return Measured(**{name: arrays[name] for name in ARRAYS}, **rest), told
 
 
-def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
+def _kept(pool: Pool, graded: Graded, ledger: Ledger, task: Task) -> Iterator[Document]:
     """The kept documents with their grades, under their source's name in the recipe: quality is recorded in the
     grades."""
     row = 0
@@ -145,6 +149,7 @@ def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
             else:
                 ledger.write(document, label, graded.explain(row))
             row += 1
+        task.advance(len(batch))
 
 
 def _columns(pool: Pool, graded: Graded, row: int) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from thinkling.generate.loaded import LoadedModel
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.model.decoder import Decoder
+from thinkling.progress import Task
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.dpd.batches import PairBatch, PairOrder, pack_pairs
@@ -104,7 +105,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
             f"{'problems (n_problems)' if config.problems else 'preferences'}"
         )
     if config.weights.dpo:
-        pairs = with_references(config, ctx.directory / FILE, pairs, models, parallel)
+        pairs = with_references(config, ctx, pairs, models, parallel)
     if parallel.rank == 0:
         write_pairs(ctx.directory / FILE, pairs)
     solved = solved_by(samples.student, config.sequence_length)
@@ -210,28 +211,33 @@ def sample(
     store = ctx.directory / "samples" / role
     store.mkdir(parents=True, exist_ok=True)
 
-    def scored(number: int, chunk: Sequence[Problem]) -> list[Rollout]:
-        return sample_and_score(sampler, chunk, k, derive(ctx.seed, role), chunk=CHUNK, store=store, first_chunk=number)
+    def scored(number: int, chunk: Sequence[Problem], task: Task | None = None) -> list[Rollout]:
+        reporting = replace(sampler, task=task)
+        return sample_and_score(
+            reporting, chunk, k, derive(ctx.seed, role), chunk=CHUNK, store=store, first_chunk=number
+        )
 
     mine = chunks[parallel.rank :: parallel.world_size]
     total = sum(len(chunk) for _, chunk in mine) * k
     found: dict[int, list[Rollout]] = {}
     with ctx.progress.track(f"{ctx.name}: {role}", total, "samples") as task:
         for number, chunk in mine:
-            samples = found[number] = scored(number, chunk)
+            samples = found[number] = scored(number, chunk, task)
             if number == mine[0][0]:
                 first_look = [(r.reading, r.truncated) for r in samples]
                 refuse_unreadable(first_look, pairs.max_new_tokens, f"stages.{ctx.name}.pairs: {role}")
-            task.advance(len(samples))
     parallel.barrier()
     return [r for number, chunk in chunks for r in (found[number] if number in found else scored(number, chunk))]
 
 
-def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Models, parallel: Parallel) -> list[Pair]:
+def with_references(
+    config: DpdConfig, ctx: StageContext, pairs: list[Pair], models: Models, parallel: Parallel
+) -> list[Pair]:
     """Adds the initial checkpoint's log-probabilities to the pairs: two floats per pair, computed once.
 
-    Reused from `path` if an earlier attempt of this run finished them.
+    Reused from pairs.parquet if an earlier attempt of this run finished them.
     """
+    path = ctx.directory / FILE
     found = read_pairs(path) if path.exists() else []
     parallel.barrier()
     if len(found) == len(pairs):
@@ -239,11 +245,16 @@ def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Mo
     size = config.micro_batch_size or config.batch_size
     log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
     # In the training dtype, so that the student equals its reference at the first step.
-    with torch.no_grad(), computing(models.student, DTYPES[config.precision.compute]):
+    with (
+        torch.no_grad(),
+        computing(models.student, DTYPES[config.precision.compute]),
+        ctx.progress.track(f"{ctx.name}: reference log-probabilities", len(pairs), "pairs") as task,
+    ):
         for first in range(parallel.rank * size, len(pairs), parallel.world_size * size):
             batch = pack_pairs(pairs[first : first + size], config.sequence_length, models.tokenizer.pad_id)
             found_S = sequence_log_probs(models.student, batch, parallel.device)
             log_probs_S[2 * first : 2 * first + len(found_S)] = found_S.double()
+            task.advance(min(parallel.world_size * size, len(pairs) - first))
     log_probs = parallel.all_reduce_sum(log_probs_S).tolist()
     return [pair.with_references(*log_probs[2 * i : 2 * i + 2]) for i, pair in enumerate(pairs)]
 

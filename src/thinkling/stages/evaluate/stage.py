@@ -49,12 +49,11 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
         seed = derive(0, "graded", name) if graded[name] else derive(ctx.seed, name)
         with ctx.progress.track(name, len(problems[name]) * config.k, "samples") as task:
             rollouts = sample_and_score(
-                Sampler(engine, renderers[name], sampling, config.max_new_tokens, config.max_tool_calls),
+                Sampler(engine, renderers[name], sampling, config.max_new_tokens, config.max_tool_calls, task),
                 problems[name],
                 config.k,
                 seed,
                 store=store,
-                on_chunk=lambda found, task=task: task.advance(len(found)),
             )
         entry: dict[str, Any] = {"task_set": name, "renderer": task_set.renderer, "measure": "right"}
         score = summarise(rollouts)

@@ -26,6 +26,13 @@ class RefineLoop:
     def __init__(self, config: RefineConfig, style: Style, models: Mapping[str, Replier], seed: int) -> None:
         self.config, self.style, self.models, self.seed = config, style, models, seed
         self.readings = Readings()
+        self.on_phase: Callable[[str], None] = lambda event: None
+        """Called with the kind of question after each of a chunk's `n_phases`."""
+
+    @property
+    def n_phases(self) -> int:
+        """Rounds of questions that a chunk goes through."""
+        return 3 + self.config.rounds + (self.config.rounds + 1) * len(self.config.evaluators)
 
     def run(self, asked: Sequence[Asked], first: int, events: Events) -> list[Job]:
         """Finished jobs of a chunk, each with its chain or a reason for having none. `first`: number of the first
@@ -157,6 +164,7 @@ class RefineLoop:
             if isinstance(model, ServedModel):
                 model.recount(*batch.request)
         replies = events.ask(phase, questions, lambda asked: self._answer(len(asked), batches))
+        self.on_phase(event)
         return list(zip(chosen, replies, strict=True)) if chosen else []
 
     def _batches(

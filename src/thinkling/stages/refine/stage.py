@@ -37,9 +37,10 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
     drop_damaged(ctx.directory / "events", ctx.progress.warn, "asking again")
     with ctx.progress.track(ctx.name, len(asked), "jobs") as task:
         for number, first in enumerate(range(0, len(asked), config.chunk)):
-            events = Events(ctx.directory / "events", number)
-            jobs += loop.run(asked[first : first + config.chunk], first, events)
-            task.advance(len(jobs) - first)
+            events, chunk = Events(ctx.directory / "events", number), asked[first : first + config.chunk]
+            share = len(chunk) / loop.n_phases
+            loop.on_phase = lambda event, share=share: task.advance(share, phase=event)
+            jobs += loop.run(chunk, first, events)
     finish(config, ctx, jobs, problems, loop.readings)
     served = {field: model.spending for field, model in models.items() if isinstance(model, ServedModel)}
     if served:

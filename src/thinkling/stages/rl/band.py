@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,7 +116,6 @@ def measure(
     seed: int,
     directory: Path,
     preference_model: Pairwise | None = None,
-    on_progress: Callable[[int], None] | None = None,
 ) -> list[PassRate]:
     """Pass rates at avg@`band.samples`, by verdict, or by preference if a preference model is given.
 
@@ -134,8 +133,6 @@ def measure(
             first_look = [(r.reading, r.truncated) for r in found]
             refuse_unreadable(first_look, sampler.max_new_tokens, f"problems.{source}")
         chunks += 1
-        if on_progress is not None:
-            on_progress(len(found))
 
     rollouts = sample_and_score(
         sampler, problems, band.samples + (preference_model is not None), seed, store=directory, on_chunk=look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -130,8 +131,8 @@ def make_pools(
         with ctx.progress.track(f"{ctx.name}: pass rates", total, "samples") as task:
             for name, asked in problems.items():
                 rows += band.measure(
-                    name, asked, sampler, config.band,
-                    derive(ctx.seed, "band", name), chunks / name, compared_by[name], task.advance,
+                    name, asked, replace(sampler, task=task), config.band,
+                    derive(ctx.seed, "band", name), chunks / name, compared_by[name],
                 )  # fmt: skip
         band.write(path, rows, chunks)
     rows = band.read(path)

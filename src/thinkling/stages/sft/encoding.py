@@ -107,7 +107,7 @@ class _Encoding:
 
     def write(self, directory: Path, found: Sequence[Origin]) -> None:
         """Writes conversations.parquet, spans.jsonl and, last, the directory."""
-        numbers = [origin.n for origin in found]
+        numbers = [origin.n_estimated for origin in found]
         total = None if None in numbers else sum(n for n in numbers if n is not None)
         with EncodedWriter(directory) as writer:
             with (
@@ -140,6 +140,7 @@ class _Encoding:
                 yield conversation
                 if counts["conversations"] % _REPORT_EVERY == 0:
                     task.advance(_REPORT_EVERY)
+            task.advance(counts["conversations"] % _REPORT_EVERY)
 
     def _take(self, conversation: Conversation, origin: str, counts: Counter[str], writer: EncodedWriter) -> None:
         fitted = fit(conversation, self.encode, self.config)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from thinkling.data.conversation_rows import ConversationRows, MixedRows, RowsUsed
 from thinkling.data.encoded import EncodedConversations, Group
 from thinkling.errors import UserError
+from thinkling.progress import Progress, Silent, Task
 from thinkling.seeds import derive
 from thinkling.stages.sft.config import SftConfig
 
@@ -26,16 +27,27 @@ class Rows(NamedTuple):
     """Rows after the last complete step."""
 
 
-def rows_of(config: SftConfig, encoded: EncodedConversations, seed: int) -> Rows:
+def rows_of(
+    config: SftConfig,
+    encoded: EncodedConversations,
+    seed: int,
+    progress: Progress | None = None,
+    label: str = "packing",
+) -> Rows:
     """Raises UserError if there are fewer rows than a step needs, or a weight implies too many repeats of a source."""
+    progress = progress or Silent()
     if config.weighted:
-        return _weighted(config, encoded, seed)
+        with progress.track(label, encoded.n, "conversations") as task:
+            return _weighted(config, encoded, seed, task)
     pooled = ConversationRows(encoded, range(encoded.n), config.sequence_length, seed, config.epochs)
+    with progress.track(label, round(encoded.n * config.epochs), "conversations") as task:
+        for n in pooled.pack():
+            task.advance(n)
     steps, left_over = _steps(config, pooled.n_rows)
     return Rows(MixedRows([pooled], [1.0], steps * config.batch_size), steps, left_over)
 
 
-def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int) -> Rows:
+def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int, task: Task) -> Rows:
     """Packs each source separately. All rows have the same length, so shares of rows are shares of tokens, up to
     padding."""
     weights = _weights(config, encoded)
@@ -43,6 +55,9 @@ def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int) -> Ro
         ConversationRows(encoded, group.items, config.sequence_length, derive(seed, group.name))
         for group in encoded.groups
     ]
+    for part in parts:
+        for n in part.pack(first_epoch=True):
+            task.advance(n)
     once = [part.rows_of_first_epoch() for part in parts]
     steps, left_over = _steps(config, int(config.epochs * sum(once)))
     mixed = MixedRows(parts, weights, steps * config.batch_size)

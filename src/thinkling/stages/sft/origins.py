@@ -29,6 +29,13 @@ class Origin:
     given: bool = False
     """Whether this is the input `conversations`."""
     one_sample_per_round: bool = False
+    estimate: Callable[[], float | None] = lambda: None
+    """Number of conversations where `n` is not known, estimated from the files' sizes."""
+
+    @property
+    def n_estimated(self) -> float | None:
+        """Number of conversations for the time left; None if it cannot even be estimated."""
+        return self.estimate() if self.n is None else self.n
 
     def conversations(
         self, chosen: Callable[[Iterator[Conversation]], Iterator[Conversation]] = iter
@@ -50,8 +57,13 @@ def origins(config: SftConfig, sources: Mapping[str, Source], given: Path | None
             return sources[wanted.source].conversations(wanted.n_examples, own_seed, wanted.families)
 
         name = wanted.source + (f" ({times[wanted.source]})" if times[wanted.source] > 1 else "")
+
+        def estimate(wanted=wanted) -> float | None:
+            size = sources[wanted.source].estimated_size("conversations", None, wanted.n_examples, wanted.families)
+            return None if size is None or wanted.one_sample_per_round else size.records
+
         n = None if wanted.one_sample_per_round else wanted.n_examples
-        found.append(Origin(name, n, read, one_sample_per_round=wanted.one_sample_per_round))
+        found.append(Origin(name, n, read, one_sample_per_round=wanted.one_sample_per_round, estimate=estimate))
     if given is not None:
         n = pq.read_metadata(given).num_rows
         name = config.inputs["conversations"]

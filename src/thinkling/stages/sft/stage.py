@@ -37,7 +37,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     restore_ledger(ctx, parallel)
     left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
     encoded = encoded_conversations(config, ctx, loaded.renderer, left_out, parallel)
-    rows = rows_of(config, encoded, ctx.seed)
+    rows = rows_of(config, encoded, ctx.seed, ctx.progress, f"{ctx.name}: packing")
     ctx.counts.update(counts_of(config, encoded, rows), **left_out.counts())
     mine = config.batch_size // parallel.world_size
     micro = config.micro_batch_size or mine

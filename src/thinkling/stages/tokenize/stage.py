@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from thinkling.data.chat_template import OURS
-from thinkling.data.documents import Document, read_documents
+from thinkling.data.documents import Document, number_of_documents, read_documents
 from thinkling.data.shards import ShardWriter
 from thinkling.data.tokenizer import IM_END, IM_START, SPECIAL_TOKENS, Tokenizer, train_bpe
 from thinkling.data.tokenizer_config import TokenizerConfig
 from thinkling.errors import UserError
+from thinkling.progress import tracked
 from thinkling.stages.base import StageContext
 from thinkling.stages.tokenize.config import TokenizeConfig
 from thinkling.stages.tokenize.selection import Group, group_name, survey, training_sample, validation_documents
@@ -38,7 +39,8 @@ def run(config: TokenizeConfig, ctx: StageContext) -> None:
     assert ctx.tokenizer is not None, "the recipe's validation requires a tokenizer for tokenize stages"
     _clear(ctx.directory)
     path = ctx.inputs["documents"].file("documents.parquet")
-    groups = survey(read_documents(path))
+    n = number_of_documents(path)
+    groups = survey(tracked(read_documents(path), ctx.progress, "survey", n, "documents"))
     if not groups:
         raise UserError(f"{path}: contains no documents")
     validation = validation_documents(groups, config.validation_fraction)

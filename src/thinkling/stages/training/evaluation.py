@@ -128,9 +128,10 @@ class _Scores:
             store = self.ctx.directory / ROLLOUTS / f"{step:08d}" / name
             store.mkdir(parents=True, exist_ok=True)
             sampling = Sampling(config.temperature, config.top_p)
-            sampler = Sampler(engine, self.renderers[name], sampling, config.max_new_tokens, config.max_tool_calls)
-            seed = derive(self.ctx.seed, "evaluation", name)
-            rollouts = sample_and_score(sampler, problems, config.k, seed, store=store)
+            seed, renderer = derive(self.ctx.seed, "evaluation", name), self.renderers[name]
+            with self.ctx.progress.track(f"{self.ctx.name}: {name}", len(problems) * config.k, "samples") as task:
+                sampler = Sampler(engine, renderer, sampling, config.max_new_tokens, config.max_tool_calls, task)
+                rollouts = sample_and_score(sampler, problems, config.k, seed, store=store)
             self._warn(name, rollouts)
             yield _line(step, name, **_score(rollouts, problems, config.k))
 
