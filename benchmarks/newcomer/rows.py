@@ -5,8 +5,8 @@
 rows.yaml holds a row for every stumble, with its severity and a check. `tests` are node ids of pytest that show that it
 no longer happens: all have to pass, and a test that is skipped or not there shows nothing. `commands` are given in a
 folder of their own that holds a model, chats, problems and texts, one after the other. `pages` are files of the
-repository, and `report` is the report of a run of nano, as one sees it before anything is opened. What a command prints,
-or a page holds, has to match each regular expression of `says` and none of `lacks`.
+repository, and `report` is the report of a run of nano, as one sees it before anything is opened. What a command
+prints, or a page holds, has to match each regular expression of `says` and none of `lacks`.
 
 A row with `later` waits for another piece of work, and one with `disputed` is argued there (3 at most); both are left
 out of the value. Rows that still happen are printed on stderr.
@@ -111,9 +111,9 @@ def prepare(folder: Path) -> None:
     early.write_lines(folder / "thinking.jsonl", [early.REASONED] * 20)
     (folder / "texts" / "deep").mkdir(parents=True)
     for number in range(20):
-        words = [f"{word}{(number * step) % 97}" for step, word in enumerate("one two three four five six".split() * 20)]
+        words = " ".join(f"word{(number * step) % 97}" for step in range(120))
         place = folder / "texts" / ("deep" if number % 2 else "") / f"text-{number}.txt"
-        place.write_text(" ".join(words) + ".\n", encoding="utf-8")
+        place.write_text(f"{words}.\n", encoding="utf-8")
     shutil.copy(folder / "texts" / "text-0.txt", folder / "texts" / "text-0-again.txt")
 
 

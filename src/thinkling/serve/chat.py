@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from thinkling.data.hub import is_repo, snapshot
 from thinkling.data.reading import Part
 from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Request, Sampling
@@ -28,8 +29,9 @@ _LOOKS = {
 
 
 def converse(
-    model: Path,
+    model: str,
     prompt: str | None,
+    system: str | None = None,
     temperature: float = 0.6,
     top_p: float = 0.95,
     max_new_tokens: int = 256,
@@ -39,15 +41,15 @@ def converse(
 ) -> None:
     """Answers `prompt` and ends; without one, reads a message a line until an empty one or the end of input.
 
-    `model`: a Hugging Face directory; UserError where it holds no model, tokenizer or chat template. The same seed and
-    messages give the same answers.
+    `model`: a Hugging Face directory, or a name on the hub; UserError where there is no model, tokenizer or chat
+    template. `system`: the system message of the conversation. The same seed and messages give the same answers.
     """
     console = console or Console(highlight=False)
-    loaded = LoadedModel.load(model, chat=chat)
+    loaded = LoadedModel.load(snapshot(model, "model").directory if is_repo(model) else Path(model), chat=chat)
     engine = make_engine(loaded, max_concurrent=1)
     sampling = Sampling(temperature, top_p)
     tools = [name for name in TOOLS.built_in if missing_feature() is None or not needs_sandbox(name)]
-    messages: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
     while True:
         question = _read(console) if prompt is None else prompt
         if not question.strip():

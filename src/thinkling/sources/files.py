@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from thinkling.errors import UserError
 from thinkling.sources.base import DocumentStream, Offer, Quality, Source
+
+if TYPE_CHECKING:
+    from thinkling.data.readers import RawRecord
+
+ENDINGS = {"text": (".txt", ".md"), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
+"""Type → endings of the files that are read of a folder, before that of a compression."""
+COMPRESSIONS = ("", ".gz", ".zst", ".bz2", ".xz")
 
 
 class FilesSource(Source):
@@ -17,7 +25,8 @@ class FilesSource(Source):
 
     type: Literal["text", "jsonl", "parquet"]
     paths: list[str] = Field(min_length=1)
-    """Files or glob patterns, relative to the working directory. Each file of type `text` is a document."""
+    """Files, folders or glob patterns, relative to the working directory. Of a folder all files below it are read that
+    have an ending of the type: .txt or .md, .jsonl or .ndjson, .parquet. Each file of type `text` is a document."""
     text_field: str = "text"
     """Column (Parquet) or key (JSONL) that holds the text."""
 
@@ -32,13 +41,46 @@ class FilesSource(Source):
 
         found: dict[Path, None] = {}
         for pattern in self.paths:
-            matches = sorted(p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file())
+            if Path(pattern).is_dir():
+                matches = self._below(Path(pattern))
+            else:
+                matches = sorted(p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file())
             if not matches:
                 raise UserError(f"{pattern}: no such file")
             for path in matches:
                 refuse_unreadable(path)
             found |= dict.fromkeys(matches)
         return list(found)
+
+    def _below(self, folder: Path) -> list[Path]:
+        """Files of this type in the folder, hidden ones and links out of it left out, sorted."""
+        endings = tuple(ending + packed for ending in ENDINGS[self.type] for packed in COMPRESSIONS)
+        found = [p for p in folder.rglob("*") if p.name.endswith(endings) and p.is_file()]
+        visible = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+        inside = sorted(p for p in visible if p.resolve().is_relative_to(folder.resolve()))
+        if not inside:
+            raise UserError(f"{folder}: no file in this folder ends in {' or '.join(ENDINGS[self.type])}")
+        return inside
+
+    def _texts(self, path: Path) -> Iterator[RawRecord]:
+        """The file as a document. A path that the recipe gives from the root is told from its last folder on: where
+        data lie on one machine is nothing that they should hold."""
+        from thinkling.data.readers import read_text_files
+
+        for record in read_text_files([path]):
+            if path.is_absolute() and "id" in record.fields:
+                record.fields["id"] = path.relative_to(self._root(path)).as_posix()
+            yield record
+
+    def _root(self, path: Path) -> Path:
+        """The folder above the one that holds all that the file's pattern can match, or above the file itself."""
+        for pattern in self.paths:
+            fixed = Path(pattern)
+            while glob.has_magic(str(fixed)):
+                fixed = fixed.parent
+            if path.is_relative_to(fixed):
+                return fixed.parent
+        return path.parent
 
     def digests(self) -> dict[str, Any]:
         from thinkling.data.artifact import file_digest
@@ -49,11 +91,11 @@ class FilesSource(Source):
         return f"{len(self.files())} files"
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
-        from thinkling.data.readers import read_jsonl, read_parquet, read_text_files
+        from thinkling.data.readers import read_jsonl, read_parquet
 
         paths = self.files()
         readers = {
-            "text": lambda path: read_text_files([path]),
+            "text": self._texts,
             "jsonl": read_jsonl,
             "parquet": lambda path: read_parquet(path, columns={self.text_field, "id"}),
         }
