@@ -36,11 +36,12 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 
-    output_version: ClassVar[int] = 5
+    output_version: ClassVar[int] = 6
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
-    """`baseline`: an earlier evaluation; the graded task sets that both have are compared sample by sample."""
+    """`baseline`: an earlier evaluation of the same task sets. Those that a rule grades are compared sample by sample,
+    the others by the accuracy on each problem."""
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
         return super().chats() if any(t.renderer == "chat" for t in self.task_sets.values()) else {}
