@@ -156,7 +156,13 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
     done_before = {name for name, state, _ in run.states(names) if state == "done"}
     to_do = [name for name in names if name not in done_before]
-    check(recipe, to_do)
+    try:
+        check(recipe, to_do)
+    except UserError:
+        if rank > 0:  # rank 0 says it; torchrun would end it when this one ends
+            time.sleep(3)
+            raise SystemExit(2) from None
+        raise
     make_directory(run.directory)
     # Inputs are verified where a stage takes them, so here only what no stage takes.
     to_verify = {producer for name in to_do for producer in recipe.stages[name].inputs.values()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -26,7 +27,7 @@ class FilesSource(Source):
     type: Literal["text", "jsonl", "parquet"]
     paths: list[str] = Field(min_length=1)
     """Files, folders or glob patterns, relative to the working directory. Of a folder all files below it are read that
-    have an ending of the type: .txt or .md, .jsonl or .ndjson, .parquet. Each file of type `text` is a document."""
+    have an ending of the type: .txt or .md, .jsonl or .ndjson, .parquet. A file of type `text` is one document."""
     text_field: str = "text"
     """Column (Parquet) or key (JSONL) that holds the text."""
 
@@ -63,13 +64,14 @@ class FilesSource(Source):
         return inside
 
     def _texts(self, path: Path) -> Iterator[RawRecord]:
-        """The file as a document. A path that the recipe gives from the root is told from its last folder on: where
-        data lie on one machine is nothing that they should hold."""
+        """The file as one document. Where the recipe names absolute paths, the document's id begins at the last folder:
+        data should not depend on where they are on one machine."""
         from thinkling.data.readers import read_text_files
 
         for record in read_text_files([path]):
             if path.is_absolute() and "id" in record.fields:
-                record.fields["id"] = path.relative_to(self._root(path)).as_posix()
+                own = path.relative_to(self._root(path)).as_posix()
+                record = replace(record, fields={**record.fields, "id": own})
             yield record
 
     def _root(self, path: Path) -> Path:

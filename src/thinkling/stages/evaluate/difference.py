@@ -14,8 +14,8 @@ from thinkling.stats import bootstrap_interval
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy minus that of the baseline on the same problem, mean over `n` problems with a bootstrap interval: what
-    makes a problem hard for both cancels."""
+    """Accuracy minus that of the baseline on the same problem, mean over `n` problems with a bootstrap interval: how
+    hard a problem is for both cancels out."""
 
     mean: float
     low: float
