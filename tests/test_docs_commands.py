@@ -9,65 +9,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import typer.main
 
 from benchmarks.claims import load_claims
+from benchmarks.docs_commands import ROOT, WRITTEN, commands_in, found
 from thinkling.cli import app
 from thinkling.errors import UserError
 from thinkling.pipeline.packaged import packaged
 from thinkling.pipeline.recipe import KINDS, load_recipe
-
-ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("thinkling", "make", "python", "torchrun", "pip")
-PLACEHOLDER = re.compile(r"…|=(?:TOPIC|ID)\b")
-"""Marks a command that only shows a form. A recipe may be RECIPE or `path/to/…`: then one of ours must fit the rest."""
-WRITTEN = ("runs/", "path/to/", "models/")
-"""Paths below these are written by an earlier command, or are the reader's own."""
-
-
-def pages() -> list[Path]:
-    """What is read for commands."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").glob("*.yaml"))]
-
-
-def command_of(line: str) -> list[str] | None:
-    """The words of a line that is a command of ours, comment and prompt removed; None for any other line."""
-    line = line.strip().removeprefix("$ ")
-    if not line.startswith((*(f"{program} " for program in PROGRAMS), ".venv/bin/")):
-        return None
-    words = shlex.split(line, comments=True)
-    words[0] = words[0].removeprefix(".venv/bin/")
-    ours = words[0] in ("thinkling", "make", "pip") or "-m" in words
-    return words if ours and len(words) > 1 else None
-
-
-def commands_in(text: str, markdown: bool) -> Iterator[list[str]]:
-    """Commands in code blocks and code spans of a page, or in the comments of a recipe."""
-    if markdown:
-        fenced = re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-        indented = re.findall(r"^    (.+)$", prose, re.MULTILINE)
-        spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose)
-        lines = [*"\n".join(fenced).replace("\\\n", " ").splitlines(), *indented, *spans]
-    else:
-        comments = re.findall(r"#(.*)$", text, re.MULTILINE)
-        lines = [part for comment in comments for part in re.split(r"\s{2,}|[()]|or: ", comment)]
-    yield from (words for line in lines if (words := command_of(line)))
-
-
-def found() -> list[tuple[str, str]]:
-    """(page, command), each once, without those that only show a form."""
-    pairs = [
-        (str(page.relative_to(ROOT)), shlex.join(words))
-        for page in pages()
-        for words in commands_in(page.read_text(encoding="utf-8"), page.suffix == ".md")
-    ]
-    return [pair for pair in dict.fromkeys(pairs) if not PLACEHOLDER.search(pair[1])]
 
 
 def check(words: Sequence[str]) -> None:
