@@ -174,14 +174,17 @@ def prepare(folder: Path) -> None:
 
 
 def begun(folder: Path) -> None:
-    """my.yaml and its run; runs/tiny, which is a run of nano, and another of its sft that was killed on the way."""
+    """my.yaml and its run; runs/nano, and the same as runs/tiny, with another sft that was killed on the way."""
     for command in (
         "thinkling init sft --model models/mine --data chats.jsonl -o my.yaml",
         "thinkling run my.yaml",
-        "thinkling run nano --set name=tiny",
+        "thinkling run nano",
     ):
         if reason := run(shlex.split(command), folder):
             raise AssertionError(reason)
+    shutil.copytree(folder / "runs" / "nano", folder / "runs" / "tiny", symlinks=True)
+    if reason := run(shlex.split("thinkling run nano --set name=tiny"), folder):
+        raise AssertionError(reason)
     evaluated = "stages.sft.evaluation={validation_fraction: 0.1, evaluate_every: 20}"
     options = ["--set", "name=tiny", "--set", "stages.sft.keep_best=true", "--set", evaluated]
     command = [sys.executable, "-m", "thinkling", "sft", "nano", "--stage", "sft", *options]
