@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,18 @@ def test_a_conversation_remembers_and_ends(
     assert "sum A1" in prompts[1]
     assert "12<|im_end|>" in prompts[1]
     assert "sum B2" in prompts[1]
+
+
+def test_an_answer_longer_than_the_context_was_refused(model_dir: Path) -> None:
+    """256 new tokens are the default, and nano's model has 128 positions."""
+    config = json.loads((model_dir / "config.json").read_text())
+    (model_dir / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
+    stream = io.StringIO()
+    chat.converse(str(model_dir), "sum A1B+5", console=Console(file=stream, width=200))
+    assert "max_new_tokens" not in stream.getvalue()
+    (model_dir / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4}))
+    with pytest.raises(UserError, match="max_position_embeddings 4"):
+        chat.converse(str(model_dir), "sum A1B+5", console=Console(file=stream, width=200))
 
 
 def test_a_system_prompt_could_not_be_given(

@@ -56,11 +56,14 @@ def converse(
             return
         messages.append({"role": "user", "content": question})
         prompt_ids = tuple(loaded.renderer.prompt(messages).tolist())
-        request = Request(prompt_ids, derive(seed, "chat", len(messages)), max_new_tokens)
+        room = loaded.decoder.config.max_position_embeddings - len(prompt_ids)
+        length = min(max_new_tokens, room) if room > 0 else max_new_tokens  # the engine refuses the latter
+        request = Request(prompt_ids, derive(seed, "chat", len(messages)), length)
         completion = generate_with_tools(engine, [request], [tools], sampling, loaded.renderer)[0]
         answer = show(loaded.renderer.read(completion).parts, console)
         if completion.finish_reason == "length":
-            console.print(Text("(cut off: --max-new-tokens reached)", style="yellow"))
+            reached = "--max-new-tokens" if length == max_new_tokens else "the model's max_position_embeddings"
+            console.print(Text(f"(cut off: {reached} reached)", style="yellow"))
         messages.append({"role": "assistant", "content": answer})
         if prompt is not None:
             return
