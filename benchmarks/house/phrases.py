@@ -2,8 +2,8 @@
 
     python -m benchmarks.house.phrases
 
-Part of `make lint`: prints file, line, phrase and what to write instead, and exits with 1 if there is any. Code in pages
-(fenced blocks and `spans`) is not read. docs.language: number of hits. Last line: JSON.
+Part of `make lint`: prints file, line, phrase and what to write instead, and exits with 1 if there are any. Code in
+pages (fenced blocks and `spans`) is not read. docs.language: number of hits. Last line: JSON.
 """
 
 from __future__ import annotations
@@ -22,14 +22,21 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("*.md", "docs/*.md")
 RECIPES = ("recipes/*.yaml", "src/thinkling/pipeline/*.yaml")
 
+_THINGS = (
+    "answers batches bytes calls cards characters chunks conversations copies documents draws examples faults"
+    " files floats groups lines losses messages milliseconds minutes ms nats numbers pages pairs passes"
+    " problems processes prompts rates requests rollouts rounds rows runs samples seconds sequences slots steps"
+    " threads times tokens turns updates words workers one two three four five MB GB KB"
+).replace(" ", "|")
 _COUNTED = (
-    "answer batch byte card chunk class conversation core day document epoch example family file GPU group hour kind"
-    " layer line message minibatch minute model opponent page pair phase problem process program prompt question rank"
-    " reply request role rollout row run sample second sequence source split stage step task token turn update worker"
+    "answer batch byte card chunk conversation core day document epoch example family file GPU group hour kind"
+    " layer line message minibatch minute model opponent page pair phase problem process program prompt"
+    " question rank reply request role rollout row run sample second sequence source split stage step task"
+    " token turn update worker"
 ).replace(" ", "|")
 
 PHRASES: dict[str, str] = {
-    rf"\b(?:[a-z]+s|one|two|three|four|MB|GB|KB|bytes) an? (?:{_COUNTED})\b(?! (?:of|that|with|from|in|is|has|to)\b)": "per",
+    rf"\b(?:{_THINGS}) an? (?:{_COUNTED})\b(?! (?:of|that|with|from|in|is|has|to)\b)": "per",
     r"(?<!to )(?<!take a )\bstands\b(?! for\b)": "is",
     r"\bstands?\b (?:beside|in|at|there|above|below|here)\b": "is",
     r"(?<!there )(?<!There )\bis no\b(?! longer\b| more\b)": "is not a",

@@ -214,13 +214,15 @@ def init(
 @app.command()
 def fields(
     kind: Annotated[str | None, typer.Argument(help="Kind of stage, type of source, or recipe")] = None,
+    markdown: Annotated[bool, typer.Option(help="All kinds with their fields, as a page")] = False,
 ) -> None:
-    """Show what a recipe may say: fields with type, default, meaning and unit.
+    """Show the fields of a recipe with type, default, meaning and unit.
 
     Example: thinkling fields sft"""
     from thinkling.pipeline import fields as showing
 
-    print("\n".join(showing.overview() if kind is None else showing.describe(kind)))
+    lines = showing.page() if markdown else showing.overview() if kind is None else showing.describe(kind)
+    print("\n".join(lines))
 
 
 @app.command()

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from thinkling.errors import UserError
-from thinkling.pipeline.fields import describe, kinds, overview
+from thinkling.pipeline.fields import describe, kinds, overview, page
 from thinkling.pipeline.packaged import packaged
 from thinkling.pipeline.plan import resolved
 from thinkling.pipeline.recipe import KINDS, load_recipe
 
-ALL = [kind for names in kinds().values() for kind in names if kind != "tasks"]  # `tasks` is an old name, refused
+ALL = [kind for names in kinds().values() for kind in names]
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -51,3 +51,13 @@ def test_a_resolved_recipe_is_the_same_recipe(name: str, tmp_path: Path) -> None
     again = load_recipe(tmp_path / "resolved.yaml")
     assert again.model_dump(mode="json") == recipe.model_dump(mode="json")
     assert set(KINDS) >= {stage.kind for stage in again.stages.values()}
+
+
+def test_an_old_name_is_not_listed() -> None:
+    assert "tasks" not in ALL
+    assert "puzzles" in ALL
+
+
+def test_the_reference_is_that_of_the_schema() -> None:
+    written = (Path(__file__).resolve().parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
+    assert written == "\n".join(page()) + "\n", "thinkling fields --markdown > docs/reference.md"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from benchmarks.newcomer import phone
 from thinkling.data.artifact import Artifact, finish, write_json
 from thinkling.data.documents import RejectedWriter, write_documents
 from thinkling.errors import UserError
@@ -199,7 +202,10 @@ def test_numbers_are_those_of_the_artifacts(nano: tuple[Path, Page, dict[str, Ar
     scores = [s for a in done.values() if (a.path / "scores.json").exists() for s in _json(a.path / "scores.json")]
     assert scores
     expected += [s["mean"] for s in scores]
-    expected += [v for s in scores for v in s["per_family"].values()]
+    # A table of one family would repeat the mean.
+    sets = dict.fromkeys(s["task_set"] for s in scores)
+    families = {t: {f for s in scores if s["task_set"] == t for f in s["per_family"]} for t in sets}
+    expected += [v for s in scores if len(families[s["task_set"]]) > 1 for v in s["per_family"].values()]
     validation = [_json(p) for a in done.values() for p in sorted(a.path.glob("validation/[0-9].json"))]
     assert validation
     expected += [v for phase in validation for k, v in phase.items() if k != "phase"]
@@ -212,6 +218,58 @@ def test_numbers_are_those_of_the_artifacts(nano: tuple[Path, Page, dict[str, Ar
     for source, counts in done["curate"].counts["sources"].items():
         assert source in page.text
         assert f"{counts['in']:,}" in page.text
+
+
+def test_differences_are_those_of_the_scores(nano: tuple[Path, Page, dict[str, Artifact]]) -> None:
+    directory, _, _ = nano
+    page = Page(write(directory))
+    expected: list[float] = []
+    by_set: dict[str, list[dict[str, Any]]] = {}
+    for score in read_run(directory).scores:
+        by_set.setdefault(score["task_set"], []).append(score)
+    for scores in by_set.values():
+        expected += [after["mean"] - before["mean"] for before, after in pairwise(scores)]
+    assert expected
+    drawn = [float(v) for k, v in page.attributes if k == "data-difference"]
+    assert sorted(drawn) == pytest.approx(sorted(expected))
+
+
+def test_rl_has_reward_in_view_and_three_samples_open(nano: tuple[Path, Page, dict[str, Artifact]]) -> None:
+    directory, _, _ = nano
+    source = write(directory).read_text(encoding="utf-8")
+    rl = [stage.name for stage in read_run(directory).stages if stage.kind == "rl"]
+    assert len(rl) > 1
+    for name in rl:
+        in_view = source.split(f"<h4>{name}</h4>")[1].split("<h4>")[0].split("<details>")[0]
+        assert re.findall("<title>(.*?)</title>", in_view) == ["reward", "thinking share", "length, tokens per sample"]
+        opened = source.split(f"<h3>{name}</h3>")[-1].split("<details")[0]
+        shown = re.findall('class="why">(.*?)<', opened)
+        assert [why.split(",")[0] for why in shown] == ["right", "wrong", "thinks"]
+
+
+def test_pages_fold_for_a_telephone(nano: tuple[Path, Page, dict[str, Artifact]]) -> None:
+    """A folded table has no heads: each of its cells names its column. No figure but the folded pipeline is wide."""
+    directory, _, _ = nano
+    source = write(directory).read_text(encoding="utf-8")
+    assert 'class="scroll"' not in source
+    rows = [row for body in re.findall("<tbody>.*?</tbody>", source, re.DOTALL) for row in body.split("<tr>")[1:]]
+    assert len(rows) > 30
+    for row in rows:
+        first, *others = re.findall("<td[^>]*>", row)
+        assert "data-label" not in first
+        assert all("data-label=" in cell for cell in others)
+    wide = [float(w) for w in re.findall(r'<svg[^>]* width="(\d+)"', source)]
+    assert [w for w in wide if w > 358] == [1080]
+
+
+@pytest.mark.skipif(not any(map(shutil.which, phone.BROWSERS)), reason="no Chromium on this machine")
+def test_nothing_lies_outside_a_telephones_screen(hostile: Path, tmp_path: Path) -> None:
+    found = phone.measured(write(hostile), 390, phone.browser())
+    assert (found["inner"], found["width"], found["found"]) == (390, 390, [])
+    assert found["shown"] > 200
+    wide = tmp_path / "wide.html"
+    wide.write_text('<body><div style="overflow:auto"><p style="width:500px">x</p></div></body>')
+    assert {one["element"] for one in phone.measured(wide, 390, phone.browser())["found"]} == {"div", "p"}
 
 
 def test_curves_follow_the_logs(nano: tuple[Path, Page, dict[str, Artifact]]) -> None:

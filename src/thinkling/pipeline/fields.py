@@ -8,6 +8,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -28,7 +29,16 @@ _FLAT = ("kind", "type")
 
 def kinds() -> dict[str, list[str]]:
     """Heading → the kinds whose fields can be shown."""
-    return {"stage kinds": list(KINDS), "source types": TYPES.names(), "the rest of a recipe": ["recipe", *_PARTS]}
+    return {
+        "stage kinds": list(KINDS),
+        "source types": [name for name in TYPES.names() if _is_current(name)],
+        "the rest of a recipe": ["recipe", *_PARTS],
+    }
+
+
+def _is_current(source_type: str) -> bool:
+    """False for an old name, which is only registered to be refused with the new one."""
+    return source_type in typing.get_args(TYPES.resolve(source_type).model_fields["type"].annotation)
 
 
 def overview() -> Iterator[str]:
@@ -66,6 +76,19 @@ def describe(kind: str) -> Iterator[str]:
         yield from _wrapped(f"inputs are {listed}", "  ", "  ")
     yield ""
     yield from _fields(found, "", (found,))
+
+
+def page() -> Iterator[str]:
+    """Every kind with its fields, as the Markdown of docs/reference.md."""
+    yield "# Reference: every field of a recipe"
+    yield ""
+    yield "Written by `thinkling fields --markdown` from the schema that checks recipes. In a terminal,"
+    yield "`thinkling fields KIND` prints one section of it. Names with dots are nested; `0` is an item of a list."
+    for heading, names in kinds().items():
+        yield from ("", f"## {heading.capitalize()}")
+        for _, alike in groupby(names, schema):
+            first, *others = alike
+            yield from ("", f"### {', '.join([first, *others])}", "", "```text", *describe(first), "```")
 
 
 def _fields(model: type[BaseModel], prefix: str, above: tuple[type[BaseModel], ...]) -> Iterator[str]:

@@ -161,14 +161,14 @@ def tick_text(value: float) -> str:
     return f"{value:g}" if abs(value) < 1000 else f"{value / 1000:g}K" if abs(value) < 1e5 else short(value)
 
 
-def y_axis(scale: Scale, left: float, right: float, n: int = 4) -> list[Markup]:
-    """Grid lines with their values to the left."""
+def y_axis(scale: Scale, left: float, right: float, n: int = 4, power: int = 0) -> list[Markup]:
+    """Grid lines with their values to the left, in units of 10 to the `power`."""
     return [
         part
         for tick in scale.ticks(n)
         for part in (
             line(left, scale(tick), right, scale(tick)),
-            label(left - 8, scale(tick) + 4, tick_text(tick), "m", "end"),
+            label(left - 8, scale(tick) + 4, tick_text(float(f"{tick / 10.0**power:.12g}")), "m", "end"),
         )
     ]
 

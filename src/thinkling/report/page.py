@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thinkling.data.atomic import replacing
-from thinkling.report import figures
-from thinkling.report.read import RunView, Stage, read_run
+from thinkling.report import differences, figures, flow, rollouts
+from thinkling.report.read import RunView, read_run
 from thinkling.report.samples import tables
 from thinkling.report.templates import templates
 from thinkling.report.text import cut, megabytes, number, seconds, short
@@ -17,15 +19,14 @@ from thinkling.report.text import cut, megabytes, number, seconds, short
 REPORT = "report.html"
 SAMPLE_CHARACTERS = 900
 MAX_GRADES = 40
-PLAIN_METRICS = ("step", "loss", "lr", "loss_tokens")
 
 
 def write(run_directory: Path, artifacts: Mapping[str, Path] | None = None) -> Path:
-    """Writes `report.html` into a run's folder and gives its path.
+    """Writes `report.html` into a run's folder and returns its path.
 
-    `artifacts`: stage name → its artifact, in the order of the recipe; without it those that summary.json tells of.
+    `artifacts`: stage name → its artifact, in the order of the recipe; without it those that summary.json names.
 
-    Raises UserError if the folder is no run's, or an artifact is missing or unreadable.
+    Raises UserError if the folder does not hold a run, or an artifact is missing or unreadable.
     """
     page = render(read_run(run_directory, artifacts))
     target = run_directory / REPORT
@@ -37,20 +38,24 @@ def write(run_directory: Path, artifacts: Mapping[str, Path] | None = None) -> P
 def render(run: RunView) -> str:
     """The page as text."""
     environment = templates()
-    environment.globals.update(extras=extras, calls=calls)
+    environment.globals.update(extras=extras, calls=calls, sources_of=figures.sources_of, families_of=families_of)
     environment.filters.update(
-        cut=lambda text: cut(text, SAMPLE_CHARACTERS), number=number, seconds=seconds, short=short, megabytes=megabytes
+        cut=lambda text: cut(text, SAMPLE_CHARACTERS),
+        number=number,
+        seconds=seconds,
+        short=short,
+        megabytes=megabytes,
+        signed=differences.signed,
     )
-    trained = [stage for stage in run.stages if stage.log]
     return environment.get_template("page.html").render(
         run=run,
         tiles=tiles(run),
-        pipeline=figures.pipeline(run),
+        pipeline=flow.pipeline(run),
+        steps=flow.steps(run),
         counts=[(stage, *ledger(stage.counts)) for stage in run.stages],
-        score_chart=figures.score_chart(run.scores) if run.scores else None,
-        families=families(run.scores),
-        trained=[(stage, training_figures(stage)) for stage in trained],
-        samples=[(stage, found) for stage in run.stages if (found := tables(stage.path))],
+        task_sets=task_sets(run),
+        trained=figures.groups(run.stages),
+        samples=[(stage, found, rollouts.shown(stage)) for stage in run.stages if (found := tables(stage.path))],
         versions=versions(run),
     )
 
@@ -114,29 +119,46 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def families(scores: list[dict[str, Any]]) -> list[tuple[str, list[str], list[dict[str, Any]]]]:
-    """Task sets with the families in them and the scores that are told by family."""
+@dataclass(frozen=True)
+class TaskSet:
+    """A task set as it is shown: scores in the order of the stages, and what changed from one to the next."""
+
+    name: str
+    measure: str
+    """What a score is the mean of: avg@8."""
+    scores: list[dict[str, Any]]
+    families: list[str]
+    differences: list[differences.Comparison]
+    reach: float
+    """End of the axis of differences."""
+
+
+def task_sets(run: RunView) -> list[TaskSet]:
+    """Task sets in the order in which they were first scored."""
+    compared = differences.comparisons(run.stages)
     found = []
-    for task_set in dict.fromkeys(s["task_set"] for s in scores):
-        rows = [s for s in scores if s["task_set"] == task_set and s.get("per_family")]
-        if rows:
-            found.append((task_set, list(dict.fromkeys(f for s in rows for f in s["per_family"])), rows))
+    for name in dict.fromkeys(s["task_set"] for s in run.scores):
+        rows = [s for s in run.scores if s["task_set"] == name]
+        what = ", ".join(dict.fromkeys(f"{measure(s)}@{s['k']}" for s in rows if "k" in s))
+        families = list(dict.fromkeys(f for s in rows for f in s.get("per_family") or {}))
+        found.append(TaskSet(name, what, rows, families, compared.get(name, []), reach(compared.get(name, []))))
     return found
 
 
-def training_figures(stage: Stage) -> dict[str, Any]:
-    """What is drawn of a training stage."""
-    log = stage.log
-    assert log is not None
-    other = [m for m in log.metrics if m not in PLAIN_METRICS]
-    losses = stage.validation
-    return {
-        "curves": figures.training(log),
-        "small": [figures.small(log, key) for key in other],
-        "validation": figures.validation(losses) if losses else None,
-        "losses": losses,
-        "sources": list(dict.fromkeys(k for phase in losses for k in phase if k != "phase")),
-    }
+def measure(score: Mapping[str, Any]) -> str:
+    """What a score is the mean of: samples that are right, or the grades that a rule awards."""
+    return "mean grade" if score.get("measure") == "grade" else "avg"
+
+
+def families_of(compared: Sequence[differences.Comparison]) -> list[str]:
+    """Families of some comparisons, in the order of their first appearance."""
+    return list(dict.fromkeys(family for one in compared for family in one.families))
+
+
+def reach(compared: Sequence[differences.Comparison]) -> float:
+    """The end of the axis of differences: the next tenth beyond every interval."""
+    ends = [abs(end) for one in compared if one.whole for end in (one.whole.low, one.whole.high)]
+    return math.ceil(max(ends, default=0.0) * 10 + 1e-9) / 10 or 0.1
 
 
 def versions(run: RunView) -> dict[str, str]:
@@ -149,7 +171,7 @@ def versions(run: RunView) -> dict[str, str]:
 
 
 def extras(row: Mapping[str, Any], shown: list[str]) -> list[tuple[str, Any]]:
-    """Columns of a row that the page does not show by themselves: grades and the like."""
+    """Columns of a row that the page does not show by themselves: grades, for example."""
     rest = [(k, v) for k, v in row.items() if k not in shown and v is not None and v != ""]
     return [(k, v if isinstance(v, str | int | float) else json.dumps(v, ensure_ascii=False)) for k, v in rest][
         :MAX_GRADES

@@ -8,16 +8,19 @@ One static SVG with its own background, readable on light and dark pages alike.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from thinkling.data.atomic import replacing
 from thinkling.errors import UserError
-from thinkling.report.charts import Scale, label, line, path, svg, tag, x_axis
-from thinkling.report.figures import clip, diamond, mixture, score_marks, thin
+from thinkling.report.charts import Scale, label, line, path, source_colours, svg, tag, x_axis
+from thinkling.report.figures import mixture, thin
 from thinkling.report.read import RunView, Stage, read_run
+from thinkling.report.text import clip
 
 WIDTH, MARGIN = 860, 28
 FORMS = {"pages": "continues a page", "chat": "answers in a chat"}
@@ -34,7 +37,7 @@ svg .rate{fill:none;stroke-width:2.2}"""
 def write_picture(run_directory: Path, target: Path) -> Path:
     """Writes the picture of a run.
 
-    Raises UserError if the folder is no run's or holds no scores.
+    Raises UserError if the folder does not hold a run, or the run has no scores.
     """
     drawn = score_svg(read_run(run_directory))
     with replacing(target) as temporary:
@@ -91,6 +94,23 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
     return bottom + 22, parts
 
 
+def score_marks(score: dict[str, Any], scale: Scale, y: float) -> list[Markup]:
+    """Track, thinking fraction, interval and mean of one score."""
+    parts = [line(scale(0), y, scale(score["mean"]), y, "lead")]
+    fraction = score.get("thinking_fraction")
+    if fraction is not None:
+        parts.append(diamond(scale(fraction), y))
+    return [
+        *parts,
+        line(scale(score["low"]), y, scale(score["high"]), y, "interval"),
+        tag("circle", cx=scale(score["mean"]), cy=y, r=5, class_="mean"),
+    ]
+
+
+def diamond(x: float, y: float, r: float = 5.5) -> Markup:
+    return tag("path", d=f"M{x - r:.1f} {y:.1f}l{r} {-r}l{r} {r}l{-r} {r}Z", class_="think")
+
+
 def form(renderer: str) -> str:
     """How a renderer asks, in words."""
     return FORMS.get(renderer.rpartition("_")[2], renderer)
@@ -104,10 +124,12 @@ def pretraining(stage: Stage, top: float) -> tuple[float, list[Markup]]:
     upper, height = top + 50, max(120.0, 24.0 + 18 * len(log.sources))
     rates = log.column("lr")
     y = Scale(0, max(rates), upper + height, upper + 12)
+    colours = source_colours(log.sources)
     points = thin([(x(t), y(v)) for t, v in zip([0.0, *log.tokens[:-1]], rates, strict=True)], 400)
     parts = [
         label(MARGIN, top, f"{stage.name}: what it saw, at which learning rate", "t b"),
-        *mixture(log, x, upper, height, legend=648),
+        *mixture(log, x, upper, height, colours),
+        *mixture_legend(colours, 648, upper),
         path(points, "--bg", "halo"),
         path(points, "--ink", "rate"),
         *x_axis(x, upper + height + 3, log.unit, 6),
@@ -126,6 +148,16 @@ def pretraining(stage: Stage, top: float) -> tuple[float, list[Markup]]:
         label(682, at + 4, f"learning rate, to {max(rates):g}", "t"),
     ]
     return upper + height + 24, parts
+
+
+def mixture_legend(colours: Mapping[str, str], x: float, top: float) -> list[Markup]:
+    """Title and a line per source."""
+    parts = [label(x, top + 10, "mixture, share of rows", "t b")]
+    for i, (source, colour) in enumerate(colours.items()):
+        at = top + 28 + 18 * i
+        parts.append(tag("rect", x=x, y=at - 9, width=11, height=11, rx=2, style=f"fill:var({colour})"))
+        parts.append(label(x + 18, at, clip(source, 24), "t"))
+    return parts
 
 
 if __name__ == "__main__":

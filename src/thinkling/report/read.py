@@ -85,7 +85,7 @@ class LoggedPhase:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """Rows of metrics.jsonl. `batch_tokens`: tokens a step, where all steps take equally many."""
+    """Rows of metrics.jsonl. `batch_tokens`: tokens per step, where all steps take equally many."""
 
     rows: list[dict[str, Any]]
     batch_tokens: int | None
@@ -109,7 +109,7 @@ class TrainingLog:
         return seen
 
     def column(self, key: str) -> list[float]:
-        """One metric, a step each; NaN where it is missing or is no number."""
+        """One metric, one value per step; NaN where it is missing or not a number."""
         values = (row.get(key) for row in self.rows)
         return [float(v) if isinstance(v, int | float) else math.nan for v in values]
 
@@ -165,7 +165,7 @@ class RunView:
 
 
 def read_run(directory: Path, artifacts: Mapping[str, Path] | None = None) -> RunView:
-    """Reads a run's folder. `artifacts`: stage name → its artifact, in order; without it summary.json tells them.
+    """Reads a run's folder. `artifacts`: stage name → its artifact, in order; without it those that summary.json names.
 
     Raises UserError if the folder has no summary or an artifact is missing or unreadable.
     """
@@ -202,7 +202,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSONL file. Raises UserError naming file and line where one is no JSON object."""
+    """Rows of a JSONL file. Raises UserError naming file and line where one is not a JSON object."""
     with path.open(encoding="utf-8", newline="\n") as stream:
         for n, line in enumerate(stream, 1):
             try:

@@ -1,6 +1,6 @@
 """Samples to read: some rows of every Parquet file of an artifact, spread over the kinds of rows that it holds.
 
-What a file holds is told by its columns, so that a stage needs no code here. Only the row groups that hold a chosen
+A file's columns show what it holds, so that a stage needs no code here. Only the row groups that hold a chosen
 row are read in full; token-level columns never are.
 """
 
@@ -24,7 +24,7 @@ MAX_LABELS = 24
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows of one form are told apart and how many of a kind are shown."""
+    """By which columns rows of one form are grouped, and how many of each group are shown."""
 
     form: Form
     needs: frozenset[str]
@@ -89,7 +89,7 @@ def read_table(name: str, files: Sequence[Path]) -> Table:
     chosen = {label: spread(at, layout.each) for label, at in list(where.items())[:MAX_LABELS]}
     if layout.form == "rollouts":
         chosen = dict(sorted(chosen.items(), key=lambda item: _order(item[0], list(where))))
-    rows = _read_rows(parts, [at for places in chosen.values() for at in places], _shown(schema))
+    rows = read_rows(parts, [at for places in chosen.values() for at in places], shown_columns(schema))
     return Table(name, layout.form, n_rows, [(label, [rows[at] for at in places]) for label, places in chosen.items()])
 
 
@@ -101,12 +101,12 @@ def spread(values: list[Any], n: int) -> list[Any]:
 
 
 def _order(label: tuple[str, ...], seen: list[tuple[str, ...]]) -> tuple[int, int, str]:
-    """Families as they come; right and wrong stand beside each other, what could not be judged after them."""
+    """Families as they come; right and wrong are side by side, what could not be judged after them."""
     families = list(dict.fromkeys(known[0] for known in seen))
     return families.index(label[0]), {"right": 0, "wrong": 1}.get(label[-1], 2), label[-1]
 
 
-def _shown(schema: pa.Schema) -> list[str]:
+def shown_columns(schema: pa.Schema) -> list[str]:
     """Columns that a person can read: no lists of numbers, no bytes."""
     return [field.name for field in schema if not _is_raw(field.type)]
 
@@ -117,9 +117,10 @@ def _is_raw(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _read_rows(
+def read_rows(
     parts: list[tuple[Path, int]], places: list[tuple[int, int]], columns: list[str]
 ) -> dict[tuple[int, int], dict[str, Any]]:
+    """Rows by place: the number of the part, which is a file's row group, and the row in it."""
     found = {}
     for part in sorted({part for part, _ in places}):
         path, group = parts[part]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import textwrap
+from collections.abc import Sequence
 
 # Controls but tab and newline; zero-width and bidirectional marks, which can make a line read otherwise than it is;
 # surrogates and non-characters, which no file can hold or no browser shows.
@@ -29,6 +31,23 @@ def cut(text: str, limit: int) -> tuple[str, str]:
     if len(text) <= limit:
         return text, ""
     return text[:limit], f"cut: {limit:,} of {len(text):,} characters shown"
+
+
+def clip(text: str, limit: int) -> str:
+    """The text, or its start and an ellipsis where it is longer than `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip(" ·,") + "…"
+
+
+def wrap(parts: Sequence[str], width: int) -> list[str]:
+    """Parts joined by ` · ` into lines of at most `width` characters. Nothing is left out: a part longer than a line is
+    broken between words, or inside a word that is longer than a line."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f" · {part}"
+        else:
+            lines += textwrap.wrap(part, width, break_on_hyphens=False)
+    return lines
 
 
 def short(value: float) -> str:

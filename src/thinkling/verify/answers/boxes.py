@@ -36,9 +36,10 @@ _VALUE = (
 )
 _OR = r"(?:\bor\b|或者?|\\text\{\s*or\s*\}|\\lor|\\vee)"
 _LABEL = r"(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?"
+# Gaps are bounded: unbounded ones beside each other take time by their length squared, or cubed.
 _OR_AFTER = re.compile(
-    rf"[\s$*,(]*(?:\\[)\]])?[\s*,(]*(?:{_OR}|;|,(?!\s?(?:\\!)?\d{{3}}(?!\d)))[\s$*]*(?:\\[(\[])?\s*"
-    rf"(?:(?:maybe|possibly|perhaps|even|also|else)\s+)?[\s$]*{_LABEL}({_VALUE})"
+    rf"[\s$*,(]{{0,20}}(?:\\[)\]])?[\s*,(]{{0,20}}(?:{_OR}|;|,(?!\s?(?:\\!)?\d{{3}}(?!\d)))[\s$*]{{0,20}}"
+    rf"(?:\\[(\[])?\s{{0,20}}(?:(?:maybe|possibly|perhaps|even|also|else)\s+)?[\s$]{{0,20}}{_LABEL}({_VALUE})"
     r"(?=[\s$*)。]*(?:$|\n|\\[)\]]|[.!](?:\s|$)))"
 )
 _OR_BEFORE = re.compile(
