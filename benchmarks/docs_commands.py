@@ -35,8 +35,10 @@ WRITTEN = ("runs/", "path/to/", "models/")
 """Paths below these are written by an earlier command, or are the reader's own."""
 SLOW = ("benchmarks.", "experiments")
 """Modules that measure for minutes or hours."""
-OWN = {"RECIPE": "my.yaml", "RUN": "tiny", "STAGE": "sft", "MODEL": "models/mine"}
+OWN = {"RECIPE": "my.yaml", "RUN": "tiny", "STAGE": "sft", "MODEL": "models/mine", "KIND": "sft"}
 """Placeholder → the reader's."""
+MINE = re.compile(r"my[\w-]*\.yaml")
+"""A recipe that `init` writes."""
 STAGES = ("run", "curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl", "evaluate")
 
 
@@ -83,7 +85,7 @@ def found() -> list[tuple[str, str]]:
 
 def instead(words: Sequence[str]) -> tuple[list[list[str]], str]:
     """What is run for a command, and why; the command itself and no reason for most."""
-    own = [OWN.get(word, word) for word in words]
+    own = [re.sub(r"(?<![^=])[A-Z]+$", lambda found: OWN.get(found[0], found[0]), word) for word in words]
     match [
         word.removeprefix("recipes/").removesuffix(".yaml") if word.startswith("recipes/") else word for word in own
     ]:
@@ -117,15 +119,15 @@ def instead(words: Sequence[str]) -> tuple[list[list[str]], str]:
             plan = ["thinkling", "plan", "tiny", *without(rest, "--stage")]
             name = [] if any(word.startswith("name=") for word in rest) else ["--set", "name=tiny"]
             return [plan, ["thinkling", verb, "nano", *rest, *name]], "a quarter of an hour: nano has the same stages"
-        case ["thinkling", "run", "posttrain" | "rl-gsm8k" as recipe, *rest]:
+        case ["thinkling", "run", "posttrain" | "rl-gsm8k" | "my-rl.yaml" as recipe, *rest]:
             both = [["thinkling", verb, recipe, *rest] for verb in ("plan", "doctor")]
-            return both, "wants a model that can be rewarded, and hours: all checks that come before stage 1"
+            return both, "wants a model that is right at times, and hours: the checks that come before stage 1"
         case ["thinkling", "refine", _, "--set", chain] if "url: " in chain:
             return [["thinkling", "plan", "nano", "--set", chain]], "wants a server: the recipe with it is planned"
         case ["thinkling", "export", run, stage, "--step", step] if step != "best":
             return [["thinkling", "export", run, stage, "--step", "last"]], "steps are those of the reader's run"
         case ["thinkling", "init", *_]:
-            return [own, ["thinkling", "plan", "my.yaml"]], ""
+            return [own, ["thinkling", "plan", next((word for word in own if MINE.fullmatch(word)), "my.yaml")]], ""
     return [own], ""
 
 
@@ -176,6 +178,7 @@ def prepare(folder: Path) -> None:
 def begun(folder: Path) -> None:
     """my.yaml and its run; runs/nano, and the same as runs/tiny, with another sft that was killed on the way."""
     for command in (
+        "thinkling init rl --model models/mine --data problems.jsonl -o my-rl.yaml",
         "thinkling init sft --model models/mine --data chats.jsonl -o my.yaml",
         "thinkling run my.yaml",
         "thinkling run nano",
@@ -216,8 +219,7 @@ def run(words: Sequence[str], folder: Path) -> str:
         "torchrun": ["-m", "torch.distributed.run"],
     }
     started = [sys.executable, *programs[words[0]], *words[1:]] if words[0] in programs else list(words)
-    if words[:2] == ["thinkling", "init"]:
-        (folder / "my.yaml").unlink(missing_ok=True)
+    make_room(words, folder)
     done = subprocess.run(
         started,
         cwd=folder,
@@ -231,6 +233,15 @@ def run(words: Sequence[str], folder: Path) -> str:
         return f"{shlex.join(words)}: exit status {done.returncode}: {(done.stdout + done.stderr).strip()[-400:]}"
     unknown = [word for word in words if word.startswith("--") and "--help" in words and word not in done.stdout]
     return f"{shlex.join(words)}: there is no option {', '.join(unknown)}" if unknown else ""
+
+
+def make_room(words: Sequence[str], folder: Path) -> None:
+    """Removes what `init` and `export` would refuse to overwrite: a reader gives one of the commands of a page."""
+    if list(words[:2]) == ["thinkling", "init"]:
+        (folder / next((word for word in words if MINE.fullmatch(word)), "my.yaml")).unlink(missing_ok=True)
+    elif list(words[:2]) == ["thinkling", "export"]:
+        to = words[words.index("--to") + 1] if "--to" in words else f"{Path(words[2]).name}-{words[3]}"
+        shutil.rmtree(folder / to, ignore_errors=True)
 
 
 def begins_anew(words: Sequence[str]) -> bool:
@@ -252,12 +263,16 @@ def main() -> None:
             print(command, *([f"  {why}:"] if why else []), *(f"    {shlex.join(one)}" for one in given), sep="\n")
         return
     failing: dict[str, str] = {}
+    once: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
         # Those that write my.yaml come last: the others are given with the one that is there.
         for command, (given, _) in sorted(wanted.items(), key=lambda item: begins_anew(item[1][0][0])):
-            reason = next((reason for one in given if (reason := run(one, folder))), "")
+            for one in given:
+                if shlex.join(one) not in once:
+                    once[shlex.join(one)] = run(one, folder)
+            reason = next((once[shlex.join(one)] for one in given if once[shlex.join(one)]), "")
             print(f"{'fails' if reason else 'ok'}: {command}", flush=True)
             if reason:
                 failing[command] = f"{', '.join(where[command])}: {reason}"

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
 from benchmarks.claims import load_claims
-from benchmarks.docs_commands import ROOT, WRITTEN, commands_in, found
+from benchmarks.docs_commands import MINE, ROOT, WRITTEN, commands_in, found, instead, run
 from thinkling.cli import app
 from thinkling.errors import UserError
 from thinkling.pipeline.packaged import packaged
@@ -86,7 +87,7 @@ def check_thinkling(words: Sequence[str]) -> None:
 def check_recipe(verb: str, given: dict[str, Any]) -> None:
     """Whether the recipe, or for a placeholder any of ours, takes the overrides and has the stage."""
     named = str(given["recipe"])
-    own = named in ("RECIPE", "my.yaml") or named.startswith("path/to/")
+    own = named == "RECIPE" or MINE.fullmatch(named) or named.startswith("path/to/")
     candidates = sorted((ROOT / "recipes").glob("*.yaml")) if own else [packaged().get(named, ROOT / named)]
     refusals = []
     for path in candidates:
@@ -160,3 +161,38 @@ def test_commands_are_found_wherever_they_are_written() -> None:
         "make tiny",
         "thinkling run b.yaml",
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("make tiny", ["make -n tiny", "thinkling plan tiny", "python -m benchmarks.harness --table tiny.wall"]),
+        ("make bench NAME=speed", ["make -n bench NAME=speed", "python -m benchmarks.harness --table speed"]),
+        ("pip install '.[curate]'", ["pip install --dry-run --quiet '.[curate]'"]),
+        (
+            "thinkling sft recipes/tiny.yaml --stage sft_cold",
+            ["thinkling plan tiny", "thinkling sft nano --stage sft_cold --set name=tiny"],
+        ),
+        ("thinkling plan recipes/tiny.yaml", ["thinkling plan recipes/tiny.yaml"]),
+        (
+            "torchrun --nproc-per-node 8 -m thinkling run RECIPE",
+            ["torchrun --nproc-per-node 2 -m thinkling run my.yaml --set name=processes"],
+        ),
+        (
+            "thinkling run my.yaml --set sources.start.path=MODEL",
+            ["thinkling run my.yaml --set sources.start.path=models/mine"],
+        ),
+        ("python -m experiments rl --seeds 0-2", ["python -m experiments rl --seeds 0-2 --help"]),
+        ("thinkling init curate --data texts", ["thinkling init curate --data texts", "thinkling plan my.yaml"]),
+    ],
+)
+def test_what_is_run_for_a_command(command: str, given: list[str]) -> None:
+    assert [shlex.join(one) for one in instead(shlex.split(command))[0]] == given
+
+
+def test_a_command_that_fails_is_noticed(tmp_path: Path) -> None:
+    assert run(["thinkling", "--version"], tmp_path) == ""
+    assert "exit status 2" in run(["thinkling", "plan", "absent.yaml"], tmp_path)
+    assert "no option --hours" in run(
+        ["python", "-m", "benchmarks.speed.precision", "--rounds", "3", "--hours", "--help"], tmp_path
+    )
