@@ -126,15 +126,20 @@ def make_folder(row: Row, sound: Path, folder: Path, recipes: Mapping[str, Any])
         early.DAMAGES[row.damage](folder)
 
 
+def environment() -> dict[str, str]:
+    """A user's without network, with this repository's package."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "MAKEFLAGS")}
+    return kept | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")}
+
+
 def wrong_command(command: Command, folder: Path) -> str:
     """What is wrong with what a command does, or nothing."""
     program, *arguments = shlex.split(command.run)
     words = [sys.executable, "-m", "thinkling", *arguments] if program == "thinkling" else [program, *arguments]
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "MAKEFLAGS")}
     done = subprocess.run(
         words,
         cwd=ROOT if program == "make" else folder,
-        env=environment | {"HF_HUB_OFFLINE": "1"} | command.environment,
+        env=environment() | command.environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -192,7 +197,7 @@ def nano_report(folder: Path) -> str:
     """The report of a run of nano."""
     folder.mkdir()
     command = [sys.executable, "-m", "thinkling", "run", "nano"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, env=environment(), check=True, capture_output=True)
     return (folder / "runs" / "nano" / "report.html").read_text(encoding="utf-8")
 
 
