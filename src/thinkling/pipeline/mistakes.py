@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from thinkling.pipeline.renamed import moved_to, renamed_to
 
 _ALTERNATIVE = re.compile(r"(?:literal|function-[a-z]+)\[.*\]|[A-Z]\w*Config", re.DOTALL)
-"""Part of an error's place that is no field, but pydantic's name of one of the forms that a field may have."""
+"""Part of an error's location that is not a field but pydantic's name for one of the forms that a field may have."""
 _EXPECTED = "Input should be "
 _MAPPING = ("model_type", "model_attributes_type", "dict_type")
 
