@@ -60,7 +60,7 @@ def test_ctrl_c_was_mute(tmp_path: Path) -> None:
         errors = process.communicate()[1]
     # Python ends by the signal itself if it came while a C extension ran Python; a shell shows 130 for both.
     assert process.returncode in (130, -signal.SIGINT), errors
-    assert errors.rstrip().endswith("thinkling: stopped; the same command goes on from the last checkpoint")
+    assert errors.rstrip().endswith("thinkling: stopped; the same command resumes from the last checkpoint")
     assert "Traceback" not in errors
 
 

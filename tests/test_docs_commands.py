@@ -129,7 +129,7 @@ def test_the_pages_have_commands() -> None:
         ("thinkling dpd recipes/sft.yaml", "no stage of kind dpd"),
         ("thinkling sft recipes/tiny.yaml --stage sft_hot", "no stage sft_hot"),
         ("thinkling run recipes/tiny.yaml --set 'stages.dpd.weights={kl_negative: 0}'", "renamed to kl_rejected"),
-        ("thinkling refine RECIPE --set stages.refine.chain.url=http://127.0.0.1:8000/v1", "give either input, or url"),
+        ("thinkling refine RECIPE --set stages.refine.chain.url=http://127.0.0.1:8000/v1", "set either input, or url"),
         ("thinkling train recipes/tiny.yaml", "no verb"),
         ("thinkling chat src/model", "not written"),
         ("make bench NAME=A9", "no claim"),

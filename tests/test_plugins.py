@@ -38,7 +38,10 @@ def test_built_in_and_added_objects_are_found(registry: Registry) -> None:
         ("broken", r"thing 'broken': no_such_package:thing cannot be loaded \(No module named"),
         ("twice", "thing 'twice' is defined more than once; rename the entry point json:dumps"),
         ("own", "thing 'own' is defined more than once; rename the entry point json:loads"),
-        ("absent", "unknown thing 'absent'; known are own, broken, good, twice; a package adds one by .* group things"),
+        (
+            "absent",
+            "unknown thing 'absent'; known are own, broken, good, twice; a package adds one with .* group things",
+        ),
     ],
 )
 def test_a_broken_or_clashing_plug_in_is_named_when_it_is_used(registry: Registry, name: str, message: str) -> None:

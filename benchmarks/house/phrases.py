@@ -43,7 +43,7 @@ PHRASES: dict[str, str] = {
     r"(?<!there )(?<!There )\bare no\b(?! longer\b| more\b)": "are not",
     r"\btells\b": "shows, says, reports",
     r"\bbears\b": "has, carries",
-    r"\brests? on\b": "depends on",
+    r"(?<!the )\brests? on\b": "depends on",
     r"\bgives\b": "returns, produces, results in",
     r"\bcomes? to\b": "is, amounts to",
     r"\bso many\b": "this many, up to N",
@@ -62,6 +62,13 @@ PHRASES: dict[str, str] = {
     r"\bby and by\b": "eventually",
 }
 """Pattern → what is usually meant."""
+
+EXEMPT = {
+    "src/thinkling/quality/tags.py": "the annotator's prompt",
+    "src/thinkling/stages/refine/words.py": "prompts of refine",
+    "src/thinkling/data/boilerplate.py": "words that mark boilerplate",
+}
+"""Files whose strings are data."""
 
 _COMPILED = [(re.compile(pattern), better) for pattern, better in PHRASES.items()]
 
@@ -119,7 +126,8 @@ def found(root: Path = ROOT) -> list[Hit]:
         places += [(page, 1, prose_of_page(page.read_text())) for page in sorted(root.glob(pattern))]
     for pattern in RECIPES:
         places += [(recipe, 1, prose_of_recipe(recipe.read_text())) for recipe in sorted(root.glob(pattern))]
-    for source in sorted((root / "src").rglob("*.py")):
+    sources = [s for s in sorted((root / "src").rglob("*.py")) if str(s.relative_to(root)) not in EXEMPT]
+    for source in sources:
         places += [(source, line, text) for line, text in prose_of_source(source.read_text())]
     return [
         Hit(str(file.relative_to(root)), line + text.count("\n", 0, offset), phrase, better)

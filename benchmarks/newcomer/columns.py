@@ -3,10 +3,10 @@
     python -m benchmarks.newcomer.columns
 
 Each command that prints a table runs in a pseudo-terminal of 80 columns and in one of 400, where nothing has to be
-folded: `run` (nano, done before), `plan` of nano and of the 3B recipe, `doctor`, `clean`. A number of the wide output
-that is not whole in the narrow one is counted as cut, bars excepted; so is a line that is wider than the terminal, and
-an ellipsis. Seconds, memory and load differ from run to run: numbers are those of the same artifacts, and `doctor` is
-compared without the lines of cores, memory and disk.
+folded: `run` (nano, done before), `plan` of nano and of the 3B recipe, `doctor`, `clean`, `show`, `explain`. A number
+of the wide output that is not whole in the narrow one is counted as cut, bars excepted; so is a line that is wider
+than the terminal, and an ellipsis. Seconds, memory and load differ from run to run: numbers are those of the same
+artifacts, and `doctor` is compared without the lines of cores, memory and disk.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ COMMANDS = {
     "plan, 3B": ["plan", "nanbeige4-3b"],
     "doctor": ["doctor", "nano"],
     "clean": ["clean", "nano", "--set", "seed=1"],
+    "show, counts": ["show", "nano", "refine", "--n", "0"],
+    "show, scores": ["show", "nano", "evaluate", "--n", "2"],
+    "explain": ["explain", "nano", "topics/assert", "--text"],
 }
 VARYING = re.compile(r"cores|memory|disk|load|nano, seed 0|CPU threads|usable|available|free")
 

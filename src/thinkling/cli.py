@@ -1,4 +1,4 @@
-"""The verbs. Only configurations are imported here; a command loads torch and the rest inside its function."""
+"""The commands. Only configurations are imported here; each command imports torch and the rest inside its function."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Verbs(Verbs):
 
 app = typer.Typer(
     cls=_Verbs,
-    help="Trains small thinking models, from raw text to reinforcement learning and scores, by one recipe file.",
+    help="Train small thinking models, from raw text to reinforcement learning and evaluation, with one recipe file.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -51,13 +51,16 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set stages.sft.epochs=2 (repeatable)"),
 ]
+RunFolder = Annotated[
+    str, typer.Argument(help="Folder of a run, or its name, for instance runs/tiny", show_default=False)
+]
 Root = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs")]
 RUNS = Path("runs")
 
 
 @app.command()
 def run(recipe: RecipeFile, overrides: Overrides = None, runs: Root = RUNS) -> None:
-    """Run all stages of a recipe: what is done is skipped, what was cut off is resumed.
+    """Run all stages of a recipe. Finished stages are skipped, interrupted ones resumed.
 
     Example: thinkling run tiny --set seed=1"""
     _execute(recipe, overrides, runs, None)
@@ -72,9 +75,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
     resolved: Annotated[bool, typer.Option(help="Print the recipe with all defaults, as YAML")] = False,
 ) -> None:
-    """Show what a run would do: stages and their state, and the figures of pre-training.
+    """Show what a run would do: the state of each stage, and the figures of pre-training.
 
-    Nothing is run. Whatever can be known wrong with the recipe, its files and this machine is said.
+    Nothing is run. Mistakes in the recipe, missing files and unmet requirements of this machine are reported.
 
     Example: thinkling plan my.yaml --resolved"""
     from thinkling.pipeline import plan as planning
@@ -244,6 +247,55 @@ def clean(
     cleaning.clean(Run(_load(recipe, overrides), runs), yes, result_console())
 
 
+@app.command()
+def explain(
+    run: RunFolder,
+    identity: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Id of a document, problem or conversation, or its unique beginning or end",
+            show_default=False,
+        ),
+    ],
+    text: Annotated[bool, typer.Option("--text", help="Print texts in full, not clipped to the width")] = False,
+    runs: Root = RUNS,
+) -> None:
+    """Show what happened to one document, problem or conversation, stage by stage.
+
+    Grades, duplicates, drafts, verdicts, rewards, and the reason where it was rejected. Also for a run that has not
+    finished.
+
+    Example: thinkling explain nano topics/assert"""
+    from thinkling.pipeline import explain as explaining
+    from thinkling.pipeline.export import run_directory
+    from thinkling.pipeline.progress import result_console
+
+    explaining.explain(run_directory(run, runs), identity, text, result_console())
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    stage: Annotated[str, typer.Argument(help="Stage of the run", show_default=False)],
+    reason: Annotated[str | None, typer.Option(help="Only rejected records whose reason contains this text")] = None,
+    n: Annotated[int, typer.Option("--n", min=0, help="Records of each kind; 0 counts them by reason instead")] = 3,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Only rejected records")] = False,
+    source: Annotated[str | None, typer.Option(help="Only records of this source, family or task set")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws other records")] = 0,
+    runs: Root = RUNS,
+) -> None:
+    """Show what a stage wrote or rejected: documents, conversations, problems, rollouts, pairs and scores.
+
+    Example: thinkling show nano curate --reason duplicate"""
+    from thinkling.pipeline import show as showing
+    from thinkling.pipeline.export import run_directory
+    from thinkling.pipeline.progress import result_console
+
+    choice = showing.Choice(rejected, reason, source)
+    showing.show(run_directory(run, runs), stage, choice, n, seed, result_console())
+
+
 def _stage_verb(kind: str, purpose: str) -> None:
     def verb(
         recipe: RecipeFile,
@@ -312,18 +364,19 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
     if int(os.environ.get("RANK", "0")) == 0:
         from thinkling.report import page
 
-        summary.show(summary.write(this, time.monotonic() - began), result_console())
+        named = recipe.name if root == RUNS else str(this.directory)
+        summary.show(summary.write(this, time.monotonic() - began), result_console(), named)
         written = page.write(this.directory, {name: artifact.path for name, artifact in this.finished().items()})
         console.print(f"report: {written}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
-    """Entry point: a user's mistake is told in a line and ends with 2; anything else is our bug, with its traceback."""
+    """Entry point. A user's mistake is printed as one line, exit code 2; anything else is a bug and keeps its traceback."""
     try:
         app()
     except UserError as error:
         print(f"thinkling: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("thinkling: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("thinkling: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         raise SystemExit(130) from None

@@ -1,4 +1,4 @@
-"""The command line as a whole: where to start, the list of verbs, and what is said when it is interrupted."""
+"""The command line as a whole: where to start, the list of commands, and the message after an interrupt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-START = """thinkling trains small thinking models by one recipe file, from raw text to scores.
+START = """thinkling trains small thinking models with one recipe file, from raw text to scores.
 
 Start here:
   thinkling run nano
@@ -23,16 +23,17 @@ Start here:
 GROUPS = {
     "Begin": ("init", "doctor", "fields"),
     "Run": ("run", "plan", "tokens", "clean"),
+    "Look": ("show", "explain"),
     "Use": ("chat", "export"),
 }
 REST = "One kind of stage, with whatever it depends on"
 
 
 class Verbs(TyperGroup):
-    """Lists verbs by what they are for, with their sentences uncut, and says how to go on after Ctrl-C."""
+    """Groups commands by purpose, prints their sentences in full, and says how to resume after Ctrl-C."""
 
     resumable: frozenset[str] = frozenset()
-    """Verbs that go on from where they were interrupted."""
+    """Commands that resume from where they were interrupted."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         named = {name for names in GROUPS.values() for name in names}
@@ -47,7 +48,7 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             goes_on = ctx.invoked_subcommand in self.resumable
-            cure = "; the same command goes on from the last checkpoint" if goes_on else ""
+            cure = "; the same command resumes from the last checkpoint" if goes_on else ""
             print(f"\nthinkling: stopped{cure}", file=sys.stderr)
             raise SystemExit(130) from None
 

@@ -1,4 +1,4 @@
-"""Labels of tokens, as numpy batches and torch losses share them."""
+"""Token labels shared by numpy batches and torch losses."""
 
 IGNORE = -100
-"""Label of a position without a loss: padding, prompts, a document's last token."""
+"""Label of a position without loss: padding, prompts, a document's last token."""

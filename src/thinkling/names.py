@@ -1,4 +1,4 @@
-"""Names that a recipe gives and that become parts of paths: stages, sources, task sets."""
+"""Names in a recipe that become parts of paths: stages, sources, task sets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 LONGEST = 100
-"""Characters: a file's name has 255 bytes at most, and suffixes are added."""
+"""Maximum characters: a file name has at most 255 bytes, and suffixes are added."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def checked_name(name: str) -> str:
-    """The name. Raises ValueError if it could leave the folder of the run, or does not fit into a file's name."""
+    """The name. Raises ValueError if it could escape the run's folder or is too long for a file name."""
     if len(name) > LONGEST or not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name[:LONGEST]!r} is not a name; take up to {LONGEST} letters, digits and - _ . of ASCII, "
-            "the first a letter or digit"
+            f"{name[:LONGEST]!r} is not a valid name; use up to {LONGEST} ASCII letters, digits and - _ . , "
+            "starting with a letter or digit"
         )
     return name
 

@@ -1,6 +1,6 @@
-"""What a recipe names and a package may add: sources, verifiers, tools, styles; each kind a group of entry points.
+"""Objects that a recipe names and a package may add: sources, verifiers, tools, styles; one entry point group each.
 
-Imported only when a recipe names it, so a broken plug-in fails the recipes that use it and no others.
+A plug-in is imported only when a recipe names it, so a broken one only affects the recipes that use it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from thinkling.errors import UserError
 
 
 class Registry:
-    """The named objects of one kind: those built in, and those of installed packages.
+    """The named objects of one kind: built-in ones and those of installed packages.
 
-    `what`: the kind as error messages call it. `built_in`: name → `module:attribute`, imported when asked for.
+    `what`: name of the kind in error messages. `built_in`: name → `module:attribute`, imported on demand.
     """
 
     def __init__(self, what: str, group: str, built_in: Mapping[str, str]) -> None:
@@ -32,7 +32,7 @@ class Registry:
         return found
 
     def names(self) -> list[str]:
-        """All names, the built-in ones first."""
+        """All names, built-in ones first."""
         return [*self.built_in, *sorted(set(self._added) - set(self.built_in))]
 
     def __contains__(self, name: str) -> bool:
@@ -41,8 +41,8 @@ class Registry:
     def resolve(self, name: str) -> Any:
         """The object of that name.
 
-        Raises UserError if there is none, if two packages (or a package and thinkling itself) define the name, or if a
-        package's object cannot be imported.
+        Raises UserError if there is none, if two packages (or a package and thinkling itself) define the name, or if
+        the object cannot be imported from its package.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
@@ -57,8 +57,8 @@ class Registry:
             return getattr(importlib.import_module(module), attribute)
         if not added:
             raise UserError(
-                f"unknown {self.what} {name!r}; known are {', '.join(self.names())}; a package adds one by an entry "
-                f"point of the group {self.group}"
+                f"unknown {self.what} {name!r}; known are {', '.join(self.names())}; a package adds one with an entry "
+                f"point in the group {self.group}"
             )
         try:
             return added[0].load()

@@ -1,4 +1,4 @@
-"""Progress: what long work reports to whoever watches. Free to every room, and without imports of thinkling."""
+"""Progress reporting for long-running work. Every room may use it; it imports nothing from thinkling."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ class Task(Protocol):
     """One progress bar."""
 
     def advance(self, amount: float = 1, **fields: object) -> None:
-        """Moves on by `amount`; `fields` (loss=…, lr=…) are shown beside the bar."""
+        """Advances by `amount`; `fields` (loss=…, lr=…) are shown next to the bar."""
         ...
 
 
 class Progress(Protocol):
-    """Shows bars with rates and time left; the runner brings one, tests use `Silent`."""
+    """Shows bars with rates and time left; provided by the runner, tests use `Silent`."""
 
     def track(self, label: str, total: float | None, unit: str, done: float = 0) -> AbstractContextManager[Task]:
-        """A bar of `total` units (None: not known), `done` of which were there before (a resumed run)."""
+        """A bar of `total` units (None: unknown), `done` of which were completed earlier (a resumed run)."""
         ...
 
     def note(self, text: str) -> None:
-        """A line that stays, such as what was asked of a served model."""
+        """Prints a permanent line, such as what a served model was asked."""
         ...
 
     def warn(self, text: str) -> None:
-        """A line that must not be overlooked."""
+        """Prints a line that must not be overlooked."""
         ...
 
 

@@ -11,7 +11,7 @@ _SCALE = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 def _tokens(value: Any) -> Any:
-    """`12.4T`, `2M`, 450000 or 1e12 → an integer. Anything else is left for pydantic to refuse."""
+    """`12.4T`, `2M`, 450000 or 1e12 → an integer. Anything else is left for pydantic to reject."""
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMBT]?)\s*", value)):
         return round(float(match[1]) * _SCALE[match[2]])
     if isinstance(value, float) and value.is_integer():
@@ -20,4 +20,4 @@ def _tokens(value: Any) -> Any:
 
 
 Tokens = Annotated[int, BeforeValidator(_tokens), Field(gt=0)]
-"""A number of tokens; `12.4T`, `6B`, `2M`, `64K` are understood (powers of 1000)."""
+"""A number of tokens, optionally with a suffix: `12.4T`, `6B`, `2M`, `64K` (powers of 1000)."""

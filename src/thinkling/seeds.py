@@ -1,4 +1,4 @@
-"""Every random stream is named: a seed is a hash of the recipe's seed and the names of what draws from it."""
+"""Every random stream is named: its seed is a hash of the recipe's seed and the stream's names."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def derive(seed: int, *names: str | int) -> int:
 def permutation(n: int, seed: int) -> np.ndarray:
     """Permutation of 0 … n-1, int64 (n,), drawn from a 64-bit seed.
 
-    Sorted raw words of Philox: NEP 19 fixes bit streams for all versions of numpy, but no shuffles.
+    Sorts raw words of Philox: NEP 19 fixes bit streams for all versions of numpy, but not shuffles.
     """
-    import numpy as np  # Here, since configs import this module and load nothing heavy.
+    import numpy as np  # Imported here because configs import this module and must load nothing heavy.
 
     return np.argsort(np.random.Philox(key=seed).random_raw(n), kind="stable")
 
 
 def permuted(places: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Items at some places of a permutation of 0 … n-1 that is never held in memory; int64, as many as `places`.
+    """Items at the given places of a permutation of 0 … n-1 that is never materialised; int64, one per place.
 
-    A Feistel network over the next power of four, walked along until it is back below n (cycle walking).
+    A Feistel network over the next power of four, iterated until the result is below n (cycle walking).
     """
     import numpy as np
 

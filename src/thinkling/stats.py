@@ -1,4 +1,4 @@
-"""Confidence intervals: the bootstrap over problems and Student's t over seeds. Without scipy, which is optional."""
+"""Confidence intervals: bootstrap over problems and Student's t over seeds, without scipy, which is optional."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _RESAMPLES_AT_ONCE = 500
 
 
 def bootstrap_interval(values_P: np.ndarray, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """95% percentile interval of the mean, problems drawn with replacement (Efron and Tibshirani 1993, §13.3).
+    """95% percentile interval of the mean, resampling problems with replacement (Efron and Tibshirani 1993, §13.3).
 
-    `values_P`: fp64, one mean per problem. The same values give the same interval.
+    `values_P`: fp64, one mean per problem. The same values result in the same interval.
     """
     import numpy as np
 
@@ -48,7 +48,7 @@ def student_quantile(level: float, df: int) -> float:
     Raises ValueError unless 0 < level < 1 and df ≥ 1.
     """
     if not 0 < level < 1 or df < 1:
-        raise ValueError(f"level {level} lies outside 0–1, or df {df} is below 1")
+        raise ValueError(f"level {level} is outside 0–1, or df {df} is below 1")
     low, high = 0.0, 1.0
     while student_probability(high, df) < level:
         high *= 2
@@ -60,11 +60,11 @@ def student_quantile(level: float, df: int) -> float:
 def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean of independent values (paired differences, one per seed) and the two ends of its 95% t-interval.
 
-    Raises ValueError for fewer than two values: one has no spread.
+    Raises ValueError for fewer than two values: a single value has no spread.
     """
     n = len(values)
     if n < 2:
-        raise ValueError(f"a t-interval needs two seeds or more, not {n}")
+        raise ValueError(f"a t-interval needs at least two seeds, not {n}")
     mean = math.fsum(values) / n
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     half = student_quantile(0.95, n - 1) * math.sqrt(variance / n)

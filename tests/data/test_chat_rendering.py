@@ -21,7 +21,7 @@ def test_issue_templates_008_a_template_that_asks_for_the_date() -> None:
     ):
         template.render(QUESTION)
     assert template.with_settings({"date": "2026-07-26"}).render(QUESTION) == "  26 July 2026, Sun Jul 26 00 x"
-    with pytest.raises(UserError, match=r"chat\.variables\.date: 'today' is no date"):
+    with pytest.raises(UserError, match=r"chat\.variables\.date: 'today' is not a date"):
         template.with_settings({"date": "today"})
 
 

@@ -128,6 +128,13 @@ def test_text_that_spells_special_tokens_stays_text_or_is_refused(name: str, mes
             assert turn["content"].strip() in untrained
 
 
+def test_a_tag_that_the_template_writes_at_its_own_cut_did_not_become_text() -> None:
+    source, variables, _ = TEMPLATES["qwen"]
+    messages = [{"role": "user", "content": "w"}, {"role": "assistant", "content": "w</think>w"}]
+    with pytest.raises(UserError, match="message 1 spells '</think>', which the template takes for markup"):
+        encode_chat(ChatTemplate(source, "qwen", variables), messages, tokenizer())
+
+
 @lru_cache(maxsize=1)
 def special_ids() -> list[int]:
     assert special_spellings(tokenizer()).fullmatch("<|im_end|>")

@@ -30,9 +30,9 @@ from thinkling.errors import UserError
         ([{"role": "user", "content": "x"}, {"role": "system", "content": "x"}], "message 1: a system message"),
         ([{"role": "user", "content": None}], "message 0: content is NoneType"),
         ([{"role": "user", "content": [{"type": "text"}]}], "message 0: content is list"),
-        ([{"role": "user", "content": "x", "tool_calls": []}], "message 0: tool_calls in a message of role user"),
+        ([{"role": "user", "content": "x", "tool_calls": []}], "message 0: tool_calls in a message with role user"),
         ([{"role": "user", "content": "x", "nickname": "y"}], "message 0: unknown field 'nickname'"),
-        ([{"role": "user", "content": "x", "name": "y"}], "message 0: name in a message of role user"),
+        ([{"role": "user", "content": "x", "name": "y"}], "message 0: name in a message with role user"),
         ([{"role": "assistant", "content": "x", "reasoning_content": 3}], "reasoning_content is int"),
         ([{"role": "assistant", "content": "x", "tool_calls": [{}]}], "a tool call has no function name"),
         (

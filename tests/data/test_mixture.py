@@ -182,7 +182,7 @@ def test_epochs_add_up_to_whole_ones() -> None:
     usage = MixtureLoader(phases, source, 0, 1).usage()
     assert usage["s"] == {"rows": 21, "tokens": 168, "padding": 0, "epochs": 3.0}
     check_epochs(usage, {"s": 3, "other": 1})
-    with pytest.raises(UserError, match=r"'s': 3 epochs.*max_epochs is 2\.9"):
+    with pytest.raises(UserError, match=r"'s': the run needs 3 epochs.*max_epochs = 2\.9"):
         check_epochs(usage, {"s": 2.9})
 
 

@@ -152,7 +152,7 @@ def test_a_compressed_file_without_the_ending_is_unpacked_and_unknown_compressio
         (tmp_path / f"a.txt.{name}").write_bytes(pack(b"x"))
         assert next(read_text_files([tmp_path / f"a.txt.{name}"])).fields["text"] == "x"
     (tmp_path / "a.jsonl.lz4").write_bytes(lines)
-    with pytest.raises(UserError, match=r"a\.jsonl\.lz4: \.lz4 files are not read"):
+    with pytest.raises(UserError, match=r"a\.jsonl\.lz4: \.lz4 files are not supported"):
         list(read_jsonl(tmp_path / "a.jsonl.lz4"))
 
 

@@ -56,7 +56,7 @@ def test_a_damaged_file_that_cannot_be_made_again_is_refused_in_one_line(stage: 
     DAMAGES[kind](stage / "store" / "b")
     for refused in (lambda: require(stage / "store", stage), lambda: check(stage)):
         with pytest.raises(
-            UserError, match=r"store/b: is (damaged|missing), and cannot be made again; .*delete"
+            UserError, match=r"store/b: is (damaged|missing), and cannot be recreated; .*delete"
         ) as error:
             refused()
         assert "\n" not in str(error.value)

@@ -63,7 +63,7 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path: Path, ids: list[int]) -
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden"])
 def test_names_that_are_no_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="a name may hold"):
+    with pytest.raises(UserError, match="a name may contain only"):
         ShardWriter(tmp_path, name, 1000)
 
 
@@ -108,7 +108,7 @@ def test_a_description_that_makes_no_sense(tmp_path: Path, change: dict) -> None
 
 
 def test_sources_of_an_artifact_in_order(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no source of tokens"):
+    with pytest.raises(UserError, match="no token sources"):
         open_sources(tmp_path)
     for name in ("mq-code", "hq-docs"):
         write(tmp_path, [[1, 2]], name=name)

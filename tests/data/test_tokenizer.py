@@ -112,7 +112,7 @@ def test_settings_of_the_pre_split_that_contradict_each_other() -> None:
         TokenizerConfig(vocab_size=300, pre_split="gtp4")
     with pytest.raises(ValidationError, match="remove the field"):
         TokenizerConfig(vocab_size=300, pre_split="puzzles", digits="groups")
-    with pytest.raises(ValidationError, match="remove them beside path"):
+    with pytest.raises(ValidationError, match="remove them or path"):
         TokenizerConfig(path=Path("x"), digits="single")
 
 

@@ -122,7 +122,7 @@ def test_a_turn_that_ends_at_the_next_roles_token_stops_there(tmp_path: Path) ->
 def test_a_renderer_that_writes_no_chats_takes_no_template(tmp_path: Path) -> None:
     train_bpe(["a b "], 265, chat_template=OURS.source).save(tmp_path)
     assert type(load_renderer("chat", tmp_path, ChatConfig(template="thinkling"))) is Renderer
-    with pytest.raises(UserError, match="renderer 'puzzle_pages': it writes no chats; remove `chat`"):
+    with pytest.raises(UserError, match="renderer 'puzzle_pages': it does not use chat templates; remove `chat`"):
         load_renderer("puzzle_pages", tmp_path, ChatConfig(template="thinkling"))
 
 
@@ -130,9 +130,9 @@ def test_a_renderer_that_writes_no_chats_takes_no_template(tmp_path: Path) -> No
     ("fields", "message"),
     [
         ({"template": "llama"}, "'llama' is neither own, thinkling, nor the path of a .jinja file"),
-        ({"variables": {"messages": "x"}}, "'messages' is no name"),
-        ({"variables": {"not a name": 1}}, "'not a name' is no name"),
-        ({"variables": {"date": "today"}}, "date: 'today' is no date"),
+        ({"variables": {"messages": "x"}}, "'messages' is not a valid name"),
+        ({"variables": {"not a name": 1}}, "'not a name' is not a valid name"),
+        ({"variables": {"date": "today"}}, "date: 'today' is not a date"),
         ({"variables": {"x": 1.5}}, "valid"),
         ({"vars": {}}, "Extra inputs"),
     ],
@@ -156,7 +156,7 @@ def test_options_of_the_terminal() -> None:
     assert found.variables == {"enable_thinking": False, "date": "2026-07-26", "mood": "a=b", "empty": ""}
     for template, variables, message in (
         ("own", ["mood"], "--var mood: write it as NAME=VALUE"),
-        ("own", ["messages=1"], "--var: 'messages' is no name"),
+        ("own", ["messages=1"], "--var: 'messages' is not a valid name"),
         ("llama", [], "--template: 'llama' is neither"),
     ):
         with pytest.raises(UserError, match=message):
@@ -167,7 +167,7 @@ def test_a_template_whose_reasoning_could_not_be_read_back_is_refused(tmp_path: 
     """Its reasoning would have been judged as the answer."""
     source = CHATML.replace("<think>", "<musing>").replace("</think>", "</musing>")
     train_bpe(["a b "], 265, chat_template=source).save(tmp_path)
-    with pytest.raises(UserError, match=r"it writes reasoning in tags that are not known here.*template: thinkling"):
+    with pytest.raises(UserError, match=r"it writes reasoning in unknown tags.*template: thinkling"):
         Renderer.load(tmp_path).prompt(MESSAGES[:1])
 
 

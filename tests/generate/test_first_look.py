@@ -16,7 +16,7 @@ def test_all_cut_off_names_reason_example_and_cure() -> None:
     reason = all_unreadable([(BAD, True)] * FEWEST, 96)
     assert reason is not None
     assert reason.startswith("all 64 samples were cut off by max_new_tokens 96; one begins '<think>\\nso so")
-    assert reason.endswith("raise max_new_tokens, or check that the model ends its turns as its chat template does")
+    assert reason.endswith("raise max_new_tokens, or check that the model ends turns the way its chat template does")
     assert len(reason) < 400
     with pytest.raises(UserError, match=r"stages\.rl: all 64 samples were cut off"):
         refuse_unreadable([(BAD, True)] * FEWEST, 96, "stages.rl")

@@ -74,5 +74,7 @@ def test_padding_beyond_the_embedding_is_named_before_training(model_dir: Path) 
     settings = model_dir / "tokenizer_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"pad_token": "[PAD]"}))
     assert LoadedModel.load(model_dir).tokenizer.pad_id == number  # sampling pads with nothing
-    with pytest.raises(UserError, match=rf"padding has id {number}, and the embedding has {number} rows; name another"):
+    with pytest.raises(
+        UserError, match=rf"padding has id {number}, but the embedding has only {number} rows; set another"
+    ):
         LoadedModel.load(model_dir, trainable=True)

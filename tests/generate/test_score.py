@@ -283,9 +283,9 @@ def test_stored_chunks_of_other_problems_are_refused(
 ) -> None:
     solver = Solver(problems, tokenizer, "chat", lambda problem, _: worked(problem, "chat"))
     found = sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 1, 0, store=tmp_path)
-    with pytest.raises(UserError, match=r"00000\.parquet: holds samples of other problems"):
+    with pytest.raises(UserError, match=r"00000\.parquet: contains samples of other problems"):
         sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[1:5], 1, 0, store=tmp_path)
-    with pytest.raises(UserError, match=r"00000\.parquet: holds samples of other problems"):
+    with pytest.raises(UserError, match=r"00000\.parquet: contains samples of other problems"):
         sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 2, 0, store=tmp_path)
     (tmp_path / "00000.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(UserError, match=r"00000\.parquet: not readable as Parquet"):

@@ -57,7 +57,10 @@ def test_retry_after_may_be_a_date() -> None:
 def test_a_retry_after_beyond_the_patience_ends_at_once_and_says_why() -> None:
     with (
         serving(lambda number, body: error(429, "daily limit", **{"Retry-After": "86400"})) as server,
-        pytest.raises(UserError, match=r"daily limit \(it asks to wait 86400 s, and 600 s of patience_s 600 are left"),
+        pytest.raises(
+            UserError,
+            match=r"daily limit \(the server asks to wait 86400 s, but 600 s of patience_s 600 are left",
+        ),
     ):
         ask(made(server.url), "a")
     assert len(server.bodies) == 1
@@ -78,7 +81,7 @@ def test_the_patience_ends_and_the_error_says_so() -> None:
         ask(made(server.url, patience_s=0.1), "a")
     text = str(raised.value)
     assert text.startswith(f"stages.refine.chain: {server.url}/chat/completions: HTTP 503: loading the model (")
-    assert "patience_s 0.1 spent" in text
+    assert "patience_s 0.1 exhausted" in text
     assert len(server.bodies) > 2
 
 
@@ -124,7 +127,7 @@ def test_an_error_in_an_answer_of_status_200_is_an_error() -> None:
 
 
 def test_answers_that_are_no_completion_are_paid_for_only_so_often() -> None:
-    with serving(lambda number, _: Failing(200, "{}")) as server, pytest.raises(UserError, match="no chat completion"):
+    with serving(lambda number, _: Failing(200, "{}")) as server, pytest.raises(UserError, match="is not a chat"):
         ask(made(server.url), "a")
     assert len(server.bodies) == UNREADABLE_ATTEMPTS
 
@@ -141,7 +144,7 @@ def test_a_redirect_takes_no_key_to_another_address(monkeypatch: pytest.MonkeyPa
 def test_no_server_is_waited_for_and_then_named() -> None:
     with serving(lambda number, body: "fine") as server:
         url = server.url
-    with pytest.raises(UserError, match=r"refused.*patience_s 0\.05 spent"):
+    with pytest.raises(UserError, match=r"refused.*patience_s 0\.05 exhausted"):
         ask(made(url, patience_s=0.05), "a")
 
 
@@ -159,7 +162,7 @@ def test_waiting_is_shown() -> None:
     with serving(failing_first([error(429, "busy")] * 5)) as server:
         ask(made(server.url, progress=watching), "a")
     (line,) = watching.warnings  # of five failures within 30 s the first
-    assert line.startswith("stages.refine.chain: HTTP 429: busy; waiting 0 s, patience for 600 s more (0 answered)")
+    assert line.startswith("stages.refine.chain: HTTP 429: busy; retrying in 0 s, for up to 600 s more (0 answered)")
 
 
 def test_the_key_is_in_no_error_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,11 +203,11 @@ def test_fields_of_the_request_can_be_set() -> None:
         ({"extra_body": {"messages": []}}, "extra_body.messages: cannot be set here"),
         ({"extra_body": {"model": "other"}}, "extra_body.model: cannot be set here"),
         ({"extra_body": {"stream": True}}, "extra_body.stream: cannot be set here"),
-        ({"headers": {"Authorization": "Bearer x"}}, "headers.Authorization: a key is taken from the environment"),
-        ({"headers": {"x-api-key": "x"}}, "headers.x-api-key: a key is taken from the environment"),
-        ({"headers": {"X-A": "1\r\nX-B: 2"}}, "headers.X-A: a header's name and value are one line"),
+        ({"headers": {"Authorization": "Bearer x"}}, "headers.Authorization: keys are read from the environment"),
+        ({"headers": {"x-api-key": "x"}}, "headers.x-api-key: keys are read from the environment"),
+        ({"headers": {"X-A": "1\r\nX-B: 2"}}, "headers.X-A: name and value must be one line"),
         ({"budget": {"cost": 1}}, "budget.cost: needs prices"),
-        ({"url": None, "model": None, "reasoning_effort": "low"}, "reasoning_effort: is for a model behind url"),
+        ({"url": None, "model": None, "reasoning_effort": "low"}, "reasoning_effort: only applies to a served model"),
     ],
 )
 def test_faulty_fields_are_refused_by_the_recipe(fields: dict[str, Any], said: str) -> None:
@@ -257,7 +260,7 @@ def test_a_budget_stops_in_one_line_and_the_same_stage_goes_on_when_it_is_raised
 def test_a_budget_of_tokens_needs_a_server_that_counts_them() -> None:
     with (
         serving(lambda number, body: "fine", usage=None) as server,
-        pytest.raises(UserError, match=r"budget\.tokens: the server counts no tokens.*use budget\.requests"),
+        pytest.raises(UserError, match=r"budget\.tokens: cannot be enforced.*use budget\.requests"),
     ):
         ask(made(server.url, budget={"tokens": 1000}, concurrency=1), "a", "b")
     assert len(server.bodies) == 1

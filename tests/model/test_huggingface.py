@@ -181,14 +181,14 @@ def test_ids_beyond_the_embedding_are_left_out(tmp_path: Path) -> None:
         ({"attention_bias": True}, "attention_bias"),
         ({"mlp_bias": True}, "mlp_bias"),
         ({"use_sliding_window": True}, "use_sliding_window"),
-        ({"quantization_config": {"bits": 4}}, "quantised"),
+        ({"quantization_config": {"bits": 4}}, "quantized"),
         ({"hidden_size": None}, "hidden_size"),
         ({"num_key_value_heads": 3}, "num_key_value_heads"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps"),
         ({"num_hidden_layers": 3}, r"layers\.2\.\S+ is missing"),
         ({"intermediate_size": 47}, "mlp.down_proj.weight has shape"),
         ({"tie_word_embeddings": False}, "lm_head.weight is missing"),
-        ({"num_hidden_layers": 1}, r"layers\.1\.\S+ belongs to no llama decoder"),
+        ({"num_hidden_layers": 1}, r"layers\.1\.\S+ does not belong to a llama decoder"),
     ],
 )
 def test_unsupported_is_a_user_error_that_names_it(saved: Path, fields: dict[str, Any], named: str) -> None:
@@ -241,7 +241,7 @@ def test_a_pickle_is_named_with_the_cure(saved: Path, name: str) -> None:
     assert load_pretrained(saved).config.vocab_size == 61  # beside safetensors it does no harm
     (saved / "model.safetensors").unlink()
     with pytest.raises(
-        UserError, match=rf"{name}: a pickle, which can run code and is not read; write model\.safetens"
+        UserError, match=rf"{name}: pickles can run code and are not read; convert it to model\.safetens"
     ):
         load_pretrained(saved)
 

@@ -44,7 +44,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("sources.topics.type=stdlib", "sources.topics.type: unknown type of source 'stdlib'; known are"),
         ("stages.pretrain.batch_tokens=100", "stages.pretrain: phases.warm-up: batch_tokens 100 is not a multiple"),
         ("threads=0", "threads: input should be greater than or equal to 1 (it is 0)"),
-        ("name=../x", "name: '../x' is not a name; take up to 100 letters, digits"),
+        ("name=../x", "name: '../x' is not a valid name; use up to 100 ASCII letters, digits"),
         ("name=no", "name: input should be a valid string (it is False); put it in quotes"),
     ],
 )
@@ -241,7 +241,7 @@ def test_names_that_could_become_paths_are_refused(tmp_path: Path, place: str, n
     with pytest.raises(UserError) as caught:
         load_recipe(path)
     told = str(caught.value)
-    assert "is not a name; take up to 100 letters" in told
+    assert "is not a valid name; use up to 100 ASCII letters" in told
     assert place in told
     assert len(told.splitlines()) == 1
 

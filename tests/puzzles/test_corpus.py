@@ -64,7 +64,7 @@ def test_seed_decides_all() -> None:
 def test_fractions_above_one_and_unknown_families_are_refused() -> None:
     with pytest.raises(ValueError, match=r"noise_fraction \+ duplicate_fraction \+ answer_only_fraction exceed 1"):
         source(noise_fraction=0.7, answer_only_fraction=0.4)
-    with pytest.raises(UserError, match=r"family_weights: 'summ' is no family"):
+    with pytest.raises(UserError, match=r"family_weights: 'summ' is not a family"):
         list(pages(source(family_weights={"summ": 2}), PUZZLES, 0))
 
 

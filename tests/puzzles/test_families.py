@@ -129,7 +129,7 @@ def test_calc_digits() -> None:
     ("name", "knobs", "message"),
     [
         ("sum", {"length": 3}, r"family sum: unknown knob 'length'"),
-        ("sort", {"max_length": 11}, r"family sort: knob max_length is 11; .* from 2 to 10"),
+        ("sort", {"max_length": 11}, r"family sort: knob max_length is 11, .* from 2 to 10"),
         ("sort", {"max_length": True}, "family sort: knob max_length is True"),
         ("calc", {"digits": "2"}, "family calc: knob digits is '2'"),
         ("mod", {"min_operands": 8}, "family mod: knob min_operands is 8, above max_operands, 6"),

@@ -17,7 +17,7 @@ from thinkling.tasks.problem import problem_id, split
 
 def test_form() -> None:
     assert question("write KDA", "DKA!", "KDD") == "judge write KDA\nDKA!\nKDD"
-    with pytest.raises(ValueError, match="one line"):
+    with pytest.raises(ValueError, match="a single line"):
         question("write KDA", "A!\nB!", "KDA")
 
 

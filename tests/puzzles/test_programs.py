@@ -99,7 +99,7 @@ def test_knobs() -> None:
     assert {d["steps"] for d in one} == {3, 4}
     assert {d["takes"] for d in one} == {"number"}
     assert {FAMILY.sample(rng, {"kinds": 2}).difficulty["takes"] for _ in range(60)} == {"number", "list"}
-    with pytest.raises(UserError, match="family program: knob kinds is 4; it takes a whole number from 1 to 3"):
+    with pytest.raises(UserError, match="family program: knob kinds is 4, but must be a whole number from 1 to 3"):
         FAMILY.sample(rng, {"kinds": 4})
 
 

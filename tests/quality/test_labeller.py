@@ -119,14 +119,14 @@ def test_broken_or_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"labeller\.json"):
         Labeller.load(tmp_path)
     (tmp_path / "labeller.json").write_text('{"format": 1, "tags": ["beauty"]}')
-    with pytest.raises(UserError, match="other tags"):
+    with pytest.raises(UserError, match="different tags"):
         Labeller.load(tmp_path)
 
 
 def test_a_file_with_other_arrays_is_named(tmp_path: Path) -> None:
     (tmp_path / "labeller.json").write_text(json.dumps({"format": 1, "tags": list(NAMES)}))
     save_file({"idf_W": np.ones(3, np.float32)}, tmp_path / "labeller.safetensors")
-    with pytest.raises(UserError, match=r"labeller\.safetensors: holds other arrays"):
+    with pytest.raises(UserError, match=r"labeller\.safetensors: its arrays are not those"):
         Labeller.load(tmp_path)
 
 

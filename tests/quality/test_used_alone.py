@@ -75,10 +75,10 @@ def test_a_value_without_similarity_counts_it_as_the_pools_average(graded: tuple
 def test_a_report_without_a_quality_model_is_named(tmp_path: Path) -> None:
     for text in ("{}", "[", "[]", '{"quality": {"columns": [], "intercept": 0}}'):
         (tmp_path / "grading.json").write_text(text)
-        with pytest.raises(UserError, match=r"grading\.json: holds no quality model"):
+        with pytest.raises(UserError, match=r"grading\.json: contains no quality model"):
             QualityModel.load(tmp_path / "grading.json")
     write_json(tmp_path / "grading.json", {"quality": {"intercept": 0, "columns": {"a": {"weight": 1, "mean": 0}}}})
-    with pytest.raises(UserError, match="other tags"):
+    with pytest.raises(UserError, match="different tags"):
         QualityModel.load(tmp_path / "grading.json")
 
 

@@ -102,7 +102,7 @@ def test_centred_on_other_documents_the_values_stay_and_the_terms_are_counted_fr
 def test_a_signal_of_one_class_is_an_error() -> None:
     found, good = planted("content")
     for signal in (good | True, good & False):
-        with pytest.raises(ValueError, match="one class"):
+        with pytest.raises(ValueError, match="a single class"):
             QualityModel.fit(found, signal, 0.01)
 
 

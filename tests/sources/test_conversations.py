@@ -127,7 +127,7 @@ def test_conversations_drawn_depend_on_the_seed_alone_and_keep_their_order(tmp_p
 
 
 def test_more_than_there_are_cannot_be_drawn(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"sources\.chats: it has 1 conversations, not 2; ask for fewer"):
+    with pytest.raises(UserError, match=r"sources\.chats: it has 1 conversations, not 2; request fewer"):
         answers(source(write(tmp_path / "a.jsonl", CHAT)), 2)
 
 
@@ -139,7 +139,11 @@ def test_conversations_have_no_families(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "fields", "message"),
     [
-        ({"question": "a", "answer": "b"}, {}, "no records of any known form: they have question, answer; map them by"),
+        (
+            {"question": "a", "answer": "b"},
+            {},
+            "no records of any known form: they have question, answer; map them with",
+        ),
         (
             {"dialog": []},
             {"form": "messages"},
@@ -153,12 +157,12 @@ def test_conversations_have_no_families(tmp_path: Path) -> None:
         (
             {"messages": [{"speaker": "a", "text": "b"}]},
             {},
-            r"its messages have no role, but speaker, text; map it by fields, such as \{role: speaker\}",
+            r"its messages have no role, but speaker, text; map it with fields, such as \{role: speaker\}",
         ),
         (
             {"messages": [{"role": "user", "text": "b"}]},
             {},
-            r"its messages have no content, but role, text; map it by fields",
+            r"its messages have no content, but role, text; map it with fields",
         ),
     ],
 )
@@ -186,8 +190,8 @@ def test_mapped_names_are_detected_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"fields": {"dialog": "messages"}}, "no form has the field 'dialog'; name messages,"),
-        ({"roles": {"bot": "gpt"}}, "no role is 'gpt'; a role is one of system, user, assistant, tool"),
+        ({"fields": {"dialog": "messages"}}, "no form has the field 'dialog'; known are messages,"),
+        ({"roles": {"bot": "gpt"}}, "unknown role 'gpt'; known are system, user, assistant, tool"),
         ({"form": "chatml"}, "Input should be 'messages', 'sharegpt'"),
         ({"unanswered": "drop"}, "Input should be 'reject' or 'cut'"),
     ],

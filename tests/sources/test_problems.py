@@ -122,9 +122,9 @@ def test_draws_are_even_over_families_as_far_as_these_go(sums: str) -> None:
     limited = source(path=sums, limit=30)
     assert len(limited.problems("train")) == 30
     assert len(set(ids(limited.problems("train", 30, seed=5)))) == 30
-    with pytest.raises(UserError, match="it has 30 problems to train on, 31 are wanted"):
+    with pytest.raises(UserError, match="it has 30 training problems, but 31 were requested"):
         limited.problems("train", 31)
-    with pytest.raises(UserError, match="no problems to train on of the family 'c'; its families are a, b"):
+    with pytest.raises(UserError, match="no training problems in the family 'c'; its families are a, b"):
         mine.problems("train", 1, families=["c"])
 
 
@@ -141,7 +141,7 @@ def test_any_draw_has_n_distinct_problems(
     path = write(tmp_path_factory.mktemp("draw") / "a.jsonl", rows)
     mine = source(path=path, preset=None, fields={"family": "family"}, heldout_fraction=0)
     if n > len(rows):
-        with pytest.raises(UserError, match="are wanted"):
+        with pytest.raises(UserError, match="were requested"):
             mine.problems("train", n, seed)
         return
     found = mine.problems("train", n, seed)
@@ -233,10 +233,12 @@ def test_problems_without_a_solution_make_no_conversation(tmp_path: Path) -> Non
     mine.report_to(ledger := Ledger())
     assert len(list(mine.conversations(None, 0))) == 5
     assert ledger.counts()["mine"] == {"in": 10, "kept": 5, "rejected": {"no solution": 5}}
-    with pytest.raises(UserError, match="it has 5 problems to train on with a known solution, 6 are wanted"):
+    with pytest.raises(UserError, match="it has 5 training problems with a known solution, but 6 were requested"):
         mine.check("conversations", n=6)
     none = source(path=path, preset=None, fields={"answer": "answer"}, heldout_fraction=0)
-    with pytest.raises(UserError, match=r"0 problems .* solution: name the key of solutions in fields\.solution"):
+    with pytest.raises(
+        UserError, match=r"0 training problems .* solution: name the key of solutions in fields\.solution"
+    ):
         none.check("conversations")
 
 
@@ -253,7 +255,7 @@ def test_an_id_of_the_record(tmp_path: Path) -> None:
     mine = source(path=write(tmp_path / "a.jsonl", rows), preset=None, fields={"id": "uid"}, heldout_fraction=0)
     assert ids(mine.problems("train")) == [problem_id("sources.mine", name) for name in ("u0", "u1")]
     assert mine.summary() == (
-        "2 problems to train on, 0 held out, verifier maths; 2 of 4 records rejected (an id given twice 2)"
+        "2 training problems, 0 held out, verifier maths; 2 of 4 records rejected (an id given twice 2)"
     )
 
 
@@ -293,8 +295,8 @@ def test_problems_that_make_no_conversation_are_counted_after_problems_were_aske
         ({"template": "Solve this."}, "template: it has no {question}"),
         ({"answer_template": "{answer} {unit}"}, "answer_template: {unit} is unknown"),
         ({"preset": "math", "calculator_calls": True}, "calculator_calls: only the preset gsm8k"),
-        ({"heldout_paths": ["b"], "heldout_fraction": 0.1}, "heldout_fraction: heldout_paths already says"),
-        ({"heldout_field": "kind"}, "heldout_field: give heldout_field and heldout_values together"),
+        ({"heldout_paths": ["b"], "heldout_fraction": 0.1}, "heldout_fraction: heldout_paths already defines"),
+        ({"heldout_field": "kind"}, "heldout_field: set heldout_field and heldout_values together"),
         ({"heldout_split": "test"}, "split: missing; heldout_split holds out 'test'"),
         ({"heldout_fraction": 1.5}, "heldout_fraction: "),
         ({"shuffle": True}, "shuffle: unknown key"),
@@ -309,10 +311,12 @@ def test_mistakes_in_the_recipe_are_one_line(fields: dict[str, Any], message: st
 
 def test_a_file_of_another_form_is_told_with_its_keys(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"prompt": "1+1?", "completion": "2"}] * 3)
-    with pytest.raises(UserError, match=r"none of its records.*3 of 3.*\(no answer 3\).*keys are prompt, completion"):
+    with pytest.raises(
+        UserError, match=r"no usable problem in its records.*3 of 3.*\(no answer 3\).*keys are prompt, completion"
+    ):
         source(path=path).check("problems", "train")
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(UserError, match="it has 0 problems to train on"):
+    with pytest.raises(UserError, match="it has 0 training problems"):
         source(path=str(tmp_path / "empty.jsonl")).check("problems", "train")
     with pytest.raises(UserError, match=r"a\.jsonl is both in its paths and held out"):
         source(path=path, heldout_paths=[path]).check("problems", "train")
@@ -379,7 +383,7 @@ def test_problems_whose_tests_judge_nothing_are_counted_before_a_stage_begins(tm
     mine = source(preset="mbpp", path=write(tmp_path / "programs.jsonl", rows), heldout_fraction=0)
     nothing = "unverifiable: the tests assert nothing that depends on the program"
     missing = "unverifiable: the tests import numpy, which the sandbox has not"
-    python = "unverifiable: the tests are no Python"
+    python = "unverifiable: the tests are not Python"
     assert f"4 of 5 records rejected ({python} 1, {nothing} 2, {missing} 1)" in mine.summary()
     assert [problem.bare for problem in mine.problems("train")] == ["Double."]
 

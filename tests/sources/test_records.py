@@ -76,7 +76,7 @@ def test_links_out_of_the_directory_are_not_followed(tmp_path: Path) -> None:
     assert values(path=str(tmp_path / "data")) == [1, 1]
     assert values(path=f"{tmp_path}/data/*") == [1, 1]
     assert values(path=f"{tmp_path}/data/**/*.jsonl") == [1, 1]
-    assert source(path=str(tmp_path / "data")).summary() == "2 files (2 links out of their directory left out)"
+    assert source(path=str(tmp_path / "data")).summary() == "2 files (2 links out of their directory skipped)"
     assert values(path=str(tmp_path / "data" / "b.jsonl")) == [99], "a link that the recipe itself names"
 
 
@@ -84,9 +84,9 @@ def test_links_out_of_the_directory_are_not_followed(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda d: d / "none.jsonl", "no such file or directory"),
-        (lambda d: d, "no file that records are read from"),
-        (lambda d: f"{d}/*.jsonl", "no file that records are read from"),
-        (lambda d: d / "a.csv", "not a form that records are read from"),
+        (lambda d: d, "no files in a supported format"),
+        (lambda d: f"{d}/*.jsonl", "no files in a supported format"),
+        (lambda d: d / "a.csv", "unsupported format"),
     ],
 )
 def test_paths_without_records_are_named(tmp_path: Path, make: Callable[[Path], Any], message: str) -> None:
@@ -103,7 +103,7 @@ def test_a_saved_data_set_and_one_with_splits(tmp_path: Path) -> None:
     split.save_to_disk(tmp_path / "dict")
     assert values(path=str(tmp_path / "dict"), split="train") == [0, 1, 2]
     assert values(path=str(tmp_path / "dict"), split="extra") == [3, 4]
-    with pytest.raises(UserError, match="has the splits extra, train; choose one by split"):
+    with pytest.raises(UserError, match="has the splits extra, train; choose one with split"):
         values(path=str(tmp_path / "dict"))
     with pytest.raises(UserError, match="no files of split 'dev'"):
         values(path=str(tmp_path / "dict"), split="dev")
@@ -163,18 +163,18 @@ def test_a_data_set_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
     one = source(path="org/sums", subset="main", split="train")
     assert list(one.digests()) == [f"org/sums@{COMMIT}/main/train-00000-of-00001.jsonl"]
     assert one.summary() == f"1 file, org/sums@{COMMIT}"
-    with pytest.raises(UserError, match="has the splits test, train; choose one by split"):
+    with pytest.raises(UserError, match="has the splits test, train; choose one with split"):
         values(path="org/sums", subset="main")
     with pytest.raises(UserError, match="has the splits train, train_sft"):
         values(path="org/sums", subset="other")
-    with pytest.raises(UserError, match="has the subsets main, other; choose one by subset"):
+    with pytest.raises(UserError, match="has the subsets main, other; choose one with subset"):
         values(path="org/sums", split="train")
     with pytest.raises(UserError, match="no files of subset 'min'; there are main, other"):
         values(path="org/sums", subset="min")
 
 
 def test_a_name_that_is_not_cached_is_one_line_where_there_is_no_network(cache: Callable[..., None]) -> None:
-    with pytest.raises(UserError, match=r"org/none: no such path here, .*hf download org/none") as caught:
+    with pytest.raises(UserError, match=r"org/none: no such local path, .*hf download org/none") as caught:
         source(path="org/none").digests()
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="at revision 'v1'"):
@@ -186,18 +186,18 @@ def test_a_model_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
     model = ModelSource(type="model", path="org/tiny").bind("start", {})
     assert model.artifact().model_dir.name == COMMIT
     assert model.summary() == f"org/tiny@{COMMIT}/config.json"
-    with pytest.raises(UserError, match=r"models/start: no such path here, and the hub's model .*hf download"):
+    with pytest.raises(UserError, match=r"models/start: no such local path, and the Hub's model .*hf download"):
         ModelSource(type="model", path="models/start").artifact()
-    with pytest.raises(ValueError, match=r"\./tiny is no name on the hub"):
+    with pytest.raises(ValueError, match=r"\./tiny is not a name on the Hub"):
         ModelSource(type="model", path="./tiny", revision="main")
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "give either path, or paths"),
-        ({"path": "a", "paths": ["b"]}, "give either path, or paths"),
-        ({"path": "./a.jsonl", "revision": "main"}, "none of the paths is a name on the hub"),
+        ({}, "set either path, or paths"),
+        ({"path": "a", "paths": ["b"]}, "set either path, or paths"),
+        ({"path": "./a.jsonl", "revision": "main"}, "none of the paths is a name on the Hub"),
     ],
 )
 def test_fields_that_contradict_each_other(fields: dict, message: str) -> None:

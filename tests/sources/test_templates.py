@@ -36,7 +36,7 @@ def test_braces_of_a_value_are_not_filled_in() -> None:
     [
         ("Answer this.", "question", None, "it has no {question}; put it where"),
         ("\\boxed{answer}", "answer", None, "write \\boxed{{answer}} for one around the answer"),
-        ("Question:\\n{question}", "question", None, "in YAML a new line is \\n between double quotes"),
+        ("Question:\\n{question}", "question", None, "in YAML a newline is written as \\n in double quotes"),
         ("{answer} {unit}", "answer", ("answer",), "{unit} is unknown; known are {answer}"),
     ],
 )

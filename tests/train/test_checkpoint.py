@@ -94,11 +94,11 @@ def test_values_extra_and_random_state_come_back(tmp_path: Path) -> None:
 def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every_steps=1)
     path = checkpoints.save(1, {"a": torch.zeros(2), "b": torch.zeros(2)})
-    with pytest.raises(UserError, match=r"shape of b is \(2,\) there and \(3,\) in this run"):
+    with pytest.raises(UserError, match=r"shape of b is \(2,\) in the checkpoint and \(3,\) in this run"):
         checkpoints.load(path, {"a": torch.zeros(2), "b": torch.zeros(3)})
-    with pytest.raises(UserError, match=r"shape of b is \(2,\) there and none in this run"):
+    with pytest.raises(UserError, match=r"shape of b is \(2,\) in the checkpoint and none in this run"):
         checkpoints.load(path, {"a": torch.zeros(2)})
-    with pytest.raises(UserError, match=r"shape of c is none there and \(1,\) in this run"):
+    with pytest.raises(UserError, match=r"shape of c is none in the checkpoint and \(1,\) in this run"):
         checkpoints.load(path, {"a": torch.zeros(2), "b": torch.zeros(2), "c": torch.zeros(1)})
     state = json.loads((path / "state.json").read_text())
     del state["digest"]
@@ -155,10 +155,10 @@ def test_where_all_checkpoints_are_damaged_training_does_not_start_again(tmp_pat
     for file in tmp_path.glob("*/*.safetensors"):
         flip(file)
     with pytest.raises(
-        UserError, match=r"step-00000002/.*is damaged; no other checkpoint is whole: delete .* to start"
+        UserError, match=r"step-00000002/.*is damaged; no other checkpoint is intact: delete .* to start"
     ):
         checkpoints.latest()
-    with pytest.raises(UserError, match="is damaged; take another checkpoint"):
+    with pytest.raises(UserError, match="is damaged; use another checkpoint"):
         read_weights(tmp_path / "step-00000001")
 
 

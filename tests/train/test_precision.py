@@ -223,7 +223,7 @@ def test_state_of_bf16_weights_takes_six_bytes_per_parameter(make_toy: Make, obj
 
 
 def test_muon_keeps_no_bf16_weights(make_toy: Make) -> None:
-    with pytest.raises(UserError, match=r"muon keeps its weights in float32; set precision\.weights to float32"):
+    with pytest.raises(UserError, match=r"muon needs weights in float32; set precision\.weights to float32"):
         Optimizer(make_toy().bfloat16(), OptimizerConfig(name="muon"), Parallel())
 
 
@@ -232,5 +232,7 @@ def test_state_of_another_dtype_is_refused(make_toy: Make, objective: Objective,
     wide = Trainer(make_toy(), OptimizerConfig(), objective)
     narrow = Trainer(make_toy(), OptimizerConfig(), objective, precision=BF16)
     path = Checkpoints(tmp_path, 1).save(1, wide.state_tensors())
-    with pytest.raises(UserError, match=r"is float32 there and bfloat16 in this run; set precision\.weights"):
+    with pytest.raises(
+        UserError, match=r"is float32 in the checkpoint and bfloat16 in this run; set precision\.weights"
+    ):
         Checkpoints(tmp_path, 1).load(path, narrow.state_tensors())

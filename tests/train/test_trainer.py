@@ -81,7 +81,7 @@ def test_a_batch_without_loss_tokens_changes_no_weight(make_toy: Make, make_batc
     before = copy.deepcopy(model.state_dict())
     tokens, labels = make_batch(0)
     trainer = Trainer(model, OptimizerConfig(), objective)
-    with pytest.raises(UserError, match="no token"):
+    with pytest.raises(UserError, match="has no loss tokens"):
         trainer.step([(tokens, torch.full_like(labels, -100))], 0.01)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 

@@ -51,14 +51,14 @@ def test_problems_are_generated_split_and_judged() -> None:
             assert [verify(problem, Reading.of(reply)).outcome for reply in replies] == [outcome] * len(replies)
     assert "between <answer> and </answer>" in train[0].question
     assert "<answer>" not in train[0].bare
-    assert mine.summary() == f"{120 - len(heldout)} problems to train on, {len(heldout)} held out"
+    assert mine.summary() == f"{120 - len(heldout)} training problems, {len(heldout)} held out"
 
 
 @pytest.mark.usefixtures("gym")
 @pytest.mark.parametrize("name", ["n_queens", "string_insertion", "countdown", "binary_matrix", "composite"])
 def test_a_scorer_that_runs_answers_as_code_is_refused(name: str) -> None:
     """reasoning-gym's scorers of these call eval or sympy's parser on the answer, outside any sandbox."""
-    with pytest.raises(UserError, match=f"gym.datasets: data set '{name}' .* what a model wrote as code"):
+    with pytest.raises(UserError, match=f"gym.datasets: data set '{name}' .* run model output as code"):
         source(datasets={name: {}}).problems("train", 1)
 
 
@@ -75,7 +75,7 @@ def test_an_answer_that_makes_a_scorer_fail_is_wrong() -> None:
         ({"datasets": {"chain_summ": {}}}, "no data set 'chain_summ'; it has"),
         ({"datasets": {"chain_sum": {"terms": 3}}}, "data set 'chain_sum' .*unexpected keyword argument 'terms'"),
         ({"datasets": {"chain_sum": {"min_terms": 9, "max_terms": 1}}}, "max_terms must be >= min_terms"),
-        ({"size": 5}, "problems of the split .*; raise size"),
+        ({"size": 5}, "problems in split .*; raise size"),
     ],
 )
 def test_mistakes_are_one_line(fields: dict[str, Any], message: str) -> None:

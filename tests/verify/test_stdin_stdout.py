@@ -148,11 +148,11 @@ def test_a_tuple_is_a_list_in_json(verifier: StdinStdoutVerifier) -> None:
     [
         ((), "no tests"),
         (("assert f(1) == 2",), "not JSON"),
-        (('{"input": 3, "output": "3"}',), "no text"),
+        (('{"input": 3, "output": "3"}',), "not text"),
         (('{"input": "1", "output": "2"}', '{"input": "1", "output": "2", "function": "f"}'), "same function"),
         (('{"input": "a b", "output": "2", "function": "f"}',), "not JSON"),
         (('{"input": [Infinity], "output": 2, "function": "f"}',), "not JSON"),
-        (('{"input": {"a": 1}, "output": 2, "function": "f"}',), "no list"),
+        (('{"input": {"a": 1}, "output": 2, "function": "f"}',), "not a list"),
         (('{"input": "1", "output": "2", "function": "f()"}',), "not a name"),
     ],
 )

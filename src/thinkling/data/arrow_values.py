@@ -1,4 +1,4 @@
-"""Values of Arrow's columns as Python's: bytes of text columns decoded, and what cannot be read told apart."""
+"""Converts Arrow column values to Python: decodes bytes in text columns and marks unreadable values."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from pyarrow import types
 
 @dataclass(frozen=True)
 class Unreadable:
-    """In the place of a value that cannot be read, and so of no type that anyone asks for."""
+    """Placeholder for a value that cannot be read; it has a type of its own, so every type check fails on it."""
 
     reason: str
 
 
 def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with columns of bytes as text, unchecked: what is no UTF-8 raises UnicodeDecodeError when it is taken
-    out. Columns in them, in lists and structures, too."""
+    """The batch with binary columns cast to text (nested ones in lists and structs too). The cast does not validate:
+    reading a value that is not UTF-8 raises UnicodeDecodeError.
+    """
     columns = [_cast(column, _text) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def value(column: pa.Array) -> object:
-    """The one value of a column. Dates that Python has not are numbers, in the unit of their type."""
+    """The single value of a column. Dates outside Python's range become numbers in the unit of their type."""
     for changed in (_text, _number):
         try:
             return _cast(column, changed)[0].as_py()
@@ -42,7 +43,7 @@ def _cast(column: pa.Array, changed: Callable[[pa.DataType], pa.DataType]) -> pa
 
 
 def _changed(type_: pa.DataType, changed: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """The type with `changed` applied to all that it is made of."""
+    """The type with `changed` applied to each of its component types."""
     if types.is_dictionary(type_):
         values = _changed(type_.value_type, changed)
         return type_ if values == type_.value_type else values

@@ -1,9 +1,9 @@
-"""Artifacts: directories that a stage writes once and that later stages read.
+"""Artifacts: directories that one stage writes once and later stages read.
 
-``runs/<run>/<stage>-<hash8>/`` holds the stage's files and ``manifest.json``. While a stage works its directory is
-called ``….partial``; it gets its name by one rename, and is immutable from then on. The hash covers what the stage was
-asked to do (its resolved configuration, seed, code version and the content digests of its inputs); the digest covers
-what came out. What varies between equal runs (times, host, memory) stands in the manifest's ``recorded`` block alone.
+``runs/<run>/<stage>-<hash8>/`` holds the stage's files and ``manifest.json``. While the stage runs, its directory is
+called ``….partial``; a single rename sets its final name, after which it is immutable. The hash covers the stage's
+inputs (resolved configuration, seed, code version and content digests of its input artifacts); the digest covers its
+outputs. What varies between equal runs (times, host, memory) appears only in the manifest's ``recorded`` block.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from thinkling.errors import UserError
 SCHEMA = 1
 MANIFEST = "manifest.json"
 OWN_DIGEST = "manifest_digest"
-"""Field of the manifest's `recorded` block: the digest of all else in it."""
+"""Field of the manifest's `recorded` block: the digest of everything else in that block."""
 LOG_SUFFIX = ".log.jsonl"
-"""Files of this ending carry times and speeds: kept beside the others, left out of digests."""
+"""Files with this suffix hold times and speeds: stored with the others but excluded from digests."""
 RECORDED_PACKAGES = ("thinkling", "torch", "numpy", "pyarrow", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished directory. ``manifest`` is its manifest.json; a user's own model directory has a small one."""
+    """A finished directory. ``manifest`` is its manifest.json; a user's own model directory has a minimal one."""
 
     path: Path
     manifest: Mapping[str, Any]
@@ -49,7 +49,7 @@ class Artifact:
 
     @property
     def model_dir(self) -> Path:
-        """The Hugging Face directory in it: ``model/``, or the artifact itself where the user brought one."""
+        """The Hugging Face directory inside: ``model/``, or the artifact itself if the user supplied it."""
         return self.path / "model" if (self.path / "model").is_dir() else self.path
 
     def file(self, name: str) -> Path:
@@ -64,7 +64,7 @@ class Artifact:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: what hashes are taken of."""
+    """JSON with sorted keys and no spaces, as used for hashing."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
@@ -86,13 +86,13 @@ def file_digest(path: Path) -> str:
 
 
 def content_files(directory: Path) -> Iterator[str]:
-    """Relative names of the files that count as content, in order."""
+    """Relative names of the files that count as content, in sorted order."""
     names = (str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
     return iter(sorted(n for n in names if n != MANIFEST and not n.endswith(LOG_SUFFIX)))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes JSON atomically."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1, ensure_ascii=False)
         stream.write("\n")
@@ -101,36 +101,36 @@ def write_json(path: Path, value: Any) -> None:
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a finished artifact.
 
-    Raises UserError if it is missing, is not JSON of this schema, or is not what was written.
+    Raises UserError if it is missing, is not JSON of the current schema, or was modified after it was written.
     """
     path = directory / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete {directory} to make it again") from error
+        raise UserError(f"{path} cannot be read ({error}); delete {directory} to recreate it") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise UserError(f"{path} is not of schema {SCHEMA}; delete {directory} to make it again")
+        raise UserError(f"{path} does not have schema {SCHEMA}; delete {directory} to recreate it")
     recorded = manifest.get("recorded")
-    own = recorded.pop(OWN_DIGEST, None) if isinstance(recorded, dict) else ""  # earlier versions wrote none
+    own = recorded.pop(OWN_DIGEST, None) if isinstance(recorded, dict) else ""  # earlier versions did not write one
     if own is not None and own != hash_of(manifest):
-        raise UserError(f"{path} was changed after the stage had finished; delete {directory} to make it again")
+        raise UserError(f"{path} was changed after the stage finished; delete {directory} to recreate it")
     return manifest
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether an artifact is there.
+    """Whether a finished artifact exists.
 
-    Raises UserError if its directory is there without a manifest: a stage's directory gets its name with it.
+    Raises UserError if the directory exists without a manifest: the directory is only renamed once it has one.
     """
     if directory.is_dir() and not (directory / MANIFEST).is_file():
-        raise UserError(f"{directory / MANIFEST} is missing; delete {directory} to make it again")
+        raise UserError(f"{directory / MANIFEST} is missing; delete {directory} to recreate it")
     return directory.is_dir()
 
 
 def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[str, Any]) -> Artifact:
-    """Digests what a stage wrote into ``partial``, adds the manifest and renames the directory to ``final``.
+    """Digests what a stage wrote to ``partial``, adds the manifest and renames the directory to ``final``.
 
-    Raises UserError if a file is no longer what was sealed while the stage worked.
+    Raises UserError if a file differs from what was sealed while the stage was running.
     """
     files = {name: digest_of(partial / name) for name in content_files(partial) if not is_seal(partial / name)}
     seals = dict(sealed(partial))
@@ -162,31 +162,31 @@ def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the packages that results may depend on."""
+    """Versions of the packages that may affect results."""
     return {name: metadata.version(name) for name in RECORDED_PACKAGES}
 
 
 def verify(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Digests every file again and compares with the manifest.
+    """Recomputes the digest of every file and compares it with the manifest.
 
-    Raises UserError that names the first file that was changed, removed or added.
+    Raises UserError naming the first file that was changed, removed or added.
     """
-    cure = f"delete {directory} to make it again"
+    cure = f"delete {directory} to recreate it"
     files = manifest["files"]
     present = list(content_files(directory))
     for name in sorted({*files, *present}):
         if name not in present:
             raise UserError(f"{directory / name} is missing; {cure}")
         if name not in files:
-            raise UserError(f"{directory / name} was added after the stage had finished; remove it, or {cure}")
+            raise UserError(f"{directory / name} was added after the stage finished; remove it, or {cure}")
         if file_digest(directory / name) != files[name]["sha256"]:
-            raise UserError(f"{directory / name} was changed after the stage had finished; {cure}")
+            raise UserError(f"{directory / name} was changed after the stage finished; {cure}")
     if hash_of(files) != manifest["digest"]:
-        raise UserError(f"{directory / MANIFEST} was changed after the stage had finished; {cure}")
+        raise UserError(f"{directory / MANIFEST} was changed after the stage finished; {cure}")
 
 
 def model_source(path: Path) -> Artifact:
-    """A Hugging Face directory of the user's, seen as an artifact.
+    """A user's Hugging Face model directory, wrapped as an artifact.
 
     Raises UserError if it has no config.json.
     """
@@ -197,9 +197,9 @@ def model_source(path: Path) -> Artifact:
 
 
 def directory_digests(directory: Path) -> dict[str, str]:
-    """Name → SHA-256 of the files of a directory that a recipe points to, such as a tokenizer's, or of one file.
+    """Name → SHA-256 of each file in a directory that a recipe points to (such as a tokenizer's), or of a single file.
 
-    Raises UserError if it is not there.
+    Raises UserError if the path does not exist.
     """
     if directory.is_file():
         return {directory.name: file_digest(directory)}

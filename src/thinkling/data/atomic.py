@@ -1,4 +1,4 @@
-"""A file is there whole or not at all: it is written beside its place and moved there by one rename."""
+"""Atomic file writes: a file is written under a temporary name and moved into place by one rename."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it becomes `path` when the block ends well and is removed when it raises.
+    """Yields a temporary path to write to; it is renamed to `path` on success and removed if the block raises.
 
-    The temporary name is always the same, so that a killed run leaves at most one, which the next run overwrites.
+    The temporary name is always the same, so a killed run leaves at most one file, which the next run overwrites.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")

@@ -1,9 +1,9 @@
-"""Words of a held-out problem that are no evidence that a document holds it: instructions, and shared text.
+"""Words of a held-out problem that are not evidence that a document contains it: instructions and shared text.
 
-Two kinds are told apart from a problem's own words. *Instructions* about how to answer ("Please reason step by step,
-and put your final answer within \\boxed{}") are stretches of 8 words or more that are words of instructions, some of
-them ones that speak of answering. *Shared text* is what stands alike in 10 or more problems, or in three or more that
-are half of all.
+Two kinds are separated from a problem's own words. *Instructions* about how to answer ("Please reason step by step,
+and put your final answer within \\boxed{}") are stretches of 8 or more instruction words, at least some of which refer
+to answering. *Shared text* is text that appears identically in 10 or more problems, or in at least three problems that
+make up half of the total.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy.typing as npt
 from thinkling.data.ngrams import Hashes
 
 MANY_PROBLEMS = 10
-"""Problems from which on a run of words is shared text: real benchmarks repeat no sentence of their own so often."""
+"""A run of words in at least this many problems is shared text: real benchmarks do not repeat a sentence so often."""
 FEW_PROBLEMS = 3
 STRETCH = 8
-"""Words of instructions in a row, at least."""
+"""Minimum length of an instruction, in consecutive instruction words."""
 
 _TELLING_TEXT = """
     answer answers box boxed boxes code explain explanation function instruction instructions output
@@ -66,7 +66,7 @@ _STARTS = frozenset(phrase[0] for phrase in _PHRASES)
 
 
 def instruction_words(words: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """For each word, or character of a script without spaces, whether it is part of an instruction."""
+    """For each word (or character in scripts without spaces), whether it is part of an instruction."""
     found = np.zeros(len(words), bool)
     start, at, telling, size = 0, 0, 0, 0
     while at <= len(words):
@@ -82,8 +82,8 @@ def instruction_words(words: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def _piece(words: Sequence[str], at: int) -> tuple[int, bool]:
-    """The number of words that an instruction's word or phrase takes from here, 0 where there is none, and whether it
-    speaks of answering."""
+    """Number of words that the instruction word or phrase at this position covers (0 if there is none), and whether it
+    refers to answering."""
     word = words[at]
     if word in _WORDS:
         return 1, word in _TELLING
@@ -97,10 +97,10 @@ def _piece(words: Sequence[str], at: int) -> tuple[int, bool]:
 
 
 class SharedRuns:
-    """Runs of words that many problems have."""
+    """Runs of words that occur in many problems."""
 
     def __init__(self, runs: Iterable[Hashes]) -> None:
-        """`runs`: the hashes of each distinct problem's runs."""
+        """`runs`: for each distinct problem, the hashes of its runs."""
         counts: Counter[int] = Counter()
         n = 0
         for one in runs:
@@ -110,7 +110,7 @@ class SharedRuns:
         self._shared = np.array(sorted(run for run, count in counts.items() if count >= limit), np.uint64)
 
     def covered(self, hashes: Hashes, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """For each word whether it is in a shared run. `hashes`, `lengths`: of the run at each place."""
+        """For each word, whether it is in a shared run. `hashes`, `lengths`: those of the run at each position."""
         found = np.zeros(len(hashes), bool)
         for place in np.flatnonzero(np.isin(hashes, self._shared) & (lengths > 0)):
             found[place : place + lengths[place]] = True

@@ -1,4 +1,4 @@
-"""Where the pieces of a conversation lie in the text that a template makes of them, and which of them it drops."""
+"""Locates the parts of a conversation in the text that a template renders, and detects which of them it drops."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from thinkling.errors import UserError
 
 @dataclass(frozen=True)
 class Piece:
-    """A text of the conversation that is not blank."""
+    """A non-blank text of the conversation."""
 
     field: str
     """`content`, `reasoning_content`, `tool_calls` or `tools`."""
     message: int
-    """Index of its message; -1 for a tool that is announced."""
+    """Index of its message; -1 for a tool definition."""
     text: str
     name: str = ""
-    """Name of the tool that is called or announced."""
+    """Name of the tool that is called or defined."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The rendered text of some of the messages."""
+    """The rendered text of a prefix of the messages."""
 
     text: str
     places: Mapping[int, int]
-    """Number of a piece → where a mark in its middle came to lie."""
+    """Number of a piece → position in the text of the mark placed in its middle."""
 
 
 class Layout:
-    """A rendered conversation, with the place of every piece. Messages are fenced (chat_marks)."""
+    """A rendered conversation with the position of every piece. Messages are already fenced (chat_marks)."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class Layout:
         text: str,
         prompts: bool = False,
     ) -> None:
-        """`text`: the whole conversation, rendered; with `prompts` a prompt. A piece that the template looks into, so
-        that a mark in it would change the text, has no place."""
+        """`text`: the whole rendered conversation; `prompts`: whether it ends with a generation prompt. A piece that
+        the template inspects, so that a mark would change the rendered text, has no position."""
         self.template, self.text, self._prompts = template, text, prompts
         self._messages, self._tools = messages, tools
         self.pieces: list[Piece] = []
@@ -63,7 +63,7 @@ class Layout:
         self._marked = self._walk(self._mark(self.placed))
 
     def part(self, count: int, add_generation_prompt: bool = False, more: Sequence[Message] = ()) -> Part | None:
-        """The first messages, and `more`, rendered; None where the template refuses them."""
+        """The first `count` messages followed by `more`, rendered; None if the template rejects them."""
         messages, tools = self._marked
         try:
             return Part(*take_anchors(self.template.render([*messages[:count], *more], tools, add_generation_prompt)))
@@ -71,21 +71,21 @@ class Layout:
             return None
 
     def latest(self, through: int, *parts: Part) -> int | None:
-        """The last piece of messages up to and including `through` that is in all parts. A system message may move to
-        the last question, so places alone do not say which it is."""
+        """The last piece, among messages up to and including `through`, that occurs in all parts. Positions alone do
+        not identify it, because a template may move the system message to the last question."""
         found = [
             n for n in self.places if self.pieces[n].message <= through and all(n in part.places for part in parts)
         ]
         return max(found, key=lambda n: (self.pieces[n].message, self.places[n]), default=None)
 
     def of(self, message: int) -> list[int]:
-        """Places of a message's pieces."""
+        """Positions of a message's pieces."""
         return [place for n, place in self.places.items() if self.pieces[n].message == message]
 
     def without_reasoning(self) -> list[int]:
-        """Assistant's messages whose reasoning the template drops because of what follows them.
+        """Assistant messages whose reasoning the template drops because later messages follow.
 
-        Raises UserError, naming template and field, where it drops anything else that the conversation holds."""
+        Raises UserError naming the template and field if it drops any other part of the conversation."""
         dropped = []
         for number, piece in enumerate(self.pieces):
             if self._is_there(number, piece, self._whole):
@@ -100,7 +100,7 @@ class Layout:
         return dropped
 
     def check_written(self) -> None:
-        """Raises UserError, naming template and field, where the template drops anything but reasoning."""
+        """Raises UserError naming the template and field if the template drops anything other than reasoning."""
         for number, piece in enumerate(self.pieces):
             if piece.field != "reasoning_content" and not self._is_there(number, piece, self._whole):
                 raise self._lost(piece)
@@ -117,7 +117,7 @@ class Layout:
         return number in part.places if number in self.placed else _contains(part.text, piece.text)
 
     def _check_values(self) -> None:
-        """Arguments that are no text have no mark: their JSON, or Python's spelling of it, is in the text."""
+        """Non-text arguments have no mark; checks that the text contains their JSON or Python spelling."""
         for i, message in enumerate(self._messages):
             for call in message.get("tool_calls") or ():
                 for value in _scalars(call["function"]["arguments"]):
@@ -125,7 +125,7 @@ class Layout:
                         raise self._lost(Piece("tool_calls", i, "", call["function"]["name"]))
 
     def _try(self, numbers: frozenset[int]) -> Part | None:
-        """The whole conversation with marks in these pieces; None where they change its text."""
+        """The whole conversation with marks in these pieces; None if the marks change its text."""
         messages, tools = self._walk(self._mark(numbers))
         try:
             text, places = take_anchors(self.template.render(messages, tools, self._prompts))
@@ -147,7 +147,7 @@ class Layout:
         return mark
 
     def _walk(self, change: Callable[[Piece, str], str]) -> tuple[list[Message], list[Message]]:
-        """Messages and tools with `change` made to every piece that is not blank, in one order."""
+        """Messages and tools with `change` applied to every non-blank piece, always in the same order."""
 
         def changed(field: str, message: int, text: Any, name: str = "", after: str = "") -> Any:
             return change(Piece(field, message, text, name), after) if isinstance(text, str) and text.strip() else text
@@ -195,7 +195,7 @@ def _what(piece: Piece) -> str:
 
 
 def _contains(text: str, wanted: str) -> bool:
-    """Whether the text holds this one, as it is or as in JSON, whatever became of white space."""
+    """Whether `text` contains `wanted`, verbatim or as in JSON, ignoring differences in white space."""
     squeezed = _squeezed(text)
     return _squeezed(wanted) in squeezed or _squeezed(json.dumps(wanted, ensure_ascii=False)[1:-1]) in squeezed
 

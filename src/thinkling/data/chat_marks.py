@@ -1,8 +1,8 @@
-"""Marks inside the text of a chat, and the tokens of marked text.
+"""Marks inside chat text, and tokenization of marked text.
 
-What a message says is data, what the template writes is markup. Message text that spells a special token is fenced
-before rendering and encoded as plain characters: no user, tool or web page can close a turn or open reasoning. Other
-marks say where loss begins and ends, and where a piece of a message came to lie.
+Message content is data; what the template writes is markup. Message text that spells a special token is fenced before
+rendering and encoded as plain characters, so no user, tool or web page can close a turn or open reasoning. Other marks
+record where loss begins and ends, and where each piece of a message ends up in the rendered text.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# A noncharacter opens every mark inside rendered text, and LITERAL stands for itself in a message: nothing is lost.
+# Every mark in rendered text starts with a noncharacter; LITERAL escapes one that occurs in a message, losslessly.
 ESC = "\ufdd0"
 LITERAL, PLAIN_ON, PLAIN_OFF, LOSS_ON, LOSS_OFF = (f"{ESC}{code}" for code in "01234")
 _MARK = re.compile(f"({ESC}[0-4])")
 ANCHOR = re.compile(f"{ESC}5(\\d+){ESC}6")
-"""The mark of a piece of a message, which carries the piece's number."""
+"""The mark of a piece of a message; it contains the piece's number."""
 
 
 class Encoder(Protocol):
-    """The part of data.tokenizer.Tokenizer that rendering needs."""
+    """The subset of data.tokenizer.Tokenizer that rendering needs."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -37,7 +37,7 @@ class Encoder(Protocol):
 
 @lru_cache(maxsize=8)
 def special_spellings(tokenizer: Encoder) -> re.Pattern[str]:
-    """Matches every text that this tokenizer's markup turns into a special token; found by asking for each token."""
+    """Matches every text that this tokenizer's markup maps to a special token; built by encoding each token."""
     spelled = sorted({tokenizer.decode([i]) for i in range(tokenizer.vocab_size)} - {""})
     marked, plain = tokenizer.encode_batch(spelled, True), tokenizer.encode_batch(spelled, False)
     special = [s for s, a, b in zip(spelled, marked, plain, strict=True) if not np.array_equal(a, b)]
@@ -46,13 +46,13 @@ def special_spellings(tokenizer: Encoder) -> re.Pattern[str]:
 
 @lru_cache(maxsize=8)
 def written_by_template(spellings: re.Pattern[str]) -> re.Pattern[str]:
-    """Matches special tokens of the template's own, not those that a message spells."""
+    """Matches special tokens written by the template itself, not those spelled in a message."""
     return re.compile(f"(?<!{PLAIN_ON})(?:{spellings.pattern})")
 
 
 def fence(value: Any, spellings: re.Pattern[str]) -> Any:
-    """The value with each special spelling in its strings put between marks; so too in keys, which a tool call makes
-    up, but not in names, by which the template finds its fields."""
+    """The value with each special-token spelling in its strings fenced. Keys of tool-call arguments are fenced too, but
+    not field names, which the template looks up."""
     if isinstance(value, str):
         return spellings.sub(rf"{PLAIN_ON}\g<0>{PLAIN_OFF}", value.replace(ESC, LITERAL))
     if isinstance(value, Mapping):
@@ -66,8 +66,8 @@ def fence(value: Any, spellings: re.Pattern[str]) -> Any:
 
 
 def anchor(text: str, number: int, after: str = "") -> str:
-    """The text with a numbered mark in the middle of what is not white space at its ends, where no template cuts it;
-    behind the last `after`, if there is one."""
+    """The text with a numbered mark in the middle of its stripped content, where templates do not cut; if `after` is
+    given, the mark goes behind its last occurrence."""
     start = text.rfind(after) + len(after) if after and after in text else 0
     core = text[start:].strip()
     start = text.index(core, start)
@@ -78,7 +78,7 @@ def anchor(text: str, number: int, after: str = "") -> str:
 
 
 def take_anchors(text: str) -> tuple[str, dict[int, int]]:
-    """The text without anchors, and where each of them was first: a name may be repeated beside a tool's result."""
+    """The text without anchors, and the first position of each: a tool's name may be repeated next to its result."""
     places: dict[int, int] = {}
     pieces, length = [], 0
     for i, piece in enumerate(ANCHOR.split(text)):
@@ -91,23 +91,26 @@ def take_anchors(text: str) -> tuple[str, dict[int, int]]:
 
 
 def without_marks(text: str) -> str:
-    """The text as a reader sees it."""
+    """The text as a reader sees it, without marks."""
     return "".join(ESC if part == LITERAL else part for part in _MARK.split(text) if not _is_mark(part))
 
 
-def well_fenced(text: str) -> bool:
-    """Whether every fence that opens closes before the next one: a template that cuts a message may part them."""
+def well_fenced(text: str, spellings: re.Pattern[str]) -> bool:
+    """Whether every fence holds the one spelling it was put around. A template that cuts a message at a tag of its own
+    separates the two ends of a fence, and the tag that it writes between them would then be encoded as text."""
     inside = False
     for part in _MARK.split(text):
         if part in (PLAIN_ON, PLAIN_OFF):
             if inside is (part == PLAIN_ON):
                 return False
             inside = part == PLAIN_ON
+        elif inside and spellings.fullmatch(part) is None:
+            return False
     return not inside
 
 
 def encode_marked(text: str, tokenizer: Encoder) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and loss mask of marked text. Text is cut where loss begins or ends, as it is when the model writes it."""
+    """Ids and loss mask of marked text. Text is split where loss begins or ends, as during generation."""
     pieces: list[tuple[str, bool, bool]] = []
     plain, loss, gathered = False, False, ""
     for part in _MARK.split(text):
@@ -132,8 +135,8 @@ def _is_mark(part: str) -> bool:
 
 
 def _encode_piece(tokenizer: Encoder, piece: str, markup: bool, first: bool) -> np.ndarray:
-    """A tokenizer that puts a space before every text (SentencePiece) must not do so inside a chat: it gets the piece
-    after a newline, whose tokens are then taken away, as transformers does."""
+    """Encodes one piece. A tokenizer that prepends a space to every text (SentencePiece) must not do so inside a chat:
+    it receives the piece after a newline whose tokens are then removed, as in transformers."""
     ids = tokenizer.encode(piece, markup)
     if first or not _prefixes_space(tokenizer):
         return ids

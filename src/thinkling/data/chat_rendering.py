@@ -1,6 +1,6 @@
-"""A jinja chat template, rendered in jinja2's sandbox under the settings and names that transformers gives it.
+"""Renders a Jinja chat template in jinja2's sandbox with the settings and names that transformers provides.
 
-The clock is no input of a run: a template that asks for the date gets the one that the recipe names.
+The clock is not an input of a run: a template that asks for the date receives the date named in the recipe.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Message = Mapping[str, Any]
 Setting = str | int | bool
 
 CURE = "set `chat: {template: thinkling}`"
-"""What helps where a directory has no template, or one that does not write what the data hold."""
+"""Cure for a directory without a template, or with a template that drops part of the data."""
 REASONING_TAGS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -41,19 +41,19 @@ _GIVEN = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A jinja chat template."""
+    """A Jinja chat template."""
 
     source: str
     name: str
-    """As error messages call it."""
+    """Name used in error messages."""
     variables: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Names that transformers gives it: `bos_token` and the like."""
+    """Names that transformers provides, such as `bos_token`."""
     settings: Mapping[str, Setting] = field(default_factory=dict, hash=False)
-    """Names that the recipe gives it, such as `enable_thinking`; `date` is what `strftime_now` formats."""
+    """Names set by the recipe, such as `enable_thinking`; `date` is what `strftime_now` formats."""
 
     @cached_property
     def compiled(self) -> jinja2.Template:
-        """Raises UserError where the source is no jinja template."""
+        """The compiled template. Raises UserError if the source is not valid Jinja."""
         try:
             return _environment().from_string(self.source)
         except jinja2.TemplateSyntaxError as error:
@@ -61,14 +61,14 @@ class ChatTemplate:
 
     @cached_property
     def has_generation_marks(self) -> bool:
-        """Whether the template itself says which text the assistant writes."""
+        """Whether the template itself marks the text that the assistant writes."""
         return re.search(r"\{%[-+]?\s*generation\b", self.source) is not None
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Message] | None = None, add_generation_prompt: bool = False
     ) -> str:
-        """Rendered text; marks that chat_marks put into messages are still in it. UserError where the template fails,
-        which includes a template that asks for a date that the recipe does not name."""
+        """The rendered text, still containing the marks that chat_marks put into messages. Raises UserError if the
+        template fails, including when it asks for a date that the recipe does not name."""
         given = {"messages": [_as_transformers(message) for message in messages], "tools": list(tools or []) or None}
         if "date" in self.settings:
             given["strftime_now"] = _day(self.settings["date"]).strftime
@@ -76,11 +76,11 @@ class ChatTemplate:
             text = self.compiled.render(
                 {**self.variables, **self.settings, **given}, add_generation_prompt=add_generation_prompt
             )
-            text.encode()  # no tokenizer takes half a surrogate pair, which a template may spell
+            text.encode()  # tokenizers reject lone surrogates, which a template may produce
             return text
         except UserError:
             raise
-        except Exception as error:  # a foreign template may fail in any way, as in a call on a missing field
+        except Exception as error:  # a foreign template may fail in any way, such as a call on a missing field
             cure = ""
             if isinstance(error, jinja2.UndefinedError) and "strftime_now" in str(error):
                 cure = ": it asks for the date; set chat.variables.date, such as 2026-07-26"
@@ -88,9 +88,9 @@ class ChatTemplate:
             raise UserError(message) from error
 
     def with_settings(self, settings: Mapping[str, Setting]) -> ChatTemplate:
-        """The same template with these settings, which win over what an export wrote into its source.
+        """The same template with these settings, which override those that an export wrote into its source.
 
-        Raises UserError for a name that the template does not read, and for a date that is none."""
+        Raises UserError for a name that the template does not read, and for an invalid date."""
         read = jinja2.meta.find_undeclared_variables(_environment().parse(self.source)) if settings else set()
         for name in settings:
             if name not in read and not (name == "date" and "strftime_now" in self.source):
@@ -103,8 +103,8 @@ class ChatTemplate:
 
     @property
     def exported(self) -> str:
-        """The source with its settings written at the top as defaults: transformers and vLLM, which do not know the
-        recipe, render the same."""
+        """The source with its settings prepended as defaults, so that transformers and vLLM, which do not see the
+        recipe, render the same text."""
         lines = [
             f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}\n"
             for name, value in self.settings.items()
@@ -117,7 +117,7 @@ class ChatTemplate:
 def load_chat_template(directory: Path) -> ChatTemplate:
     """The template of a Hugging Face directory: chat_template.jinja, or `chat_template` in tokenizer_config.json.
 
-    Raises UserError where there is neither."""
+    Raises UserError if the directory has neither."""
     config_path = directory / "tokenizer_config.json"
     config = _read_json(config_path)
     template_path = directory / "chat_template.jinja"
@@ -136,7 +136,7 @@ def load_chat_template(directory: Path) -> ChatTemplate:
 
 
 def _of_named(entries: Sequence[Any]) -> str | None:
-    """The template of a list of named ones; None without a default."""
+    """The template to use from a list of named ones; None if there is no default."""
     named = {entry.get("name"): entry.get("template") for entry in entries if isinstance(entry, Mapping)}
     default, tool_use = named.get("default"), named.get("tool_use")
     if isinstance(default, str) and isinstance(tool_use, str):
@@ -145,14 +145,14 @@ def _of_named(entries: Sequence[Any]) -> str | None:
 
 
 def _choosing(default: str, tool_use: str) -> str:
-    """One template that chooses between two as transformers does: `tool_use` where tools are given."""
-    # jinja drops one newline at a template's end; the plus signs keep white space at the seams
+    """A single template that chooses between two as transformers does: `tool_use` if tools are passed."""
+    # Jinja drops one newline at a template's end; the plus signs keep white space at the seams
     used, other = tool_use.removesuffix("\n"), default.removesuffix("\n")
     return f"{{% if tools +%}}{used}{{%+ else +%}}{other}{{%+ endif %}}"
 
 
 def read_chat_template(path: Path, directory: Path) -> ChatTemplate:
-    """The template of a file for the tokenizer of a directory. Raises UserError where it cannot be read."""
+    """A template from a file, for the tokenizer of a directory. Raises UserError if it cannot be read."""
     try:
         return ChatTemplate(path.read_text(encoding="utf-8"), str(path), token_variables(directory))
     except (OSError, UnicodeDecodeError) as error:
@@ -160,7 +160,7 @@ def read_chat_template(path: Path, directory: Path) -> ChatTemplate:
 
 
 def token_variables(directory: Path) -> dict[str, str]:
-    """Spellings of the special tokens that transformers gives to a directory's template."""
+    """Spellings of the special tokens that transformers passes to a directory's template."""
     named = {**_read_json(directory / "special_tokens_map.json"), **_read_json(directory / "tokenizer_config.json")}
     variables = {}
     for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
@@ -172,7 +172,7 @@ def token_variables(directory: Path) -> dict[str, str]:
 
 
 def _as_transformers(message: Message) -> Message:
-    """The message as transformers 5 gives it to a template: reasoning under both names that templates read."""
+    """The message as transformers 5 passes it to a template: reasoning under both names that templates read."""
     message = {name: value for name, value in message.items() if name != "loss"}
     if message.get("reasoning_content") is None:
         return message
@@ -183,18 +183,18 @@ def _day(value: Setting) -> date:
     try:
         return date.fromisoformat(str(value))
     except ValueError as error:
-        raise UserError(f"chat.variables.date: {value!r} is no date; write it as 2026-07-26") from error
+        raise UserError(f"chat.variables.date: {value!r} is not a date; write it as 2026-07-26") from error
 
 
 def _literal(value: Setting) -> str:
-    """A value as jinja spells it."""
+    """A value as a Jinja literal."""
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _baked_date(day: date) -> str:
-    """A macro that stands in for transformers' clock."""
+    """A macro that replaces transformers' clock."""
     steps = "".join(f" | replace('%{code}', {_literal(day.strftime('%' + code))})" for code in _DIRECTIVES)
     steps = f" | replace('%-d', '{day.day}') | replace('%-m', '{day.month}')" + steps
     return f"{{%- macro strftime_now(format) %}}{{{{- format{steps} }}}}{{%- endmacro %}}\n"
@@ -204,7 +204,7 @@ _BAKED_DATE = re.compile(r"\{%- macro strftime_now\(format\) %\}\{\{- format[^\n
 
 
 class _Generation(Extension):
-    """`{% generation %} … {% endgeneration %}`: marks what the assistant writes."""
+    """`{% generation %} … {% endgeneration %}`: marks the text that the assistant writes."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
 
@@ -219,7 +219,7 @@ class _Generation(Extension):
 
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
-    """The settings and names under which transformers renders chat templates, without its clock."""
+    """The settings and names with which transformers renders chat templates, without its clock."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
@@ -235,7 +235,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON without jinja2's HTML escapes. Never ASCII-only: that would spell the marks of chat_marks as text."""
+    """JSON without jinja2's HTML escapes. Not ASCII-only, which would escape the marks of chat_marks."""
     del ensure_ascii
     return json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
 

@@ -1,4 +1,4 @@
-"""The forms in which one conversation can be given to templates, which expect it in more than one."""
+"""Alternative forms of the same conversation, because templates differ in the form they expect."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _INLINE = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 
 
 def forms(template: ChatTemplate, messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """The conversation as it is, then in other forms that say the same, to be tried where the template refuses it or
-    drops a call: with ids of nine characters that link calls and results (Mistral), with no content instead of an
-    empty one, and with arguments as JSON text (DeepSeek); last, with contents as lists of parts (models of images).
+    """Yields the conversation as it is, then equivalent forms to try if the template rejects it or drops a call: with
+    nine-character ids linking calls and results (Mistral), without content instead of empty content, with arguments as
+    JSON text (DeepSeek), and finally with content as a list of parts (vision models).
 
-    Thoughts inside the content become reasoning where the template takes them apart itself, to the same text."""
+    Reasoning inside the content becomes `reasoning_content` if the template splits it out itself, to the same text."""
     given = _split_as_template(template, messages)
     if not any(message.get("tool_calls") for message in given):
         yield given
@@ -65,7 +65,7 @@ def with_call_ids(messages: Sequence[Message]) -> list[Message]:
 
 
 def split_thoughts(message: Message) -> Message:
-    """The message with a thought that opens its content as reasoning."""
+    """The message with the reasoning that opens its content moved to its own field."""
     content = message.get("content")
     if message["role"] != "assistant" or message.get("reasoning_content") or not isinstance(content, str):
         return message

@@ -1,7 +1,7 @@
-"""Conversations to tokens: by our own ChatML template (chatml) or that of a foreign model directory (chat_rendering).
+"""Converts conversations to tokens with our own ChatML template (chatml) or a foreign model's (chat_rendering).
 
-Which characters a model is trained on is marked by `{% generation %}` blocks, as in transformers, or is worked out
-from the rendered text where a template has none (loss_spans). Nothing that a conversation holds is lost in silence.
+The characters a model is trained on are marked by `{% generation %}` blocks, as in transformers; if a template has
+none, they are inferred from the rendered text (loss_spans). No part of a conversation is dropped silently.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class EncodedChat:
     ids: np.ndarray
     """int32 (T,)"""
     loss: np.ndarray
-    """bool (T,): true on what the assistant writes, the token that ends its turn included."""
+    """bool (T,): true on what the assistant writes, including the token that ends its turn."""
     turns_without_loss: int = 0
-    """Assistant's turns whose reasoning the template drops because later rounds follow, or whose `loss` is False."""
+    """Assistant turns whose reasoning the template drops because later rounds follow, or whose `loss` is False."""
 
 
 def encode_chat(
@@ -67,8 +67,8 @@ def encode_chat(
 ) -> EncodedChat:
     """The conversation as tokens.
 
-    Raises UserError naming the template where it cannot render, where it drops what the conversation holds, and where
-    it cannot be told what the assistant wrote."""
+    Raises UserError naming the template if it cannot render the conversation, if it drops part of it, or if the
+    assistant's text cannot be identified."""
     spellings = special_spellings(tokenizer)
 
     def attempt(fenced: list[Message], announced: list[Message], text: str) -> EncodedChat:
@@ -81,9 +81,9 @@ def encode_chat(
 def encode_prompt(
     template: ChatTemplate, messages: Sequence[Message], tokenizer: Encoder, tools: Sequence[Message] | None = None
 ) -> np.ndarray:
-    """Token ids, int32 (T,), that end where the assistant starts to write. Reasoning of earlier turns may be dropped.
+    """Token ids, int32 (T,), ending where the assistant starts to write. Reasoning of earlier turns may be dropped.
 
-    Raises UserError naming the template where it cannot render, or drops anything else."""
+    Raises UserError naming the template if it cannot render the messages or drops anything else."""
     spellings = special_spellings(tokenizer)
 
     def attempt(fenced: list[Message], announced: list[Message], text: str) -> np.ndarray:
@@ -102,8 +102,8 @@ def _first_form(
     attempt: Callable[[list[Message], list[Message], str], T],
     add_generation_prompt: bool = False,
 ) -> T:
-    """What `attempt` makes of the first form of the conversation that the template renders and that it accepts. Raises
-    the first error of a form that the template rendered, or else the first of all."""
+    """Result of `attempt` for the first form of the conversation that the template renders and `attempt` accepts.
+    Otherwise raises the first error of a form that did render, or else the first error of all."""
     refused: list[UserError] = []
     rejected: list[UserError] = []
     for form in forms(template, messages):
@@ -126,14 +126,14 @@ def _rendered(
     spellings: re.Pattern[str],
     add_generation_prompt: bool = False,
 ) -> tuple[list[Message], list[Message], str]:
-    """Fenced messages and tools, and their text. Raises UserError where a fence changes what the template makes of a
-    message: it takes markup from the text of messages."""
+    """Fenced messages and tools, and their rendered text. Raises UserError if a fence changes what the template does
+    with a message, that is, if the template interprets message text as markup."""
     fenced, announced = fence(messages, spellings), fence(tools, spellings)
     text = template.render(fenced, announced, add_generation_prompt)
     if template.source == CHATML or (fenced, announced) == (list(messages), list(tools)):
         return fenced, announced, text
     bare = template.render(fence(messages, _NOTHING), fence(tools, _NOTHING), add_generation_prompt)
-    if not well_fenced(text) or without_marks(text) != without_marks(bare):
+    if not well_fenced(text, spellings) or without_marks(text) != without_marks(bare):
         spelled = chain.from_iterable(
             (f"message {i} spells {match.group()!r}" for match in spellings.finditer(str(message.get("content"))))
             for i, message in enumerate(messages)
@@ -152,9 +152,9 @@ def _with_loss(
     text: str,
     spellings: re.Pattern[str],
 ) -> tuple[str, int]:
-    """The text with loss marks around what the assistant wrote, and the number of turns that have none."""
+    """The text with loss marks around what the assistant wrote, and the number of turns without loss."""
     unloved = {i for i, message in enumerate(messages) if message.get("loss") is False}
-    if template.source == CHATML and not unloved and not _may_drop(messages):  # it writes all that there is
+    if template.source == CHATML and not unloved and not _may_drop(messages):  # it drops nothing
         return text, 0
     layout = Layout(template, messages, tools, text)
     unloved.update(layout.without_reasoning())
@@ -169,15 +169,15 @@ def _with_loss(
 
 
 def _may_drop(messages: Sequence[Message]) -> bool:
-    """Whether there is reasoning before the last user's message."""
+    """Whether any message before the last user message has reasoning."""
     last = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
     return any(message.get("reasoning_content") for message in messages[: max(last, 0)])
 
 
 def _without(unloved: set[int], layout: Layout, messages: Sequence[Message]) -> str:
-    """The layout's text without the loss marks of these messages. Marked spans are the turns in order where there are
-    as many; elsewhere a span belongs to the message of the last piece before its end, or to the next assistant's where
-    that piece is another role's."""
+    """The layout's text without the loss marks of these messages. If there are as many marked spans as turns, they
+    correspond in order; otherwise a span belongs to the message of the last piece before its end, or to the next
+    assistant message if that piece has another role."""
     if not unloved:
         return layout.text
     assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]

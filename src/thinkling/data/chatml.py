@@ -1,9 +1,9 @@
-"""Our own chat template: ChatML, thinking, Hermes tools (docs/recipe.md, Model), in the manner of Qwen3.
+"""Our own chat template: ChatML with reasoning and Hermes tools (docs/recipe.md, Model), in the manner of Qwen3.
 
-- Thinking of rounds before the last user message is dropped; a tool's response opens no new round.
-- In the last round every assistant turn opens with a `<think>` block, empty where there is no reasoning; one turn goes
-  without: the turn that reads a tool's response and has no reasoning of its own.
-- Loss falls on the assistant's turns, from `<think>` to the token that ends the turn. Newlines before an answer are
+- Reasoning of rounds before the last user message is dropped; a tool response does not start a new round.
+- In the last round every assistant turn opens with a `<think>` block, empty if there is no reasoning. The exception is
+  a turn that reads a tool response and has no reasoning of its own.
+- Loss covers the assistant's turns, from `<think>` to the token that ends the turn. Newlines before an answer are
   dropped.
 """
 
@@ -66,8 +66,8 @@ OURS = ChatTemplate(CHATML, "chatml")
 
 
 def ours_for(tokenizer: Tokenizer) -> ChatTemplate:
-    """Our template for any vocabulary, which does not grow: where it has no `<|im_start|>` and `<|im_end|>`, headers
-    are plain text and a turn ends with the tokenizer's eos token. What the tokenizer puts before every text, such as
+    """Our template for any vocabulary; no tokens are added to it. If it lacks `<|im_start|>` and `<|im_end|>`, headers
+    are plain text and a turn ends with the tokenizer's eos token. What the tokenizer prepends to every text, such as
     `<s>`, comes first."""
     source = CHATML
     if not (tokenizer.has_token(IM_START) and tokenizer.has_token(IM_END)):
@@ -78,5 +78,5 @@ def ours_for(tokenizer: Tokenizer) -> ChatTemplate:
 
 
 def _quotable(token: str) -> str:
-    """A token's spelling between the template's quotes."""
+    """A token's spelling, escaped for use between the template's quotes."""
     return token.replace("\\", "\\\\").replace("'", "\\'")

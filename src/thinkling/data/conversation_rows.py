@@ -1,8 +1,8 @@
-"""Encoded conversations → packed rows, made when they are asked for.
+"""Packs encoded conversations into rows on demand.
 
-B rows, T positions. Conversations are visited epoch after epoch, each time in another order, which is a function of
-(seed, epoch) alone. An epoch is packed in windows of up to 65,536 conversations by first fit, each on its own. What is
-held in memory is one number per window, and the packing of the windows in use.
+B rows, T positions. Each epoch visits all conversations in a different order, which is a function of (seed, epoch)
+alone. An epoch is packed by first fit in independent windows of up to 65,536 conversations. Memory holds one number
+per window, plus the packing of the windows in use.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from thinkling.data.packing import PackedBatch, first_fit, lay_conversations
 from thinkling.seeds import derive, permutation, permuted
 
 WINDOW = 1 << 16
-"""Conversations that are packed together. A smaller number leaves more padding; first fit takes about a second each."""
+"""Conversations packed together. A smaller number leaves more padding; first fit takes about one second per window."""
 _KEPT = 2
 
 
 class _Window(NamedTuple):
-    """Places start:stop of an epoch's order."""
+    """Positions start:stop of an epoch's order."""
 
     epoch: int
     start: int
@@ -35,7 +35,7 @@ class _Window(NamedTuple):
 
 
 class ConversationRows:
-    """Rows of some of the conversations, in a fixed order. Safe to share between threads."""
+    """Rows of a set of conversations, in a fixed order. Safe to share between threads."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class ConversationRows:
         epochs: float = math.inf,
         window: int = WINDOW,
     ) -> None:
-        """`items`: the conversations, at least one. `epochs`: after how many passes the rows end; of a pass in part,
-        its start is taken."""
+        """`items`: the conversations, at least one. `epochs`: number of passes after which the rows end; a fractional
+        pass covers the start of its order."""
         assert len(items) > 0
         self.encoded, self.items, self.sequence_length, self.epochs = encoded, items, sequence_length, epochs
         self._seed, self._window = seed, window
@@ -58,7 +58,7 @@ class ConversationRows:
 
     @property
     def n_rows(self) -> int:
-        """Rows of all epochs, whose number has to be finite."""
+        """Rows in all epochs; `epochs` must be finite."""
         assert self.epochs < math.inf
         with self._lock:
             while (window := self._next_window()) is not None:
@@ -66,7 +66,7 @@ class ConversationRows:
             return self._ends[-1]
 
     def rows_of_first_epoch(self) -> int:
-        """Rows of one whole pass."""
+        """Rows in one full pass."""
         with self._lock:
             while not self._windows or self._windows[-1].stop < len(self.items):
                 window = self._next_window()
@@ -75,7 +75,7 @@ class ConversationRows:
             return self._ends[bisect_right([w.epoch for w in self._windows], 0) - 1]
 
     def row(self, i: int) -> np.ndarray:
-        """The conversations of row i, int64, in their order."""
+        """The conversations in row i, int64, in order."""
         with self._lock:
             number = self._window_of(i)
             items, starts = self._pack(self._windows[number])
@@ -83,7 +83,7 @@ class ConversationRows:
             return items[starts[at] : starts[at + 1]]
 
     def items_of(self, n_rows: int) -> Iterator[np.ndarray]:
-        """The conversations of the first n_rows rows, int64, in parts; each as often as it occurs."""
+        """The conversations in the first n_rows rows, int64, in chunks; each appears as often as it occurs."""
         done = 0
         while done < n_rows:
             with self._lock:
@@ -113,7 +113,7 @@ class ConversationRows:
         return _Window(epoch, place, min(place + self._window, places)) if places else None
 
     def _places(self, epoch: int) -> int:
-        """Conversations that an epoch visits: all, or of the last one the first ones of its order."""
+        """Number of conversations that an epoch visits: all, or a prefix of its order in the last epoch."""
         return math.ceil(len(self.items) * max(0.0, min(1.0, self.epochs - epoch)))
 
     def _add(self, window: _Window) -> None:
@@ -130,7 +130,7 @@ class ConversationRows:
         return chosen + self.items.start
 
     def _pack(self, window: _Window) -> tuple[np.ndarray, np.ndarray]:
-        """(Conversations in the order of their rows, where each row starts and the last one ends)."""
+        """(Conversations in row order, start of each row and end of the last one)."""
         if window not in self._packed:
             order = self._order(window)
             rows = first_fit(self.encoded.lengths(order).tolist(), self.sequence_length)
@@ -144,16 +144,16 @@ class ConversationRows:
 
 
 class RowsUsed(NamedTuple):
-    """What a group of conversations gives to training."""
+    """What a group of conversations contributes to training."""
 
     conversations: int
-    """As often as they are trained on."""
+    """Counted as often as they are trained on."""
     tokens: int
     loss_tokens: int
 
 
 class MixedRows:
-    """The rows of a run: those of one part, or of several, dealt by weight."""
+    """The rows of a run, taken from one part or interleaved from several by weight."""
 
     def __init__(self, parts: Sequence[ConversationRows], weights: Sequence[float], n_rows: int) -> None:
         self.parts, self.n_rows = list(parts), n_rows
@@ -170,7 +170,7 @@ class MixedRows:
         return lay_conversations(rows, self.parts[0].sequence_length, pad_id)
 
     def used(self) -> Mapping[str, RowsUsed]:
-        """Group → what it gives; no token is read."""
+        """Group → its contribution; computed without reading tokens."""
         encoded = self.parts[0].encoded
         firsts = np.array([group.first for group in encoded.groups if group.n])
         names = [group.name for group in encoded.groups if group.n]

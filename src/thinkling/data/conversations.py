@@ -1,8 +1,8 @@
-"""Conversations: messages in the Hugging Face chat form, checked, and as Parquet.
+"""Conversations: messages in the Hugging Face chat format, validated, and stored as Parquet.
 
-A message holds `role` (system, user, assistant, tool) and `content`, plain text. An assistant's may hold
+A message has `role` (system, user, assistant, tool) and `content`, plain text. An assistant message may have
 `reasoning_content`, `tool_calls` (`[{"type": "function", "id", "function": {"name", "arguments"}}]`, the id optional,
-arguments an object), and `loss`: False if it is not trained on. A tool's may hold `tool_call_id` and `name`. The
+arguments an object), and `loss`: False if it is not trained on. A tool message may have `tool_call_id` and `name`. The
 template writes the tags; text in the fields never becomes one (see chat_template).
 """
 
@@ -24,7 +24,7 @@ from thinkling.errors import UserError
 
 ROLES = ("system", "user", "assistant", "tool")
 ROWS_PER_GROUP = 1024
-"""Rows of Parquet in memory at a time."""
+"""Parquet rows held in memory at a time."""
 _FIELDS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "loss")
 _OPTIONAL = {
     "reasoning_content": ("assistant", str),
@@ -33,7 +33,7 @@ _OPTIONAL = {
     "tool_call_id": ("tool", str),
     "name": ("tool", str),
 }
-"""Optional field of a message → the role that may have it, and its type."""
+"""Optional message field → the role that may have it, and its type."""
 
 SCHEMA = pa.schema(
     [
@@ -58,27 +58,27 @@ class Conversation:
     messages: Sequence[Message]
     source: str
     problem_id: str | None = None
-    """The problem that it answers, if one does."""
+    """The problem that it answers, if any."""
     tools: Sequence[Mapping[str, Any]] = ()
-    """The tools that are announced, as a chat template's `tools` list: `{"type": "function", "function": …}`."""
+    """The available tools, as a chat template's `tools` list: `{"type": "function", "function": …}`."""
 
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """A conversation and two ways to go on, one of which is preferred."""
+    """A conversation and two continuations, one of which is preferred."""
 
     id: str
     messages: Sequence[Message]
-    """What comes before; the last message is not the assistant's."""
+    """The context; the last message is not the assistant's."""
     chosen: Sequence[Message]
-    """The assistant's turns, with tool responses in between if it calls any."""
+    """The assistant's turns, with tool responses in between if it calls tools."""
     rejected: Sequence[Message]
     source: str
     tools: Sequence[Mapping[str, Any]] = ()
 
 
 def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages without empty optional fields. Raises UserError naming message and field where the form is wrong."""
+    """The messages without empty optional fields. Raises UserError naming the message and field if one is invalid."""
     if not messages:
         raise UserError("conversation: no messages")
     kept = []
@@ -86,11 +86,11 @@ def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
         where = f"conversation: message {i}"
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
-            raise UserError(f"{where}: role is {role!r}; it is one of {', '.join(ROLES)}")
+            raise UserError(f"{where}: role is {role!r}; it must be one of {', '.join(ROLES)}")
         if role == "system" and i > 0:
-            raise UserError(f"{where}: a system message comes first or not at all")
+            raise UserError(f"{where}: a system message must come first")
         if not isinstance(content, str) and (content is not None or role != "assistant"):
-            raise UserError(f"{where}: content is {type(content).__name__}; it is a string")
+            raise UserError(f"{where}: content is {type(content).__name__}; it must be a string")
         if unknown := sorted(set(message) - set(_FIELDS)):
             raise UserError(f"{where}: unknown field {unknown[0]!r}; a message has {', '.join(_FIELDS)}")
         clean: dict[str, Any] = {"role": role, "content": content or ""}
@@ -99,9 +99,9 @@ def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
             if value is None:
                 continue
             if role != of_role:
-                raise UserError(f"{where}: {name} in a message of role {role}; only the {of_role}'s may have it")
+                raise UserError(f"{where}: {name} in a message with role {role}; only role {of_role} may have it")
             if not isinstance(value, kind):
-                raise UserError(f"{where}: {name} is {type(value).__name__}; it is a {kind.__name__}")
+                raise UserError(f"{where}: {name} is {type(value).__name__}; it must be a {kind.__name__}")
             clean[name] = [_checked_call(call, where) for call in value] if name == "tool_calls" else value
         kept.append(clean)
     return kept
@@ -114,7 +114,7 @@ def _checked_call(call: Any, where: str) -> dict[str, Any]:
     if not isinstance(function.get("arguments"), Mapping):
         raise UserError(f"{where}: the arguments of tool {function['name']!r} are not an object")
     if not isinstance(call_id := call.get("id"), str | None):
-        raise UserError(f"{where}: the id of tool call {function['name']!r} is {type(call_id).__name__}; it is a str")
+        raise UserError(f"{where}: tool call {function['name']!r}: id is {type(call_id).__name__}; it must be a str")
     return tool_call(function["name"], function["arguments"], call_id)
 
 
@@ -125,16 +125,16 @@ def tool_call(name: str, arguments: Mapping[str, Any], call_id: str | None = Non
 
 
 def asking(question: str, system: str = "") -> list[dict[str, Any]]:
-    """The messages that ask a question, under a system message if there is one."""
+    """The messages that ask a question, after a system message if one is given."""
     before = [{"role": "system", "content": system}] if system else []
     return [*before, {"role": "user", "content": question}]
 
 
 def rounds(conversation: Conversation) -> Iterator[Conversation]:
-    """One conversation per round, ending with that round's turns; the assistant's turns before it are not trained on.
+    """One conversation per round, ending with that round's turns; earlier assistant turns are not trained on.
 
-    A round goes from a user's message to the next one after the assistant has spoken. Rounds without a turn that is
-    trained on are left out; a conversation of one round stays as it is.
+    A round runs from a user message to the next user message after the assistant has replied. Rounds without a turn
+    that is trained on are omitted; a single-round conversation is returned unchanged.
     """
     messages = conversation.messages
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), len(messages))
@@ -154,14 +154,14 @@ def rounds(conversation: Conversation) -> Iterator[Conversation]:
 
 
 def is_trained_on(message: Message) -> bool:
-    """Whether a message is an assistant's turn with loss."""
+    """Whether a message is an assistant turn with loss."""
     return message["role"] == "assistant" and message.get("loss") is not False
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation], rows_per_group: int = ROWS_PER_GROUP) -> int:
     """Writes conversations Parquet, one row group at a time; returns the number of rows.
 
-    Raises UserError, naming the conversation, for messages out of form."""
+    Raises UserError naming the conversation if its messages are invalid."""
     rows, count = iter(conversations), 0
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         while group := [_row(conversation) for conversation in islice(rows, rows_per_group)]:
@@ -171,7 +171,7 @@ def write_conversations(path: Path, conversations: Iterable[Conversation], rows_
 
 
 class ConversationsWriter:
-    """Writes conversations Parquet one conversation at a time, as a context manager; no file where there is none."""
+    """Context manager that writes conversations Parquet incrementally; creates no file if nothing is added."""
 
     def __init__(self, path: Path, rows_per_group: int = ROWS_PER_GROUP) -> None:
         self._path, self._partial = path, path.with_name(path.name + ".tmp")
@@ -194,7 +194,7 @@ class ConversationsWriter:
             self._partial.unlink()
 
     def add(self, conversation: Conversation) -> None:
-        """Appends a conversation. Raises UserError, naming it, for messages out of form."""
+        """Appends a conversation. Raises UserError naming it if its messages are invalid."""
         self._group.append(_row(conversation))
         if len(self._group) == self._most:
             self._flush()
@@ -207,7 +207,7 @@ class ConversationsWriter:
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
-    """Rows of conversations Parquet in order. Raises UserError naming the file where it cannot be read."""
+    """Rows of conversations Parquet in order. Raises UserError naming the file if it cannot be read."""
     try:
         with pq.ParquetFile(path) as file:
             if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:

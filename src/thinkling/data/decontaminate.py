@@ -1,18 +1,18 @@
-"""Drops documents that hold a problem on which models will be scored.
+"""Drops documents that contain a problem on which models will be scored.
 
-Both sides are brought into one form first (`mathtext`), so case, spacing and the ways of writing LaTeX make no
-difference. Short problems (strings of symbols, and those of fewer than n words) count as held if all their tokens
-stand in the document in a row, at the edges of words. Longer ones count as held if the document shares n consecutive
-words with them (13: GPT-3, arXiv 2005.14165, appendix C); runs that are nearly all numbers and single letters do not
-count, since unrelated formulas share them. Boilerplate (`boilerplate`), which is instructions about the answer and
-text that many of the problems have, is no evidence either: half of a run has to be the problem's own, and all that is
-shared around it has to hold n of the problem's own words, or most of those that it has. Where a quarter of a problem
-or more is text that other problems have too, most of its own words are needed in any case. A problem without such a
-run counts as a short one.
+Both sides are first normalised (`mathtext`), so case, spacing and LaTeX variants make no difference. A short problem
+(a string of symbols, or fewer than n words) counts as contained if all its tokens occur consecutively in the document,
+at word boundaries. A longer one counts as contained if the document shares n consecutive words with it (13: GPT-3,
+arXiv 2005.14165, appendix C); runs that are almost entirely numbers and single letters do not count, since unrelated
+formulas share them. Boilerplate (`boilerplate`), meaning answering instructions and text that many of the problems
+have, is not evidence either: half of a run must be the problem's own, and the whole shared stretch around it must
+contain n of the problem's own words, or most of them if it has fewer. If at least a quarter of a problem is text that
+other problems also have, most of its own words are required in any case. A problem without such a run is treated as a
+short one.
 
-In scripts without spaces (`scripts`) 26 characters of Chinese or Japanese stand for 13 words, as a word has up to two
-characters, and 39 letters of Thai, Lao, Khmer or Burmese, whose words have about three. A run of both kinds is as long
-as its words and characters together are worth.
+In scripts without spaces (`scripts`) 26 characters of Chinese or Japanese count as 13 words, as a word has up to two
+characters; likewise 39 letters of Thai, Lao, Khmer or Burmese, whose words have about three. The length of a mixed run
+is the sum of what its words and characters are worth.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from thinkling.errors import UserError
 
 
 class Match(NamedTuple):
-    """What was found in a document: the problem's text as it was given, and how."""
+    """A held-out problem found in a document: the problem's original text, and how it was found."""
 
     problem: str
     how: str
@@ -40,26 +40,26 @@ class Match(NamedTuple):
 
 
 _WORD, _IDEOGRAPHIC, _ALPHABETIC = 6, 3, 2
-"""What a word and a character of each class of scripts without spaces are worth, in sixths of a word."""
+"""Weight of a word and of a character of each class of scripts without spaces, in sixths of a word."""
 
 _MADE_FROM_A_FORM = 0.25
-"""Share of a problem that other problems have too, from which on it counts as made from a form."""
+"""A problem that shares at least this fraction with other problems is treated as filled in from a form."""
 _MOST = 0.55
 
 
 class _Prose(NamedTuple):
-    """A problem that is found by its runs."""
+    """A problem that is detected by its runs."""
 
     text: str
     words: list[str]
     own: npt.NDArray[np.int64]
-    """What the problem's own words before each place are worth together."""
+    """Cumulative weight of the problem's own words before each position."""
     needed: int
-    """What own words have to be shared, at least."""
+    """Minimum weight of own words that must be shared."""
 
 
 class HeldOut:
-    """Held-out problems, indexed once. `problems`: the questions' text, symbols and prose alike."""
+    """Held-out problems, indexed once. `problems`: the text of the questions, symbolic and prose alike."""
 
     def __init__(self, problems: Iterable[str], ngram: int = 13) -> None:
         self._ngram = ngram
@@ -70,9 +70,9 @@ class HeldOut:
         for problem in problems:
             sequence = tuple(tokens(problem).tokens)
             if not _words(sequence):
-                raise UserError(f"held-out problem {problem!r} has no letter or digit, so no document can hold it")
+                raise UserError(f"held-out problem {problem!r} has no letter or digit, so no document can contain it")
             given.setdefault(sequence, problem)
-        # Half as long as what is compared, so that a run with shared text on half of it is recognised.
+        # Half the length of the runs that are compared, so that a run that is half shared text is recognised.
         shared = SharedRuns(self._runs(_words(sequence), (ngram + 1) // 2)[0] for sequence in given)
         for sequence, problem in given.items():
             prose, starts = self._telling_grams(problem, _words(sequence), shared)
@@ -80,7 +80,7 @@ class HeldOut:
                 self._grams.setdefault(tuple(prose.words[start : start + length]), []).append((prose, start))
             if not starts:
                 self._exact[sequence] = problem
-        # A sequence is looked up where its first token stands, by each length that a problem with this token has.
+        # A sequence is looked up where its first token occurs, for each length of a problem starting with this token.
         lengths: dict[str, set[int]] = {}
         for sequence in self._exact:
             lengths.setdefault(sequence[0], set()).add(len(sequence))
@@ -101,14 +101,14 @@ class HeldOut:
         return None if problem is None else Match(problem, "ngram")
 
     def _runs(self, words: list[str], n: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
-        """Hash and length of the run of n words, or what is worth as much, from each word on; length 0 where the rest
-        is shorter."""
+        """Hash and length of the run of n words, or the equivalent, starting at each word; length 0 if the remainder is
+        shorter."""
         lengths = lengths_of(_worth(words), _WORD * n)
         return runs(self._hasher(words), lengths), lengths
 
     def _telling_grams(self, text: str, words: list[str], shared: SharedRuns) -> tuple[_Prose, list[tuple[int, int]]]:
-        """A problem, with place and length of the runs of n words of which at least half are words of two letters and
-        more, and at least half is the problem's own."""
+        """The problem, with position and length of those runs of n words in which at least half are words of two or
+        more letters and at least half belong to the problem itself."""
         worth, needed = _worth(words), _WORD * self._ngram
         common = shared.covered(*self._runs(words, (self._ngram + 1) // 2))
         own = ~(common | instruction_words(words))
@@ -120,7 +120,7 @@ class HeldOut:
             for i in np.flatnonzero(lengths)
             if 2 * min(before[i + lengths[i]] - before[i] for before in (own_before, telling_before)) >= needed
         ]
-        # Of a problem made from a form most of its own words are needed: those of two problems are alike by chance.
+        # A problem filled in from a form needs most of its own words: own words of two such problems overlap by chance.
         most = int(_MOST * own_before[-1])
         made = (worth * common).sum() >= _MADE_FROM_A_FORM * worth.sum()
         return _Prose(text, words, own_before, most if made else min(needed, most)), found
@@ -134,7 +134,7 @@ class HeldOut:
             for length in lengths[token]:
                 last = i + length - 1
                 problem = self._exact.get(tuple(sequence[i : last + 1]))
-                # A question that ends in a letter or digit is not held where the text goes on with another one.
+                # A question ending in a letter or digit is not contained if the text continues with another one.
                 if problem is not None and not (joined[last] and sequence[last][0].isalnum()):
                     return problem
         return None
@@ -144,7 +144,7 @@ class HeldOut:
             return None
         words = _words(sequence)
         hashes, lengths = self._runs(words, self._ngram)
-        # np.isin would sort all the grams again for every document.
+        # np.isin would re-sort all grams for every document.
         nearest = np.searchsorted(self._gram_hashes[:-1], hashes)
         for i in np.flatnonzero((self._gram_hashes[nearest] == hashes) & (lengths > 0)):
             for prose, start in self._grams.get(tuple(words[i : i + lengths[i]]), ()):
@@ -156,7 +156,7 @@ class HeldOut:
 def decontaminated(
     documents: Iterable[Document], held_out: HeldOut, counts: Counts, rejected: RejectedWriter
 ) -> Iterator[Document]:
-    """Passes on the documents that hold no held-out problem; the others go to `rejected` with the problem found."""
+    """Yields the documents that contain no held-out problem; the others go to `rejected` with the problem found."""
     for document in documents:
         counts.received += 1
         match = held_out.find(document["text"])
@@ -174,7 +174,7 @@ def _words(sequence: Iterable[str]) -> list[str]:
 
 
 def _shared_worth(words: list[str], at: int, prose: _Prose, start: int) -> int:
-    """What the problem's own words are worth in all that stands alike around a place of the document and of the
+    """Weight of the problem's own words in the whole identical stretch around a position of the document and of the
     problem."""
     first, end, theirs = start, start, prose.words
     while first and at > start - first and words[at - (start - first) - 1] == theirs[first - 1]:
@@ -185,7 +185,7 @@ def _shared_worth(words: list[str], at: int, prose: _Prose, start: int) -> int:
 
 
 def _sums(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The sum of the values before each place, and of all."""
+    """The sum of the values before each position, and the total."""
     return np.concatenate(([0], np.cumsum(values)))
 
 

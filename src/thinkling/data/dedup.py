@@ -1,4 +1,4 @@
-"""Exact deduplication: of documents whose normalised text is equal, the first stays."""
+"""Exact deduplication: keeps the first of the documents with the same normalised text."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from thinkling.data.documents import Counts, Document, RejectedWriter
 
 
 def normalise(text: str) -> str:
-    """NFC, every run of white space one space, none at the ends. Case stays: in code and symbols it has a meaning."""
+    """NFC, white space collapsed and stripped. Case is kept: it is significant in code and symbols."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def fingerprint(text: str) -> bytes:
-    """128 bits of SHA-256 of the normalised text: two of 10^9 texts share one by chance with probability 1e-21."""
+    """128 bits of SHA-256 of the normalised text: 10^9 texts have a collision with probability 1e-21."""
     return hashlib.sha256(normalise(text).encode()).digest()[:16]
 
 
 def unique(documents: Iterable[Document], counts: Counts, rejected: RejectedWriter) -> Iterator[Document]:
-    """Passes on the first of equal documents, in order; the others go to `rejected` with the id of the first.
+    """Yields the first of each set of equal documents, in order; the others go to `rejected` with the first one's id.
 
-    About 150 bytes of memory a document kept.
+    Uses about 150 bytes of memory per kept document.
     """
     first: dict[bytes, str] = {}
     for document in documents:

@@ -1,7 +1,7 @@
-"""Documents: Parquet files of `id, text, source, quality, markup`, and the ledger that every step of curation keeps.
+"""Documents: Parquet files of `id, text, source, quality, markup`, and the counts kept by every curation step.
 
-in = kept + rejected by reason, always: `Counts.check` raises where it does not add up. Rejected documents are kept in a
-Parquet file of their own, with the reason.
+Invariant: in = kept + rejected by reason; `Counts.check` raises if it is violated. Rejected documents are stored in a
+separate Parquet file with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from thinkling.data.readers import RawRecord, readable
 from thinkling.errors import UserError
 
 Document = dict[str, Any]
-"""A row by column name; the five columns of `SCHEMA`, and grades where a stage added them."""
+"""A row by column name: the five columns of `SCHEMA`, plus quality scores if a stage added them."""
 
 QUALITIES = ("hq", "mq")
 SCHEMA = pa.schema(
@@ -35,13 +35,13 @@ SCHEMA = pa.schema(
     ]
 )
 REJECTED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "reason", "detail", "text")])
-# A row group is held in memory as Python strings; 2**31 bytes is also what a column of Arrow strings may hold.
+# A row group is held in memory as Python strings; 2**31 bytes is also the capacity of an Arrow string column.
 _CHARACTERS_PER_GROUP = 64_000_000
 
 
 @dataclass
 class Counts:
-    """The ledger of one step. A step counts what it receives and what becomes of it, each where it happens."""
+    """Counts for one step: documents received, kept and rejected, each counted where it happens."""
 
     step: str
     received: int = 0
@@ -49,23 +49,23 @@ class Counts:
     rejected: dict[str, int] = field(default_factory=dict)
 
     def reject(self, reason: str) -> None:
-        """One more document turned away for this reason."""
+        """Counts one more document rejected for this reason."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
     def check(self) -> None:
-        """RuntimeError where in ≠ kept + rejected: a step lost or made documents."""
+        """Raises RuntimeError if in ≠ kept + rejected: a step lost or duplicated documents."""
         turned_away = sum(self.rejected.values())
         if self.received != self.kept + turned_away:
             raise RuntimeError(f"{self.step}: {self.received} in, but {self.kept} kept + {turned_away} rejected")
 
     def as_dict(self) -> dict[str, Any]:
-        """`{"in", "kept", "rejected": {reason: n}}`, checked, reasons in order."""
+        """`{"in", "kept", "rejected": {reason: n}}`, checked, with reasons in sorted order."""
         self.check()
         return {"in": self.received, "kept": self.kept, "rejected": dict(sorted(self.rejected.items()))}
 
 
 class DocumentWriter:
-    """Writes rows to a Parquet file in groups; as a context manager, so that the file appears whole or not at all."""
+    """Context manager that writes rows to a Parquet file in groups; the file appears only once it is complete."""
 
     def __init__(self, path: str | Path, schema: pa.Schema = SCHEMA, rows_per_group: int = 1024) -> None:
         self.path = Path(path)
@@ -94,7 +94,7 @@ class DocumentWriter:
             self._flush()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a row. ValueError where its columns are not those of the schema or a required one is None."""
+        """Adds a row. Raises ValueError if its columns are not those of the schema or a required one is None."""
         if set(row) != set(self._schema.names) or any(row[name] is None for name in self._required):
             raise ValueError(f"{self.path}: row {row.get('id')!r} does not fit the columns {self._schema.names}")
         self._rows.append(dict(row))
@@ -112,7 +112,7 @@ class DocumentWriter:
 def write_documents(
     path: str | Path, documents: Iterable[Mapping[str, Any]], rows_per_group: int = 1024, schema: pa.Schema = SCHEMA
 ) -> int:
-    """Writes documents to one Parquet file and returns how many. `schema`: `SCHEMA`, with columns of grades if any."""
+    """Writes documents to one Parquet file; returns how many. `schema`: `SCHEMA`, plus score columns if any."""
     with DocumentWriter(path, schema, rows_per_group) as writer:
         for document in documents:
             writer.write(document)
@@ -120,7 +120,7 @@ def write_documents(
 
 
 def read_documents(path: str | Path) -> Iterator[Document]:
-    """Rows of a documents file in order. UserError that names the file where it is broken or is no documents file."""
+    """Rows of a documents file in order. Raises UserError naming the file if it is corrupt or not a documents file."""
     path = Path(path)
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         _check_schema(path, file.schema_arrow)
@@ -144,11 +144,11 @@ def _rows(path: Path, batch: pa.RecordBatch) -> list[Document]:
     try:
         return batch.to_pylist()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: holds text that is not UTF-8; mend or remove the file") from error
+        raise UserError(f"{path}: contains text that is not UTF-8; fix or remove the file") from error
 
 
 class RejectedWriter:
-    """The documents that were turned away, for people to audit: `id, source, reason, detail, text` (cut short)."""
+    """Stores rejected documents for auditing: `id, source, reason, detail, text` (truncated)."""
 
     def __init__(self, path: str | Path, max_characters: int = 100_000) -> None:
         self._writer = DocumentWriter(path, REJECTED_SCHEMA)
@@ -166,7 +166,7 @@ class RejectedWriter:
         return self._writer.n_rows
 
     def write(self, document: Mapping[str, Any], reason: str, detail: str = "") -> None:
-        """Keeps one. `detail` is what the reason does not say, such as which problem was found."""
+        """Stores one document. `detail`: what the reason does not say, such as which problem was found."""
         row = {name: _printable(document.get(name), self._max_characters) for name in ("id", "source", "text")}
         self._writer.write(row | {"reason": reason, "detail": _printable(detail, self._max_characters)})
 
@@ -182,10 +182,10 @@ def admit(
     text_field: str = "text",
     length: tuple[int, int] = (1, 2_000_000),
 ) -> Iterator[Document]:
-    """Raw records → documents. A bad one is written to `rejected`: it never stops the run and never vanishes.
+    """Raw records → documents. A bad record is written to `rejected`; it never stops the run or disappears silently.
 
-    `id` is the record's own where it is a non-empty string, else a hash of source and text (16 hex digits).
-    `length`: the fewest characters that a document may have, white space and NULs at its ends aside, and the most.
+    `id` is the record's own if it is a non-empty string, else a hash of source and text (16 hex digits).
+    `length`: minimum (not counting white space and NULs at the ends) and maximum characters of a document.
     """
     if quality not in QUALITIES:
         raise UserError(f"quality of source {source!r}: {quality!r} is not one of {', '.join(QUALITIES)}")
@@ -206,12 +206,12 @@ def admit(
 
 
 def document_id(source: str, text: str) -> str:
-    """Identity of a document that brought none: 16 hex digits of SHA-256 over source and text."""
+    """Id of a document that came without one: 16 hex digits of SHA-256 over source and text."""
     return hashlib.sha256(f"{source}\x1f{text}".encode()).hexdigest()[:16]
 
 
 def _fault(text: object, min_characters: int, max_characters: int) -> str:
-    """Why this text is no document; empty where it is one."""
+    """Why this text is not a document; empty if it is one."""
     if text is None:
         return "no text"
     if isinstance(text, Unreadable):
@@ -231,7 +231,7 @@ def _fault(text: object, min_characters: int, max_characters: int) -> str:
 
 
 def _is_utf8(text: str) -> bool:
-    """JSON can spell lone surrogates ("\\ud800"), which no encoder takes."""
+    """JSON can spell lone surrogates ("\\ud800"), which cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:

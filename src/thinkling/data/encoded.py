@@ -1,13 +1,13 @@
-"""Encoded conversations on disk: written once in a stream, read one by one.
+"""Encoded conversations on disk: written once as a stream, read individually.
 
-    tokens.bin        little-endian uint32: the token id; the highest bit is set where the token carries loss
+    tokens.bin        little-endian uint32: the token id; the highest bit is set if the token carries loss
     offsets.bin       little-endian int64, n + 1: conversation i is tokens[offsets[i]:offsets[i + 1]]
-    loss_tokens.bin   little-endian int32, n: tokens of a conversation that are predicted with loss
-    encoded.json      sizes and digests, the groups, what the writer adds to them, and the digest of all that
+    loss_tokens.bin   little-endian int32, n: number of a conversation's tokens that are predicted with loss
+    encoded.json      sizes and digests, the groups, the writer's `info`, and a digest of all of these
 
-Conversations of a group follow each other. The directory gets its name when all of it is written, so a killed run
-leaves none that is half done. Only the index is mapped into memory, 12 bytes per conversation; tokens are read from
-the file, since mapped pages would count as memory of the process.
+Conversations of a group are contiguous. The directory receives its name only once everything is written, so a killed
+run leaves no half-written directory. Only the index is memory-mapped, 12 bytes per conversation; tokens are read from
+the file, because mapped pages would count towards the process's memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FILES = {"tokens.bin": "<u4", "offsets.bin": "<i8", "loss_tokens.bin": "<i4"}
 
 
 class Group(NamedTuple):
-    """Conversations that belong together, such as those of a source."""
+    """Conversations that belong together, such as those of one source."""
 
     name: str
     first: int
@@ -42,7 +42,7 @@ class Group(NamedTuple):
 
 
 class EncodedWriter:
-    """Writes a directory; as a context manager. `info`: JSON that is kept with it."""
+    """Context manager that writes a directory. `info`: JSON stored with it."""
 
     def __init__(self, directory: Path) -> None:
         self.info: dict[str, Any] = {}
@@ -65,7 +65,7 @@ class EncodedWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def begin(self, group: str) -> None:
-        """What is added from now on belongs to `group`."""
+        """Everything added from now on belongs to `group`."""
         self._groups.append(Group(group, self._n, 0))
 
     def add(self, ids: np.ndarray, loss: np.ndarray) -> None:
@@ -89,12 +89,12 @@ class EncodedWriter:
 
 
 def is_whole(directory: Path) -> bool:
-    """Whether the directory is finished. What `damage` says is not asked: that takes long."""
+    """Whether the directory is finished. Does not check for damage, which is slow (see `damage`)."""
     return (directory / _INFO).is_file()
 
 
 def damage(directory: Path) -> str | None:
-    """What is not as it was written, in words; None if all is. Reads every file."""
+    """Describes the first file that differs from what was written; None if all match. Reads every file."""
     path = directory / _INFO
     if not path.is_file():
         return f"{path}: is missing"
@@ -114,7 +114,7 @@ def damage(directory: Path) -> str | None:
 
 
 class EncodedConversations:
-    """A directory as it was written. Safe to share between threads."""
+    """A directory written by `EncodedWriter`. Safe to share between threads."""
 
     def __init__(self, directory: Path) -> None:
         description = json.loads((directory / _INFO).read_text(encoding="utf-8"))
@@ -122,24 +122,24 @@ class EncodedConversations:
         self.info: Mapping[str, Any] = description["info"]
         self._offsets = np.memmap(directory / "offsets.bin", dtype="<i8", mode="r")
         self.n = len(self._offsets) - 1
-        # A file of no bytes cannot be mapped.
+        # An empty file cannot be mapped.
         self._loss_tokens = np.memmap(directory / "loss_tokens.bin", dtype="<i4", mode="r") if self.n else np.zeros(0)
         self._tokens = (directory / "tokens.bin").open("rb")
 
     def close(self) -> None:
-        """Closes the file of tokens."""
+        """Closes the token file."""
         self._tokens.close()
 
     def lengths(self, items: np.ndarray) -> np.ndarray:
-        """Tokens of each of the items, int64."""
+        """Number of tokens of each item, int64."""
         return (self._offsets[items + 1] - self._offsets[items]).astype(np.int64)
 
     def loss_tokens(self, items: np.ndarray) -> np.ndarray:
-        """Tokens of each of the items that are predicted with loss, int64; a first token never is."""
+        """Number of each item's tokens that are predicted with loss, int64; the first token never is."""
         return self._loss_tokens[items].astype(np.int64)
 
     def read(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids, int32 (T,), and loss mask, bool (T,), of a conversation."""
+        """Ids, int32 (T,), and loss mask, bool (T,), of one conversation."""
         start, stop = int(self._offsets[item]), int(self._offsets[item + 1])
         content = os.pread(self._tokens.fileno(), 4 * (stop - start), 4 * start)
         marked = np.frombuffer(content, dtype="<u4")

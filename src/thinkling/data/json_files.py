@@ -1,7 +1,7 @@
-"""JSON files of many records, one at a time: an array, an object that holds a list of records, or JSON lines.
+"""JSON files with many records, read one at a time: an array, an object that contains a list of records, or JSON lines.
 
-The end of each record is found by counting brackets outside strings; only that piece is then parsed. So a bad record
-costs itself alone, and memory holds one record, whatever the size of the file.
+The end of each record is found by counting brackets outside strings; only that slice is then parsed. A bad record
+therefore affects only itself, and memory holds one record, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from thinkling.data.readers import (
 from thinkling.errors import UserError
 
 RECORD_KEYS = ("data", "records", "rows", "examples", "instances", "items", "train")
-"""Keys under which the one object of a file is taken to hold its records."""
+"""Keys under which a file's single object is expected to hold its records."""
 
 _CHUNK = 1 << 20
 _SHOWN = 100_000
 _PLAIN = re.compile(rb'[^"\[\]{},:]*+')
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-"""The inside of a string up to its closing quote, or up to a backslash at the chunk's end."""
+"""The inside of a string up to its closing quote, or up to a backslash at the end of the chunk."""
 _OPENING, _CLOSING = (b"[", b"{"), (b"]", b"}")
 
 Token = tuple[bytes, bytes]
-"""What a piece of text is, and the piece: a bracket, comma, colon or opening quote is itself, `s` is a piece of a
-string's inside with its closing quote if that is reached, and `` is anything else."""
+"""Type of a piece of text, and the piece. The type of a bracket, comma, colon or opening quote is the character itself;
+`s` is part of a string's contents, with the closing quote if that is reached; `` is anything else."""
 
 
 def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
     """The records of a `.json` file, compressed or not.
 
-    `records_key`: the key of the file's one object under which its records are; found among `RECORD_KEYS` if None. An
-    object without such a key is one record. `limit`: bytes of a record.
-    Raises UserError if the file has no such key or, where none is given, several, or is no JSON at all.
+    `records_key`: the key of the file's single object that holds its records; searched among `RECORD_KEYS` if None. An
+    object without such a key is one record. `limit`: maximum bytes per record.
+    Raises UserError if the key is missing, if it is not given and several match, or if the file is not JSON at all.
     """
     path = Path(path)
     with readable(path):
         found = path.stat()
     shape = _shape(path, found.st_size, found.st_mtime_ns)
     if records_key is not None and records_key not in shape.lists:
-        found = f"its lists are {', '.join(shape.lists) or 'none'}" if shape.start == b"{" else "it is no object"
+        found = f"its lists are {', '.join(shape.lists) or 'none'}" if shape.start == b"{" else "it is not an object"
         raise UserError(f"{path}: no list of records under the key {records_key!r} ({found}); change records_key")
     if shape.start == b"{" and shape.followed and not shape.spread:
         yield from read_jsonl(path, limit)
         return
     known = [key for key in shape.lists if key in RECORD_KEYS]
     if records_key is None and not shape.followed and len(known) > 1:
-        raise UserError(f"{path}: lists of records under {', '.join(known)}; name the one to read by records_key")
+        raise UserError(f"{path}: lists of records under {', '.join(known)}; choose one with records_key")
     key = records_key or next(iter(known), None)
     with readable(path), opened(path) as stream:
         tokens = _tokens(stream)
@@ -77,20 +77,20 @@ def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX
 
 @dataclass
 class _Shape:
-    """What a JSON file is, told from its first value."""
+    """Structure of a JSON file, determined from its first value."""
 
     start: bytes
     spread: bool = False
-    """Whether the first value goes over several lines."""
+    """Whether the first value spans several lines."""
     followed: bool = False
-    """Whether another value comes after it."""
+    """Whether another value follows it."""
     lists: list[str] = field(default_factory=list)
-    """Keys of an object that hold lists of objects."""
+    """Keys of the object that hold lists of objects."""
 
 
 @lru_cache(maxsize=64)
 def _shape(path: Path, size: int, changed: int) -> _Shape:
-    """Told from the whole file, so once for a file of this size and time."""
+    """Reads the whole file, so the result is cached by size and modification time."""
     del size, changed
     with readable(path), opened(path) as stream:
         tokens = _tokens(stream)
@@ -98,7 +98,7 @@ def _shape(path: Path, size: int, changed: int) -> _Shape:
         if start == b"[" or not start:
             return _Shape(start)
         if start != b"{":
-            raise UserError(f"{path}: no JSON object or list at its start; a file of JSON lines is named .jsonl")
+            raise UserError(f"{path}: no JSON object or list at its start; name a file of JSON lines .jsonl")
         shape = _Shape(start)
         for key, first in _entries(tokens, shape):
             if first in (b"[{", b"[]"):
@@ -108,7 +108,7 @@ def _shape(path: Path, size: int, changed: int) -> _Shape:
 
 
 def _entries(tokens: Iterator[Token], shape: _Shape) -> Iterator[tuple[str, bytes]]:
-    """Keys of an object that has been entered, each with the first one or two marks of its value."""
+    """Keys of an object that has been entered, each with the first one or two tokens of its value."""
     depth, key, in_key, marks = 1, b"", True, b""
     for mark, piece in tokens:
         shape.spread = shape.spread or (mark == b"" and b"\n" in piece)
@@ -135,7 +135,7 @@ def _text_of(key: bytes) -> str:
 
 
 def _enter(tokens: Iterator[Token], key: str | None) -> None:
-    """Reads past the bracket that opens the records: the first one, or that of a key of the file's object."""
+    """Reads past the bracket that opens the records: the first one, or the one under a key of the file's object."""
     depth, last = 0, b""
     for mark, piece in tokens:
         if mark == b"[" and (key is None or (depth == 1 and _text_of(last) == key)):
@@ -149,7 +149,7 @@ def _enter(tokens: Iterator[Token], key: str | None) -> None:
 
 @dataclass
 class _Piece:
-    """A record's text as it grows, no further than the limit."""
+    """The text of a record as it is read, truncated at the limit."""
 
     limit: int
     parts: list[bytes] = field(default_factory=list)
@@ -161,15 +161,15 @@ class _Piece:
             self.parts.append(piece)
 
     def take(self) -> tuple[bytes, str]:
-        """The text and what is wrong with it."""
+        """The text and its error, if any."""
         text, size = b"".join(self.parts).strip(), self.size
         self.parts, self.size = [], 0
         return (text[:_SHOWN], TOO_LONG) if size > self.limit else (text, "")
 
 
 def _elements(tokens: Iterator[Token], limit: int, inside: bool) -> Iterator[tuple[bytes, str]]:
-    """Texts of the elements of a list that has been entered (`inside`), or of values that follow one another; each
-    with an error or none. A list that does not end has its rest as a last element."""
+    """Texts of the elements of a list that has been entered (`inside`), or of consecutive top-level values, each with
+    its error, if any. If the list is not closed, the rest is returned as the last element."""
     depth, piece = 0, _Piece(limit)
     for mark, text in tokens:
         if depth == 0 and inside and mark in (b",", b"]"):
@@ -190,14 +190,14 @@ def _elements(tokens: Iterator[Token], limit: int, inside: bool) -> Iterator[tup
 
 
 def _tokens(stream: BinaryIO) -> Iterator[Token]:
-    """A JSON text in pieces, which joined are the text without its byte order mark."""
+    """Splits a JSON text into pieces; joined, they equal the text without its byte order mark."""
     chunk, in_string = stream.read(_CHUNK + len(BOM)).removeprefix(BOM), False
     while chunk:
         at, carried = 0, b""
         while at < len(chunk):
             if in_string:
                 end = _end(_STRING, chunk, at)
-                if end < len(chunk) and chunk[end : end + 1] == b"\\":  # what it escapes is in the next chunk
+                if end < len(chunk) and chunk[end : end + 1] == b"\\":  # the escaped character is in the next chunk
                     carried = b"\\"
                     if end > at:
                         yield b"s", chunk[at:end]

@@ -1,4 +1,4 @@
-"""What a stage's sources handed over and what they turned away: in = kept + rejected by reason, nothing is lost."""
+"""Counts what a stage's sources delivered and rejected: in = kept + rejected by reason, so nothing is lost silently."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 FILE = "rejected.jsonl"
+NOT_DRAWN = "not drawn"
+"""Reason of records beyond the number that was asked for. They are sound, so they are only counted."""
 MAX_CHARACTERS = 100_000
-"""A rejected record's text is cut to this length."""
+"""A rejected record's text is truncated to this length."""
 
 
 class Ledger:
-    """Counts records by source. Those rejected are written to a JSON Lines file, which people can audit.
+    """Counts records per source. Rejected records are written to a JSON Lines file for auditing.
 
-    A source reads in the same order each time, so a stage that is resumed writes the file again from its start.
+    A source always reads in the same order, so a resumed stage rewrites the file from the start.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """`path`: the file of rejected records, created with the first one; they are only counted if None."""
+        """`path`: the file of rejected records, created on the first one; if None, they are only counted."""
         self._path = path
         self._kept: Counter[str] = Counter()
         self._rejected: dict[str, Counter[str]] = {}
@@ -28,26 +30,26 @@ class Ledger:
         self._restored: frozenset[str] = frozenset()
 
     def keep(self, source: str, n: int = 1) -> None:
-        """`n` more records of a source were handed over."""
+        """Counts `n` more records delivered by a source."""
         if source not in self._restored:
             self._kept[source] += n
 
     def leave_out(self, source: str, reason: str, n: int) -> None:
-        """`n` sound records were left out, such as those beyond the number asked for; they are only counted."""
+        """Counts `n` valid records that were skipped, such as those beyond the requested number; not written."""
         if n and source not in self._restored:
             self._rejected.setdefault(source, Counter())[reason] += n
 
     def reject(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
-        """One record was turned away. `where`: file and line. `reason`: short and the same for all of its kind, since
-        records are counted by it. `record`: what was read, JSON or text. `detail`: what the reason does not say, such
-        as which part of the record it is about."""
+        """Rejects one record. `where`: file and line. `reason`: short and identical for all records of its kind,
+        because records are counted by it. `record`: what was read, JSON or text. `detail`: what the reason does not
+        say, such as which part of the record is affected."""
         if source in self._restored:
             return
         self._rejected.setdefault(source, Counter())[reason] += 1
         self.note(source, where, reason, record, detail)
 
     def note(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
-        """Writes down a record that the source counts as kept and the stage leaves out; the stage counts it itself."""
+        """Writes a record that the source counts as kept but the stage leaves out; the stage counts it itself."""
         if self._path is None or source in self._restored:
             return
         line = {"source": source, "where": where, "reason": reason, "detail": detail, "record": _text(record)}
@@ -56,9 +58,9 @@ class Ledger:
         self._opened = True
 
     def restore(self, counts: Mapping[str, Mapping[str, Any]]) -> None:
-        """Goes on from the counts of a killed run; its file is appended to. To be called before anything is counted.
+        """Continues from the counts of a killed run and appends to its file. Call before anything is counted.
 
-        What these sources count from now on is known already, so it is not counted or written again.
+        Later counts for these sources are ignored, because they are included already.
         """
         if self._kept or self._rejected:
             raise ValueError("records were counted before those of the killed run were restored")

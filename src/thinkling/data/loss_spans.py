@@ -1,8 +1,8 @@
-"""Which text of a rendered conversation the assistant wrote, for templates that do not say so themselves.
+"""Finds the text that the assistant wrote in a rendered conversation, for templates that do not mark it themselves.
 
-Each turn is found on its own, so it may be written otherwise once later ones follow. It starts where the prompt before
-it stops to agree with the text, and ends with the token at which the model would have stopped: the last special token
-that the conversation up to here shares with the one that goes on.
+Each turn is located separately, because a template may render it differently once later turns follow. A turn starts
+where the preceding prompt stops agreeing with the text, and ends with the token at which the model would have stopped:
+the last special token shared by the conversation up to this point and the one that continues.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from thinkling.errors import UserError
 
 _OPENING = re.compile("|".join(re.escape(opening) for opening, _ in REASONING_TAGS))
 _LONGEST = 256
-"""No special token is longer."""
+"""Upper bound on the length of a special token."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A turn of the assistant."""
+    """An assistant turn."""
 
     message: int
     start: int
     end: int
-    """Behind the token that ends it."""
+    """Position after the token that ends it."""
     missing: str = ""
-    """The token that ends it, where the template writes none after the last turn."""
+    """The token that ends it, if the template writes none after the last turn."""
 
 
 def find_turns(layout: Layout, messages: Sequence[Message], spellings: re.Pattern[str]) -> list[Turn]:
-    """The assistant's turns in order. Raises UserError naming the template where one cannot be told."""
+    """The assistant's turns in order. Raises UserError naming the template if one cannot be identified."""
     special = written_by_template(spellings)
     found: list[Turn] = []
     for i, message in enumerate(messages):
@@ -54,7 +54,7 @@ def find_turns(layout: Layout, messages: Sequence[Message], spellings: re.Patter
 
 
 def _start(layout: Layout, i: int, special: re.Pattern[str]) -> int | None:
-    """Where the text stops to agree with the prompt that ends before message `i`."""
+    """Where the text stops agreeing with the prompt that ends before message `i`."""
     whole, asked, prompted = Part(layout.text, layout.places), layout.part(i), layout.part(i, True)
     if asked is None or prompted is None:
         return _after_header(layout, i, special)
@@ -62,19 +62,19 @@ def _start(layout: Layout, i: int, special: re.Pattern[str]) -> int | None:
     last = layout.latest(i - 1, prompted)
     tail, prompt = _tail(whole, last), _tail(prompted, last)
     shared = _shared(tail, prompt, special)
-    if shared < len(prompt):  # the prompt opens reasoning, or closes it, where this turn does not
+    if shared < len(prompt):  # the prompt opens or closes reasoning but this turn does not
         opening = _OPENING.search(prompt, len(prompt) - header, shared)
         shared = opening.start() if opening else shared
         if shared <= len(prompt) - header:
             return _after_header(layout, i, special)
     usual = _header(layout.template, special)
-    # after a tool's result a template may write a header that its prompt does not have
+    # after a tool result a template may write a header that is missing from its prompt
     written = shared + len(usual) if usual and tail.startswith(usual, shared) else shared
     return len(layout.text) - len(tail) + written
 
 
 def _after_header(layout: Layout, i: int, special: re.Pattern[str]) -> int | None:
-    """Behind what opens the assistant's turns, between the messages before this one and its own text."""
+    """Position after the header of an assistant turn, between the preceding messages and its own text."""
     header = _header(layout.template, special)
     before = max((place for k in range(-1, i) for place in layout.of(k)), default=0)
     behind = min(layout.of(i), default=len(layout.text))
@@ -83,7 +83,7 @@ def _after_header(layout: Layout, i: int, special: re.Pattern[str]) -> int | Non
 
 
 def _turn(layout: Layout, messages: Sequence[Message], i: int, start: int, special: re.Pattern[str]) -> Turn | None:
-    """The turn from `start` to the token that ends it; None where there is no such token."""
+    """The turn from `start` to the token that ends it; None if there is no such token."""
     whole = Part(layout.text, layout.places)
     ended = layout.part(i + 1)
     is_last = i == len(messages) - 1
@@ -110,7 +110,7 @@ def _turn(layout: Layout, messages: Sequence[Message], i: int, start: int, speci
 
 
 def _is_sound(layout: Layout, turn: Turn, previous: int) -> bool:
-    """Whether all text of the message, and none of another, lies in the turn."""
+    """Whether the turn contains all text of the message and none of another."""
     inside = [n for n, place in layout.places.items() if turn.start <= place < turn.end]
     own = layout.of(turn.message)
     return (
@@ -121,7 +121,7 @@ def _is_sound(layout: Layout, turn: Turn, previous: int) -> bool:
 
 
 def _continued(layout: Layout, messages: Sequence[Message], i: int) -> Part | None:
-    """The conversation with a message after its last one."""
+    """The conversation followed by one more message."""
     calls = messages[i].get("tool_calls") or ()
     answers = [
         {"role": "tool", "content": "x", "name": call["function"]["name"], "tool_call_id": call.get("id", "")}
@@ -137,15 +137,15 @@ def _tail(part: Part, piece: int | None) -> str:
 
 
 def _next(text: str, start: int, special: re.Pattern[str]) -> re.Match[str] | None:
-    """The special token that follows at `start`, with nothing but white space before it."""
+    """The special token that follows `start`, with only white space in between."""
     found = special.search(text, start)
     return None if found is None or text[start : found.start()].strip() else found
 
 
 def _shared(a: str, b: str, special: re.Pattern[str]) -> int:
-    """Length of what both texts begin with; no special token or mark is cut."""
+    """Length of the common prefix of both texts; never splits a special token or mark."""
     length, beyond = 0, min(len(a), len(b)) + 1
-    while beyond - length > 1:  # slices compare far faster than characters
+    while beyond - length > 1:  # comparing slices is far faster than comparing characters
         middle = (length + beyond) // 2
         if a[length:middle] == b[length:middle]:
             length = middle
@@ -159,8 +159,8 @@ def _shared(a: str, b: str, special: re.Pattern[str]) -> int:
 
 @lru_cache(maxsize=16)
 def header_of(template: ChatTemplate, special: re.Pattern[str]) -> str:
-    """What opens the assistant's turn after a user's; empty where the template adds nothing, or cannot be asked."""
-    for content in ("x", [{"type": "text", "text": "x"}]):  # the second for models of images
+    """The header of an assistant turn after a user turn; empty if the template adds none or fails."""
+    for content in ("x", [{"type": "text", "text": "x"}]):  # the second for vision models
         user = [{"role": "user", "content": content}]
         try:
             asked, prompted = template.render(user), template.render(user, add_generation_prompt=True)
@@ -171,14 +171,14 @@ def header_of(template: ChatTemplate, special: re.Pattern[str]) -> str:
 
 
 def _header(template: ChatTemplate, special: re.Pattern[str]) -> str:
-    """The header; empty where it has no special token, by which it could be found."""
+    """The header; empty if it has no special token to locate it by."""
     header = header_of(template, special)
     return header if special.search(header) else ""
 
 
 @lru_cache(maxsize=16)
 def _usual_stop(template: ChatTemplate, special: re.Pattern[str]) -> str:
-    """The special token after a conversation's last answer; empty where the next role's token ends a turn."""
+    """The special token after a conversation's last answer; empty if turns end with the next role's token."""
     try:
         text = template.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": "answer"}])
     except UserError:

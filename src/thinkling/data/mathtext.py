@@ -1,7 +1,7 @@
-"""Text with mathematics in one form, whichever way it was typed: LaTeX or plain, spaced or not, any case.
+"""Normalises mathematical text, however it was typed: LaTeX or plain, with or without spaces, in any case.
 
 `x^{2}`, `x ^ 2` and `x²` become the same tokens, as do `\\dfrac12`, `\\frac{1}{2}` and `1/2`, or `\\left( a \\right)`
-and `(a)`. The form is for comparing, not for reading: what it drops (`$`, braces, `^`, sentence punctuation) is lost.
+and `(a)`. The result is for comparison, not for reading: `$`, braces, `^` and sentence punctuation are dropped.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _TOKEN_OR_CHARACTER = re.compile(
 
 
 class Tokens(NamedTuple):
-    """A text as tokens: runs of letters (case folded), runs of digits, operators, and the single characters of scripts
+    """A text as tokens: runs of letters (case-folded), runs of digits, operators, and the single characters of scripts
     without spaces."""
 
     tokens: list[str]
     joined: list[bool]
-    """Whether a token is followed by a letter, digit or underscore without anything between. In scripts without spaces
-    a word may end anywhere, so no token is joined to such a character."""
+    """Whether a token is directly followed by a letter, digit or underscore. In scripts without spaces a word may end
+    anywhere, so no token is joined to such a character."""
 
 
 def tokens(text: str) -> Tokens:
-    """The text's tokens in one form."""
+    """The tokens of the normalised text."""
     text = one_form(text)
     if is_unspaced(text):
         both = _TOKEN_OR_CHARACTER.findall(text)
@@ -59,7 +59,7 @@ def tokens(text: str) -> Tokens:
 
 
 def one_form(text: str) -> str:
-    """The text case folded, in Unicode's compatibility form, and with LaTeX written out."""
+    """The text case-folded, in Unicode's compatibility form (NFKC), with LaTeX expanded."""
     if not text.isascii():
         text = _FORMAT_CHARACTER.sub("", text).translate(_CHARACTERS)
         text = _GREEK.sub(_greek_name, unicodedata.normalize("NFKC", text)).translate(_CHARACTERS)
@@ -71,7 +71,7 @@ def one_form(text: str) -> str:
 def _without_latex(text: str) -> str:
     text = _ENVIRONMENT.sub(" ", _SPACING.sub(" ", text))
     text = _FONT.sub(" ", _SHORT_FRACTION.sub(r"{\1/\2}", text))
-    while True:  # from the inside out
+    while True:  # innermost fractions first
         replaced = _FRACTION.sub(r" \1/\2 ", text)
         if replaced == text:
             break
@@ -84,5 +84,5 @@ def _command(match: re.Match[str]) -> str:
 
 
 def _greek_name(match: re.Match[str]) -> str:
-    """`π` as LaTeX calls it, since `\\pi` is read as `pi`."""
+    """`π` by its LaTeX name, since `\\pi` is read as `pi`."""
     return f" {unicodedata.name(match[0], '').rpartition(' ')[2].lower()} "

@@ -1,8 +1,8 @@
-"""Which source each row comes from, and the batches of a run.
+"""Assigns a source to each row, and builds the batches of a run.
 
-Rows are dealt to sources by Tijdeman's chairman assignment: at every step every source has within one row of its
-due. A global step's rows, their order and their content are a pure function of (seed, step). Ranks, micro-batches,
-workers and restarts only decide who computes which of them.
+Rows are assigned to sources by Tijdeman's chairman assignment: at every step every source is within one row of its
+share. The rows of a global step, their order and their content are a pure function of (seed, step). Ranks,
+micro-batches, workers and restarts only determine who computes which of them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from thinkling.errors import UserError
 def assign(weights: Sequence[float | Fraction], n_rows: int) -> np.ndarray:
     """Source of each row, int16 (n_rows,): |rows of i among the first n − n·weight_i| ≤ 1 − 1/(2k − 2) for all n, i.
 
-    k sources have a positive weight; they are scaled to sum to 1. Earliest deadline first (R. Tijdeman, The chairman
+    k sources have a positive weight; weights are scaled to sum to 1. Earliest deadline first (R. Tijdeman, The chairman
     assignment problem, Discrete Math. 32, 1980). With δ = 1/(2k − 2), the bound holds if and only if the j-th row of
-    source i is dealt no earlier than step ⌈(j − 1 + δ)/weight_i⌉ and no later than step ⌊(j − δ)/weight_i⌋ + 1.
-    Tijdeman proves that a schedule within these windows exists; earliest deadline first then finds one. Exact: integers
-    throughout. O(n log k), about 2 µs a row.
+    source i is assigned no earlier than step ⌈(j − 1 + δ)/weight_i⌉ and no later than step ⌊(j − δ)/weight_i⌋ + 1.
+    Tijdeman proves that a schedule within these windows exists; earliest deadline first then finds one. Exact integer
+    arithmetic throughout. O(n log k), about 2 µs per row.
     """
     exact = _as_fractions(weights)
     used = [i for i, weight in enumerate(exact) if weight > 0]
@@ -69,28 +69,28 @@ class MixturePhase:
     """A stretch of training with one mixture and one row length."""
 
     n_rows: int
-    """Rows of all sources together; a multiple of the rows a step."""
+    """Rows of all sources together; a multiple of the rows per step."""
     sequence_length: int
-    """Tokens a row."""
+    """Tokens per row."""
     weights: Mapping[str, float]
     """Source → weight in rows; scaled to sum to 1."""
     batch_size: int | None = None
-    """Rows a step over all ranks, where it differs from the loader's (long rows, same tokens a step)."""
+    """Rows per step over all ranks, if it differs from the loader's (long rows, same tokens per step)."""
 
 
 class Usage(TypedDict):
-    """What a source gives to a run, or to a phase."""
+    """What a source contributes to a run or phase."""
 
     rows: int
     tokens: int
-    """Padding aside."""
+    """Without padding."""
     padding: int
     epochs: float
     """Passes over its documents."""
 
 
 class _Taken(NamedTuple):
-    """Usage with exact epochs, so that phases add up to whole ones."""
+    """Usage with exact epochs, so that phases add up without rounding error."""
 
     rows: int
     tokens: int
@@ -99,7 +99,7 @@ class _Taken(NamedTuple):
 
 
 class _PhaseTable:
-    """Of a phase: the source of each row, and which of that source's rows it is."""
+    """For one phase: the source of each row, and its index among that source's rows."""
 
     def __init__(self, phase: MixturePhase, sources: list[SourceRows]) -> None:
         self.sources = sources
@@ -111,11 +111,11 @@ class _PhaseTable:
 
 
 class MixtureLoader:
-    """The batches of a run of several phases.
+    """The batches of a run with several phases.
 
-    Rank r of W takes the r-th of W equal runs of a step's rows, cut into micro-batches: laid end to end, the ranks'
+    Rank r of W takes the r-th of W equal slices of a step's rows, split into micro-batches: concatenated, the ranks'
     batches are the same rows in the same order for every W. Also a map-style dataset for torch's DataLoader
-    (`batch_size=None`). UserError where phases, sources and ranks do not fit together.
+    (`batch_size=None`). Raises UserError if phases, sources and ranks are inconsistent.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class MixtureLoader:
         return self.batches(step)
 
     def phase_of(self, step: int) -> int:
-        """Number of the phase that a step belongs to. IndexError beyond the last step."""
+        """Index of a step's phase. Raises IndexError beyond the last step."""
         if not 0 <= step < self.n_steps:
             raise IndexError(f"step {step} of {self.n_steps}")
         return int(np.searchsorted(self._first_steps, step, side="right")) - 1
@@ -173,7 +173,7 @@ class MixtureLoader:
         ]
 
     def rows_by_source(self, step: int) -> dict[str, int]:
-        """Rows that each source of the phase gives to a global step, over all ranks."""
+        """Rows that each source of the phase contributes to a global step, over all ranks."""
         number = self.phase_of(step)
         table, rows = self._table(number), self._batch_size[number]
         first = (step - int(self._first_steps[number])) * rows
@@ -181,7 +181,7 @@ class MixtureLoader:
         return dict(zip(self.phases[number].weights, counts.tolist(), strict=True))
 
     def usage(self, phase: int | None = None) -> dict[str, Usage]:
-        """What each source gives to the run, or to one phase, worked out from lengths alone: no token is read."""
+        """What each source contributes to the run or one phase; computed from lengths, without reading tokens."""
         with self._lock:
             for number in range(len(self._usage), len(self.phases)):
                 self._finish(number)
@@ -200,7 +200,7 @@ class MixtureLoader:
         if phase.n_rows % batch_size:
             raise UserError(f"{where}: {phase.n_rows} rows are not whole steps of {batch_size}")
         if batch_size % self._world_size:
-            raise UserError(f"{where}: {batch_size} rows a step cannot be dealt to {self._world_size} ranks evenly")
+            raise UserError(f"{where}: {batch_size} rows per step cannot be split evenly over {self._world_size} ranks")
 
     def _pack(self, table: _PhaseTable, number: int, rows: slice) -> PackedBatch:
         chosen = [(table.sources[i], int(k)) for i, k in zip(table.source[rows], table.index[rows], strict=True)]
@@ -212,13 +212,13 @@ class MixtureLoader:
             if number not in self._tables:
                 for earlier in range(len(self._usage), number):
                     self._finish(earlier)
-                # A neighbour stays: where phases meet, a prefetcher's threads work in both.
+                # Keep neighbours: at a phase boundary, a prefetcher's threads work in both.
                 near = {n: table for n, table in self._tables.items() if abs(n - number) == 1}
                 self._tables = near | {number: self._build(number)}
             return self._tables[number]
 
     def _build(self, number: int) -> _PhaseTable:
-        """The table of a phase whose predecessors are finished: each source goes on where they left it."""
+        """The table of a phase whose predecessors are finished: each source continues where they stopped."""
         phase, cursors = self.phases[number], self._cursors[number]
         rows = [
             SourceRows(self._sources[name], self._seed, phase.sequence_length, cursors.get(name, START))
@@ -227,7 +227,7 @@ class MixtureLoader:
         return _PhaseTable(phase, rows)
 
     def _finish(self, number: int) -> None:
-        """Works out where a phase leaves its sources and what it took from them."""
+        """Records where a phase leaves its sources and how much it took from them."""
         table = self._tables.get(number) or self._build(number)
         cursors, usage = dict(self._cursors[number]), {}
         for name, source, count in zip(self.phases[number].weights, table.sources, table.counts.tolist(), strict=True):
@@ -253,11 +253,11 @@ def _sum(parts: list[_Taken]) -> Usage:
 
 
 def check_epochs(usage: Mapping[str, Usage], limits: Mapping[str, float]) -> None:
-    """UserError that names the first source repeated beyond its limit. One without a limit may go on for ever."""
+    """Raises UserError naming the first source repeated beyond its limit. Without one it may repeat forever."""
     for name, used in usage.items():
         limit = limits.get(name)
         if limit is not None and used["epochs"] > limit:
             raise UserError(
-                f"source {name!r}: {used['epochs']:.4g} epochs of its documents are needed, its limit max_epochs is "
-                f"{limit:g}; lower its weight or the tokens of its phases, or raise the limit"
+                f"source {name!r}: the run needs {used['epochs']:.4g} epochs of its documents, more than max_epochs = "
+                f"{limit:g}; lower its weight or the tokens of its phases, or raise max_epochs"
             )

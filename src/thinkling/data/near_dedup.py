@@ -1,20 +1,20 @@
-"""Near deduplication: of documents that share most of their runs of words, the first stays.
+"""Near deduplication: keeps the first of the documents that share most of their word runs.
 
-MinHash signatures (Broder 1997; rensa computes them) in bands find candidates; a candidate counts only if the *exact*
-Jaccard similarity of the two sets of runs reaches the threshold; union-find joins what counts into clusters. So the
-signatures decide what is looked at, never what is dropped, and clusters do not depend on the order of the documents.
+MinHash signatures (Broder 1997; computed by rensa) in bands find candidates; a candidate counts only if the *exact*
+Jaccard similarity of the two sets of runs reaches the threshold; union-find joins matches into clusters. The signatures
+therefore decide what is compared, never what is dropped, and clusters do not depend on the order of the documents.
 
-A document shorter than `min_words` is left to exact deduplication: there one changed word is much of the text, and of
-short checkable problems every symbol matters.
+Documents shorter than `min_words` are left to exact deduplication: one changed word is a large part of such a text, and
+in short checkable problems every symbol matters.
 
-Where a text is written without spaces (`scripts`), each character is taken as a word: so a run is one of 5 characters
-of Chinese or Japanese, about three words, and of 10 of Thai, Lao, Khmer or Burmese, where two of them are taken as
-one. Both forms of width are one there (NFKC). A text of both kinds has runs over both, in the order of the text. Runs
-so short still tell texts apart, since at 0.8 four of five have to be shared; longer ones would make more of a change:
-one changed character is in 5 runs, as one changed word is.
+In text written without spaces (`scripts`), each character counts as a word: a run is 5 characters of Chinese or
+Japanese, about three words, or 10 of Thai, Lao, Khmer or Burmese, where two characters count as one. Full-width and
+half-width forms are equal (NFKC). A mixed text has runs over both, in text order. Such short runs still distinguish
+texts, since a similarity of 0.8 requires four of five to be shared; longer runs would amplify changes: one changed
+character affects 5 runs, just like one changed word.
 
-With runs of 5 words, 8 changed words of 490 leave a similarity of at least 0.848, which 20 bands of 6 find with
-probability 1 − (1 − 0.848⁶)²⁰ = 0.9999; at 0.3 they look at one pair in 70.
+With runs of 5 words, 8 changed words of 490 leave a similarity of at least 0.848, which 20 bands of 6 detect with
+probability 1 − (1 − 0.848⁶)²⁰ = 0.9999; at similarity 0.3 they compare one pair in 70.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ from thinkling.data.ngrams import Hashes, WordHasher, lengths_of, runs, windows
 from thinkling.errors import UserError
 
 _WORD = re.compile(r"\w(?:\S*\w)?")
-"""What stands between white space, without marks at its ends: one changed word is one changed word."""
+"""Text between white space, without punctuation at its ends, so that one changed word is one changed token."""
 _HASHES_PER_BATCH = 2_000_000
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """What counts as a near duplicate."""
+    """Defines what counts as a near duplicate."""
 
     threshold: float = 0.8
-    """Jaccard similarity of the sets of word runs from which two documents count as one."""
+    """Jaccard similarity of the sets of word runs at which two documents count as duplicates."""
     run: int = 5
-    """Words in a run, or characters of a script without spaces."""
+    """Words per run, or characters in scripts without spaces."""
     min_words: int = 50
-    """Documents with fewer words and such characters are compared by exact deduplication alone."""
+    """Documents with fewer words (or characters in such scripts) are left to exact deduplication."""
     bands: int = 20
     rows: int = 6
-    """Hash values a band; bands · rows values make a signature."""
+    """Hash values per band; a signature has bands · rows values."""
 
 
 class UnionFind:
-    """Disjoint sets of 0 … n−1; the representative of a set is its smallest member."""
+    """Disjoint sets over 0 … n−1; the representative of a set is its smallest member."""
 
     def __init__(self, n: int) -> None:
         self._parent = list(range(n))
@@ -70,18 +70,18 @@ class UnionFind:
         return i
 
     def union(self, i: int, j: int) -> None:
-        """Makes one set of those of i and j."""
+        """Merges the sets of i and j."""
         low, high = sorted((self.find(i), self.find(j)))
         self._parent[high] = low
 
     def representatives(self) -> list[int]:
-        """`find` of each."""
+        """`find` of every element."""
         return [self.find(i) for i in range(len(self._parent))]
 
 
 def word_runs(text: str, size: int, hasher: WordHasher, min_words: int = 0) -> Hashes:
-    """The distinct runs of `size` words of a text, as sorted hashes; none where it has fewer than `min_words` words.
-    In scripts without spaces a character is a word, or half a word."""
+    """The distinct runs of `size` words in a text, as sorted hashes; none if it has fewer than `min_words` words. In
+    scripts without spaces a character counts as a word, or half a word."""
     text = normalise(text).casefold()
     if scripts.is_unspaced(text):
         return _character_runs(text, size, hasher, min_words)
@@ -101,16 +101,16 @@ def _character_runs(text: str, size: int, hasher: WordHasher, min_words: int) ->
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:
-    """|a ∩ b| / |a ∪ b| of two sorted arrays of distinct values; 0 where both are empty."""
+    """|a ∩ b| / |a ∪ b| of two sorted arrays of distinct values; 0 if both are empty."""
     common = len(np.intersect1d(a, b, assume_unique=True))
     total = len(a) + len(b) - common
     return common / total if total else 0.0
 
 
 def clusters(texts: Iterable[str], settings: NearDuplicates) -> list[int]:
-    """For each text the position of the first one in its cluster: its own where it is no near duplicate.
+    """For each text, the position of the first text in its cluster: its own if it has no earlier near duplicate.
 
-    Memory: 8 bytes a word, and about 2 KB a text of at least `min_words`. Raises UserError without rensa installed.
+    Memory: 8 bytes per word, and about 2 KB per text of at least `min_words`. Raises UserError if rensa is missing.
     """
     sets = list(_sets(texts, settings))
     joined = UnionFind(len(sets))
@@ -122,9 +122,9 @@ def clusters(texts: Iterable[str], settings: NearDuplicates) -> list[int]:
 def near_unique(
     documents: Iterable[Document], first: list[int], ids: list[str], counts: Counts, rejected: RejectedWriter
 ) -> Iterator[Document]:
-    """Passes on the documents that are the first of their cluster; the others go to `rejected` with the first's id.
+    """Yields the first document of each cluster; the others go to `rejected` with the first one's id.
 
-    `first`: what `clusters` returned for the same documents in the same order; `ids`: their ids.
+    `first`: the result of `clusters` for the same documents in the same order; `ids`: their ids.
     """
     for position, document in enumerate(documents):
         counts.received += 1
@@ -143,7 +143,7 @@ def _sets(texts: Iterable[str], settings: NearDuplicates) -> Iterator[Hashes]:
 
 
 def _buckets(sets: list[Hashes], settings: NearDuplicates) -> Iterator[list[int]]:
-    """Positions of texts that agree in a whole band, in order; a band after the other."""
+    """Positions of texts that agree in a whole band, in order, one band after another."""
     positions = np.array([i for i, one in enumerate(sets) if len(one)], np.int64)
     signatures = _signatures([sets[i] for i in positions], settings)
     for band in range(settings.bands):
@@ -157,7 +157,7 @@ def _buckets(sets: list[Hashes], settings: NearDuplicates) -> Iterator[list[int]
 
 
 def _join(bucket: list[int], sets: list[Hashes], joined: UnionFind, threshold: float) -> None:
-    """Joins every pair of the bucket that is similar enough; pairs that are joined already need no look."""
+    """Joins every pair in the bucket that is similar enough; pairs that are already joined are skipped."""
     for place, i in enumerate(bucket):
         for j in bucket[:place]:
             if joined.find(i) != joined.find(j) and _similar(sets[i], sets[j], threshold):
@@ -198,5 +198,5 @@ def _rensa() -> Any:
     try:
         import rensa
     except ImportError as error:
-        raise UserError("near_dedup needs rensa: install thinkling[curate], or leave near_dedup out") from error
+        raise UserError("near_dedup needs rensa: install thinkling[curate], or remove near_dedup") from error
     return rensa

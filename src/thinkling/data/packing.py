@@ -1,13 +1,13 @@
-"""Documents and conversations → rows of equal length.
+"""Packs documents and conversations into rows of equal length.
 
-B rows, T positions (the row length). A row is a list of pieces laid end to end from position 0; what is left is
+B rows, T positions (the row length). A row is a sequence of pieces laid end to end from position 0; the rest is
 padding, which belongs to no document.
 
-Rows of one source are a pure function of (seed, row index). Epoch e visits the documents in the order of a permutation
-drawn from (seed, source, e) alone. A document that fits in a row stays whole: where it does not fit in what is left of
-this one, the rest is padded and it opens the next. A document longer than a row fills what is left and goes on in the
-next rows. So the place in the stream at a row's edge is a document and a token in it (`Cursor`), whatever the row
-length was.
+The rows of one source are a pure function of (seed, row index). Epoch e visits the documents in a permutation drawn
+from (seed, source, e) alone. A document that fits in a row is kept whole: if it does not fit in the rest of the current
+row, that rest is padded and the document opens the next row. A document longer than a row fills the rest of the current
+row and continues in the next ones. The position at the edge of a row is therefore a document and an offset in it
+(`Cursor`), independent of the row length.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _CACHED_EPOCHS = 3
 
 
 class DocumentSource(Protocol):
-    """What rows are made from: `shards.TokenSource`, or documents in memory."""
+    """Input of row packing: `shards.TokenSource`, or documents in memory."""
 
     name: str
     n_documents: int
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens a document, int64 (n_documents,), all ≥ 1."""
+        """Tokens per document, int64 (n_documents,), all ≥ 1."""
         ...
 
     def document(self, i: int) -> np.ndarray:
@@ -47,7 +47,7 @@ class DocumentSource(Protocol):
 
 
 class Cursor(NamedTuple):
-    """A place in the endless stream of a source's documents."""
+    """A position in the endless stream of a source's documents."""
 
     ordinal: int = 0
     """Documents passed since the start: epoch `ordinal // n`, place `ordinal % n` in its permutation."""
@@ -59,7 +59,7 @@ START = Cursor()
 
 
 class Piece(NamedTuple):
-    """Tokens start:stop of a document, laid in a row."""
+    """Tokens start:stop of a document, placed in a row."""
 
     document: int
     start: int
@@ -71,12 +71,12 @@ class PackedBatch:
     """Rows for one forward pass."""
 
     tokens_BT: np.ndarray
-    """int64. Padding holds an id of no meaning."""
+    """int64. Padding holds an arbitrary valid id."""
     labels_BT: np.ndarray
     """int64, already shifted: the token to predict at each position. -100 where there is no loss: padding, masked
     tokens, and a document's last token, which predicts nothing."""
     lengths: tuple[tuple[int, ...], ...]
-    """A row: lengths of its pieces, in order; their sum is at most T."""
+    """For each row, the lengths of its pieces in order; their sum is at most T."""
 
     @property
     def n_loss_tokens(self) -> int:
@@ -88,7 +88,7 @@ class PackedBatch:
 
 
 class Epochs:
-    """The order of a source's documents, an epoch at a time. Its last few epochs are kept: 16 bytes a document each."""
+    """The order of a source's documents in each epoch. Caches the last few epochs, 16 bytes per document each."""
 
     def __init__(self, source: DocumentSource, seed: int) -> None:
         if source.n_documents == 0:
@@ -103,11 +103,11 @@ class Epochs:
         return self._get(epoch)[0]
 
     def ends(self, epoch: int) -> np.ndarray:
-        """Tokens before each place of the permutation and, last, of the whole epoch: int64 (n + 1,)."""
+        """Tokens before each place of the permutation and, last, in the whole epoch: int64 (n + 1,)."""
         return self._get(epoch)[1]
 
     def tokens_before(self, cursor: Cursor) -> int:
-        """Tokens of the stream before a cursor, padding aside."""
+        """Tokens of the stream before a cursor, without padding."""
         epoch, place = divmod(cursor.ordinal, self.n)
         total = int(self._source.lengths.sum())
         return epoch * total + int(self.ends(epoch)[place]) + cursor.offset
@@ -131,7 +131,7 @@ class Epochs:
 
 
 class SourceRows:
-    """The rows of one source from a cursor on, at one row length. Safe to share between threads."""
+    """The rows of one source from a cursor onwards, at one row length. Safe to share between threads."""
 
     def __init__(self, source: DocumentSource, seed: int, sequence_length: int, cursor: Cursor = START) -> None:
         self.source = source
@@ -143,7 +143,7 @@ class SourceRows:
         self._lock = threading.RLock()
 
     def cursor_after(self, n_rows: int) -> Cursor:
-        """Where row n_rows starts, and so where a phase with another row length goes on."""
+        """The cursor at which row n_rows starts, where a phase with another row length continues."""
         with self._lock:
             while len(self._ordinals) <= n_rows:
                 self._extend(n_rows)
@@ -164,7 +164,7 @@ class SourceRows:
             return pieces
 
     def tokens(self, n_rows: int) -> int:
-        """Tokens in the first n_rows rows, padding aside; no token is read."""
+        """Tokens in the first n_rows rows, without padding; computed without reading tokens."""
         return self.epochs.tokens_before(self.cursor_after(n_rows)) - self.epochs.tokens_before(self.cursor_after(0))
 
     def _document_at(self, ordinal: int) -> int:
@@ -172,13 +172,13 @@ class SourceRows:
         return int(self.epochs.order(epoch)[place])
 
     def _extend(self, n_rows: int) -> None:
-        """Adds the starts of at least one more row, of at most n_rows in all."""
+        """Adds the starts of at least one more row, up to n_rows in total."""
         self._fill_short(n_rows)
         if len(self._ordinals) <= n_rows:
             self._fill_one()
 
     def _fill_short(self, n_rows: int) -> None:
-        """Rows of whole short documents of one epoch: nearly all rows, found without a loop over documents."""
+        """Adds rows of whole short documents of one epoch: nearly all rows, without a loop over documents."""
         if self._offsets[-1]:
             return
         epoch, place = divmod(self._ordinals[-1], self.epochs.n)
@@ -190,8 +190,7 @@ class SourceRows:
     def _following(self, epoch: int, place: int) -> tuple[int, list[int]]:
         """(first, list): a row that starts at place first + i ends before place list[i].
 
-        -1 where that one is long, and would fill the row, or belongs to the next epoch. The last chunk asked for is
-        kept.
+        -1 if the next document is long and would fill the row, or belongs to the next epoch. The last chunk is cached.
         """
         known, first, starts = self._chunk
         if known != epoch or not first <= place < first + len(starts):
@@ -205,7 +204,7 @@ class SourceRows:
         return first, starts
 
     def _fill_one(self) -> None:
-        """One row by the rules, whatever it holds."""
+        """Adds one row by the general rules, whatever its contents."""
         ordinal, offset, room = self._ordinals[-1], self._offsets[-1], self.sequence_length
         while room:
             epoch, place = divmod(ordinal, self.epochs.n)
@@ -226,8 +225,8 @@ def pack_rows(
 ) -> PackedBatch:
     """Rows of pieces, each with its source, as one batch.
 
-    Where a piece ends inside its document, its last token predicts the token that opens the next piece: every token of
-    a document but the first is predicted exactly once.
+    If a piece ends inside its document, its last token predicts the token that opens the next piece: every token of a
+    document except the first is predicted exactly once.
     """
     tokens_BT = np.full((len(rows), sequence_length), pad_id, dtype=np.int64)
     labels_BT = np.full((len(rows), sequence_length), IGNORE, dtype=np.int64)
@@ -245,9 +244,9 @@ def pack_rows(
 
 
 def first_fit(lengths: Sequence[int], sequence_length: int) -> list[list[int]]:
-    """Items by row: each goes, in order, to the first row that has room for it. O(n log n), by a tree of maxima.
+    """Items by row: each item goes, in order, to the first row with room for it. O(n log n), using a tree of maxima.
 
-    UserError where an item is longer than a row, or empty.
+    Raises UserError if an item is empty or longer than a row.
     """
     size = 1 << max(len(lengths) - 1, 0).bit_length()
     room = [sequence_length] * (2 * size)
@@ -255,7 +254,7 @@ def first_fit(lengths: Sequence[int], sequence_length: int) -> list[list[int]]:
     for item, length in enumerate(lengths):
         if not 0 < length <= sequence_length:
             raise UserError(
-                f"item {item} has {length} tokens, a row takes 1 to {sequence_length}; raise sequence_length or drop it"
+                f"item {item} has {length} tokens, a row holds 1 to {sequence_length}; raise sequence_length or drop it"
             )
         node = 1
         while node < size:
@@ -274,10 +273,10 @@ def first_fit(lengths: Sequence[int], sequence_length: int) -> list[list[int]]:
 def pack_conversations(
     conversations: Sequence[tuple[np.ndarray, np.ndarray]], sequence_length: int, pad_id: int = 0
 ) -> PackedBatch:
-    """Conversations (ids (T,), loss_mask (T,) bool) packed by first fit, in order, into as many rows as it takes.
+    """Conversations (ids (T,), loss_mask (T,) bool) packed by first fit, in order, into as many rows as needed.
 
-    `loss_mask` marks the tokens to be predicted; a first token is never predicted. UserError where one is longer than
-    a row.
+    `loss_mask` marks the tokens to predict; a first token is never predicted. Raises UserError if a conversation is
+    longer than a row.
     """
     rows = first_fit([len(ids) for ids, _ in conversations], sequence_length)
     return lay_conversations([[conversations[item] for item in items] for items in rows], sequence_length, pad_id)

@@ -1,5 +1,5 @@
-"""Makes the next steps' batches while this one trains. Threads only look ahead: a batch stays a function of its
-step."""
+"""Builds the batches of the next steps while the current one trains. Threads only work ahead: a batch remains a
+function of its step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """`batches(step)` with the `depth` steps after it under way in `workers` threads; a context manager.
+    """`batches(step)`, with the next `depth` steps prepared in `workers` threads; a context manager.
 
-    depth 0 calls `batches` in place. Any step may be asked for at any time: one that was not foreseen is made then.
+    With depth 0, calls `batches` synchronously. Steps may be requested in any order: one not prepared is built then.
     """
 
     def __init__(self, batches: Callable[[int], T], n_steps: int, depth: int = 2, workers: int = 1) -> None:
@@ -24,7 +24,7 @@ class Prefetcher(Generic[T]):
         self._under_way: dict[int, Future[T]] = {}
 
     def __call__(self, step: int) -> T:
-        """Result of `batches(step)`; what it raised is raised here."""
+        """Result of `batches(step)`; re-raises what it raised."""
         if self._pool is None:
             return self._batches(step)
         wanted = range(step, min(step + self._depth + 1, self._n_steps))

@@ -1,7 +1,7 @@
-"""Raw material as records: text files, JSON lines, Parquet; `json_files` and `arrow_files` read the other forms.
+"""Reads raw records from text files, JSON lines and Parquet; `json_files` and `arrow_files` read the other formats.
 
-A *file* that cannot be read is the user's mistake and stops the run (UserError). A *record* that cannot be read is
-passed on with its error, and whoever asked for it quarantines it. No file is held in memory whole.
+A *file* that cannot be read is a user error and stops the run (UserError). A *record* that cannot be read is returned
+with its error, and the caller quarantines it. No file is held in memory whole.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ from thinkling.data.arrow_values import as_text, value
 from thinkling.errors import UserError
 
 MAX_RECORD_BYTES = 64 * 2**20
-"""A record longer than this is passed on as an error and not held in memory."""
+"""A longer record is returned as an error and not held in memory."""
 TOO_LONG = f"longer than {MAX_RECORD_BYTES // 2**20} MiB"
 BOM = b"\xef\xbb\xbf"
 UNREADABLE = (".zip", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".snappy", ".sz", ".lzo", ".z")
-"""Compressions and archives that are known by name and not unpacked."""
+"""Compression and archive formats that are recognised by name but not unpacked."""
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-"""Byte order marks of other encodings than UTF-8, the longer ones first."""
+"""Byte order marks of encodings other than UTF-8, longest first."""
 _SHOWN = 100_000
-"""Of a record that is too long, the number of bytes that are passed on."""
+"""Bytes kept of a record that is too long."""
 
 
 @dataclass(frozen=True)
 class RawRecord:
-    """One record as it was found; `raw` is its text where `fields` could not be had, for those who audit."""
+    """One record as found; `raw` is its text, for auditing, if `fields` could not be read."""
 
     fields: Mapping[str, object]
-    """A value that cannot be read is `Unreadable`: whether that matters, those know who use it."""
+    """An unreadable value is `Unreadable`; the consumer decides whether that matters."""
     origin: str
-    """Where it stands: file, and line or row counted from 1."""
+    """Location: file, and line or row counted from 1."""
     error: str = ""
     raw: str = ""
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turns the ways in which a file can be unreadable into one UserError that names it."""
+    """Converts every way in which a file can be unreadable into a UserError that names it."""
     try:
         yield
     except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise UserError(f"{path}: cannot be read ({reason}); mend or remove the file") from error
+        raise UserError(f"{path}: cannot be read ({reason}); fix or remove the file") from error
 
 
 def read_text_files(paths: Iterable[str | Path], limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
-    """A record a file, fields `id` (the path as given) and `text` (UTF-8, or UTF-16 or UTF-32 with a byte order mark,
-    which is left out; newlines as they are). Compressed files are unpacked. `limit`: bytes of a file."""
+    """One record per file, with fields `id` (the path as given) and `text` (UTF-8, or UTF-16 or UTF-32 with a byte
+    order mark, which is removed; newlines unchanged). Compressed files are unpacked. `limit`: bytes per file."""
     for path in map(Path, paths):
         with readable(path), opened(path) as stream:
             content = stream.read(limit + 1).removeprefix(BOM)
@@ -75,8 +75,8 @@ def read_text_files(paths: Iterable[str | Path], limit: int = MAX_RECORD_BYTES) 
 
 
 def read_jsonl(path: str | Path, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
-    """A record per line, split on b"\\n" only (U+2028 stays inside a record). Blank lines are no records, a byte order
-    mark is skipped, and compressed files are unpacked. `limit`: bytes of a line."""
+    """One record per line, split on b"\\n" only (U+2028 stays inside a record). Blank lines and a byte order mark are
+    skipped, and compressed files are unpacked. `limit`: maximum bytes per line."""
     path = Path(path)
     with readable(path), opened(path) as stream:
         number, start = 0, BOM
@@ -91,7 +91,7 @@ def read_jsonl(path: str | Path, limit: int = MAX_RECORD_BYTES) -> Iterator[RawR
 
 
 def _skip_line(stream: BinaryIO) -> bool:
-    """Reads on to the end of a line; whether there was more of it."""
+    """Reads to the end of the line; returns whether there was more of it."""
     rest = stream.readline(_SHOWN)
     more = bool(rest.strip(b"\r\n"))
     while rest and not rest.endswith(b"\n"):
@@ -100,16 +100,16 @@ def _skip_line(stream: BinaryIO) -> bool:
 
 
 def refuse_unreadable(path: Path) -> None:
-    """Raises UserError for a file whose name says that it is compressed in a way that is not unpacked."""
+    """Raises UserError for a file whose name indicates a compression format that is not supported."""
     if path.suffix.lower() in UNREADABLE:
-        raise UserError(f"{path}: {path.suffix} files are not read; unpack it, or pack it as .gz, .zst, .bz2 or .xz")
+        raise UserError(f"{path}: {path.suffix} files are not supported; unpack it, or use .gz, .zst, .bz2 or .xz")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes, decompressed while they are read, and as UTF-8 where its byte order mark says UTF-16 or UTF-32.
+    """A file's bytes, decompressed on the fly, and as UTF-8 if its byte order mark indicates UTF-16 or UTF-32.
 
-    How it is compressed its name says, or else its first bytes.
+    The compression is determined by the file's name, or else by its first bytes.
     """
     refuse_unreadable(path)
     with path.open("rb") as file:
@@ -144,7 +144,7 @@ _OPENERS: Mapping[str, Callable[[Path], BinaryIO]] = {
 
 
 class _AsUtf8(io.RawIOBase):
-    """A stream in another encoding as one in UTF-8, without its byte order mark."""
+    """A stream in another encoding, converted to UTF-8 without its byte order mark."""
 
     def __init__(self, path: Path, stream: BinaryIO, encoding: str) -> None:
         self._path, self._stream, self._encoding = path, stream, encoding
@@ -158,7 +158,7 @@ class _AsUtf8(io.RawIOBase):
         while not self._pending:
             chunk = self._stream.read(1 << 16)
             try:
-                # A lone surrogate is no text in any encoding: it goes on as bytes that are no UTF-8.
+                # A lone surrogate is not valid in any encoding: it is passed on as bytes that are not valid UTF-8.
                 self._pending = self._decoder.decode(chunk, final=not chunk).encode(errors="surrogatepass")
             except UnicodeDecodeError as error:
                 kind = self._encoding.upper()
@@ -187,7 +187,7 @@ def parse_record(text: bytes, origin: str) -> RawRecord:
 
 
 class _KeyTwice(Exception):
-    """Of two values under one key, neither is the right one."""
+    """A key occurs twice in one object, so neither value can be trusted."""
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -200,19 +200,19 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def read_parquet(
     path: str | Path, rows_per_batch: int = 1024, columns: Collection[str] | None = None
 ) -> Iterator[RawRecord]:
-    """A record per row. `columns`: the only ones that are read, those among them that there are; all if None."""
+    """One record per row. `columns`: read only those of them that exist; all columns if None."""
     path = Path(path)
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
         wanted = None if columns is None else [name for name in names if name in columns]
-        if wanted == []:  # without any column no rows would be counted
+        if wanted == []:  # with no columns at all, no rows would be counted
             yield from (RawRecord({}, f"{path}:{row}") for row in range(1, file.metadata.num_rows + 1))
         else:
             yield from batch_records(file.iter_batches(rows_per_batch, columns=wanted), path)
 
 
 def batch_records(batches: Iterable[pa.RecordBatch], path: Path, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
-    """The rows of a file's batches. `limit`: bytes of a row."""
+    """The rows of a file's batches. `limit`: maximum bytes per row."""
     row = 1
     for batch in batches:
         yield from _parse_batch(batch, path, row, limit)
@@ -220,8 +220,8 @@ def batch_records(batches: Iterable[pa.RecordBatch], path: Path, limit: int = MA
 
 
 def _parse_batch(batch: pa.RecordBatch, path: Path, first_row: int, limit: int) -> Iterator[RawRecord]:
-    """Strings in Arrow's formats are not checked when they are written, and dates go further than Python's: a batch
-    with a bad value is gone through row by row, and so is one that may hold a row over the limit."""
+    """Arrow does not validate strings when they are written, and its dates exceed Python's range: a batch with a bad
+    value is parsed row by row, as is one that may contain a row over the limit."""
     if batch.nbytes <= limit:
         try:
             rows = as_text(batch).to_pylist()

@@ -1,4 +1,4 @@
-"""What was read in a completion: plain data, made by a renderer and received by verifiers."""
+"""The parsed form of a completion: plain data, produced by a renderer and consumed by verifiers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ PartKind = Literal["reasoning", "call", "response", "answer"]
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call that could be read."""
+    """A tool call that could be parsed."""
 
     name: str
     arguments: Mapping[str, Any]
     id: str | None = None
-    """By which its result refers to it, in formats that write one."""
+    """Id by which its result refers to it, in formats that have one."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a completion as a person reads it. `response`: what a tool wrote."""
+    """A part of a completion as a person reads it. `response`: a tool's output."""
 
     kind: PartKind
     text: str
@@ -29,29 +29,29 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
-    """A completion, read."""
+    """A parsed completion."""
 
     reasoning: str
-    """Reasoning of all its turns, blank lines between them; empty without any."""
+    """Reasoning of all its turns, separated by blank lines; empty if there is none."""
     answer: str | None
-    """The last turn's answer, without surrounding white space, lines kept. None where nothing is readable: the
-    reasoning never ended, a call has no response, or nothing follows."""
+    """The last turn's answer, stripped, with its line breaks. None if there is no readable answer: the reasoning never
+    ended, a call has no response, or nothing follows."""
     calls: tuple[Call, ...] = ()
-    """Readable tool calls of the whole completion, in order."""
+    """Parsable tool calls of the whole completion, in order."""
     well_formed: bool = True
-    """Whether there is an answer and every call could be read."""
+    """True if an answer exists and every call could be parsed."""
     text: str = ""
-    """The whole completion decoded, stop token and tool responses included, for audit."""
+    """The whole decoded completion, including stop token and tool responses, for auditing."""
     parts: tuple[Part, ...] = ()
     """The completion in order, without tags and without empty parts."""
 
     @classmethod
     def of(cls, text: str) -> Reading:
-        """A bare answer that no model's format surrounds, such as a reference."""
+        """A bare answer outside any model's format, such as a reference."""
         answer = text.strip() or None
         return cls("", answer, well_formed=answer is not None, text=text)
 
     @property
     def line(self) -> str | None:
-        """The answer with white space made single spaces; None without an answer."""
+        """The answer with white space collapsed to single spaces; None if there is no answer."""
         return None if self.answer is None else " ".join(self.answer.split())

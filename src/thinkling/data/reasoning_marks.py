@@ -1,7 +1,7 @@
-"""Marks around reasoning that are only spelled: in a string of a program, in quotes, in a code block of the answer.
+"""Reasoning marks that are only spelled as text: in a program's string, in quotes, in a code block of the answer.
 
-A model that writes `text.split("</think>")` emits the very token that ends its reasoning. What a template writes is
-never inside quotes, and never inside a code block that the answer has begun.
+A model that writes `text.split("</think>")` emits the very token that ends its reasoning. A mark written by a template
+is never inside quotes, and never inside a code block that began in the answer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _QUOTES = ('"', "`", "'")
 
 
 def without_spelled(pieces: Sequence[Piece], marks: tuple[str, str], inside: bool = False) -> list[Piece]:
-    """The pieces of a reply with those of its two reasoning marks that are only spelled as text; text that meets is
-    one piece. `inside`: whether the reply begins inside reasoning, without a mark."""
+    """The pieces of a reply, with those of its two reasoning marks that are only spelled turned into text; adjacent
+    text is merged. `inside`: whether the reply begins inside reasoning, without a mark."""
     found: list[Piece] = []
     texts = [text for _, text in pieces]
     answer_from = None if inside else 0
@@ -45,7 +45,7 @@ def _spelled(before: str, after: str, answer_from: int | None) -> bool:
 
 
 def _marks_of(quote: str, line: str) -> list[str]:
-    """The quotation marks of one kind in a line; an apostrophe is none."""
+    """The quotation marks of one kind in a line, without apostrophes."""
     return re.findall(r"(?<!\w)'|'(?!\w)" if quote == "'" else re.escape(quote), line)
 
 

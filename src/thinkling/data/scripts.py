@@ -1,8 +1,8 @@
-"""Scripts that are written without spaces: where words cannot be told by white space, characters take their place.
+"""Scripts written without spaces: white space does not delimit words, so characters are used instead.
 
-Two classes, since they differ in how much a character says. A character of Chinese or Japanese is most of a word; of
-Thai, Lao, Khmer, Burmese and Tibetan (a base letter with its vowel signs and tone marks) it takes several. Korean has
-spaces, so its words are words.
+There are two classes, because they differ in how much a character conveys. A character of Chinese or Japanese is most
+of a word; in Thai, Lao, Khmer, Burmese and Tibetan a word takes several (a base letter with its vowel signs and tone
+marks). Korean has spaces, so its words are words.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 IDEOGRAPHIC = "々-〇ぁ-ゖゝ-ゟァ-ヺー-ヿㄅ-ㄯㆠ-ㆿㇰ-ㇿ㐀-䶿一-鿿ꀀ-ꒌ豈-﫿ｦ-ﾟ\U0001b000-\U0001b16f\U00020000-\U000323af"
-"""Han, kana, bopomofo and Yi, as the inside of a regular expression's class."""
+"""Han, kana, bopomofo and Yi, as the contents of a regular expression's character class."""
 _ALPHABETIC = ("\u0e00\u0eff", "\u0f00\u0fff", "\u1000\u109f", "\u1780\u17ff", "\u1950\u19df", "\u1a20\u1aaf",
                "\u1b00\u1b7f", "\ua980\ua9ff", "\uaa60\uaa7f")  # fmt: skip
 
 
 def _members(categories: str) -> str:
-    """The characters of the alphabetic blocks whose category starts with one of these letters."""
+    """The characters of the alphabetic blocks whose Unicode category starts with one of these letters."""
     blocks = (map(chr, range(ord(block[0]), ord(block[1]) + 1)) for block in _ALPHABETIC)
     return "".join(one for block in blocks for one in block if unicodedata.category(one)[0] in categories)
 
@@ -29,21 +29,21 @@ def _members(categories: str) -> str:
 ALPHABETIC = _members("LN")
 _MARKS = _members("M")
 UNSPACED = IDEOGRAPHIC + ALPHABETIC + _MARKS
-"""All of them, as the inside of a class."""
+"""All of them, as the contents of a character class."""
 CHARACTER = rf"[{IDEOGRAPHIC}]|[{ALPHABETIC}][{_MARKS}]*"
-"""One character with its marks."""
+"""One character with its combining marks."""
 _ANY = re.compile(f"[{IDEOGRAPHIC}{ALPHABETIC}]")
 _LETTERS = frozenset(ALPHABETIC)
 _WORD_OR_CHARACTER = re.compile(rf"{CHARACTER}|[^\W{UNSPACED}](?:[^\s{UNSPACED}]*[^\W{UNSPACED}])?")
 
 
 def is_unspaced(text: str) -> bool:
-    """Whether any of it is written without spaces."""
+    """Whether any part of it is written without spaces."""
     return not text.isascii() and _ANY.search(text) is not None
 
 
 def words_and_characters(text: str) -> list[str]:
-    """Its characters where it is written without spaces, and its words, without marks at their ends, elsewhere."""
+    """Its characters where it is written without spaces; elsewhere its words, without punctuation at their ends."""
     return _WORD_OR_CHARACTER.findall(text)
 
 

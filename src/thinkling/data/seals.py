@@ -1,7 +1,7 @@
-"""Digests of files that a stage sets down on the way, so that a resumed run takes no damaged one.
+"""Digests of files that a stage writes along the way, so that a resumed run does not use a damaged one.
 
-Beside a file `NAME` lies `.NAME.seal` with its size and SHA-256. Seals exist only while a stage works: its manifest
-takes their place (`data/artifact.py:finish`, which compares with them).
+The seal of a file `NAME` is `.NAME.seal` next to it, with its size and SHA-256. Seals exist only while a stage is
+running: its manifest replaces them (`data/artifact.py:finish`, which compares the files with them).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 
 def digest_of(path: Path, n_bytes: int | None = None) -> dict[str, Any]:
-    """Size and SHA-256 of a file, as manifests hold them; of its first `n_bytes` alone where they are given.
+    """Size and SHA-256 of a file, as stored in manifests, or of its first `n_bytes` if given.
 
     Raises UserError if the file cannot be read.
     """
@@ -37,7 +37,7 @@ def digest_of(path: Path, n_bytes: int | None = None) -> dict[str, Any]:
 
 
 def seal(path: Path, place: Path | None = None) -> None:
-    """Writes the digest of a file, or of all files in a directory, beside it; or of one file into the directory
+    """Writes the digest of a file, or of all files in a directory, next to it; or of a single file into the directory
     `place`."""
     for file in sorted(_files(path)) if path.is_dir() else [path]:
         with replacing(seal_of(file, place)) as temporary:
@@ -45,7 +45,7 @@ def seal(path: Path, place: Path | None = None) -> None:
 
 
 def seal_of(path: Path, place: Path | None = None) -> Path:
-    """Where the digest of a file is, beside it or in `place`."""
+    """Path of a file's digest, next to it or in `place`."""
     return (place or path.parent) / f".{path.name}{SUFFIX}"
 
 
@@ -54,17 +54,17 @@ def is_seal(path: Path) -> bool:
 
 
 def sealed(directory: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """The files below a directory that have a seal, there or not, and what the seal says; None where it is damaged."""
+    """The sealed files below a directory, existing or not, with the contents of the seal; None if it is damaged."""
     for found in sorted(path for path in directory.rglob(f".*{SUFFIX}") if is_seal(path)):
         yield found.with_name(found.name[1 : -len(SUFFIX)]), _read(found)
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a sealed file, in words; None if nothing is."""
+    """Describes what is wrong with a sealed file; None if it is intact."""
     if not path.is_file():
         return f"{path}: is missing"
     if not seal_of(path).is_file():
-        return f"{path}: has no digest beside it"
+        return f"{path}: has no digest next to it"
     entry = _read(seal_of(path))
     if entry is None or path.stat().st_size != entry["bytes"] or digest_of(path) != entry:
         return f"{path}: is damaged"
@@ -72,50 +72,50 @@ def damage(path: Path) -> str | None:
 
 
 def drop_damaged(path: Path, warn: Callable[[str], None], cure: str) -> None:
-    """Deletes the files below a directory, or the one file, that are not as they were sealed, and says so: they are
-    made again, as `cure` says. What a killed run had not come to seal is deleted too."""
+    """Deletes the files below a directory, or the one file, that differ from their seal, with a warning: they are
+    recreated, as `cure` says. Files that a killed run had not yet sealed are deleted too."""
     for file in _of(path):
         if not file.exists() and not seal_of(file).exists():
             continue
         if reason := damage(file):
-            if file.suffix != ".tmp":  # what a killed run had not finished writing
+            if file.suffix != ".tmp":  # left unfinished by a killed run
                 warn(f"{reason}; {cure}")
             file.unlink(missing_ok=True)
             seal_of(file).unlink(missing_ok=True)
 
 
 def require(path: Path, stage: Path) -> None:
-    """Raises UserError if a sealed file, or one of a directory, is not as it was written. `stage`: the directory of
-    the stage, which has to be run again then."""
+    """Raises UserError if a sealed file, or one in a directory, was changed. `stage`: the directory of the stage that
+    must be rerun in that case."""
     for file in _of(path):
         if reason := damage(file):
             raise lost(reason, stage)
 
 
 def check(stage: Path) -> None:
-    """Raises UserError if any sealed file of a stage is not as it was written."""
+    """Raises UserError if any sealed file of a stage was changed."""
     for file, _ in sealed(stage):
         if reason := damage(file):
             raise lost(reason, stage)
 
 
 def lost(reason: str, stage: Path) -> UserError:
-    """The error where a damaged file cannot be made again."""
-    return UserError(f"{reason}, and cannot be made again; restore it, or delete {stage} to run the stage anew")
+    """The error for a damaged file that cannot be recreated."""
+    return UserError(f"{reason}, and cannot be recreated; restore it, or delete {stage} to rerun the stage")
 
 
 def require_lines(content: bytes, path: Path, place: Path, stage: Path) -> None:
-    """Raises UserError if what is kept of a log is not what it was at the checkpoint `place`."""
+    """Raises UserError if the retained part of a log differs from what it was at the checkpoint `place`."""
     marker = seal_of(path, place)
     if marker.is_file() and _read(marker) != {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}:
         raise UserError(
-            f"{path}: is damaged, or {marker} is: its lines are not those of the checkpoint; restore it, delete "
-            f"{marker} to go on with {path.name} as it is, or delete {stage} to run the stage anew"
+            f"{path}: is damaged, or {marker} is: its lines do not match the checkpoint; restore it, delete "
+            f"{marker} to continue with {path.name} as it is, or delete {stage} to rerun the stage"
         )
 
 
 def _of(path: Path) -> list[Path]:
-    """The file itself, or the files below a directory, there or only sealed."""
+    """The file itself, or the files below a directory, whether they exist or are only sealed."""
     return sorted({*_files(path), *(file for file, _ in sealed(path))}) if path.is_dir() else [path]
 
 

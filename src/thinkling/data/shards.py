@@ -1,4 +1,4 @@
-"""Tokens on disk: one directory a source, memory-mapped.
+"""Tokens on disk: one directory per source, memory-mapped.
 
     <artifact>/<source>/tokens.bin   little-endian uint16 (vocabulary ≤ 65,536) or uint32, documents end to end
     <artifact>/<source>/index.bin    little-endian int64, n + 1 offsets; document i is tokens[index[i]:index[i + 1]]
@@ -27,14 +27,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class ShardWriter:
-    """Writes a source; as a context manager. The directory gets its name when the block ends well.
+    """Context manager that writes one source. The directory receives its final name when the block succeeds.
 
-    `end_of_text_id`: appended to every document if given; else documents are written as they come.
+    `end_of_text_id`: appended to every document if given; otherwise documents are written unchanged.
     """
 
     def __init__(self, directory: str | Path, source: str, vocab_size: int, end_of_text_id: int | None = None) -> None:
         if not _NAME.fullmatch(source):
-            raise UserError(f"source {source!r}: a name may hold letters, digits, '.', '_' and '-' only")
+            raise UserError(f"source {source!r}: a name may contain only letters, digits, '.', '_' and '-'")
         self.n_tokens = 0
         self._source = source
         self._vocab_size = vocab_size
@@ -62,7 +62,7 @@ class ShardWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def add(self, ids: np.ndarray) -> None:
-        """Appends a document, ids (T,) of any integer type. ValueError where it is empty or an id is out of range."""
+        """Appends a document, ids (T,) of any integer type. Raises ValueError if empty or an id is out of range."""
         ids = np.concatenate([np.asarray(ids, dtype=np.int64), self._end])
         if ids.size == 0 or int(ids.min()) < 0 or int(ids.max()) >= self._vocab_size:
             raise ValueError(f"{self._final}: document {self.n_documents} is empty or has ids beyond the vocabulary")
@@ -91,10 +91,10 @@ class ShardWriter:
 
 
 class TokenSource:
-    """A source as it was written. Opening checks sizes and the index; `verify` reads everything."""
+    """A source as written by `ShardWriter`. Opening checks sizes and the index; `verify` reads everything."""
 
     def __init__(self, directory: str | Path) -> None:
-        """UserError that names the file which is missing, cut short or damaged."""
+        """Raises UserError naming the file that is missing, truncated or damaged."""
         self._directory = Path(directory)
         meta = self._read_description()
         self.name: str = meta["source"]
@@ -105,12 +105,12 @@ class TokenSource:
         self._tokens = self._map("tokens.bin", np.dtype(meta["dtype"]), self.n_tokens)
         self._index = self._map("index.bin", np.dtype("<i8"), self.n_documents + 1)
         if zlib.crc32(self._index.data) != meta["index_crc32"] or not self._index_is_sound():
-            raise self._damaged("index.bin", "its content is not what was written")
+            raise self._damaged("index.bin", "its content differs from what was written")
         self._lengths = np.diff(self._index)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens a document, int64 (n_documents,)."""
+        """Tokens per document, int64 (n_documents,)."""
         return self._lengths
 
     def document(self, i: int) -> np.ndarray:
@@ -118,12 +118,12 @@ class TokenSource:
         return self._tokens[self._index[i] : self._index[i + 1]]
 
     def verify(self) -> None:
-        """Reads every token. UserError that names tokens.bin where it is not what was written."""
+        """Reads every token. Raises UserError naming tokens.bin if it was changed."""
         crc, step = 0, 1 << 24
         for start in range(0, self.n_tokens, step):
             crc = zlib.crc32(self._tokens[start : start + step].data, crc)
         if crc != self._crc:
-            raise self._damaged("tokens.bin", "its content is not what was written")
+            raise self._damaged("tokens.bin", "its content differs from what was written")
 
     def _index_is_sound(self) -> bool:
         return bool(self._index[0] == 0 and self._index[-1] == self.n_tokens and (np.diff(self._index) > 0).all())
@@ -142,7 +142,7 @@ class TokenSource:
             or not isinstance(meta.get("source"), str)
             or not all(isinstance(meta.get(name), int) and meta[name] >= 0 for name in numbers)
         ):
-            raise self._damaged("source.json", f"not a description of tokens of schema {SCHEMA}")
+            raise self._damaged("source.json", f"not a token description with schema {SCHEMA}")
         return meta
 
     def _map(self, name: str, dtype: np.dtype, n: int) -> np.ndarray:
@@ -151,7 +151,7 @@ class TokenSource:
             size = path.stat().st_size
             if size != n * dtype.itemsize:
                 raise self._damaged(name, f"{size} bytes, {n * dtype.itemsize} expected")
-            # A plain ndarray over the map: slicing np.memmap itself costs several times as much.
+            # A plain ndarray over the map: slicing np.memmap itself is several times slower.
             return np.asarray(np.memmap(path, dtype=dtype, mode="r")) if n else np.empty(0, dtype=dtype)
         except OSError as error:
             raise self._damaged(name, error.strerror or str(error)) from error
@@ -161,7 +161,7 @@ class TokenSource:
 
 
 class MemorySource:
-    """Documents in memory, with the face of a `TokenSource`: for tests, benchmarks and small experiments."""
+    """Documents in memory, with the interface of a `TokenSource`: for tests, benchmarks and small experiments."""
 
     def __init__(self, name: str, documents: Sequence[np.ndarray]) -> None:
         self.name = name
@@ -175,8 +175,8 @@ class MemorySource:
 
 
 def open_sources(directory: str | Path) -> dict[str, TokenSource]:
-    """Every source of a tokens artifact by name, in order. UserError where there is none."""
+    """Every source of a tokens artifact by name, in order. Raises UserError if there is none."""
     found = sorted(path.parent for path in Path(directory).glob("*/source.json"))
     if not found:
-        raise UserError(f"{directory}: no source of tokens; the tokenize stage writes one directory a source")
+        raise UserError(f"{directory}: no token sources; the tokenize stage writes one directory per source")
     return {path.name: TokenSource(path) for path in found}

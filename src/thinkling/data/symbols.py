@@ -1,4 +1,4 @@
-"""Symbols of a text replaced at random by others of their own class: structure stays, content is lost."""
+"""Replaces symbols of a text at random by others of their own class: structure is kept, content is lost."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 def replace_symbols(text: str, rng: random.Random, fraction: float, classes: Sequence[str]) -> str:
-    """The text with `fraction` of its symbols each replaced by a different one of the same class.
+    """The text with a `fraction` of its symbols each replaced by a different one of the same class.
 
-    `classes`: disjoint strings of characters; a character of none of them stays. Of n symbols exactly fraction·n change
-    where that is a whole number, else one of its two neighbours, right on average.
+    `classes`: disjoint strings of characters; other characters are kept. Of n symbols exactly fraction·n change if that
+    is a whole number; otherwise it is rounded up or down at random, correct on average.
     """
     places = [i for i, character in enumerate(text) if any(character in one for one in classes)]
     changed = list(text)

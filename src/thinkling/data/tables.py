@@ -1,4 +1,4 @@
-"""Small tables of an artifact as Parquet: written whole or not at all, equal rows to equal bytes."""
+"""Small tables of an artifact as Parquet: written atomically, with equal bytes for equal rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema
 
 
 def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """The rows of a file, in order. Raises UserError naming it where it cannot be read or has other columns."""
+    """The rows of a file, in order. Raises UserError naming it if it cannot be read or has other columns."""
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

@@ -1,7 +1,7 @@
 """Byte-level BPE, and any Hugging Face tokenizer directory.
 
-Text from outside may spell a special token (`<|im_end|>`, `<think>`). With `markup=False`, the default, such a spelling
-is encoded as plain characters, so that no web page can close a turn; with `markup=True` it is the special token itself.
+Untrusted text may spell a special token (`<|im_end|>`, `<think>`). With `markup=False`, the default, such a spelling is
+encoded as plain characters, so that no web page can close a turn; with `markup=True` it becomes the special token.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ SPECIAL_TOKENS = [
     "</tool_response>",
 ]
 
-# Of these, as Qwen3 has it, transformers' decode(skip_special_tokens=True) drops nothing: reasoning stays readable.
+# As in Qwen3, transformers' decode(skip_special_tokens=True) drops none of these: reasoning stays readable.
 _KEPT_IN_TEXT = frozenset(SPECIAL_TOKENS[3:])
-# The names under which model families end a document and a turn; the first found in the vocabulary counts.
+# The tokens with which model families end a document and a turn; the first one found in the vocabulary is used.
 _END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "<｜end▁of▁sentence｜>")
 _END_OF_TURN_NAMES = (IM_END, "<|eot_id|>", "<end_of_turn>", "<|end|>")
 _TOKENIZER_FILES = (
@@ -61,7 +61,7 @@ class Tokenizer:
         self._named = _parse_json(files.get("special_tokens_map.json", b"{}"), f"{origin}/special_tokens_map.json")
         self._marked = _build(spec, f"{origin}/tokenizer.json")
         # Qwen3 flags <think> as an ordinary added token, and encode_special_tokens looks at special ones only.
-        # Added runs of white space (GPT-NeoX) are no markup and stay.
+        # Added runs of white space (GPT-NeoX) are not markup and stay.
         for token in spec.get("added_tokens") or []:
             token["special"] = token["special"] or not token["content"].isspace()
         self._plain = _build(spec, f"{origin}/tokenizer.json")
@@ -71,7 +71,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: str | Path) -> Tokenizer:
-        """Any directory with a tokenizer.json. UserError where it, or its end-of-text token, is missing."""
+        """Loads any directory with a tokenizer.json. Raises UserError if it, or its end-of-text token, is missing."""
         directory = Path(directory)
         files = {name: (directory / name).read_bytes() for name in _TOKENIZER_FILES if (directory / name).is_file()}
         if "tokenizer.json" not in files:
@@ -99,7 +99,7 @@ class Tokenizer:
         return np.array(encoder.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
     def encode_batch(self, texts: Sequence[str], markup: bool | Sequence[bool] = False) -> list[np.ndarray]:
-        """The same as `encode` of each, in parallel threads (TOKENIZERS_PARALLELISM=false turns that off)."""
+        """Like `encode` for each text, in parallel threads (TOKENIZERS_PARALLELISM=false disables them)."""
         flags = [markup] * len(texts) if isinstance(markup, bool) else list(markup)
         ids: list[np.ndarray] = [np.empty(0, dtype=np.int32)] * len(texts)
         for encoder, wanted in ((self._plain, False), (self._marked, True)):
@@ -110,39 +110,39 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
-        """Text of the ids. Bytes that are no UTF-8 become U+FFFD. Ids without a token (a padded vocabulary) vanish."""
+        """Text of the ids. Invalid UTF-8 becomes U+FFFD. Ids without a token (a padded vocabulary) are skipped."""
         return self._marked.decode([int(i) for i in ids], skip_special_tokens=skip_special)
 
     def token_id(self, token: str) -> int:
-        """Id of a token by its spelling. UserError where the vocabulary lacks it."""
+        """Id of a token by its spelling. Raises UserError if the vocabulary lacks it."""
         found = self._marked.token_to_id(token)
         if found is None:
             raise UserError(f"{self._origin}: the tokenizer has no token {token!r}")
         return found
 
     def has_token(self, token: str) -> bool:
-        """Whether the vocabulary holds this spelling as one token."""
+        """Whether the vocabulary contains this spelling as a single token."""
         return self._marked.token_to_id(token) is not None
 
     @cached_property
     def im_end_id(self) -> int:
-        """The token that ends a turn: `<|im_end|>`, or what this model family uses for it."""
+        """The end-of-turn token: `<|im_end|>`, or what this model family uses instead."""
         for name in _END_OF_TURN_NAMES:
             if self.has_token(name):
                 return self.token_id(name)
         eos = self._named_token("eos_token")
         if eos is None:
-            raise UserError(f"{self._origin}: no token ends a turn; tokenizer_config.json needs an eos_token")
+            raise UserError(f"{self._origin}: no end-of-turn token; tokenizer_config.json needs an eos_token")
         return self.token_id(eos)
 
     @property
     def eos_token(self) -> str:
-        """Spelling of the configuration's eos_token; of the end-of-text token where none is named."""
+        """Spelling of the configuration's eos_token, or of the end-of-text token if none is named."""
         return self._named_token("eos_token") or self.decode([self.end_of_text_id])
 
     @cached_property
     def first_token(self) -> str:
-        """What the tokenizer itself puts before a text, such as `<s>`; empty where it adds nothing."""
+        """What the tokenizer itself prepends to a text, such as `<s>`; empty if it adds nothing."""
         with_it = self._marked.encode("a", add_special_tokens=True).ids
         alone = self._marked.encode("a", add_special_tokens=False).ids
         bos = self._named_token("bos_token")
@@ -151,12 +151,12 @@ class Tokenizer:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Ids that end a generation by the directory's generation_config.json and config.json."""
+        """Ids that end a generation according to the directory's generation_config.json and config.json."""
         return self._eos_ids
 
     @cached_property
     def pad_id(self) -> int:
-        """Padding: pad_token of the configuration, else end of text."""
+        """Padding id: the configuration's pad_token, else end of text."""
         pad = self._named_token("pad_token")
         return self.end_of_text_id if pad is None else self.token_id(pad)
 
@@ -180,7 +180,7 @@ class Tokenizer:
         return Tokenizer({**self._files, "chat_template.jinja": template.encode()}, self._origin, self._eos_ids)
 
     def _named_token(self, role: str) -> str | None:
-        """`eos_token` and the like, from tokenizer_config.json or special_tokens_map.json; both may hold a dict."""
+        """A special token by role, from tokenizer_config.json or special_tokens_map.json; both may hold a dict."""
         for source in (self._config, self._named):
             token = source.get(role)
             if token is not None:
@@ -208,9 +208,9 @@ def train_bpe(
 ) -> Tokenizer:
     """Byte-level BPE with all 256 bytes in the vocabulary, so any text encodes and round-trips.
 
-    `isolate`: a pattern whose every match is a piece of its own, which no token crosses (pre_split.py); GPT-4's with
-    single digits if None. The same texts in the same order give the same bytes. UserError if `vocab_size` is too small
-    for bytes and special tokens, or too large for the text.
+    `isolate`: a pattern whose matches are pieces that no token crosses (pre_split.py); GPT-4's with single digits if
+    None. The same texts in the same order result in the same bytes. Raises UserError if `vocab_size` is too small for
+    the bytes and special tokens, or too large for the text.
     """
     least = 256 + len(special_tokens)
     if vocab_size < least:
@@ -230,7 +230,7 @@ def train_bpe(
     bpe.train_from_iterator(texts, trainer)
     if bpe.get_vocab_size() != vocab_size:
         raise UserError(
-            f"tokenizer.vocab_size: the text yields only {bpe.get_vocab_size()} tokens, {vocab_size} were asked for; "
+            f"tokenizer.vocab_size: the text yields only {bpe.get_vocab_size()} tokens, {vocab_size} were requested; "
             "lower vocab_size or add text"
         )
     spec = json.loads(bpe.to_str())
@@ -243,7 +243,7 @@ def train_bpe(
 
 
 def _configuration(special_tokens: Sequence[str]) -> dict:
-    """tokenizer_config.json: what AutoTokenizer needs to find class and special tokens."""
+    """tokenizer_config.json: what AutoTokenizer needs to find the class and special tokens."""
     end_of_text = END_OF_TEXT if END_OF_TEXT in special_tokens else special_tokens[0]
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -260,7 +260,7 @@ def _build(spec: dict, origin: str) -> tokenizers.Tokenizer:
     try:
         built = tokenizers.Tokenizer.from_str(json.dumps(spec))
     except Exception as error:  # the Rust side raises plain Exception
-        raise UserError(f"{origin}: not a tokenizer that the tokenizers library reads ({error})") from error
+        raise UserError(f"{origin}: not a tokenizer that the tokenizers library can read ({error})") from error
     built.no_truncation()
     built.no_padding()
     return built

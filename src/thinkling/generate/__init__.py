@@ -1,1 +1,1 @@
-"""Sampling from a model, with tools, and scoring what comes out."""
+"""Sampling from a model, with tools, and scoring its samples."""

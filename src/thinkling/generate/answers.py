@@ -1,7 +1,7 @@
-"""Answers of served models, kept by request in an append-only file: they were paid for, so none is asked twice.
+"""Answers of served models, stored by request in an append-only file, so that no answer is paid for twice.
 
-A run keeps them beside its artifacts, so a stage that is done again with another threshold finds them. Several
-processes may append at the same time. The key is a digest of the request, which never holds the API key.
+A run keeps the file beside its artifacts, so that a stage rerun with another threshold reuses them. Several processes
+may append at the same time. The key is a digest of the request, which never contains the API key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from thinkling.generate.usage import Usage
 
 
 class KeptAnswers:
-    """The answers of one served model; only in memory where there is no path."""
+    """The answers of one served model; held only in memory if there is no path."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class KeptAnswers:
 
     @classmethod
     def of(cls, directory: Path | None, address: str, model: str) -> KeptAnswers:
-        """The file of that model in the directory."""
+        """The model's file in the directory."""
         name = hashlib.sha256(f"{address}\x1f{model}".encode()).hexdigest()[:16]
         return cls(None if directory is None else directory / f"{name}.log.jsonl")
 
@@ -40,7 +40,7 @@ class KeptAnswers:
         return self._found.get(key)
 
     def keep(self, key: str, reply: Reply, usage: Usage | None) -> None:
-        """Writes an answer down at once, whatever becomes of the others."""
+        """Stores an answer immediately, even if other requests fail later."""
         entry = {"key": key, "reply": asdict(reply), "usage": None if usage is None else asdict(usage)}
         with self._lock:
             self._found[key] = reply, usage
@@ -50,13 +50,13 @@ class KeptAnswers:
 
 
 def key_of(address: str, body: Mapping[str, Any], seed: int) -> str:
-    """Digest of a request. The seed counts also where it is not sent: requests of two seeds are two samples."""
+    """Digest of a request. The seed is part of it even if it is not sent: two seeds are two samples."""
     return hashlib.sha256(json.dumps([address, body, seed], sort_keys=True).encode()).hexdigest()
 
 
 def read_kept(path: Path) -> dict[str, tuple[Reply, Usage | None]]:
-    """What the file holds. A line that a killed process left unfinished is no answer; one that is not as it was written
-    is left out with a warning. The questions of both are asked again."""
+    """The answers in the file. An unfinished line of a killed process is ignored, a damaged line is ignored with a
+    warning; both requests are sent again."""
     found: dict[str, tuple[Reply, Usage | None]] = {}
     if not path.exists():
         return found
@@ -71,7 +71,7 @@ def read_kept(path: Path) -> dict[str, tuple[Reply, Usage | None]]:
             usage = entry["usage"]
             found[entry["key"]] = Reply(**entry["reply"]), None if usage is None else Usage(**usage)
         elif line and number < len(lines):
-            warnings.warn(f"{path}: line {number} is damaged; its question is asked again", stacklevel=2)
+            warnings.warn(f"{path}: line {number} is damaged; its request is sent again", stacklevel=2)
     return found
 
 

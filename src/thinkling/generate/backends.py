@@ -1,4 +1,4 @@
-"""Messages in, a reply out: the one protocol of local and served models, wherever a model plays a role in words."""
+"""Messages in, a reply out: the common protocol of local and served models that act as judges or writers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Messages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Reply:
-    """What an assistant said."""
+    """A reply of the assistant."""
 
     text: str
-    """The answer, without its reasoning."""
+    """The answer without the reasoning."""
     reasoning: str = ""
     finish_reason: str = "stop"
-    """`stop`, or `length` where it was cut off."""
+    """`stop`, or `length` if it was cut off."""
 
 
 class Replier(Protocol):
-    """A model that is asked in messages."""
+    """A model that replies to messages."""
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
         """One reply per conversation, in order, of at most `limit` new tokens. `seeds`: one each, below 2**63."""
@@ -35,10 +35,10 @@ class Replier(Protocol):
 
 
 class LocalModel:
-    """A Hugging Face directory, decoded in this process. A reply depends on its messages and seed, up to rounding."""
+    """A Hugging Face model run in this process. A reply depends only on its messages and seed, up to rounding."""
 
     def __init__(self, directory: Path, max_concurrent: int = 128, chat: ChatConfig | None = None) -> None:
-        """Raises UserError where the directory holds no model, tokenizer or chat template."""
+        """Raises UserError if the directory has no model, tokenizer or chat template."""
         self.loaded = LoadedModel.load(directory, chat=chat)
         self.engine = make_engine(self.loaded, max_concurrent)
 

@@ -1,4 +1,4 @@
-"""The calculator of the tool family: an exact arithmetic parser with limits. No eval, no names, no exponent.
+"""The calculator tool: an exact arithmetic parser with limits. No eval, no names, no exponents.
 
 sum     := product (("+" | "-") product)*
 product := unary (("*" | "/") unary)*
@@ -13,25 +13,25 @@ import re
 from fractions import Fraction
 
 MAX_LENGTH = 200
-"""Longest expression, characters."""
+"""Longest expression in characters."""
 MAX_NESTING = 50
-"""Deepest nesting of brackets and of signs in a row."""
+"""Deepest nesting of brackets and consecutive signs."""
 MAX_MAGNITUDE = 10**30
-"""Largest numerator or denominator of a number or of any value on the way."""
+"""Largest numerator or denominator of any number or intermediate value."""
 
 _TOKEN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[-+*/()]")
 _SPACE = re.compile(r"[ \t]*")
 
 
 class CalculatorError(ValueError):
-    """The expression cannot be read, is over a limit, or divides by zero."""
+    """The expression cannot be parsed, exceeds a limit, or divides by zero."""
 
 
 def evaluate(expression: str) -> int | Fraction:
-    """Exact value of an arithmetic expression: int where it is whole, else Fraction.
+    """Exact value of an arithmetic expression: an int if it is whole, else a Fraction.
 
-    Raises CalculatorError: malformed, longer than MAX_LENGTH, nested deeper than MAX_NESTING, beyond MAX_MAGNITUDE,
-    division by zero.
+    Raises CalculatorError if it is malformed, longer than MAX_LENGTH, nested deeper than MAX_NESTING, exceeds
+    MAX_MAGNITUDE or divides by zero.
     """
     if len(expression) > MAX_LENGTH:
         raise CalculatorError(f"expression longer than {MAX_LENGTH} characters")
@@ -43,7 +43,7 @@ def evaluate(expression: str) -> int | Fraction:
 
 
 def write_number(value: int | Fraction) -> str:
-    """The shortest exact spelling: `7`, `-3.5` where the decimals end, else `1/3`."""
+    """The shortest exact form: `7`, `-3.5` if the decimals terminate, else `1/3`."""
     value = Fraction(value)
     twos_fives = value.denominator
     places = 0

@@ -1,7 +1,7 @@
-"""How model families write tool calls. Which one a model uses is found out from its chat template.
+"""How model families write tool calls. A model's format is detected from its chat template.
 
-A template is asked to write a known call; the first format that reads it back is the model's. Only readable calls are
-calls: anything else in a turn stays text.
+The template renders a known call; the first format that reads it back is the model's. Only readable calls are treated
+as calls: anything else in a turn stays text.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ PYTHON_TAG, END_OF_MESSAGE = "<|python_tag|>", "<|eom_id|>"
 TOOL_CALLS, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 PROBE = Call("probe_tool", {"probe_argument": "1"}, "aBcDe0123")
-"""What a template is asked to write. Mistral's accept ids of nine letters and digits alone."""
+"""The call that templates are asked to write. Mistral's only accept ids of nine letters and digits."""
 
 
 @dataclass(frozen=True)
 class CallFormat:
-    """`take`: a turn's pieces without its readable calls, and those. `tags`: none of them is part of an answer."""
+    """`take` separates readable calls from the other pieces of a turn. `tags`: never part of an answer."""
 
     name: str
     tags: tuple[str, ...]
     take: Callable[[Sequence[Piece]], tuple[list[Piece], list[Call]]]
     pauses: bool = False
-    """Whether generation pauses where a call closes, if the last tag is a token of the vocabulary. Elsewhere the model
+    """Whether generation pauses at the end of a call, if the last tag is a token of the vocabulary. Otherwise the model
     finishes its turn, and all calls in it are answered."""
     stops: tuple[str, ...] = ()
-    """Tokens that end a turn with calls, beside those that end any turn."""
+    """Tokens that end a turn with calls, in addition to those that end any turn."""
 
     def reads(self, text: str) -> bool:
-        """Whether it reads the probe in a turn that a template wrote."""
+        """Whether it can read the probe in a turn written by a template."""
         cut = re.split("(" + "|".join(map(re.escape, self.tags)) + ")", text)
         calls = self.take([(bool(i % 2), piece) for i, piece in enumerate(cut) if piece])[1]
         return [(call.name, call.arguments) for call in calls] == [(PROBE.name, PROBE.arguments)]
 
 
 def _take_llama(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
-    """The whole turn is one call: `{"name": …, "parameters": {…}}`, perhaps after `<|python_tag|>`."""
+    """The whole turn is one call: `{"name": …, "parameters": {…}}`, optionally after `<|python_tag|>`."""
     body = pieces[1:] if pieces[:1] == [(True, PYTHON_TAG)] else pieces
     fields = read_json(body[0][1].strip()) if len(body) == 1 and not body[0][0] else None
     if not isinstance(fields, dict):
         return list(pieces), []
-    # Models copy the `type` of the tools' list; "arguments" is what other formats call the parameters.
+    # Models copy `type` from the list of tools; other formats call the parameters "arguments".
     if fields.get("type") == "function":
         fields = {name: value for name, value in fields.items() if name != "type"}
     arguments = next((name for name in ("parameters", "arguments") if set(fields) == {"name", name}), None)
@@ -57,7 +57,7 @@ def _take_llama(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
 
 
 def _take_mistral(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
-    """`[TOOL_CALLS]` and a list of JSON objects or, of newer models, a name, `[ARGS]` and an object for each call."""
+    """`[TOOL_CALLS]` and a list of JSON objects, or in newer models a name, `[ARGS]` and an object per call."""
     left: list[Piece] = []
     calls: list[Call] = []
     i = 0
@@ -73,7 +73,7 @@ def _take_mistral(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
 
 
 def _mistral_calls(pieces: Sequence[Piece]) -> tuple[list[Call], int]:
-    """The calls after the tag, and how many pieces they take; none where they cannot be read."""
+    """The calls after the tag, and the number of pieces they span; no calls if they cannot be read."""
     texts = [(text.strip() if not is_tag else text) for is_tag, text in pieces[:5]]
     tags = [is_tag for is_tag, _ in pieces[:5]]
     if tags[:1] == [False] and texts[0].startswith("["):
@@ -91,7 +91,7 @@ def _mistral_calls(pieces: Sequence[Piece]) -> tuple[list[Call], int]:
 
 
 def _with_valid_id(fields: Any) -> Call | None:
-    """The call, without an id that Mistral's templates would refuse."""
+    """The call, without its id if Mistral's templates would reject it."""
     if not isinstance(fields, dict) or not set(fields) <= {"name", "arguments", "id"}:
         return None
     call = as_call(fields)
@@ -107,5 +107,5 @@ FORMATS = (HERMES, MISTRAL, LLAMA)
 
 
 def format_of(turn: str) -> CallFormat | None:
-    """The format in which a template wrote the probe; None where none of them reads it."""
+    """The format in which a template wrote the probe; None if no format can read it."""
     return next((one for one in FORMATS if one.reads(turn)), None)

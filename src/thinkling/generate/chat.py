@@ -1,4 +1,4 @@
-"""Which chat template a recipe asks for, and how a model that was trained with it is exported."""
+"""Choosing the chat template that a recipe asks for, and exporting a model trained with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAMPLING = (
 
 
 def chat_template(directory: Path, tokenizer: Tokenizer, chat: ChatConfig) -> ChatTemplate:
-    """The template for a model's directory. Raises UserError where there is none, or it cannot be read."""
+    """The template for a model's directory. Raises UserError if there is none or it cannot be read."""
     if chat.path is not None:
         found = read_chat_template(chat.path, directory)
     elif chat.template == "thinkling":
@@ -31,8 +31,7 @@ def chat_template(directory: Path, tokenizer: Tokenizer, chat: ChatConfig) -> Ch
 
 
 def export_chat(directory: Path, template: ChatTemplate, tokenizer: Tokenizer, ends: Iterable[int]) -> None:
-    """Puts the template, and the tokens that end an answer, into a model's directory; writes nothing where it holds
-    them already."""
+    """Writes the template and the tokens that end an answer into a model's directory, unless they are already there."""
     if template.exported != tokenizer.chat_template:
         (directory / TEMPLATE).write_text(template.exported, encoding="utf-8")
         config = _read(directory / TOKENIZER_CONFIG)

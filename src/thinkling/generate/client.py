@@ -1,7 +1,7 @@
-"""Client of a server with OpenAI's chat completions (vLLM, llama.cpp, SGLang, and what is sold as a service).
+"""Client for servers with OpenAI's chat completions API (vLLM, llama.cpp, SGLang and hosted services).
 
-Needs nothing beyond the standard library: concurrency is threads that wait. The key comes from an environment variable
-and is written nowhere. docs/served.md says what is asked, retried, counted and kept.
+Needs only the standard library: concurrency is waiting threads. The key comes from an environment variable and is never
+written anywhere. docs/served.md describes what is sent, retried, counted and stored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from thinkling.generate.usage import Spending, Usage
 from thinkling.progress import Progress, Silent
 
 UNREADABLE_ATTEMPTS = 4
-"""Answers that are no chat completion may be charged for, so they are asked again only so often."""
+"""Attempts after an answer that is not a chat completion; few, because each may be charged for."""
 WARN_EVERY_S = 30.0
 
 
@@ -37,13 +37,13 @@ class ServedModel:
         self, config: ServerConfig, where: str = "served model", kept: Path | None = None,
         progress: Progress | None = None, pause_s: float = FIRST_PAUSE_S,
     ) -> None:  # fmt: skip
-        """`kept`: a directory for the answers of served models, by request; only in memory if None. `where`: the field
-        that errors name. `pause_s`: before the second attempt.
+        """`kept`: a directory for the answers of served models, by request; None: in memory only. `where`: the field
+        named in errors. `pause_s`: pause before the second attempt.
 
-        Raises UserError where the config names no model, or the key's variable is not set.
+        Raises UserError if the config names no model or the key's variable is not set.
         """
         if config.url is None or config.model is None:
-            raise UserError(f"{where}: url and model: give both")
+            raise UserError(f"{where}: url and model: set both")
         self.config, self.where, self.pause_s = config, where, pause_s
         self.address = config.url.rstrip("/") + "/chat/completions"
         self._progress = progress or Silent()
@@ -54,7 +54,7 @@ class ServedModel:
             if not self._key:
                 raise UserError(f"{where}.key_variable: {config.key_variable} is not set in the environment")
             if not (self._key.isascii() and self._key.isprintable()):
-                raise UserError(f"{where}.key_variable: {config.key_variable} holds no key of printable ASCII")
+                raise UserError(f"{where}.key_variable: {config.key_variable} is not a key of printable ASCII")
             bearer = "Bearer " if config.key_header.lower() == "authorization" else ""
             self._headers[config.key_header] = bearer + self._key
         self.answers = KeptAnswers.of(kept, self.address, config.model)
@@ -66,8 +66,8 @@ class ServedModel:
         self._warned = float("-inf")
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
-        """As `Replier`. Raises UserError where the server refuses, where its failures outlast the patience, and where
-        the budget is spent."""
+        """As `Replier`. Raises UserError if the server refuses, if its failures outlast `patience_s`, or if the budget
+        is spent."""
         bodies = [self.body(*one, sampling, limit) for one in zip(asked, seeds, strict=True)]
         keys = [key_of(self.address, body, seed) for body, seed in zip(bodies, seeds, strict=True)]
         missing = {}
@@ -83,14 +83,14 @@ class ServedModel:
         return [one[0] for one in found if one is not None]
 
     def recount(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> None:
-        """Counts what the answers took that a killed run has read already and written into its artifact."""
+        """Counts the usage of answers that a killed run had already read and written into its artifact."""
         for messages, seed in zip(asked, seeds, strict=True):
             key = key_of(self.address, self.body(messages, seed, sampling, limit), seed)
             if (found := self.answers.get(key)) is not None:
                 self._count(key, found[1], now=False)
 
     def body(self, messages: Messages, seed: int, sampling: Sampling, limit: int) -> dict[str, Any]:
-        """What is sent."""
+        """The body of the request."""
         config = self.config
         own: dict[str, Any] = {
             "model": config.model,
@@ -111,7 +111,7 @@ class ServedModel:
                 under_way = [pool.submit(self._fetch, key, body) for key, body in missing.items()]
                 done, _ = wait(under_way, return_when=FIRST_EXCEPTION)
             finally:
-                self._pace.stop()  # after a failure nothing more is asked; what is under way is still kept
+                self._pace.stop()  # no new requests after a failure; those in flight are still kept
                 pool.shutdown(cancel_futures=True)
         errors = [error for future in done if (error := future.exception()) is not None]
         raise_first = [error for error in errors if not isinstance(error, Stopped)]
@@ -119,7 +119,7 @@ class ServedModel:
             raise raise_first[0]
 
     def _fetch(self, key: str, body: Mapping[str, Any]) -> None:
-        """Asks, and keeps the answer at once: it was paid for, whatever becomes of the others."""
+        """Sends a request and stores the answer immediately: it is paid for even if other requests fail later."""
         with self._lock:
             self.spending.check(self.where, self._in_flight)
             self._in_flight += 1
@@ -176,11 +176,11 @@ class ServedModel:
             return words
         if failure.wait_s > max(left, 0.0):
             return (
-                f"{words} (it asks to wait {failure.wait_s:.0f} s, and {max(left, 0):.0f} s of patience_s "
-                f"{self.config.patience_s:g} are left; raise it, or start again later: answers are kept)"
+                f"{words} (the server asks to wait {failure.wait_s:.0f} s, but {max(left, 0):.0f} s of patience_s "
+                f"{self.config.patience_s:g} are left; raise it, or rerun later: answers are kept)"
             )
         return (
-            f"{words} ({attempts} attempts, patience_s {self.config.patience_s:g} spent; raise it, or start again "
+            f"{words} ({attempts} attempts, patience_s {self.config.patience_s:g} exhausted; raise it, or rerun "
             "later: answers are kept)"
         )
 
@@ -192,7 +192,7 @@ class ServedModel:
             self._warned = now
             answered = self.spending.requests
         self._progress.warn(
-            f"{self.where}: {self._redacted(str(failure))}; waiting {pause:.0f} s, patience for {left:.0f} s more "
+            f"{self.where}: {self._redacted(str(failure))}; retrying in {pause:.0f} s, for up to {left:.0f} s more "
             f"({answered:,} answered)"
         )
 
@@ -201,15 +201,15 @@ class ServedModel:
 
 
 def report_spending(spent: Mapping[str, Spending], stage: str, progress: Progress) -> dict[str, Any]:
-    """A line for each served model in the terminal; gives the counts for the manifest, by the field that named it.
+    """Prints one line per served model; returns the counts for the manifest, by the field that named the model.
 
-    `spent`: field → what was spent on its model; fields that share a model share the object.
+    `spent`: field → usage of its model; fields that share a model share the object.
     """
     found: dict[int, tuple[str, Spending]] = {}
     for name, one in spent.items():
         found.setdefault(id(one), (name, one))
     for name, one in found.values():
         kept = one.requests - one.asked_now
-        before = f"; {kept:,} of them were answered before and not asked again" if kept else ""
+        before = f"; {kept:,} of them were answered earlier and not sent again" if kept else ""
         progress.note(f"stages.{stage}.{name}: {one.line()}{before}")
     return {name: one.counts() for name, one in found.values()}

@@ -1,4 +1,4 @@
-"""The engine of a loaded model. The only place that constructs one."""
+"""Makes the engine of a loaded model. This is the only place where one is constructed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from thinkling.generate.native import NativeEngine
 
 
 def make_engine(loaded: LoadedModel, max_concurrent: int = 128, dtype: torch.dtype | None = None) -> Engine:
-    """An engine with the model's present weights. `max_concurrent`: sequences decoded at once. `dtype`: what it
-    computes in; that of the weights where not given."""
+    """An engine with the model's current weights. `max_concurrent`: sequences decoded at once. `dtype`: compute dtype;
+    by default that of the weights."""
     return NativeEngine(loaded.decoder, max_concurrent, dtype)

@@ -1,4 +1,4 @@
-"""Failures of a server: what it says of them in its own words, and whether asking again can help."""
+"""Failures of a server: the message it sends, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529})
-"""Statuses that may pass; those from 520 on are of proxies in front of servers."""
+"""Transient statuses; those from 520 on come from proxies in front of servers."""
 MOST_CHARACTERS = 300
-"""Of a server's words in an error."""
+"""Characters of a server's message quoted in an error."""
 _MOST_BYTES = 65536
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
-"""Codes of a 429 that no waiting cures."""
+"""Codes of a 429 that waiting does not resolve."""
 
 
 class Failure(Exception):
@@ -35,7 +35,7 @@ class Failure(Exception):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would send the key to another address, and turn the request into one without a body."""
+    """Refuses redirects, which would send the key to another address and drop the request's body."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         return None
@@ -45,7 +45,7 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def post(address: str, body: Mapping[str, Any], headers: Mapping[str, str], timeout_s: float) -> Any:
-    """The JSON that the server answers with. Raises Failure for everything else."""
+    """The server's JSON answer. Raises Failure for anything else."""
     request = urllib.request.Request(address, json.dumps(body).encode(), dict(headers))
     try:
         with _OPENER.open(request, timeout=timeout_s) as response:
@@ -72,7 +72,7 @@ def _body(error: urllib.error.HTTPError) -> str:
 def _of_status(status: int, body: str, headers: Mapping[str, str], reason: str) -> Failure:
     if 300 <= status < 400:
         there = _header(headers, "location") or "another address"
-        return Failure(f"redirects to {one_line(there)}; name the final address in url", status, passing=False)
+        return Failure(f"redirects to {one_line(there)}; set url to the final address", status, passing=False)
     passing = status in PASSING and not (status == 429 and any(code in body for code in _SPENT))
     return Failure(words_of(body, reason), status, passing, wait_of(headers))
 
@@ -91,7 +91,7 @@ def _of_connection(error: Exception, timeout_s: float) -> Failure:
 
 
 def words_of(body: str, otherwise: str) -> str:
-    """The message in the body of an error, in one line: OpenAI's form, FastAPI's, or plain text without markup."""
+    """The message in an error's body, on one line: OpenAI's format, FastAPI's, or plain text without markup."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -104,13 +104,13 @@ def words_of(body: str, otherwise: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks and control characters, cut to a length that a terminal can show."""
+    """The text without line breaks and control characters, cut to a length that a terminal can show."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 1] + "…"
 
 
 def wait_of(headers: Mapping[str, str]) -> float:
-    """Seconds that Retry-After asks for, given in seconds or as a date; 0 where it is absent or unreadable."""
+    """Seconds requested by Retry-After, which is a number of seconds or a date; 0 if it is absent or unreadable."""
     given = _header(headers, "retry-after").strip()
     try:
         seconds = float(given)

@@ -1,4 +1,4 @@
-"""A model directory, loaded: everything that is needed to ask it."""
+"""A loaded model directory: everything needed to sample from it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class LoadedModel:
         renderer: str = "chat",
         chat: ChatConfig | None = None,
     ) -> LoadedModel:
-        """`device`: where not given, a GPU where there is one. `dtype`: where not given, fp32 for a model to be
-        trained, else that of the weights.
+        """`device`: by default a GPU if there is one. `dtype`: by default fp32 for a trainable model, else that of the
+        weights.
 
-        `trainable`: whether parameters require gradients. A bf16 directory is trained in fp32: most steps at a learning
-        rate of 1e-5 are smaller than half a unit in the last place of bf16, and would be lost. Raises UserError where
-        the directory holds no model or tokenizer, not the chat template that `chat` asks for, or the renderer is not
-        known.
+        `trainable`: whether parameters require gradients. A bf16 directory is trained in fp32: at a learning rate of
+        1e-5 most updates are smaller than half a unit in the last place of bf16 and would be lost. Raises UserError if
+        the directory has no model or tokenizer, lacks the chat template that `chat` asks for, or the renderer is
+        unknown.
         """
         device = device or default_device()
         found = load_renderer(renderer, directory, chat)
@@ -60,13 +60,13 @@ class LoadedModel:
 
 
 def _check_embedded(renderer: Renderer, decoder: Decoder, directory: Path) -> None:
-    """Raises UserError where the padding or a token that ends a turn or a text has no row in the embedding."""
+    """Raises UserError if the padding token, or an end-of-turn or end-of-text token, has no row in the embedding."""
     rows, tokenizer = decoder.config.known_vocab_size, renderer.tokenizer
     for what, token, cure in (
-        ("padding", tokenizer.pad_id, "name another pad_token in tokenizer_config.json, such as the eos_token"),
+        ("padding", tokenizer.pad_id, "set another pad_token in tokenizer_config.json, such as the eos_token"),
         ("the end of a turn", max(tokenizer.stop_ids), "resize it with transformers: resize_token_embeddings"),
     ):
         if token >= rows:
             raise UserError(
-                f"{directory}: the token of {what} has id {token}, and the embedding has {rows} rows; {cure}"
+                f"{directory}: the token for {what} has id {token}, but the embedding has only {rows} rows; {cure}"
             )

@@ -1,4 +1,4 @@
-"""When the next request to a served model may start: limits per minute, and the waiting after a failure."""
+"""When the next request to a served model may start: per-minute limits, and pauses after failures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class Stopped(Exception):
-    """Another request has failed for good, or the run is being ended."""
+    """Another request has failed permanently, or the run is being stopped."""
 
 
 class Pace:
-    """Shared by all threads that ask one server."""
+    """Shared by all threads that send requests to one server."""
 
     def __init__(self, limits: LimitsConfig | None = None) -> None:
         self.limits = limits or LimitsConfig()
@@ -30,7 +30,7 @@ class Pace:
         self._in_flight = 0
 
     def begin(self) -> None:
-        """Before a batch of requests."""
+        """Call before a batch of requests."""
         self._stop.clear()
 
     def stop(self) -> None:
@@ -38,12 +38,12 @@ class Pace:
         self._stop.set()
 
     def sleep(self, seconds: float) -> None:
-        """Raises Stopped if the waiting is ended."""
+        """Raises Stopped if `stop` is called."""
         if self._stop.wait(max(seconds, 0.0)):
             raise Stopped
 
     def hold(self, seconds: float) -> None:
-        """No request starts before: the server has said so to one of them."""
+        """Delays all requests: the server has asked one of them to wait."""
         with self._lock:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
 
@@ -62,7 +62,7 @@ class Pace:
             raise Stopped
 
     def end(self, tokens: int) -> None:
-        """A request has ended, and took so many tokens."""
+        """Records that a request has ended and used this many tokens."""
         with self._lock:
             self._in_flight -= 1
             if tokens:
@@ -84,12 +84,12 @@ class Pace:
             if taken + mean * (self._in_flight + 1) > tokens:
                 wait = max(wait, self._taken[0][0] + _MINUTE - now)
         elif tokens is not None and self._in_flight:
-            wait = max(wait, 0.1)  # until one is answered, nobody knows what a request takes
+            wait = max(wait, 0.1)  # until one is answered, the tokens per request are unknown
         return wait
 
 
 def pause_after(attempt: int, least_s: float, first_s: float = FIRST_PAUSE_S) -> float:
-    """Seconds before the next attempt: doubled each time, between half and all of it so that requests which failed
-    together do not return together, and no less than the server asked for."""
+    """Seconds before the next attempt: doubled each time, with random jitter down to half so that requests that failed
+    together are not retried together, and never less than the server asked for."""
     longest = min(first_s * 2 ** min(attempt - 1, 30), LONGEST_PAUSE_S)
     return least_s + longest * random.uniform(0.5, 1.0) if least_s else longest * random.uniform(0.5, 1.0)

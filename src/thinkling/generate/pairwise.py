@@ -1,10 +1,10 @@
-"""A pairwise model: which of two answers is better, read off the log-odds of its one-token verdict.
+"""A pairwise model judges which of two answers is better by the log-odds of its one-token verdict.
 
-No verdict is sampled: the log-odds say more, and cost one forward. Both orders are asked and averaged, which removes
-what the model thinks of first and second places. Comparisons run packed, many in one forward, and share no prefix: the
-answers come before what all have in common, and a comparison is a few dozen tokens.
+No verdict is sampled: the log-odds carry more information and cost one forward pass. Both orders are evaluated and
+averaged, which removes position bias. Many comparisons are packed into one forward pass. They share no prefix, since
+the answers come before the text common to all, and a comparison is only a few dozen tokens.
 
-Shapes: N tokens of a batch, P comparisons of it, D hidden.
+Shapes: N tokens per batch, P comparisons per batch, D hidden.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from thinkling.model.decoder import Decoder
 from thinkling.verify.preference import LOWEST, Preference
 
 _BATCH_TOKENS = 8192
-"""Tokens in one forward, unless a single comparison is longer."""
+"""Maximum tokens per forward pass, unless a single comparison is longer."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers to a question. `answer` None: nothing that could be compared."""
+    """Two answers to a question. An answer of None cannot be compared."""
 
     question: str
     answer: str | None
@@ -39,38 +39,38 @@ class Comparison:
 
 
 class Pairwise(Protocol):
-    """Says which of two answers is better: a model in this process, or a served one (`ServedJudge`)."""
+    """Judges which of two answers is better: a model in this process, or a served one (`ServedJudge`)."""
 
     def answer(self, reading: Reading) -> str | None:
-        """What is compared of a completion; None: nothing readable."""
+        """The part of a completion that is compared; None if nothing is readable."""
         ...
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """Both orders of each comparison. What has no answer is `LOWEST`."""
+        """Judges each comparison in both orders. A missing answer is `LOWEST`."""
         ...
 
 
 class PairwiseModel:
-    """A model that answers which of two answers is better, in `form`, without reasoning."""
+    """A model that says which of two answers is better, in `form`, without reasoning."""
 
     def __init__(self, model: Decoder, renderer: Renderer, form: PairwiseForm) -> None:
-        """UserError where the two verdicts are not one token each in the model's chat form."""
+        """Raises UserError if the two verdicts are not one token each in the model's chat format."""
         self.model, self.renderer, self.form = model, renderer, form
         self.opening, self.verdicts = _verdict_tokens(renderer, form)
 
     @classmethod
     def of(cls, loaded: LoadedModel, form: PairwiseForm) -> PairwiseModel:
-        """A model directory in that role."""
+        """A pairwise model from a loaded model directory."""
         return cls(loaded.decoder, loaded.renderer, form)
 
     def answer(self, reading: Reading) -> str | None:
-        """What is compared of a completion, in one line if the form asks for that; None: nothing readable."""
+        """The part of a completion that is compared, on one line if the form says so; None if nothing is readable."""
         return reading.line if self.form.one_line else reading.answer
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """Both orders of each comparison; equal ones are asked once and get the same numbers.
+        """Judges each comparison in both orders; equal ones are evaluated once and get the same numbers.
 
-        What has no answer, or does not fit the model's context, is `LOWEST`. UserError where a log-odds is no number.
+        An answer that is missing or does not fit the model's context is `LOWEST`. UserError for non-finite log-odds.
         """
         orders: dict[tuple[str, str, str], int] = {}
         for c in comparisons:
@@ -92,7 +92,7 @@ class PairwiseModel:
         return [preference(c) for c in comparisons]
 
     def prompt(self, question: str, first: str, second: str) -> tuple[int, ...]:
-        """Token ids up to where the verdict comes."""
+        """Token ids up to the verdict."""
         turn = {"role": "user", "content": self.form.question(question, first, second)}
         return (*self.renderer.prompt([turn]).tolist(), *self.opening)
 
@@ -116,7 +116,7 @@ class PairwiseModel:
                 odds = torch.sub(*soft_capped(x_PD.double() @ weight.double().t(), cap).unbind(1))
             found[batch] = odds.cpu().numpy()
         if not np.isfinite(found).all():
-            raise UserError("the pairwise model gives log-odds that are not finite; its weights are damaged")
+            raise UserError("the pairwise model's log-odds are not finite; its weights are damaged")
         return found
 
 
@@ -133,7 +133,7 @@ def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator
 
 
 def _verdict_tokens(renderer: Renderer, form: PairwiseForm) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """What comes between the prompt and the verdict (empty reasoning, with our template), and the two verdicts."""
+    """The tokens between the prompt and the verdict (empty reasoning with our template), and the two verdicts."""
     user = {"role": "user", "content": "judge"}
     prompt = renderer.prompt([user]).tolist()
     answered = [
@@ -143,7 +143,7 @@ def _verdict_tokens(renderer: Renderer, form: PairwiseForm) -> tuple[tuple[int, 
     if len(answered[0]) != len(answered[1]) or len(places) != 1 or answered[0][: len(prompt)] != prompt:
         verdicts = " and ".join(form.verdicts)
         raise UserError(
-            f"preference_form: the verdicts {verdicts} are not one token each in the preference model's chat form; "
+            f"preference_form: the verdicts {verdicts} are not one token each in the preference model's chat format; "
             "choose another form or another model"
         )
     (at,) = places

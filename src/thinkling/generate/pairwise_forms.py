@@ -1,4 +1,4 @@
-"""How a pairwise model is asked which of two answers is better. Loads no torch: families of problems may import it."""
+"""How a pairwise model is asked which of two answers is better. Does not load torch: problem families may import it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class PairwiseForm:
     question: Callable[[str, str, str], str]
     """(question, first answer, second answer) → the user's message."""
     verdicts: tuple[str, str] = ("1", "2")
-    """What the model says where the first answer is better, and where the second is."""
+    """The verdicts for "the first answer is better" and "the second answer is better"."""
     one_line: bool = False
-    """Whether answers are compared with their white space made single spaces."""
+    """Whether whitespace in answers is collapsed to single spaces before comparing."""
 
 
 def _in_words(question: str, first: str, second: str) -> str:
@@ -36,8 +36,8 @@ FORMS = Registry("preference form", GROUP, {"words": "thinkling.generate.pairwis
 
 
 def resolve(name: str) -> PairwiseForm:
-    """The form of that name. Raises UserError as `Registry.resolve`, and for an object of another type."""
+    """The form with that name. Raises UserError as `Registry.resolve` does, and if the object has the wrong type."""
     form = FORMS.resolve(name)
     if not isinstance(form, PairwiseForm):
-        raise UserError(f"preference form {name!r}: its entry point gives a {type(form).__name__}, not a PairwiseForm")
+        raise UserError(f"preference form {name!r}: its entry point names a {type(form).__name__}, not a PairwiseForm")
     return form

@@ -1,7 +1,7 @@
-"""The `python` tool: code in, what it prints out, in one confined process per sample that keeps its variables.
+"""The `python` tool: runs code and returns its output, in one sandboxed process per sample that keeps its variables.
 
-The process ends with the sample. Nothing of it runs between two calls. What a call answers can depend on the clock
-(a limit of time); it is part of the sample's tokens, so a stored rollout never depends on running it again.
+The process ends with the sample and runs nothing between two calls. A call's result can depend on the clock (because of
+time limits), but it is part of the sample's tokens, so a stored rollout never depends on running it again.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.session import MOST_CODE, Call, Session
 
 MOST_CALLS = 32
-"""Calls per sample that are run; `max_tool_calls` of a stage may allow fewer."""
+"""Maximum calls per sample; a stage's `max_tool_calls` may allow fewer."""
 CALL_SECONDS = 10.0
-"""Clock time of one call: enough for what a person would wait for, and a busy machine."""
+"""Wall-clock time per call: as long as a person would wait, with some slack for a busy machine."""
 TOTAL_SECONDS = 60
-"""Clock time of all calls of a sample together, and processor time of its process."""
+"""Total wall-clock time of all calls of a sample, and CPU time of its process."""
 MEMORY_BYTES = 512 * 2**20
-"""Address space of the process, about 100 MB of which the interpreter takes."""
+"""Address space of the process; the interpreter uses about 100 MB of it."""
 OUTPUT_CHARACTERS = 4000
-"""Of an answer: about a thousand tokens. What is longer is cut in the middle. A process that prints more than 1 MiB in
-one call is ended."""
+"""Maximum length of a result: about a thousand tokens. Longer results are cut in the middle. A process that prints more
+than 1 MiB in one call is killed."""
 ERROR_LINES = 8
-"""Last lines of a traceback that are shown."""
+"""Number of final traceback lines shown."""
 LIMITS = Limits(cpu_seconds=TOTAL_SECONDS, wall_seconds=CALL_SECONDS, memory_bytes=MEMORY_BYTES)
 
 DESCRIPTION = (
@@ -51,17 +51,17 @@ class PythonTool:
     def __init__(
         self, limits: Limits = LIMITS, total_seconds: float = TOTAL_SECONDS, sandbox: Sandbox | None = None
     ) -> None:
-        """`limits`: of a process; `wall_seconds` of one call. `sandbox`: one to use."""
+        """`limits`: per process, with `wall_seconds` per call. `sandbox`: an existing one to use."""
         self.limits, self.total_seconds = limits, total_seconds
         self._sandbox = sandbox
         self._lock = threading.Lock()
 
     def open(self) -> PythonSession:
-        """A session; no process is started before its first call."""
+        """A new session; its process is started at the first call."""
         return PythonSession(self)
 
     def sandbox(self) -> Sandbox:
-        """SandboxUnavailable: this machine has none."""
+        """Raises SandboxUnavailable if this machine has none."""
         with self._lock:
             if self._sandbox is None:
                 self._sandbox = Sandbox(self.limits)
@@ -78,7 +78,7 @@ class PythonSession:
         self._calls, self._seconds = 0, 0.0
 
     def run(self, arguments: Mapping[str, Any]) -> str:
-        """What one call answers. Raises SandboxUnavailable where no process can be started."""
+        """The result of one call. Raises SandboxUnavailable if no process can be started."""
         code = arguments.get("code")
         if not isinstance(code, str) or len(arguments) != 1:
             return _USAGE
@@ -102,13 +102,13 @@ class PythonSession:
         return answer(call)
 
     def close(self) -> None:
-        """Ends the process. A later call would start a fresh one."""
+        """Ends the process. A later call starts a new one."""
         self._process = None
         self._open.close()
 
 
 def answer(call: Call) -> str:
-    """What the model sees: output and error, or a note that there is none."""
+    """The text shown to the model: output and error, or a note that there is none."""
     parts = [call.stdout.rstrip("\n")]
     if call.ended:
         parts.append(f"error: {call.detail}; the process was ended, and its variables are lost")
@@ -126,4 +126,4 @@ def _cut(text: str) -> str:
 
 
 CONCURRENCY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Calls at once: one per core, since more would only slow each other down against the clock."""
+"""Concurrent calls: one per core, since more would only slow each other down and run into time limits."""

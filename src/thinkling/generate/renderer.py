@@ -1,7 +1,7 @@
-"""Renderer: what a prompt looks like, where an answer ends, and what an answer says, for one model directory.
+"""Renderer: builds prompts, knows where an answer ends, and parses answers, for one model directory.
 
-The only place that knows how turns open and end. It works from tokens: a stop token is removed by its id, so no
-family's end-of-turn token can remain in an answer, and a tool's turns are told from the model's own by forced tokens.
+The only place that knows how turns begin and end. It works on tokens: a stop token is removed by its id, so no family's
+end-of-turn token can remain in an answer, and forced tokens distinguish a tool's turns from the model's own.
 """
 
 from __future__ import annotations
@@ -45,48 +45,48 @@ _PLACEHOLDER = "zzRESULTzz"
 
 
 class Written(Protocol):
-    """A completion, or a stored rollout: what came after a prompt."""
+    """A completion or a stored rollout: the text after a prompt."""
 
     @property
     def tokens(self) -> Sequence[int]: ...
 
     @property
     def forced(self) -> Sequence[bool]:
-        """True on tokens that a tool wrote."""
+        """True on tokens written by a tool."""
         ...
 
 
 class Renderer:
-    """Messages to tokens and back, by a model's own tokenizer and chat template."""
+    """Converts messages to tokens and back, with a model's own tokenizer and chat template."""
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.tokenizer, self.template = tokenizer, template
 
     @classmethod
     def load(cls, directory: Path, chat: ChatConfig | None = None) -> Renderer:
-        """For a Hugging Face directory. Raises UserError where it has no tokenizer, or none of the chat templates that
-        `chat` asks for."""
+        """The renderer of a Hugging Face directory. Raises UserError if it has no tokenizer, or not the chat template
+        that `chat` asks for."""
         tokenizer = Tokenizer.load(directory)
         return cls(tokenizer, chat_template(directory, tokenizer, chat or ChatConfig()))
 
     def export(self, directory: Path) -> None:
-        """Writes how this renderer works into a model's directory that was saved with its tokenizer's files, so that
-        transformers and vLLM render the same and stop at the same tokens."""
+        """Writes this renderer's template and stop tokens into a model directory that already has its tokenizer's
+        files, so that transformers and vLLM render the same text and stop at the same tokens."""
         export_chat(directory, self.template, self.tokenizer, self._ends_turn | set(self.tokenizer.eos_ids))
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> np.ndarray:
-        """Token ids, int32 (T,), up to where the assistant's next turn starts. `tools`: as `Tool.listing` gives them.
+        """Token ids, int32 (T,), up to the start of the assistant's next turn. `tools`: as returned by `Tool.listing`.
 
-        Raises UserError for messages out of form, and naming the template where it fails, does not write the tools, or
-        writes reasoning in tags that a reply could not be read by.
+        Raises UserError for malformed messages, or, naming the template, if it fails, does not write the tools, or
+        writes reasoning in tags that cannot be parsed in a reply.
         """
         self._check_tags()
         return encode_prompt(self.template, checked(messages), self.tokenizer, tools)
 
     def prompt_of(self, problem: Problem) -> np.ndarray:
-        """Token ids, int32 (T,), that ask a problem: its system message if it has one, a user turn with its question,
-        its tools announced where the problem says so. Raises UserError for an unknown tool, and where this model cannot
-        be told of tools."""
+        """Token ids, int32 (T,), of a problem's prompt: its system message, if any, a user turn with the question, and
+        its tools if the problem says so. Raises UserError for an unknown tool, or if this model's template does not
+        support tools."""
         announced = listings(problem.tools) if problem.tools and problem.announce_tools else None
         if announced and not self.calls_tools:
             raise UserError(
@@ -100,28 +100,28 @@ class Renderer:
     def encode(
         self, messages: Sequence[Message], tools: Sequence[Message] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids, int32 (T,), and loss mask, bool (T,): true on what the assistant writes, its stop token included.
+        """Token ids, int32 (T,), and loss mask, bool (T,): true on the assistant's text, including its stop token.
 
-        Raises UserError for messages out of form, and naming the template where it fails."""
+        Raises UserError for malformed messages, or, naming the template, if it fails."""
         encoded = self.encoded(messages, tools)
         return encoded.ids, encoded.loss
 
     def encoded(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> EncodedChat:
-        """As `encode`, with the number of the assistant's turns that carry no loss."""
+        """Like `encode`, with the number of assistant turns that have no loss."""
         return encode_chat(self.template, checked(messages), self.tokenizer, tools)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer, or a turn with calls: those of the tokenizer and its configuration, those of the
-        format of calls, and the one that ends a turn by the template."""
+        """Tokens that end an answer or a turn with calls: those of the tokenizer and its configuration, those of the
+        call format, and the end of a turn in the template."""
         stops = self.call_format.stops if self.call_format else ()
         known = {self.tokenizer.token_id(stop) for stop in stops if self.tokenizer.has_token(stop)}
         return self.tokenizer.stop_ids | known | self._ends_turn
 
     @cached_property
     def _ends_turn(self) -> frozenset[int]:
-        """The token that ends the assistant's last turn, white space behind it aside, or nothing where the template
-        cannot say."""
+        """The token that ends the assistant's last turn, ignoring whitespace after it; empty if the template has
+        none."""
         try:
             ids, loss = self.encode([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}])
         except UserError:
@@ -136,21 +136,21 @@ class Renderer:
 
     @property
     def call_stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer inside a tool call. Where they differ from `stop_ids`, generation also pauses where
-        a call opens."""
+        """Tokens that end an answer inside a tool call. If they differ from `stop_ids`, generation also pauses at the
+        start of a call."""
         return self.stop_ids
 
     @property
     def pauses_at_call(self) -> bool:
-        """Whether other tokens stop inside a call than outside, so that generation has to pause where one opens."""
+        """Whether stop tokens differ inside and outside a call, so that generation has to pause at its start."""
         return self.call_stop_ids != self.stop_ids
 
     @cached_property
     def call_format(self) -> CallFormat | None:
-        """How the model's template writes calls; None where it drops them or writes them in a format not known."""
+        """How the model's template writes calls; None if it drops them or uses an unknown format."""
         try:
             asked, called = (self._ids_before_reply(messages) for messages in ([], [_call_turn([PROBE])]))
-        except UserError:  # a template may refuse calls
+        except UserError:  # a template may reject calls
             return None
         stops = {*self.tokenizer.stop_ids, self._token(END_OF_MESSAGE)}
         turn = called[_common(asked, called) :]
@@ -158,18 +158,18 @@ class Renderer:
 
     @property
     def calls_tools(self) -> bool:
-        """Whether the model can call tools; without a format of calls no tool is run."""
+        """Whether the model can call tools; without a known call format no tool is run."""
         return self.call_format is not None
 
     @cached_property
     def answers_at_tag(self) -> bool:
-        """Whether a call is answered at the token that closes it. Elsewhere the model finishes its turn, and all
-        calls in it are answered."""
+        """Whether a call is answered at the token that closes it. Otherwise the model finishes its turn, and all calls
+        in it are answered."""
         return self.calls_tools and self.call_opening is not None and self.call_closing is not None
 
     @cached_property
     def call_opening(self) -> int | None:
-        """The token that opens a tool call, or None where the model's format or vocabulary has none."""
+        """The token that opens a tool call, or None if the model's format or vocabulary has none."""
         return self._token(hermes.OPENING) if self.call_format and self.call_format.pauses else None
 
     @cached_property
@@ -178,11 +178,11 @@ class Renderer:
         return self._token(hermes.CLOSING) if self.call_format and self.call_format.pauses else None
 
     def tool_turn(self, results: Sequence[str], calls: Sequence[Call] = ()) -> list[int]:
-        """Token ids that follow a call's closing token or, where generation does not pause there, the token that ended
-        the turn with `calls`: the tools' responses and the start of the assistant's next turn, as the model's own
-        template writes them. `calls`: those answered, as far as they are known; a response may name them.
+        """Token ids after a call's closing token or, if generation does not pause there, after the token that ends the
+        turn with `calls`: the tools' responses and the start of the assistant's next turn, as written by the model's
+        own template. `calls`: the answered calls, as far as they are known; a response may name them.
 
-        Raises UserError where the template cannot write a call or a tool's response.
+        Raises UserError if the template cannot write a call or a tool's response.
         """
         if self.call_format is None:
             raise UserError(
@@ -201,11 +201,11 @@ class Renderer:
         return ids[start + _first_of(ends, ids[start:]) + 1 :]
 
     def calls_in(self, tokens: Sequence[int]) -> list[Call]:
-        """The readable calls of one turn of the model."""
+        """The readable calls in one turn of the model."""
         return self._take_calls(tokens)[2]
 
     def read(self, completion: Written) -> Reading:
-        """Reads a completion of this model. Nothing is guessed: what cannot be read has no answer."""
+        """Parses a completion of this model. Nothing is guessed: an unreadable completion has no answer."""
         runs = list(_runs(completion))
         reasoning: list[str] = []
         calls: list[Call] = []
@@ -220,7 +220,7 @@ class Renderer:
             block, said, found = self._take_calls(tokens)
             last = number == len(runs) - 1
             well_formed = well_formed and not any(is_tag for is_tag, _ in said) and (last or bool(found))
-            # A call in the last turn has no response, so what is beside it is no answer.
+            # A call in the last turn has no response, so text beside it is not an answer.
             answer = None if found or any(is_tag for is_tag, _ in said) else _joined(said).strip() or None
             calls += found
             if block.strip():
@@ -239,14 +239,14 @@ class Renderer:
         )
 
     def _take_calls(self, tokens: Sequence[int]) -> tuple[str, list[Piece], list[Call]]:
-        """Reasoning, what else was said, and the readable calls of one turn."""
+        """The reasoning, the other text, and the readable calls of one turn."""
         block, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
         said, found = (self.call_format or HERMES).take(rest or [])
         return block, said, found
 
     def _split_tags(self, tokens: Sequence[int]) -> list[Piece]:
-        """A turn cut at its tags: by id where the vocabulary has the tag as a token, so that an answer may spell it; by
-        its spelling elsewhere."""
+        """Splits a turn at its tags: by id if the tag is a token of the vocabulary, so that an answer may contain its
+        spelling; otherwise by spelling."""
         pieces: list[Piece] = []
         start = 0
         for i, token in enumerate([*tokens, None]):
@@ -262,12 +262,12 @@ class Renderer:
         return pieces
 
     def _split_reasoning(self, turn: list[Piece]) -> tuple[str, list[Piece] | None]:
-        """Reasoning and the rest of a turn; the rest is None where reasoning never ends. It ends at the last closing
-        tag that is not merely spelled (reasoning_marks.py)."""
+        """The reasoning and the rest of a turn; the rest is None if the reasoning never ends. It ends at the last
+        closing tag that is not merely quoted (reasoning_marks.py)."""
         opening, closing = self._tags
         turn = without_spelled(turn, self._tags, inside=self._opens_reasoning)
         if turn[:1] and not turn[0][0] and not turn[0][1].strip() and turn[1:2] == [(True, opening)]:
-            turn = turn[1:]  # some templates open reasoning on a line of its own
+            turn = turn[1:]  # some templates open reasoning on its own line
         opened = turn[:1] == [(True, opening)]
         inner = turn[1:] if opened else turn
         end = max((i for i, piece in enumerate(inner) if piece == (True, closing)), default=None)
@@ -282,7 +282,7 @@ class Renderer:
         return tokens[: _first_of(self.stop_ids, tokens)]
 
     def _responses(self, tokens: Sequence[int], calls: Sequence[Call]) -> list[str]:
-        """What the tools wrote, without what the template puts around it."""
+        """The tools' results, without the template's text around them."""
         frame = self._response_frame if self.answers_at_tag else self._frame_of(calls)
         text = self.tokenizer.decode(tokens)
         found = re.fullmatch("(.*?)".join(map(re.escape, frame)), text, re.DOTALL)
@@ -301,26 +301,26 @@ class Renderer:
         return self._ids_before_reply([])
 
     def _ids_before_reply(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to the assistant's next turn, after a user's turn and these messages."""
+        """Token ids up to the assistant's next turn, after a user turn and these messages."""
         conversation = checked([{"role": "user", "content": "x"}, *messages])
         return encode_prompt(self.template, conversation, self.tokenizer).tolist()
 
     @cached_property
     def _tags(self) -> tuple[str, str]:
-        """How this model opens and closes its reasoning; as ours does, where its template writes none."""
+        """The tags around this model's reasoning; those of our template if its own writes no reasoning."""
         return next((tags for tags in REASONING_TAGS if tags[1] in self.template.source), REASONING_TAGS[0])
 
     def _check_tags(self) -> None:
         source = self.template.source
         if _READS_REASONING.search(source) and self._tags[1] not in source:
             raise UserError(
-                f"chat template {self.template.name}: it writes reasoning in tags that are not known here, so that "
-                f"reasoning would be read as an answer; known are {', '.join(a for a, _ in REASONING_TAGS)}; {CURE}"
+                f"chat template {self.template.name}: it writes reasoning in unknown tags, so the reasoning would be "
+                f"taken for the answer; known are {', '.join(a for a, _ in REASONING_TAGS)}; {CURE}"
             )
 
     @cached_property
     def _header(self) -> str:
-        """The text that opens the assistant's turn; empty where the template adds none."""
+        """The text that opens the assistant's turn; empty if the template adds none."""
         return header_of(self.template, written_by_template(special_spellings(self.tokenizer)))
 
     @cached_property
@@ -331,7 +331,7 @@ class Renderer:
 
     @cached_property
     def _all_tags(self) -> tuple[str, ...]:
-        """Tags of reasoning and calls, and special tokens that open a turn: none is part of an answer."""
+        """Tags of reasoning and calls, and special tokens that open a turn; never part of an answer."""
         openings = re.findall(special_spellings(self.tokenizer), self._header)
         return tuple(dict.fromkeys((*self._tags, *(self.call_format or HERMES).tags, *openings)))
 
@@ -349,19 +349,19 @@ class Renderer:
 
 
 def _call_turn(calls: Sequence[Call]) -> dict[str, Any]:
-    """An assistant's turn with these calls. Some templates require ids, nine letters and digits long."""
+    """An assistant turn with these calls. Some templates require ids of nine letters and digits."""
     written = [tool_call(call.name, call.arguments, call.id or f"{i:09d}") for i, call in enumerate(calls)]
     return {"role": "assistant", "content": "", "tool_calls": written}
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of what both start with."""
+    """Length of the common prefix."""
     differ = (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
     return next(differ, min(len(first), len(second)))
 
 
 def _first_of(wanted: Collection[int | None], tokens: Sequence[int]) -> int:
-    """Where the first of some tokens is; the number of tokens where there is none."""
+    """Index of the first wanted token; the number of tokens if there is none."""
     return next((i for i, token in enumerate(tokens) if token in wanted), len(tokens))
 
 
@@ -370,7 +370,7 @@ def _joined(pieces: Sequence[Piece]) -> str:
 
 
 def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
-    """Runs of forced and of own tokens in turn. The last run is the model's own, empty where it wrote nothing."""
+    """Alternating runs of forced tokens and the model's own. The last run is always the model's own, possibly empty."""
     tokens, forced = completion.tokens, completion.forced
     start = 0
     for i in range(1, len(tokens) + 1):
@@ -382,15 +382,15 @@ def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
 
 
 RENDERERS = Registry("renderer", GROUP, {"chat": "thinkling.generate.renderer:Renderer"})
-"""How a task set is asked: `chat`, a user turn; further forms by entry points."""
+"""How the problems of a task set are rendered: `chat`, as a user turn; entry points can add others."""
 
 
 def load_renderer(name: str, directory: Path, chat: ChatConfig | None = None) -> Renderer:
-    """A renderer by its name in a recipe. Raises UserError where it is not known, or is one that uses no chat template
-    although `chat` asks for one."""
+    """The renderer with this name in a recipe. Raises UserError if it is unknown, or if it uses no chat template but
+    `chat` asks for one."""
     kind: type[Renderer] = RENDERERS.resolve(name)
     if chat is None or chat == ChatConfig():
         return kind.load(directory)
     if name != "chat":
-        raise UserError(f"renderer {name!r}: it writes no chats; remove `chat`, or the renderer")
+        raise UserError(f"renderer {name!r}: it does not use chat templates; remove `chat` or the renderer")
     return kind.load(directory, chat)

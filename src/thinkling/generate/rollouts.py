@@ -1,4 +1,4 @@
-"""A judged completion, and rollouts as Parquet, where a person may audit them."""
+"""Judged completions, stored as Parquet so that people can audit them."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sample: what was asked, what came, and the verdict. All but `read` are columns of rollouts Parquet."""
+    """One sample: prompt, completion and verdict. All fields but `read` are columns of the Parquet file."""
 
     problem_id: str
     family: str
     sample: int
-    """Number of the sample among those of its problem, from 0."""
+    """Index of the sample among those of its problem, from 0."""
     question: str
     reference: str
     text: str
-    """The completion decoded, tool responses included."""
+    """The decoded completion, including tool responses."""
     outcome: str
-    """A value of `Outcome`; with `tier` and `detail` the verdict."""
+    """A value of `Outcome`; the verdict together with `tier` and `detail`."""
     tier: str
     detail: str
     thinks: bool
-    """Whether it reasons before it answers."""
+    """Whether it reasons before answering."""
     finish_reason: FinishReason
     prompt: list[int]
     tokens: list[int]
@@ -62,13 +62,13 @@ class Rollout:
     """As `Completion.logprobs`."""
     versions: list[int]
     forced: list[bool]
-    """Tokens that a tool wrote."""
+    """Tokens written by a tool."""
     read: Reading | None = field(default=None, compare=False, repr=False)
-    """What the renderer read in the tokens; None on rollouts from a file, until a renderer reads them again."""
+    """The renderer's reading of the tokens; None for rollouts from a file until a renderer reads them again."""
 
     @property
     def reading(self) -> Reading:
-        """`read`, where it is there. Raises ValueError where it is not."""
+        """`read`; raises ValueError if it is None."""
         if self.read is None:
             raise ValueError(f"sample {self.sample} of problem {self.problem_id} comes from a file and was not read")
         return self.read
@@ -80,26 +80,26 @@ class Rollout:
 
     @property
     def right(self) -> bool:
-        """avg@k counts right as 1, all else as 0."""
+        """avg@k counts right as 1 and everything else as 0."""
         return self.outcome == Outcome.RIGHT
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that the model itself wrote."""
+        """Number of tokens written by the model itself."""
         return len(self.tokens) - sum(self.forced)
 
     @property
     def tool_calls(self) -> int:
-        """Calls that were answered."""
+        """Number of answered calls."""
         return sum(after and not before for before, after in pairwise([False, *self.forced]))
 
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
-    """Writes the file whole or not at all, and its digest beside it; the same rollouts give the same bytes."""
+    """Writes the file atomically, with its digest beside it; the same rollouts produce the same bytes."""
     write_table(path, ({name: getattr(r, name) for name in SCHEMA.names} for r in rollouts), SCHEMA)
     seal(path)
 
 
 def read_rollouts(path: Path) -> list[Rollout]:
-    """The rollouts of a file, in order. Raises UserError naming the file where it cannot be read."""
+    """The rollouts in a file, in order. Raises UserError naming the file if it cannot be read."""
     return [Rollout(**row) for row in read_table(path, SCHEMA)]

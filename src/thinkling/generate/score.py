@@ -1,4 +1,4 @@
-"""avg@k: k samples per problem, judged; their mean with an interval over problems. Finished chunks survive a kill."""
+"""avg@k: k judged samples per problem; their mean with an interval over problems. Finished chunks survive a kill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Score:
-    """avg@k over `n` problems: right is 1, every other outcome 0. All fractions are in 0–1."""
+    """avg@k over `n` problems: right counts 1, every other outcome 0. All fractions are in 0–1."""
 
     k: int
     n: int
@@ -33,30 +33,30 @@ class Score:
     high: float
     """95% percentile-bootstrap interval over problems."""
     thinking_fraction: float
-    """Fraction of samples that reason before they answer."""
+    """Fraction of samples that reason before answering."""
     accuracy_thinking: float | None
-    """Right among those; None where no sample thinks."""
+    """Fraction of those that are right; None if no sample reasons."""
     per_family: dict[str, float]
     outcomes: dict[str, int]
-    """Samples by outcome, all five named."""
+    """Samples by outcome, always with all five keys."""
     truncated: int
-    """Samples cut off by max_new_tokens; they are wrong."""
+    """Samples cut off by max_new_tokens, which count as wrong."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A model that is asked problems, and how: what `sample_and_score` needs beside the problems."""
+    """A model and how to sample from it: everything `sample_and_score` needs besides the problems."""
 
     engine: Engine
     renderer: Renderer
     sampling: Sampling
     max_new_tokens: int
-    """Tokens that the model may write per sample; what a tool writes does not count."""
+    """Maximum tokens the model may write per sample; tool output does not count."""
     max_tool_calls: int = MAX_CALLS
 
 
 def judge(samples: Sequence[tuple[Problem, Reading, FinishReason]]) -> list[Verdict]:
-    """Verdicts, in order. What was cut off is wrong, whatever it says."""
+    """Verdicts, in order. A truncated sample is always wrong."""
     found = iter(verify_many([(problem, reading) for problem, reading, reason in samples if reason != "length"]))
     cut_off = Verdict(Outcome.WRONG, "length", "cut off by max_new_tokens")
     return [cut_off if reason == "length" else next(found) for _, _, reason in samples]
@@ -72,17 +72,17 @@ def sample_and_score(
     on_chunk: Callable[[Sequence[Rollout]], None] | None = None,
     first_chunk: int = 0,
 ) -> list[Rollout]:
-    """`k` judged samples of each problem, problem after problem.
+    """`k` judged samples of each problem, in the order of the problems.
 
-    A sample's random numbers follow from (seed, problem, sample number) alone. `chunk` problems are sampled together
-    and then written to `store`; a chunk that is there is read instead, so a killed scoring goes on where it was and
-    ends with the same bytes. Samples whose verifier failed are judged again. `on_chunk` is called with each chunk's
-    rollouts. `first_chunk` numbers the first chunk's file, for processes that share the chunks of one store.
+    A sample's random numbers depend only on (seed, problem, sample index). `chunk` problems are sampled together and
+    then written to `store`; an existing chunk is read instead, so a killed run resumes where it was and ends with the
+    same bytes. Samples whose verifier failed are judged again. `on_chunk` is called with each chunk's rollouts.
+    `first_chunk` is the number of the first chunk's file, for processes that share the chunks of one store.
 
-    Raises UserError where a stored chunk belongs to other problems.
+    Raises UserError if a stored chunk belongs to other problems.
     """
     if k < 1 or chunk < 1:
-        raise ValueError(f"k is {k} and chunk is {chunk}; both are at least 1")
+        raise ValueError(f"k is {k} and chunk is {chunk}; both must be at least 1")
     rollouts: list[Rollout] = []
     for number, start in enumerate(range(0, len(problems), chunk), first_chunk):
         group = problems[start : start + chunk]
@@ -142,11 +142,11 @@ def _sampled(sampler: Sampler, problems: Sequence[Problem], k: int, seed: int) -
 
 
 def _stored(path: Path, problems: Sequence[Problem], k: int, renderer: Renderer) -> list[Rollout]:
-    """A finished chunk; samples whose verifier failed are judged again, and the chunk replaced."""
+    """A finished chunk; if a verifier failed on samples, they are judged again and the chunk is replaced."""
     rollouts = [replace(r, read=renderer.read(r)) for r in read_rollouts(path)]
     asked = [(problem, sample) for problem in problems for sample in range(k)]
     if [(r.problem_id, r.sample) for r in rollouts] != [(problem.id, sample) for problem, sample in asked]:
-        raise UserError(f"{path}: holds samples of other problems; remove {path.parent} to sample anew")
+        raise UserError(f"{path}: contains samples of other problems; remove {path.parent} to sample again")
     failed = [i for i, r in enumerate(rollouts) if r.outcome == Outcome.ERROR]
     if not failed:
         return rollouts
@@ -158,15 +158,15 @@ def _stored(path: Path, problems: Sequence[Problem], k: int, renderer: Renderer)
 
 
 def summarise(rollouts: Sequence[Rollout]) -> Score:
-    """avg@k: the mean over a problem's samples, then over problems.
+    """avg@k: the mean over each problem's samples, then over problems.
 
-    UserError where a verifier failed on any sample: the score is withheld. ValueError where problems have unequal
-    numbers of samples, or there are none."""
+    Raises UserError if a verifier failed on any sample: the score is withheld. Raises ValueError if problems have
+    different numbers of samples, or there are none."""
     failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
     if failed:
         raise UserError(
             f"verifier {failed[0].tier} failed on {len(failed)} of {len(rollouts)} samples, first on "
-            f"{failed[0].question!r}: {failed[0].detail}; the score is withheld: mend the verifier and run again"
+            f"{failed[0].question!r}: {failed[0].detail}; the score is withheld: fix the verifier and run again"
         )
     samples: dict[str, list[bool]] = {}
     families: dict[str, list[bool]] = {}

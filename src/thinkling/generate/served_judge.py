@@ -1,7 +1,7 @@
-"""A served model that says which of two answers is better: the same part as `PairwiseModel`, by what it writes.
+"""A served model that judges which of two answers is better: the counterpart of `PairwiseModel`, reading its replies.
 
-A server shows no log-odds that all servers agree on, so the verdict itself is read, and both orders are asked: an
-answer preferred in both is preferred for certain, one preferred in one order only is as good as the other.
+Servers have no common way to return log-odds, so the written verdict is read, in both orders: an answer preferred in
+both is clearly preferred; one preferred in only one order is as good as the other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from thinkling.generate.unreadable import Readings
 from thinkling.verify.preference import LOWEST, Preference
 
 CERTAIN = 700.0
-"""Log-odds of a verdict that was written: the reward is then 1 or 0, up to rounding."""
+"""Log-odds of a written verdict: makes the reward 1 or 0, up to rounding."""
 FIELD = "judge"
 
 
@@ -33,7 +33,7 @@ class ServedJudge:
         return reading.line if self.form.one_line else reading.answer
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """As `Pairwise`. A reply that holds no verdict counts for neither answer."""
+        """As `Pairwise`. A reply without a verdict counts for neither answer."""
         orders: dict[tuple[str, str, str], float] = {}
         for c in comparisons:
             if c.answer is not None:
@@ -54,7 +54,7 @@ class ServedJudge:
 
 
 def read_verdict(reply: Reply, form: PairwiseForm) -> int | None:
-    """0 where the reply finds the first answer better, 1 the second; None where it is neither verdict and no more."""
+    """0 if the reply prefers the first answer, 1 if the second; None if it is not exactly one of the verdicts."""
     said = reply.text.strip().strip("*\"'`.").strip()
     return form.verdicts.index(said) if said in form.verdicts and reply.finish_reason == "stop" else None
 

@@ -1,4 +1,4 @@
-"""What a server's chat completion says: its answer and its reasoning, whichever way the server writes them."""
+"""Parses the answer and the reasoning of a server's chat completion, in whichever format the server uses."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _TEXT_PARTS = ("text", "output_text", "input_text", "refusal")
 _REASONING_PARTS = ("thinking", "reasoning")
 _SILENT_PARTS = ("redacted_thinking", "tool_call", "tool_use", "function_call")
-"""Parts that hold nothing to read: encrypted reasoning, and calls, since no tools are offered to a server."""
+"""Parts with nothing to read: encrypted reasoning, and tool calls, since no tools are offered to a server."""
 _DEEPEST = 8
-"""Parts within parts. Servers nest them once."""
+"""Maximum nesting of parts. Servers nest them once."""
 
 
 def read_answer(answer: Any) -> Reply:
     """The first choice of a chat completion.
 
-    Reasoning comes from a field of its own, from parts of the content, or from tags at the start of the text, the
-    opening tag of which may be in the prompt. A reply that ends inside its reasoning has no answer. A refusal is an
-    answer. Raises ValueError if there is no choice, or if it holds something other than text.
+    Reasoning is taken from its own field, from parts of the content, or from tags at the start of the text, where the
+    opening tag may be part of the prompt. A reply that ends inside its reasoning has no answer. A refusal counts as the
+    answer. Raises ValueError if there is no choice, or if it contains anything other than text.
     """
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
-        raise ValueError("the answer is no chat completion")
+        raise ValueError("the answer is not a chat completion")
     message = choices[0].get("message")
     if not isinstance(message, Mapping):
         raise ValueError("the answer has no message")
@@ -37,17 +37,17 @@ def read_answer(answer: Any) -> Reply:
         text = "".join(_read(message.get("refusal")))
     found = [thought, *("".join(_read(message[name])) for name in REASONING_FIELDS if message.get(name))]
     inline, text = split_inline(text, bool("".join(found).strip()))
-    found = dict.fromkeys(piece.strip() for piece in (*found, inline) if piece.strip())  # one may be given twice
+    found = dict.fromkeys(piece.strip() for piece in (*found, inline) if piece.strip())  # may appear twice
     reason = choices[0].get("finish_reason")
     return Reply(text.strip(), "\n\n".join(found), _sound(reason) if isinstance(reason, str) and reason else "stop")
 
 
 def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
-    """Reasoning between tags in the text, and the answer after it.
+    """The reasoning between tags in the text, and the answer after it.
 
-    A block at the start ends at its first closing tag. One that never ends leaves no answer. Tags in code and in quotes
-    are text, and so is an opening tag in the middle of a line. `has_reasoning`: it is known from elsewhere, so a text
-    that only closes is not taken for one whose opening tag is in the prompt, unless nothing comes before the tag.
+    A block at the start ends at its first closing tag. If it never ends, there is no answer. Tags in code and in quotes
+    are text, as is an opening tag in the middle of a line. `has_reasoning`: the reasoning is already known from
+    elsewhere, so a closing tag alone does not imply an opening tag in the prompt, unless nothing comes before it.
     """
     blocks: list[str] = []
     for opening, closing in REASONING_TAGS:
@@ -71,7 +71,7 @@ def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
 
 
 def _without_spelled(text: str, tags: tuple[str, str]) -> str:
-    """The text with blanks in the place of tags that are only spelled, in quotes or code."""
+    """The text with tags in quotes or code replaced by blanks."""
     either = re.compile("|".join(map(re.escape, tags)))
     pieces, at = [], 0
     for found in either.finditer(text):
@@ -82,7 +82,7 @@ def _without_spelled(text: str, tags: tuple[str, str]) -> str:
 
 
 def _read(value: Any, depth: int = 0) -> tuple[str, str]:
-    """Text and reasoning of a content: null, text, a part, or a list of parts. Raises ValueError for anything else."""
+    """Text and reasoning of a content: null, text, a part or a list of parts. Raises ValueError for anything else."""
     if value is None:
         return "", ""
     if isinstance(value, str):
@@ -107,11 +107,11 @@ def _read(value: Any, depth: int = 0) -> tuple[str, str]:
 
 
 def _inner(part: Mapping[str, Any], names: tuple[str, ...], depth: int) -> str:
-    """All text in the first of these fields that is given."""
+    """All text in the first of these fields that is present."""
     return "".join(_read(next((part[name] for name in names if part.get(name)), None), depth + 1))
 
 
 def _sound(text: str) -> str:
-    """The text with halves of surrogate pairs joined, or replaced where the other half is missing: a server may cut a
-    reply between them, and nothing that writes UTF-8 takes half a character."""
+    """The text with surrogate pairs joined and lone surrogates replaced: a server may cut a reply in the middle of a
+    pair, and lone surrogates cannot be encoded as UTF-8."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,4 @@
-"""Tools that a model may call: built in, or entry points of the group `thinkling.tools`."""
+"""Tools that a model can call: built in, or entry points in the group `thinkling.tools`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROUP = "thinkling.tools"
 
 
 class Session(Protocol):
-    """A tool's side of one sample: what it keeps between calls ends with the sample."""
+    """A tool's state for one sample, kept between calls and dropped with the sample."""
 
     def run(self, arguments: Mapping[str, Any], /) -> str: ...
 
@@ -30,9 +30,9 @@ class Session(Protocol):
 class Tool:
     """A function the model can call: `schema` is the JSON schema of its arguments.
 
-    `run` answers a call in text. A tool that keeps state within a sample has `open` instead, which is called at the
-    sample's first call and whose session answers the calls of that sample. Neither raises on what a model wrote: a bad
-    argument is answered with a line starting `error:`.
+    `run` answers a call with text. A tool that keeps state within a sample has `open` instead: it is called at the
+    sample's first call and returns a session that answers the sample's calls. Neither may raise on model output: a bad
+    argument is answered with a line starting with `error:`.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Tool:
     run: Callable[[Mapping[str, Any]], str] | None = None
     open: Callable[[], Session] | None = None
     concurrency: int = 1
-    """Calls of different samples that may run at the same time, in threads: more than 1 for a tool that waits, such as
-    for a server."""
+    """Number of calls of different samples that may run concurrently, in threads: more than 1 for a tool that waits,
+    e.g. for a server."""
     needs_sandbox: bool = False
-    """Whether it runs what a model wrote."""
+    """Whether it runs model-written code."""
 
     def __post_init__(self) -> None:
         if (self.run is None) == (self.open is None):
-            raise UserError(f"tool {self.name!r}: it has to have either run or open")
+            raise UserError(f"tool {self.name!r}: must have exactly one of run and open")
 
     def listing(self) -> dict[str, Any]:
         """The entry of a chat template's `tools` list."""
@@ -56,7 +56,7 @@ class Tool:
         return {"type": "function", "function": function}
 
     def session(self) -> Session:
-        """A session for one sample; of a tool without state, one that has nothing to close."""
+        """A session for one sample; without state there is nothing to close."""
         if self.open is not None:
             return self.open()
         assert self.run is not None
@@ -68,7 +68,7 @@ class _Stateless:
     run: Callable[[Mapping[str, Any]], str]
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """No state to drop."""
 
 
 def _calculate(arguments: Mapping[str, Any]) -> str:
@@ -101,10 +101,10 @@ TOOLS = Registry(
 
 
 def resolve(name: str) -> Tool:
-    """The tool of that name. Raises UserError as `Registry.resolve`, and where a plug-in's object is not a Tool."""
+    """The tool with that name. Raises UserError as `Registry.resolve` does, and if a plug-in's object is not a Tool."""
     tool = TOOLS.resolve(name)
     if not isinstance(tool, Tool):
-        raise UserError(f"tool {name!r}: its entry point gives a {type(tool).__name__}; it must be a Tool")
+        raise UserError(f"tool {name!r}: its entry point names a {type(tool).__name__}; it must be a Tool")
     return tool
 
 
@@ -123,9 +123,8 @@ class Toolbox:
     def answer(self, call: Call | None) -> str:
         """The answer to a call; None: one that could not be read.
 
-        A malformed call and a tool that is not in the box are answered with an error. A tool that raises, against its
-        contract, is answered with one too: a plug-in must not end a run, unless it raises UserError, which says that
-        this machine cannot run it."""
+        A malformed call, an unknown tool and a tool that raises (against its contract) are answered with an error: a
+        plug-in must not end a run, except by a UserError, which means that this machine cannot run it."""
         if call is None:
             return "error: malformed tool call"
         if call.name not in self.names:
@@ -140,16 +139,16 @@ class Toolbox:
             return f"error: {type(error).__name__}: {error}"
 
     def close(self) -> None:
-        """Ends all sessions. Later calls open fresh ones."""
+        """Ends all sessions. Later calls open new ones."""
         while self._sessions:
             _, session = self._sessions.popitem()
-            with suppress(Exception):  # as in answer; what it answered stays right
+            with suppress(Exception):  # as in answer; its earlier answers stay valid
                 session.close()
 
 
 def answer_all(asked: Sequence[tuple[Toolbox, Sequence[Call | None]]]) -> list[list[str]]:
-    """The answers to the calls of several samples, in order. Those of one sample are answered one after another, those
-    of different samples at the same time as far as their tools allow."""
+    """The answers to the calls of several samples, in order. Calls of one sample are answered one after another, calls
+    of different samples concurrently as far as their tools allow."""
     tools = {call.name: resolve(call.name) for box, calls in asked for call in calls if call and call.name in box.names}
     most = min(len(asked), max((tool.concurrency for tool in tools.values()), default=1))
     if most <= 1:
@@ -167,10 +166,10 @@ def answer_all(asked: Sequence[tuple[Toolbox, Sequence[Call | None]]]) -> list[l
 
 
 def keeps_state(names: Collection[str]) -> bool:
-    """Whether one of the tools has sessions. Raises UserError for an unknown tool."""
+    """Whether any of the tools has sessions. Raises UserError for an unknown tool."""
     return any(resolve(name).open is not None for name in names)
 
 
 def needs_sandbox(name: str) -> bool:
-    """Whether the tool of that name runs what a model wrote. Raises UserError for an unknown tool."""
+    """Whether the tool with that name runs model-written code. Raises UserError for an unknown tool."""
     return resolve(name).needs_sandbox

@@ -1,9 +1,9 @@
-"""Generation with tools: a sequence pauses where a call closes, the tool answers, the sequence goes on.
+"""Generation with tools: a sequence pauses at the end of a call, the tool answers, and generation continues.
 
-Where the model's calls are closed by a token, generation pauses there. Elsewhere (calls spelled as plain text, or calls
-that are a whole turn) the model finishes its turn, and all readable calls in it are answered, in order; what it wrote
-after a call stays in the sequence, but is no answer. What a tool writes is forced: it has no log-probability, carries
-no loss and is not counted in max_new_tokens. How a response is put into the sequence is the renderer's business.
+If the model's calls are closed by a token, generation pauses there. Otherwise (calls spelled as plain text, or calls
+that are a whole turn) the model finishes its turn, and all readable calls in it are answered, in order; text after a
+call stays in the sequence but is not an answer. Tool output is forced: it has no log-probability, no loss and does not
+count towards max_new_tokens. The renderer decides how a response is inserted into the sequence.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from thinkling.generate.tools import Toolbox, answer_all, keeps_state
 
 MAX_CALLS = 3
 MOST_WITH_SESSIONS = 128
-"""Samples generated together where a tool keeps state: each may hold a process, of some 15 MB, until it is finished."""
+"""Samples generated together if a tool keeps state: each may hold a process of about 15 MB until it is finished."""
 
 
 @dataclass
 class _Sequence:
-    """One request on its way."""
+    """One request in progress."""
 
     request: Request
     tools: Toolbox
@@ -33,9 +33,9 @@ class _Sequence:
     """Tokens that the model may still write."""
     calls: int = 0
     inside: bool = False
-    """Inside a call; only where generation pauses as one opens."""
+    """Whether it is inside a call; only used if generation pauses at the start of one."""
     asked: list[Call | None] = field(default_factory=list)
-    """Calls that wait for their answers; None is one that cannot be read."""
+    """Calls waiting for answers; None for one that cannot be read."""
     finish_reason: FinishReason | None = None
     done: Completion = field(default_factory=lambda: Completion([], [], [], "stop"))
 
@@ -55,7 +55,7 @@ class _Sequence:
         self.done.forced += [forced] * len(tokens)
 
     def turn(self) -> list[int]:
-        """What the model wrote since the last response."""
+        """The model's tokens since the last response."""
         start = len(self.done.tokens)
         while start > 0 and not self.done.forced[start - 1]:
             start -= 1
@@ -74,14 +74,14 @@ def generate_with_tools(
     renderer: Renderer,
     max_calls: int = MAX_CALLS,
 ) -> list[Completion]:
-    """One completion per request, in order, with the responses to at most `max_calls` calls in it.
+    """One completion per request, in order, including the responses to at most `max_calls` calls.
 
-    `tools`: names of the tools of each request. A call that cannot be read, a tool that the request does not have and a
-    tool that fails are answered with a line starting `error:`. A model that knows no format of calls generates without
-    tools. The renderer's stop ids are added to those of `sampling`. Continuations draw on with the request's own random
-    numbers. What a tool keeps for a request ends with it, also where an exception ends generation.
+    `tools`: tool names of each request. An unreadable call, a tool that the request does not have and a tool that fails
+    are answered with a line starting with `error:`. A model without a known call format generates without tools. The
+    renderer's stop ids are added to those of `sampling`. Continuations keep using the request's own random numbers. A
+    tool's state for a request is dropped with it, even if an exception ends generation.
 
-    Raises UserError for an unknown tool, and where a tool cannot run on this machine.
+    Raises UserError for an unknown tool, or if a tool cannot run on this machine.
     """
     stateful = max_calls > 0 and renderer.calls_tools and any(map(keeps_state, set(map(tuple, tools))))
     at_once = MOST_WITH_SESSIONS if stateful else max(1, len(requests))
@@ -120,7 +120,7 @@ def _generate(
 
 @dataclass(frozen=True)
 class _Turns:
-    """Where sequences pause and how they go on."""
+    """Where sequences pause and how they continue."""
 
     renderer: Renderer
     ends: frozenset[int]
@@ -128,7 +128,7 @@ class _Turns:
     max_calls: int
 
     def stop_ids(self, sequence: _Sequence) -> frozenset[int]:
-        """Where a sequence stops next: at its end, or where a tool comes in."""
+        """Tokens at which a sequence stops next: at its end, or for a tool."""
         renderer = self.renderer
         if sequence.inside:
             assert renderer.call_closing is not None
@@ -140,7 +140,7 @@ class _Turns:
         return self.ends | {pause}
 
     def take(self, sequence: _Sequence, completion: Completion) -> None:
-        """Takes a round's tokens over, and notes the calls that they end in."""
+        """Appends a round's tokens and records the calls they end with."""
         sequence.append(completion.tokens, completion.logprobs, completion.versions, forced=False)
         sequence.left -= len(completion.tokens)
         if completion.finish_reason == "length":
@@ -157,7 +157,7 @@ class _Turns:
             sequence.finish("length")
 
     def answer(self, sequences: Sequence[_Sequence], version: int) -> None:
-        """Lets the tools answer what was called, and puts the responses into the sequences."""
+        """Runs the tools that were called and inserts their responses into the sequences."""
         room = [self.max_calls - sequence.calls for sequence in sequences]
         asked = [(sequence.tools, sequence.asked[:most]) for sequence, most in zip(sequences, room, strict=True)]
         for sequence, results in zip(sequences, answer_all(asked), strict=True):
@@ -181,7 +181,7 @@ class _Turns:
             sequence.inside = False
 
     def _call_at_end(self, turn: Sequence[int]) -> Call | None:
-        """The call whose closing token ends the turn; None where it cannot be read."""
+        """The call closed by the turn's last token; None if it cannot be read."""
         opening = self.renderer.call_opening
         start = max((i for i, token in enumerate(turn) if token == opening), default=None)
         return None if start is None else read_call(self.renderer.tokenizer.decode(turn[start + 1 : -1]))

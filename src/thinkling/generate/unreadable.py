@@ -1,4 +1,4 @@
-"""Replies that could not be read: how many of what a model was asked, why, and some of them word for word."""
+"""Unreadable replies: how many of a model's replies, why, and some verbatim samples."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 FILE = "unreadable.jsonl"
 LARGE_SHARE = 0.1
-"""Share of a model's replies from which a warning is due: fewer hardly change what is learned."""
+"""Share of a model's replies above which to warn; below, they hardly affect the result."""
 SAMPLES = 20
-"""Replies that are written down for each field and reason."""
+"""Number of replies stored for each field and reason."""
 _CHARACTERS = 10_000
 
 
 class Readings:
-    """Counts replies by the field that names who was asked."""
+    """Counts replies by the recipe field that names the model."""
 
     def __init__(self) -> None:
         self._asked: Counter[str] = Counter()
@@ -30,7 +30,7 @@ class Readings:
         self._samples: list[dict[str, Any]] = []
 
     def add(self, field: str, reply: Reply, reason: str | None, about: str) -> None:
-        """One reply. `reason`: why it cannot be read, None where it can. `about`: what was asked about."""
+        """Adds one reply. `reason`: why it cannot be read, or None if it can. `about`: the item it was about."""
         self._asked[field] += 1
         if reason is None:
             return
@@ -57,7 +57,7 @@ class Readings:
 
 
 def say(counts: dict[str, dict[str, Any]], where: str, progress: Progress) -> None:
-    """A line for each model with replies that could not be read, a warning where they are many."""
+    """Prints one line per model with unreadable replies, as a warning if there are many."""
     for field, entry in counts.items():
         unread = sum(entry["unreadable"].values())
         if unread:

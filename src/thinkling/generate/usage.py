@@ -1,4 +1,4 @@
-"""What served models were asked and what it took: requests, tokens, cost; and the budget that ends a stage."""
+"""Usage of served models: requests, tokens and cost, and the budget at which a stage stops."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from thinkling.generate.config import BudgetConfig, PricesConfig
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as a server counts them."""
+    """Tokens as counted by a server."""
 
     prompt: int = 0
     completion: int = 0
-    """Generated tokens, those of the reasoning included."""
+    """Generated tokens, including reasoning."""
     reasoning: int = 0
-    """Of `completion`."""
+    """Part of `completion`."""
     cached: int = 0
-    """Of `prompt`: tokens that the server had in its cache."""
+    """Part of `prompt`: tokens that the server had cached."""
 
     @classmethod
     def of(cls, answer: Any) -> Usage | None:
-        """From an answer's `usage`; None where the server did not count."""
+        """From an answer's `usage`; None if the server did not report it."""
         usage = answer.get("usage") if isinstance(answer, dict) else None
         if not isinstance(usage, dict):
             return None
@@ -55,8 +55,8 @@ def _count(holder: Any, name: str) -> int:
 
 
 class Spending:
-    """What the answers that a stage uses took, whenever they were asked, so that a resumed stage counts as an
-    uninterrupted one does."""
+    """Usage of all answers that a stage needs, whenever they were generated, so that a resumed stage has the same
+    counts as an uninterrupted one."""
 
     def __init__(self, prices: PricesConfig | None = None, budget: BudgetConfig | None = None) -> None:
         self.prices, self.budget = prices, budget
@@ -64,7 +64,7 @@ class Spending:
         self.usage = Usage()
 
     def add(self, usage: Usage | None, now: bool) -> None:
-        """One more answer. `now`: asked by this process, and not kept from before."""
+        """Adds one answer. `now`: requested by this process, not stored earlier."""
         self.requests += 1
         self.asked_now += now
         if usage is None:
@@ -78,7 +78,7 @@ class Spending:
         return None if self.prices is None else self.usage.cost(self.prices)
 
     def check(self, where: str, in_flight: int = 0) -> None:
-        """Raises UserError where one request more would go beyond the budget."""
+        """Raises UserError if one more request would exceed the budget."""
         budget = self.budget
         if budget is None:
             return
@@ -89,13 +89,13 @@ class Spending:
                 continue
             if name != "requests" and self.requests and self.uncounted == self.requests:
                 raise UserError(
-                    f"{where}.budget.{name}: the server counts no tokens (no usage in its answers), so it cannot be "
-                    "held; use budget.requests"
+                    f"{where}.budget.{name}: cannot be enforced, since the server does not report token counts (no "
+                    "usage in its answers); use budget.requests"
                 )
             if value >= limit:
                 raise UserError(
-                    f"{where}.budget.{name}: {limit:,} spent ({self.line()}); raise it, and the same command goes on: "
-                    "what was answered is kept"
+                    f"{where}.budget.{name}: {limit:,} spent ({self.line()}); raise it and run the same command to "
+                    "resume: answers are kept"
                 )
 
     def line(self) -> str:
@@ -107,7 +107,7 @@ class Spending:
             tokens = f"{usage.prompt:,} prompt + {usage.completion:,} completion tokens"
             parts.append(tokens + (f" ({', '.join(inside)})" if inside else ""))
         if self.uncounted:
-            parts.append("no usage given" if self.uncounted == self.requests else f"{self.uncounted:,} without usage")
+            parts.append("usage unknown" if self.uncounted == self.requests else f"{self.uncounted:,} without usage")
         if self.cost is not None:
             parts.append(f"cost {self.cost:,.2f}" if self.cost >= 1 else f"cost {self.cost:.4f}")
         return ", ".join(parts)

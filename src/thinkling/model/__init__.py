@@ -1,1 +1,1 @@
-"""The decoder, its attention, its loss, and Hugging Face directories in and out."""
+"""The decoder, its attention and losses, and reading and writing Hugging Face directories."""

@@ -1,4 +1,4 @@
-"""Causal attention inside each packed document, and nowhere else: one function, a CPU and a GPU path.
+"""Causal attention within each packed document: one function with a CPU path and a GPU path.
 
 Shapes: B rows, T positions, N = B·T tokens, H query heads, K key/value heads, C head dim.
 """
@@ -18,32 +18,32 @@ from torch import Tensor
 from thinkling.model.attention_cpu import Plan, attend, attend_backward, make_plan
 
 _BLOCK = 512
-"""Queries of a block where attention has a window or a soft cap."""
+"""Queries per block when attention has a window or a soft cap."""
 
 
 @dataclass(frozen=True, eq=False)
 class DocumentLayout:
-    """Where the documents of a batch of rows lie. What no document covers is padding at the row's end."""
+    """Positions of the documents in a batch of rows. Tokens outside any document are padding at the end of a row."""
 
     lengths: tuple[tuple[int, ...], ...]
-    """Per row the lengths of its documents, in order."""
+    """Document lengths of each row, in order."""
     sequence_length: int
     positions_BT: Tensor
-    """int64; restarts at 0 with each document, and with the padding."""
+    """int64; restarts at 0 at each document and at the padding."""
     cu_seqlens: Tensor
-    """int32; bounds of all documents and paddings over the N tokens, from 0 to N."""
+    """int32; boundaries of all documents and padding runs among the N tokens, from 0 to N."""
 
     @classmethod
     def from_lengths(
         cls, lengths: Sequence[Sequence[int]], sequence_length: int, device: torch.device | str | None = None
     ) -> DocumentLayout:
-        """Raises ValueError where a document is empty or a row's documents exceed `sequence_length`."""
+        """Raises ValueError if a document is empty or a row's documents exceed `sequence_length`."""
         rows = tuple(tuple(int(n) for n in row) for row in lengths)
         segments: list[int] = []
         for row in rows:
             used = sum(row)
             if min(row, default=1) < 1 or used > sequence_length:
-                raise ValueError(f"documents of {list(row)} tokens do not fit a row of {sequence_length}")
+                raise ValueError(f"documents of {list(row)} tokens do not fit into a row of {sequence_length}")
             segments += row
             if used < sequence_length:
                 segments.append(sequence_length - used)
@@ -59,22 +59,22 @@ class DocumentLayout:
 
     @cached_property
     def one_document_a_row(self) -> bool:
-        """Then plain causal attention over rows is right: padding after a row's only document changes nothing."""
+        """If so, plain causal attention over rows is correct: padding after a row's only document changes nothing."""
         return all(len(row) <= 1 for row in self.lengths)
 
     @cached_property
     def longest(self) -> int:
-        """Tokens of the longest document."""
+        """Length of the longest document in tokens."""
         return max((n for row in self.lengths for n in row), default=0)
 
     @cached_property
     def padding(self) -> int:
-        """Tokens in no document."""
+        """Number of tokens outside any document."""
         return len(self.lengths) * self.sequence_length - sum(map(sum, self.lengths))
 
     @cached_property
     def without_padding(self) -> tuple[DocumentLayout, Tensor]:
-        """The same documents end to end in one row, and the token (int64, among the N) at each of its positions."""
+        """The same documents end to end in one row, and the index (int64, into the N tokens) of each of its tokens."""
         total = sum(map(sum, self.lengths))
         layout = DocumentLayout.from_lengths([[n for row in self.lengths for n in row]], total, self.cu_seqlens.device)
         used = torch.tensor([sum(row) for row in self.lengths], device=self.cu_seqlens.device)
@@ -83,7 +83,7 @@ class DocumentLayout:
 
     @cached_property
     def plan(self) -> Plan:
-        """How the CPU groups the documents."""
+        """How the CPU path groups the documents."""
         return make_plan(self.lengths, self.sequence_length)
 
 
@@ -95,14 +95,14 @@ def packed_attention(
     window: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """Causal softmax attention, scale 1/√C, within each document; gives o_BTHC. H must be a multiple of K.
+    """Causal softmax attention, scale 1/√C, within each document; returns o_BTHC. H must be a multiple of K.
 
-    `window`: tokens that a query sees, itself included. `softcap`: see `Features.attention_softcap`. Outputs at padding
-    are finite and mean nothing. On a GPU bf16 and fp16 go through torch's flash kernels; other dtypes, and all with a
-    softcap, through one call a document or block of it.
+    `window`: tokens visible to a query, itself included. `softcap`: see `Features.attention_softcap`. Outputs at
+    padding are finite but meaningless. On a GPU, bf16 and fp16 use torch's flash kernels; other dtypes, and every dtype
+    with a softcap, take one call per document or block of queries.
     """
     on_kernel = q_BTHC.device.type != "cpu" and q_BTHC.dtype in (torch.bfloat16, torch.float16)
-    # On a kernel a window costs nothing, and what varies between batches would compile anew.
+    # A window costs the kernel nothing, and a value that varies between batches would trigger recompilation.
     if window is not None and window >= (layout.sequence_length if on_kernel else layout.longest):
         window = None
     if softcap is not None or (window is not None and not on_kernel):
@@ -114,7 +114,7 @@ def packed_attention(
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
     if on_kernel:
         q, k, v = (x.flatten(0, 1) for x in (q_BTHC, k_BTKC, v_BTKC))
-        # The longest row bounds every document: a constant, so that a compiled graph serves all batches.
+        # The row length bounds every document: a constant, so one compiled graph serves all batches.
         bounds, longest = layout.cu_seqlens, layout.sequence_length
         out = _varlen()(q, k, v, bounds, bounds, longest, longest, **_varlen_options(window))
         return out.view_as(q_BTHC)
@@ -122,7 +122,7 @@ def packed_attention(
 
 
 def attention_by_document(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, layout: DocumentLayout) -> Tensor:
-    """The same as `packed_attention` by one SDPA call a document: any device and dtype, and the tests' reference."""
+    """`packed_attention` with one SDPA call per document: works on any device and dtype; the reference in tests."""
     rows: list[Tensor] = []
     for i, lengths in enumerate(layout.lengths):
         sizes = (*lengths, layout.sequence_length - sum(lengths))
@@ -140,7 +140,7 @@ def _documents_by_block(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """The same for windows and soft caps, a block of queries at a time: masks and scores stay small."""
+    """The same for windows and soft caps, one block of queries at a time to keep masks and scores small."""
     rows: list[Tensor] = []
     window, scale = window or layout.sequence_length, q_BTHC.shape[3] ** -0.5
     for i, lengths in enumerate(layout.lengths):
@@ -154,7 +154,7 @@ def _documents_by_block(
 def causal_by_block(
     q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, window: int, scale: float, softcap: float | None
 ) -> Tensor:
-    """Causal attention within a window, a block of queries at a time: masks grow with the window, not with T²."""
+    """Causal attention within a window, one block of queries at a time: masks grow with the window, not with T²."""
     outputs: list[Tensor] = [q_BHTC[:, :, :0]]
     length = q_BHTC.shape[2]
     for begin in range(0, length, _BLOCK):
@@ -170,7 +170,7 @@ def causal_by_block(
 def masked_attention(
     q_BHTC: Tensor, k_BKSC: Tensor, v_BKSC: Tensor, seen_TS: Tensor, scale: float, softcap: float | None
 ) -> Tensor:
-    """Attention of T queries over S keys where the boolean `seen_TS` allows it, o_BHTC."""
+    """Attention of T queries over the S keys allowed by the boolean `seen_TS`; returns o_BHTC."""
     if softcap is None:
         return F.scaled_dot_product_attention(q_BHTC, k_BKSC, v_BKSC, attn_mask=seen_TS, scale=scale, enable_gqa=True)
     shared = q_BHTC.shape[1] // k_BKSC.shape[1]
@@ -193,7 +193,7 @@ def _varlen() -> Any:
 
 @cache
 def _varlen_options(window: int | None) -> dict[str, Any]:
-    """Causal is a window of all keys behind and none ahead; torch 2.11 shares key heads without being asked."""
+    """Causal means a window of all previous keys and no later ones; torch 2.11 shares key heads by default."""
     options: dict[str, Any] = {"window_size": (-1 if window is None else window - 1, 0)}
     if "enable_gqa" in inspect.signature(_varlen()).parameters:
         options["enable_gqa"] = True

@@ -1,13 +1,13 @@
-"""Packed attention on a CPU: how documents are grouped, and the forward and backward written out.
+"""Packed attention on a CPU: how documents are grouped, with hand-written forward and backward passes.
 
-torch has no CPU kernel for packed documents, and one call a document is slow where documents are short. So either
-whole short rows go through attention under a mask, or documents of like length, padded on the right to one length
-(causality hides that padding from the tokens before it). Up to `LONGEST_SHORT` tokens attention is a batch of small
-matrix products whose probabilities are kept for the backward; longer documents go through torch's flash kernel, which
+torch has no CPU kernel for packed documents, and one call per document is slow for short documents. So attention runs
+either over whole short rows with a mask, or over groups of documents of similar length, padded on the right to the same
+length (causality hides that padding from earlier tokens). Up to `LONGEST_SHORT` tokens, attention is a batch of small
+matrix products whose probabilities are kept for the backward pass; longer documents use torch's flash kernel, which
 keeps none.
 
-Shapes: N = B·T tokens, H query heads, K key/value heads, X = H + 2K, C head dim; n documents of a group, L its padded
-length, S slots of all groups. Tensors are head-major, (heads, N, C).
+Shapes: N = B·T tokens, H query heads, K key/value heads, X = H + 2K, C head dim; n documents per group, L its padded
+length, S slots over all groups. Tensors are head-major, (heads, N, C).
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ import torch
 from torch import Tensor
 
 QUERY_BLOCK = 64
-"""Queries of a block; keys after a block's last query are never multiplied."""
+"""Queries per block; keys after a block's last query are never multiplied."""
 LONGEST_SHORT = 512
-"""Tokens. Up to here kept probabilities beat the flash kernel (forward + backward, one core, 3 heads of 32 channels:
-2.3 against 3.5 ms for 8 × 128 tokens, 10 against 13.5 ms for 2 × 512) and cost ≤ 1.2 KB a token and head."""
+"""Tokens. Up to this length, keeping probabilities beats the flash kernel (forward + backward, one core, 3 heads of 32
+channels: 2.3 vs. 3.5 ms for 8 × 128 tokens, 10 vs. 13.5 ms for 2 × 512) and costs ≤ 1.2 KB per token and head."""
 
 Document = tuple[int, int]
-"""First token among the N, and length."""
+"""Index of the first of the N tokens, and length."""
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Documents (or whole rows) that go through attention together, each in `length` slots."""
+    """Documents (or whole rows) that are attended together, each in `length` slots."""
 
     documents: int
     length: int
     offset: int = 0
-    """First token, where the slots are the tokens from there on."""
+    """First token, if the slots are consecutive tokens."""
     tokens: Tensor | None = None
-    """int64 (n·L): else the token in each slot (in padding, the document's first)."""
+    """int64 (n·L): otherwise the token in each slot (the document's first for padding)."""
     padding: Tensor | None = None
-    """int64: those of the n·L slots that are padding; None where there is none."""
+    """int64: which of the n·L slots are padding; None if none are."""
     mask: Tensor | None = None
-    """fp32 (n, L, L), 0 or -inf: which keys a query sees, where that is less than all keys up to its own."""
+    """fp32 (n, L, L), 0 or -inf: the keys visible to each query, unless all keys up to its own are."""
 
     @property
     def slots(self) -> int:
@@ -56,12 +56,12 @@ class Plan:
 
     groups: tuple[Group, ...]
     token_slots: Tensor | None = None
-    """int64 (N): each token's slot among those of all groups, and one past the last for a token in no group. None where
-    there is one group and its slots are the N tokens."""
+    """int64 (N): each token's slot among those of all groups, or one past the last for a token in no group. None if
+    there is a single group whose slots are the N tokens."""
 
 
 def make_plan(lengths: Sequence[Sequence[int]], sequence_length: int) -> Plan:
-    """Whole rows, or groups of documents, whichever is estimated to be cheaper: a pure function of the lengths."""
+    """Picks whole rows or groups of documents, whichever should be cheaper: a pure function of the lengths."""
     documents: list[Document] = []
     for row, sizes in enumerate(lengths):
         start = row * sequence_length
@@ -78,7 +78,7 @@ def make_plan(lengths: Sequence[Sequence[int]], sequence_length: int) -> Plan:
 
 
 def _cost(documents: int, length: int, *, gathered: bool, masked: bool = False) -> float:
-    """Estimated nanoseconds a head, forward + backward, on one core (fitted on 16 to 1,024 tokens, 3 heads × 32)."""
+    """Estimated nanoseconds per head, forward + backward, on one core (fitted on 16 to 1,024 tokens, 3 heads × 32)."""
     gather = 180.0 * documents * length + 60e3 if gathered else 0.0
     if length > LONGEST_SHORT:
         return gather + 15e3 + 6.5 * documents * length**2
@@ -88,7 +88,7 @@ def _cost(documents: int, length: int, *, gathered: bool, masked: bool = False) 
 
 
 def _cheapest_groups(documents: Sequence[Document]) -> tuple[list[list[Document]], float]:
-    """Splits the documents, sorted by length, into groups of least estimated cost; long ones stay alone."""
+    """Splits the documents, sorted by length, into the groups with the lowest estimated cost; long ones stay alone."""
     sizes: dict[int, list[Document]] = {}
     for document in documents:
         sizes.setdefault(_rounded(document[1]), []).append(document)
@@ -114,7 +114,7 @@ def _cheapest_groups(documents: Sequence[Document]) -> tuple[list[list[Document]
 
 
 def _rounded(n: int) -> int:
-    """Lengths that count as one: multiples of 8 to 64, of 32 to `LONGEST_SHORT`; a long one stands for itself."""
+    """Rounds up to a multiple of 8 up to 64 and of 32 up to `LONGEST_SHORT`; longer lengths are left as they are."""
     if n > LONGEST_SHORT:
         return n
     step = 8 if n <= 64 else 32
@@ -122,7 +122,7 @@ def _rounded(n: int) -> int:
 
 
 def _runs(documents: list[Document]) -> list[list[Document]]:
-    """Documents of one length, split where one does not start at the end of the one before."""
+    """Documents of equal length, split wherever one does not start where the previous one ends."""
     runs: list[list[Document]] = []
     for start, n in documents:
         if runs and runs[-1][-1] == (start - n, n):
@@ -162,8 +162,8 @@ def _grouped(members: list[list[Document]], total: int) -> Plan:
 
 
 def attend(qkv_XNC: Tensor, heads: int, plan: Plan) -> tuple[Tensor, list[Tensor]]:
-    """Softmax attention without a scale (queries come scaled by 1/√C). `qkv_XNC` holds `heads` queries, then keys, then
-    values. Gives o_HNC, 0 at tokens of no group, and what `attend_backward` needs besides its inputs."""
+    """Softmax attention without a scale (queries are already scaled by 1/√C). `qkv_XNC` holds `heads` query heads, then
+    keys, then values. Returns o_HNC, 0 for tokens in no group, and the tensors that `attend_backward` needs."""
     channels = qkv_XNC.shape[-1]
     saved: list[Tensor] = []
     parts: list[Tensor] = []
@@ -177,7 +177,7 @@ def attend(qkv_XNC: Tensor, heads: int, plan: Plan) -> tuple[Tensor, list[Tensor
 
 
 def attend_backward(do_HNC: Tensor, qkv_XNC: Tensor, saved: Sequence[Tensor], plan: Plan) -> Tensor:
-    """The gradient of `qkv_XNC`, of its shape."""
+    """The gradient of `qkv_XNC`, in the same shape."""
     heads, channels = do_HNC.shape[0], do_HNC.shape[-1]
     remaining = list(saved)
     parts: list[Tensor] = []
@@ -200,7 +200,7 @@ def attend_backward(do_HNC: Tensor, qkv_XNC: Tensor, saved: Sequence[Tensor], pl
 
 
 def _gather(x_XNC: Tensor, group: Group) -> Tensor:
-    """The tokens in the group's slots, (X, n·L, C); a view where slots are tokens."""
+    """The tokens in the group's slots, (X, n·L, C); a view if slots are consecutive tokens."""
     if group.tokens is not None:
         return x_XNC.index_select(1, group.tokens)
     return x_XNC if group.slots == x_XNC.shape[1] else x_XNC.narrow(1, group.offset, group.slots)
@@ -210,14 +210,14 @@ def _operands(qkv_XNC: Tensor, heads: int, group: Group) -> tuple[Tensor, Tensor
     """q (H·n, L, C), k and v (K·n, L, C) of a group."""
     total, _, channels = qkv_XNC.shape
     kv_heads = (total - heads) // 2
-    # One reshape: a view where all tokens are gathered or in place, for then the heads lie `slots` apart.
+    # A single reshape: a view if all tokens are gathered or in place, since the heads are then `slots` apart.
     x = _gather(qkv_XNC, group).reshape(total * group.documents, group.length, channels)
     q, k, v = x.split_with_sizes([n * group.documents for n in (heads, kv_heads, kv_heads)])
     return q, k, v
 
 
 def _to_tokens(parts: list[Tensor], plan: Plan) -> Tensor:
-    """The tokens' values out of the groups' slots, (X, N, C); 0 for tokens in no group."""
+    """The tokens' values taken from the groups' slots, (X, N, C); 0 for tokens in no group."""
     if plan.token_slots is None:
         return parts[0]
     heads, _, channels = parts[0].shape
@@ -226,7 +226,7 @@ def _to_tokens(parts: list[Tensor], plan: Plan) -> Tensor:
 
 @cache
 def _future(begin: int, end: int, dtype: torch.dtype) -> Tensor:
-    """(1, end - begin, end): -inf where a query from `begin` on would see a later key."""
+    """(1, end - begin, end): -inf where a query, counted from `begin`, would see a later key."""
     return torch.full((1, end - begin, end), -math.inf, dtype=dtype).triu_(begin + 1)
 
 
@@ -263,7 +263,7 @@ def _forward_short(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tenso
 def _backward_short(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, probabilities: Sequence[Tensor], group: Group, grad_XsC: Tensor
 ) -> None:
-    """Fills `grad_XsC`. The last block comes first: it reaches all keys, so that the others add to its dk and dv."""
+    """Fills `grad_XsC`. Starts at the last block, which covers all keys, so the others add to its dk and dv."""
     batch, length, channels = q.shape
     shared, documents = batch // len(k), group.documents
     whole_k, whole_v = (_shared(x, documents, batch) for x in (k, v))
@@ -294,7 +294,7 @@ def _flash_operand(x: Tensor, documents: int) -> Tensor:
 
 
 def _forward_long(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tensor, list[Tensor]]:
-    """The output (H, n, L, C), and what the flash kernel's backward reads: output (n, H, L, C) and log-sum-exp."""
+    """The output (H, n, L, C) and the inputs of the flash kernel's backward: output (n, H, L, C) and log-sum-exp."""
     q, k, v = (_flash_operand(x, group.documents) for x in (q, k, v))
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=1.0)
     return out.transpose(0, 1).contiguous(), [out, lse]

@@ -1,4 +1,4 @@
-"""Shape of a decoder, and what follows from the shape alone: parameters and FLOPs. Loads no torch."""
+"""Shape of a decoder, and the parameter and FLOP counts derived from it. Does not load torch."""
 
 from __future__ import annotations
 
@@ -13,52 +13,53 @@ from thinkling.model.rope import RopeScaling
 
 
 class ModelConfig(BaseModel):
-    """A dense decoder: RMSNorm, rotary embedding, grouped-query attention, SwiGLU, and what its family adds."""
+    """A dense decoder: RMSNorm, rotary embedding, grouped-query attention, SwiGLU, and the family's own features."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     architecture: str = "llama"
-    """The family, as `model_type` in Hugging Face's config.json, such as `llama` or `qwen3`: one of those of
-    docs/models.md, or of a package's."""
+    """The family, as in `model_type` of Hugging Face's config.json, e.g. `llama` or `qwen3`: one listed in
+    docs/models.md, or one added by a package."""
     settings: dict[str, Setting] = Field(default_factory=dict)
-    """What only this architecture has, by its names in config.json; what is left out has the family's default."""
+    """Settings specific to this architecture, by their names in config.json; omitted ones take the family's default."""
     vocab_size: int | None = Field(default=None, gt=0)
-    """Rows of the embedding; left out, the stage takes the tokenizer's size."""
+    """Rows of the embedding; if omitted, the size of the stage's tokenizer."""
     hidden_size: int = Field(gt=0)
     """Width of the residual stream, in channels."""
     intermediate_size: int = Field(gt=0)
     """Width of the SwiGLU layer."""
     num_hidden_layers: int = Field(gt=0)
-    """Layers."""
+    """Number of layers."""
     num_attention_heads: int = Field(gt=0)
-    """Heads of queries per layer."""
+    """Query heads per layer."""
     num_key_value_heads: int = Field(gt=0)
-    """Heads of keys and values per layer; divides the number of query heads, which share them."""
+    """Key/value heads per layer, shared by the query heads; must divide their number."""
     head_dim: int = Field(gt=0)
-    """Channels of one head; heads × head_dim need not equal hidden_size."""
+    """Channels per head; heads × head_dim need not equal hidden_size."""
     rms_norm_eps: float = Field(default=1e-5, gt=0)
-    """Added to the mean square in norms."""
+    """Added to the mean square in RMSNorms."""
     rope_theta: float = Field(default=1e4, gt=0)
-    """Base of the rotary embedding; a phase with longer rows raises it (ABF, arXiv 2309.16039 §4.1)."""
+    """Base of the rotary embedding; raised in a phase with longer rows (ABF, arXiv 2309.16039 §4.1)."""
     rope_scaling: RopeScaling | None = None
-    """How the rotary embedding's frequencies are scaled for rows longer than those of pretraining; None: not at all."""
+    """Scaling of the rotary frequencies for rows longer than in pre-training; None: no scaling."""
     max_position_embeddings: int = Field(default=4096, gt=0)
-    """Longest row the model is meant for, in tokens; written to config.json, no table depends on it."""
+    """Longest row that the model is meant for, in tokens. Only written to config.json; no table depends on it."""
     tie_word_embeddings: bool = True
-    """Whether the output layer shares the embedding's weights, as small models do."""
+    """Whether the output head shares the embedding's weights, as is usual in small models."""
     init: Literal["fan_in", "normal"] = "fan_in"
-    """`fan_in`: 1/√fan_in, embeddings 0.5/√hidden_size, o_proj and down_proj × 0.3 (at width 96 it lowers the loss of
-    equal steps from 0.92 to 0.34, measured); `normal`: `initializer_range` everywhere, as Hugging Face."""
+    """`fan_in`: 1/√fan_in, embeddings 0.5/√hidden_size, o_proj and down_proj × 0.3 (measured at width 96: lowers the
+    loss after the same number of steps from 0.92 to 0.34); `normal`: `initializer_range` everywhere, as in Hugging
+    Face."""
     initializer_range: float = Field(default=0.02, gt=0)
-    """Standard deviation under init `normal`."""
+    """Standard deviation for init `normal`."""
 
     @field_validator("architecture")
     @classmethod
     def _architecture_is_known(cls, value: str) -> str:
         if value not in FAMILIES:
             raise ValueError(
-                f"unknown architecture {value!r}; known are {', '.join(FAMILIES.names())}; a package adds one by an "
-                f"entry point of the group {FAMILIES.group}"
+                f"unknown architecture {value!r}; known are {', '.join(FAMILIES.names())}; a package can add one with "
+                f"an entry point in the group {FAMILIES.group}"
             )
         return value
 
@@ -75,27 +76,27 @@ class ModelConfig(BaseModel):
     def _heads_fit(self) -> ModelConfig:
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} is no multiple of "
+                f"num_attention_heads {self.num_attention_heads} is not a multiple of "
                 f"num_key_value_heads {self.num_key_value_heads}"
             )
         if self.head_dim % 2:
-            raise ValueError(f"head_dim {self.head_dim} is odd; the rotary embedding turns pairs of channels")
+            raise ValueError(f"head_dim {self.head_dim} is odd; it must be even for the rotary embedding")
         return self
 
     @model_validator(mode="after")
     def _features_fit(self) -> ModelConfig:
         if self.rope_scaling is not None and self.features.rotary is not None:
-            raise ValueError(f"rope_scaling: {self.architecture} has frequencies of its own; leave it out")
+            raise ValueError(f"rope_scaling: {self.architecture} uses its own frequencies; leave it out")
         kinds = len(self.features.layer_kinds)
         if kinds not in (0, self.num_hidden_layers):
             raise ValueError(
-                f"settings: they describe {kinds} layers, and num_hidden_layers is {self.num_hidden_layers}"
+                f"settings: they describe {kinds} layers, but num_hidden_layers is {self.num_hidden_layers}"
             )
         return self
 
     @property
     def family(self) -> Family:
-        """The family of `architecture`. Raises UserError where a package's family cannot be loaded."""
+        """The family of `architecture`. Raises UserError if a package's family cannot be loaded."""
         return family_of(self.architecture)
 
     @property
@@ -105,13 +106,13 @@ class ModelConfig(BaseModel):
 
     @property
     def known_vocab_size(self) -> int:
-        """`vocab_size`, or UserError where it is not filled in yet."""
+        """`vocab_size`. Raises UserError if it is not filled in yet."""
         if self.vocab_size is None:
-            raise UserError("model.vocab_size: not given and no tokenizer to take it from; write it in the recipe")
+            raise UserError("model.vocab_size: not set, and no tokenizer to take it from; set it in the recipe")
         return self.vocab_size
 
     def non_embedding_parameter_count(self) -> int:
-        """Parameters less the embedding and, where it is not tied to it, the output head."""
+        """Parameters without the embedding and, if untied, the output head."""
         d, f, c = self.hidden_size, self.intermediate_size, self.head_dim
         features = self.features
         attention = 2 * d * c * (self.num_attention_heads + self.num_key_value_heads)
@@ -127,10 +128,10 @@ class ModelConfig(BaseModel):
         return self.non_embedding_parameter_count() + matrices * self.known_vocab_size * self.hidden_size
 
     def flops_per_token(self, sequence_length: int) -> float:
-        """Training FLOPs (forward + backward) a token in a row that is one document of `sequence_length` tokens.
+        """Training FLOPs (forward + backward) per token of a row with one document of `sequence_length` tokens.
 
-        6·(non-embedding parameters + vocabulary × hidden) + 6·layers·heads·head_dim·sequence_length: two FLOPs a
-        multiply-add, three passes, causal attention counted at half the square.
+        6·(non-embedding parameters + vocabulary × hidden) + 6·layers·heads·head_dim·sequence_length: two FLOPs per
+        multiply-add, three passes, causal attention counted as half the square.
         """
         dense = self.non_embedding_parameter_count() + self.known_vocab_size * self.hidden_size
         attention = self.num_hidden_layers * self.num_attention_heads * self.head_dim * sequence_length

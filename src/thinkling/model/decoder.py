@@ -1,4 +1,4 @@
-"""A dense decoder whose parameters have exactly Hugging Face's names. What differs between families is in families/.
+"""A dense decoder whose parameters have exactly Hugging Face's names. Differences between families are in families/.
 
 Shapes: B rows, T positions, N = B·T tokens, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
 """
@@ -20,12 +20,13 @@ from thinkling.model.loss import CappedHead
 from thinkling.model.rotary import Rotary, rotate
 
 MUCH_PADDING, LEAST_PADDING = 0.05, 32
-"""Share of a batch, and tokens, above which a CPU leaves padding out. Below, gathering documents by length costs more:
-break-even lies at 1 to 6%, by the lengths, and a batch pays a millisecond, as much as 20 tokens of 0.3M parameters."""
+"""Share of a batch, and number of tokens, above which padding is skipped on a CPU. Below, gathering documents by length
+costs more: it breaks even at 1 to 6%, depending on the lengths, and costs about a millisecond per batch, as much as 20
+tokens at 0.3M parameters."""
 
 
 def _on_cpu(x: Tensor) -> bool:
-    """Whether the hand-written CPU halves serve this tensor; elsewhere plain operations do, which compile well."""
+    """Whether to use the hand-written CPU halves for this tensor; otherwise plain operations, which compile well."""
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
@@ -40,7 +41,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if _on_cpu(x) and x.ndim == 2:
             return RMSNormFunction.apply(x, self.weight + self.offset if self.offset else self.weight, self.eps)
-        if self.offset:  # the sum would lose bits of a weight in bf16
+        if self.offset:  # in bf16 the sum would lose bits of the weight
             return F.rms_norm(x.float(), self.weight.shape, self.weight.float() + self.offset, self.eps).type_as(x)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
@@ -50,7 +51,7 @@ def _norm(size: int, config: ModelConfig) -> RMSNorm:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention; queries, keys and values come out of one product over three parameters."""
+    """Grouped-query attention; queries, keys and values are computed by one product over three parameters."""
 
     def __init__(self, config: ModelConfig, kind: LayerKind | None = None) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class Attention(nn.Module):
         if self.qk_norm or self.row_norms:
             self.q_norm = _norm(self.heads * c if self.row_norms else c, config)
             self.k_norm = _norm(self.kv_heads * c if self.row_norms else c, config)
-        # Attention itself multiplies by 1/√C; queries carry the rest.
+        # Attention itself multiplies by 1/√C; queries are scaled by the rest.
         self.query_scale = None if features.attention_scale is None else features.attention_scale * math.sqrt(c)
         self.window, self.softcap = (kind or LayerKind()).window, features.attention_softcap
 
@@ -103,7 +104,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU (arXiv 2002.05202), or with another gate; gate and up come out of one product over two parameters."""
+    """SwiGLU (arXiv 2002.05202) or a variant with another gate; gate and up are one product over two parameters."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -134,7 +135,7 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention and SwiGLU, each added to the residual stream, with norms where the family has them."""
+    """Attention and SwiGLU, each added to the residual stream, with the family's norms."""
 
     input_layernorm: RMSNorm
     post_attention_layernorm: RMSNorm
@@ -156,7 +157,7 @@ class DecoderLayer(nn.Module):
         return self.forward_plain(x_ND, rotary, layout)
 
     def forward_plain(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        """The same by plain operations, on any device and for every family."""
+        """The same with plain operations, for any device and family."""
         norms = self.norms
         attended = self.self_attn(self._normed(norms.before_attention, x_ND), rotary, layout)
         x_ND = x_ND + self._scaled(self._normed(norms.after_attention, attended))
@@ -201,7 +202,7 @@ class Decoder(nn.Module):
     """The language model. Call it for hidden states; loss functions take those and `output_weight`."""
 
     def __init__(self, config: ModelConfig) -> None:
-        """Weights are torch's own; call `init_weights`, or load. Raises UserError where `vocab_size` is unknown."""
+        """Weights have torch's default init; call `init_weights` or load some. UserError if `vocab_size` is unknown."""
         super().__init__()
         self.config = config
         features = config.features
@@ -214,19 +215,19 @@ class Decoder(nn.Module):
 
     @property
     def head(self) -> Tensor:
-        """The head's weight, (V, D): `lm_head.weight`, or the embedding's where tied."""
+        """The head's weight, (V, D): `lm_head.weight`, or the embedding's if tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
     @property
     def output_weight(self) -> Any:
-        """The head as losses take it: its weight, or a `CappedHead` where logits have a soft cap."""
+        """The head in the form that losses take: its weight, or a `CappedHead` if logits have a soft cap."""
         return self.head if self.logit_softcap is None else CappedHead(self.head, self.logit_softcap)
 
     def forward(self, tokens_BT: Tensor, layout: DocumentLayout | None = None) -> Tensor:
-        """Final-normed hidden states x_BTD of int64 tokens; without a layout each row is one document.
+        """Hidden states x_BTD after the final norm, for int64 tokens; without a layout each row is one document.
 
-        They are scaled as the head wants them (`Features.logit_scale`). States of padding are finite and mean nothing.
-        On a CPU they are not computed where there is much padding.
+        They are scaled as the head expects (`Features.logit_scale`). States of padding are finite but meaningless; on a
+        CPU they are skipped if there is much padding.
         """
         rows, length = tokens_BT.shape
         if layout is None:
@@ -256,12 +257,12 @@ class Decoder(nn.Module):
         return logits if self.logit_softcap is None else soft_capped(logits, self.logit_softcap)
 
     def set_rope_theta(self, theta: float) -> None:
-        """Changes the rotary base from the next forward on (ABF); `config` becomes a copy with it."""
+        """Changes the rotary base from the next forward pass on (ABF); `config` is replaced by an updated copy."""
         self.config = self.config.model_copy(update={"rope_theta": float(theta)})
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draws all weights afresh, in the order of `named_parameters`, by `config.init`; norms become 1, biases 0."""
+        """Draws all weights, in the order of `named_parameters`, as `config.init` says; norms become 1, biases 0."""
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
                 weight.fill_(0.0 if name.endswith(".bias") else 1.0 - self.config.features.norm_offset)

@@ -1,11 +1,12 @@
-"""The two halves of a decoder layer with their backwards written out, for training on a CPU.
+"""The two halves of a decoder layer with hand-written backward passes, for training on a CPU.
 
-There a tiny model spends as long in elementwise passes, copies and dispatch as in products. So: one product for
-queries, keys and values and one for gate and up; the norm's weight scales the projection's rows rather than all tokens;
-the residual is added inside the last product; the rotary embedding is one complex multiplication straight into the
-layout that attention reads. The plain modules in decoder.py compute the same and serve the GPU.
+On a CPU, a tiny model spends as much time in elementwise passes, copies and dispatch as in matrix products. So there is
+one product for queries, keys and values and one for gate and up; the norm's weight scales the rows of the projection
+rather than all tokens; the residual is added inside the last product; the rotary embedding is one complex
+multiplication that writes directly into attention's layout. The plain modules in decoder.py compute the same and are
+used on the GPU.
 
-RMSNorm is written as x / √(mean(x²) + ε) · w = u · w·√D with u = x / d and d = √(Σx² + D·ε): one hypot a token, and
+RMSNorm is written as x / √(mean(x²) + ε) · w = u · w·√D with u = x / d and d = √(Σx² + D·ε): one hypot per token, and
 ∂x = (g - u·(u·g)) / d.
 
 Shapes: N tokens, D hidden, H query heads, K key/value heads, X = H + 2K, C head dim, F ffn, E = X·C.
@@ -28,12 +29,12 @@ from thinkling.model.rotary import Rotary
 _FEATURES = frozenset(
     {"head_norms", "fused_projections", "layer_kinds", "embedding_scale", "logit_scale", "logit_softcap", "rotary"}
 )
-"""Those of families/base.py that the halves compute, or that lie outside a layer. Documents longer than a layer's
-window go through the plain modules."""
+"""Features from families/base.py that the halves support or that lie outside a layer. Documents longer than a layer's
+window use the plain modules."""
 
 
 def supports(config: ModelConfig) -> bool:
-    """Whether the halves compute what a layer of this decoder does; if not, the plain modules serve the CPU too."""
+    """Whether the halves can compute this decoder's layers; if not, the plain modules are used on the CPU too."""
     return config.features.used() <= _FEATURES
 
 
@@ -43,7 +44,7 @@ def _constant(value: float, dtype: torch.dtype) -> Tensor:
 
 
 def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """u and d (…, 1) of the module's docstring, along the last dimension."""
+    """u and d (…, 1) as in the module docstring, along the last dimension."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     d = torch.hypot(length, _constant(math.sqrt(x.shape[-1] * eps), x.dtype))
     return x / d, d
@@ -72,7 +73,7 @@ class RMSNormFunction(torch.autograd.Function):
 def _projection_backward(
     dy_NE: Tensor, weight_ED: Tensor, u_ND: Tensor, d: Tensor, gain: Tensor, residual_ND: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, norm and weight for y = RMSNorm(x) @ weightᵀ; that of x has `residual_ND` added."""
+    """Gradients of x, norm and weight for y = RMSNorm(x) @ weightᵀ; `residual_ND` is added to that of x."""
     g = dy_NE @ weight_ED
     along = g * u_ND
     d_norm = along.sum(0).mul_(math.sqrt(len(gain)))
@@ -82,9 +83,9 @@ def _projection_backward(
 
 @cache
 def _pairs(channels: int, turned: int, rows: int) -> tuple[Tensor, Tensor]:
-    """Row order that puts channel i + C/2 behind channel i in each of the first `turned` heads, and the way back.
+    """Row order that puts channel i + C/2 after channel i in each of the first `turned` heads, and its inverse.
 
-    So ordered, a rotation is a complex product; attention does not mind, queries and keys being ordered alike."""
+    In this order a rotation is a complex product; attention is unaffected, as queries and keys share the order."""
     order = torch.arange(turned * channels).view(turned, 2, channels // 2).transpose(1, 2).flatten()
     order = torch.cat((order, torch.arange(turned * channels, rows)))
     return order, order.argsort()

@@ -1,6 +1,6 @@
-"""Hugging Face directories in and out. Parameter names are the same, so nothing is converted.
+"""Reads and writes Hugging Face directories. Parameter names are the same, so nothing is converted.
 
-Tested against transformers by logits, never by keys.
+Tested against transformers by comparing logits, never keys.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thinkling.model.families import FAMILIES, family_of
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 _BUFFER = "rotary_emb.inv_freq"
-"""In old files: follows from config.json."""
+"""Found in old files; derived from config.json."""
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -47,9 +47,9 @@ def save_pretrained(
 ) -> None:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
-    `generation`: sampling settings for generation_config.json. Token ids are taken from `tokenizer_dir`: those that the
-    tokenizer's files name, and as ends of text also all that a generation_config.json or config.json there names, and
-    `stop_ids`: a base model's files do not name the end of a turn, at which our engine stops and others must too.
+    `generation`: sampling settings for generation_config.json. Token ids come from the tokenizer's files in
+    `tokenizer_dir`. The end-of-text ids also include all those in its generation_config.json or config.json, and
+    `stop_ids`: a base model's files do not list the end of a turn, where our engine stops and others must too.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ids = _token_ids(tokenizer_dir, stop_ids, model.config.known_vocab_size) if tokenizer_dir else {}
@@ -63,20 +63,20 @@ def save_pretrained(
 
 
 def copy_tokenizer(source: Path, directory: Path) -> None:
-    """Copies the files of a tokenizer and its chat template."""
+    """Copies a tokenizer's files, including its chat template."""
     for name in _TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
 
 
 def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decoder:
-    """The model of a directory, on the CPU; in the dtype of its weights where none is asked for.
+    """Loads the model in a directory onto the CPU, in the dtype of its weights unless `dtype` is given.
 
-    Raises UserError naming file and field where the architecture is another one, a setting would change the logits and
-    is not supported, or weights are missing or of another shape.
+    Raises UserError naming the file and field if the architecture is unknown, an unsupported setting would change the
+    logits, or weights are missing or have the wrong shape.
     """
     config = read_config(directory)
-    with torch.device("meta"):  # neither memory nor time for weights that are about to be replaced
+    with torch.device("meta"):  # saves memory and time: these weights are about to be replaced
         model = Decoder(config)
     state = {name: weight for name, weight in _read_weights(directory).items() if not name.endswith(_BUFFER)}
     if model.config.tie_word_embeddings:
@@ -87,7 +87,7 @@ def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decode
         if there is None:
             raise UserError(f"{directory}: weight {name} is missing")
         if needed is None:
-            raise UserError(f"{directory}: weight {name} belongs to no {model.config.architecture} decoder")
+            raise UserError(f"{directory}: weight {name} does not belong to a {model.config.architecture} decoder")
         if there.shape != needed.shape:
             raise UserError(f"{directory}: weight {name} has shape {tuple(there.shape)}, not {tuple(needed.shape)}")
     dtype = dtype or state["model.embed_tokens.weight"].dtype
@@ -105,16 +105,16 @@ def _drop_tied_head(state: dict[str, Tensor], directory: Path) -> None:
 
 
 def to_config(config: ModelConfig) -> dict[str, Any]:
-    """config.json as transformers reads it."""
+    """config.json in transformers' format."""
     family = config.family
     settings = {name: family.setting(config, name) for name in family.settings}
     return {"architectures": [family.class_name], "model_type": family.model_type} | settings | family.write(config)
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """Shape of the model in a directory.
+    """The configuration of the model in a directory.
 
-    Raises UserError naming the field that is missing or not supported.
+    Raises UserError naming the missing or unsupported field.
     """
     path = directory / "config.json"
     raw = _read(path)
@@ -122,7 +122,7 @@ def read_config(directory: Path) -> ModelConfig:
     if not isinstance(architecture, str) or architecture not in FAMILIES:
         raise UserError(
             f"{path}: model_type {architecture!r} is not supported; known are {', '.join(FAMILIES.names())}; a package "
-            f"adds one by an entry point of the group {FAMILIES.group}"
+            f"can add one with an entry point in the group {FAMILIES.group}"
         )
     family = family_of(architecture)
     settings = {name: raw[name] for name, default in family.settings.items() if raw.get(name, default) != default}
@@ -136,7 +136,7 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def check_pretrained(directory: Path) -> None:
-    """Raises UserError, without reading a weight, where `load_pretrained` would for the shape or the files."""
+    """Checks shape and files as `load_pretrained` does, raising the same UserErrors, without reading any weights."""
     read_config(directory)
     for path in _weight_files(directory):
         _opened(path)
@@ -151,11 +151,11 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def _opened(path: Path) -> Any:
-    """A file of safetensors, whose header fits its size."""
+    """A safetensors file, after checking that its header matches its size."""
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors ({error}); copy or download it again") from error
+        raise UserError(f"{path}: not a readable safetensors file ({error}); copy or download it again") from error
 
 
 def _weight_files(directory: Path) -> list[Path]:
@@ -170,7 +170,7 @@ def _weight_files(directory: Path) -> list[Path]:
         pickles = [name for name in _PICKLES if (directory / name).is_file()]
         if pickles and not (directory / WEIGHTS).is_file():
             raise UserError(
-                f"{directory / pickles[0]}: a pickle, which can run code and is not read; write {WEIGHTS} with "
+                f"{directory / pickles[0]}: pickles can run code and are not read; convert it to {WEIGHTS} with "
                 "transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
             )
         names = [WEIGHTS]
@@ -178,8 +178,8 @@ def _weight_files(directory: Path) -> list[Path]:
 
 
 def _token_ids(source: Path, stop_ids: Collection[int], vocab_size: int) -> dict[str, Any]:
-    """Ids of the tokens that begin, end and pad a text, by the files of a tokenizer or model. Ids beyond the embedding
-    are left out: transformers loads no model with such a padding, and none can be drawn."""
+    """Ids of the tokens that begin, end and pad a text, from the files of a tokenizer or model. Ids beyond the
+    embedding are dropped: they can never be sampled, and transformers refuses to load such a padding id."""
     config = _read(source / "tokenizer_config.json")
     tokens = {t["content"]: t["id"] for t in _read(source / "tokenizer.json").get("added_tokens", [])}
     files = [_read(source / name) for name in ("generation_config.json", "config.json") if (source / name).is_file()]
@@ -209,7 +209,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: holds no JSON object")
+        raise UserError(f"{path}: is not a JSON object")
     return value
 
 

@@ -1,6 +1,6 @@
-"""Losses over hidden states that never hold the logits of all tokens.
+"""Losses over hidden states that never materialize the logits of all tokens.
 
-Shapes: N tokens, D hidden, V vocab, M tokens of a chunk.
+Shapes: N tokens, D hidden, V vocab, M tokens per chunk.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from thinkling.labels import IGNORE
 from thinkling.model.attention import soft_capped
 
 CHUNK_LOGITS = 2**22
-"""Logits of a chunk unless told: 16 MB in fp32."""
+"""Default number of logits per chunk: 16 MB in fp32."""
 
 
 @dataclass(frozen=True, eq=False)
 class CappedHead:
-    """The weight of a head whose logits have a soft cap (`Features.logit_softcap`); the losses here take it as they
-    take a weight. A loss that multiplies by a weight itself would leave out the cap, and is stopped."""
+    """The weight of a head whose logits have a soft cap (`Features.logit_softcap`). The losses here accept it in place
+    of a weight. A loss that multiplies by the weight itself would omit the cap, so it gets an error."""
 
     weight_VD: Tensor
     cap: float
@@ -37,8 +37,8 @@ class CappedHead:
     def t(self) -> NoReturn:
         """Raises UserError."""
         raise UserError(
-            "final_logit_softcapping: this loss does not know the model's soft cap on logits; leave the loss out (in a "
-            "dpd stage: no kl term), or choose a model without a cap"
+            "final_logit_softcapping: this loss does not support the model's soft cap on logits; drop the loss (in a "
+            "dpd stage: the kl term), or choose a model without a cap"
         )
 
 
@@ -51,8 +51,8 @@ def chunked_cross_entropy(
 ) -> Tensor:
     """Sum over tokens of -log softmax(x · weightᵀ)[label] as an fp32 scalar (fp64 for fp64 input).
 
-    Labels are int64; tokens labelled -100 neither count nor cost. Both gradients are formed chunk by chunk of `chunk`
-    tokens in the forward pass, so that no logits are kept or computed twice; the head's gradient is summed in fp32.
+    Labels are int64; tokens labelled -100 are skipped. Both gradients are computed in the forward pass, `chunk` tokens
+    at a time, so logits are neither kept nor computed twice; the head's gradient is accumulated in fp32.
     """
     weight_VD, cap = _parts(weight_VD)
     return _CrossEntropy.apply(x_ND, weight_VD, labels_N, chunk, cap)
@@ -67,7 +67,7 @@ def chunked_log_probs(
 ) -> Tensor:
     """log softmax(x · weightᵀ / temperature)[label], fp32 (N), 0 where the label is -100.
 
-    Differentiable in x and weight: the backward computes each chunk's logits anew.
+    Differentiable in x and weight: the backward pass recomputes each chunk's logits.
     """
     weight_VD, cap = _parts(weight_VD)
     return _LogProbs.apply(x_ND, weight_VD, labels_N, temperature, chunk, cap)
@@ -82,12 +82,12 @@ def _accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _slope(logits_MV: Tensor, cap: float) -> Tensor:
-    """Derivative of capped logits by the raw ones."""
+    """Derivative of the capped logits with respect to the raw ones."""
     return 1 - (logits_MV / cap).square_()
 
 
 def _exponentials(logits_MV: Tensor) -> tuple[Tensor, Tensor]:
-    """Overwrites logits by exp(logit - max); gives their sum (M, 1) and the row maximum (M, 1)."""
+    """Overwrites the logits with exp(logit - max); returns their sum (M, 1) and the row maximum (M, 1)."""
     top = logits_MV.amax(-1, keepdim=True)
     return logits_MV.sub_(top).exp_().sum(-1, keepdim=True), top
 

@@ -1,4 +1,4 @@
-"""Scaled rotary frequencies as fields: what a recipe or a config.json says of them. Loads no torch."""
+"""Scaled rotary frequencies in recipes and in config.json. Does not load torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OWN: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}),
     ),
 }
-"""Type → the fields besides `factor` that it needs, and those that it may have."""
+"""Type → required fields besides `factor`, and optional ones."""
 
 
 class RopeScaling(BaseModel):
@@ -27,28 +27,28 @@ class RopeScaling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rope_type: Literal["linear", "llama3", "yarn"]
-    """`linear`: positions divided by `factor`; `llama3`: low frequencies alone are divided (Llama 3.1 to 3.3);
-    `yarn`: a ramp between both, with a factor on attention (arXiv 2309.00071)."""
+    """`linear`: positions are divided by `factor`; `llama3`: only low frequencies are divided (Llama 3.1 to 3.3);
+    `yarn`: a ramp between scaled and unscaled frequencies, with a factor on attention (arXiv 2309.00071)."""
     factor: float = Field(ge=1)
-    """How much longer rows become."""
+    """Ratio of the new row length to the original one."""
     original_max_position_embeddings: int | None = Field(default=None, gt=0)
-    """Tokens of the longest row before the scaling (llama3, yarn)."""
+    """Longest row before scaling, in tokens (llama3, yarn)."""
     low_freq_factor: float | None = Field(default=None, gt=0)
-    """llama3: frequencies that turn fewer times than this in an original row are divided by `factor`."""
+    """llama3: frequencies with fewer rotations than this in an original row are divided by `factor`."""
     high_freq_factor: float | None = Field(default=None, gt=0)
-    """llama3: frequencies that turn more often than this in an original row are left as they are."""
+    """llama3: frequencies with more rotations than this in an original row are unchanged."""
     attention_factor: float | None = Field(default=None, gt=0)
-    """yarn: factor on queries and on keys; if None, 0.1 · ln(factor) + 1, or what the two `mscale` say."""
+    """yarn: factor on queries and on keys; None: 0.1 · ln(factor) + 1, or as the two `mscale` fields say."""
     beta_fast: float | None = Field(default=None, gt=0)
-    """yarn: turns in an original row above which a frequency stays as it is; 32 if None."""
+    """yarn: rotations in an original row above which a frequency is unchanged; None: 32."""
     beta_slow: float | None = Field(default=None, gt=0)
-    """yarn: turns in an original row below which a frequency is divided by `factor`; 1 if None."""
+    """yarn: rotations in an original row below which a frequency is divided by `factor`; None: 1."""
     mscale: float | None = None
-    """yarn: with `mscale_all_dim`, weights of ln(factor) above and below the line of the attention factor."""
+    """yarn: weight of ln(factor) in the numerator of the attention factor; `mscale_all_dim` in the denominator."""
     mscale_all_dim: float | None = None
     """yarn: see `mscale`."""
     truncate: bool | None = None
-    """yarn: whether the ramp begins and ends at whole channels; True if None."""
+    """yarn: whether the ramp starts and ends at whole channels; None: True."""
 
     @model_validator(mode="after")
     def _has_what_its_type_has(self) -> RopeScaling:
@@ -65,11 +65,11 @@ class RopeScaling(BaseModel):
 
 
 def read_rope(raw: Mapping[str, Any], path: Path) -> tuple[float, dict[str, Any] | None]:
-    """`rope_theta`, and the fields of a RopeScaling or None, of a config.json in the old form or the new.
+    """`rope_theta` and the fields of a RopeScaling (or None) from a config.json in the old or the new format.
 
-    Raises UserError where frequencies are scaled in a way that is not supported.
+    Raises UserError if the scaling is not supported.
     """
-    # transformers lets `rope_scaling`, the old name, go before `rope_parameters`.
+    # In transformers, `rope_scaling`, the old name, takes precedence over `rope_parameters`.
     rope = {**(raw.get("rope_scaling") or raw.get("rope_parameters") or {})}
     base = (raw.get("rope_parameters") or {}).get("rope_theta")
     theta = rope.pop("rope_theta", None) or base or raw.get("rope_theta") or 1e4
@@ -87,7 +87,7 @@ def read_rope(raw: Mapping[str, Any], path: Path) -> tuple[float, dict[str, Any]
 
 
 def write_rope(theta: float, scaling: RopeScaling | None) -> dict[str, Any]:
-    """Entries of config.json in the new form and, for readers that know no other, in the old."""
+    """Entries of config.json in the new format and, for older readers, in the old one."""
     if scaling is None:
         return {"rope_theta": theta, "rope_parameters": {"rope_type": "default", "rope_theta": theta}}
     fields = scaling.model_dump(exclude_none=True)

@@ -1,4 +1,4 @@
-"""Rotary position embedding (arXiv 2104.09864) in Hugging Face's layout: channel i turns with channel i + C/2.
+"""Rotary position embedding (arXiv 2104.09864) in Hugging Face's layout: channel i is paired with channel i + C/2.
 
 Shapes: B rows, T positions, H heads, C head dim.
 """
@@ -30,7 +30,7 @@ def rotary_tables(
 
 
 def family_tables(positions: Tensor, config: ModelConfig, kind: str = "global") -> tuple[Tensor, Tensor]:
-    """The same for layers of a `LayerKind.rotary`. Layers without a rotary embedding turn by an angle of 0."""
+    """The same for layers of this `LayerKind.rotary`. Layers without rotary embedding rotate by an angle of 0."""
     features = config.features
     channels = int(config.head_dim * features.partial_rotary_factor)
     if kind == "none":
@@ -43,7 +43,7 @@ def family_tables(positions: Tensor, config: ModelConfig, kind: str = "global") 
 
 
 def rotary_kinds(config: ModelConfig) -> set[str]:
-    """The kinds of tables that the layers need."""
+    """The kinds of tables needed by the layers."""
     return {kind.rotary for kind in config.features.layer_kinds} or {"global"}
 
 
@@ -56,7 +56,7 @@ def _scaled(frequencies: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
         turns = original * frequencies / (2 * math.pi)
         unscaled = ((turns - low) / (high - low)).clamp(0, 1)
         return (1 - unscaled) * frequencies / factor + unscaled * frequencies
-    # yarn: channel numbers between which the ramp runs.
+    # yarn: first and last channel of the ramp.
     n = len(frequencies)
 
     def channel(turns: float) -> float:
@@ -73,7 +73,7 @@ def _scaled(frequencies: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
 
 
 def _attention_factor(scaling: RopeScaling) -> float:
-    """Factor on queries and on keys, and so on both tables."""
+    """Factor on queries and on keys, hence on both tables."""
     if scaling.rope_type != "yarn":
         return 1.0
     if scaling.attention_factor is not None:
@@ -88,9 +88,9 @@ def _attention_factor(scaling: RopeScaling) -> float:
 
 
 def rotate(x_BTHC: Tensor, cos_BTC: Tensor, sin_BTC: Tensor) -> Tensor:
-    """Turns every head by its position's angles; tables as `rotary_tables` gives them (B may be 1). Keeps the dtype.
+    """Rotates every head by its position's angles; tables as returned by `rotary_tables` (B may be 1). Keeps the dtype.
 
-    Channels beyond those of the tables stay as they are."""
+    Channels beyond those of the tables are unchanged."""
     cos, sin = cos_BTC.unsqueeze(-2), sin_BTC.unsqueeze(-2)
     turned = 2 * cos.shape[-1]
     first, second = x_BTHC[..., :turned].chunk(2, dim=-1)
@@ -100,7 +100,7 @@ def rotate(x_BTHC: Tensor, cos_BTC: Tensor, sin_BTC: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Rotary:
-    """One forward's tables, made once for all layers. No pytree: FSDP's mixed precision must not cast them."""
+    """Tables of one forward pass, shared by all layers. Not a pytree: FSDP's mixed precision must not cast them."""
 
     cos_BTC: Tensor
     """fp32 (B, T, C/2)."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from thinkling.data.artifact import Artifact, write_json
-from thinkling.pipeline.recipe import Recipe
-from thinkling.pipeline.runner import Run
+from thinkling.data.ledger import NOT_DRAWN
+from thinkling.pipeline.rejections import rejections
+
+if TYPE_CHECKING:
+    from thinkling.pipeline.recipe import Recipe
+    from thinkling.pipeline.runner import Run
 
 BAR_WIDTH = 40
 LONGEST_COUNT = 24
@@ -19,7 +24,7 @@ LONGEST_COUNT = 24
 
 
 def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """What stands in summary.json. A stage's wall_seconds are those of the run that made it."""
+    """The contents of summary.json. A stage's wall_seconds are those of the run that produced it."""
     recipe, done = run.recipe, run.finished()
     return {
         "recipe": recipe.name,
@@ -52,14 +57,16 @@ def scores(recipe: Recipe, done: dict[str, Artifact]) -> list[dict[str, Any]]:
 
 
 def write(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """Writes summary.json into the run's folder and gives it back."""
+    """Writes summary.json into the run's folder and returns it."""
     summary = summarise(run, wall_seconds)
     write_json(run.directory / "summary.json", summary)
     return summary
 
 
-def show(summary: dict[str, Any], console: Console) -> None:
-    """Prints a summary: scores with their intervals, then what stages took, and what they turned away."""
+def show(summary: dict[str, Any], console: Console, run: str | None = None) -> None:
+    """Prints a summary: scores with their intervals, then what stages took, and what they rejected.
+
+    `run`: how the run is named on the command line, where not by its recipe's name."""
     if summary["scores"]:
         console.print(score_table(summary["scores"], console.width))
     for entry in summary["scores"]:
@@ -83,7 +90,9 @@ def show(summary: dict[str, Any], console: Console) -> None:
         console.print(f"{name}: skipped: {reason}", style="yellow", highlight=False)
     for stage in summary["stages"]:
         for line in turned_away(stage["name"], stage["counts"]):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if (command := how_to_look(summary, run or summary["recipe"])) is not None:
+        console.print(f"to look at them: `{command}`", highlight=False, markup=False, soft_wrap=True)
 
 
 def stage_table(summary: dict[str, Any]) -> Table:
@@ -104,16 +113,17 @@ def stage_table(summary: dict[str, Any]) -> Table:
 
 def turned_away(stage: str, counts: Mapping[str, Any]) -> Iterator[str]:
     """Lines such as `curate: pages: 142 in, 135 kept, 7 rejected: duplicate 7`, per source that had some rejected."""
-    sources = counts.get("sources", {})
-    entries = {f"{stage}: {name}": entry for name, entry in sources.items() if entry.get("rejected")}
-    if not entries and counts.get("rejected"):
-        entries = {stage: counts}
-    for where, entry in entries.items():
-        reasons = sorted(entry["rejected"].items(), key=lambda item: (-item[1], item[0]))
-        listed = ", ".join(f"{reason} {n:,}" for reason, n in reasons)
-        total = sum(n for _, n in reasons)
-        received = entry.get("in", entry.get("jobs", entry["kept"] + total))
-        yield f"{where}: {received:,} in, {entry['kept']:,} kept, {total:,} rejected: {listed}"
+    yield from map(str, rejections(stage, counts))
+
+
+def how_to_look(summary: dict[str, Any], run: str) -> str | None:
+    """The command that shows records of the most frequent reason of the first stage that rejected some."""
+    for stage in summary["stages"]:
+        for found in rejections(stage["name"], stage["counts"]):
+            for reason, _ in found.most_frequent_first:
+                if reason != NOT_DRAWN:
+                    return f"thinkling show {shlex.quote(run)} {stage['name']} --reason {shlex.quote(reason)}"
+    return None
 
 
 def score_table(entries: list[dict[str, Any]], width: int) -> Table:

@@ -1,1 +1,1 @@
-"""Puzzles that a model of a few hundred thousand parameters learns in minutes: the demo, and the test bed."""
+"""Puzzles that a model of a few hundred thousand parameters can learn in minutes: the demo and the test bed."""

@@ -25,7 +25,7 @@ def worked(
     noise_fraction: float = 0.0,
     noise_strength: float = 0.15,
 ) -> Iterator[Conversation]:
-    """Each problem with its solution, imperfect where asked for. One depends on seed and problem alone."""
+    """Each problem with its solution, degraded if requested. Each result depends on seed and problem only."""
     for problem in problems:
         messages = example(problem, seed, answer_only_fraction, noise_fraction, noise_strength)
         yield _conversation(source, problem, messages)
@@ -34,11 +34,11 @@ def worked(
 def in_roles(
     source: PuzzlesSource, problems: Iterable[Problem], seed: int, roles: Mapping[refinement.Role, float]
 ) -> Iterator[Conversation]:
-    """Each problem in a role of refine, drawn by weight. Raises UserError for a family that has no roles."""
+    """Each problem in a refine role, drawn by weight. Raises UserError for a family without roles."""
     for problem in problems:
         if problem.family not in refinement.FAMILIES:
             known = ", ".join(refinement.FAMILIES)
-            raise UserError(f"sources.{source.name}: family {problem.family!r} has no roles; name some of {known}")
+            raise UserError(f"sources.{source.name}: family {problem.family!r} has no roles; known are {known}")
         rng = random.Random(derive(seed, "role", problem.id))
         yield _conversation(source, problem, refinement.conversation(problem, roles, rng))
 

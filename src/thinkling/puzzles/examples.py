@@ -1,4 +1,4 @@
-"""Problems as conversations in the Hugging Face chat form, the form of SFT and of scoring a thinking model."""
+"""Problems as conversations in the Hugging Face chat format, used for SFT and for scoring thinking models."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ Message = dict[str, Any]
 
 
 def prompt(problem: Problem) -> list[Message]:
-    """The user's turn alone."""
+    """Just the user turn."""
     return [{"role": "user", "content": problem.question}]
 
 
 def conversation(problem: Problem, with_reasoning: bool = True) -> list[Message]:
-    """Question and answer. The reasoning is the assistant's `reasoning_content`; a tool family thinks, calls its tool,
-    reads the response and answers. Without reasoning the answer comes at once, with no call."""
+    """Question and answer. Reasoning goes into the assistant's `reasoning_content`; in a tool family the assistant
+    thinks, calls its tool, reads the response and answers. Without reasoning the answer follows immediately, with no
+    tool call."""
     answer: Message = {"role": "assistant", "content": problem.answer}
     if not with_reasoning:
         return [*prompt(problem), answer]
@@ -39,8 +40,8 @@ def conversation(problem: Problem, with_reasoning: bool = True) -> list[Message]
 def example(
     problem: Problem, seed: int, answer_only_fraction: float, noise_fraction: float, noise_strength: float = 0.15
 ) -> list[Message]:
-    """A training conversation: without reasoning with probability `answer_only_fraction`, else noisy with probability
-    `noise_fraction` in `noise_strength` of its reasoning's symbols. Depends on seed and problem alone."""
+    """A training conversation: without reasoning with probability `answer_only_fraction`, otherwise noisy with
+    probability `noise_fraction`, in `noise_strength` of its reasoning's symbols. Depends on seed and problem only."""
     rng = random.Random(derive(seed, "example", problem.id))
     if rng.random() < answer_only_fraction:
         return conversation(problem, with_reasoning=False)

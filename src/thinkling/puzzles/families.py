@@ -1,8 +1,8 @@
 """The six puzzle families: chains with an anchor letter before each operand, rearrangements, and one with a tool.
 
 An anchor makes each step of the reasoning a unique copy from the question plus a local operation, which a model of 0.2M
-parameters can learn in a minute. No value is ever negative: between digits and letters each punctuation mark stands
-alone, so the tokenizer never joins two of them.
+parameters can learn in a minute. Values are never negative: every punctuation mark is separated by digits or letters,
+so the tokenizer never joins two of them.
 """
 
 from __future__ import annotations

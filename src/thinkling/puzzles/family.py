@@ -1,4 +1,4 @@
-"""What a puzzle family is: knobs with limits, and a sampler of problems."""
+"""The definition of a puzzle family: limited difficulty knobs and a sampler of problems."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Knobs = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Knob:
-    """An integer difficulty setting with its default and its limits, both included."""
+    """An integer difficulty setting with a default and inclusive limits."""
 
     default: int
     low: int
@@ -23,8 +23,8 @@ class Knob:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a family's sampler writes; the registry adds family word, id and verifier. `symbols` follow the family word
-    in the question."""
+    """Output of a family's sampler; the registry adds family word, id and verifier. `symbols` follow the family word in
+    the question."""
 
     symbols: str
     reasoning: str
@@ -37,7 +37,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Family:
-    """A puzzle family. `draw(rng, knobs)` gets complete, checked knobs."""
+    """A puzzle family. `draw(rng, knobs)` receives complete, validated knobs."""
 
     name: str
     knobs: Mapping[str, Knob]
@@ -45,7 +45,7 @@ class Family:
     verifier: str = "exact"
     tool: str | None = None
     noise: Callable[[Problem, random.Random, float], tuple[str, str]] | None = None
-    """(problem, random numbers, rate) → noisy reasoning and answer, for a family whose answer follows from its
+    """(problem, random numbers, rate) → noisy reasoning and answer, for families whose answer follows from the
     reasoning, or in which replacing single symbols would make no sense."""
 
     @property
@@ -53,15 +53,15 @@ class Family:
         return {name: knob.default for name, knob in self.knobs.items()}
 
     def check(self, knobs: Knobs) -> dict[str, int]:
-        """The given knobs over the defaults. Raises UserError naming family and knob."""
+        """The given knobs merged with the defaults. Raises UserError naming family and knob."""
         for name, value in knobs.items():
             if name not in self.knobs:
                 known = ", ".join(self.knobs)
-                raise UserError(f"family {self.name}: unknown knob {name!r}; it has {known}")
+                raise UserError(f"family {self.name}: unknown knob {name!r}; known are {known}")
             knob = self.knobs[name]
             if not isinstance(value, int) or isinstance(value, bool) or not knob.low <= value <= knob.high:
                 limits = f"a whole number from {knob.low} to {knob.high}"
-                raise UserError(f"family {self.name}: knob {name} is {value!r}; it takes {limits}")
+                raise UserError(f"family {self.name}: knob {name} is {value!r}, but must be {limits}")
         full = {**self.default_knobs, **knobs}
         for name, value in full.items():
             top = name.replace("min_", "max_", 1)
@@ -70,11 +70,11 @@ class Family:
         return full
 
     def sample(self, rng: random.Random, knobs: Knobs | None = None) -> Problem:
-        """One problem, of either split. Raises UserError for a knob that is unknown or out of its limits."""
+        """One problem, of either split. Raises UserError if a knob is unknown or out of range."""
         return self.sample_checked(rng, self.check(knobs or {}))
 
     def sample_checked(self, rng: random.Random, knobs: Knobs) -> Problem:
-        """`sample` for knobs that `check` returned."""
+        """`sample` for knobs returned by `check`."""
         draft = self.draw(rng, knobs)
         question = f"{self.name} {draft.symbols}"
         return Problem(

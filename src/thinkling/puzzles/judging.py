@@ -1,6 +1,6 @@
-"""The family `judge`: which of two answers to a question is better, in one token. What a pairwise model learns from.
+"""The family `judge`: which of two answers to a question is better, in one token. Trains a pairwise model.
 
-The question and the two answers stand in a line each, and an answer has no line break, so none can pose as another:
+The question and the two answers are on separate lines, and answers contain no line break, so none can pose as another:
 `judge write KDA` / `DKA!` / `KDD` → `1`. The verdicts of this family follow the rule of `puzzles/writing.py`.
 """
 
@@ -17,23 +17,23 @@ from thinkling.tasks.problem import Problem, split
 VERDICTS = ("1", "2")
 """The first answer is better, or the second: one token each."""
 MOST_EDITS = 4
-"""Edits of a good line that make an answer of a pair: from none to so many."""
+"""Maximum edits to a good line that yield an answer of a pair; the minimum is none."""
 
 
 def symbols(question: str, first: str, second: str) -> str:
-    """What follows the family's word. Raises ValueError where an answer holds a line break."""
+    """The symbols after the family word. Raises ValueError if an answer spans several lines."""
     if any(len(text.splitlines()) > 1 for text in (question, first, second)):
-        raise ValueError("an answer that is compared stands in one line")
+        raise ValueError("an answer to be compared must be a single line")
     return f"{question}\n{first}\n{second}"
 
 
 def question(asked: str, first: str, second: str) -> str:
-    """What a pairwise model is asked."""
+    """The question for a pairwise model."""
     return f"{JUDGE.name} {symbols(asked, first, second)}"
 
 
 def draw(rng: random.Random, knobs: Knobs) -> Draft:
-    """Two lines of different grade for a training question of the family `write`."""
+    """Two lines with different grades for a training question of the family `write`."""
     while True:
         asked = writing.WRITE.sample_checked(rng, knobs)
         if split(asked) != "train":
@@ -46,8 +46,8 @@ def draw(rng: random.Random, knobs: Knobs) -> Draft:
 
 
 def edited(line: str, rng: random.Random, edits: int) -> str:
-    """The line after so many edits at random places, each of any kind: what a model under training may come to write,
-    not only what it was shown. A pairwise model that has seen less is soon deceived."""
+    """Applies `edits` edits of any kind to the line at random places. They cover what a model in training may write,
+    not only what it was shown: a pairwise model that has seen less is soon exploited."""
     symbols = list(line)
     for _ in range(edits):
         at = rng.randrange(len(symbols) + 1)
@@ -70,10 +70,10 @@ def edited(line: str, rng: random.Random, edits: int) -> str:
 
 
 def add_noise(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
-    """The other verdict: noise among the labels."""
+    """The opposite verdict: label noise."""
     return "", VERDICTS[1 - VERDICTS.index(problem.answer)]
 
 
 JUDGE = Family("judge", writing.KNOBS, draw, noise=add_noise)
 FORM = PairwiseForm(question, VERDICTS, one_line=True)
-"""How rl asks a model that learned this family: `preference_form: puzzles`."""
+"""The prompt format in rl for a model that learned this family: `preference_form: puzzles`."""

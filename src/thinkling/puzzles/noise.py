@@ -1,4 +1,4 @@
-"""Noisy reasoning: training text that is imperfect on purpose, so that later stages have something to improve."""
+"""Noisy reasoning: deliberately imperfect training text, so that later stages have something to improve."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from thinkling.puzzles.families import FAMILIES
 from thinkling.tasks.problem import Problem
 
 ALPHABETS = (digits, ascii_uppercase, "+-*")
-"""A symbol is replaced by another one of its own alphabet; all other characters are structure and stay."""
+"""A symbol is only replaced by another one of the same alphabet; all other characters are structure and are kept."""
 
 
 def noisy_text(text: str, rng: random.Random, fraction: float) -> str:
-    """`fraction` of a text's puzzle symbols, each replaced by a different one of its alphabet (`replace_symbols`)."""
+    """Replaces `fraction` of a text's puzzle symbols, each by a different one of its alphabet (`replace_symbols`)."""
     return replace_symbols(text, rng, fraction, ALPHABETS)
 
 
 def add_noise(problem: Problem, rng: random.Random, fraction: float, answer: bool = False) -> Problem:
-    """The problem with `fraction` of the symbols of its reasoning replaced; id and question stay.
+    """The problem with `fraction` of its reasoning's symbols replaced; id and question are unchanged.
 
-    Without a tool the answer stays right, unless `answer` is true: then its symbols are replaced at the same rate.
-    With a tool the reasoning is what the tool is asked, so the noisy expression is called, and the answer is the
-    tool's true result for it: it is wrong, but never contradicts the response beside it (`answer` adds noise on top).
-    A family with `noise` of its own is changed by that, answer included: a program follows its noisy reasoning.
-    The outcome is training text only: never verify against it.
+    Without a tool the answer remains correct, unless `answer` is true: then its symbols are replaced at the same rate.
+    With a tool the reasoning is the tool's input, so the noisy expression is called and the answer is the tool's actual
+    result: it is wrong, but consistent with the response next to it (`answer` adds further noise). A family with its
+    own `noise` uses that instead, answer included: a program follows its noisy reasoning. The result is training text
+    only: never verify against it.
     """
     noise = FAMILIES[problem.family].noise if problem.family in FAMILIES else None
     if noise is not None:

@@ -1,4 +1,4 @@
-"""What is known of a page: the problem on it. Grades pages by their verifier and by the right reasoning."""
+"""Truth about a page: its problem. Grades pages by the problem's verifier and the correct reasoning."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from thinkling.verify.verdict import Outcome
 _PAGE = re.compile(r"[a-z]+ \S+?(?:=[^\n]+|:.+\.[^\n]+)\n", re.DOTALL)
 _QUESTION = re.compile(r"[a-z]+ \S+?[:=]")
 _CHEAP = ("exact", "calculator")
-"""Verifiers that only compare. Others may want a sandbox or a model: there a page is compared with its own problem."""
+"""Verifiers that merely compare. Others may require a sandbox or a model; with those, a page is compared with its own
+problem."""
 
 
 @dataclass(frozen=True)
 class PageCheck:
-    """What a verifier finds on a page."""
+    """A verifier's findings on a page."""
 
     answered: bool
-    """Whether there is an answer."""
+    """Whether the page shows any answer."""
     right: bool
-    """Whether it is the right one."""
+    """Whether the answer is right."""
     reasoning: float | None
-    """Fraction of the right reasoning's symbols that are in their place; None where the page shows no reasoning."""
+    """Fraction of the correct reasoning's symbols that are in place; None if the page shows no reasoning."""
 
     @property
     def sound(self) -> bool:
@@ -36,7 +37,7 @@ class PageCheck:
 
 
 def check_page(problem: Problem, text: str) -> PageCheck:
-    """Verifies the answer on a page, and compares its reasoning with the right one."""
+    """Verifies the answer on a page and compares its reasoning with the correct reasoning."""
     rest = text[len(problem.question) :]
     if rest.startswith("="):
         answer, reasoning = rest[1:].strip(), None
@@ -54,23 +55,23 @@ def check_page(problem: Problem, text: str) -> PageCheck:
 
 @dataclass(frozen=True)
 class PageTruth:
-    """A `data.truth.Truth`: grades a page by the problem that it shows."""
+    """A `data.truth.Truth` that grades pages by their problem."""
 
     problem: Problem
 
     @property
     def damage_kinds(self) -> tuple[str, ...]:
-        """Kinds that leave something of a one-line page to grade."""
+        """Kinds that leave something to grade on a one-line page."""
         return ("symbols", "characters", "order", "cut")
 
     @property
     def damaged_one_in(self) -> int:
-        """Few, since the pool's own wrong pages are what pages are graded for."""
+        """Few, since the pool's own wrong pages are the ones to be detected."""
         return 4
 
     @property
     def unsound_as(self) -> str:
-        """What the noise of the source does to a page."""
+        """The effect of the source's noise on a page."""
         return "symbols"
 
     def grades(self, text: str) -> Mapping[str, float | None]:
@@ -78,8 +79,9 @@ class PageTruth:
 
         - correctness: 9 if answer and reasoning are right, up to 8 with a right answer, up to 4 with a wrong one, by
           the fraction of the reasoning that is right.
-        - reasoning, coherence: 1 without reasoning, else 2 to 9 by the fraction that is right; explanation: half of it.
-        - completeness: 9 with question, answer and end of line, else 2.
+        - reasoning, coherence: 1 without reasoning, otherwise 2 to 9 by the fraction that is right; explanation: half
+          of it.
+        - completeness: 9 with question, answer and end of line, otherwise 2.
         - casing, punctuation: cannot be judged.
         """
         check = check_page(self.problem, text)
@@ -95,11 +97,11 @@ class PageTruth:
         }
 
     def sound(self, text: str) -> bool:
-        """Whether the verifier finds the answer right, and the reasoning is right throughout."""
+        """Whether the verifier accepts the answer and the reasoning is entirely right."""
         return check_page(self.problem, text).sound
 
     def protected_prefix(self, text: str) -> int:
-        """The question: damage is done to reasoning and answer alone."""
+        """The question, so that only reasoning and answer are damaged."""
         question = _QUESTION.match(text)
         return question.end() if question else 0
 

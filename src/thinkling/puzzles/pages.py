@@ -1,6 +1,6 @@
-"""Problems as pages of plain text, the form of pre-training and of scoring a base model.
+"""Problems as pages of plain text, used for pre-training and for scoring base models.
 
-Worked: `sum A1B+5:B+5=6.6`; direct: `sum A1B+5=6`; with a tool the call and its response stand in the reasoning:
+Worked: `sum A1B+5:B+5=6.6`; direct: `sum A1B+5=6`; with a tool, call and response are part of the reasoning:
 `calc 47*83:47*83<tool_call>…</tool_call>\\n<tool_response>\\n3901\\n</tool_response>\\n.3901`. Each ends in a newline.
 The tags are real special tokens: pages are encoded with markup.
 """
@@ -20,12 +20,12 @@ def document(problem: Problem, with_reasoning: bool = True) -> str:
 
 
 def document_prompt(problem: Problem) -> str:
-    """What a base model is given: the page up to where the reasoning starts."""
+    """The prompt for a base model: the page up to the start of the reasoning."""
     return f"{problem.question}:"
 
 
 def document_answer(completion: str) -> str:
-    """Answer in what a model wrote after `document_prompt`, up to the end of the page; empty where there is none.
+    """The answer in a model's continuation of `document_prompt`, up to the end of the page; empty if there is none.
 
     The page ends at the first newline after the last tool response; the answer follows the last full stop before it.
     """

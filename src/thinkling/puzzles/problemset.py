@@ -12,22 +12,22 @@ from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem, Split, split
 
 _MAX_MISSES = 20_000
-"""Draws in a row that may bring nothing new before the space counts as used up."""
+"""Consecutive draws without anything new after which the space counts as exhausted."""
 
 
 def generate(
     family_knobs: Mapping[str, Knobs], split: Split, n_per_family: int | Mapping[str, int], seed: int
 ) -> list[Problem]:
-    """Problems of one split, distinct by question, family after family in the order of `family_knobs`.
+    """Problems of one split, distinct by question, family by family in the order of `family_knobs`.
 
-    A family's problems depend on its name, its knobs, the split and the seed alone; a larger n continues a smaller one.
-    Short problems run out first, so a set near the size of its space leans to long ones.
-    Raises UserError: unknown family or knob, or fewer than n distinct problems under the knobs.
+    A family's problems depend only on its name, knobs, split and seed; a larger n extends a smaller one. Short problems
+    run out first, so a set close to the size of its space has more long ones. Raises UserError for an unknown family or
+    knob, and if the knobs allow fewer than n distinct problems.
     """
     problems = []
     for name, knobs in family_knobs.items():
         if name not in FAMILIES:
-            raise UserError(f"unknown puzzle family {name!r}; there are {', '.join(FAMILIES)}")
+            raise UserError(f"unknown puzzle family {name!r}; known are {', '.join(FAMILIES)}")
         n = n_per_family if isinstance(n_per_family, int) else n_per_family[name]
         problems += _distinct(FAMILIES[name], knobs, split, n, seed)
     return problems
@@ -49,8 +49,8 @@ def _distinct(family: Family, knobs: Knobs, side: Split, n: int, seed: int) -> l
             misses += 1
             if misses > _MAX_MISSES:
                 raise UserError(
-                    f"family {family.name}: found {len(found)} distinct {side} problems of the {n} wanted; "
-                    "ask for fewer, or widen its knobs"
+                    f"family {family.name}: found {len(found)} of {n} distinct {side} problems; "
+                    "use fewer, or widen its knobs"
                 )
             continue
         misses = 0

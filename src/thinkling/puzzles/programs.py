@@ -1,11 +1,11 @@
-"""The family `program`: a small Python function, asked for by its steps and judged by tests.
+"""The family `program`: a small Python function, specified by its steps and judged by tests.
 
 `program list:Bkeep>4C+2Dmax` → `def f(A):B=[i for i in A if i>4];C=[i+2 for i in B];return max(C)`
 
-Problems are made in reverse (docs/recipe.md, RL): a program is drawn, run over inputs, and described. A letter names
-each step's value; `A` is the argument. What a step means depends on the type of the value before it (`+2` adds to a
-number, or to each item of a list), and these types are its reasoning: `BlistClistDnumber`. Expected values come from
-the evaluator below, which knows nothing of Python source: no program is run to make a problem.
+Problems are made in reverse (docs/recipe.md, RL): a program is drawn, run on inputs, and described. A letter names the
+value of each step; `A` is the argument. The meaning of a step depends on the type of its input (`+2` adds to a number,
+or to each item of a list), and these types are the reasoning: `BlistClistDnumber`. Expected values come from the
+evaluator below, which is independent of Python source: no program is run to make a problem.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from thinkling.tasks.problem import Problem
 
 PUBLIC_TESTS, HIDDEN_TESTS = 2, 8
 TYPES = ("number", "list", "text")
-"""Types of values; `kinds` of them are used. A list is of numbers, a text of small letters."""
+"""Types of values; `kinds` of them are used. A list contains numbers, a text contains lower-case letters."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A step. `#` stands for its constants, in spelling and code; `@` for the value that it takes."""
+    """A step. `#` is a placeholder for its constants, in spelling and code; `@` for its input value."""
 
     spelling: str
     takes: str
@@ -37,7 +37,7 @@ class Operation:
     run: Callable[..., Any]
     low: int = 2
     high: int = 9
-    """Limits of its constants."""
+    """`low` and `high` limit its constants."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Step:
         return _fill(self.operation.spelling, self.constants)
 
     def apply(self, value: Any) -> Any:
-        """The step's value. Raises ValueError or IndexError where there is none: the largest of nothing."""
+        """The step's value. Raises ValueError or IndexError if there is none, such as the largest item of an empty
+        list."""
         return self.operation.run(value, *self.constants)
 
 
@@ -81,17 +82,19 @@ _BY_FORM = {(operation.spelling, operation.takes): operation for operation in OP
 _LONGEST_LIST, _LONGEST_TEXT, _LARGEST_NUMBER = 6, 5, 20
 _NAMES = ascii_uppercase
 _MOST_INPUTS = 40
-"""Inputs tried before a program counts as one that has too few values."""
+"""Inputs tried before a program is rejected for having too few distinct values."""
 
 
 def draw_program(rng: random.Random, knobs: Knobs) -> Draft:
-    """A program of which every step matters to its tests, with its description."""
+    """A program in which every step affects its tests, with its description."""
     known = TYPES[: knobs["kinds"]]
     wanted = rng.choice([operation for operation in OPERATIONS if operation.takes in known])
     while True:
         takes = rng.choice(known)
         steps = _draw_steps(rng, takes, rng.randint(knobs["min_steps"], knobs["max_steps"]), known)
-        if all(step.operation is not wanted for step in steps):  # all are asked for alike, also those seldom of use
+        if all(
+            step.operation is not wanted for step in steps
+        ):  # sampled with equal weight, including those that are rarely usable
             continue
         question = spell(takes, steps)
         tests = _tests(takes, steps, question)
@@ -118,8 +121,8 @@ def write_types(types: list[str]) -> str:
 
 
 def write_code(steps: list[Step], types: list[str]) -> str:
-    """The function in one line. `types`: what the argument and each step's value are taken to be; where a step has no
-    meaning for such a value, its own is written."""
+    """The function in one line. `types`: assumed types of the argument and of each step's value; a step that is
+    undefined for the assumed type is written for its own."""
     body = []
     for i, (step, kind) in enumerate(zip(steps, types, strict=False)):
         operation = _BY_FORM.get((step.operation.spelling, kind), step.operation)
@@ -129,7 +132,7 @@ def write_code(steps: list[Step], types: list[str]) -> str:
 
 
 def read_steps(question: str) -> tuple[str, list[Step]]:
-    """Argument's type and steps of a question that `spell` wrote, with or without the family word."""
+    """Argument type and steps of a question written by `spell`, with or without the family word."""
     takes, _, described = question.rpartition(" ")[2].partition(":")
     kind, steps = takes, []
     for spelling in re.split("[A-Z]", described)[1:]:
@@ -141,8 +144,8 @@ def read_steps(question: str) -> tuple[str, list[Step]]:
 
 
 def noisy_program(problem: Problem, rng: random.Random, fraction: float) -> tuple[str, str]:
-    """Reasoning and code with `fraction` of the reasoning's types and of the code's constants replaced. The code
-    follows from the noisy reasoning: the two never contradict each other."""
+    """Reasoning and code, with `fraction` of the reasoning's types and of the code's constants replaced. The code is
+    derived from the noisy reasoning, so the two are consistent."""
     takes, steps = read_steps(problem.question)
     types = [takes, *(step.operation.gives for step in steps)]
     for i in _chosen(len(steps), rng, fraction):
@@ -185,15 +188,15 @@ def _draw_input(rng: random.Random, kind: str) -> Any:
 
 
 def _tests(takes: str, steps: list[Step], question: str) -> tuple[str, ...] | None:
-    """Assertions on inputs that follow from the question alone. None where the program is not worth asking for: it
-    has too few values, gives back its argument, or some step could be left out."""
+    """Assertions on inputs that depend on the question only. None if the program is not worth asking for: it has too
+    few values, returns its argument, or has a redundant step."""
     rng = random.Random(derive(0, "tests", question))
     cases: dict[str, tuple[Any, Any]] = {}
     for _ in range(_MOST_INPUTS):
         value = _draw_input(rng, takes)
         try:
             cases.setdefault(repr(value), (value, evaluate(steps, value)))
-        except (ValueError, IndexError):  # no largest or first of nothing
+        except (ValueError, IndexError):  # no largest or first item of an empty list
             continue
         if len(cases) == PUBLIC_TESTS + HIDDEN_TESTS:
             break
@@ -211,7 +214,7 @@ def _tests(takes: str, steps: list[Step], question: str) -> tuple[str, ...] | No
 
 
 def evaluate(steps: list[Step], value: Any) -> Any:
-    """The program's value by our own operations. Raises ValueError or IndexError where it has none."""
+    """The program's value by our own operations. Raises ValueError or IndexError if it has none."""
     for step in steps:
         value = step.apply(value)
     return value

@@ -1,4 +1,4 @@
-"""The refine style `puzzles`: short forms that a model of 0.3M parameters learns (refinement.py)."""
+"""The refine style `puzzles`: short forms that a model of 0.3M parameters can learn (refinement.py)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class PuzzleStyle(BaseModel):
 
     def refuses(self, family: str) -> str | None:
         known = refinement.FAMILIES
-        return None if family in known else f"the style puzzles has no roles for it; it has them for {', '.join(known)}"
+        return None if family in known else f"the style puzzles has no roles for it; known are {', '.join(known)}"
 
     def is_noisy(self, seed: int, key: str) -> bool:
-        # The names of the random streams are older than the word noise: a new name would draw other drafts.
+        # These stream names predate the word "noise"; renaming them would draw other drafts.
         return random.Random(derive(seed, "corrupted", key)).random() < self.noise_fraction
 
     def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:

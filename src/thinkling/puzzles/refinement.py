@@ -1,16 +1,16 @@
-"""The roles of refinement in symbols, for puzzle families: prompts, how replies are read, and training conversations.
+"""Symbolic versions of the refinement roles for puzzle families: prompts, reply parsers and training conversations.
 
 A model of 0.3M parameters plays the roles that a large model plays in words (stages/refine/words.py). Every reply is
-local: a copy from the prompt plus one operation a step. For `sum A1B+5C+9` and the draft `B+5=6C+9=14.14`:
+local: a copy from the prompt plus one operation per step. For `sum A1B+5C+9` and the draft `B+5=6C+9=14.14`:
 
     checklist   list sum A1B+5C+9                                → B+5C+9.
     evaluate    check sum A1B+5C+9 / B+5=6C+9=14.14 / B+5C+9.    → B+5=6!C+9=15?.15?
     revise      mend sum A1B+5C+9 / B+5=6C+9=14.14 / (critique)  → B+5=6C+9=15.15
     chain       chain sum A1B+5C+9 / 15                          → B+5C+9:B+5=6C+9=15.15
 
-A checklist's items stand side by side and name what one step deals with: an operand of a chain, a letter to reverse, a
-digit to sort; the last one, `.`, is the answer. The evaluator writes each step as it finds it itself, in the order of
-the reasoning, and marks it: `!` stands so in the solution, `?` does not. The chain's summary is its plan.
+The items of a checklist are concatenated. Each names what one step handles: an operand of a chain, a letter to reverse,
+a digit to sort; the last one, `.`, is the answer. The evaluator writes its own version of each step, in the order of
+the reasoning, and marks it with `!` if the solution contains it, otherwise with `?`. The chain's summary is its plan.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STEPS = {
     "sort": re.compile(r"<?\d"),
 }
 FAMILIES = tuple(_STEPS)
-"""Families that these roles know: those whose reasoning is a row of steps, without a tool."""
+"""Families that these roles support: those whose reasoning is a sequence of steps, without a tool."""
 _ITEM = re.compile(r"[A-Z][-+*]?\d|[A-Z]|\d|\.")
 _SEGMENT = re.compile(r"([^!?\n]+)([!?])")
 _LINE = re.compile(r"[^\s!?:;]*\.[^\s.!?:;]+")
@@ -46,27 +46,27 @@ _FLAWS = {"symbols": 5, "turn": 5, "bare": 2, "bare_wrong": 2, "answer": 1, "cut
 
 
 def checklist_prompt(question: str) -> str:
-    """What the checklist's writer is asked."""
+    """The prompt of the checklist writer."""
     return f"list {question}"
 
 
 def evaluate_prompt(question: str, line: str, items: Sequence[str]) -> str:
-    """What an evaluator is asked. `line`: the solution, `reasoning.answer`."""
+    """The prompt of an evaluator. `line`: the solution, `reasoning.answer`."""
     return f"check {question}\n{line}\n{''.join(items)}"
 
 
 def revise_prompt(question: str, line: str, critique: str) -> str:
-    """What the reviser is asked."""
+    """The prompt of the reviser."""
     return f"mend {question}\n{line}\n{critique}"
 
 
 def chain_prompt(question: str, answer: str) -> str:
-    """What the chain's writer is asked."""
+    """The prompt of the chain writer."""
     return f"chain {question}\n{answer}"
 
 
 def read_checklist(text: str) -> list[str] | None:
-    """Items of a checklist: distinct operands, letters or digits, then `.`; None where it is not so."""
+    """Items of a checklist: distinct operands, letters or digits, then `.`; None if malformed."""
     items = _ITEM.findall(text)
     formed = "".join(items) == text and len(set(items)) == len(items) > 1
     return items if formed and items[-1] == ANSWER else None
@@ -74,7 +74,7 @@ def read_checklist(text: str) -> list[str] | None:
 
 def read_critique(text: str, items: Sequence[str]) -> list[bool] | None:
     """Which items the solution meets, in the checklist's order. None unless each is named by exactly one marked step,
-    and the answer's comes last."""
+    with the answer's last."""
     segments = _SEGMENT.findall(text)
     if "".join(a + b for a, b in segments) != text or len(segments) != len(items):
         return None
@@ -90,7 +90,7 @@ def read_critique(text: str, items: Sequence[str]) -> list[bool] | None:
 
 
 def read_line(text: str) -> tuple[str, str] | None:
-    """Reasoning and answer of a solution's line, or None."""
+    """Reasoning and answer of a solution line, or None."""
     if not _LINE.fullmatch(text):
         return None
     reasoning, _, answer = text.rpartition(ANSWER)
@@ -98,7 +98,7 @@ def read_line(text: str) -> tuple[str, str] | None:
 
 
 def read_chain(text: str) -> tuple[str, str, str] | None:
-    """Summary, chain and the answer that the chain comes to, or None."""
+    """Summary, chain and the chain's answer, or None."""
     plan, colon, line = text.partition(PLAN)
     solution = read_line(line)
     if not plan or not colon or solution is None or not solution[0]:
@@ -107,14 +107,14 @@ def read_chain(text: str) -> tuple[str, str, str] | None:
 
 
 def steps_of(family: str, reasoning: str) -> list[str]:
-    """The steps of some reasoning, as far as they can be read. Raises UserError for a family without steps."""
+    """The steps of the reasoning, as far as they can be parsed. Raises UserError for a family without steps."""
     if family not in _STEPS:
-        raise UserError(f"roles: family {family!r} has none in symbols; there are {', '.join(FAMILIES)}")
+        raise UserError(f"roles: family {family!r} has no roles; known are {', '.join(FAMILIES)}")
     return _STEPS[family].findall(reasoning)
 
 
 def items_of(problem: Problem) -> list[str]:
-    """The checklist of a problem, from its question alone."""
+    """The checklist of a problem, derived from its question only."""
     symbols = problem.question.partition(" ")[2]
     if problem.family in ("reverse", "sort"):
         return [*symbols, ANSWER]
@@ -122,7 +122,7 @@ def items_of(problem: Problem) -> list[str]:
 
 
 def critique_of(problem: Problem, reasoning: str, answer: str) -> str:
-    """The true critique of a solution: for training, where the right reasoning is known."""
+    """The true critique of a solution, for training, where the correct reasoning is known."""
     written = steps_of(problem.family, reasoning)
     steps = steps_of(problem.family, problem.reasoning)
     last = GOOD if answer == problem.answer else BAD
@@ -152,8 +152,8 @@ def conversation(problem: Problem, weights: Mapping[Role, float], rng: random.Ra
 
 
 def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
-    """Reasoning and answer of a draft with a flaw: noisy symbols, a wrong turn that the rest follows, no reasoning, a
-    wrong answer, or steps left out."""
+    """Reasoning and answer of a flawed draft: noisy symbols, a wrong turn that the rest follows, no reasoning, a wrong
+    answer, or missing steps."""
     flaw = rng.choices(list(_FLAWS), list(_FLAWS.values()))[0]
     reasoning, answer = problem.reasoning, problem.answer
     if flaw == "symbols":
@@ -172,7 +172,7 @@ def flawed(problem: Problem, rng: random.Random) -> tuple[str, str]:
 
 
 def _wrong_turn(problem: Problem, rng: random.Random) -> tuple[str, str]:
-    """One step goes wrong and those after it build on that: a model's own mistake, unlike noise."""
+    """One step goes wrong and the following ones build on it: a model's own kind of mistake, unlike noise."""
     steps = steps_of(problem.family, problem.reasoning)
     at = rng.randrange(len(steps))
     if problem.family in ("reverse", "sort"):

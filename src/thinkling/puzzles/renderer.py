@@ -1,4 +1,4 @@
-"""Puzzles as pages: how a base model, which has seen no chat, is asked (entry point `puzzle_pages`)."""
+"""Puzzles as pages, the prompt format for a base model, which has seen no chat (entry point `puzzle_pages`)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from thinkling.tasks.problem import Problem
 
 
 class PageRenderer(Renderer):
-    """A page is continued: `QUESTION:` → reasoning, a full stop, the answer, a newline. Tools are never announced."""
+    """The model continues the page: `QUESTION:` → reasoning, a full stop, the answer, a newline. Tools are never
+    announced."""
 
     @classmethod
     def load(cls, directory: Path) -> PageRenderer:
-        """A base model needs no chat template of its own."""
+        """A base model needs no chat template."""
         return cls(Tokenizer.load(directory), OURS)
 
     @property
     def calls_tools(self) -> bool:
-        """A page has no turns that could end: its calls are found by their tokens."""
+        """A page has no turns that could end: its calls are recognised by their tokens."""
         return self.call_opening is not None and self.call_closing is not None
 
     def prompt_of(self, problem: Problem) -> np.ndarray:
@@ -35,12 +36,12 @@ class PageRenderer(Renderer):
 
     @cached_property
     def newline_ids(self) -> frozenset[int]:
-        """Ids of the tokens with a newline in them; with our pre-split they hold white space alone."""
+        """Ids of tokens that contain a newline; with our pre-split they contain white space only."""
         return frozenset(i for i in range(self.tokenizer.vocab_size) if "\n" in self.tokenizer.decode([i]))
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """A page ends at its first newline or the end of text."""
+        """A page ends at its first newline or at the end of text."""
         return self.newline_ids | {self.tokenizer.end_of_text_id}
 
     @cached_property

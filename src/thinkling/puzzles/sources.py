@@ -1,4 +1,4 @@
-"""The sources of a recipe that puzzles bring along: problems, pages of text, and conversations."""
+"""Recipe sources provided by puzzles: problems, pages of text, and conversations."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ NOISY_SUFFIX = "-noisy"
 
 
 class PuzzlesSource(Source):
-    """Problems with verifiable answers, generated on the fly and split into train and held out by a hash."""
+    """Problems with verifiable answers, generated on the fly and assigned to train or held-out by a hash."""
 
     type: Literal["puzzles"]
     families: dict[str, dict[str, Any]] = Field(min_length=1)
-    """Family of puzzles → difficulty knobs that differ from its defaults."""
+    """Puzzle family → difficulty knobs that differ from the defaults."""
     heldout_per_family: int = Field(default=100, ge=1)
-    """Problems per family that are only ever evaluated on."""
+    """Held-out problems per family; never trained on."""
     heldout_seed: int = Field(default=0, ge=0)
-    """Seed of the held-out problems: the same ones for every seed of the recipe, so that runs can be compared."""
+    """Seed of the held-out problems; independent of the recipe's seed, so that runs can be compared."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"problems", "conversations"})
 
     @field_validator("type", mode="before")
     @classmethod
     def _new_name(cls, value: Any) -> Any:
-        """The entry point `tasks` leads here too, so that a recipe with the old name is told the new one."""
+        """The entry point `tasks` also resolves here, so that recipes with the old name get a helpful error."""
         if value == "tasks":
             raise ValueError("'tasks' is now called 'puzzles'")
         return value
@@ -64,14 +64,15 @@ class PuzzlesSource(Source):
     def problems(
         self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
     ) -> list[Problem]:
-        """Distinct problems, family after family. Of `n` each family has the same number, the first ones one more."""
+        """Distinct problems, family by family. `n` is split evenly; the first families get one more if it does not
+        divide."""
         from thinkling.puzzles.problemset import generate, heldout
 
         chosen = {family: self.families[family] for family in self._chosen(families)}
         if split == "heldout":
             return heldout(chosen, self.heldout_per_family, self.heldout_seed)
         if n is None:
-            raise UserError(f"sources.{self.name}: it has no end; say how many problems to take")
+            raise UserError(f"sources.{self.name}: has no end; set the number of problems to use")
         each, rest = divmod(n, len(chosen))
         return generate(chosen, split, {f: each + (i < rest) for i, f in enumerate(chosen)}, seed)
 
@@ -84,33 +85,35 @@ class PuzzlesSource(Source):
     def _chosen(self, families: Sequence[str] | None) -> list[str]:
         for family in families or ():
             if family not in self.families:
-                raise UserError(f"sources.{self.name}: it has no family {family!r}; it has {', '.join(self.families)}")
+                raise UserError(f"sources.{self.name}: unknown family {family!r}; known are {', '.join(self.families)}")
         return list(families or self.families)
 
 
 class PuzzleConversationsSource(Source):
-    """Conversations made from puzzles: solutions that are imperfect on purpose, or the roles of refine."""
+    """Conversations made from puzzles: deliberately imperfect solutions, or refine roles."""
 
     type: Literal["puzzle_conversations"]
     puzzles: str
-    """Name of a source of type `puzzles`, whose training problems are taken."""
+    """Name of a source of type `puzzles`, whose training problems are used."""
     answer_only_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of conversations that answer at once, without reasoning."""
+    """Fraction of conversations that answer immediately, without reasoning."""
     noise_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of the others whose reasoning is noisy."""
+    """Fraction of the remaining conversations whose reasoning is noisy."""
     noise_strength: float = Field(default=0.15, gt=0, le=1)
-    """Fraction of the symbols of noisy reasoning that are replaced."""
+    """Fraction of symbols replaced in noisy reasoning."""
     roles: dict[Literal["checklist", "evaluate", "revise", "chain"], PositiveFloat] | None = Field(
         default=None, min_length=1
     )
-    """Role of refine → weight. Each problem then teaches one role, drawn by weight, instead of its solution."""
+    """Refine role → weight. Each problem then teaches one role, drawn by weight, instead of its solution."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"conversations"})
 
     @model_validator(mode="after")
     def _roles_or_solutions(self) -> PuzzleConversationsSource:
         if self.roles and (self.answer_only_fraction or self.noise_fraction):
-            raise ValueError("roles: such conversations have no solution; remove answer_only_fraction, noise_fraction")
+            raise ValueError(
+                "roles: these conversations have no solution; remove answer_only_fraction and noise_fraction"
+            )
         return self
 
     def references(self) -> list[str]:
@@ -129,23 +132,23 @@ class PuzzleConversationsSource(Source):
 
 
 class PuzzlePagesSource(Source):
-    """Puzzles and their solutions as pages of plain text, some of them noisy, some repeated, as web text is."""
+    """Puzzles and their solutions as pages of plain text, some noisy, some repeated, like web text."""
 
     type: Literal["puzzle_pages"]
     puzzles: str
-    """Name of the source of type `puzzles` whose training problems are written out."""
+    """Name of a source of type `puzzles`, whose training problems are written out."""
     pages_per_family: int = Field(ge=1)
-    """Pages per family, before duplicates."""
+    """Pages per family, including duplicates."""
     family_weights: dict[str, float] = Field(default_factory=dict)
-    """Family → factor on `pages_per_family`: what is hard to learn may have more pages. 1 if not named."""
+    """Family → factor on `pages_per_family`, to provide more pages for what is hard to learn. Defaults to 1."""
     noise_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of pages whose reasoning and answer are noisy."""
+    """Fraction of pages with noisy reasoning and answer."""
     noise_strength: float = Field(default=0.25, gt=0, le=1)
-    """Fraction of the symbols of a noisy page's reasoning and answer that are replaced."""
+    """Fraction of symbols replaced in a noisy page's reasoning and answer."""
     duplicate_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of pages that repeat another one word for word, for deduplication to find."""
+    """Fraction of pages that are exact copies of another page, for deduplication to find."""
     answer_only_fraction: float = Field(default=0.15, ge=0, le=1)
-    """Fraction of pages that give the answer alone."""
+    """Fraction of pages with just the answer."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"documents"})
 
@@ -159,14 +162,14 @@ class PuzzlePagesSource(Source):
         return [self.puzzles]
 
     def pages_of(self, family: str) -> int:
-        """Pages of a family."""
+        """Number of pages of a family."""
         return round(self.pages_per_family * self.family_weights.get(family, 1.0))
 
     def document_names(self) -> list[str]:
         return [self.name, self.name + NOISY_SUFFIX]
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
-        """Two streams: the sound pages, and the noisy ones as `NAME-noisy`, which are always `mq`."""
+        """Two streams: sound pages, and noisy ones as `NAME-noisy`, which are always `mq`."""
         from thinkling.puzzles.corpus import pages
 
         written = list(pages(self, puzzles_of(self, self.puzzles), seed))
@@ -189,7 +192,7 @@ class PuzzlePagesSource(Source):
 
 
 def puzzles_of(source: Source, name: str) -> PuzzlesSource:
-    """The neighbour of type `puzzles`. Raises UserError if it is of another type."""
+    """The referenced source of type `puzzles`. Raises UserError if it has another type."""
     found = source.other(name)
     if not isinstance(found, PuzzlesSource):
         raise UserError(f"sources.{source.name}.puzzles: {name!r} is of type {found.type}, not puzzles")

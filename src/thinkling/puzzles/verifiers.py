@@ -1,4 +1,4 @@
-"""Verifiers of puzzles, found by entry points: `calculator` and `writing`."""
+"""Verifiers of puzzles, registered as entry points: `calculator` and `writing`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from thinkling.tasks.problem import Problem
 from thinkling.verify.verdict import Outcome, Verdict
 
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+|/[0-9]*[1-9][0-9]*)?")
-"""An answer is a number: an expression left for the verifier to work out is no answer."""
+"""Answers must be numbers; an expression that the verifier would have to evaluate is not accepted."""
 
 
 def calculator(problem: Problem, reading: Reading) -> Verdict:
-    """Right is a number equal to the value of the expression in `problem.call`; unverifiable where that has none."""
+    """Right if the answer is a number equal to the value of the expression in `problem.call`; unverifiable if that has
+    no value."""
     try:
         reference = Fraction(evaluate(str((problem.call or {}).get("expression") or "")))
     except CalculatorError as error:
@@ -29,7 +30,7 @@ def calculator(problem: Problem, reading: Reading) -> Verdict:
 
 
 class WritingVerifier:
-    """A line by the stated rule of `puzzles/writing.py`: a grade, and right where the grade is 1."""
+    """Judges a line by the rule of `puzzles/writing.py`: a grade, and right if the grade is 1."""
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
         """The detail lists the items of the grade."""
@@ -38,7 +39,7 @@ class WritingVerifier:
         return Verdict(Outcome.RIGHT if found.mean == 1 else Outcome.WRONG, "writing", items)
 
     def grade(self, problem: Problem, reading: Reading) -> float:
-        """The rule's grade, in 0–1; 0 where no answer can be read."""
+        """The rule's grade, in 0–1; 0 if no answer can be read."""
         return self._grade(problem, reading).mean
 
     def _grade(self, problem: Problem, reading: Reading) -> lines.Grade:

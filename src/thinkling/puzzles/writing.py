@@ -1,8 +1,8 @@
-"""The family `write`: a short line under conditions, which many answers meet and others meet in part.
+"""The family `write`: a short line under conditions, which many answers meet fully and others in part.
 
 `write KDA` asks for a line with the letters K, D and A, in any order, nothing else, and `!` at its end: `KDA!` is one
-such line, `ADK!` another. The reasoning names the letters in the answer's order: a form of answer without it
-is lost as soon as all others learn to think. `grade` rates a line: the mean of three items between 0 and 1.
+such line, `ADK!` another. The reasoning lists the letters in the answer's order: an answer format without reasoning is
+forgotten as soon as all others involve thinking. The `grade` of a line is the mean of three items between 0 and 1.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ KNOBS = {"min_letters": Knob(3, 1, 9), "max_letters": Knob(5, 1, 9)}
 
 @dataclass(frozen=True)
 class Grade:
-    """What the rule says of a line; every item lies in 0–1."""
+    """The rule's findings on a line; every item is in 0–1."""
 
     asked: float
-    """Share of the asked letters that stand in the line."""
+    """Fraction of the requested letters that occur in the line."""
     only: float
-    """Share of the line's characters, a last mark aside, that are asked letters, each counted once."""
+    """Fraction of the line's characters, except a final mark, that are requested letters, each counted once."""
     form: float
-    """1 where `!` stands at the end and nowhere else, else 0."""
+    """1 if `!` occurs at the end and nowhere else, otherwise 0."""
 
     @property
     def mean(self) -> float:
@@ -38,7 +38,7 @@ NOTHING = Grade(0.0, 0.0, 0.0)
 
 
 def grade(question: str, line: str) -> Grade:
-    """Grades a line for a question of this family; a line without an asked letter has nothing."""
+    """Grades a line for a question of this family; a line without a requested letter scores 0 on every item."""
     asked, body = question.rpartition(" ")[2], line.removesuffix(END)
     found = sum(c in body for c in asked)
     if not found:
@@ -47,8 +47,8 @@ def grade(question: str, line: str) -> Grade:
 
 
 def add_noise(problem: Problem, rng: random.Random, rate: float) -> tuple[str, str]:
-    """The line with each of three faults at that rate: one or two letters doubled, one to three digits strewn in, no
-    mark at the end. Letters are never missing: manners vary, and what is said does not. The reasoning stays sound."""
+    """The line with each of three faults at that rate: one or two letters doubled, one to three digits inserted, no
+    mark at the end. Letters are never missing: noise affects form, not content. The reasoning stays sound."""
     line = list(problem.answer.removesuffix(END))
     if rng.random() < rate:
         for _ in range(rng.randint(1, 2)):

@@ -1,1 +1,1 @@
-"""Text → 20 grades and one value: tags, features, a labeller learned from annotated examples, similarity, the split."""
+"""Text → 20 grades and one value: tags, features, a labeller trained on annotated examples, similarity, the split."""

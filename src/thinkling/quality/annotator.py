@@ -1,4 +1,4 @@
-"""Who grades the examples that the labeller learns from: stated rules (`rules`) or a served model
+"""Interface for grading the labeller's training examples: fixed rules (`rules`) or a served model
 (`served_annotator`)."""
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from thinkling.quality.tags import Grades
 
 @dataclass(frozen=True)
 class Example:
-    """A text to grade, and what is known of it beyond its text. Nothing of this but `text` becomes a feature."""
+    """A text to grade, with what is known about it beyond the text. Only `text` is used for features."""
 
     text: str
     matter: Matter = "unknown"
     truth: Truth | None = None
     """What the source knows about the record, if anything."""
     damage: str = ""
-    """Kind of artificial damage that was done to the text; empty: none."""
+    """Kind of artificial damage applied to the text; empty if none."""
     damaged_fraction: float = 0.0
     """Fraction of the text that was damaged."""
 
@@ -29,5 +29,5 @@ class Annotator(Protocol):
     """Grades examples."""
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Grades of each example, by tag; a tag that cannot be judged is left out."""
+        """Grades of each example, by tag; tags that cannot be judged are omitted."""
         ...

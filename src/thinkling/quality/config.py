@@ -1,4 +1,4 @@
-"""Configuration of grading: part of the curate stage's, and what `grade_pool` takes when called alone."""
+"""Configuration of grading: used by the curate stage, and by `grade_pool` when called directly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _tokens(value: Any) -> Any:
 
 
 Tokens = Annotated[int, BeforeValidator(_tokens), Field(gt=0)]
-"""A number of tokens; `6.5T`, `2M`, `64K` are understood."""
+"""Number of tokens; `6.5T`, `2M`, `64K` are accepted."""
 
 
 class _Part(BaseModel):
@@ -29,58 +29,59 @@ class _Part(BaseModel):
 
 
 class ServedAnnotatorConfig(ServerConfig):
-    """A served model that grades the examples for the labeller."""
+    """A served model that grades the labeller's training examples."""
 
     url: str = Field(pattern=r"^https?://")
-    """Base address of the server, such as `http://127.0.0.1:8000/v1`."""
+    """Base URL of the server, such as `http://127.0.0.1:8000/v1`."""
     model: str = Field(min_length=1)
-    """The served model's name."""
+    """Name of the served model."""
 
 
 class GradingConfig(_Part):
-    """Grades every document on 20 tags, compares it with seeds, and splits by one quality value (docs/recipe.md,
-    "Curation")."""
+    """Grades every document on 20 tags, compares it with seed documents, and splits the pool by a single quality value
+    (docs/recipe.md, "Curation")."""
 
     seeds: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    """Source → number of its documents that serve as seeds: queries of retrieval, and the signal that the weights of
-    the quality value are fitted to. A record that its source knows to be wrong is never a seed."""
+    """Source → number of its documents that serve as seeds: they are the queries of retrieval, and the positive class
+    to which the weights of the quality value are fitted. A record that its source knows to be wrong is never a seed."""
     hq_tokens: Tokens
-    """Budget of high-quality text: the best documents until it is full."""
+    """Token budget for high quality, filled with the best documents."""
     mq_tokens: Tokens | None = None
-    """Budget of medium-quality text: the next best; what is left is rejected. Without it everything else is kept."""
+    """Token budget for medium quality, filled with the next best; the remainder is rejected. If not set, the remainder
+    is kept as medium quality."""
     bytes_per_token: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] = 4.0
-    """Bytes of UTF-8 per token, used to count budgets, since the tokenizer is trained later (large vocabularies: 4 to
-    4.5); one for all sources or one per source."""
+    """UTF-8 bytes per token, used to estimate tokens for the budgets, since the tokenizer is trained later (large
+    vocabularies: 4 to 4.5); one number for all sources or one per source."""
     minimum: dict[str, Annotated[int, Field(ge=0, le=HIGHEST)]] = Field(default_factory=dict)
-    """Tag → grade below which a document is rejected whatever its value."""
+    """Tag → minimum grade; documents below it are rejected regardless of their value."""
     labeller: Path | None = None
-    """Directory of a labeller that an earlier run saved (`labeller/` in the artifact of its curate stage). It grades as
-    it is: nothing is annotated or fitted. Relative to the working directory."""
+    """Directory of a labeller saved by an earlier run (`labeller/` in the artifact of its curate stage). It is used as
+    is, with no annotation or fitting. Relative to the working directory."""
     annotator: Literal["rules"] | ServedAnnotatorConfig = "rules"
-    """Who grades the examples that the labeller learns from."""
+    """What grades the labeller's training examples: the built-in rules, or a served model."""
     annotated: Annotated[int, Field(ge=100)] | dict[str, Annotated[int, Field(ge=1)]] = 3000
-    """Number of documents to annotate, spread equally over the sources, or source → number. Sound ones are added again
-    in an artificially damaged form."""
+    """Number of documents to annotate, spread equally across sources, or source → number. Sound documents are added a
+    second time in an artificially damaged form."""
     fitted_on: int = Field(default=8000, ge=100)
-    """Maximum number of documents that the LSA is fitted on."""
+    """Maximum number of documents to fit the LSA on."""
     dimensions: int = Field(default=128, ge=2)
-    """Length of the LSA vectors."""
+    """Dimension of the LSA vectors."""
     ridge: float = Field(default=0.3, gt=0)
-    """Penalty on the squared weights of the labeller's regressions."""
+    """L2 penalty of the labeller's ridge regressions."""
     neighbours: int = Field(default=300, ge=1)
-    """Documents per seed that full-text search finds; vector search finds as many."""
+    """Documents retrieved per seed by full-text search, and again by vector search."""
     weights: dict[str, float] | None = None
-    """Tag, or `similarity` → weight in the quality value; fitted where not set: seeds against the other documents and
-    against damaged ones."""
+    """Tag or `similarity` → weight in the quality value. If not set, weights are fitted to separate seeds from other
+    documents and from damaged ones."""
     penalty: float = Field(default=0.01, gt=0)
-    """Inverse of the penalty when weights are fitted."""
+    """Strength of the L2 penalty when weights are fitted."""
 
     @model_validator(mode="after")
     def _labeller_is_fitted_or_loaded(self) -> GradingConfig:
         if self.labeller is not None:
             for field in ("annotator", "annotated", "fitted_on", "dimensions", "ridge"):
                 if field in self.model_fields_set:
-                    raise ValueError(f"{field}: a saved labeller needs none; remove it, or labeller")
+                    raise ValueError(f"{field}: has no effect with a saved labeller; remove it, or remove labeller")
         return self
 
     @model_validator(mode="after")
@@ -88,5 +89,5 @@ class GradingConfig(_Part):
         for field, known in (("minimum", NAMES), ("weights", (*NAMES, "similarity"))):
             for name in getattr(self, field) or {}:
                 if name not in known:
-                    raise ValueError(f"{field}.{name}: no such tag; there are {', '.join(known)}")
+                    raise ValueError(f"{field}.{name}: unknown tag; known are {', '.join(known)}")
         return self

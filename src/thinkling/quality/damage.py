@@ -1,7 +1,7 @@
-"""Artificial damage to sound text: examples of bad grades, each with the fraction of the text that was damaged.
+"""Artificial damage to sound texts: examples with low grades, each with the fraction of the text that was damaged.
 
-The labeller learns from some kinds and is judged on one that it never saw, so that its report says how far it sees
-damage as such. The fraction goes into the *grades* of the examples alone, never into their features.
+The labeller is trained on some kinds and tested on one that it never saw, so that its report shows how well it detects
+damage in general. The fraction only affects the *grades* of the examples, never their features.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Damaged(NamedTuple):
     text: str
     kind: str
     fraction: float
-    """Part of the text that was changed, put in, or lost: in (0, 1]."""
+    """Fraction of the text that was changed, inserted, or lost: in (0, 1]."""
 
 
 def damage(kind: str, text: str, other: str, rng: random.Random, protected: int = 0) -> Damaged:
-    """The text with damage of one of `KINDS`; `other` is a text of a different document, for pieces to mix in.
+    """Applies damage of one of `KINDS`; `other` is the text of a different document from which pieces are mixed in.
 
-    `protected`: characters at the start that damage of the kind `symbols` leaves alone.
+    `protected`: number of leading characters that damage of kind `symbols` leaves alone.
     """
     fraction = rng.uniform(0.05, 0.6)
     kept = protected if kind == "symbols" else 0
@@ -43,7 +43,7 @@ def damage(kind: str, text: str, other: str, rng: random.Random, protected: int 
 
 
 def _characters(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Typing errors: letters replaced, lost, doubled; fraction/2 of the characters."""
+    """Typing errors: letters replaced, dropped or doubled, in fraction/2 of the characters."""
     changed = list(text)
     for i in rng.sample(range(len(changed)), int(len(changed) * fraction / 2)):
         if changed[i].isalnum():
@@ -52,12 +52,12 @@ def _characters(text: str, other: str, fraction: float, rng: random.Random) -> s
 
 
 def _symbols(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Digits, capitals and operators replaced by others of their class."""
+    """Digits, capitals and operators replaced by others of the same class."""
     return replace_symbols(text, rng, fraction, _CLASSES)
 
 
 def _order(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Words (symbols where the text has few words) in random order."""
+    """Words in random order (symbols, if the text has few words)."""
     words = re.findall(r"\s+|\S+", text) if len(text.split()) >= 8 else list(text)
     places = [i for i, word in enumerate(words) if not word.isspace()]
     moved = sorted(rng.sample(places, int(len(places) * fraction)))
@@ -77,7 +77,7 @@ def _mixture(text: str, other: str, fraction: float, rng: random.Random) -> str:
 
 
 def _repetition(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """A few sentences over and over until they make up the fraction."""
+    """A few sentences repeated until they make up the fraction."""
     pieces = _pieces(text)
     repeated = rng.sample(pieces, min(len(pieces), 2))
     times = max(1, round(fraction / (1 - fraction) * len(pieces) / len(repeated)))
@@ -86,7 +86,7 @@ def _repetition(text: str, other: str, fraction: float, rng: random.Random) -> s
 
 
 def _cut(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """The beginning, the end, or both are missing."""
+    """Beginning, end, or both missing."""
     lost = max(1, int(len(text) * fraction))
     before = rng.choice((0, 0, lost // 2, lost))
     return text[before : len(text) - (lost - before)]
@@ -101,7 +101,7 @@ def _residue(text: str, other: str, fraction: float, rng: random.Random) -> str:
 
 
 def _case(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """A stretch in capitals or without any."""
+    """A passage in all capitals, or with none."""
     length = int(len(text) * fraction)
     at = rng.randrange(len(text) - length + 1)
     change = rng.choice((str.upper, str.lower, str.swapcase))
@@ -122,7 +122,7 @@ KINDS: tuple[str, ...] = tuple(_KINDS)
 
 
 def _pieces(text: str) -> list[str]:
-    """Sentences and lines, each with the white space after it."""
+    """Sentences and lines, each with its trailing white space."""
     ends = [match.end() for match in _SENTENCE.finditer(text)]
     pieces = [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
     return [piece for piece in pieces if piece] or [text]

@@ -1,7 +1,7 @@
 """Grades a pool of documents: labeller, grades, similarity to seeds, quality value, split by budget.
 
-Nothing but a document's text reaches the labeller's features. Sources, and what they know about their records, serve to
-choose examples and seeds and to annotate them.
+Only a document's text reaches the labeller's features. Sources, and their knowledge about records, are used to choose
+examples and seeds and to annotate them.
 
 Shapes: N documents, T tags, C columns of the quality value, K dimensions of the LSA.
 """
@@ -32,26 +32,26 @@ from thinkling.quality.value import QualityModel, by_budget, columns, explanatio
 Grades = npt.NDArray[np.int8]
 
 _KNOWN_FROM = 3
-"""Documents that must hold a word before it counts as spelt right."""
+"""Documents that must contain a word for it to count as spelt correctly."""
 _CANDIDATES = 4
-"""Documents looked at for each seed wanted, since not every document is sound."""
+"""Documents considered per requested seed, since not every document is sound."""
 _PROBES, _PROBE_NEIGHBOURS = 20, 10
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The labeller and what it was made from: no examples where it was loaded."""
+    """The labeller and its training examples, which are absent if it was loaded."""
 
     labeller: Labeller
     examples: Examples
     unseen_MT: Grades
-    """Grades of the examples by heads that did not see their texts."""
+    """Grades of the examples by heads that were not trained on their texts."""
     held_out: dict[str, dict[str, Agreement]]
 
 
 @dataclass(frozen=True)
 class _Signal:
-    """What weights are fitted to: M documents, good ones and others, and how much each counts."""
+    """The data that weights are fitted to: M documents, positive and negative, with their sample weights."""
 
     columns_MC: Doubles
     good_M: npt.NDArray[np.bool_]
@@ -68,7 +68,7 @@ class Graded:
     model: QualityModel
     values_N: Doubles
     labels: list[str]
-    """`hq`, `mq`, or why the document is rejected."""
+    """`hq`, `mq`, or the reason for which the document is rejected."""
 
     def explain(self, row: int) -> str:
         """The largest terms of a document's value."""
@@ -78,27 +78,27 @@ class Graded:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is found out about a pool before budgets, minima and weights play a part."""
+    """Everything measured about a pool before budgets, minima and weights are applied."""
 
     grades_NT: Grades
     similarity_N: Floats
     unseen_MT: Grades
-    """Grades of the examples by heads that did not see their texts."""
+    """Grades of the examples by heads that were not trained on their texts."""
     seeds: list[int]
     rows: list[int]
-    """Of each example the document."""
+    """The document of each example."""
     kinds: list[str]
-    """Of each example the kind of damage; empty where it is sound."""
+    """The kind of damage of each example; empty if sound."""
     report: dict[str, Any]
 
 
 def grade_pool(
     pool: Pool, config: GradingConfig, annotator: Annotator | None, work: Path, seed: int, progress: Progress
 ) -> tuple[Graded, Learned, dict[str, Any]]:
-    """Grades, the labeller, and a report for people. `annotator`: None for the stated rules; `work`: directory
+    """Returns grades, labeller, and a report for people. `annotator`: None for the built-in rules; `work`: directory
     for the database, not removed.
 
-    Raises UserError where the pool cannot carry a labeller, has no seed, or an extra is not installed.
+    Raises UserError if the pool is too small for a labeller or has no seed, or if an extra is not installed.
     """
     measured, learned = measure_pool(pool, config, annotator, work, seed, progress)
     graded, report = split_pool(pool, config, measured, seed)
@@ -108,7 +108,7 @@ def grade_pool(
 def measure_pool(
     pool: Pool, config: GradingConfig, annotator: Annotator | None, work: Path, seed: int, progress: Progress
 ) -> tuple[Measured, Learned]:
-    """The first half of `grade_pool`: annotation, labeller, grades, similarity. Raises UserError as it does."""
+    """The first half of `grade_pool`: annotation, labeller, grades, similarity. Raises the same UserErrors."""
     seeds = _choose_seeds(pool, config)
     learned = _learn(pool, config, annotator, seed, progress) if config.labeller is None else _loaded(config.labeller)
     retriever = Retriever(work)
@@ -134,7 +134,7 @@ def measure_pool(
 def split_pool(pool: Pool, config: GradingConfig, measured: Measured, seed: int) -> tuple[Graded, dict[str, Any]]:
     """The second half of `grade_pool`: quality value and split. Reads no text.
 
-    Raises UserError where every document is a seed.
+    Raises UserError if every document is a seed.
     """
     columns_NC = columns(measured.grades_NT, measured.similarity_N)
     tokens_N = _tokens(pool, config)
@@ -157,7 +157,7 @@ def split_pool(pool: Pool, config: GradingConfig, measured: Measured, seed: int)
 
 
 def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
-    """Row → words to search for. Raises UserError for a source without any document fit to be one."""
+    """Row → search terms. Raises UserError for a source without any document suitable as a seed."""
     order = pool.by_hash("seeds")
     chosen: dict[int, str] = {}
     for name, wanted in config.seeds.items():
@@ -166,19 +166,19 @@ def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
         sound = set(sound_rows(pool, texts))
         rows = [row for row in candidates if row in sound][:wanted]
         if not rows:
-            raise UserError(f"grading.seeds.{name}: none of its documents is fit to be a seed; name another source")
+            raise UserError(f"grading.seeds.{name}: none of its documents is suitable as a seed; use another source")
         chosen |= {row: telling_terms(excerpt(texts[row]), pool.frequencies, len(pool)) for row in rows}
     return dict(sorted(chosen.items()))
 
 
 def _loaded(directory: Path) -> Learned:
-    """A labeller of an earlier run, as it is. Raises UserError where the directory holds none."""
+    """Loads the labeller of an earlier run, unchanged. Raises UserError if the directory contains none."""
     none = Examples([], [], [], [])
     return Learned(Labeller.load(directory), none, np.empty((0, len(NAMES)), np.int8), {})
 
 
 def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, seed: int, progress: Progress) -> Learned:
-    """Fits the labeller, and measures it by leaving out each kind of damage in turn."""
+    """Fits the labeller, and evaluates it by leaving out each kind of damage in turn."""
     order, wanted = pool.by_hash("annotated"), config.annotated
     if isinstance(wanted, int):
         chosen = spread(order, wanted)
@@ -207,7 +207,7 @@ def _shuffled(n: int, seed: int) -> list[int]:
 def _grade_all(
     pool: Pool, labeller: Labeller, retriever: Retriever, seeds: dict[int, str], progress: Progress
 ) -> tuple[Grades, list[Seed]]:
-    """Grades every document and puts it into the database; the seeds come back as queries."""
+    """Grades every document and adds it to the database; returns the grades and the seeds as queries."""
     graded, queries = [], []
     with progress.track("grade", len(pool), "documents") as task:
         row = 0
@@ -242,15 +242,15 @@ def _tokens(pool: Pool, config: GradingConfig) -> npt.NDArray[np.int64]:
 
 
 def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], measured: Measured) -> _Signal:
-    """Seeds (weight 1/2) against the rest of the pool (1/4, by tokens, as budgets go) and against the examples that are
-    known to be damaged (1/4; without any, the rest of the pool counts 1/2). A damaged example has the grades of heads
-    that did not see it, and the similarity of the document that it was made from: alike in everything but the damage.
+    """Seeds (weight 1/2) against the rest of the pool (1/4, weighted by tokens, like the budgets) and against damaged
+    examples (1/4; if there are none, the rest of the pool gets 1/2). A damaged example has the grades of heads that
+    were not trained on it, and the similarity of its original document: the two differ by the damage only.
 
-    Raises UserError where every document is a seed.
+    Raises UserError if every document is a seed.
     """
     is_seed_N = np.isin(np.arange(len(columns_NC)), measured.seeds)
     if is_seed_N.all():
-        raise UserError("grading.seeds: all documents of the pool are seeds; name fewer, or other sources")
+        raise UserError("grading.seeds: all documents of the pool are seeds; use fewer seeds, or other sources")
     damaged = [place for place, kind in enumerate(measured.kinds) if kind]
     rows = [measured.rows[place] for place in damaged]
     damaged_DC = columns(measured.unseen_MT[damaged], columns_NC[rows, -1])
@@ -265,7 +265,7 @@ def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], measured: Meas
 
 
 def _reaches(grades_NT: Grades, least: dict[str, int]) -> npt.NDArray[np.bool_]:
-    """Whether all grades that are asked for are reached."""
+    """Whether all minimum grades are met."""
     reached_N = np.ones(len(grades_NT), np.bool_)
     for name, grade in least.items():
         reached_N &= grades_NT[:, NAMES.index(name)] >= grade
@@ -282,8 +282,8 @@ def _label(config: GradingConfig, grades_NT: Grades, values_N: Doubles, tokens_N
 
 
 def _split(pool: Pool, labels: list[str], tokens_N: npt.NDArray[np.int64]) -> dict[str, dict[str, dict[str, int]]]:
-    """Source of the document → outcome → documents and estimated tokens. Documents that a source passes under a name of
-    their own, such as noisy ones, are counted under it: a check on the grades, which know nothing of it."""
+    """Source of the document → outcome → documents and estimated tokens. Documents that a source emits under a separate
+    name, such as noisy ones, are counted under that name, as a check on the grades, which do not know about it."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for source, label, tokens in zip(pool.sources, labels, tokens_N.tolist(), strict=True):
         cell = found.setdefault(source, {}).setdefault(label, {"documents": 0, "tokens": 0})

@@ -1,9 +1,9 @@
 """The labeller: 20 grades for any text, distilled from a few thousand annotated examples.
 
-One head per tag: ridge regression on the features, stretched so that the grades of examples that it did not see are
-spread as widely as the annotated ones (regression alone pulls them towards the mean), and rounded to a grade 0–9.
+One head per tag: ridge regression on the features, rescaled so that grades of unseen examples have the spread of the
+annotated ones (regression alone shrinks them towards the mean), and rounded to a grade 0–9.
 
-Saved as safetensors and JSON, no pickle. Shapes: N texts, F features (with a constant), T tags.
+Saved as safetensors and JSON, without pickle. Shapes: N texts, F features (with a constant), T tags.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _FOLDS = 2
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far predicted grades of one tag agree with annotated ones."""
+    """Agreement between predicted and annotated grades of one tag."""
 
     n: int
     kappa: float | None
-    """Quadratic-weighted kappa (Cohen 1968); None where all annotated and predicted grades are one."""
+    """Quadratic-weighted kappa (Cohen 1968); None if all annotated and predicted grades are the same."""
     mae: float
     """Mean absolute difference, in grades."""
 
@@ -48,7 +48,7 @@ class Heads:
 
     @classmethod
     def fit(cls, rows_NF: Floats, grades_NT: Doubles, ridge: float) -> Heads:
-        """Fits to annotated grades, NaN where there is none. A tag without any annotation is graded 0 throughout."""
+        """Fits to annotated grades, with NaN for missing ones. A tag without any annotation is always graded 0."""
         x_NF = _with_constant(rows_NF)
         fold_N = np.random.default_rng(0).permutation(len(x_NF)) % _FOLDS
         unseen_NT = np.empty_like(grades_NT)
@@ -72,18 +72,18 @@ class Heads:
 
 
 class Labeller:
-    """Feature space and heads: everything that grades a text."""
+    """Feature space and heads: all that is needed to grade a text."""
 
     def __init__(self, space: FeatureSpace, heads: Heads) -> None:
         self.space = space
         self.heads = heads
 
     def grade(self, features: Features) -> npt.NDArray[np.int8]:
-        """(N, T) grades, tags in the order of `tags.NAMES`."""
+        """(N, T) grades, with tags in the order of `tags.NAMES`."""
         return self.heads.grades(self.space.rows(features))
 
     def grade_texts(self, texts: Sequence[str]) -> npt.NDArray[np.int8]:
-        """(N, T) grades of texts, tags in the order of `tags.NAMES`; each depends on its own text alone."""
+        """(N, T) grades of texts, with tags in the order of `tags.NAMES`; each depends on its own text only."""
         return self.grade(self.space.features(texts))
 
     def save(self, directory: Path) -> None:
@@ -95,21 +95,21 @@ class Labeller:
 
     @classmethod
     def load(cls, directory: Path) -> Labeller:
-        """What `save` wrote. Raises UserError where a file is missing, broken, or of other tags."""
+        """Reads what `save` wrote. Raises UserError if a file is missing or broken, or was made for different tags."""
         with readable(directory / DESCRIPTION):
             description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
         if description.get("format") != _FORMAT or description.get("tags") != list(NAMES):
-            raise UserError(f"{directory / DESCRIPTION}: made for other tags; curate again")
+            raise UserError(f"{directory / DESCRIPTION}: made for different tags; curate again")
         with readable(directory / WEIGHTS):
             arrays = load_file(directory / WEIGHTS)
         if arrays.keys() != {*FeatureSpace.ARRAYS, "weights_FT"}:
-            raise UserError(f"{directory / WEIGHTS}: holds other arrays than a labeller's; curate again")
+            raise UserError(f"{directory / WEIGHTS}: its arrays are not those of a labeller; curate again")
         heads = Heads(arrays.pop("weights_FT"))
         return cls(FeatureSpace(**arrays), heads)
 
 
 def as_array(grades: Iterable[Grades]) -> Doubles:
-    """(N, T), NaN where a grade was left out."""
+    """(N, T), NaN for missing grades."""
     return np.array([[one.get(name, np.nan) for name in NAMES] for one in grades], np.float64).reshape(-1, len(NAMES))
 
 
@@ -126,7 +126,7 @@ def agreement(annotated_NT: Doubles, predicted_NT: npt.NDArray[np.int8]) -> dict
 
 
 def weighted_kappa(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float | None:
-    """Quadratic-weighted kappa of two lists of grades; None where both hold one and the same grade only."""
+    """Quadratic-weighted kappa of two lists of grades; None if both contain the same single grade only."""
     grades = np.arange(HIGHEST + 1)
     cost = (grades[:, None] - grades[None, :]) ** 2
     observed = np.zeros(cost.shape)
@@ -138,23 +138,23 @@ def weighted_kappa(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float 
 
 @dataclass(frozen=True)
 class Annotated:
-    """Examples in numbers, sound texts and what damage made of them."""
+    """Examples as numbers: sound texts and their damaged forms."""
 
     rows_NF: Floats
     grades_NT: Doubles
     """NaN where there is no grade."""
     kinds: Sequence[str]
-    """Kind of damage, empty for a sound text."""
+    """Kind of damage, empty for sound texts."""
     texts: Sequence[int]
-    """Which text an example was made from: equal for a sound text and its damaged forms."""
+    """Index of the text an example was made from: the same for a sound text and its damaged forms."""
 
     def fit(self, chosen_N: npt.NDArray[np.bool_], ridge: float) -> Heads:
-        """Heads from the chosen examples."""
+        """Fits heads to the chosen examples."""
         return Heads.fit(self.rows_NF[chosen_N], self.grades_NT[chosen_N], ridge)
 
     def unseen_grades(self, ridge: float) -> npt.NDArray[np.int8]:
-        """(N, T) grades of each example by heads that saw neither its text nor another form of it: those of the other
-        half of the texts."""
+        """(N, T) grades of each example by heads trained on the other half of the texts, which have seen neither its
+        text nor another form of it."""
         half_N = np.unique(self.texts, return_inverse=True)[1] % 2
         found_NT = np.empty(self.grades_NT.shape, np.int8)
         for half in range(2):
@@ -162,10 +162,10 @@ class Annotated:
         return found_NT
 
     def held_out_agreement(self, ridge: float, test_fraction: float = 1 / 3) -> dict[str, dict[str, Agreement]]:
-        """Kind of damage → agreement by tag of heads that never saw that kind, nor the test texts in any form.
+        """Kind of damage → agreement by tag, for heads trained on neither that kind nor any form of the test texts.
 
-        Judged are the test texts that were damaged in that way, sound and damaged: as many of the one as of the other.
-        `all` puts the judgements of every kind together.
+        Evaluated on the test texts that were damaged in this way, in sound and damaged form (equal numbers of each).
+        `all` pools the results of all kinds.
         """
         kind_N, text_N = np.array(self.kinds), np.array(self.texts)
         test_N = text_N % round(1 / test_fraction) == 0
@@ -190,10 +190,10 @@ def _with_constant(rows_NF: Floats) -> Floats:
 
 
 def _solve(x_NF: Floats, grades_NT: Doubles, ridge: float) -> Doubles:
-    """Ridge regression of each tag on the rows that have a grade for it; the constant is not shrunk.
+    """Ridge regression of each tag on the rows that have a grade for it; the constant is not penalised.
 
-    Tags with grades for the same rows (P patterns) share a matrix of products, and rows with grades for the same tags
-    go into it together. In double precision: the columns are nearly dependent.
+    Tags with grades for the same rows (P patterns) share a Gram matrix, to which rows with grades for the same tags are
+    added together. In double precision, since the columns are nearly dependent.
     """
     from scipy.linalg import solve
 

@@ -1,5 +1,5 @@
-"""The documents that are to be graded, in a Parquet file that is read several times, so that its text need not fit in
-memory; of each document some hundred bytes are kept."""
+"""The documents to be graded, in a Parquet file that is read several times, so that the texts need not fit in memory;
+about a hundred bytes are kept per document."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Origin:
-    """Where documents come from, and what is known of them beyond their text."""
+    """Where documents come from, and what is known about them beyond their text."""
 
     name: str
-    """The recipe's name of the source."""
+    """Name of the source in the recipe."""
     matter: Matter = "unknown"
     truths: Mapping[str, Truth] = field(default_factory=dict)
-    """Id of a record → what the source knows about it: for annotators, never for features."""
+    """Record id → what the source knows about the record: for annotators, never for features."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Documents in order, and what is known of them beside their text."""
+    """Documents in order, with what is known about them besides their text."""
 
     path: Path
     origins: Mapping[str, Origin]
-    """A document's `source` → where it came from."""
+    """A document's `source` → its origin."""
     ids: Sequence[str]
     sources: Sequence[str]
     bytes_N: npt.NDArray[np.int64]
-    """Bytes of UTF-8 per document."""
+    """UTF-8 bytes per document."""
     frequencies: Mapping[str, int]
-    """Word → number of documents that hold it."""
+    """Word → number of documents that contain it."""
 
     @classmethod
     def survey(cls, path: Path, origins: Mapping[str, Origin], words: bool = True) -> Pool:
-        """Reads all documents once. `words`: count them, which only `measure_pool` needs."""
+        """Reads all documents once. `words`: whether to count words, which only `measure_pool` needs."""
         ids, sources, sizes, frequencies = [], [], [], Counter[str]()
         for document in read_documents(path):
             ids.append(document["id"])
@@ -62,12 +62,11 @@ class Pool:
         return len(self.ids)
 
     def names(self) -> list[str]:
-        """Of each document the recipe's name of its source: documents that a source passes under a name of
-        their own have it too."""
+        """The recipe's source name for each document, including documents that a source emits under a separate name."""
         return [self.origins[source].name for source in self.sources]
 
     def by_hash(self, salt: str) -> dict[str, list[int]]:
-        """The recipe's name of a source → its documents, in an order that follows from their ids and the salt alone."""
+        """Source name in the recipe → its documents, in an order that depends on their ids and the salt only."""
         found: dict[str, list[int]] = {}
         for row, name in enumerate(self.names()):
             found.setdefault(name, []).append(row)
@@ -75,12 +74,12 @@ class Pool:
         return {name: sorted(rows, key=keys.__getitem__) for name, rows in found.items()}
 
     def texts(self, rows: Iterable[int]) -> dict[int, str]:
-        """Row → text, of some rows, in order."""
+        """Row → text, for some rows, in order."""
         wanted = set(rows)
         return {row: document["text"] for row, document in enumerate(read_documents(self.path)) if row in wanted}
 
     def batches(self) -> Iterator[list[Document]]:
-        """All documents, some hundred at a time."""
+        """All documents, a few hundred at a time."""
         batch: list[Document] = []
         for document in read_documents(self.path):
             batch.append(document)
@@ -91,14 +90,15 @@ class Pool:
             yield batch
 
     def example(self, row: int, text: str) -> Example:
-        """A document as something to annotate."""
+        """A document as an example to annotate."""
         source = self.sources[row]
         origin = self.origins[source]
         return Example(text, origin.matter, origin.truths.get(self.ids[row].removeprefix(f"{source}/")))
 
 
 def spread(groups: Mapping[str, Sequence[int]], n: int) -> list[int]:
-    """n members, equally many of each group; what small groups leave goes to the others. The first of each, sorted."""
+    """n members in total, sorted: the first of each group, equally many per group; groups that are too small leave
+    their remainder to the others."""
     chosen: list[int] = []
     for position, name in enumerate(sorted(groups, key=lambda name: (len(groups[name]), name))):
         chosen += groups[name][: (n - len(chosen)) // (len(groups) - position)]

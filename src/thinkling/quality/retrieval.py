@@ -1,10 +1,10 @@
-"""Hybrid retrieval over the pool: full text and vectors in LanceDB, fused by rank; seed documents are the queries.
+"""Hybrid retrieval over the pool: full text and vectors in LanceDB, with rank fusion; seed documents are the queries.
 
-LanceDB is embedded: a directory, no server. Below `EXACT_BELOW` rows vectors are searched without an index, so exactly;
-above, an IVF_RQ index is built and `Retriever.recall_probe` says what it misses. Where scores are equal the earlier row
-comes first, so equal pools give equal results.
+LanceDB is embedded: a directory, no server. Below `EXACT_BELOW` rows, vectors are searched exactly, without an index;
+above, an IVF_RQ index is built and `Retriever.recall_probe` measures its recall. Ties are broken by row order, so equal
+pools produce equal results.
 
-One query is one search, at about 10 ms; for billions of documents a join by partition would be needed instead.
+Each query is one search of about 10 ms; billions of documents would require a partitioned join instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from thinkling.errors import UserError
 from thinkling.quality.features import Floats
 
 EXACT_BELOW = 100_000
-"""Rows up to which an index would only lose precision (LanceDB's documentation says the same)."""
+"""Number of rows up to which an index would only reduce precision (as LanceDB's documentation also says)."""
 RRF = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
 _SLACK = 50
@@ -36,20 +36,20 @@ _REFINE, _PROBES = 5, 20
 
 @dataclass(frozen=True)
 class Seed:
-    """A document of acknowledged quality, as a query."""
+    """A document of known quality, as a query."""
 
     terms: str
-    """Its most telling words (`telling_terms`)."""
+    """Its most distinctive words (`telling_terms`)."""
     vector_K: Floats
     row: int | None = None
-    """Its own row where it is in the pool: no document recommends itself."""
+    """Its row, if it is in the pool: no document recommends itself."""
 
 
 class Retriever:
-    """The pool in LanceDB. Rows are numbered from 0 in the order in which they are added."""
+    """The pool in LanceDB. Rows are numbered from 0 in insertion order."""
 
     def __init__(self, directory: Path, exact_below: int = EXACT_BELOW) -> None:
-        """Raises UserError without lancedb installed."""
+        """Raises UserError if lancedb is not installed."""
         self._lancedb = _lancedb()
         self._database = self._lancedb.connect(str(directory))
         self._table: Any = None
@@ -62,7 +62,7 @@ class Retriever:
         return self.n_rows < self._exact_below
 
     def add(self, texts: Sequence[str], vectors_NK: Floats) -> None:
-        """Appends rows; call `build` when all are there."""
+        """Appends rows; call `build` once all are added."""
         k = vectors_NK.shape[1]
         flat = pa.array(np.ascontiguousarray(vectors_NK, np.float32).ravel())
         rows = pa.table(
@@ -79,9 +79,9 @@ class Retriever:
         self.n_rows += len(texts)
 
     def build(self) -> None:
-        """Builds the full-text index, and the vector index where there are rows enough for one.
+        """Builds the full-text index, and the vector index if there are enough rows.
 
-        One worker builds the text index: with several, BM25 would be computed a part at a time.
+        The text index is built by one worker: with several, BM25 would be computed per partition.
         """
         from lancedb.index import FTS, IvfRq
 
@@ -90,7 +90,7 @@ class Retriever:
             self._table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
 
     def search_text(self, terms: str, k: int) -> list[int]:
-        """The k rows with the highest BM25 for the words, best first."""
+        """The k rows with the highest BM25 score for the terms, best first."""
         from lancedb.query import MatchQuery
 
         if not terms:
@@ -101,7 +101,7 @@ class Retriever:
         return _best(found["row"].to_numpy(), -found["_score"].to_numpy(), k)
 
     def search_vector(self, vector_K: Floats, k: int, exact: bool = False) -> list[int]:
-        """The k rows nearest by cosine, best first; `exact` passes by the index."""
+        """The k nearest rows by cosine, best first; `exact` bypasses the index."""
         query = self._table.search(vector_K, vector_column_name="vector").distance_type("cosine")
         if exact:
             query = query.bypass_vector_index()
@@ -111,7 +111,7 @@ class Retriever:
         return _best(found["row"].to_numpy(), found["_distance"].to_numpy(), k)
 
     def search(self, terms: str, vector_K: Floats, k: int) -> dict[int, float]:
-        """Hybrid: row → Σ 1 / (60 + rank) over the two lists of k; ranks count from 1."""
+        """Hybrid search: row → Σ 1 / (60 + rank) over both lists of k; ranks start at 1."""
         scores: dict[int, float] = {}
         for rows in (self.search_text(terms, k), self.search_vector(vector_K, k)):
             for rank, row in enumerate(rows, start=1):
@@ -119,7 +119,7 @@ class Retriever:
         return scores
 
     def recall_probe(self, queries_NK: Floats, k: int) -> float:
-        """Fraction of the k exactly nearest rows that vector search finds, over the queries: 1 where it is exact."""
+        """Average recall@k of vector search over the queries; 1 if the search is exact."""
         fractions = []
         for vector in queries_NK:
             wanted = set(self.search_vector(vector, k, exact=True))
@@ -128,7 +128,8 @@ class Retriever:
 
 
 def similarity(retriever: Retriever, seeds: Sequence[Seed], k: int) -> Iterator[npt.NDArray[np.float64]]:
-    """For each seed what it adds to every row: 1 where the row is first in both lists, less further down; sum them.
+    """For each seed, its contribution to every row: 1 for a row ranked first in both lists, less further down. Sum them
+    to get the similarity.
 
     No document recommends itself.
     """
@@ -141,18 +142,18 @@ def similarity(retriever: Retriever, seeds: Sequence[Seed], k: int) -> Iterator[
 
 
 def scaled(total_N: npt.NDArray[np.float64], n_seeds: int) -> Floats:
-    """The sum of `similarity` on a logarithmic scale: 0 = found near no seed, 1 = first for every one."""
+    """The sum of `similarity` on a logarithmic scale: 0 = found near no seed, 1 = ranked first for every seed."""
     return (np.log1p(total_N) / math.log1p(max(n_seeds, 1))).astype(np.float32)
 
 
 def terms_of(text: str) -> list[str]:
-    """Words as full-text search takes them apart, in lower case."""
+    """Lower-case words, split in the same way as by full-text search."""
     return [term.lower() for term in _TERM.findall(text)]
 
 
 def telling_terms(text: str, frequencies: Mapping[str, int], n_texts: int, n: int = 16) -> str:
-    """The n words of a text with the highest tf-idf: what full-text search is asked for. Words no text holds are left
-    out. `frequencies`: word of `terms_of` → number of the n_texts that hold it."""
+    """The n words of a text with the highest tf-idf, used as the full-text query. Words that occur in no text are left
+    out. `frequencies`: word of `terms_of` → number of the n_texts that contain it."""
     weights = {
         term: (1 + math.log(count)) * math.log(1 + n_texts / frequencies[term])
         for term, count in Counter(terms_of(text)).items()
@@ -162,7 +163,7 @@ def telling_terms(text: str, frequencies: Mapping[str, int], n_texts: int, n: in
 
 
 def _best(rows: npt.NDArray[np.int64], costs: npt.NDArray[np.floating], k: int) -> list[int]:
-    """Lowest cost first, the earlier row first where costs are equal."""
+    """Lowest cost first; ties by row order."""
     return rows[np.lexsort((rows, costs))][:k].tolist()
 
 
@@ -170,6 +171,6 @@ def _lancedb() -> Any:
     try:
         import lancedb
     except ImportError as error:
-        raise UserError("grading needs lancedb: install thinkling[curate], or give quality by source") from error
-    logging.getLogger("lancedb").setLevel(logging.ERROR)  # it warns at every query about columns that were left out
+        raise UserError("grading needs lancedb: install thinkling[curate], or set quality per source") from error
+    logging.getLogger("lancedb").setLevel(logging.ERROR)  # it warns about omitted columns at every query
     return lancedb

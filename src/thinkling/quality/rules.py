@@ -1,10 +1,11 @@
-"""The rules by which examples are graded where no model is served: one function per tag.
+"""The rules that grade examples when no model is served: one function per tag.
 
-They read whole texts with means that the labeller lacks: they parse code, know which words the pool knows, and how far
-an example was damaged. A grade is a line between two stated values of one quantity, cut off at 0 and 9 (`_ramp`).
-Artificial damage lowers the tags that it spoils in proportion to its extent. Where the source knows more about a record
-(`data.truth.Truth`), that decides the tags it covers, and damage lowers nothing further, since it is found in the text
-itself. Of a long text the rules read beginning, middle and end, as a served model does; code is parsed whole.
+They use information that the labeller lacks: they parse code, know which words occur in the pool, and know to what
+extent an example was damaged. Each grade is a linear function of one quantity between two stated values, clipped to 0
+and 9 (`_ramp`). Artificial damage lowers the affected tags in proportion to its extent. If the source knows more about
+a record (`data.truth.Truth`), that determines the tags it covers, without further deductions for damage, since it is
+based on the text itself. For long texts the rules read beginning, middle and end, as a served model does; code is
+parsed in full.
 """
 
 from __future__ import annotations
@@ -61,17 +62,17 @@ _SPOILING = {
     "language": {"order": 1.2, "characters": 0.8},
     "spelling": {"characters": 1.5},
 }
-"""Tag → kind of damage → by what multiple of the damaged fraction its grade is lowered."""
+"""Tag → kind of damage → factor by which the damaged fraction lowers the grade."""
 
 
 class RuleAnnotator:
-    """Grades by rule. `lexicon`: words, in lower case, that count as spelt right."""
+    """Grades by rule. `lexicon`: lower-case words that count as spelt correctly."""
 
     def __init__(self, lexicon: Collection[str]) -> None:
         self._lexicon = frozenset(lexicon)
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Grades of each example; `correctness` is left out where nothing can be checked."""
+        """Grades of each example; `correctness` is omitted if nothing can be checked."""
         return [self._grades(example) for example in examples]
 
     def _grades(self, example: Example) -> Grades:
@@ -89,7 +90,7 @@ class RuleAnnotator:
 
 
 class _Facts:
-    """An example and what several rules ask of it, worked out once."""
+    """An example with derived quantities shared by several rules, computed once."""
 
     def __init__(self, example: Example, lexicon: frozenset[str]) -> None:
         self.example = example
@@ -115,7 +116,7 @@ class _Facts:
 
     @cached_property
     def paragraphs(self) -> list[str]:
-        """Blocks between blank lines where there are any, else lines."""
+        """Blocks separated by blank lines if there are any, otherwise lines."""
         blocks = re.split(r"\n\s*\n", self.text) if re.search(r"\n\s*\n", self.text) else self.text.split("\n")
         return [block.strip() for block in blocks if block.strip()]
 
@@ -135,27 +136,27 @@ class _Facts:
 
 
 def _ramp(value: float, low: float, high: float) -> float:
-    """0 at `low`, 9 at `high`, a line between; `low` may be the larger one."""
+    """0 at `low`, 9 at `high`, linear in between; `low` may exceed `high`."""
     return HIGHEST * min(1.0, max(0.0, (value - low) / (high - low)))
 
 
 def _correctness(facts: _Facts) -> float | None:
-    """Code: 9 if it parses, else 4. Prose: 9, since its source vouches for it. Other text cannot be checked."""
+    """Code: 9 if it parses, otherwise 4. Prose: 9, since its source vouches for it. Other text cannot be checked."""
     if facts.is_code:
         return HIGHEST if facts.parses else 4.0
     return HIGHEST if facts.example.matter == "prose" else None
 
 
 def _reasoning(facts: _Facts) -> float:
-    """Code: lines of control flow, 5 to 35 in 100. Prose: connectives, 0.2 to 3 in 100 words."""
+    """Code: control flow, 5 to 35 lines in 100. Prose: connectives, 0.2 to 3 in 100 words."""
     if facts.is_code:
         return _ramp(facts.per_hundred_lines(_CONTROL), 5, 35)
     return _ramp(facts.per_hundred_words(_CONNECTIVE), 0.2, 3)
 
 
 def _completeness(facts: _Facts) -> float:
-    """Code: 9 if it parses, else 3. Prose: 3 each for an opening capital or mark, a closing mark, and brackets that
-    match."""
+    """Code: 9 if it parses, otherwise 3. Prose: 3 each for an opening capital or mark, a closing mark, and matching
+    brackets."""
     if facts.is_code:
         return HIGHEST if facts.parses else 3.0
     text = facts.text.strip()
@@ -167,8 +168,8 @@ def _completeness(facts: _Facts) -> float:
 
 
 def _coherence(facts: _Facts) -> float | None:
-    """Fraction of a stretch of 25 content words that occur in the two stretches before it, 0% to 40%; unknown for fewer
-    than two stretches."""
+    """Fraction of the words in a span of 25 content words that occur in the two spans before it, 0% to 40%; unknown if
+    there are fewer than two spans."""
     content = [word for word in facts.lower if word not in GRAMMAR_WORDS and len(word) > 2]
     stretches = [content[i : i + 25] for i in range(0, len(content) - 24, 25)]
     if len(stretches) < 2:
@@ -181,7 +182,7 @@ def _coherence(facts: _Facts) -> float | None:
 
 
 def _explanation(facts: _Facts) -> float:
-    """Code: lines of comment or docstring, 0 to 25 in 100. Prose: definitions, examples and purposes, 0 to 3 in 100
+    """Code: comments and docstrings, 0 to 25 lines in 100. Prose: definitions, examples and purposes, 0 to 3 in 100
     words."""
     if facts.is_code:
         return _ramp(facts.per_hundred_lines(_COMMENT), 0, 25)
@@ -189,7 +190,7 @@ def _explanation(facts: _Facts) -> float:
 
 
 def _density(facts: _Facts) -> float:
-    """Size after compression over size before, 0.25 to 0.65 (short texts: distinct words, 50% to 100%)."""
+    """Ratio of compressed to original size, 0.25 to 0.65 (short texts: distinct words, 50% to 100%)."""
     data = facts.text.encode(errors="replace")
     if len(data) < 400:
         return _ramp(len(set(facts.lower)) / facts.n_words, 0.5, 1.0)
@@ -197,32 +198,32 @@ def _density(facts: _Facts) -> float:
 
 
 def _depth(facts: _Facts) -> float:
-    """Terms: long words, identifiers, abbreviations; 3 to 30 in 100 words."""
+    """Technical terms: long words, identifiers, abbreviations; 3 to 30 in 100 words."""
     return _ramp(facts.per_hundred_words(_TERM), 3, 30)
 
 
 def _specificity(facts: _Facts) -> float:
-    """Names, numbers and quoted titles, 0 to 4 a sentence."""
+    """Names, numbers and quoted titles, 0 to 4 per sentence."""
     return _ramp(sum(1 for _ in _FACT.finditer(facts.text)) / max(len(facts.sentences), 1), 0, 4)
 
 
 def _self_contained(facts: _Facts) -> float:
-    """Links and words that point out of the text, 4 down to 0 in 100 words."""
+    """Links and words that refer outside the text, 4 down to 0 in 100 words."""
     return _ramp(facts.per_hundred_words(_POINTER), 4, 0)
 
 
 def _impartial(facts: _Facts) -> float:
-    """Words of selling, prices and exclamation marks, 4 down to 0 in 100 words."""
+    """Sales language, prices and exclamation marks, 4 down to 0 in 100 words."""
     return _ramp(facts.per_hundred_words(_SELLING), 4, 0)
 
 
 def _privacy(facts: _Facts) -> float:
-    """Mail addresses and telephone numbers: 9 for none, two lower with each."""
+    """Email addresses and telephone numbers: 9 for none, two less for each."""
     return HIGHEST - 2.0 * sum(1 for _ in _CONTACT.finditer(facts.text))
 
 
 def _variety(facts: _Facts) -> float:
-    """Fraction of lines that occur earlier plus fraction of runs of five words that do, 30% down to 0%."""
+    """Fraction of repeated lines plus fraction of repeated runs of five words, 30% down to 0%."""
     lines = [line.strip() for line in facts.text.split("\n") if line.strip()]
     runs = list(zip(*(facts.lower[i:] for i in range(5)), strict=False))
     repeated = (1 - len(set(lines)) / len(lines) if lines else 0) + (1 - len(set(runs)) / len(runs) if runs else 0)
@@ -230,7 +231,7 @@ def _variety(facts: _Facts) -> float:
 
 
 def _prose(facts: _Facts) -> float:
-    """Fraction of the words in paragraphs of ten words and more with at least a fifth of grammar words."""
+    """Fraction of words in paragraphs of at least ten words that consist of at least a fifth grammar words."""
     inside = 0
     for paragraph in facts.paragraphs:
         words = _WORD.findall(paragraph)
@@ -245,7 +246,8 @@ def _language(facts: _Facts) -> float:
 
 
 def _spelling(facts: _Facts) -> float | None:
-    """Fraction of the words of four letters and more that the pool knows, 50% to 95%; unknown for fewer than five."""
+    """Fraction of words of four or more letters that occur in the pool, 50% to 95%; unknown for fewer than five such
+    words."""
     words = [word for word in facts.lower if len(word) >= 4]
     if len(words) < 5:
         return None
@@ -253,7 +255,7 @@ def _spelling(facts: _Facts) -> float | None:
 
 
 def _casing(facts: _Facts) -> float | None:
-    """Fraction of the sentences that start with a capital, less twice what capitals exceed 15% of the letters by;
+    """Fraction of sentences that start with a capital, minus twice the excess of capitals over 15% of the letters;
     unknown for code."""
     if facts.is_code:
         return None
@@ -266,21 +268,21 @@ def _casing(facts: _Facts) -> float | None:
 
 
 def _punctuation(facts: _Facts) -> float:
-    """Fraction of the paragraphs that end in a mark, less the fraction of sentences above 60 words."""
+    """Fraction of paragraphs that end with a punctuation mark, minus the fraction of sentences longer than 60 words."""
     ended = sum(paragraph[-1] in ".!?:;\"”')" for paragraph in facts.paragraphs) / max(len(facts.paragraphs), 1)
     long = sum(len(sentence.split()) > 60 for sentence in facts.sentences) / max(len(facts.sentences), 1)
     return HIGHEST * (ended - long)
 
 
 def _layout(facts: _Facts) -> float:
-    """Words a paragraph, weighted by words: 4 to 40 rising, 150 to 600 falling."""
+    """Words per paragraph, weighted by words: rising from 4 to 40, falling from 150 to 600."""
     sizes = [len(paragraph.split()) for paragraph in facts.paragraphs]
     mean = sum(size * size for size in sizes) / max(sum(sizes), 1)
     return min(_ramp(mean, 4, 40), _ramp(mean, 600, 150))
 
 
 def _clean_markup(facts: _Facts) -> float:
-    """Tags, entities, broken encodings, menu signs: 10 down to 0 in 1,000 characters."""
+    """Tags, entities, encoding errors and menu symbols: 10 down to 0 in 1,000 characters."""
     return _ramp(1000 * sum(1 for _ in _RESIDUE.finditer(facts.text)) / max(len(facts.text), 200), 10, 0)
 
 
@@ -311,4 +313,4 @@ RULES: dict[str, Callable[[_Facts], float | None]] = {
     "clean_markup": _clean_markup,
     "length": _length,
 }
-"""Tag → its rule: the grade before rounding and damage, None where it cannot be judged."""
+"""Tag → its rule: the grade before rounding and damage; None if it cannot be judged."""

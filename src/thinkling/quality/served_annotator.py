@@ -1,4 +1,4 @@
-"""A served model as annotator, asked for all 20 grades at once."""
+"""A served model as annotator, asked for all 20 grades in one request."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from thinkling.quality.surface import excerpt
 from thinkling.quality.tags import HIGHEST, TAGS, Grades
 
 MOST_TOKENS = 4096
-"""Of an answer: 20 grades are some 200, the rest is for models that think first."""
+"""Limit per answer: 20 grades take about 200 tokens, the rest is for models that think first."""
 _ABOUT = 200
-"""Characters of a text that say which one an unreadable answer is about."""
+"""Characters of a text quoted to identify the text that an unreadable answer belongs to."""
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
 
 class ServedAnnotator:
-    """Grades by asking. The model sees a text's wording and nothing of its source."""
+    """Grades by asking the model, which sees the text only and nothing about its source."""
 
     def __init__(self, model: Replier) -> None:
         self._model = model
         self.readings = Readings()
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Grades of each example; empty where the answer holds no JSON object of grades, which is counted.
+        """Grades of each example; empty (and counted) if the answer contains no JSON object of grades.
 
-        Raises UserError where no answer can be read, or where the model returns none.
+        Raises UserError if no answer can be parsed, or if the model returns none.
         """
         asked = [[{"role": "user", "content": prompt_for(example.text)}] for example in examples]
         replies = self._model.reply(asked, [0] * len(asked), Sampling(temperature=0.0, top_p=1.0), MOST_TOKENS)
@@ -44,18 +44,20 @@ class ServedAnnotator:
         if grades and not any(grades):
             (reasons,) = (entry["unreadable"] for entry in self.readings.counts().values())
             told = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items())
-            raise UserError(f"grading.annotator: no answer holds a JSON object of grades ({told}); try another model")
+            raise UserError(
+                f"grading.annotator: no answer contains a JSON object of grades ({told}); try another model"
+            )
         return grades
 
     def report(self, stage: str, progress: Progress) -> dict[str, Any]:
-        """A line of what was asked, and its counts by field; none where the model is not a served one."""
+        """Reports usage in one line and returns it by field; empty if the model is not a served one."""
         if not isinstance(self._model, ServedModel):
             return {}
         return report_spending({"grading.annotator": self._model.spending}, stage, progress)
 
 
 def why_unreadable(reply: Reply) -> str:
-    """Why an answer gives no grades."""
+    """Why an answer yields no grades."""
     if reply.finish_reason == "length":
         return "cut off"
     found = _OBJECT.findall(reply.text)
@@ -69,7 +71,7 @@ def why_unreadable(reply: Reply) -> str:
 
 
 def prompt_for(text: str) -> str:
-    """All tags with their definitions, then the text (its beginning, middle and end where it is long)."""
+    """All tags with their definitions, then the text (its beginning, middle and end if long)."""
     lines = [f"- {tag.name}: {tag.definition}. 0: {tag.lowest}. {HIGHEST}: {tag.highest}." for tag in TAGS]
     return (
         f"Grade the text below on each of these dimensions with a whole number from 0 (worst) to {HIGHEST} (best).\n"
@@ -80,7 +82,8 @@ def prompt_for(text: str) -> str:
 
 
 def parse_grades(answer: str) -> Grades:
-    """Grades in the last JSON object of an answer; anything but a tag with a whole number from 0 to 9 is left out."""
+    """Grades in the last JSON object of an answer; entries other than a tag with a whole number from 0 to 9 are
+    dropped."""
     found = _OBJECT.findall(answer)
     if not found:
         return {}

@@ -1,7 +1,7 @@
-"""Surface statistics of a text: cheap counts that the labeller sees beside the text's LSA vector.
+"""Surface statistics of a text: cheap counts given to the labeller together with the text's LSA vector.
 
-Every one is a function of the text alone. No source, file name or rate of damage reaches them: `measure` has no other
-argument. Long texts are cut to their beginning, middle and end first (the rule of Essential-Web, arXiv 2506.14111).
+All are functions of the text alone: `measure` has no other argument, so no source, file name or rate of damage can
+reach them. Long texts are first cut to their beginning, middle and end (the rule of Essential-Web, arXiv 2506.14111).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter
 from itertools import pairwise
 
 EXCERPT = 4_000
-"""Characters that are read at the beginning, in the middle and at the end of a text."""
+"""Characters read at the beginning, middle and end of a text."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
@@ -54,7 +54,7 @@ _GRAMMAR = (
     " about some them can could only other do does may must should these those where while how each"
 )
 GRAMMAR_WORDS = frozenset(_GRAMMAR.split())
-"""Words that hold sentences together; running text is a third of them."""
+"""Function words; about a third of running text."""
 _VOWEL = re.compile(r"[aeiouyAEIOUY]")
 _SYMBOL_RUN = re.compile(r"[A-Z]|\d+|[^\w\s]")
 _CODE_PUNCTUATION = frozenset("{}[]<>=_#*\\/+~^$%&@")
@@ -71,7 +71,7 @@ NAMES: tuple[str, ...] = (
 
 
 def excerpt(text: str) -> str:
-    """The text, or where it is long its beginning, middle and end."""
+    """The text or, if it is long, its beginning, middle and end."""
     if len(text) <= 3 * EXCERPT:
         return text
     middle = (len(text) - EXCERPT) // 2
@@ -79,7 +79,8 @@ def excerpt(text: str) -> str:
 
 
 def measure(text: str) -> list[float]:
-    """One number for each of `NAMES`; fractions lie in [0, 1], cues are counts per hundred words, sizes logarithms."""
+    """One number for each of `NAMES`; fractions are in [0, 1], cues are counts per hundred words, sizes are
+    logarithms."""
     part = excerpt(text)
     words = _WORD.findall(part)
     return [
@@ -171,17 +172,17 @@ def _sentences(part: str, n_words: int) -> list[float]:
 
 
 def _repeated_runs(words: list[str]) -> float:
-    """Fraction of the runs of three words that occur earlier in the text."""
+    """Fraction of three-word runs that occur earlier in the text."""
     runs = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def _echoes(part: str) -> list[float]:
-    """How far what follows the first colon or equals sign repeats what precedes it, and how far the end of the text
-    repeats the rest.
+    """How much of what follows the first colon or equals sign repeats what precedes it, and how much of the end of the
+    text repeats the rest.
 
-    Where something is worked out, each step copies from what it starts from, and the end repeats the last result:
-    damage breaks the copy.
+    In worked reasoning, each step copies from its starting point and the end repeats the last result; damage breaks
+    these copies.
     """
     line = part.strip()[:600]
     cut = min((place for place in (line.find(":"), line.find("=")) if place >= 0), default=-1)
@@ -212,7 +213,7 @@ def _fraction_seen(items: list, known: set) -> float:
 
 
 def _overlap(a: str, b: str) -> float:
-    """Common symbols over the larger number of symbols, each as often as it occurs."""
+    """Shared symbols, counted with multiplicity, divided by the larger number of symbols."""
     common = sum((Counter(a) & Counter(b)).values())
     return common / max(len(a), len(b), 1)
 

@@ -1,8 +1,8 @@
 """The 20 tags: what each grade from 0 to 9 says about a text.
 
-Nanbeige4-3B grades documents on 20 quality dimensions that its report does not name; these are ours. A *content*
-tag is about what a text says, a *format* tag about how it is written down (the report finds that content predicts
-usefulness better; here that is measured, see `value.importance`, and not built in). 9 is always the better end.
+Nanbeige4-3B grades documents on 20 quality dimensions that its report does not name; these are ours. A *content* tag is
+about what a text says, a *format* tag about how it is written (the report finds that content predicts usefulness
+better; we do not assume this but measure it, see `value.importance`). 9 is always the better end.
 """
 
 from __future__ import annotations
@@ -161,4 +161,4 @@ TAGS: tuple[Tag, ...] = (
 NAMES: tuple[str, ...] = tuple(tag.name for tag in TAGS)
 
 Grades = Mapping[str, int]
-"""Tag → grade. An annotator leaves out the tags that it cannot judge."""
+"""Tag → grade. Annotators omit tags that they cannot judge."""

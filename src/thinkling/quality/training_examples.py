@@ -1,4 +1,4 @@
-"""What the labeller learns from: documents of the pool, the same documents damaged on purpose, and their grades."""
+"""Training data of the labeller: documents of the pool, artificially damaged copies of them, and their grades."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from thinkling.seeds import derive
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples with their grades. A document's damaged form has the document's row."""
+    """Examples with their grades. The damaged form of a document has the document's row."""
 
     rows: list[int]
     examples: list[Example]
     kinds: list[str]
-    """Kind of damage, empty for sound texts. A record that is unsound by its source's truth counts as damaged in the
-    way that the truth names (`Truth.unsound_as`)."""
+    """Kind of damage, empty for sound texts. A record that is unsound according to its source's truth counts as damaged
+    in the way that the truth names (`Truth.unsound_as`)."""
     grades: list[Grades]
 
     def in_numbers(self, space: FeatureSpace) -> Annotated:
-        """Rows of features, of the texts alone, beside the grades."""
+        """Feature rows, computed from the texts alone, together with the grades."""
         features = space.features([example.text for example in self.examples])
         return Annotated(space.rows(features), as_array(self.grades), self.kinds, self.rows)
 
     def audit(self, pool: Pool) -> list[dict[str, Any]]:
-        """A row an example: the document, what was done to it, and the grades it got."""
+        """One row per example: the document, its damage, and its grades."""
         return [
             {"id": pool.ids[row], "damage": example.damage, "damaged_fraction": example.damaged_fraction}
             | {name: grades.get(name) for name in NAMES}
@@ -43,10 +43,10 @@ class Examples:
 
 
 def annotate(pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: int) -> Examples:
-    """Grades the texts (row → text) and a damaged form of those that are sound; the kinds of damage alternate.
+    """Grades the texts (row → text) and damaged forms of the sound ones, alternating between kinds of damage.
 
-    A record's truth says which kinds fit it, and of how many sound records one is damaged; otherwise all kinds do, and
-    every sound text is.
+    A record's truth determines which kinds apply and how many sound records are damaged (one in N); otherwise all kinds
+    apply and every sound text is damaged.
     """
     rows, examples, kinds = list(texts), [pool.example(row, text) for row, text in texts.items()], []
     for example in examples:
@@ -72,6 +72,6 @@ def annotate(pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: i
 
 
 def sound_rows(pool: Pool, texts: Mapping[int, str]) -> list[int]:
-    """Rows of the texts without those that their source's truth finds unsound."""
+    """Rows of the texts, except those that are unsound according to their source's truth."""
     truths = {row: pool.example(row, text).truth for row, text in texts.items()}
     return [row for row, truth in truths.items() if truth is None or truth.sound(texts[row])]

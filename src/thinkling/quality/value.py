@@ -1,9 +1,9 @@
 """Grades and similarity → one value per document → HQ, MQ or rejected.
 
-The value is a sum with one term per tag and one for similarity, so it explains itself: each term says by how much the
-grade lifts or lowers the document against the average of the pool. The weights are the recipe's own where it sets
-them; otherwise logistic regression fits them to a signal of good documents and others. Content and
-format tags are treated alike; `importance` measures which of the two matter.
+The value is a sum with one term per tag and one for similarity, which makes it explainable: each term shows by how much
+the grade raises or lowers the document relative to the pool average. Weights come from the recipe if set; otherwise
+logistic regression fits them to separate good documents from others. Content and format tags are treated alike;
+`importance` measures which of the two matter.
 
 Shapes: N documents, C columns (the tags in order, then similarity).
 """
@@ -48,14 +48,14 @@ class QualityModel:
         weights_N: Doubles | None = None,
         monotone: bool = True,
     ) -> QualityModel:
-        """Logistic regression of a signal on standardised columns; the value is the log of the odds.
+        """Logistic regression on standardised columns; the value is the log odds.
 
-        `weights_N`: how much each document counts, in all 1; without it good and others half each.
-        `penalty`: on the weights' squares. `monotone`: no weight is negative, since 9 is the better end of every tag.
-        Raises UserError without scipy installed, ValueError where the signal has one class only.
+        `weights_N`: sample weights that sum to 1; by default good and other documents get half each. `penalty`: on the
+        squared weights. `monotone`: no weight is negative, since 9 is the better end of every tag. Raises UserError if
+        scipy is not installed, ValueError if there is only one class.
         """
         if good_N.all() or not good_N.any():
-            raise ValueError("a signal of one class fits no weights")
+            raise ValueError("weights cannot be fitted to a single class")
         means_C, spreads_C = columns_NC.mean(0), columns_NC.std(0)
         spreads_C[spreads_C == 0] = 1
         x_NC = (columns_NC - means_C) / spreads_C
@@ -65,12 +65,13 @@ class QualityModel:
 
     @classmethod
     def given(cls, columns_NC: Doubles, weights: Mapping[str, float]) -> QualityModel:
-        """The recipe's own weights; columns that it does not name count nothing."""
+        """Uses the recipe's own weights; columns it does not name get weight 0."""
         return cls(np.array([weights.get(name, 0.0) for name in COLUMNS]), columns_NC.mean(0), 0.0)
 
     @classmethod
     def load(cls, report: Path) -> QualityModel:
-        """The model in a curate stage's grading.json. Raises UserError where there is none, or one of other columns."""
+        """Loads the model from a curate stage's grading.json. Raises UserError if there is none, or if it has different
+        columns."""
         with readable(report):
             text = report.read_text(encoding="utf-8")
         try:
@@ -79,13 +80,13 @@ class QualityModel:
             weights, means = ([column[key] for column in named.values()] for key in ("weight", "mean"))
             intercept = float(found["intercept"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{report}: holds no quality model; name the grading.json of a curate stage") from error
+            raise UserError(f"{report}: contains no quality model; use the grading.json of a curate stage") from error
         if tuple(named) != COLUMNS:
-            raise UserError(f"{report}: made for other tags; curate again")
+            raise UserError(f"{report}: made for different tags; curate again")
         return cls(np.array(weights, np.float64), np.array(means, np.float64), intercept)
 
     def centred(self, columns_NC: Doubles) -> QualityModel:
-        """The same values, with terms that are counted from these documents' average."""
+        """The same values, with terms relative to the average of these documents."""
         means_C = columns_NC.mean(0)
         return QualityModel(self.weights_C, means_C, self.intercept + float(self.weights_C @ (means_C - self.means_C)))
 
@@ -98,11 +99,11 @@ class QualityModel:
         return self.intercept + self.contributions(columns_NC).sum(1)
 
     def values_of_grades(self, grades_NT: npt.NDArray[np.int8]) -> Doubles:
-        """(N,) values of texts that were compared with no seeds: their similarity counts as the pool's average."""
+        """(N,) values of texts that were not compared with seeds: their similarity is set to the pool's average."""
         return self.values(columns(grades_NT, np.full(len(grades_NT), self.means_C[-1])))
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: everything that a value follows from."""
+        """For JSON: everything that determines a value."""
         return {
             "intercept": self.intercept,
             "columns": {
@@ -113,7 +114,7 @@ class QualityModel:
 
 
 def columns(grades_NT: npt.NDArray[np.int8], similarity_N: Floats | Doubles) -> Doubles:
-    """(N, C): grades as fractions of the highest, and similarity."""
+    """(N, C): grades as fractions of the highest grade, and similarity."""
     return np.hstack([grades_NT / HIGHEST, similarity_N[:, None].astype(np.float64)])
 
 
@@ -137,7 +138,7 @@ def by_budget(
     """`hq`, `mq` or `OVER_BUDGET` for each document, best value first: HQ until its budget is full, then MQ.
 
     The document that crosses a budget still belongs to it. `mq_tokens` None: everything else is MQ. Documents that do
-    not pass are rejected and use up nothing. Where values are equal the earlier document comes first.
+    not pass are rejected and use no budget. Ties are broken by document order.
     """
     found = [OVER_BUDGET] * len(values_N)
     used = 0
@@ -150,12 +151,12 @@ def by_budget(
 
 
 def balance(good_N: npt.NDArray[np.bool_]) -> Doubles:
-    """Weights that sum to 1: half on the good, half on the others."""
+    """Sample weights that sum to 1: half for the good documents, half for the others."""
     return np.where(good_N, 0.5 / max(int(good_N.sum()), 1), 0.5 / max(int((~good_N).sum()), 1))
 
 
 def auc(scores_N: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles | None = None) -> float:
-    """Probability that a good document scores above another (ties count half), each drawn by its weight."""
+    """Probability that a good document scores above another (ties count half), each drawn according to its weight."""
     weights_N = np.ones(len(good_N)) if weights_N is None else weights_N
     _, place_N = np.unique(scores_N, return_inverse=True)
     good = np.bincount(place_N, weights_N * good_N)
@@ -167,8 +168,8 @@ def auc(scores_N: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles | N
 def importance(
     model: QualityModel, columns_NC: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles, seed: int
 ) -> dict[str, float]:
-    """By how much the AUC, weighted as the fit was, falls where columns are shuffled among documents: those of all
-    content tags together, of all format tags together, and each alone (permutation importance, Breiman 2001)."""
+    """Decrease of the AUC (weighted as in the fit) when columns are shuffled across documents: all content tags
+    together, all format tags together, and each column alone (permutation importance, Breiman 2001)."""
     rng = np.random.default_rng(seed)
     groups: dict[str, list[int]] = {
         kind: [c for c, tag in enumerate(TAGS) if tag.kind == kind] for kind in ("content", "format")
@@ -186,11 +187,12 @@ def importance(
 
 
 def _logistic(x_NC: Doubles, sign_N: Doubles, weights_N: Doubles, penalty: float, monotone: bool) -> Doubles:
-    """Weights and, last, the intercept that minimise ½ · penalty · |w|² + Σ weightᵢ · log(1 + exp(−signᵢ · valueᵢ))."""
+    """Weights, followed by the intercept, that minimise ½ · penalty · |w|² + Σ weightᵢ · log(1 + exp(−signᵢ ·
+    valueᵢ))."""
     try:
         from scipy.optimize import minimize
     except ImportError as error:
-        raise UserError("grading needs scipy: install thinkling[curate], or give quality by source") from error
+        raise UserError("grading needs scipy: install thinkling[curate], or set quality per source") from error
 
     def objective(point: Doubles) -> tuple[float, Doubles]:
         margins_N = sign_N * (x_NC @ point[:-1] + point[-1])

@@ -1,4 +1,4 @@
-"""Runs untrusted Python: a fork-server in a clean interpreter, Landlock, seccomp, rlimits and a wall clock.
+"""Runs untrusted Python with a fork-server in a clean interpreter, Landlock, seccomp, rlimits and a wall clock.
 
-Imports the standard library and thinkling.errors alone, since most of it runs inside that interpreter.
+Imports only the standard library and thinkling.errors, because most of it runs inside that interpreter.
 """

@@ -1,6 +1,6 @@
-"""What a session's child does: it runs pieces of code as they come, all in one namespace, as a notebook's cells.
+"""A session's child process: runs pieces of code as they arrive, all in one namespace, like cells of a notebook.
 
-The value of a last expression is printed. An exception ends the piece that raised it, not the session.
+The value of a trailing expression is printed. An exception ends the piece that raised it, not the session.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 from thinkling.sandbox.protocol import Closed, read_call
 
 LONGEST_VALUE = 1 << 16
-"""Characters of a last expression's value that are printed."""
+"""Maximum characters printed of a trailing expression's value."""
 LONGEST_TRACEBACK = 20
-"""Innermost frames that are shown."""
+"""Number of innermost frames shown."""
 
 
 def serve(report: Callable[..., None], name: Callable[[BaseException], str]) -> int:
-    """Until no more code comes. `report`: writes one report; `name`: how it calls an exception."""
+    """Runs until no more code arrives. `report`: writes one report; `name`: returns the name of an exception."""
     calls = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # the program's standard input is empty
@@ -40,7 +40,7 @@ def serve(report: Callable[..., None], name: Callable[[BaseException], str]) -> 
         except Closed:
             return 0
         number += 1
-        sys.stdout, sys.stderr = streams  # whatever an earlier call made of them
+        sys.stdout, sys.stderr = streams  # an earlier call may have replaced them
         error = _run(code, f"<call {number}>", module.__dict__)
         for stream in streams:
             try:
@@ -59,7 +59,7 @@ def _run(code: str, file_name: str, namespace: dict[str, Any]) -> BaseException 
         value = ast.Expression(last.value) if isinstance(last, ast.Expr) else None
         if value is not None:
             del tree.body[-1]
-        exec(compile(tree, file_name, "exec", dont_inherit=True), namespace)  # what this process is for
+        exec(compile(tree, file_name, "exec", dont_inherit=True), namespace)  # the purpose of this process
         if value is not None:
             found = eval(compile(value, file_name, "eval", dont_inherit=True), namespace)
             if found is not None:
@@ -76,11 +76,11 @@ def _run(code: str, file_name: str, namespace: dict[str, Any]) -> BaseException 
 
 
 def _show(error: BaseException, file_name: str) -> None:
-    """The traceback without the frames of this module. A syntax error has none of its own."""
+    """Prints the traceback without the frames of this module. A syntax error has no frames of its own."""
     try:
         frames = error.__traceback__
         while frames is not None and frames.tb_frame.f_code.co_filename != file_name:
             frames = frames.tb_next
         traceback.print_exception(type(error), error, frames, limit=-LONGEST_TRACEBACK)
-    except BaseException:  # a hostile object's repr, or no memory left
+    except BaseException:  # a hostile object's repr, or out of memory
         os.write(2, f"{type(error).__name__}\n".encode())

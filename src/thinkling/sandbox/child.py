@@ -1,6 +1,6 @@
-"""The process that runs one program: it locks itself in, runs the program, and reports over a pipe.
+"""The process that runs one program: it confines itself, runs the program, and reports over a pipe.
 
-What it reports is untrusted from the byte READY on: the program shares its memory and can write anything to that pipe.
+Everything it reports after the byte READY is untrusted: the program shares its memory and can write to that pipe.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from thinkling.sandbox.judged import LINK
 from thinkling.sandbox.protocol import FAILED, READY, Program, read_program
 
 RESULTS = 3
-"""Descriptor of the pipe of reports."""
+"""File descriptor of the report pipe."""
 FILE_NAME = "<program>"
 LONGEST_TRACEBACK = 50
-"""Innermost frames that are shown: an endless recursion has millions."""
-_UNPROTECTED = 70  # exit status of a child that could not lock itself in, or fails itself
+"""Number of innermost frames shown: infinite recursion has many thousands."""
+_UNPROTECTED = 70  # exit status of a child that could not confine itself, or fails itself
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What every child of one fork-server has in common."""
+    """What all children of one fork-server share."""
 
     ruleset: int
     abi: int
     calls: kernel.InstallableFilter
     identity: tuple[int, int] | None
-    """User and group to become; None: the server is no root, and its own."""
+    """User and group to switch to; None: the server is not root, and keeps its own."""
     server: int
     first_closed: int
-    """Descriptors from here on are not the program's."""
+    """The program must not have descriptors from this number on."""
 
 
 def open_streams() -> None:
-    """Makes the objects behind sys.stdin, stdout and stderr before the fork. They are made over pipes, since they
-    remember that pipes cannot be rewound; the descriptors beneath them are replaced in the child."""
+    """Creates the objects behind sys.stdin, stdout and stderr before the fork, over pipes, because they cache that
+    pipes are not seekable; the descriptors beneath them are replaced in the child."""
     log = os.dup(2)
     read, write = os.pipe()
     for target, end in enumerate((read, write, write)):
@@ -66,9 +66,9 @@ def open_streams() -> None:
 def live(
     cell: Cell, program: int, rlimits: Sequence[tuple[int, tuple[int, int]]], ends: Sequence[int], link: int | None
 ) -> NoReturn:
-    """The whole life of a child, right after the fork. `program`: descriptor of what to run; `rlimits`: what, (soft,
-    hard); `ends`: to be stdin, stdout, stderr and the pipe of reports; `link`: a program's socket to its tester, or the
-    tester's."""
+    """The whole life of a child, right after the fork. `program`: descriptor of what to run; `rlimits`: resource and
+    its (soft, hard) limits; `ends`: become stdin, stdout, stderr and the report pipe; `link`: the socket between a
+    program and its tester, at this side's end."""
     status = _UNPROTECTED
     try:
         for target, end in enumerate(ends):
@@ -106,9 +106,9 @@ def _lock_in(cell: Cell, files: Mapping[str, bytes], rlimits: Sequence[tuple[int
             file.write(content)
     kernel.drop_capabilities()
     kernel.forbid_new_privileges()
-    kernel.die_with_parent()  # after the change of user, which undoes it
+    kernel.die_with_parent()  # after changing user, which resets it
     if os.getppid() != cell.server:
-        raise ProcessLookupError("the fork-server has gone")
+        raise ProcessLookupError("the fork-server is gone")
     kernel.restrict_files(cell.ruleset, cell.abi)
     os.close(cell.ruleset)
     cell.calls.install()
@@ -125,7 +125,7 @@ def _test(program: Program) -> int:
 
 
 def _be_judged(program: Program) -> int:
-    """Exit status: 0 unless the program itself failed. What it left to be done at exit is not done."""
+    """Exit status: 0 unless the program itself failed. The program's exit handlers are not run."""
     gc.enable()
     statuses = [0]
 
@@ -139,7 +139,7 @@ def _be_judged(program: Program) -> int:
 
 
 def _run(program: Program) -> int:
-    """Exit status, by Python's own rules."""
+    """Exit status, following Python's own rules."""
     gc.enable()
     error = _execute(program)
     status = 0 if error is None else _status(error, program.code)
@@ -157,11 +157,11 @@ def _run(program: Program) -> int:
 
 
 def _execute(program: Program) -> BaseException | None:
-    """Runs the program; what it raised."""
+    """Runs the program; returns the exception it raised, if any."""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     try:
-        exec(compile(program.code, FILE_NAME, "exec", dont_inherit=True), module.__dict__)  # what this process is for
+        exec(compile(program.code, FILE_NAME, "exec", dont_inherit=True), module.__dict__)  # why this process exists
     except BaseException as error:
         return error
     return None
@@ -177,7 +177,7 @@ def _status(error: BaseException, code: str) -> int:
         linecache.cache[FILE_NAME] = (len(code), None, code.splitlines(True), FILE_NAME)
         own = error.__traceback__ and error.__traceback__.tb_next
         traceback.print_exception(type(error), error, own, limit=-LONGEST_TRACEBACK)
-    except BaseException:  # a hostile object's repr, or no memory left
+    except BaseException:  # a hostile object's repr, or out of memory
         os.write(2, f"{_name(error)}\n".encode())
     return 1
 

@@ -1,4 +1,4 @@
-"""One fork-server as the sandbox's process sees it: started, asked, killed, started again."""
+"""One fork-server from the sandbox's side: started, used, killed and restarted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from thinkling.sandbox.session import Session
 Level = Literal["strict", "bubblewrap"]
 START_SECONDS = 60.0
 _SOURCE = Path(__file__).resolve().parents[2]
-# Programs find neither the package nor what lies beside it.
+# Programs must not find the package or anything next to it.
 _BOOT = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -35,23 +35,23 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "thinklin
     del sys.modules[name]
 main()
 """
-# An empty environment and these flags are -I, except that the hash seed is fixed: the order of a set is the same in
-# every server, and so is what a program prints.
+# An empty environment and these flags equal -I, except that the hash seed is fixed: the iteration order of sets, and
+# therefore a program's output, is the same on every server.
 _FLAGS = ("-P", "-s", "-S", "-B", "-X", "utf8")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}
 
 
 class ForkServer:
-    """Not safe to share between threads or across a fork: sandbox.py hands it to one run at a time."""
+    """Not safe to share between threads or across a fork: sandbox.py uses it for one run at a time."""
 
     def __init__(self, level: Level, recycle: int, names: Collection[str] = ()) -> None:
-        """Starts it, with these packages. SandboxUnavailable: the machine lacks a feature, or the server did not start.
-        UserError: a package is unknown or not installed."""
+        """Starts the server with these packages. SandboxUnavailable: the machine lacks a feature, or the server did not
+        start. UserError: a package is unknown or not installed."""
         self._level, self._recycle, self._packages = level, recycle, names
         self._start()
 
     def run(self, job: Job, limits: Limits) -> Outcome:
-        """One run. A server that dies is started again and asked once more; then the outcome is `unavailable`."""
+        """Performs one run. A server that dies is restarted for a second attempt; then the outcome is `unavailable`."""
         self._refresh()
         for _ in range(2):
             try:
@@ -69,8 +69,8 @@ class ForkServer:
         return unavailable(f"the fork-server died twice ({reason}) {log}", len(job.tests.tests) if job.tests else 0)
 
     def open_session(self, limits: Limits) -> Session:
-        """A process that runs one piece of code after another; the server is its own until it is closed. OSError,
-        protocol.Closed: the server has gone, and is started again before it is next used."""
+        """A process that runs one piece of code after another; it has the server to itself until closed. OSError,
+        protocol.Closed: the server is gone, and is restarted before its next use."""
         self._refresh()
         self._asked = True
         nonce = secrets.token_hex(16)
@@ -87,14 +87,14 @@ class ForkServer:
         self._runs += 1
 
     def _refresh(self) -> None:
-        if self._asked or self._runs >= self._recycle:  # asked and not heard: the caller was interrupted
+        if self._asked or self._runs >= self._recycle:  # a request without a reply: the caller was interrupted
             self.close()
             self._start()
 
     def _exchange(self, job: Job, limits: Limits) -> Outcome:
         nonce = secrets.token_hex(16)
         programs = [protocol.Program(job.code, nonce, job.files, "judged" if job.tests else "main")]
-        if job.tests:  # marks of their own: the program can find its own in its memory
+        if job.tests:  # separate nonces: the program can find its own in memory
             nonce = secrets.token_hex(16)
             programs.append(protocol.Program(json.dumps(asdict(job.tests)), nonce, {}, "tester"))
         reads = self._send(programs, _stdin(job.stdin), limits)
@@ -109,8 +109,8 @@ class ForkServer:
         return judge(found, listener.streams, nonces, len(job.tests.tests) if job.tests else 0, limits)
 
     def _send(self, programs: Sequence[protocol.Program], stdin: int, limits: Limits) -> list[int]:
-        """Asks for a run; the ends of its pipes that are ours: stdout, stderr, reports, the tester's reports. Takes
-        `stdin` over. `programs`: what to run, and its tester."""
+        """Requests a run; returns our ends of its pipes: stdout, stderr, reports, the tester's reports. Takes ownership
+        of `stdin`. `programs`: what to run, and its tester."""
         given, reads = [stdin], []
         try:
             for _ in range(3):
@@ -136,7 +136,7 @@ class ForkServer:
     def _start(self) -> None:
         self._runs, self._asked = 0, False
         self._folder = Path(tempfile.mkdtemp(prefix="thinkling-sandbox-"))
-        self._folder.chmod(0o711)  # the unprivileged child passes through it to its own folder
+        self._folder.chmod(0o711)  # the unprivileged child must traverse it to reach its own folder
         self._channel, far = protocol.channel()
         with far, open(self._folder / "log", "wb") as log:
             self._process = subprocess.Popen(
@@ -146,7 +146,7 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env=_ENVIRONMENT | packages.ENVIRONMENT,
-                start_new_session=True,  # a Ctrl-C in the terminal is ours alone
+                start_new_session=True,  # Ctrl-C in the terminal must reach only us
             )
         self._channel.settimeout(START_SECONDS)
         try:
@@ -160,15 +160,15 @@ class ForkServer:
             raise SandboxUnavailable(f"sandbox: {missing}")
 
     def _prefix(self) -> list[str]:
-        """What starts the server: at level `bubblewrap` it stands in namespaces of its own, with its children."""
+        """Prefix of the server's command: at level `bubblewrap`, it and its children run in their own namespaces."""
         if self._level == "strict":
             return []
         if shutil.which("bwrap") is None:
-            raise SandboxUnavailable("sandbox: level bubblewrap needs its program bwrap; apt-get install bubblewrap")
+            raise SandboxUnavailable("sandbox: level bubblewrap needs the program bwrap; apt-get install bubblewrap")
         shown = ["/usr", "/lib", "/lib64", sys.base_prefix, os.fspath(_SOURCE / "thinkling")]
         shown += [path for folder in packages.locations(self._packages).values() for path in (folder, f"{folder}.libs")]
         binds = [part for path in shown if os.path.exists(path) for part in ("--ro-bind", path, path)]
-        user = ["--unshare-user", "--uid", "65534", "--gid", "65534"]  # no root in there either
+        user = ["--unshare-user", "--uid", "65534", "--gid", "65534"]  # not root inside either
         folder = ["--bind", os.fspath(self._folder), os.fspath(self._folder)]
         return ["bwrap", "--unshare-all", *user, "--proc", "/proc", "--dev", "/dev", *binds, *folder, "--"]
 
@@ -178,7 +178,7 @@ class ForkServer:
         return lines[-1][:300] if lines else ""
 
     def close(self) -> None:
-        """Kills the server; the kernel kills its child with it."""
+        """Kills the server; the kernel then kills its child."""
         self._channel.close()
         self._process.kill()
         self._process.wait()
@@ -191,12 +191,12 @@ def _request(limits: Limits) -> bytes:
 
 
 def _stdin(text: str) -> int:
-    """A file, so that no program can block whoever writes to it."""
+    """Standard input as a file, so that no program can block the writer."""
     return protocol.sealed(text.encode("utf-8", "surrogatepass")) if text else os.open(os.devnull, os.O_RDONLY)
 
 
 def _command(channel: int, folder: Path) -> list[str]:
-    """This Python, past its virtual environment: the server needs the standard library alone."""
+    """The base Python of this virtual environment: the server needs only the standard library."""
     return [
         os.path.realpath(sys.executable),
         *_FLAGS,

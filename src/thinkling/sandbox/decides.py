@@ -1,4 +1,4 @@
-"""Whether statements of a test can fail because of what a program does."""
+"""Determines whether the statements of a test can fail depending on the program."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _CAUGHT = ("AssertionError", "Exception", "BaseException")
 
 
 class Decides(ast.NodeVisitor):
-    """`found`: an assertion, or what amounts to one, that nothing catches."""
+    """`found`: whether there is an assertion, or an equivalent, that nothing catches."""
 
     def __init__(self, definitions: Mapping[str, ast.stmt]) -> None:
         """`definitions`: functions and classes of the tests, which count where they are used."""
         self.found = False
         self.seen: set[str] = set()
-        """Definitions that are used where nothing catches their assertions."""
+        """Definitions used in places where nothing catches their assertions."""
         self._definitions = definitions
         self._waiting: list[str] = []
         self._caught = False
 
     def follow(self, names: Iterable[str]) -> bool:
-        """Goes into what is used, and into `names`; whether anything was found."""
+        """Visits the definitions that are used, and `names`; returns whether anything was found."""
         self._waiting += names
         while self._waiting:
             name = self._waiting.pop()
@@ -107,7 +107,7 @@ class Decides(ast.NodeVisitor):
 
 
 def _swallows(handler: ast.ExceptHandler, definitions: Mapping[str, ast.stmt]) -> bool:
-    """Whether a failed assertion ends in a handler, and nothing more comes of it."""
+    """Whether a handler swallows a failed assertion."""
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     if not any(kind is None or ast.unparse(kind).rpartition(".")[2] in _CAUGHT for kind in kinds):
         return False
@@ -124,13 +124,13 @@ def _suppresses(call: ast.expr) -> bool:
 
 
 def _is_constant(node: ast.expr) -> bool:
-    """Whether a value has nothing to do with any program."""
+    """Whether a value is independent of any program."""
     outside = (ast.Name, ast.Call, ast.Attribute, ast.Await, ast.Yield)
     return not any(isinstance(one, outside) for one in ast.walk(node))
 
 
 def is_true(node: ast.expr) -> bool:
-    """Whether an expression is true whatever the program does, as far as its form shows."""
+    """Whether an expression is true whatever the program does, as far as its syntax shows."""
     match node:
         case ast.Tuple(elts=elements) | ast.List(elts=elements) | ast.Set(elts=elements):
             return bool(elements)

@@ -1,7 +1,7 @@
-"""Stand-ins for objects of the other side, which ask their owner for all that they do.
+"""Proxies for objects of the other side, which forward every operation to the owner.
 
-A stand-in equals no plain value. That is decided here and never asked, so that an object which says of itself that it
-equals everything is equal to nothing that a test expects. Whether two objects of a program are equal is asked of it.
+A proxy never equals a plain value. That is decided here and not forwarded, so that an object that claims to equal
+everything equals nothing that a test expects. Whether two objects of a program are equal is asked of the program.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "enter": lambda value: type(value).__enter__(value),
     "exit": lambda value, error: type(value).__exit__(value, error and type(error), error, None),
 }  # fmt: skip
-"""What either side may be asked to do with an object of its own."""
+"""Operations that either side may request on an object of the other."""
 
 
 class Kind(type):
-    """Of the types of stand-ins: such a type answers for the class that it stands in for."""
+    """Metaclass of proxy types: such a type answers on behalf of the class that it represents."""
 
     def __getattr__(cls, name: str) -> Any:
         kind = cls.__dict__.get("_thinkling_class")
@@ -61,7 +61,7 @@ def _ask(what: str, handle: Any, *arguments: Any) -> Any:
 
 
 class Handle(metaclass=Kind):
-    """An object of the other side."""
+    """A proxy for an object of the other side."""
 
     __slots__ = ("__weakref__", "_base", "_number", "_remote")
 
@@ -73,7 +73,7 @@ class Handle(metaclass=Kind):
             return TYPES[_base_of(self)]
         if name == "__signature__":
             return _signature(self)
-        if name == "__globals__":  # of functions: all that the program has
+        if name == "__globals__":  # of functions: exposes everything the program has
             raise AttributeError(name)
         if name in _OWN_ATTRIBUTES:
             return object.__getattribute__(self, name)
@@ -166,7 +166,7 @@ class Handle(metaclass=Kind):
 
 
 class CallableHandle(Handle):
-    """One that can be called."""
+    """A proxy that can be called."""
 
     __slots__ = ()
 
@@ -175,7 +175,7 @@ class CallableHandle(Handle):
 
 
 class ClassHandle(CallableHandle):
-    """A class of the other side."""
+    """A proxy for a class of the other side."""
 
     __slots__ = ()
 
@@ -195,7 +195,7 @@ _OWN_ATTRIBUTES = frozenset(
         "__mro_entries__",
     )
 )
-"""Attributes that are looked up here."""
+"""Attributes that are looked up on this side."""
 _slots = vars(Handle)
 remote_of, set_remote = _slots["_remote"].__get__, _slots["_remote"].__set__
 number_of, set_number = _slots["_number"].__get__, _slots["_number"].__set__
@@ -203,7 +203,7 @@ _base_of, set_base = _slots["_base"].__get__, _slots["_base"].__set__
 
 
 def _plain(handle: Any) -> Any:
-    """An object of a subclass of a plain type, as its base's value."""
+    """An object of a subclass of a plain type, converted to its base's value."""
     return _ask("base", handle)
 
 
@@ -222,7 +222,7 @@ def _signature(handle: Any) -> inspect.Signature:
 
 
 def signature_parts(function: Any) -> tuple[Any, ...]:
-    """Of a function, without the marks for what is missing: an empty tuple says so."""
+    """A function's signature, without the markers for missing parts: an empty tuple represents them."""
     found = inspect.signature(function)
 
     def present(value: Any) -> tuple[Any, ...]:
@@ -235,7 +235,7 @@ def signature_parts(function: Any) -> tuple[Any, ...]:
 
 
 def _local(handle: Any, other: Any) -> bool:
-    """Whether an operation with a plain value is not for the other side to decide."""
+    """Whether an operation with a plain value must not be decided by the other side."""
     return not remote_of(handle).operators and not _is_handle(other)
 
 

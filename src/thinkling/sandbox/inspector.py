@@ -1,7 +1,7 @@
-"""A process beside the fork-server that looks at what a child holds, and empties its folder.
+"""A process next to the fork-server that inspects what a child holds, and empties its folder.
 
-Names of files and numbers of descriptors are words that a program chose. The server must not read them: its memory,
-freed or not, is every later child's memory too. The inspector is forked before the first run and forks nobody.
+File names and descriptor numbers are chosen by the program. The server must not read them: its memory, freed or not, is
+inherited by every later child. The inspector is forked before the first run and never forks.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from thinkling.sandbox import kernel, protocol
 from thinkling.sandbox.limits import Limits
 
 MOST_FILES = 256
-"""In the private folder. Past it, what lies there is not even counted."""
+"""Maximum files in the private folder. Beyond it, they are not even counted."""
 _REQUEST = struct.Struct("<iQQ")  # process (0: none, empty the folder), bytes, threads
 _FINE, _DISK, _THREADS = b"f", b"d", b"t"
 _REASONS = {_FINE: None, _DISK: "disk", _THREADS: "threads"}
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
-"""A look at a process or thread that ends at that moment; of one that is ending the kernel refuses descriptors."""
+"""Errors if a process or thread ends during inspection; while it is ending, the kernel denies its descriptors."""
 
 
 class Inspector:
@@ -38,11 +38,11 @@ class Inspector:
         far.close()
 
     def look(self, pid: int, limits: Limits) -> str | None:
-        """Which limit a child is past: `disk`, `threads`. Closed, OSError: the inspector is gone."""
+        """The limit that a child exceeds: `disk`, `threads`. Closed, OSError: the inspector is gone."""
         return _REASONS[self._ask(pid, limits.disk_bytes, limits.threads)]
 
     def empty_folder(self) -> None:
-        """Removes what a child left. No child can set the time back by which one sees that it left nothing."""
+        """Removes a child's files. It cannot reset the modification time that reveals whether there are any."""
         if os.stat(self._folder).st_mtime_ns:
             self._ask(0, 0, 0)
 
@@ -71,7 +71,7 @@ def _live(channel: socket.socket, folder: str, server: int) -> NoReturn:
 
 
 def _empty(folder: str) -> bytes:
-    """Landlock lets a child make plain files alone: no links, no folders. OSError ends the server."""
+    """Landlock only lets a child create plain files: no links, no folders. OSError ends the server."""
     with os.scandir(folder) as entries:
         for entry in entries:
             os.unlink(entry.path)
@@ -80,7 +80,7 @@ def _empty(folder: str) -> bytes:
 
 
 def _look(pid: int, most_bytes: int, most_threads: int, folder: str, memory: int) -> bytes:
-    """`memory`: device of files in memory, which a child is given and cannot make."""
+    """`memory`: device of in-memory files, which a child receives and cannot create."""
     with suppress(*_GONE):
         tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
         if len(tasks) > most_threads:
@@ -103,8 +103,8 @@ def _in_folder(folder: str, most_bytes: int) -> int:
 
 
 def _nameless(tasks: list[str], memory: int) -> dict[int, int]:
-    """Size by inode of files without a name that a child holds open. A thread can have descriptors of its own, and the
-    first one can end before the others."""
+    """Inode → size of unnamed files that a child holds open. A thread can have its own descriptor table, and the main
+    thread can end before the others."""
     sizes = {}
     for task in tasks:
         with suppress(*_GONE):
@@ -117,12 +117,12 @@ def _nameless(tasks: list[str], memory: int) -> dict[int, int]:
 
 
 def _mapped(tasks: list[str], folder: str) -> set[int]:
-    """Inodes of files of the folder that are mapped and have no name. An honest program has a descriptor of such."""
+    """Inodes of unnamed mapped files from the folder. A well-behaved program also has a descriptor for such a file."""
     within = os.fsencode(os.path.realpath(folder)) + b"/"
     for task in tasks:
         with suppress(*_GONE), open(f"{task}/maps", "rb") as maps:
             lines = maps.readlines()
-            if lines:  # those of all threads
+            if lines:  # the mappings are common to all threads
                 gone = [line for line in lines if line.endswith(b" (deleted)\n") and within in line]
                 return {int(line.split(maxsplit=5)[4]) for line in gone}
     return set()

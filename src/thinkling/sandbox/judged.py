@@ -1,6 +1,6 @@
-"""What a program's process does while it is judged: it runs the program, and then does what its tester asks.
+"""The program's process while it is judged: it runs the program, and then serves requests of its tester.
 
-All of this shares its memory with the program, which can make it answer anything. It can only answer values.
+All of this shares memory with the program, which can make it answer anything, but the answers can only be values.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from thinkling.sandbox.link import Gone
 from thinkling.sandbox.remote import Remote
 
 LINK = 5
-"""Descriptor of the socket between a program and its tester."""
+"""File descriptor of the socket between a program and its tester."""
 
 
 class Judged:
-    """`failed`: told of what the program itself raised."""
+    """`failed`: called with what the program itself raised."""
 
     def __init__(self, code: str, file_name: str, failed: Callable[[BaseException], None]) -> None:
         self._code, self._file_name, self._failed = code, file_name, failed
@@ -54,7 +54,7 @@ class Judged:
         }
 
     def serve(self) -> None:
-        """Until the tester has ended."""
+        """Serves requests until the tester has ended."""
         try:
             self._remote.peer.serve()
         except Gone:
@@ -64,15 +64,15 @@ class Judged:
         return self._answers[what](*values)
 
     def _load(self, prelude: str, classes: Sequence[str]) -> None:
-        """Runs the set-up's definitions, as far as they need nothing of the program, and the program."""
+        """Runs the set-up's definitions, as far as they do not need the program, and then the program."""
         module = types.ModuleType("program")
         sys.modules["program"] = module
         self._namespace = module.__dict__
         for statement in ast.parse(prelude).body:
             try:
                 code = compile(ast.Module([statement], []), "<setup>", "exec", dont_inherit=True)
-                exec(code, self._namespace)  # what this process is for
-            except Exception:  # it needs the program, or a module that is not there; the tests will say so
+                exec(code, self._namespace)  # the purpose of this process
+            except Exception:  # it needs the program, or a missing module; the tests will report that
                 continue
         try:
             exec(compile(self._code, self._file_name, "exec", dont_inherit=True), self._namespace)
@@ -89,8 +89,8 @@ class Judged:
 def _captured(
     function: Any, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...], replaced: Any, stdin: str | None
 ) -> tuple[Any, ...]:
-    """Calls a function where the tests replaced standard streams, `input` or `print`: what it printed, what it left of
-    its input, whether it raised, and its value or exception."""
+    """Calls a function while the tests have replaced standard streams, `input` or `print`. Returns what it printed, the
+    rest of its input, whether it raised, and its value or exception."""
     streams, before = (sys.stdin, sys.stdout), {name: getattr(builtins, name) for name, _ in replaced}
     text = io.StringIO()
     sys.stdout = text
@@ -111,7 +111,7 @@ def _captured(
 
 
 def share_classes(remote: Remote, names: Sequence[str], namespace: Mapping[str, Any]) -> None:
-    """Lets objects of these classes go by their attributes."""
+    """Registers these classes so that their objects are transferred by their attributes."""
     for name in names:
         kind = namespace.get(name)
         if isinstance(kind, type) and base_of(kind) is None and not issubclass(kind, (BaseException, enum.Enum)):
@@ -119,9 +119,9 @@ def share_classes(remote: Remote, names: Sequence[str], namespace: Mapping[str, 
 
 
 def flush() -> None:
-    """What the program printed."""
+    """Flushes the program's output."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BaseException:  # whatever the program made of it
+        except BaseException:  # the program may have replaced it
             os.write(2, b"")

@@ -1,6 +1,6 @@
-"""The system calls that Python does not wrap, by ctypes: Landlock, seccomp, prctl, capabilities.
+"""System calls that Python does not wrap, through ctypes: Landlock, seccomp, prctl, capabilities.
 
-Landlock: linux/landlock.h and Documentation/userspace-api/landlock.rst of the kernel.
+Landlock: linux/landlock.h and Documentation/userspace-api/landlock.rst in the kernel sources.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from thinkling.sandbox import syscalls
 
 MINIMUM_ABI = 4
-"""Landlock's version with rules for TCP (Linux 6.7)."""
+"""First Landlock ABI with rules for TCP (Linux 6.7)."""
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _MODE_FILTER = 2
@@ -25,26 +25,26 @@ OWN_PID = -1
 _WRITE_FILE, READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_FILE, _TRUNCATE = (1 << bit for bit in (1, 2, 3, 5, 8, 14))
 READ = READ_FILE | _READ_DIR
 DEVICE = READ_FILE | _WRITE_FILE
-# No folders, links, sockets, fifos or devices: what is left behind can be removed without walking a hostile tree.
+# No folders, links, sockets, fifos or devices: leftovers can be removed without walking a hostile tree.
 PRIVATE = READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_FILE | _TRUNCATE
 _ALL_FILES, _ALL_FILES_5 = (1 << 15) - 1, (1 << 16) - 1
 _ALL_TCP = 0b11  # bind, connect
 _ALL_SCOPES = 0b11  # abstract UNIX sockets, signals (ABI 6)
-_QUIET = 1  # LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF (ABI 7): what attacks try need not fill the machine's audit log
+_QUIET = 1  # LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF (ABI 7): keeps denied attempts out of the machine's audit log
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _LONG, _INT, _UNSIGNED, _POINTER = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p
 
 
 def _bind(name: str, *types: Any, library: ctypes.CDLL = _libc) -> Any:
-    """A function of the C library with its argument types. Each call binds its own, ready for plain numbers: objects
-    made in a child cost more than the calls, since every page that is touched there is copied."""
+    """A function of the C library with its argument types. Each call site binds its own, ready for plain numbers:
+    objects created in a child cost more than the calls, since every page touched there is copied."""
     function = library[name]
     function.argtypes, function.restype = types, _LONG if name == "syscall" else _INT
     return function
 
 
-_fork = _bind("fork", library=ctypes.PyDLL(None, use_errno=True))  # PyDLL keeps the interpreter's lock held
+_fork = _bind("fork", library=ctypes.PyDLL(None, use_errno=True))  # PyDLL keeps holding the GIL
 _prctl = _bind("prctl", _INT, _UNSIGNED, _UNSIGNED, _UNSIGNED, _UNSIGNED)
 _set_filter = _bind("prctl", _INT, _UNSIGNED, _POINTER, _UNSIGNED, _UNSIGNED)
 _capset = _bind("capset", ctypes.c_char_p, ctypes.c_char_p)
@@ -62,24 +62,24 @@ def _check(result: int, what: str) -> int:
 
 
 def fork() -> int:
-    """fork(2) without the hooks of os.fork, which set locks and threads right after a fork of several threads, seed
-    `random`, and touch a hundred pages: a seventh of a run's time. The fork-server has one thread. OSError: as os.fork.
+    """fork(2) without the hooks of os.fork, which reset locks and threads after a multi-threaded fork, reseed `random`,
+    and touch a hundred pages: a seventh of a run's time. The fork-server has one thread. OSError: as os.fork.
     """
     return _check(_fork(), "fork")
 
 
 def landlock_abi() -> int:
-    """Landlock's version. OSError: ENOSYS where the kernel lacks it, EOPNOTSUPP where it was left out at boot."""
+    """Landlock's ABI version. OSError: ENOSYS if the kernel lacks it, EOPNOTSUPP if it was disabled at boot."""
     return _check(_create_ruleset(_CREATE_RULESET, None, 0, 1), "Landlock")
 
 
 def missing_feature() -> str | None:
-    """What this machine lacks for the sandbox, with the cure; None: nothing."""
+    """What this machine lacks for the sandbox, with the cure; None if nothing."""
     system = os.uname()
     if system.sysname != "Linux":
-        return f"the sandbox needs Linux, and this is {system.sysname}; run thinkling in a container"
+        return f"the sandbox needs Linux, but this is {system.sysname}; run thinkling in a container"
     if system.machine not in syscalls.AUDIT_ARCHITECTURE:
-        return f"the sandbox knows {' and '.join(syscalls.AUDIT_ARCHITECTURE)}, and this is {system.machine}"
+        return f"the sandbox supports {' and '.join(syscalls.AUDIT_ARCHITECTURE)}, but this is {system.machine}"
     try:
         abi = landlock_abi()
     except OSError as error:
@@ -90,22 +90,22 @@ def missing_feature() -> str | None:
             "CONFIG_SECURITY_LANDLOCK, or the container's seccomp profile forbids it; use a newer kernel or profile"
         )
     if abi < MINIMUM_ABI:
-        return f"Landlock ABI {abi}, which has no rules for the network; ABI {MINIMUM_ABI} needs Linux 6.7 or newer"
-    # A filter at address 0 gives EFAULT where filters exist.
+        return f"Landlock ABI {abi}, which has no network rules; ABI {MINIMUM_ABI} needs Linux 6.7 or newer"
+    # A filter at address 0 results in EFAULT if filters are supported.
     if _set_filter(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0) == 0 or ctypes.get_errno() != errno.EFAULT:
         return "no seccomp filters: the kernel was built without CONFIG_SECCOMP_FILTER, or the container forbids them"
     return None
 
 
 def create_ruleset(abi: int) -> int:
-    """A descriptor of a ruleset that handles all that the ABI knows. OSError: Landlock refused it."""
+    """A descriptor of a ruleset that handles everything the ABI supports. OSError: Landlock rejected it."""
     files = _ALL_FILES_5 if abi >= 5 else _ALL_FILES
     attributes = struct.pack("<QQ", files, _ALL_TCP) + (struct.pack("<Q", _ALL_SCOPES) if abi >= 6 else b"")
     return _check(_create_ruleset(_CREATE_RULESET, attributes, len(attributes), 0), "landlock_create_ruleset")
 
 
 def allow_path(ruleset: int, path: str, access: int) -> None:
-    """Allows access to what lies at and beneath a path. OSError: no such path."""
+    """Allows access to a path and everything beneath it. OSError: no such path."""
     beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("<Qi", access, beneath)
@@ -115,17 +115,17 @@ def allow_path(ruleset: int, path: str, access: int) -> None:
 
 
 def forbid_new_privileges() -> None:
-    """PR_SET_NO_NEW_PRIVS: asked for by Landlock and by seccomp."""
+    """PR_SET_NO_NEW_PRIVS: required by Landlock and by seccomp."""
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def die_with_parent() -> None:
-    """SIGKILL to this process when its parent ends."""
+    """Sends SIGKILL to this process when its parent ends."""
     _check(_prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "pdeathsig")
 
 
 def drop_capabilities() -> None:
-    """Empties the effective, permitted and inheritable sets (those of a user's container, since root changes uid)."""
+    """Empties the effective, permitted and inheritable sets (for containers of a user; changing uid drops root's)."""
     _check(_capset(*_NO_CAPABILITIES), "capset")
 
 
@@ -139,10 +139,10 @@ class _Program(ctypes.Structure):
 
 
 class InstallableFilter:
-    """A seccomp filter in the form that the kernel reads, made before the fork."""
+    """A seccomp filter in the kernel's format, built before the fork."""
 
     def __init__(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
-        """`rows`: code, jump if true, jump if false, constant; the constant OWN_PID stands for the process's number."""
+        """`rows`: code, jump if true, jump if false, constant; the constant OWN_PID is replaced by the process's id."""
         packed = b"".join(struct.pack("<HBBI", code, yes, no, max(constant, 0)) for code, yes, no, constant in rows)
         self._words = (ctypes.c_uint32 * (len(packed) // 4)).from_buffer_copy(packed)
         self._own = [2 * at + 1 for at, row in enumerate(rows) if row[3] == OWN_PID]
@@ -150,7 +150,7 @@ class InstallableFilter:
         self._address = ctypes.addressof(self._program)
 
     def install(self) -> None:
-        """On this thread and its future children, for good."""
+        """Installs the filter irrevocably on this thread and its future children."""
         pid = os.getpid()
         for at in self._own:
             self._words[at] = pid

@@ -1,4 +1,4 @@
-"""Plain values taken apart and put together again, kind by kind; the messages they go in are those of wire.py."""
+"""Takes plain values apart and reassembles them, type by type; wire.py defines the messages that carry them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Malformed(Exception):
 
 
 class Parts(NamedTuple):
-    """A value taken apart: a tag with what the tag needs, and the values that it refers to."""
+    """A value taken apart: a tag with the tag's data, and the values that it refers to."""
 
     head: list[Any]
     children: Sequence[Any]
     changes: bool = False
-    """Whether it is an object with contents that can change."""
+    """Whether it is a mutable object."""
 
 
 def pairs(value: Any) -> list[Any]:
@@ -46,7 +46,7 @@ def odd_text(value: str) -> bool:
         return False
     try:
         value.encode()
-    except UnicodeEncodeError:  # JSON would join two halves of a character
+    except UnicodeEncodeError:  # JSON would join two surrogate halves
         return True
     return False
 
@@ -131,7 +131,7 @@ BASES: dict[type, Callable[[Any], Any]] = {
     decimal.Decimal: decimal.Decimal.__pos__,
     fractions.Fraction: lambda v: fractions.Fraction(v.numerator, v.denominator),
 }
-"""Of subclasses: the value that they are as their base."""
+"""For subclasses: conversion to the value of their base."""
 STREAMS = (io.StringIO, io.BytesIO)
 FROZEN = (int, float, complex, str, bytes, tuple, frozenset)
 
@@ -142,7 +142,7 @@ def base_of(kind: type) -> type | None:
 
 
 def base_value(value: Any) -> Any:
-    """A value of a subclass as its base's. TypeError: it has no plain base."""
+    """A value of a subclass, converted to its base. TypeError: it has no plain base."""
     base = base_of(type(value))
     if base is None:
         raise TypeError(f"{type(value).__name__} has no plain base")
@@ -150,7 +150,7 @@ def base_value(value: Any) -> Any:
 
 
 def named_fields(kind: type) -> tuple[str, ...] | None:
-    """Of a class made by collections.namedtuple, or a NamedTuple with nothing of its own."""
+    """Fields of a class made by collections.namedtuple, or of a NamedTuple that adds nothing."""
     fields = kind.__dict__.get("_fields")
     if not issubclass(kind, tuple) or not isinstance(fields, tuple) or kind.__mro__[1] is not tuple:
         return None
@@ -179,18 +179,18 @@ def numpy_parts(value: Any) -> Parts | None:
 
 
 def typing_parts(value: Any) -> Parts | None:
-    """`List[int]`, `Optional[str]`, `Any` and the like."""
+    """A typing construct, such as `List[int]`, `Optional[str]` or `Any`, taken apart."""
     if type(value).__module__ != "typing" and value is not typing.Any:
         return None
     name = getattr(value, "_name", None) or getattr(value, "__name__", None)
     name = "Union" if typing.get_origin(value) is typing.Union else name
-    arguments = [tuple(one) if isinstance(one, list) else one for one in typing.get_args(value)]  # those of Callable
+    arguments = [tuple(one) if isinstance(one, list) else one for one in typing.get_args(value)]  # for Callable
     return Parts(["typing", name], arguments) if name in typing.__all__ else None
 
 
 def _typing_form(name: str, arguments: tuple[Any, ...]) -> Any:
     if name not in typing.__all__:
-        raise Malformed("no form of typing")
+        raise Malformed("not a typing construct")
     if name == "Callable" and arguments and isinstance(arguments[0], tuple):
         arguments = (list(arguments[0]), *arguments[1:])
     return getattr(typing, name)[arguments] if arguments else getattr(typing, name)
@@ -313,7 +313,7 @@ FILLERS: dict[str, Callable[[Any, list[Any], list[Any]], None]] = {
 def _named_type(name: str, fields: tuple[str, ...]) -> Any:
     found = _NAMED.get((name, fields))
     if found is None:
-        found = _NAMED[name, fields] = collections.namedtuple(name, fields)  # refuses what is no name
+        found = _NAMED[name, fields] = collections.namedtuple(name, fields)  # rejects invalid names
     return found
 
 

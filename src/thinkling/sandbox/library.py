@@ -1,4 +1,4 @@
-"""What of the standard library a child may read, and by which path."""
+"""Determines which parts of the standard library a child may read, and by which path."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from importlib.machinery import PathFinder
 from thinkling.sandbox import kernel
 
 DESCRIPTOR = 4
-"""Of the library's folder in a child, where its path cannot be walked."""
+"""Descriptor of the library's folder in a child, for when its path cannot be traversed."""
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "idlelib", "ensurepip", "turtledemo"}
 
 
 def allow(ruleset: int) -> None:
-    """Allows reading the library, and the C libraries that its extension modules load. Nothing that was installed."""
+    """Allows reading the standard library and the C libraries of its extension modules, but no installed packages."""
     folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     for folder in sorted(folders):
         for name in sorted(set(os.listdir(folder)) - _LEFT_OUT):
             path = os.path.join(folder, name)
-            if os.path.exists(path):  # a link may lead nowhere
+            if os.path.exists(path):  # links may be broken
                 kernel.allow_path(ruleset, path, kernel.READ if os.path.isdir(path) else kernel.READ_FILE)
     for path in _c_libraries(sysconfig.get_path("platstdlib")):
         kernel.allow_path(ruleset, path, kernel.READ_FILE)
 
 
 def _c_libraries(folder: str) -> list[str]:
-    """Shared objects in memory once every extension module is loaded, which a process of its own finds out."""
+    """Shared objects loaded once every extension module is imported, determined in a separate process."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -54,7 +54,7 @@ def _c_libraries(folder: str) -> list[str]:
 
 
 def reachable() -> bool:
-    """Whether another user than root can walk to the library."""
+    """Whether a user other than root can traverse the path to the library."""
     for name in ("stdlib", "platstdlib"):
         path = sysconfig.get_path(name)
         while path != "/":
@@ -65,7 +65,7 @@ def reachable() -> bool:
 
 
 def enter_by_descriptor() -> None:
-    """Root's Python may lie in a folder that nobody else can enter (/root/.pyenv). A descriptor leads past it."""
+    """Root's Python may be in a folder that nobody else can enter (/root/.pyenv). A descriptor bypasses it."""
     folder = sysconfig.get_path("stdlib")
     opened = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     os.dup2(opened, DESCRIPTOR)
@@ -83,6 +83,6 @@ def enter_by_descriptor() -> None:
 
 
 def remember_folders() -> None:
-    """Lists the folders of sys.path, which a child may not list since what was installed lies there too."""
+    """Caches listings of sys.path folders, which a child may not list because they also contain installed packages."""
     importlib.invalidate_caches()
     PathFinder.find_spec("thinkling_sandbox_no_such_module")

@@ -1,4 +1,4 @@
-"""The socket between a program and its tester: each asks the other, and answers while it waits for an answer."""
+"""The socket between a program and its tester: each can send requests, and serves requests while awaiting a reply."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from thinkling.sandbox.kinds import Malformed
 from thinkling.sandbox.wire import Codec
 
 LONGEST = 64 * 2**20
-"""Bytes of one message."""
+"""Maximum bytes per message."""
 _SIZE = struct.Struct("<I")
 
 
 class Gone(BaseException):
-    """The other side has ended, or sent what no honest side sends. No Exception, so that few tests catch it."""
+    """The other side has ended, or sent what no honest side sends. Not an Exception, so that few tests catch it."""
 
 
 class Peer:
-    """One side. `answer` does what the other side asks for, and may ask in its turn."""
+    """One side. `answer` handles the other side's requests, and may send requests itself."""
 
     def __init__(self, descriptor: int, codec: Codec, answer: Callable[[str, list[Any]], Any]) -> None:
         self._descriptor, self._codec, self._answer = descriptor, codec, answer
         self.gone = ""
-        """Why the other side is of no use any more; empty while it is."""
+        """Why the other side can no longer be used; empty while it can."""
         self.dropped: set[int] = set()
-        """Handles that this side needs no more."""
+        """Handles that this side no longer needs."""
         self.forget: Callable[[Sequence[int]], None] = lambda numbers: None
-        """Takes the numbers of handles that the other side needs no more."""
+        """Called with the numbers of handles that the other side no longer needs."""
 
     def ask(self, what: str, *arguments: Any) -> Any:
-        """The other side's value; raises what it raises. Gone."""
+        """Returns the other side's value, or raises what it raises. Gone."""
         if self.gone:
             raise Gone(self.gone)
         self._send("ask", what, arguments)
@@ -47,7 +47,7 @@ class Peer:
             return values[0]
 
     def serve(self) -> NoReturn:
-        """Answers. Gone: the other side has ended."""
+        """Serves requests. Gone: the other side has ended."""
         while True:
             _, what, values = self._receive()
             self._reply(what, values)
@@ -68,7 +68,7 @@ class Peer:
         nodes, places = self._codec.encode(values)
         unused: list[int] = []
         if kind != "ask":
-            values.clear()  # type: ignore[attr-defined]  # what the answer alone refers to is not kept
+            values.clear()  # type: ignore[attr-defined]  # drops objects to which only the answer refers
             unused = self._codec.release()
         dropped = sorted(self.dropped)
         self.dropped.clear()
@@ -89,7 +89,7 @@ class Peer:
             if kind not in ("ask", "reply", "raise"):
                 raise Malformed("an unknown kind of message")
             values = self._codec.decode(nodes, places)
-            self.forget(dropped)  # afterwards: what comes back may be needed no more over there
+            self.forget(dropped)  # afterwards: returned objects may no longer be needed by the other side
             self._codec.drop(unused)
             if kind == "raise" and not isinstance(values[0], BaseException):
                 raise Malformed("no exception is raised")
@@ -107,7 +107,7 @@ class Peer:
 
 
 def _without_frames(error: BaseException) -> BaseException:
-    """The frames of a traceback hold the arguments of the call."""
+    """Removes the frames of a traceback, which hold the arguments of the call."""
     one: BaseException | None = error
     seen: set[int] = set()
     while one is not None and id(one) not in seen:

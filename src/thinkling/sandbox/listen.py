@@ -1,4 +1,4 @@
-"""The caller's part of a run: it reads what a program writes, up to the limit, and holds the clock."""
+"""The caller's part of a run: reads what a program writes, up to the limit, and measures the time."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Limits
 
 FIRST_LOOK = 0.02
-"""Most programs end within these seconds; until then nothing is read, since it waits in the pipes anyway."""
+"""Most programs end within this many seconds; nothing is read until then, because it waits in the pipes anyway."""
 LOCK_IN_SECONDS = 30.0
-"""Clock time that a child gets before its program starts."""
+"""Wall-clock time that a child has before its program starts."""
 GRACE_SECONDS = 30.0
-"""What a server may take beyond that before it counts as hung."""
+"""Additional time after which a server counts as hung."""
 
 
 class Listener:
-    """`streams`: what was read of each pipe; `stopped`: why the server was asked to stop it: `wall`, `output`."""
+    """`streams`: what was read from each pipe; `stopped`: why the server was asked to stop it: `wall`, `output`."""
 
     def __init__(self, channel: socket.socket, reads: Sequence[int], limits: Limits) -> None:
         """`reads`: the pipes, reports last."""
@@ -37,7 +37,7 @@ class Listener:
             os.set_blocking(read, False)
 
     def until_reply(self) -> bytes:
-        """The server's reply. TimeoutError: it does not answer; protocol.Closed, OSError: it has gone."""
+        """The server's reply. TimeoutError: it does not answer; protocol.Closed, OSError: it is gone."""
         if not self._poll.poll(1000 * min(FIRST_LOOK, self._limits.wall_seconds)):
             self._follow()
         reply, _ = protocol.receive(self._channel)
@@ -46,11 +46,11 @@ class Listener:
         return reply
 
     def _follow(self) -> None:
-        """Reads until the server has something to say."""
+        """Reads until a message from the server is available."""
         for read in self._stream_of:
             self._poll.register(read, select.POLLIN)
         while True:
-            # A child that has not reported yet is still locking itself in: on a busy machine that is no fault of its.
+            # A child that has not reported yet is still confining itself: on a busy machine that is not its fault.
             if not self._started and self.streams[-1]:
                 self._started = True
                 self._deadline = time.monotonic() + self._limits.wall_seconds
@@ -67,7 +67,7 @@ class Listener:
                     self._poll.unregister(descriptor)
 
     def _read(self, descriptor: int) -> bool:
-        """Reads what is there, and past the limit throws it away; whether the pipe has ended."""
+        """Reads what is available, discarding it beyond the limit; returns whether the pipe has ended."""
         stream = self._stream_of[descriptor]
         with suppress(BlockingIOError):
             while data := os.read(descriptor, 1 << 16):
@@ -82,5 +82,5 @@ class Listener:
     def _stop(self, reason: str) -> None:
         if self.stopped is None:
             self.stopped = reason
-            with suppress(BrokenPipeError, ConnectionResetError):  # then until_reply finds out
+            with suppress(BrokenPipeError, ConnectionResetError):  # until_reply then notices
                 protocol.send(self._channel, protocol.STOP)

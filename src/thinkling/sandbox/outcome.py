@@ -1,4 +1,4 @@
-"""What became of a run."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LONGEST_DETAIL = 300
 
 
 class SandboxUnavailable(UserError):
-    """This machine cannot run untrusted code safely; the message names the kernel's feature that is missing."""
+    """This machine cannot run untrusted code safely; the message names the missing kernel feature."""
 
 
 class Status(StrEnum):
-    """`ok`: ended with exit status 0; `error`: raised, crashed or ended otherwise; `timeout`, `memory`, `output` (what
-    it wrote, to files too): past a limit; `policy`: made a call that only an attack makes, or too many threads;
-    `unavailable`: the sandbox failed, which says nothing of the program and is never scored."""
+    """`ok`: ended with exit status 0; `error`: raised, crashed or ended otherwise; `timeout`, `memory`, `output`
+    (including files): exceeded a limit; `policy`: made a call that only an attack makes, or started too many threads;
+    `unavailable`: the sandbox failed, which says nothing about the program and is never scored."""
 
     OK = "ok"
     ERROR = "error"
@@ -37,14 +37,14 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class TestResult:
-    """What the tester reported of one test."""
+    """What the tester reported about one test."""
 
     __test__ = False
     passed: bool
     error: str = ""
     """Name of the exception's type."""
     shown: str = ""
-    """Shortened repr of the exception, for a person."""
+    """Shortened repr of the exception, for display."""
 
 
 MISSING = TestResult(passed=False, error="not reached")
@@ -52,38 +52,38 @@ MISSING = TestResult(passed=False, error="not reached")
 
 @dataclass(frozen=True)
 class Outcome:
-    """`seconds` and `cpu_seconds` vary from run to run; the rest is the same for the same program and limits."""
+    """`seconds` and `cpu_seconds` vary between runs; the rest is identical for the same program and limits."""
 
     status: Status
     stdout: str
     stderr: str
     exit_code: int | None
-    """None: a signal ended it."""
+    """None if a signal ended it."""
     signal: str
     """Name of that signal, or empty."""
     error: str
-    """Name of the type of the program's uncaught exception, as it says itself, or empty."""
+    """Type name of the program's uncaught exception, as reported by the program, or empty."""
     detail: str
-    """One line for a person."""
+    """One line for display."""
     seconds: float
     cpu_seconds: float
     tests: tuple[TestResult, ...] = ()
-    """One for each of the job's tests."""
+    """One result for each of the job's tests."""
 
 
 def unavailable(detail: str, tests: int = 0) -> Outcome:
-    """The outcome of a run that the sandbox could not make."""
+    """The outcome of a run that the sandbox could not perform."""
     return Outcome(Status.UNAVAILABLE, "", "", None, "", "", detail, 0.0, 0.0, (MISSING,) * tests)
 
 
 def judge(
     reply: dict[str, Any], streams: Sequence[bytes | bytearray], nonces: Sequence[str], tests: int, limits: Limits
 ) -> Outcome:
-    """Server's reply → outcome. Decides by what the kernel and the server saw; a program's word only tells kinds of
-    failure apart, so that no program can pass its failure off as the sandbox's.
+    """Converts the server's reply to an outcome, based on what the kernel and the server observed. The program's own
+    report only distinguishes kinds of failure, so that no program can pass off its failure as the sandbox's.
 
-    `streams`: standard output, standard error, the program's reports, and the tester's where there is one; `nonces`:
-    the marks of the reports."""
+    `streams`: standard output, standard error, the program's reports, and those of the tester if there is one;
+    `nonces`: the marks of the reports."""
     stdout, stderr, *reports = streams
     for one in reports:
         if one[:1] != READY:
@@ -108,10 +108,10 @@ def judge(
 
 
 def read_reply(reply: bytes, asked: str | None) -> dict[str, Any]:
-    """How a child ended, from its server's reply. `asked`: why its end was asked for, if it was."""
+    """How a child ended, from its server's reply. `asked`: why it was stopped on request, if it was."""
     status, seconds, cpu_seconds = ENDED.unpack_from(reply)
     stopped = reply[ENDED.size :].decode() or None
-    # What the server saw comes first; `asked` is what it was asked for. No clock stops what ended by itself.
+    # What the server observed takes precedence over `asked`: a program that ended by itself was not stopped by a clock.
     if stopped == "asked" or (stopped is None and asked != "wall"):
         stopped = asked
     return {
@@ -161,8 +161,8 @@ def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, 
 
 
 def _reports(results: bytes | bytearray, nonce: str, tests: int) -> tuple[list[TestResult], str]:
-    """Reads what a child reported: lines of the mark and a JSON object. All of it is untrusted: a line that does not
-    fit is passed over, and one without the mark not even parsed."""
+    """Parses a child's reports: lines of the mark and a JSON object. All of it is untrusted: lines that do not fit are
+    skipped, and those without the mark are not even parsed."""
     found, error = [MISSING] * tests, ""
     mark = nonce.encode() + b" "
     for line in results.split(b"\n"):

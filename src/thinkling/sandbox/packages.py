@@ -1,7 +1,7 @@
-"""Packages that programs may import beside the standard library, in a server that was asked for them.
+"""Packages that programs may import in addition to the standard library, on a server started with them.
 
-The server imports them before it forks, all of their parts that programs use, and a child may read their folders and
-nothing else of what is installed. What confines a child is the same: files, calls and limits.
+The server imports all their commonly used modules before it forks; a child may read their folders and no other
+installed files. The confinement of a child is otherwise the same: files, calls and limits.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """Package → the modules that are imported for it."""
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""No threads in the server, which forks."""
+"""Disables threads in the server, because it forks."""
 
 
 def importable(names: Collection[str]) -> frozenset[str]:
-    """Top-level modules that programs can import where these packages are there."""
+    """Top-level modules that programs can import if these packages are available."""
     return frozenset(part.partition(".")[0] for name in names for part in PARTS[name])
 
 
@@ -35,7 +35,7 @@ def missing(names: Collection[str]) -> list[str]:
 
 
 def locations(names: Collection[str]) -> dict[str, str]:
-    """Module → folder of each module that these packages need. UserError: an unknown package, or one not installed."""
+    """Module → folder, for each module that these packages need. UserError: a package is unknown or not installed."""
     for name in names:
         if name not in PARTS:
             raise UserError(f"sandbox.packages: unknown package {name!r}; known are {', '.join(PARTS)}")
@@ -51,19 +51,19 @@ def locations(names: Collection[str]) -> dict[str, str]:
 
 
 def load(described: str) -> list[str]:
-    """In the server: imports what `describe` describes; the folders that children may read."""
+    """In the server: imports what `describe` describes; returns the folders that children may read."""
     given = json.loads(described)
     parents = sorted({os.path.dirname(folder) for folder in given["folders"]})
     before = sys.path[:]
     sys.path += parents
     for module in given["modules"]:
         importlib.import_module(module)
-    sys.path[:] = before  # what else is installed there cannot be imported
-    libraries = [f"{folder}.libs" for folder in given["folders"]]  # C libraries that a wheel brings along
+    sys.path[:] = before  # nothing else installed there can be imported
+    libraries = [f"{folder}.libs" for folder in given["folders"]]  # C libraries bundled with a wheel
     return [folder for folder in [*given["folders"], *libraries] if os.path.isdir(folder)]
 
 
 def describe(names: Collection[str]) -> str:
-    """For the command line of a server. UserError as in `locations`."""
+    """The packages, encoded for a server's command line. UserError as in `locations`."""
     modules = [part for name in sorted(names) for part in PARTS[name]]
     return json.dumps({"modules": modules, "folders": list(locations(names).values())})

@@ -1,4 +1,4 @@
-"""What a sandbox has to stop, tried out whenever one starts: a kernel or container that lets one through is refused."""
+"""Attacks that every sandbox attempts at start-up: a kernel or container that lets one through is rejected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, Status
 LIMITS = Limits(cpu_seconds=5, wall_seconds=20.0, memory_bytes=512 * 2**20, disk_bytes=4 * 2**20)
 _LOOP = Limits(cpu_seconds=5, wall_seconds=0.2)
 
-# Each attempt returns normally if it got through. The last two have to.
+# Each attempt returns normally if it succeeds. The last two must succeed.
 _PROGRAM = """
 import json, os, signal, socket, subprocess, sys, tempfile, threading
 home, = sys.stdin.read().split("\\n")
@@ -64,8 +64,8 @@ _WANTED = ["a private file", "a thread"]
 
 
 def probe(run: Callable[[Job, Limits], Outcome], packages: Collection[str] = ()) -> None:
-    """Runs the ten attempts. SandboxUnavailable: one got through, or an honest program cannot work, or a package cannot
-    be imported."""
+    """Runs the ten attempts. SandboxUnavailable: one got through, an honest program cannot work, or a package cannot be
+    imported."""
     outcome = run(Job(_PROGRAM, stdin=pwd.getpwuid(os.getuid()).pw_dir), LIMITS)
     if outcome.status != Status.OK:
         said = f"{outcome.status}, {outcome.detail} {outcome.stderr[-300:]}"
@@ -76,7 +76,7 @@ def probe(run: Callable[[Job, Limits], Outcome], packages: Collection[str] = ())
         raise SandboxUnavailable(f"sandbox: {', '.join(leaks)} got through; this machine does not confine programs")
     for name in _WANTED:
         if name not in got_through:
-            raise SandboxUnavailable(f"sandbox: a program cannot use {name}; set TMPDIR to a folder that all may enter")
+            raise SandboxUnavailable(f"sandbox: a program cannot use {name}; set TMPDIR to a world-accessible folder")
     for name in sorted(packages):
         outcome = run(Job(f"import {name}"), LIMITS)
         if outcome.status != Status.OK:

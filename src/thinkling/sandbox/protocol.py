@@ -1,12 +1,12 @@
-"""Messages between a sandbox and its fork-server, over a UNIX socket that keeps them apart.
+"""Messages between a sandbox and its fork-server, over a UNIX socket that preserves message boundaries.
 
-What a program is and what it writes never goes through the server: its memory is every later child's memory too. A
-request carries descriptors instead, which the child inherits: standard input, the three pipes it writes to, and a
-sealed file with the program. Where the program is tested there are four more: the tester's end of a socket between the
-two, the program's end, the tester's pipe of reports, and a sealed file with the tests, which the program's process
-closes unread. A request is the limits in JSON, or a word about the child that runs: STOP, and for a session PAUSE and
-RESUME; a reply is ENDED and why the child was stopped.
-The server reads and writes as little as it can: it takes a fault for every page that it touches after a fork.
+A program and its output never pass through the server, whose memory is inherited by every later child. Requests carry
+descriptors instead, which the child inherits: standard input, the three pipes it writes to, and a sealed file with the
+program. If the program is tested there are four more: the tester's end of a socket between the two, the program's end,
+the tester's report pipe, and a sealed file with the tests, which the program's process closes unread. A request is the
+limits in JSON, or a command for the running child: STOP, and for a session PAUSE and RESUME; a reply is ENDED and why
+the child was stopped.
+The server reads and writes as little as possible, because touching pages after a fork causes page faults.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 READY, FAILED = b"R", b"F"
-"""First byte on a child's pipe of reports: it is locked in and starts the program; it could not lock itself in."""
+"""First byte on a child's report pipe: it is confined and starts the program; it could not confine itself."""
 NOTHING = "nothing"
 """A server's first message: what the machine lacks."""
 STOP, PAUSE, RESUME = b"stop", b"pause", b"resume"
 ENDED = struct.Struct("<idd")
-"""Wait status, seconds, seconds of processor time."""
+"""Wait status, seconds, CPU seconds."""
 DESCRIPTORS = 9
-"""At most."""
+"""Maximum number."""
 _LONGEST = 1 << 16
 _SIZES = struct.Struct("<4Q")
 _CALL = struct.Struct("<I")
 
 
 class Closed(Exception):
-    """The other end has gone."""
+    """The other end is gone."""
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
-    """Two ends."""
+    """The two ends of a channel."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def send(end: socket.socket, message: bytes, descriptors: Sequence[int] = ()) -> None:
-    """OSError: the other end has gone."""
+    """Sends a message. OSError: the other end is gone."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     end.sendmsg([message], rights)
 
 
 def receive(end: socket.socket) -> tuple[bytes, list[int]]:
-    """A message and its descriptors. Closed: there is none; TimeoutError: none within the channel's timeout."""
+    """A message and its descriptors. Closed: the channel has ended; TimeoutError: none arrived within its timeout."""
     descriptors = array.array("i")
     message, rights, _, _ = end.recvmsg(_LONGEST, socket.CMSG_SPACE(DESCRIPTORS * descriptors.itemsize))
     if not message:
@@ -61,10 +61,10 @@ def receive(end: socket.socket) -> tuple[bytes, list[int]]:
 
 
 class Program(NamedTuple):
-    """What a child runs: its source, the mark of its reports, files for its folder, and how it runs it.
+    """What a child runs: its source, the mark of its reports, files for its folder, and how to run it.
 
-    `session`: there is no source yet; pieces of code come one after another on standard input (see write_call).
-    `judged`: it does what its tester asks. `tester`: the source is a suite of tests.
+    `session`: there is no source yet; pieces of code arrive one after another on standard input (see write_call).
+    `judged`: serves the requests of its tester. `tester`: the source is a test suite.
     """
 
     code: str
@@ -74,8 +74,8 @@ class Program(NamedTuple):
 
 
 def write_program(program: Program) -> int:
-    """A descriptor of a sealed file in memory. Files are JSON only where there are any: a child parses them, and every
-    page that it touches is copied."""
+    """A descriptor of a sealed in-memory file. Files are written as JSON only if there are any: a child parses them,
+    and every page that it touches is copied."""
     way = program.way.encode()
     sizes = (
         json.dumps({name: len(content) for name, content in program.files.items()}).encode() if program.files else b""
@@ -106,7 +106,7 @@ def write_call(code: bytes) -> bytes:
 
 
 def read_call(descriptor: int) -> bytes:
-    """The next piece of code. Closed: there will be none."""
+    """The next piece of code. Closed: there are no more."""
     (size,) = _CALL.unpack(_read_exactly(descriptor, _CALL.size))
     return _read_exactly(descriptor, size)
 
@@ -122,7 +122,7 @@ def _read_exactly(descriptor: int, size: int) -> bytes:
 
 
 def sealed(content: bytes) -> int:
-    """A descriptor of a nameless file that nobody can change."""
+    """A descriptor of an unnamed, immutable file."""
     descriptor = os.memfd_create("sandbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     rest = memoryview(content)
     while rest:

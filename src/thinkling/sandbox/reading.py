@@ -1,5 +1,5 @@
-"""The text of tests, read without running it: what they take from the program, what has to be run, and whether they can
-judge anything at all. Needs no sandbox, so that problems can be counted before a stage begins.
+"""Reads the text of tests without running it: what they take from the program, what must be run, and whether they can
+judge anything at all. Needs no sandbox, so problems can be counted before a stage starts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from thinkling.sandbox.limits import Tests
 from thinkling.sandbox.tester import PROGRAM_MODULES
 
 _NOT_THERE = {"tkinter", "turtle", "turtledemo", "idlelib", "ensurepip", "test", "curses", "readline"}
-"""Of the standard library, but not in the sandbox."""
+"""Modules of the standard library that are not available in the sandbox."""
 _SHARED_MODULES = frozenset(
     (
         *("bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq"),
@@ -26,14 +26,14 @@ _SHARED_MODULES = frozenset(
         "typing",
     )
 )
-"""Of the standard library: what tests use as such a module is the tester's own, if the program imports it."""
+"""Modules of the standard library: if the program imports one, tests that use it as a module get the tester's own."""
 _BUILTINS = frozenset(dir(builtins)) | {"exit", "quit", "__file__", "__name__", "__builtins__"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _LONGEST = 80
 
 
 class UnreadableTests(Exception):
-    """Tests by which nothing can be judged, whatever the program. `reason` says why, without quoting the tests."""
+    """Tests that cannot judge any program. `reason` says why, without quoting the tests."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class UnreadableTests(Exception):
 
 
 def read(tests: Sequence[str], setup: str = "", packages: AbstractSet[str] = frozenset()) -> Tests:
-    """What a tester needs. `packages`: what can be imported beside the standard library. UnreadableTests: why not."""
+    """Input for a tester. `packages`: importable in addition to the standard library. Raises UnreadableTests."""
     if not tests:
         raise UnreadableTests("there are no tests")
     return _Reader(tests, setup, packages).read()
@@ -121,7 +121,7 @@ class _Reader:
                     raise UnreadableTests("a loop of the tests never ends")
 
     def _names(self) -> set[str]:
-        """What the tests use and do not have themselves."""
+        """Names that the tests use but do not define."""
         bound, used = set[str](), set[str]()
         doctests = [_examples(text) for text in self.doctests.values()]
         for source in (*(ast.unparse(tree) for tree in self.modules), *doctests):
@@ -132,7 +132,7 @@ class _Reader:
         return names | self._targets_among_builtins(used - bound)
 
     def _targets_among_builtins(self, used: AbstractSet[str]) -> set[str]:
-        """Where a problem asks for a function that is named as a builtin: those that are called innermost."""
+        """If a problem asks for a function named like a builtin: the builtins called innermost."""
         outer, called = set[str](), set[str]()
         for node in self._nodes():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in used & _BUILTINS:
@@ -170,7 +170,7 @@ class _Reader:
                         )
 
     def _runs(self) -> list[list[tuple[str, str]]]:
-        """What each test defines and nothing runs: as unittest, pytest and doctest would find it."""
+        """For each test, the definitions that nothing calls, as unittest, pytest and doctest would find them."""
         used = {node.id for node in self._nodes() if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
         cases = self._cases()
         runs: list[list[tuple[str, str]]] = []
@@ -203,7 +203,7 @@ class _Reader:
         return found
 
     def _check_that_they_decide(self, runs: Sequence[Sequence[tuple[str, str]]]) -> None:
-        """UnreadableTests unless something that is run can fail because of the program."""
+        """Raises UnreadableTests unless something that is run can fail because of the program."""
         definitions: dict[str, ast.stmt] = {}
         for tree in self.modules:
             definitions |= {one.name: one for one in tree.body if isinstance(one, (*_FUNCTIONS, ast.ClassDef))}
@@ -221,7 +221,7 @@ class _Reader:
         raise UnreadableTests("the tests assert nothing that depends on the program")
 
     def _prelude(self, names: AbstractSet[str]) -> str:
-        """Definitions that the program may use. Of tests only classes and imports, since functions may know answers."""
+        """Definitions that the program may use. From tests, only classes and imports: functions may contain answers."""
         body = [one for one in self.setup.body if isinstance(one, (*_FUNCTIONS, *_DEFINITIONS))]
         if self._first_only_defines():
             body += [one for one in self.trees[0].body if isinstance(one, _DEFINITIONS)]
@@ -239,7 +239,7 @@ class _Reader:
         return dict.fromkeys(name for name in found if name not in cases and not name.startswith("Test"))
 
     def _makes_objects(self, names: AbstractSet[str]) -> bool:
-        """Whether the tests make objects of a class of the program, not only to call a method of Solution()."""
+        """Whether the tests create objects of a class of the program, other than to call a method of Solution()."""
         called_on = {id(node.value) for node in self._nodes() if isinstance(node, ast.Attribute)}
         return any(
             isinstance(node, ast.Call)
@@ -256,7 +256,7 @@ _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.ClassDef)
 
 
 class _Prepared(ast.NodeTransformer):
-    """The tests as they can be run here: a tester runs test classes itself, and the program is no neighbouring file."""
+    """Adapts the tests: the tester runs test classes itself, and the program is not a neighbouring file."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) in ("unittest.main", "pytest.main"):
@@ -272,16 +272,16 @@ class _Prepared(ast.NodeTransformer):
 def _parse(source: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tests are what they are
+            warnings.simplefilter("ignore")  # warnings in tests are irrelevant
             tree = ast.parse(source)
-            compile(source, "<test>", "exec", dont_inherit=True)  # a return outside of a function, and the like
+            compile(source, "<test>", "exec", dont_inherit=True)  # catches, e.g., a return outside a function
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}", "the tests are no Python") from None
+        raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}", "the tests are not Python") from None
     return tree
 
 
 def _doctest(test: str) -> str:
-    """The examples of a test that is a session of an interpreter, or a text that holds one; else empty."""
+    """The examples of a test that is an interpreter session, or a docstring with one; otherwise empty."""
     if test.lstrip().startswith(">>>"):
         return test
     try:
@@ -301,7 +301,7 @@ def _examples(text: str) -> str:
     try:
         ast.parse(code)
     except (SyntaxError, ValueError) as error:
-        raise UnreadableTests(f"{text[:_LONGEST]!r}: {type(error).__name__}", "the tests are no Python") from None
+        raise UnreadableTests(f"{text[:_LONGEST]!r}: {type(error).__name__}", "the tests are not Python") from None
     return code
 
 

@@ -1,4 +1,4 @@
-"""One side's view of the other: what it gave, what it was given, and how both are told to the other side."""
+"""One side's view of the other: objects it gave and received, and how both are described to the other side."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _SHARED_ERRORS = frozenset(
 class Remote(Foreign):
     """One side's view of the other.
 
-    `strict`: this side does not trust the other; `operators`: it asks for arithmetic between an object of the other
-    side and a plain value, which only tests that make objects of the program's classes need."""
+    `strict`: this side does not trust the other; `operators`: it forwards arithmetic between an object of the other
+    side and a plain value, which only tests that create objects of the program's classes need."""
 
     def __init__(self, descriptor: int, odd: int, answer: Callable[[str, list[Any]], Any], strict: bool) -> None:
         super().__init__()
@@ -51,10 +51,10 @@ class Remote(Foreign):
         self._next = 0
         self._handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
         self._kinds: dict[Any, Any] = {}
-        """Stand-ins for classes, by number; types of stand-ins for objects, by class and whether they can be called."""
+        """Proxies for classes, by number; types of proxies for objects, by class and whether they can be called."""
         self._names: dict[int, str] = {}
         self._functions: dict[int, tuple[Any, int]] = {}
-        """Stand-ins for functions, which are functions themselves, by id."""
+        """Proxies for functions, which are functions themselves, by id."""
 
     def _forget(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -75,7 +75,7 @@ class Remote(Foreign):
         return self.peer.ask("call", handle, arguments, named)
 
     def is_own(self, value: Any) -> bool:
-        """Whether it is an object that the other side was given a handle of."""
+        """Whether it is an object for which the other side holds a handle."""
         return id(value) in self._own_numbers
 
     def describe(self, value: Any) -> Parts:
@@ -112,7 +112,7 @@ class Remote(Foreign):
         return None if found is None else found[1]
 
     def _native(self, value: Any) -> Parts | None:
-        """What the standard library has on both sides is named, by the side that is trusted."""
+        """Objects of the standard library exist on both sides; the trusted side sends them by name."""
         if not self.strict:
             return None
         if isinstance(value, types.ModuleType):
@@ -162,12 +162,12 @@ class Remote(Foreign):
         set_base(handle, base)
         self._handles[number] = handle
         if kind is type:
-            self._kinds[number] = handle  # a class is kept
+            self._kinds[number] = handle  # classes are kept
             self._names[number] = name
         return handle
 
     def _kind(self, kind: Any, called: bool) -> type:
-        """The type of stand-ins for objects of one class."""
+        """The type of proxies for objects of one class."""
         bases = (CallableHandle,) if called else (Handle,)
         if type(kind) is not ClassHandle:
             return bases[0]
@@ -214,7 +214,7 @@ class Remote(Foreign):
             error = kind.__new__(kind, *arguments)
             if type(kind) is not _ErrorKind:
                 error.__init__(*arguments)
-        except Exception:  # a class that is made of other arguments than it keeps
+        except Exception:  # a class whose constructor takes other arguments than it stores
             error = Exception.__new__(kind)
         error.args = arguments
         vars(error).update(_thinkling_number=number, _thinkling_text=text)
@@ -224,7 +224,7 @@ class Remote(Foreign):
 def _text(error: BaseException) -> str:
     try:
         return str(error)[:10_000]
-    except Exception:  # its own __str__
+    except Exception:  # its own __str__ failed
         return ""
 
 
@@ -234,7 +234,7 @@ def _error_text(error: BaseException) -> str:
 
 
 class _ErrorKind(type):
-    """Of classes that stand in for the other side's exceptions, so that they can be caught."""
+    """Metaclass of proxies for the other side's exception classes, so that they can be caught."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__") or name.startswith("_thinkling"):

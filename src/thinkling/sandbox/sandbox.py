@@ -1,4 +1,4 @@
-"""The sandbox: the one place where a model's code runs."""
+"""The sandbox: the only place where model-written code runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from thinkling.sandbox.probes import probe
 from thinkling.sandbox.session import Session
 
 RECYCLE = 2000
-"""Runs after which a server is replaced by a fresh one."""
+"""Number of runs after which a server is replaced by a fresh one."""
 
 
 class Sandbox:
-    """A pool of fork-servers, one a worker. Safe to use from several threads; after a fork the child has its own pool.
+    """A pool of fork-servers, one per worker. Thread-safe; after a fork the child has its own pool.
 
     Start it before work on other cores begins: a server is a fresh interpreter and takes a few tenths of a second.
     """
 
     packages: frozenset[str] = frozenset()
-    """What programs and tests can import beside the standard library."""
+    """Packages that programs and tests can import in addition to the standard library."""
 
     def __init__(
         self,
@@ -42,14 +42,14 @@ class Sandbox:
         recycle: int = RECYCLE,
         packages: Collection[str] = (),
     ) -> None:
-        """`level`: `bubblewrap` puts the servers into namespaces (files, processes, network) besides, and needs bwrap.
-        `packages`: what programs can import beside the standard library, of numpy and sympy.
+        """`level`: `bubblewrap` additionally runs the servers in namespaces (files, processes, network), and needs
+        bwrap. `packages`: what programs can import in addition to the standard library, from numpy and sympy.
 
-        Starts one server and tries out that it confines. SandboxUnavailable (a UserError): it does not, or the
-        kernel lacks a feature, which is named. UserError: workers or recycle below 1, a
-        package that is unknown or not installed."""
+        Starts one server and tests that it confines programs. SandboxUnavailable (a UserError): it does not, or a
+        kernel feature is missing (named in the message). UserError: workers or recycle below 1, or a package is unknown
+        or not installed."""
         if workers < 1 or recycle < 1:
-            raise UserError(f"sandbox: workers is {workers} and recycle {recycle}; each has to be at least 1")
+            raise UserError(f"sandbox: workers is {workers} and recycle {recycle}; each must be at least 1")
         self.limits = limits or Limits()
         self.workers = workers
         self._level: Level = level
@@ -72,8 +72,8 @@ class Sandbox:
         files: Mapping[str, bytes] | None = None,
         limits: Limits | None = None,
     ) -> Outcome:
-        """Runs one program. Never raises for what the program does. UserError: a file name with a folder in it, or
-        files larger than the limit."""
+        """Runs one program. Never raises because of the program. UserError: a file name contains a folder, or files
+        exceed the limit."""
         return self.run_job(Job(code, stdin, files or {}, limits=limits))
 
     def run_job(self, job: Job) -> Outcome:
@@ -82,7 +82,7 @@ class Sandbox:
         if sum(map(len, job.files.values())) > limits.disk_bytes:
             raise UserError(f"sandbox files: larger than the limit of {limits.disk_bytes} bytes; raise disk_bytes")
         if self._owner != os.getpid():
-            self._open()  # the servers of a forked process are its parent's
+            self._open()  # in a forked process the servers belong to its parent
         server = self._take()
         try:
             return server.run(job, limits)
@@ -90,7 +90,7 @@ class Sandbox:
             self._idle.put(server)
 
     def run_many(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Runs jobs on all workers; outcomes in the order of the jobs."""
+        """Runs jobs on all workers; outcomes are in the order of the jobs."""
         if self.workers == 1:
             return [self.run_job(job) for job in jobs]
         with ThreadPoolExecutor(self.workers) as pool:
@@ -98,9 +98,9 @@ class Sandbox:
 
     @contextmanager
     def session(self, limits: Limits | None = None) -> Iterator[Session]:
-        """A process that runs one piece of code after another in one namespace, until it ends or this does. It has a
-        server to itself: an idle one or, where all are busy, one more, which is kept. `wall_seconds` is the clock time
-        of a call, `cpu_seconds` counts for all calls together. SandboxUnavailable: it could not be started."""
+        """A process that runs one piece of code after another in one namespace, until it or this block ends. It has a
+        server to itself: an idle one or, if all are busy, an additional one, which is kept. `wall_seconds` is the time
+        per call, `cpu_seconds` applies to all calls together. SandboxUnavailable: it could not be started."""
         if self._owner != os.getpid():
             self._open()
         server = None
@@ -111,14 +111,14 @@ class Sandbox:
             try:
                 opened = server.open_session(limits or self.limits)
             except (OSError, protocol.Closed) as error:
-                raise SandboxUnavailable(f"sandbox: its server has gone ({error or 'it closed its channel'})") from None
+                raise SandboxUnavailable(f"sandbox: its server is gone ({error or 'it closed its channel'})") from None
             with opened:
                 yield opened
         finally:
             self._idle.put(server)
 
     def close(self) -> None:
-        """Kills the servers. Done at exit too."""
+        """Kills the servers. Also done at exit."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -133,7 +133,7 @@ class Sandbox:
         self._owner = os.getpid()
         self._idle: queue.LifoQueue[ForkServer | None] = queue.LifoQueue()
         for _ in range(self.workers):
-            self._idle.put(None)  # started when it is first needed
+            self._idle.put(None)  # started when first needed
         self._finalizer = weakref.finalize(self, _close_all, self._idle, self._owner)
 
     def _take(self) -> ForkServer:

@@ -1,8 +1,8 @@
 """The seccomp filter: an allow-list of system calls as a classic BPF program (linux/seccomp.h, linux/filter.h).
 
-What is not named fails with EPERM, so that a program sees a PermissionError; calls that only an attacker makes, and
-calls of another architecture, end the process with SIGSYS. The program is a binary search over the call's number: the
-kernel runs it once for every number when it is installed, and that would cost more than the fork if it were a list.
+Calls that are not listed fail with EPERM, so that a program sees a PermissionError; calls that only an attacker makes,
+and calls of another architecture, end the process with SIGSYS. The program is a binary search over the call number: at
+installation the kernel runs it once for every number, which as a linear list would cost more than the fork.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _X32 = 0x40000000
 CLONE_THREAD, CLONE_NAMESPACES = 0x10000, 0x7E020000
 _SIGKILL, _SIGCONT, _SIGSTOP = 9, 18, 19
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW, F_OFD_*LK*, F_DUPFD_CLOEXEC, F_GETPIPE_SZ.
-# Not F_SETOWN and F_SETSIG, which send signals to others, nor F_SETPIPE_SZ, which takes memory of the kernel.
+# Excludes F_SETOWN and F_SETSIG, which send signals to others, and F_SETPIPE_SZ, which uses kernel memory.
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
-# TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Not TIOCSTI, FS_IOC_SETFLAGS, FIOSETOWN.
+# TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Excludes TIOCSTI, FS_IOC_SETFLAGS, FIOSETOWN.
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _PRCTL = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 _RLIMIT_STACK = 3
@@ -47,12 +47,12 @@ def _load(argument: int, high: bool = False) -> Row:
 
 
 def _unless(test: int, constant: int) -> list[Row]:
-    """Refuses the call unless the test holds of what was loaded."""
+    """Rejects the call unless the test holds for the loaded value."""
     return [(test, 1, 0, constant), *_REFUSE]
 
 
 def _if(test: int, constant: int) -> list[Row]:
-    """Refuses the call if the test holds of what was loaded."""
+    """Rejects the call if the test holds for the loaded value."""
     return [(test, 0, 1, constant), *_REFUSE]
 
 
@@ -64,23 +64,23 @@ def _one_of(argument: int, constants: tuple[int, ...]) -> list[Row]:
 
 
 def _rules() -> dict[str, list[Row]]:
-    """Calls whose arguments decide. Only the low words of int arguments are compared: the kernel reads no more."""
+    """Calls decided by their arguments. Only the low words of int arguments are compared: the kernel reads no more."""
     own = _unless(_EQUAL, OWN_PID)
-    # A program that kills itself would look like one that the machine killed, which nobody scores.
-    # One that sends itself SIGCONT without end could not be paused.
+    # A program that kills itself would look like one killed by the machine, which is never scored.
+    # One that keeps sending itself SIGCONT could not be paused.
     survivable = [*_if(_EQUAL, _SIGKILL), *_if(_EQUAL, _SIGSTOP), *_if(_EQUAL, _SIGCONT), *_PERMIT]
     return {
         "clone": [_load(0), *_unless(_ANY_BIT, CLONE_THREAD), *_if(_ANY_BIT, CLONE_NAMESPACES), *_PERMIT],
         "kill": [_load(0), *own, _load(1), *survivable],
         "tgkill": [_load(0), *own, _load(2), *survivable],
-        # Reading limits, of oneself; setting no limit but the stack's (recursive programs do).
+        # Allows reading one's own limits, and setting only the stack's (recursive programs do).
         "prlimit64": [
             _load(0), (_EQUAL, 2, 0, 0), *own,
             _load(1), (_EQUAL, 0, 1, _RLIMIT_STACK), *_PERMIT,
             _load(2), *_unless(_EQUAL, 0), _load(2, high=True), *_unless(_EQUAL, 0), *_PERMIT,
         ],
         "setrlimit": _one_of(0, (_RLIMIT_STACK,)),
-        # asyncio wakes itself through a pair of stream sockets. A datagram socket could be sent to any address.
+        # asyncio wakes itself through a pair of stream sockets. A datagram socket could send to any address.
         "socketpair": [_load(0), *_unless(_EQUAL, 1), _load(1), (_MASK, 0, 0, 0xF), *_unless(_EQUAL, 1), *_PERMIT],
         "sendto": [_load(3), *_if(_ANY_BIT, _MSG_OOB), *_PERMIT],
         "recvfrom": [_load(3), *_if(_ANY_BIT, _MSG_OOB), *_PERMIT],
@@ -96,12 +96,12 @@ def _search(starts: list[tuple[int, list[Row]]]) -> list[Row]:
         return starts[0][1]
     middle = len(starts) // 2
     below, above = _search(starts[:middle]), _search(starts[middle:])
-    assert len(below) < 256, "a jump spans 255 instructions at most"
+    assert len(below) < 256, "a jump spans at most 255 instructions"
     return [(_AT_LEAST, len(below), 0, starts[middle][0]), *below, *above]
 
 
 def filter_rows(machine: str) -> list[Row]:
-    """The filter for `x86_64` or `aarch64`: code, jump if true, jump if false, constant. ValueError: another one."""
+    """The filter for `x86_64` or `aarch64`: code, jump if true, jump if false, constant. ValueError: neither."""
     rules = _rules()
     blocks = {number: rules[name] for name, number in syscalls.judged(machine).items()}
     for numbers, block in (

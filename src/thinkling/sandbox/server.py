@@ -1,8 +1,8 @@
-"""The fork-server: a clean, single-threaded interpreter that forks one child a run, or two for a run with tests, and
-watches them.
+"""The fork-server: a clean, single-threaded interpreter that forks one child per run (two for a run with tests) and
+monitors them.
 
-It is trusted, may be root, and sees neither programs nor what they write: those pass it by in descriptors. Started by
-client.py; ends when its channel closes. It imports little, since a fork takes time for every page.
+It is trusted, may be root, and sees neither programs nor their output, which bypass it in descriptors. Started by
+client.py; ends when its channel closes. It imports little, because the time of a fork grows with every page.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from thinkling.sandbox.watch import Watch
 
 Rlimits = list[tuple[int, tuple[int, int]]]
 SPARE_TASKS = 4096
-"""RLIMIT_NPROC above what the user runs now: a backstop behind the limit on threads, which is looked at every tick."""
+"""RLIMIT_NPROC above the user's current tasks: a backstop for the thread limit, which is checked at every tick."""
 
 # Imported before the fork: what most programs use. A child imports the rest of the library from its files.
 PRELOADED = (
@@ -53,14 +53,14 @@ def main() -> None:
     protocol.send(channel, protocol.NOTHING.encode())
     with suppress(protocol.Closed, BrokenPipeError, ConnectionResetError):
         server.serve()
-    with suppress(OSError):  # the sandbox may be doing the same
+    with suppress(OSError):  # the sandbox may be removing it too
         os.rmdir(server.folder)
         os.unlink(os.path.join(root, "log"))
         os.rmdir(root)
 
 
 def _above(descriptor: int) -> int:
-    """Moves the channel away from the descriptors that children use, and keeps those taken."""
+    """Moves the channel above the descriptors that children use, and keeps those reserved."""
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LINK + 1)
     os.close(descriptor)
     null = os.open(os.devnull, os.O_RDWR)
@@ -71,7 +71,7 @@ def _above(descriptor: int) -> int:
 
 
 class Server:
-    """Forks and watches, one child at a time."""
+    """Forks and monitors one child at a time."""
 
     def __init__(self, channel: socket.socket, root: str, described: str) -> None:
         self.channel = channel
@@ -109,13 +109,13 @@ class Server:
         gc.disable()
 
     def _prepare(self, user: int) -> None:
-        """Gives this process what all children inherit, so that none has to do it."""
+        """Sets up everything that children inherit, so that none has to do it."""
         os.chdir(self.folder)
         os.umask(0o077)
         os.environ.clear()
         os.environ.update(HOME=self.folder, TMPDIR=self.folder, LANG="C.UTF-8", TZ="UTC")
         with open("/proc/self/oom_score_adj", "w") as score:
-            score.write("1000")  # where the machine runs out of memory, these processes go first
+            score.write("1000")  # these processes are killed first if the machine runs out of memory
         for what, value in (
             (resource.RLIMIT_NPROC, _tasks_of(user) + SPARE_TASKS),
             (resource.RLIMIT_CORE, 0),
@@ -123,16 +123,16 @@ class Server:
             (resource.RLIMIT_MSGQUEUE, 0),
         ):
             resource.setrlimit(what, _lowered(what, value, value))
-        random.seed(0)  # equal programs give equal outcomes
+        random.seed(0)  # equal programs have equal outcomes
         for name in ("exit", "quit"):
-            setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))  # as Python's site does
+            setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))  # as Python's site module does
         child.open_streams()
 
     def serve(self) -> None:
-        """Until the channel closes: protocol.Closed, or OSError."""
+        """Serves until the channel closes: protocol.Closed, or OSError."""
         while True:
             request, descriptors = protocol.receive(self.channel)
-            if not descriptors:  # a word that crossed the reply to the run that it was meant for
+            if not descriptors:  # a command that arrived after the run it was meant for had ended
                 continue
             reply = self._run(*_read(request), descriptors)
             self.inspector.empty_folder()
@@ -157,7 +157,7 @@ class Server:
             os.close(descriptor)
         watch.until_exit()
         status, seconds = 0, 0.0
-        for pid in pids:  # the program last: how it ended says more than how its tester did
+        for pid in pids:  # the program last: how it ended is more informative than how its tester did
             _, found, usage = os.wait4(pid, 0)
             status = found if found and pid not in watch.unneeded else status
             seconds = max(seconds, usage.ru_utime + usage.ru_stime)
@@ -166,7 +166,7 @@ class Server:
 
 @lru_cache(maxsize=16)
 def _read(request: bytes) -> tuple[Limits, Rlimits]:
-    """Limits come in JSON, and mostly the same ones."""
+    """Limits arrive in JSON, and are mostly the same ones."""
     limits = Limits(**json.loads(request))
     wanted = (
         (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
@@ -178,14 +178,14 @@ def _read(request: bytes) -> tuple[Limits, Rlimits]:
 
 
 def _lowered(what: int, soft: int, hard: int) -> tuple[int, int]:
-    """The machine may already allow less."""
+    """Lowers a limit to what the machine already allows."""
     lowest = resource.getrlimit(what)[1]
     return (soft, hard) if lowest == resource.RLIM_INFINITY else (min(soft, lowest), min(hard, lowest))
 
 
 def _identity() -> tuple[int, int] | None:
-    """Whom root's children become. None: the server is no root, or root of a user namespace that knows nobody else; a
-    child keeps its user then, and loses its capabilities all the same."""
+    """User and group that root's children switch to. None: the server is not root, or root of a user namespace without
+    any other user; a child then keeps its user, but still loses its capabilities."""
     if os.getuid() != 0:
         return None
     try:
@@ -197,14 +197,14 @@ def _identity() -> tuple[int, int] | None:
 
 
 def _mapped(table: str, number: int) -> bool:
-    """Whether this user namespace has that user or group (user_namespaces(7))."""
+    """Whether this user namespace maps that user or group (user_namespaces(7))."""
     with open(f"/proc/self/{table}") as lines:
         ranges = [line.split() for line in lines]
     return any(int(first) <= number < int(first) + int(size) for first, _, size in ranges)
 
 
 def _tasks_of(user: int) -> int:
-    """Threads that a user runs now, which RLIMIT_NPROC counts with the child's."""
+    """Threads that a user currently runs, which RLIMIT_NPROC counts together with the child's."""
     total = 0
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -1,4 +1,4 @@
-"""A session: one confined process that runs piece after piece of code, paused while there is nothing to run."""
+"""A session: one confined process that runs pieces of code one after another, paused while there is nothing to run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from thinkling.sandbox.listen import GRACE_SECONDS, LOCK_IN_SECONDS
 from thinkling.sandbox.outcome import Status, judge, read_reply
 
 MOST_CODE = 60_000
-"""Bytes of one piece of code."""
+"""Maximum bytes of one piece of code."""
 LONGEST_REPORT = 1 << 16
-"""Bytes of reports that are kept between two lines. A program can write anything to that pipe."""
+"""Bytes of reports buffered between two lines. A program can write anything to that pipe."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What became of one piece of code. `status` and `detail` as in `Outcome`. The process outlives an exception."""
+    """Result of one piece of code. `status` and `detail` as in `Outcome`. The process survives an exception."""
 
     status: Status
     stdout: str
@@ -34,11 +34,11 @@ class Call:
     detail: str
     seconds: float
     ended: bool
-    """Whether the process has ended, and with it what it knew."""
+    """Whether the process has ended, losing its state."""
 
 
 class Session:
-    """Made by `Sandbox.session`. Not safe to share between threads."""
+    """Created by `Sandbox.session`. Not safe to share between threads."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class Session:
         limits: Limits,
         ended: Callable[[], None],
     ) -> None:
-        """`calls`: the pipe that code goes into; `reads`: stdout, stderr and reports; `ended`: called once the server
-        has said that the process has ended."""
+        """`calls`: the pipe for code; `reads`: stdout, stderr and reports; `ended`: called once the server has reported
+        that the process ended."""
         self._channel, self._calls, self._reads, self._limits = channel, calls, reads, limits
         self._mark = nonce.encode() + b" "
         self._on_end = ended
@@ -64,7 +64,7 @@ class Session:
             os.set_blocking(read, False)
 
     def run(self, code: str, wall_seconds: float | None = None) -> Call:
-        """Runs one piece of code, at most `wall_seconds` (where not given, the limits'). ValueError: the session has
+        """Runs one piece of code for at most `wall_seconds` (by default the limits' value). ValueError: the session has
         ended, or the code is longer than MOST_CODE bytes."""
         content = code.encode("utf-8", "surrogatepass")
         if self._closed or self._reply is not None or len(content) > MOST_CODE:
@@ -74,12 +74,12 @@ class Session:
         return _Running(self, message, wall_seconds or self._limits.wall_seconds).until_done()
 
     def close(self) -> None:
-        """Ends the process, and its server's part in it."""
+        """Ends the process and releases its server."""
         if self._closed:
             return
         self._closed = True
         try:
-            with suppress(OSError, protocol.Closed):  # then the server starts anew before its next run
+            with suppress(OSError, protocol.Closed):  # the server is then restarted before its next run
                 if self._reply is None:
                     protocol.send(self._channel, protocol.STOP)
                     self.receive(GRACE_SECONDS)
@@ -88,7 +88,7 @@ class Session:
                 os.close(descriptor)
 
     def receive(self, timeout: float) -> bytes:
-        """The server's reply: the process has ended. TimeoutError, OSError, protocol.Closed: it does not answer."""
+        """The server's reply that the process has ended. TimeoutError, OSError, protocol.Closed: it does not answer."""
         self._channel.settimeout(timeout)
         self._reply, _ = protocol.receive(self._channel)
         self._on_end()
@@ -104,7 +104,7 @@ class Session:
 
 
 class _Running:
-    """One call on its way."""
+    """One call in progress."""
 
     def __init__(self, session: Session, message: bytes, wall_seconds: float) -> None:
         self._session, self._unsent, self._wall = session, memoryview(message), wall_seconds
@@ -115,7 +115,7 @@ class _Running:
         self._report: dict[str, Any] | None = None
 
     def until_done(self) -> Call:
-        """Sends the code, and listens until it has run or the process has ended."""
+        """Sends the code, and reads until it has run or the process has ended."""
         session = self._session
         try:
             protocol.send(session._channel, protocol.RESUME)
@@ -144,7 +144,7 @@ class _Running:
                     poll.unregister(descriptor)
             if self._report is not None and self._stopped is None:
                 protocol.send(session._channel, protocol.PAUSE)
-                for descriptor in session._reads[:2]:  # all that was printed is in the pipes by now
+                for descriptor in session._reads[:2]:  # everything printed is in the pipes by now
                     self._read(descriptor)
                 if self._stopped is None:
                     return self._done(self._report)
@@ -174,17 +174,17 @@ class _Running:
             protocol.send(self._session._channel, protocol.STOP)
 
     def _write(self) -> bool:
-        """Writes what the pipe takes; whether that is all. A program that does not read is stopped by the clock."""
+        """Writes what fits into the pipe; returns whether that is all. The clock stops a program that does not read."""
         try:
             self._unsent = self._unsent[os.write(self._session._calls, self._unsent) :]
         except BlockingIOError:
             return False
-        except BrokenPipeError:  # the process has ended, as the server will say
+        except BrokenPipeError:  # the process has ended, as the server will report
             return True
         return not self._unsent
 
     def _read(self, descriptor: int) -> bool:
-        """Reads what is there; whether the pipe has ended. Past the limit, reports have one too, nothing is kept."""
+        """Reads what is available; returns whether the pipe has ended. Discards data (and reports) beyond the limit."""
         number = self._session._reads.index(descriptor)
         with suppress(BlockingIOError):
             while data := os.read(descriptor, 1 << 16):
@@ -200,7 +200,7 @@ class _Running:
         return False
 
     def _hear(self, data: bytes) -> None:
-        """Reports: READY, then lines of the mark and a JSON object. All of it is untrusted after READY."""
+        """Parses reports: READY, then lines of the mark and a JSON object. All of it is untrusted after READY."""
         session, reports = self._session, self._session._reports
         reports += data
         if not session._ready and reports[:1] == protocol.READY:

@@ -1,15 +1,15 @@
-"""Numbers of the system calls that the sandbox names, for the two architectures it knows."""
+"""Numbers of the system calls that the sandbox names, for the two supported architectures."""
 
 from __future__ import annotations
 
 AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""AUDIT_ARCH_*: what seccomp calls an architecture (linux/audit.h)."""
+"""AUDIT_ARCH_*: seccomp's identifier of an architecture (linux/audit.h)."""
 
 _COLUMNS = ("x86_64", "aarch64")
 
 # Name, number on x86-64, number on aarch64; "-": the architecture lacks it. What CPython and its C library need to
-# compute, to use threads, and to work on files that Landlock lets them open. Nothing that sends a signal, opens a
-# socket, makes a process, or changes who may do what.
+# compute, to use threads, and to work on files that Landlock lets them open. Nothing that sends signals, opens sockets,
+# creates processes, or changes privileges.
 _ALLOWED = """
 read 0 63 | write 1 64 | readv 19 65 | writev 20 66 | pread64 17 67 | pwrite64 18 68 | preadv 295 69 | pwritev 296 70
 preadv2 327 286 | pwritev2 328 287 | lseek 8 62 | close 3 57 | close_range 436 436 | open 2 - | openat 257 56
@@ -33,16 +33,16 @@ getgroups 115 158 | getpgid 121 155 | getpgrp 111 - | getsid 124 156 | getrlimit
 uname 63 160 | sysinfo 99 179 | getcpu 309 168 | getrandom 318 278
 """
 
-# Allowed for some arguments: the rules stand in seccomp.py.
+# Allowed for some arguments: the rules are in seccomp.py.
 _JUDGED = """
 clone 56 220 | kill 62 129 | tgkill 234 131 | prlimit64 302 261 | setrlimit 160 164 | socketpair 53 199
 sendto 44 206 | recvfrom 45 207 | prctl 157 167 | fcntl 72 25 | ioctl 16 29
 """
 
-# ENOSYS, for which the C library falls back to an older call.
+# Fail with ENOSYS, so that the C library falls back to an older call.
 _ABSENT = "clone3 435 435 | faccessat2 439 439 | openat2 437 437"
 
-# No program that means well makes these: the process is killed with SIGSYS.
+# No well-behaved program makes these calls: the process is killed with SIGSYS.
 _FATAL = """
 ptrace 101 117 | process_vm_readv 310 270 | process_vm_writev 311 271 | process_madvise 440 440 | kcmp 312 272
 pidfd_getfd 438 438 | pidfd_send_signal 424 424 | mount 165 40 | umount2 166 39 | pivot_root 155 41 | chroot 161 51
@@ -60,7 +60,7 @@ migrate_pages 256 238 | memfd_secret 447 447
 """
 
 HIGHEST_KNOWN = 462
-"""Of both architectures, as of Linux 6.10. A later call gives ENOSYS, as on a kernel that lacks it."""
+"""For both architectures, as of Linux 6.10. Later calls fail with ENOSYS, as on a kernel that lacks them."""
 
 
 def _read(table: str, machine: str) -> dict[str, int]:
@@ -80,7 +80,7 @@ def judged(machine: str) -> dict[str, int]:
 
 
 def absent(machine: str) -> dict[str, int]:
-    """Name → number of the calls that answer ENOSYS."""
+    """Name → number of the calls that fail with ENOSYS."""
     return _read(_ABSENT, machine)
 
 

@@ -1,7 +1,7 @@
-"""The process that runs the tests of a program, beside the program's own. Every comparison is made here.
+"""The process that runs the tests of a program, separate from the program's own. Every comparison is made here.
 
-What it reports can be trusted as far as the tests can: the program is in another process, and all that comes from there
-are plain values, or stand-ins for what is none.
+Its reports are as trustworthy as the tests: the program runs in another process, and only plain values, or proxies for
+other objects, arrive from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ATTRIBUTES = {"getattr": getattr, "setattr": setattr, "delattr": delattr}
 
 
 class Namespace(dict[str, Any]):
-    """Of the tests. What the program has under a name is looked up there, since the program may change it."""
+    """The namespace of the tests. The program's names are looked up on access, since the program may change them."""
 
     def __init__(self, remote: Remote, names: Sequence[str]) -> None:
         super().__init__(__name__="__main__", __builtins__=builtins)
@@ -46,8 +46,7 @@ class Namespace(dict[str, Any]):
 
 
 class TesterRemote(Remote):
-    """Where the tests have replaced standard streams, `input` or `print`, the program is called with what they put
-    there."""
+    """If the tests have replaced standard streams, `input` or `print`, calls the program with their replacements."""
 
     def __init__(self) -> None:
         super().__init__(LINK, 0, lambda what, values: _answer(self, what, values), strict=True)
@@ -97,7 +96,7 @@ class ProgramModule(types.ModuleType):
 
 
 def run(content: str, report: Callable[..., None]) -> None:
-    """`content`: the suite as JSON; `report`: told of each test."""
+    """`content`: the suite as JSON; `report`: called for each test."""
     suite = json.loads(content)
     remote = TesterRemote()
     remote.operators = suite["operators"]
@@ -157,7 +156,7 @@ def _run_function(function: Any, namespace: Namespace) -> None:
 
 
 def _run_class(kind: Any, namespace: Namespace) -> None:
-    """As pytest does: a fresh object for each of its tests."""
+    """Runs a class as pytest does: a fresh object for each test."""
     for hook in ("setup_class",):
         getattr(kind, hook, lambda: None)()
     for name in [name for name in dir(kind) if name.startswith("test")]:
@@ -188,7 +187,7 @@ def _run_case(kind: Any, namespace: Namespace) -> None:
 
 
 class _Failed(Exception):
-    """A test of a class raised another exception; its name."""
+    """A test of a class raised another exception; the message is its name."""
 
 
 def _run_doctest(text: str, namespace: Namespace) -> None:
@@ -210,8 +209,8 @@ _RUNNERS: dict[str, Callable[[Any, Namespace], None]] = {
 
 
 def _answer(remote: Remote, what: str, values: list[Any]) -> Any:
-    """What a program may ask for: calls and operations of what the tests gave it, never what lies behind them. It may
-    not call anything else: a class that it made here would be one of this side's."""
+    """Serves a program's requests: calls and operations on what the tests passed to it, never on what is behind it. It
+    may not call anything else: a class created here would belong to this side."""
     given = [remote.is_own(value) for value in values[: 1 if what == "call" else 2]]
     if what in OPERATIONS and what not in ("enter", "exit") and any(given):
         return OPERATIONS[what](*values)

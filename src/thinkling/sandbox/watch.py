@@ -1,8 +1,8 @@
-"""The server's part of a run: it waits for the child's end, and kills it when it holds too much or when asked to.
+"""The server's part of a run: waits for the child to end, and kills it on request or when it holds too much.
 
-A program's tester is watched as the program is. Once the tester has ended, nobody needs the program any more.
+A program's tester is monitored in the same way. Once the tester has ended, the program is no longer needed.
 
-A session's child is paused between calls: nothing of it runs then, and nothing has to be looked at.
+A session's child is paused between calls: none of it runs then, and nothing needs to be checked.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from thinkling.sandbox.inspector import Inspector
 from thinkling.sandbox.limits import Limits
 
 TICK = 0.02
-"""Seconds between two looks. Bounds what a child can take before it is stopped."""
+"""Seconds between two checks. Bounds what a child can use before it is stopped."""
 LAST_SECONDS = 0.05
-"""What a program gets to end by itself once its tests are done."""
+"""Time that a program has to end by itself once its tests are done."""
 
 
 class Watch:
     """`stopped`: why the children were killed, if they were: `disk`, `threads`, or `asked`; `unneeded`: those killed
-    since their tester had ended, which says nothing of them."""
+    because their tester had ended, which says nothing about them."""
 
     def __init__(self, pids: Sequence[int], limits: Limits, inspector: Inspector, channel: socket.socket) -> None:
-        """`pids`: the program's, after that of its tester where there is one."""
+        """`pids`: the program, after its tester if there is one."""
         self._pids, self._limits, self._inspector, self._channel = list(pids), limits, inspector, channel
         self.stopped: str | None = None
         self.unneeded: set[int] = set()
         self._paused = False
 
     def until_exit(self) -> None:
-        """Until all are dead, but not yet reaped: their numbers are still their own. Closed: the sandbox has gone."""
+        """Waits until all are dead but not yet reaped, so their ids are not reused. Closed: the sandbox is gone."""
         exits = {os.pidfd_open(pid): pid for pid in self._pids}
         tester = self._pids[0]
         poll = select.poll()
@@ -89,5 +89,5 @@ class Watch:
     def _kill(self, pids: Iterable[int]) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)  # in case it has not made its process group yet
+                os.kill(pid, signal.SIGKILL)  # in case it has not created its process group yet
                 os.killpg(pid, signal.SIGKILL)

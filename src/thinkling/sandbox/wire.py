@@ -1,11 +1,11 @@
-"""Values as inert text, for two processes that do not trust each other: no pickle, no code, no class that one side
+"""Values as inert text, for two processes that do not trust each other: no pickle, no code, and no class that one side
 could choose for the other.
 
-A message is a table of nodes. A node is a JSON scalar, or a list of a tag and what the tag needs, where a number refers
-to another node: shared references and cycles are kept, and nothing is nested. What can change (lists, dicts, sets …)
-has a number that both sides know, so that its new contents are put into the object that the other side already has.
-What is no plain value is a handle: the owner keeps the object, and the other side asks for what it does.
-A value of a subclass is never sent as its class: at most as its base's value.
+A message is a table of nodes. A node is a JSON scalar, or a list of a tag and the tag's data, where a number refers to
+another node: shared references and cycles are preserved, and nothing is nested. Mutable values (lists, dicts, sets …)
+have a number known to both sides, so that new contents are put into the object that the other side already has.
+Everything else is sent as a handle: the owner keeps the object, and the other side requests operations on it.
+A value of a subclass is never sent as its class, at most as its base's value.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ Node = Any
 _SMALL = 1 << 63
 _PROBE: dict[int, Any] = {0: []}
 _NO_REFERENCES = sys.getrefcount(_PROBE[0])
-"""What is counted of an object that only a dict refers to."""
+"""Reference count of an object to which only a dict refers."""
 
 
 class Foreign(ABC):
-    """What one side makes of objects that are no plain values. Sides derive from it."""
+    """How one side handles objects that are not plain values. Each side derives from it."""
 
     classes: dict[str, type]
-    """Those that both sides have by the same name, from the tests' set-up code; their objects go by structure."""
+    """Classes that both sides have by the same name, from the tests' set-up; their objects are sent by structure."""
 
     def __init__(self) -> None:
         self.classes = {}
 
     @abstractmethod
     def describe(self, value: Any) -> Parts:
-        """A handle of an own object, or the other side's own object on its way back."""
+        """A handle for an own object, or the other side's own object on its way back."""
 
     @abstractmethod
     def resolve(self, head: list[Any], children: list[Any]) -> Any:
-        """Inverse of the other side's describe. Malformed: no such thing."""
+        """Inverse of the other side's describe. Malformed: there is no such object."""
 
 
 class Codec:
-    """One side's memory of what it shares with the other. `odd`: 1 on one side, 0 on the other."""
+    """One side's record of what it shares with the other. `odd`: 1 on one side, 0 on the other."""
 
     def __init__(self, odd: int, foreign: Foreign) -> None:
         self._foreign = foreign
@@ -77,7 +77,7 @@ class Codec:
         self._numbers: dict[int, int] = {}
 
     def encode(self, values: Iterable[Any]) -> tuple[list[Node], list[int]]:
-        """Nodes, and where the values are among them. What changed of shared objects goes along."""
+        """Nodes, and the position of each value among them. Includes changes to shared objects."""
         nodes: list[Node] = []
         places: dict[int, int] = {}
         alive: list[Any] = []
@@ -88,7 +88,7 @@ class Codec:
         return nodes, found
 
     def _place(self, root: Any, nodes: list[Node], places: dict[int, int], alive: list[Any]) -> int:
-        """Depth first without recursion: what cannot change comes after all that it holds."""
+        """Depth first without recursion: immutable values come after everything they contain."""
         stack: list[tuple[Any, Parts, Iterator[Any], list[int], int]] = []
         answer = -1
         value, fresh = root, True
@@ -173,8 +173,8 @@ class Codec:
                 self._numbers.pop(id(value), None)
 
     def release(self) -> list[int]:
-        """Forgets the shared objects that nothing else here refers to, and says which. What a caller still holds must
-        have been let go before: the count of references decides."""
+        """Forgets the shared objects that nothing else here refers to, and returns their numbers. Callers must have
+        dropped their references before: the reference count decides."""
         if not self._shared:
             return []
         inner: Counter[int] = Counter()
@@ -197,7 +197,7 @@ class Codec:
         return gone
 
     def decode(self, nodes: list[Node], places: list[int]) -> list[Any]:
-        """The values, built anew or, where both sides have them, brought up to date. Malformed."""
+        """The values, created anew or, if both sides already have them, updated. Malformed."""
         try:
             values: list[Any] = []
             later: list[tuple[Any, list[Any], list[int]]] = []
@@ -212,7 +212,7 @@ class Codec:
                     values.append(shell)
                 else:
                     values.append(self._read(head, [values[ref] for ref in refs]))
-            for kind in (True, False):  # what is hashed may be an object, which has to be there first
+            for kind in (True, False):  # hashed values may be objects, which must exist first
                 for shell, head, refs in later:
                     if (head[0] == "object") is kind:
                         FILLERS[head[0]](shell, head, [values[ref] for ref in refs])

@@ -1,1 +1,1 @@
-"""What a person talks to: the chat in the terminal."""
+"""The interactive terminal chat."""

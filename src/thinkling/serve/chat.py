@@ -1,4 +1,4 @@
-"""`thinkling chat`: a conversation in the terminal, with the model's reasoning and its tool calls shown."""
+"""`thinkling chat`: a conversation in the terminal that shows the model's reasoning and tool calls."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def converse(
     console: Console | None = None,
     chat: ChatConfig | None = None,
 ) -> None:
-    """Answers `prompt` and ends; without one, reads a message a line until an empty one or the end of input.
+    """Answers `prompt` and returns; without a prompt, reads one message per line until an empty line or end of input.
 
-    `model`: a Hugging Face directory, or a name on the hub; UserError where there is no model, tokenizer or chat
-    template. `system`: the system message of the conversation. The same seed and messages give the same answers.
+    `model`: a Hugging Face directory, or a name on the hub; UserError if it has no model, tokenizer or chat
+    template. `system`: the system message of the conversation. The same seed and messages produce the same answers.
     """
     console = console or Console(highlight=False)
     loaded = LoadedModel.load(snapshot(model, "model").directory if is_repo(model) else Path(model), chat=chat)
@@ -70,7 +70,7 @@ def converse(
 
 
 def show(parts: Iterable[Part], console: Console) -> str:
-    """Prints the parts and returns the last answer; empty where there is none."""
+    """Prints the parts and returns the last answer, or an empty string if there is none."""
     answer = ""
     for part in parts:
         prefix, style = _LOOKS[part.kind]

@@ -1,1 +1,1 @@
-"""Where raw material comes from: one file per type of source."""
+"""Sources of raw material: one file per source type."""

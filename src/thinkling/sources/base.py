@@ -1,4 +1,4 @@
-"""What every source of a recipe has. A type offers text, problems, conversations or an artifact, and says which."""
+"""The interface of a recipe's sources. A type declares what it offers: text, problems, conversations or an artifact."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Extra(NamedTuple):
-    """Packages beside thinkling's own dependencies that a field of a recipe makes necessary."""
+    """Packages beyond thinkling's own dependencies that a recipe field requires."""
 
     field: str
     """The field, within its source or stage."""
     packages: tuple[str, ...]
-    """Names by which they are imported."""
+    """Their import names."""
     extra: str
-    """The extra of thinkling that installs them."""
+    """The thinkling extra that installs them."""
     otherwise: str = ""
-    """How to do without, if one can."""
+    """How to avoid needing them, if possible."""
 
 
 Offer = Literal["documents", "problems", "conversations", "pairs"]
@@ -57,29 +57,29 @@ TYPES = Registry(
 
 @dataclass(frozen=True)
 class DocumentStream:
-    """Raw records that become documents under one name. Progress counts the pieces in which they come."""
+    """Raw records that become documents under one name. Progress is counted in pieces."""
 
     name: str
-    """The recipe's name of the source."""
+    """The source's name in the recipe."""
     source: str
-    """The name that its documents bear: usually the same."""
+    """The name recorded in its documents: usually the same."""
     quality: Quality
     pieces: Iterable[Iterable[RawRecord]]
     n_pieces: int
     unit: str
     text_field: str = "text"
     markup: bool = False
-    """Whether the text may hold special tokens, such as a tool call's tags. Text from outside never may."""
+    """Whether the text may contain special tokens, such as the tags of a tool call. External text never may."""
     matter: Matter = "unknown"
     truths: Mapping[str, Truth] = field(default_factory=dict)
-    """Id of a record → what the source knows about it: for annotators, never for features."""
+    """Record id → what the source knows about the record: for annotators, never for features."""
 
 
 class Source(BaseModel):
     """An entry of a recipe's `sources`.
 
-    A type of source is a subclass: it names what it `offers` and implements the method of each offer. It is found by
-    its entry point in the group `thinkling.sources`. Importing its module must load no torch, numpy or pyarrow.
+    A source type is a subclass that declares what it `offers` and implements the method of each offer. It is found by
+    its entry point in the group `thinkling.sources`. Importing its module must not load torch, numpy or pyarrow.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -87,77 +87,77 @@ class Source(BaseModel):
     type: str
     offers: ClassVar[frozenset[Offer]] = frozenset()
     artifact_kind: ClassVar[str | None] = None
-    """`model` or `tokens` if the source can stand for a stage's input."""
+    """`model` or `tokens` if the source can be the input of a stage."""
     _name: str = PrivateAttr("?")
     _all: Mapping[str, Source] = PrivateAttr(default_factory=dict)
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
 
     def bind(self, name: str, sources: Mapping[str, Source]) -> Self:
-        """Tells the source its name and its neighbours in the recipe."""
+        """Sets the source's name and the recipe's other sources."""
         self._name, self._all = name, sources
         return self
 
     @property
     def name(self) -> str:
-        """The recipe's name of the source."""
+        """The source's name in the recipe."""
         return self._name
 
     def report_to(self, ledger: Ledger) -> None:
-        """Tells the source where to count the records that it reads, and to put those that it rejects."""
+        """Sets the ledger that counts the records the source reads and stores those it rejects."""
         self._ledger = ledger
 
     @property
     def ledger(self) -> Ledger:
-        """Where records of the user's files are counted as kept or rejected; a stage has its own."""
+        """Counts records of the user's files as kept or rejected; every stage has its own."""
         return self._ledger
 
     def other(self, name: str) -> Source:
-        """The neighbour of that name. A recipe is refused if it is not there."""
+        """The recipe's source of that name. Recipes are validated, so it exists."""
         return self._all[name]
 
     def references(self) -> list[str]:
-        """Names of the sources that this one is made from."""
+        """Names of the sources that this one is built from."""
         return []
 
     def digests(self) -> dict[str, Any]:
-        """What outside the recipe decides the content: file → SHA-256, versions. Hashed into the stages that read it.
+        """Everything outside the recipe that determines the content: file → SHA-256, versions. Part of stage hashes.
 
-        Raises UserError if a file is not there or cannot be read.
+        Raises UserError if a file is missing or cannot be read.
         """
         return {}
 
     def extras(self) -> list[Extra]:
-        """Packages that it needs beside thinkling's own dependencies."""
+        """Packages it needs beyond thinkling's own dependencies."""
         return []
 
     def document_names(self) -> list[str]:
-        """Names under which its documents are found in mixtures, without their quality."""
+        """Names of its documents in mixtures, without the quality suffix."""
         return [self.name]
 
     def provenance(self) -> dict[str, Any]:
-        """What is written beside documents about where they come from, if anything."""
+        """Provenance to store with its documents, if any."""
         return {}
 
     def summary(self) -> str | None:
-        """One line for `doctor`, such as `12 files`; None if nothing of it is on this machine.
+        """One line for `doctor`, such as `12 files`; None if the source has no data on this machine.
 
         Raises UserError if something is missing.
         """
         return None
 
     def verifiers(self) -> frozenset[str]:
-        """Names of the verifiers of its problems. They are known before any problem is made."""
+        """Names of its problems' verifiers, known before any problem is generated."""
         return frozenset()
 
     def tool_names(self) -> frozenset[str]:
-        """Names of the tools that its problems may call. They are known before any problem is made."""
+        """Names of the tools that its problems may call, known before any problem is generated."""
         return frozenset()
 
     def check(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> None:
-        """Looks, before any stage runs, whether the source can give what a stage will ask of it: for problems a split,
-        `n` of them, and `families`. Raises UserError if it cannot."""
+        """Checks, before any stage runs, that the source can provide what a stage will request: for problems, `n` of
+        the given split and `families`. Raises UserError if it cannot."""
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
         """Its text, one stream per name and quality."""
@@ -166,35 +166,35 @@ class Source(BaseModel):
     def problems(
         self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
     ) -> list[Problem]:
-        """`n` distinct problems of a split, drawn evenly over the families (all it has if None), in a fixed order.
+        """`n` distinct problems of a split (all if None), drawn evenly over the families, in a fixed order.
 
         Held-out problems do not depend on `n` and `seed`, so that runs can be compared.
-        Raises UserError if it has fewer, or lacks one of the `families`.
+        Raises UserError if there are fewer, or if one of the `families` does not exist.
         """
         self._lacks("problems")
 
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
-        """Training conversations, `n` in all (all it has if None)."""
+        """Training conversations, `n` in total (all if None)."""
         self._lacks("conversations")
 
     def pairs(self, n: int | None, seed: int) -> Iterator[PreferencePair]:
-        """Preference pairs, `n` in all (all it has if None)."""
+        """Preference pairs, `n` in total (all if None)."""
         self._lacks("pairs")
 
     def first(self) -> Iterator[Conversation]:
-        """Conversations of the user's in their order, for a look at them: nothing is counted."""
+        """The user's conversations in order, for inspection: nothing is counted."""
         return iter(())
 
     def directory(self) -> Path:
-        """Where the model is, if its `artifact_kind` is `model`; nothing is digested."""
+        """The model's directory, if `artifact_kind` is `model`; nothing is digested."""
         raise AssertionError(f"{type(self).__name__} has no directory")
 
     def artifact(self) -> Artifact:
-        """The source as a stage's input, if it has an `artifact_kind`."""
+        """The source as the input of a stage, if it has an `artifact_kind`."""
         raise AssertionError(f"{type(self).__name__} has no artifact")
 
     def size_in_tokens(self) -> float | None:
-        """Size as the recipe declares it, for plans."""
+        """Size declared in the recipe, for plans."""
         return None
 
     def _lacks(self, offer: Offer) -> NoReturn:
@@ -202,16 +202,16 @@ class Source(BaseModel):
 
 
 def is_source(value: object) -> TypeGuard[Source]:
-    """Whether an entry of a recipe's `sources` is a source already, not the fields of one."""
+    """Whether an entry of a recipe's `sources` has already been parsed into a source."""
     return isinstance(value, Source)
 
 
 def bound(sources: Mapping[str, Source]) -> dict[str, Source]:
-    """The sources of a recipe, each told its name and the others."""
+    """The sources of a recipe, each bound to its name and to the others."""
     return {name: source.bind(name, sources) for name, source in sources.items()}
 
 
 def lacks(source: Source, offer: str) -> str:
-    """What to say of a source that does not offer something."""
+    """Error text for a source that does not offer something."""
     offered = " and ".join(sorted(source.offers)) or source.artifact_kind or "nothing"
     return f"type {source.type} offers {offered}, not {offer}"

@@ -1,4 +1,4 @@
-"""Conversations and preference pairs of the user's own, in the forms that people have (docs/conversations.md)."""
+"""The user's own conversations and preference pairs, in the common formats (docs/conversations.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from thinkling.data.chat_forms import detect
 from thinkling.data.chat_forms.fields import RECORD_FIELDS, TURN_FIELDS, FieldMap, without_nulls
 from thinkling.data.chat_forms.normal import BadRecord, Chat, Pair, Read
-from thinkling.data.ledger import Ledger
+from thinkling.data.ledger import NOT_DRAWN, Ledger
 from thinkling.data.seen import SeenNames
 from thinkling.errors import UserError
 from thinkling.seeds import derive
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from thinkling.tasks.problem import Split
 
 SAMPLE = 20
-"""Records at the start of a file that its form is told from."""
+"""Records at the start of a file from which its format is detected."""
 READER_VERSION = 1
-"""Raised when a record is read otherwise than before: it is part of the hash of the stages that use the source."""
+"""Raised whenever records are read differently: it is part of the hash of the stages that use the source."""
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -40,15 +40,15 @@ class ConversationsSource(RecordsSource):
 
     type: Literal["conversations"]
     form: detect.Form | Literal["auto"] = "auto"
-    """Form of the records; `auto` tells it for each file from its first records."""
+    """Format of the records; `auto` detects it for each file from its first records."""
     fields: dict[str, str] = Field(default={})
-    """The forms' names of fields → those in the file, in records and in their messages: `{messages: dialog, role:
-    speaker, content: text}`. None are needed where the file has the usual names."""
+    """Field name of the format → name in the file, in records and in their messages: `{messages: dialog, role: speaker,
+    content: text}`. Not needed if the file has the usual names."""
     roles: dict[str, str] = Field(default={})
-    """Roles as the file spells them → system, user, assistant or tool; the usual spellings are known."""
+    """Roles as spelled in the file → system, user, assistant or tool; the usual spellings are known."""
     unanswered: Literal["reject", "cut"] = "reject"
-    """What becomes of a conversation in which turns follow the assistant's last one: it is rejected, or they are cut
-    off. No loss falls on them in any case."""
+    """What happens to a conversation with turns after the assistant's last one: it is rejected (`reject`), or those
+    turns are cut off (`cut`). They never carry loss."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"conversations", "pairs"})
     _forms: dict[tuple[str, int, int], detect.Form | None] = PrivateAttr(default_factory=dict)
@@ -58,14 +58,14 @@ class ConversationsSource(RecordsSource):
     def _known_fields(cls, given: dict[str, str]) -> dict[str, str]:
         known = tuple(dict.fromkeys((*RECORD_FIELDS, *TURN_FIELDS)))
         if unknown := sorted(given.keys() - set(known)):
-            raise ValueError(f"no form has the field {unknown[0]!r}; name {', '.join(known)}")
+            raise ValueError(f"no form has the field {unknown[0]!r}; known are {', '.join(known)}")
         return given
 
     @field_validator("roles")
     @classmethod
     def _known_roles(cls, given: dict[str, str]) -> dict[str, str]:
         if wrong := sorted(set(given.values()) - set(_ROLES)):
-            raise ValueError(f"no role is {wrong[0]!r}; a role is one of {', '.join(_ROLES)}")
+            raise ValueError(f"unknown role {wrong[0]!r}; known are {', '.join(_ROLES)}")
         return given
 
     def digests(self) -> dict[str, Any]:
@@ -73,21 +73,21 @@ class ConversationsSource(RecordsSource):
         return {**super().digests(), "reader": READER_VERSION}
 
     def summary(self) -> str:
-        """The number of files, with their forms. Raises UserError if one cannot be told."""
+        """The number of files and their formats. Raises UserError if one cannot be detected."""
         counts = Counter(form or "no record" for form in self.forms().values())
         return f"{super().summary()}: {', '.join(f'{n} {form}' for form, n in counts.items())}"
 
     def forms(self) -> dict[Path, detect.Form | None]:
-        """File → its form; None if no record of it can be read.
+        """File → its format; None if none of its records can be read.
 
-        Raises UserError if none is known, or the records lack the fields of the form that the recipe names.
+        Raises UserError if the format is unknown, or the records lack the fields of the format set in the recipe.
         """
         return {file: self._form(file) for file in self.files()}
 
     def check(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> None:
-        """Reads up to the first sound record. Whether there are `n` is known once all are read."""
+        """Reads up to the first usable record. Whether there are `n` is known only once all are read."""
         self._check_families(families)
         forms, ledger = self.forms(), Ledger()
         self._check_offer(offer, forms)
@@ -96,11 +96,11 @@ class ConversationsSource(RecordsSource):
             reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items()) or "its files are empty"
             files = ", ".join(map(str, list(forms)[:3])) + (" …" if len(forms) > 3 else "")
             raise UserError(
-                f"sources.{self.name}: {files}: no record can be used ({reasons}); docs/conversations.md has the forms"
+                f"sources.{self.name}: {files}: no record can be used ({reasons}); see docs/conversations.md"
             )
 
     def first(self) -> Iterator[Conversation]:
-        """The files' conversations in their order, for a look at them: nothing is counted."""
+        """The files' conversations in order, for inspection: nothing is counted."""
         from thinkling.data.conversations import Conversation
 
         for name, read in self._sound(self.forms(), Ledger()):
@@ -108,9 +108,9 @@ class ConversationsSource(RecordsSource):
                 yield Conversation(name, read.messages, self.name, tools=read.tools)
 
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
-        """The files' conversations, in their order; `n` of them drawn by `seed` if given, and still in their order.
+        """The files' conversations in order; if `n` is given, `n` of them drawn by `seed`, still in order.
 
-        Raises UserError if there are fewer than `n`, if a file holds pairs, or if families are asked for.
+        Raises UserError if there are fewer than `n`, if a file contains pairs, or if families are requested.
         """
         from thinkling.data.conversations import Conversation
 
@@ -120,7 +120,7 @@ class ConversationsSource(RecordsSource):
             yield Conversation(name, read.messages, self.name, tools=read.tools)
 
     def pairs(self, n: int | None, seed: int) -> Iterator[PreferencePair]:
-        """The files' preference pairs, drawn as conversations are."""
+        """The files' preference pairs, drawn in the same way as conversations."""
         from thinkling.data.conversations import PreferencePair
 
         for name, read in self._drawn("pairs", n, seed):
@@ -128,7 +128,7 @@ class ConversationsSource(RecordsSource):
             yield PreferencePair(name, read.messages, read.chosen, read.rejected, self.name, read.tools)
 
     def _drawn(self, offer: Offer, n: int | None, seed: int) -> Iterator[tuple[str, Read]]:
-        """Sound records with their names. Where `n` are drawn, the files are read twice, so that none is held."""
+        """Usable records with their names. If `n` are drawn, the files are read twice to avoid holding records."""
         forms = self.forms()
         self._check_offer(offer, forms)
         if n is None:
@@ -136,15 +136,15 @@ class ConversationsSource(RecordsSource):
                 self.ledger.keep(self.name)
                 yield item
             return
-        drawn: list[tuple[int, int]] = []  # (negated hash of seed and number, number): the n least hashes
+        drawn: list[tuple[int, int]] = []  # (negated hash of seed and number, number): the n smallest hashes
         total = 0
         for total, _ in enumerate(self._sound(forms, self.ledger), start=1):
             heapq.heappush(drawn, (-derive(seed, "records", total), total))
             if len(drawn) > n:
                 heapq.heappop(drawn)
         if total < n:
-            raise UserError(f"sources.{self.name}: it has {total} {offer}, not {n}; ask for fewer")
-        self.ledger.leave_out(self.name, "not drawn", total - n)
+            raise UserError(f"sources.{self.name}: it has {total} {offer}, not {n}; request fewer")
+        self.ledger.leave_out(self.name, NOT_DRAWN, total - n)
         numbers = {number for _, number in drawn}
         for number, item in enumerate(self._sound(forms, Ledger()), start=1):
             if number in numbers:
@@ -153,18 +153,18 @@ class ConversationsSource(RecordsSource):
 
     def _check_families(self, families: Sequence[str] | None) -> None:
         if families is not None:
-            raise UserError(f"sources.{self.name}: conversations have no families; leave families out")
+            raise UserError(f"sources.{self.name}: conversations have no families; remove families")
 
     def _check_offer(self, offer: Offer, forms: Mapping[Path, detect.Form | None]) -> None:
         for file, form in forms.items():
             if form is not None and (form == "preference") != (offer == "pairs"):
                 raise UserError(
                     f"sources.{self.name}: {file} is in the form {form}, which offers "
-                    f"{'pairs' if form == 'preference' else 'conversations'}, not {offer}; give files of {offer}"
+                    f"{'pairs' if form == 'preference' else 'conversations'}, not {offer}; use files of {offer}"
                 )
 
     def _sound(self, forms: Mapping[Path, detect.Form | None], ledger: Ledger) -> Iterator[tuple[str, Read]]:
-        """Name and content of each record that is read; the others go to the ledger."""
+        """Name and content of each usable record; the others go to the ledger."""
         seen, number = SeenNames(), 0
         for file, form in forms.items():
             for record in self.read([file]):
@@ -197,7 +197,7 @@ class ConversationsSource(RecordsSource):
         return FieldMap(self.fields, self.roles).apply(fields)
 
     def _form(self, file: Path) -> detect.Form | None:
-        """As `_told_form`; told once per process, unless the file changes."""
+        """Like `_told_form`, but cached per process unless the file changes."""
         found = file.stat()
         state = (str(file), found.st_size, found.st_mtime_ns)
         if state not in self._forms:
@@ -213,14 +213,14 @@ class ConversationsSource(RecordsSource):
         if form is None or not any(detect.has_marks(record, form) for record in sample):
             wanted = "of any known form" if form is None else f"of the form {form}"
             raise UserError(
-                f"sources.{self.name}: {file} holds no records {wanted}: they have {detect.keys_seen(sample)}; "
-                f"map them by fields, such as {{messages: dialog}} ({detect.known(self.form)})"
+                f"sources.{self.name}: {file} has no records {wanted}: they have {detect.keys_seen(sample)}; "
+                f"map them with fields, such as {{messages: dialog}} ({detect.known(self.form)})"
             )
         if form in ("messages", "sharegpt") and (turns := detect.turns_of(sample)):
             for name, usual in (("role", ("role", "from")), ("content", ("content", "value", "tool_calls"))):
                 if not any(key in turn for turn in turns for key in usual):
                     raise UserError(
                         f"sources.{self.name}: {file}: its messages have no {name}, but {detect.keys_seen(turns)}; map "
-                        f"it by fields, such as {{{name}: {next(iter(turns[0]), '…')}}}"
+                        f"it with fields, such as {{{name}: {next(iter(turns[0]), '…')}}}"
                     )
         return form

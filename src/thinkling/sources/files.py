@@ -29,14 +29,14 @@ class FilesSource(Source):
     """Files, folders or glob patterns, relative to the working directory. Of a folder all files below it are read that
     have an ending of the type: .txt or .md, .jsonl or .ndjson, .parquet. A file of type `text` is one document."""
     text_field: str = "text"
-    """Column (Parquet) or key (JSONL) that holds the text."""
+    """Column (Parquet) or key (JSONL) of the text."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"documents"})
 
     def files(self) -> list[Path]:
-        """The files that the patterns name, each once, sorted within a pattern.
+        """The files matched by the patterns, each once, sorted within a pattern.
 
-        Raises UserError if a pattern matches no file, or one that is compressed in an unknown way.
+        Raises UserError if a pattern matches no file, or one with an unsupported compression.
         """
         from thinkling.data.readers import refuse_unreadable
 

@@ -1,4 +1,4 @@
-"""A model of the user's to start from, to teach or to judge."""
+"""A user's own model to start from, to use as a teacher or to use as a judge."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 class ModelSource(Source):
-    """A Hugging Face model: a directory, or a name on the hub."""
+    """A Hugging Face model: a directory, or a name on the Hub."""
 
     type: Literal["model"]
     path: str
-    """Directory with config.json, safetensors, tokenizer.json and, for chat, a template; or a model's name on the
-    Hugging Face Hub, such as `HuggingFaceTB/SmolLM2-135M-Instruct`, where no such directory is here."""
+    """Directory with config.json, safetensors, tokenizer.json and, for chat, a template; if there is no such directory,
+    a model's name on the Hugging Face Hub, such as `HuggingFaceTB/SmolLM2-135M-Instruct`."""
     revision: str | None = None
-    """Commit, tag or branch of a model on the hub; its main branch if None. The weights' digest is part of a stage's
-    hash."""
+    """Commit, tag or branch of a model on the Hub; its main branch if None. The digest of the weights is part of a
+    stage's hash."""
 
     artifact_kind: ClassVar[str | None] = "model"
 
     @model_validator(mode="after")
     def _on_hub_if_revision(self) -> Self:
         if self.revision is not None and not is_repo(self.path):
-            raise ValueError(f"revision: only a model on the hub has one, and {self.path} is no name on the hub")
+            raise ValueError(f"revision: only a model on the Hub has one, and {self.path} is not a name on the Hub")
         return self
 
     def directory(self) -> Path:
-        """The model's directory. Raises UserError if a model on the hub can be had from nowhere."""
+        """The model's directory. Raises UserError if a model on the Hub is not available anywhere."""
         return snapshot(self.path, "model", self.revision).directory if is_repo(self.path) else Path(self.path)
 
     def artifact(self) -> Artifact:

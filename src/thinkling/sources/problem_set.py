@@ -1,4 +1,4 @@
-"""The records of a file as problems: read, split into train and held out, each question once."""
+"""Reads the records of a file as problems, splits them into train and held-out, and removes duplicate questions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Reading:
     """How records become problems."""
 
     source: str
-    """The recipe's name of the source."""
+    """The source's name in the recipe."""
     preset: Preset
     fields: Mapping[str, str]
     family: str
-    """That of problems whose record names none."""
+    """The family of problems whose record names none."""
     verifier: str
     template: str
     system: str
@@ -39,14 +39,14 @@ class Reading:
 
 
 class Division(Protocol):
-    """What decides whether a problem is held out: a hash of its family and question, 16 hex digits, and its record."""
+    """Decides whether a problem is held out, from a hash of its family and question (16 hex digits) and its record."""
 
     def __call__(self, digits: str, record: Record) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A problem, and its solution cut at the calculator's calls where it is annotated with them."""
+    """A problem, and its solution split at calculator calls if it is annotated with them."""
 
     problem: Problem
     steps: tuple[Step, ...] = ()
@@ -54,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that is no problem, or not a new one."""
+    """A record that is not a problem, or not a new one."""
 
     where: str
     reason: str
@@ -63,7 +63,7 @@ class Rejected:
 
 @dataclass
 class ProblemSet:
-    """All that the files hold: records = train + heldout + rejected."""
+    """Everything in the files: records = train + heldout + rejected."""
 
     train: list[Entry] = field(default_factory=list)
     heldout: list[Entry] = field(default_factory=list)
@@ -73,7 +73,7 @@ class ProblemSet:
         return self.train if split == "train" else self.heldout
 
     def reasons(self) -> str:
-        """`; 2 of 10 records rejected (duplicate 2)`, or nothing."""
+        """`; 2 of 10 records rejected (duplicate 2)`, or an empty string."""
         if not self.rejected:
             return ""
         total = len(self.train) + len(self.heldout) + len(self.rejected)
@@ -85,10 +85,10 @@ class ProblemSet:
 def load(
     reading: Reading, records: Iterable[RawRecord], heldout: Iterable[RawRecord], division: Division
 ) -> ProblemSet:
-    """`records`: train and held out as `division` decides; `heldout`: further ones that are held out all.
+    """`records`: split into train and held-out by `division`; `heldout`: further records, all of them held out.
 
-    A question that is held out is not in train; one that is there twice counts once. Raises UserError if there are
-    records, but no problem among them.
+    A held-out question is removed from train, and repeated questions count once. Raises UserError if there are records
+    but no problems.
     """
     builder = _Builder(reading)
     for raw in heldout:
@@ -122,8 +122,8 @@ class _Builder:
         if not self.found and self.rejected:
             keys = ", ".join(list(self.first or ())[:MOST_KEYS]) or "none"
             raise UserError(
-                f"sources.{self.reading.source}: none of its records is a problem{made.reasons()}; the first record's "
-                f"keys are {keys}: choose the preset that fits, or name the keys in fields"
+                f"sources.{self.reading.source}: no usable problem in its records{made.reasons()}; the first record's "
+                f"keys are {keys}: choose a matching preset, or map the keys in fields"
             )
         answers: dict[str, str] = {}
         ids: set[str] = set()
@@ -147,9 +147,9 @@ class _Builder:
 
 
 def problem_of(reading: Reading, record: Record) -> tuple[Entry, str, str]:
-    """The problem of one record, the text that it is told from others by, and a hash of that and its family.
+    """The problem of one record, the text by which duplicates are found, and a hash of that text and the family.
 
-    Raises BadRecord if the record is no problem."""
+    Raises BadRecord if the record is not a problem."""
     item = reading.preset.read(Found(record, reading.preset.keys, reading.fields), reading.seed)
     bare = item.bare or item.question
     if not any(character.isalnum() for character in bare):
@@ -159,7 +159,7 @@ def problem_of(reading: Reading, record: Record) -> tuple[Entry, str, str]:
     identity = item.identity or item.question
     digits = problem_id(family, identity)
     problem = Problem(
-        id=problem_id(f"sources.{reading.source}", item.id) if item.id else digits,  # unique among all sources
+        id=problem_id(f"sources.{reading.source}", item.id) if item.id else digits,  # unique across sources
         family=family,
         question=question,
         answer=item.answer,
@@ -190,20 +190,20 @@ def _values(template: str, item: Item, record: Record) -> dict[str, str]:
 
 
 def by_hash(fraction: float | None) -> Division:
-    """Held out by hash of family and question: the same ones in every recipe, whatever else a file holds."""
+    """Holds out by a hash of family and question: the same problems in every recipe, whatever else a file contains."""
     share = HELDOUT_SHARE if fraction is None else fraction
 
     return lambda digits, record: int(digits, 16) < share * 16**16
 
 
 def by_field(path: str, values: Sequence[str | int | float]) -> Division:
-    """Held out by what a record has under a key."""
+    """Holds out by the record's value under a key."""
     wanted = {str(value) for value in values}
     return lambda digits, record: str(dig(record, path)) in wanted
 
 
 def drawn(entries: Sequence[Entry], n: int | None, seed: int) -> list[Entry]:
-    """`n` entries in their order, as evenly over the families as these allow: a small family gives all it has."""
+    """`n` entries in order, as evenly over the families as possible: a small family contributes all it has."""
     if n is None or n >= len(entries):
         return list(entries)
     by_family: dict[str, list[Entry]] = {}

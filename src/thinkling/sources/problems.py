@@ -1,4 +1,4 @@
-"""Problems of the user's own, in a published form (`preset`) or one told by `fields`."""
+"""The user's own problems, in a published format (`preset`) or described by `fields`."""
 
 from __future__ import annotations
 
@@ -22,67 +22,66 @@ if TYPE_CHECKING:
     from thinkling.data.ledger import Ledger
     from thinkling.sources.problem_set import Division, Entry, ProblemSet
 
-READER_VERSION = 4
-"""Raised when a record is read otherwise than before: it is part of the hash of the stages that use the source."""
+READER_VERSION = 5
+"""Raised whenever records are read differently: it is part of the hash of the stages that use the source."""
 TEMPLATES = {"maths": BOXED_TEMPLATE, "choice": choice_preset.TEMPLATE}
 ANSWER_TEMPLATES = {"maths": BOXED_ANSWER, "choice": BOXED_ANSWER, "program": CODE_ANSWER}
-"""By verifier, where no preset has its own."""
+"""Defaults by verifier, for presets without their own."""
 
 
 class ProblemsSource(RecordsSource):
-    """Problems with answers that can be checked; where solutions are known, also training conversations."""
+    """Problems with checkable answers; if solutions are known, also training conversations."""
 
     type: Literal["problems"]
     preset: str | None = None
-    """The published form that the records have: gsm8k, math, aime, mbpp, humaneval, choice, gpqa, mmlu_pro, apps,
-    livecodebench, leetcode, or an entry point of the group `thinkling.presets`. Without one, `fields` tells the
-    form."""
+    """The published format of the records: gsm8k, math, aime, mbpp, humaneval, choice, gpqa, mmlu_pro, apps,
+    livecodebench, leetcode, or an entry point of the group `thinkling.presets`. Without one, `fields` describes the
+    format."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """What a record holds (question, answer, solution, system, id, family, tests, hidden_tests, setup, choices) → the
-    key under which it does, or keys joined by dots. Overrides the preset's own keys."""
+    """What a record contains (question, answer, solution, system, id, family, tests, hidden_tests, setup, choices) →
+    its key, or nested keys joined by dots. Overrides the preset's own keys."""
     verifier: str | None = None
-    """Checks answers: built in, or an entry point of the group `thinkling.verifiers`. The preset's own if None;
-    without a preset `choice` where fields name choices, `program` where they name tests, else `maths`."""
+    """The verifier of the answers: built in, or an entry point of the group `thinkling.verifiers`. If None, that of the
+    preset; without a preset `choice` if fields map choices, `program` if they map tests, else `maths`."""
     tools: list[str] = Field(default_factory=list)
-    """Tools that may be called while a problem is solved."""
+    """Tools that may be called while solving a problem."""
     announce_tools: bool = True
     """Whether prompts list the tools with their schemas."""
     calculator_calls: bool = False
-    """Whether a solution's annotations, such as `<<48/2=24>>`, become calls of the calculator in training
-    conversations (preset gsm8k). The calculator is then one of the tools."""
+    """Whether a solution's annotations, such as `<<48/2=24>>`, become calculator calls in training conversations
+    (preset gsm8k). The calculator is then added to the tools."""
     system: str = ""
-    """System message that problems are asked under, where a record has none; none if empty."""
+    """System message for problems whose record has none; empty for none."""
     template: str | None = None
-    """The question as it is asked: `{question}`, and any other `{key}` of the record, is replaced; all other braces
-    stay, so that `{question}\\nPut the final answer in \\boxed{}.` works as written. That of the preset or verifier if
-    None."""
+    """The prompt: `{question}`, and any other `{key}` of the record, is replaced; all other braces are kept, so that
+    `{question}\\nPut the final answer in \\boxed{}.` works as written. If None, that of the preset or verifier."""
     answer_template: str | None = None
-    """The answer in training conversations, in a form that the verifier reads, with `{answer}`: `\\boxed{{answer}}`
-    is a box around it. That of the preset or verifier if None."""
+    """The answer in training conversations, in a form that the verifier accepts, with `{answer}`: `\\boxed{{answer}}`
+    puts a box around it. If None, that of the preset or verifier."""
     heldout_paths: list[str] = Field(default_factory=list)
-    """Files, directories, patterns or hub names whose problems are held out, all of them: a published test set."""
+    """Files, directories, patterns or Hub names whose problems are all held out, such as a published test set."""
     heldout_split: str | None = None
-    """Split of the same paths whose problems are held out, such as `test`."""
+    """Split of the same paths that is held out, such as `test`."""
     heldout_field: str | None = None
-    """Key of the record that decides what is held out, with heldout_values."""
+    """Key of the record that decides what is held out, together with heldout_values."""
     heldout_values: list[str | int | float] = Field(default_factory=list)
     """Values of heldout_field that are held out."""
     heldout_fraction: float | None = Field(default=None, ge=0, le=1)
-    """Fraction held out by a hash of the question, where no other field decides: 0.1 if not set. 1 holds out all: a
-    set for evaluation only."""
+    """Fraction held out by a hash of the question, if no other field decides; 0.1 if not set. 1 holds out everything,
+    for evaluation-only sets."""
     heldout_limit: int | None = Field(default=None, ge=1)
-    """Held-out problems at most, drawn by `seed`; all if None."""
+    """Maximum held-out problems, drawn by `seed`; all if None."""
     limit: int | None = Field(default=None, ge=1)
-    """Training problems at most, drawn by `seed`; all if None."""
+    """Maximum training problems, drawn by `seed`; all if None."""
     seed: int = Field(default=0, ge=0)
-    """Decides what the limits draw and the order of shuffled options. The recipe's seed has no part in it, so that
-    runs with different seeds are scored on the same problems."""
+    """Determines what the limits draw and the order of shuffled options. Independent of the recipe's seed, so that runs
+    with different seeds are scored on the same problems."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"problems", "conversations"})
     _loaded: tuple[Any, ProblemSet] | None = PrivateAttr(default=None)
     _counted_in: Ledger | None = PrivateAttr(default=None)
     _solved_in: Ledger | None = PrivateAttr(default=None)
-    """The ledger that knows which problems make no conversation."""
+    """The ledger that has already counted the problems that yield no conversation."""
 
     @field_validator("preset")
     @classmethod
@@ -105,13 +104,13 @@ class ProblemsSource(RecordsSource):
     def _form_is_known(self) -> Self:
         if self.preset is None and not self.fields:
             known = ", ".join(PRESETS.names())
-            raise ValueError(f"preset: missing; choose one of {known}, or say by fields which keys a record has")
+            raise ValueError(f"preset: missing; choose one of {known}, or map the keys of a record in fields")
         meanings = self._preset.keys
         for meaning in self.fields:
             if meaning not in meanings:
                 raise ValueError(f"fields.{meaning}: unknown; known are {', '.join(meanings)}")
         if self.calculator_calls and not self._preset.calculator_calls:
-            raise ValueError("calculator_calls: only the preset gsm8k has solutions that are annotated with them")
+            raise ValueError("calculator_calls: only the preset gsm8k has solutions annotated with them")
         return self
 
     @model_validator(mode="after")
@@ -137,12 +136,12 @@ class ProblemsSource(RecordsSource):
         }
         given = [name for name, is_given in ways.items() if is_given]
         if len(given) > 1:
-            raise ValueError(f"{given[1]}: {given[0]} already says what is held out; give one of the two")
+            raise ValueError(f"{given[1]}: {given[0]} already defines what is held out; set only one of the two")
         if (self.heldout_field is None) != (not self.heldout_values):
-            raise ValueError("heldout_field: give heldout_field and heldout_values together")
+            raise ValueError("heldout_field: set heldout_field and heldout_values together")
         if self.heldout_split is not None and self.split is None:
             raise ValueError(
-                f"split: missing; heldout_split holds out {self.heldout_split!r}, so name that to train on"
+                f"split: missing; heldout_split holds out {self.heldout_split!r}, so name the one to train on"
             )
         return self
 
@@ -187,7 +186,7 @@ class ProblemsSource(RecordsSource):
     def summary(self) -> str:
         found = self._set()
         return (
-            f"{len(found.train)} problems to train on, {len(found.heldout)} held out, verifier {self._verifier}"
+            f"{len(found.train)} training problems, {len(found.heldout)} held out, verifier {self._verifier}"
             f"{found.reasons()}"
         )
 
@@ -202,7 +201,7 @@ class ProblemsSource(RecordsSource):
     def problems(
         self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
     ) -> list[Problem]:
-        """In the order of the files. Of `n` each family has the same number, as far as it has as many."""
+        """In file order. The `n` problems are spread evenly over the families, as far as their sizes allow."""
         from thinkling.sources.problem_set import drawn
 
         found = self._take(split, n, families)
@@ -210,7 +209,7 @@ class ProblemsSource(RecordsSource):
         return [entry.problem for entry in drawn(found, n if split == "train" else None, seed)]
 
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
-        """Each training problem with a known solution: question, reasoning and answer."""
+        """Question, reasoning and answer of each training problem with a known solution."""
         from thinkling.sources.problem_set import drawn
         from thinkling.sources.solutions import conversation
 
@@ -222,7 +221,7 @@ class ProblemsSource(RecordsSource):
             yield conversation(self.name, entry, template, self.calculator_calls)
 
     def _set(self) -> ProblemSet:
-        """The problems of the files; read once per process, unless a file changes."""
+        """The problems of the files; cached per process, and read again when a file changes."""
         from thinkling.sources.problem_set import Reading, load
 
         files, heldout = self.files(), [file for found in self._heldout_found() for file in found.files]
@@ -262,7 +261,7 @@ class ProblemsSource(RecordsSource):
 
     def _solved(self, n: int | None, families: Sequence[str] | None) -> list[Entry]:
         solved = [entry for entry in self._take("train", None, families) if self._is_solved(entry.problem)]
-        return self._enough(solved, "problems to train on with a known solution", n, None)
+        return self._enough(solved, "training problems with a known solution", n, None)
 
     def _is_solved(self, problem: Problem) -> bool:
         return bool(problem.reasoning or (self._preset.answer_is_solution and problem.answer))
@@ -272,10 +271,10 @@ class ProblemsSource(RecordsSource):
         for family in families or ():
             if family not in there:
                 listed = ", ".join(there) or "none"
-                raise UserError(f"{where}: no {kind} of the family {family!r}; its families are {listed}")
+                raise UserError(f"{where}: no {kind} in the family {family!r}; its families are {listed}")
         chosen = [entry for entry in entries if families is None or entry.problem.family in families]
         if not chosen or len(chosen) < (n or 0):
-            wanted = f", {n} are wanted: ask for fewer" if chosen else f": {_CURES[kind]}"
+            wanted = f", but {n} were requested; request fewer" if chosen else f": {_CURES[kind]}"
             raise UserError(f"{where}: it has {len(chosen)} {kind}{wanted}{self._set().reasons()}")
         return chosen
 
@@ -289,7 +288,7 @@ class ProblemsSource(RecordsSource):
             self.ledger.reject(self.name, one.where, one.reason, one.record)
 
     def _count_unsolved(self) -> None:
-        """Counts the problems that make no conversation as rejected, once per stage, whatever else it asked for."""
+        """Counts problems that yield no conversation as rejected, once per stage, whatever else it requested."""
         if self._solved_in is self.ledger:
             return
         self._solved_in = self.ledger
@@ -299,11 +298,11 @@ class ProblemsSource(RecordsSource):
             self.ledger.reject(self.name, entry.problem.id, "no solution", entry.problem.question)
 
 
-_KINDS: dict[Split, str] = {"train": "problems to train on", "heldout": "held-out problems"}
+_KINDS: dict[Split, str] = {"train": "training problems", "heldout": "held-out problems"}
 _CURES = {
-    "problems to train on": "hold out fewer by heldout_fraction, or name other heldout_paths",
-    "held-out problems": "name some in heldout_paths, or raise heldout_fraction",
-    "problems to train on with a known solution": "name the key of solutions in fields.solution",
+    "training problems": "hold out fewer with heldout_fraction, or use other heldout_paths",
+    "held-out problems": "add some in heldout_paths, or raise heldout_fraction",
+    "training problems with a known solution": "name the key of solutions in fields.solution",
 }
 
 

@@ -1,9 +1,9 @@
-"""The standard library as a source of real text: every Python brings it along, so nothing is downloaded.
+"""The standard library as a source of real text: it comes with every Python, so nothing is downloaded.
 
-Three parts: the source code, the docstrings in it, and the language reference in ``pydoc_data.topics``. Left out are
-tests, installed packages, what the build of this one interpreter wrote (``_sysconfigdata*``, ``config-*``: paths of the
-machine), and ``pydoc_data/topics.py`` as code, since its text is the part ``topics``. `provenance` records which text
-it was.
+It has three parts: the source code, its docstrings, and the language reference in ``pydoc_data.topics``. Excluded are
+tests, installed packages, files written when this interpreter was built (``_sysconfigdata*``, ``config-*``, which hold
+machine paths), and ``pydoc_data/topics.py`` as code, since its text is the part ``topics``. `provenance` records the
+exact text.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Text(NamedTuple):
     """A text of the standard library."""
 
     key: str
-    """The file; with the line for a docstring (0: the module's); the topic's name for a topic."""
+    """The file; for a docstring with its line (0: the module's); for a topic its name."""
     text: str
     problem: str | None = None
-    """Why the text is no document, where it is none."""
+    """Why the text is not a document, if it is not one."""
 
 
 class StdlibSource(Source):
-    """Text that every Python brings along: offline, versioned, free to use."""
+    """Text that comes with every Python: offline, versioned, free to use."""
 
     type: Literal["python_stdlib"]
     part: Part
@@ -78,14 +78,14 @@ class StdlibSource(Source):
 
 
 def root() -> Path:
-    """The standard library of the Python that runs."""
+    """The standard library of the running Python."""
     return Path(sysconfig.get_path("stdlib"))
 
 
 def files(part: Part, stdlib: Path) -> list[str]:
     """Names (POSIX, relative to ``stdlib``) of the files that a part is read from, sorted.
 
-    Raises UserError if there are none: some distributions ship no sources.
+    Raises UserError if there are none: some distributions do not ship sources.
     """
     names = sorted(_code_files(stdlib))
     if part == "topics":
@@ -107,8 +107,8 @@ def _code_files(stdlib: Path) -> Iterator[str]:
 def texts(part: Part, stdlib: Path, name: str) -> list[Text]:
     """The texts of one file, in order.
 
-    Raises UserError if the file cannot be read. One that is no Python, or not in its declared encoding, gives a single
-    `Text` with a problem.
+    Raises UserError if the file cannot be read. If it is not valid Python, or not in its declared encoding, the result
+    is a single `Text` with a problem.
     """
     content = _bytes(stdlib / name)
     try:
@@ -125,7 +125,7 @@ def texts(part: Part, stdlib: Path, name: str) -> list[Text]:
 def _docstrings(name: str, tree: ast.Module) -> list[Text]:
     found = []
     queue: list[ast.AST] = [tree]
-    while queue:  # statements only: ast.walk would visit every expression as well
+    while queue:  # statements only: ast.walk would also visit every expression
         node = queue.pop()
         if isinstance(node, _DOCUMENTED) and (text := ast.get_docstring(node)):
             line = 0 if isinstance(node, ast.Module) else node.lineno
@@ -136,7 +136,7 @@ def _docstrings(name: str, tree: ast.Module) -> list[Text]:
 
 
 def _topics(tree: ast.Module) -> list[Text]:
-    """The dictionary ``topics``, read as a literal: the file is data and is not run."""
+    """The dictionary ``topics``, parsed as a literal: the file is data and is not executed."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "topics" for t in node.targets):
             return [Text(topic, text) for topic, text in sorted(ast.literal_eval(node.value).items())]
@@ -144,7 +144,7 @@ def _topics(tree: ast.Module) -> list[Text]:
 
 
 def provenance(stdlib: Path, parts: Sequence[Part]) -> dict:
-    """Which text it was: version of Python, and SHA-256 (hex) of each file that the parts are read from."""
+    """Identifies the text: Python version, and SHA-256 (hex) of each file that the parts are read from."""
     names = sorted({name for part in parts for name in files(part, stdlib)})
     return {
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Records of the user's own: the base of sources that read problems or conversations from files or from the hub."""
+"""The base of sources that read the user's own problems or conversations from files or from the Hub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 SPLITS = ("train", "validation", "test", "dev", "val", "valid", "eval")
-"""Names by which data sets call their parts."""
+"""Usual names of the splits of data sets."""
 _METADATA = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
 _FORMS = "files of .jsonl, .json, .parquet or .arrow (text also as .gz, .zst, .bz2, .xz), or directories of them"
 
@@ -32,53 +32,53 @@ class Found:
 
     files: list[Path]
     root: Path | None = None
-    """The directory that they were found in; None for a single file or a pattern."""
+    """The directory in which they were found; None for a single file or a pattern."""
     label: str = ""
-    """`organization/name@commit` for files from the hub."""
+    """`organization/name@commit` for files from the Hub."""
     links: int = 0
-    """Links out of the directory, which are not followed."""
+    """Number of links that lead out of the directory; they are not followed."""
 
     def name(self, file: Path) -> str:
-        """The file's name in digests: on the hub it does not depend on where the cache is."""
+        """The file's name in digests: on the Hub it does not depend on the cache location."""
         return f"{self.label}/{file.relative_to(self.root)}" if self.label and self.root else str(file)
 
 
 class RecordsSource(Source):
-    """Where records come from. A type of source derives from it and says what a record is."""
+    """Locates and reads records. Source types derive from it and define what a record is."""
 
     path: str | None = None
-    """A file, a directory, a pattern such as `data/*.jsonl`, or a data set's name on the Hugging Face Hub, such as
-    `openai/gsm8k`, where nothing of that name is here. Relative to the working directory."""
+    """A file, a directory, a pattern such as `data/*.jsonl`, or, if no such local path exists, a data set's name on the
+    Hugging Face Hub, such as `openai/gsm8k`. Relative to the working directory."""
     paths: list[str] = Field(default_factory=list)
     """Several of them, instead of `path`; read in this order."""
     revision: str | None = None
-    """Commit, tag or branch of a data set on the hub; its main branch if None. The commit is part of a stage's hash."""
+    """Commit, tag or branch of a data set on the Hub; its main branch if None. A stage's hash contains the commit."""
     subset: str | None = None
-    """Folder of a directory or of a data set on the hub that is read (there often called a configuration); all if
-    None, but a data set of several has to be told which."""
+    """Folder to read, of a directory or a data set on the Hub (where it is often called a configuration); all if None,
+    but required for a data set with several."""
     split: str | None = None
-    """Split of a saved data set or of one on the hub: files are read that have this word in their path. All files
-    of a directory are if None, but a data set of several splits has to be told which."""
+    """Split of a saved data set or one on the Hub: reads the files with this word in their path. None reads all files
+    of a directory, but a data set with several splits requires a choice."""
     records_key: str | None = None
-    """Key of the list of records in a .json file that holds one object; found by its usual names, such as `data`, if
-    None."""
+    """Key of the list of records in a .json file that holds one object; if None, searched among the usual names, such
+    as `data`."""
 
     @model_validator(mode="after")
     def _has_paths(self) -> Self:
         if (self.path is None) == (not self.paths):
-            raise ValueError("path: give either path, or paths as a list")
+            raise ValueError("path: set either path, or paths as a list")
         if self.revision is not None and not any(is_repo(entry) for entry in self.entries()):
-            raise ValueError("revision: only a data set on the hub has one, and none of the paths is a name on the hub")
+            raise ValueError("revision: only a data set on the Hub has one, and none of the paths is a name on the Hub")
         return self
 
     def entries(self) -> list[str]:
-        """The paths as the recipe gives them."""
+        """The paths as written in the recipe."""
         return [self.path] if self.path is not None else self.paths
 
     def find(self, entries: list[str], split: str | None) -> list[Found]:
-        """The files that entries name; each file once, in the order of the entries, sorted within one.
+        """The files that the entries refer to; each file once, in the order of the entries, sorted within one.
 
-        Raises UserError for an entry that has no file, or whose subset or split has to be told.
+        Raises UserError for an entry without files, or with several subsets or splits of which none is chosen.
         """
         seen: set[Path] = set()
         found = []
@@ -90,12 +90,12 @@ class RecordsSource(Source):
         return found
 
     def files(self) -> list[Path]:
-        """The files that records are read from."""
+        """The files from which records are read."""
         return [file for found in self.find(self.entries(), self.split) for file in found.files]
 
     def records(self) -> Iterator[RawRecord]:
-        """All records in a fixed order, one at a time. One that cannot be read comes with its error: whoever uses the
-        records puts it into `self.ledger`."""
+        """All records in a fixed order, one at a time. An unreadable record is returned with its error; the consumer
+        adds it to `self.ledger`."""
         return self.read(self.files())
 
     def read(self, files: list[Path]) -> Iterator[RawRecord]:
@@ -119,7 +119,7 @@ class RecordsSource(Source):
         return self.digests_of(self.find(self.entries(), self.split))
 
     def digests_of(self, found: list[Found]) -> dict[str, str]:
-        """SHA-256 of files by their names."""
+        """SHA-256 of files by name."""
         from thinkling.data.artifact import file_digest
 
         return {one.name(file): file_digest(file) for one in found for file in one.files}
@@ -128,7 +128,7 @@ class RecordsSource(Source):
         found = self.find(self.entries(), self.split)
         n, links = sum(len(one.files) for one in found), sum(one.links for one in found)
         labels = "".join(f", {one.label}" for one in found if one.label)
-        skipped = f" ({links} links out of their directory left out)" if links else ""
+        skipped = f" ({links} links out of their directory skipped)" if links else ""
         return f"{n} file{'s' * (n != 1)}{labels}{skipped}"
 
     def _find(self, entry: str, split: str | None) -> Found:
@@ -136,11 +136,11 @@ class RecordsSource(Source):
         path = Path(entry).expanduser()
         if path.is_file():
             if not ending(path.name):
-                raise UserError(f"{where}: not a form that records are read from; give {_FORMS}")
+                raise UserError(f"{where}: unsupported format; use {_FORMS}")
             return Found([path])
         if path.is_dir():
             return self._chosen(where, _walk(path), split)
-        if is_repo(entry) and not ending(path.name):  # `data/chats.jsonl` is a file that is missing, not a hub name
+        if is_repo(entry) and not ending(path.name):  # `data/chats.jsonl` is a missing file, not a Hub name
             return self._on_hub(where, entry, split)
         if glob.has_magic(entry):
             return self._chosen(where, _matching(str(path)), split)
@@ -153,7 +153,7 @@ class RecordsSource(Source):
         return self._chosen(where, Found(found.files, found.root, f"{repo}@{copy.commit}"), split)
 
     def _chosen(self, where: str, found: Found, split: str | None) -> Found:
-        """The files of the subset and split; a data set that has several is never mixed unasked."""
+        """The files of the subset and split; subsets and splits are never mixed implicitly."""
         files, root = found.files, found.root
         if root is not None and self.subset is not None:
             files = [file for file in files if _inside(file, root, self.subset)]
@@ -167,7 +167,7 @@ class RecordsSource(Source):
                 raise UserError(f"{where}: no files of split {split!r}; there are {_listed(_splits(files, root))}")
             files = chosen
         if not files:
-            raise UserError(f"{where}: no file that records are read from; give {_FORMS}")
+            raise UserError(f"{where}: no files in a supported format; use {_FORMS}")
         if root is not None and (found.label or (root / "dataset_dict.json").is_file()):
             self._refuse_mixture(where, files, root, split)
         return Found(files, root, found.label, found.links)
@@ -177,14 +177,14 @@ class RecordsSource(Source):
         if split is None and (root / "dataset_dict.json").is_file():
             parts = sorted({file.relative_to(root).parts[0] for file in files})
         if split is None and len(parts) > 1:
-            raise UserError(f"{where}: the data set has the splits {_listed(parts)}; choose one by split")
+            raise UserError(f"{where}: the data set has the splits {_listed(parts)}; choose one with split")
         subsets = sorted({_subset(file, root) for file in files})
         if self.subset is None and len(subsets) > 1:
-            raise UserError(f"{where}: the data set has the subsets {_listed(subsets)}; choose one by subset")
+            raise UserError(f"{where}: the data set has the subsets {_listed(subsets)}; choose one with subset")
 
 
 def ending(name: str) -> str:
-    """The ending that tells a file's form, without that of its compression; empty if no records are read from it."""
+    """The extension that identifies the file format, without that of its compression; empty if unsupported."""
     for compression in (".gz", ".zst", ".bz2", ".xz"):
         if name.endswith(compression):
             text = Path(name.removesuffix(compression)).suffix
@@ -194,20 +194,20 @@ def ending(name: str) -> str:
 
 
 def words(file: Path, root: Path | None, separators: str = "[^0-9A-Za-z_]+") -> set[str]:
-    """The words of a file's path in its directory: folders, and the parts of its name."""
+    """The words of a file's path within its directory: folders, and the parts of its name."""
     relative = file.relative_to(root).as_posix() if root is not None else file.name
     return {*re.split(separators, relative), *relative.split("/")[:-1]}
 
 
 def _splits(files: list[Path], root: Path | None) -> list[str]:
-    """The splits that the files' names tell of: `train`, and also `train_sft`."""
+    """The splits that the file names indicate: `train`, and also `train_sft`."""
     found = {word for file in files for word in words(file, root) if word.partition("_")[0] in SPLITS}
     finer = {word for file in files for word in words(file, root, "[^0-9A-Za-z]+") if word in SPLITS}
     return sorted(found or finer)
 
 
 def _refuse_packed(path: Path) -> None:
-    """Raises UserError for a file of records that is compressed in a way that is not unpacked."""
+    """Raises UserError for a file of records with an unsupported compression."""
     from thinkling.data.readers import refuse_unreadable
 
     if ending(path.stem):
@@ -215,14 +215,14 @@ def _refuse_packed(path: Path) -> None:
 
 
 def _walk(root: Path, tree: Path | None = None) -> Found:
-    """Files in a directory, hidden ones left out; no link is followed that leads out of `tree` (`root` if None)."""
+    """Files in a directory, except hidden ones; links that lead out of `tree` (`root` if None) are not followed."""
     from thinkling.data.arrow_files import STATE, saved_files
 
     tree = (tree or root).resolve()
     files, links = [], 0
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        links += sum((Path(folder) / f).is_symlink() for f in folders)  # never entered by os.walk
+        links += sum((Path(folder) / f).is_symlink() for f in folders)  # os.walk never enters them
         if STATE in names:
             files += saved_files(Path(folder))
             continue
@@ -241,7 +241,7 @@ def _walk(root: Path, tree: Path | None = None) -> Found:
 
 
 def _matching(pattern: str) -> Found:
-    """Files that a pattern matches; of links that lead out of the directory before its first wildcard, none."""
+    """Files that match a pattern, except links that lead out of the directory before its first wildcard."""
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     tree = Path(*parts[:fixed]).resolve()

@@ -1,4 +1,4 @@
-"""Training conversations from problems whose solutions are known."""
+"""Training conversations from problems with known solutions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from thinkling.sources.problem_set import Entry
 
 
 def conversation(source: str, entry: Entry, answer_template: str, calculator_calls: bool) -> Conversation:
-    """The question as it is asked in every stage, then the solution as reasoning, and the answer. `calculator_calls`:
-    the assistant calls the calculator in the middle of its reasoning, wherever the solution is annotated."""
+    """The question with the same prompt as in all stages, then the solution as reasoning, and the answer.
+    `calculator_calls`: the assistant calls the calculator during its reasoning, wherever the solution is annotated."""
     problem = entry.problem
     messages = asking(problem.question, problem.system)
     reasoning = problem.reasoning

@@ -1,4 +1,4 @@
-"""Templates of questions and answers: `{name}` is replaced, and every other brace stays, as LaTeX needs it.
+"""Templates of questions and answers: `{name}` is replaced, and every other brace is kept, as LaTeX needs it.
 
 `{question}\\nPut the final answer in \\boxed{}.` and `\\boxed{{answer}}` (a box around the answer) work as written.
 """
@@ -13,9 +13,9 @@ _COMMAND = re.compile(r"\\[A-Za-z]+$")
 
 
 def names(template: str) -> set[str]:
-    """The names that a template fills in. Braces that belong to a LaTeX command, as in `\\text{cm}`, are not names.
+    """The names that a template fills in. Braces of a LaTeX command, as in `\\text{cm}`, are not names.
 
-    Raises ValueError where `\\boxed{answer}` may mean both."""
+    Raises ValueError if a brace is ambiguous, as in `\\boxed{answer}`."""
     return {match[1] for match in _slots(template)}
 
 
@@ -31,13 +31,13 @@ def _slots(template: str) -> Iterator[re.Match[str]]:
 
 def _both(command: str, name: str) -> str:
     if command == "\\n":
-        return f"it has a backslash and an n before {{{name}}}; in YAML a new line is \\n between double quotes"
+        return f"it has a backslash and an n before {{{name}}}; in YAML a newline is written as \\n in double quotes"
     wanted = f"{command}{{{{{name}}}}}"
     return f"{command}{{{name}}} is a LaTeX command around a word; write {wanted} for one around the {name}"
 
 
 def check(template: str, needed: str, known: Collection[str] | None = None) -> None:
-    """Raises ValueError if a template lacks `{needed}`, or names something not known (anything goes if None)."""
+    """Raises ValueError if a template lacks `{needed}` or has a name not in `known` (None allows any)."""
     found = names(template)
     if needed not in found:
         raise ValueError(f"it has no {{{needed}}}; put it where the {needed} belongs")
@@ -46,7 +46,7 @@ def check(template: str, needed: str, known: Collection[str] | None = None) -> N
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with its names replaced, once each: braces in a value are left alone."""
+    """The template with its names replaced, once each: braces in a value are kept."""
     filled, at = "", 0
     for match in _slots(template):
         filled += template[at : match.start()] + values[match[1]]

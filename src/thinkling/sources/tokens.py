@@ -1,4 +1,4 @@
-"""Text whose size alone is known: enough for a plan."""
+"""Text of which only the size is known: enough for a plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thinkling.sources.base import Source
 
 
 class TokensSource(Source):
-    """Tokens that are not on this machine. A recipe with such a source can be planned, not run."""
+    """Tokens that are not on this machine. A recipe with such a source can be planned but not run."""
 
     type: Literal["tokens"]
     tokens: float = Field(gt=0)

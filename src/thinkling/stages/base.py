@@ -1,4 +1,4 @@
-"""What every stage has: a configuration without heavy imports, and the context that the runner hands to it."""
+"""The interface of a stage: a configuration free of heavy imports, and the context it receives from the runner."""
 
 from __future__ import annotations
 
@@ -23,86 +23,86 @@ if TYPE_CHECKING:
 
 
 ANSWERS, PARTS = "answers", "parts"
-"""Directories in a run that are not artifacts: answers of served models, and parts of stages that are reused."""
+"""Directories in a run that are not artifacts: answers from served models, and reusable parts of stages."""
 
 
 class Need(NamedTuple):
-    """A source that a stage reads: the field that names it, and what it must offer."""
+    """A source that a stage reads: the field that names it and what the source must offer."""
 
     field: str
     source: str
     offer: Offer
     split: Split | None = None
-    """Of problems: the split that is taken."""
+    """For problems: which split is read."""
     n: int | None = None
-    """How many are taken; all if None."""
+    """Number of items to read; all if None."""
     families: Sequence[str] | None = None
-    """The families that are taken; all if None."""
+    """Families to read; all if None."""
 
 
 class StageConfig(BaseModel):
-    """Fields that all stages share. An unknown key is an error."""
+    """Fields shared by all stages. Unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: str
     inputs: dict[str, str] = Field(default_factory=dict)
-    """Role → name of an earlier stage, or of a source of type `model`."""
+    """Role → name of an earlier stage or of a source of type `model`."""
 
     output_version: ClassVar[int] = 1
-    """Raised by hand when the same configuration comes to give other bytes."""
+    """Increased by hand whenever the same configuration starts to produce different bytes."""
     roles: ClassVar[Mapping[str, str]] = {}
-    """Role → what it must be: documents, tokens, model, scores. A role ending in `?` may be left out."""
+    """Role → expected kind of artifact: documents, tokens, model, scores. Roles ending in `?` are optional."""
     produces: ClassVar[str] = ""
     uses: ClassVar[frozenset[str]] = frozenset()
-    """Top-level parts of the recipe that the stage reads: `model`, `tokenizer`."""
+    """Top-level sections of the recipe that the stage reads: `model`, `tokenizer`."""
     uses_torch: ClassVar[bool] = False
-    """Whether the stage computes with torch; the runner then sets its number of threads."""
+    """Whether the stage computes with torch, in which case the runner sets the number of threads."""
     distributed: ClassVar[bool] = False
-    """Whether every rank of a torchrun takes part; otherwise rank 0 works and the others wait."""
+    """Whether all ranks of a torchrun take part; otherwise rank 0 works and the others wait."""
 
     @property
     def depends_on_threads(self) -> bool:
-        """Whether bits of the result depend on the number of threads, which is then hashed."""
+        """Whether the bits of the result depend on the number of threads; if so, that number is hashed."""
         return self.uses_torch
 
     @property
     def products(self) -> frozenset[str]:
-        """Kinds of input that the stage's artifact can serve as."""
+        """Input kinds that the stage's artifact satisfies."""
         return frozenset({self.produces})
 
     def needs(self) -> list[Need]:
-        """The sources of the recipe that the stage reads itself."""
+        """Sources of the recipe that the stage itself reads."""
         return []
 
     def source_names(self) -> list[str]:
-        """Their names, each once."""
+        """Names of these sources, without duplicates."""
         return list(dict.fromkeys(need.source for need in self.needs()))
 
     def extras(self) -> list[Extra]:
-        """Packages that it needs beside thinkling's own dependencies."""
+        """Packages required beyond thinkling's own dependencies."""
         return []
 
     def judges(self) -> list[str]:
-        """Sources of problems whose verifiers judge a model's answers in this stage."""
+        """Problem sources whose verifiers judge model answers in this stage."""
         return []
 
     def calls(self) -> list[str]:
-        """Sources of problems whose tools a model may call in this stage."""
+        """Problem sources whose tools may be called by a model in this stage."""
         return []
 
     def digested_paths(self) -> dict[str, Path]:
-        """Field → directory outside the run that the stage reads: the digest of its files decides the result too."""
+        """Field → directory outside the run that the stage reads; the digest of its files is hashed too."""
         return {}
 
 
 @dataclass
 class StageContext:
-    """What a stage may read and where it writes."""
+    """What a stage can read, and where it writes."""
 
     name: str
     directory: Path
-    """The `.partial` directory. What a killed run left in it is still there."""
+    """The `.partial` directory. It still contains whatever a killed run left there."""
     inputs: Mapping[str, Artifact]
     seed: int
     """The stage's own seed: hash(recipe seed, stage name)."""
@@ -110,23 +110,23 @@ class StageContext:
     model: ModelConfig | None = None
     tokenizer: TokenizerConfig | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
-    """The sources that the stage named, and those that they name."""
+    """The sources named by the stage, and any sources that those name in turn."""
     progress: Progress = field(default_factory=Silent)
     kept: Path | None = None
-    """Directory of the run for what outlives a stage's artifact, such as answers that were paid for; the stage's own
-    directory where None."""
+    """Directory of the run for data that outlives the stage's artifact, such as paid-for answers; if None, the stage's
+    own directory is used."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
-    """All that the result depends on besides inputs: what is hashed."""
+    """Everything besides the inputs that determines the result; this is what gets hashed."""
     trackers: TrackersConfig | None = None
-    """Where training is logged besides the stage's own files."""
+    """Where training is logged in addition to the stage's own files."""
     counts: dict[str, Any] = field(default_factory=dict)
-    """Numbers in and out, for the manifest. Data stages: in = kept + rejected by reason."""
+    """Record counts for the manifest. Data stages: in = kept + rejected by reason."""
     ledger: Ledger = field(init=False)
-    """Records of the sources, kept and rejected; its counts go into the manifest as `sources`."""
+    """Kept and rejected records of the sources; the counts go into the manifest as `sources`."""
 
     @property
     def answers(self) -> Path:
-        """Directory of the answers of served models."""
+        """Directory for answers from served models."""
         return (self.kept or self.directory) / ANSWERS
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What stages share that talk with a model. Imports no torch."""
+"""Base classes for stages that chat with a model. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from thinkling.stages.base import StageConfig
 
 
 class ChattingConfig(StageConfig):
-    """A stage that talks with models of its inputs."""
+    """A stage that chats with one or more of its input models."""
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
-        """Field → role in `inputs` of a model that is talked with in chats, and its chat template."""
+        """Field → (role in `inputs` of a chat model, its chat template)."""
         return {}
 
     def digested_paths(self) -> dict[str, Path]:
@@ -24,10 +24,10 @@ class ChattingConfig(StageConfig):
 
 
 class ChatStageConfig(ChattingConfig):
-    """Fields of a stage that talks with the model of its role `model`."""
+    """Fields of a stage that chats with the model in the role `model`."""
 
     chat: ChatConfig = Field(default_factory=ChatConfig)
-    """Chat template of the model, and the template's variables."""
+    """The model's chat template and its variables."""
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
         return {"chat": ("model", self.chat)}

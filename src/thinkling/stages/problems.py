@@ -1,4 +1,4 @@
-"""How a stage's configuration asks a source for problems."""
+"""How a stage's configuration selects problems from a source."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class ProblemsConfig(BaseModel):
     source: str
     """A source that offers problems."""
     n_problems: int | None = Field(default=None, ge=1)
-    """Distinct training problems, drawn evenly over the families; all that the source has if not set."""
+    """Number of distinct training problems, drawn evenly across families; if not set, all problems of the source."""
     families: list[str] | None = Field(default=None, min_length=1)
-    """Families of the source that are taken; all of them if not set."""
+    """Families to use; if not set, all families of the source."""
 
     def need(self) -> Need:
-        """What the stage reads of the source."""
+        """What the stage reads from the source."""
         return Need("problems.source", self.source, "problems", "train", self.n_problems, self.families)

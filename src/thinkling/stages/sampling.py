@@ -1,4 +1,4 @@
-"""How models are sampled: the fields of every stage that asks one."""
+"""Sampling settings shared by all stages that query a model."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class SamplingConfig(BaseModel):
-    """Fields of a stage, or of a part of one, that samples from a model."""
+    """Sampling fields of a stage or of one of its parts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     temperature: float = Field(default=0.6, ge=0)
-    """Logits are divided by it; 0 takes the likeliest token (default: docs/recipe.md, Evaluation)."""
+    """Sampling temperature; 0 is greedy decoding (default: docs/recipe.md, Evaluation)."""
     top_p: float = Field(default=0.95, gt=0, le=1)
-    """Probability mass of the likeliest tokens that samples are drawn from (default: docs/recipe.md, Evaluation)."""
+    """Nucleus sampling: probability mass of the most likely tokens to sample from (default: docs/recipe.md,
+    Evaluation)."""
     max_new_tokens: int = Field(ge=1)
-    """Tokens that the model may write per sample, reasoning included; what a tool writes does not count. A sample that
-    is cut off is wrong, so leave room: reasoning models write thousands of tokens."""
+    """Maximum tokens generated per sample, including reasoning but not tool output. Truncated samples count as wrong,
+    so leave room: reasoning models write thousands of tokens."""
     max_concurrent: int = Field(default=128, ge=1)
-    """Sequences decoded at once."""
+    """Maximum number of sequences decoded at the same time."""
 
 
 class ToolSamplingConfig(SamplingConfig):
-    """Fields of a stage, or of a part of one, whose samples may call the tools that their problems name."""
+    """Sampling fields of a stage, or of one of its parts, in which problems may offer tools."""
 
     max_tool_calls: int = Field(default=3, ge=0)
-    """Tool calls per sample that are answered; 0 runs no tools. 3 is enough to compute, look at the result and correct
-    it; raise it where problems need many steps, as with the python tool, and `max_new_tokens` with it."""
+    """Maximum tool calls answered per sample; 0 disables tools. 3 is enough to compute, check the result and correct
+    it. Raise it together with `max_new_tokens` for problems that need many steps, such as those with the python
+    tool."""

@@ -1,1 +1,1 @@
-"""Problems that can be checked, and the tools that they may call."""
+"""Checkable problems, and the tools that they may call."""

@@ -1,1 +1,1 @@
-"""Trainer, optimizer, checkpoints, parallelism: knows only an objective."""
+"""Trainer, optimizer, checkpoints and parallelism, for any objective."""

@@ -1,4 +1,4 @@
-"""What may happen around the steps of `fit`."""
+"""Hooks around the steps of `fit`."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one step reports, over all its micro-batches and ranks."""
+    """Metrics of one step, over all its micro-batches and ranks."""
 
     loss: float
     """Mean loss per loss token."""
     grad_norm: float
     """2-norm of the gradient of `loss` before clipping."""
     n_tokens: int
-    """Loss tokens; 0 for a step without a batch, which updated nothing."""
+    """Number of loss tokens; 0 for a step without a batch, which updates nothing."""
     metrics: dict[str, float]
     """The objective's metrics, summed, not divided."""
 
 
 SKIPPED = StepMetrics(loss=0.0, grad_norm=0.0, n_tokens=0, metrics={})
-"""Reported for a step that had no batch."""
+"""Reported for a step without a batch."""
 
 
 class Callback:
     """Base class: every method does nothing unless overridden. Steps count from 0. Called on every rank."""
 
     def on_start(self, first_step: int) -> None:
-        """Once, before the first step of this process. What a killed one did from `first_step` on is done again."""
+        """Once, before the first step of this process. Steps from `first_step` on that a killed run did are redone."""
 
     def before_step(self, step: int) -> None:
-        """Before the step's batch is asked for. May change the model, e.g. its RoPE base, as a function of the step."""
+        """Before the step's batch is requested. May change the model, e.g. its RoPE base, as a function of the step."""
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
         """After the update of a step. `lr` is 0 for a step without a batch."""
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
-        """After a validation or evaluation at the end of a step, or before the first one (then step 0): what was found,
-        by name. A source's mean loss per token in nats, a task set's score."""
+        """After validation or evaluation at the end of a step, or before the first one (then step 0). `losses` by name:
+        a source's mean loss per token in nats, or a task set's score."""
 
     def on_checkpoint(self, step: int, path: Path) -> None:
-        """After the state at the end of a step was written to `path`."""
+        """After the state at the end of a step has been written to `path`."""
 
     def on_end(self) -> None:
-        """Once, however training ends: also when a step raised, and when `on_start` of another callback did."""
+        """Once, however training ends: also if a step or another callback's `on_start` raised."""

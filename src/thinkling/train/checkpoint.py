@@ -1,8 +1,8 @@
-"""Training state on disk: whole or absent, whenever the process is killed.
+"""Training state on disk: complete or absent, whenever the process is killed.
 
-A checkpoint is a directory `step-00000120` (120 steps done) of torch.distributed.checkpoint's safetensors shards, one
-per rank, and a `state.json` with their digests. It is written as `….tmp`, flushed to the disk, then renamed. Any number
-of ranks may read what any number wrote. Nothing is pickled. Equal states give equal bytes.
+A checkpoint is a directory `step-00000120` (120 steps done) with torch.distributed.checkpoint's safetensors shards, one
+per rank, and a `state.json` with their digests. It is written as `….tmp`, flushed to disk, then renamed. It can be read
+by any number of ranks, whatever number wrote it. Nothing is pickled. Equal states produce equal bytes.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 
 class Checkpoints:
-    """The checkpoints of one training run, of which the newest `keep` stay. `warn` is told of damaged ones."""
+    """The newest `keep` checkpoints of a training run. `warn` is called for damaged ones."""
 
     def __init__(
         self, directory: Path, every_steps: int, keep: int = 2, warn: Callable[[str], None] = warnings.warn
     ) -> None:
         if every_steps < 1 or keep < 1:
-            raise ValueError(f"every_steps and keep are at least 1, not {every_steps} and {keep}")
+            raise ValueError(f"every_steps and keep must be at least 1, not {every_steps} and {keep}")
         self.directory = directory
         self.every_steps = every_steps
         self.keep = keep
         self._warn = warn
 
     def latest(self, parallel: Parallel | None = None) -> Path | None:
-        """The checkpoint of most steps whose files are as they were written, as rank 0 sees it; None if there is none.
+        """The latest checkpoint whose files are intact, as seen by rank 0; None if there are no checkpoints.
 
-        Damaged newer ones are named and put aside, until the next checkpoint is written. Raises UserError if all are
-        damaged: training does not silently start again.
+        Damaged newer ones are reported and set aside until the next checkpoint is written. Raises UserError if all are
+        damaged, rather than silently starting over.
         """
         parallel = parallel or Parallel()
         step = self._newest_whole() if parallel.rank == 0 else 0
@@ -70,7 +70,7 @@ class Checkpoints:
             damaged.append(reason)
         else:
             if damaged:
-                raise UserError(f"{damaged[0]}; no other checkpoint is whole: delete {self.directory} to start again")
+                raise UserError(f"{damaged[0]}; no other checkpoint is intact: delete {self.directory} to start again")
             return 0
         for reason, newer in zip(damaged, sorted(self._steps(), reverse=True), strict=False):
             self._warn(f"{reason}; continuing from {path.name}")
@@ -78,9 +78,9 @@ class Checkpoints:
         return step
 
     def save(self, step: int, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> Path:
-        """Write the state after `step` ≥ 1 steps, then delete what is older than the newest `keep`.
+        """Write the state after `step` ≥ 1 steps, then delete all but the newest `keep` checkpoints.
 
-        All ranks call it, each with its shards (DTensors) or copies. torch's random state is stored too, one per rank.
+        All ranks call it, each with its shards (DTensors) or copies. torch's random state is stored too, for each rank.
         """
         parallel = parallel or Parallel()
         path = self._path(step)
@@ -119,8 +119,8 @@ class Checkpoints:
     def load(self, path: Path, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> int:
         """Read a checkpoint into `tensors`, in place, and set torch's random state; returns the steps done.
 
-        A rank that was not there when it was written takes the random state of rank mod the ranks that were.
-        Raises UserError if its tensors are not those asked for.
+        A rank that did not exist when it was written takes the random state of its rank modulo the old world size.
+        Raises UserError if the tensors do not match those requested.
         """
         parallel = parallel or Parallel()
         state_json = json.loads((path / STATE).read_text(encoding="utf-8"))
@@ -133,26 +133,26 @@ class Checkpoints:
         return state_json["step"]
 
     def _put_aside(self, path: Path) -> Path:
-        """Under the name of an unfinished one, which the next `save` deletes: a half-deleted directory must not have a
-        whole one's name."""
+        """Renames it to an unfinished one, which the next `save` deletes: a half-deleted directory must never have the
+        name of a complete one."""
         aside = path.with_name(path.name + ".tmp")
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(path, aside)
         return aside
 
     def _path(self, step: int) -> Path:
-        """Where the state after `step` steps is, if it is kept."""
+        """Path of the checkpoint after `step` steps, if it is kept."""
         return self.directory / f"step-{step:08d}"
 
     def _steps(self) -> list[int]:
-        """Steps done in the checkpoints that are there."""
+        """Step counts of the existing checkpoints."""
         if not self.directory.is_dir():
             return []
         return [int(match[1]) for entry in self.directory.iterdir() if (match := _NAME.fullmatch(entry.name))]
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What differs from what was written, with the file's name; None if nothing does.
+    """Names the first file that differs from what was written; None if all are intact.
 
     Raises UserError if it was written in another format.
     """
@@ -180,10 +180,10 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
-    """Write tensors into a new directory, to stay in an artifact: equal tensors give equal bytes.
+    """Write tensors into a new directory, as part of an artifact: equal tensors produce equal bytes.
 
-    All ranks call it, each with its shards (DTensors) or copies. What a killed run left there is deleted. torch's
-    random state, which depends on what else the process did, is left out.
+    All ranks call it, each with its shards (DTensors) or copies. Leftovers of a killed run are deleted. torch's random
+    state is not stored, since it depends on whatever else the process did.
     """
     if parallel.rank == 0:
         shutil.rmtree(directory, ignore_errors=True)
@@ -193,20 +193,20 @@ def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) 
 
 
 def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
-    """Read what `keep_state` wrote into `tensors`, in place. Any number of ranks may read what any number wrote.
+    """Read the output of `keep_state` into `tensors`, in place. The number of ranks may differ from the writer's.
 
-    Raises UserError if its tensors are not those asked for.
+    Raises UserError if the tensors do not match those requested.
     """
     _read(directory, tensors, parallel, {})
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint, by their names in the model, in one process, whatever ranks wrote it.
+    """The weights of a checkpoint, by their names in the model, read by one process however many ranks wrote it.
 
     Raises UserError if it is damaged.
     """
     if reason := _damage(checkpoint):
-        raise UserError(f"{reason}; take another checkpoint")
+        raise UserError(f"{reason}; use another checkpoint")
     reader = HuggingFaceStorageReader(str(checkpoint))
     stored = reader.read_metadata().state_dict_metadata
     state = {
@@ -233,7 +233,7 @@ def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> N
 
 
 def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Reads into `tensors`, in place; returns those of the `random` tensors that are there, read."""
+    """Reads into `tensors`, in place; returns the `random` tensors that the checkpoint contains."""
     reader = HuggingFaceStorageReader(str(path))
     metadata = reader.read_metadata().state_dict_metadata
     stored = {name: meta.size for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
@@ -244,15 +244,15 @@ def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: di
         here = tuple(state[name].shape) if name in state else "none"
         if there != here:
             raise UserError(
-                f"{path}: shape of {name} is {there} there and {here} in this run;"
-                " the checkpoint is another model's or optimizer's"
+                f"{path}: shape of {name} is {there} in the checkpoint and {here} in this run;"
+                " the checkpoint belongs to another model or optimizer"
             )
     for name, tensor in sorted(state.items()):
         there, here = (str(dtype).removeprefix("torch.") for dtype in (dtypes[name], tensor.dtype))
         if there != here:
             raise UserError(
-                f"{path}: {name} is {there} there and {here} in this run; set precision.weights as in the stage that "
-                "wrote it"
+                f"{path}: {name} is {there} in the checkpoint and {here} in this run; set precision.weights as in the "
+                "stage that wrote it"
             )
     random = {name: tensor for name, tensor in random.items() if name in stored}
     with _quiet():
@@ -261,16 +261,16 @@ def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: di
 
 
 def _sort_header(path: Path) -> None:
-    """Sorts the fields of a safetensors header in place: safetensors writes its metadata in an order of chance.
+    """Sorts the fields of a safetensors header in place: safetensors writes its metadata in random order.
 
-    The file is 8 bytes of header length (little-endian), the header in JSON, which may end in spaces, and the data.
+    The file is 8 bytes of header length (little-endian), the header in JSON, possibly padded with spaces, and the data.
     """
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         if len(text) > size:
-            raise RuntimeError(f"{path}: the sorted header takes {len(text)} bytes, more than the {size} there are")
+            raise RuntimeError(f"{path}: the sorted header takes {len(text)} bytes, more than the {size} available")
         file.seek(8)
         file.write(text.ljust(size))
         file.flush()
@@ -278,7 +278,7 @@ def _sort_header(path: Path) -> None:
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors slices have at least one dimension; views, so loading still lands in the tensors given."""
+    """safetensors slices need at least one dimension. Returns views, so that loading still fills the given tensors."""
     return {name: x.detach().reshape(1) if x.ndim == 0 else x.detach() for name, x in tensors.items()}
 
 
@@ -291,14 +291,14 @@ def _random_state(rank: int, device: torch.device) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's warning that a single process is a single process."""
+    """Suppresses torch's warning about saving from a single process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
 
 
 def _flush_directory(path: Path) -> None:
-    """Names in a directory are durable only after the directory itself is flushed."""
+    """A rename is durable only once the directory itself is flushed."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
 """AdamW for everything, or Muon for the layers' matrices with AdamW for the rest.
 
-Weight decay (decoupled) falls on matrices: all parameters of two or more dimensions but embeddings, so a head tied to
-the embedding has none and an untied one has. Norm gains and biases have none.
+Decoupled weight decay applies to matrices: all parameters with two or more dimensions except embeddings, so an untied
+head is decayed and a tied one is not. Norm gains and biases are not decayed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from thinkling.train.precision import StochasticAdamW
 
 
 def orthogonalize(x_NAB: Tensor, iterations: int, eps: float = 1e-7) -> Tensor:
-    """Nearly orthogonal factors of N matrices at once: all singular values come to lie between about 0.7 and 1.2.
+    """Nearly orthogonal factors of N matrices at once: all singular values end up between about 0.7 and 1.2.
 
     Quintic Newton–Schulz iteration with the coefficients of Jordan (2024), https://kellerjordan.github.io/posts/muon.
-    bfloat16 on CUDA as there; float32 on CPU, where a core without bf16 units takes 25 times as long in bf16.
+    As there, bfloat16 on CUDA; float32 on CPU, where a core without bf16 units takes 25 times as long in bf16.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = x_NAB.size(-2) <= x_NAB.size(-1)
@@ -36,9 +36,9 @@ def orthogonalize(x_NAB: Tensor, iterations: int, eps: float = 1e-7) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalized (Jordan 2024). The same mathematics as `torch.optim.Muon`, which takes the
-    matrices one by one in bfloat16: for 0.3M parameters that costs a CPU core 285 ms a step, several times forward and
-    backward; stacking the matrices of one shape, in float32, 11 ms.
+    """Orthogonalized Nesterov momentum (Jordan 2024). Mathematically the same as `torch.optim.Muon`, which processes
+    the matrices one by one in bfloat16: with 0.3M parameters that takes 285 ms per step on a CPU core, several times
+    the forward and backward pass; stacking matrices of equal shape, in float32, takes 11 ms.
 
     `scale`: see `OptimizerConfig.muon_scale`. Every parameter must be a plain 2-D tensor with a gradient.
     """
@@ -72,13 +72,13 @@ class Muon(torch.optim.Optimizer):
 
 
 class Optimizer:
-    """The optimizers of a model's parameters, driven as one. bf16 parameters are updated with stochastic rounding.
+    """The optimizers of a model's parameters behind one interface. bf16 parameters use stochastic rounding.
 
-    Raises UserError for Muon on a sharded model, since it needs whole matrices, and on bf16 parameters.
+    Raises UserError for Muon on bf16 parameters or on a sharded model, since it needs whole matrices.
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, parallel: Parallel, seed: int = 0) -> None:
-        """`seed`: of the random numbers of stochastic rounding."""
+        """`seed`: for stochastic rounding."""
         self.names = {p: name for name, p in model.named_parameters() if p.requires_grad}
         self.parameters = list(self.names)
         embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
@@ -90,16 +90,16 @@ class Optimizer:
         if config.name == "muon":
             if is_bf16:
                 raise UserError(
-                    "optimizer.name: muon keeps its weights in float32; set precision.weights to float32, or take adamw"
+                    "optimizer.name: muon needs weights in float32; set precision.weights to float32, or use adamw"
                 )
             if parallel.world_size > 1:
                 raise UserError(
-                    f"optimizer.name: muon needs whole matrices, which {parallel.world_size} processes do not hold;"
-                    " take adamw, or one process"
+                    f"optimizer.name: muon needs whole matrices, which are sharded over {parallel.world_size} processes"
+                    " here; use adamw or one process"
                 )
             muon = [p for p in self.parameters if p.ndim == 2 and id(p) in inner]
             if not muon:
-                raise UserError("optimizer.name: muon found no matrices in the model's layers; take adamw")
+                raise UserError("optimizer.name: muon found no matrices in the model's layers; use adamw")
         taken = {id(p) for p in muon}
         rest = [p for p in self.parameters if id(p) not in taken]
         decayed = [p for p in rest if p.ndim >= 2 and id(p) not in embeddings]
@@ -130,7 +130,7 @@ class Optimizer:
                 return
             adamw = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
             for p in rest:
-                # AdamW would make these at its first step; a checkpoint needs places to load into before that.
+                # AdamW would create these at its first step; loading a checkpoint needs them before that.
                 adamw.state[p] = {
                     "step": torch.zeros((), dtype=torch.float32, device=p.device),
                     "exp_avg": torch.zeros_like(p),
@@ -139,7 +139,7 @@ class Optimizer:
             self.optimizers.append(adamw)
 
     def gradients(self) -> dict[nn.Parameter, Tensor]:
-        """This rank's parts of the gradients, of the parameters that have one."""
+        """This rank's parts of all existing gradients."""
         found = {p: p.grad for p in self.parameters if p.grad is not None}
         return dict(zip(found, shards(list(found.values())), strict=True))
 
@@ -148,7 +148,7 @@ class Optimizer:
     ) -> None:
         """Update every parameter from its gradient times `scale`.
 
-        bf16 parameters may be given `gradients` other than their `.grad`; `.grad` of others is multiplied in place.
+        `gradients` may replace the `.grad` of bf16 parameters; the `.grad` of all others is multiplied in place.
         """
         gradients = gradients or self.gradients()
         for optimizer in self.optimizers:
@@ -167,7 +167,7 @@ class Optimizer:
             p.grad = None
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The state itself (no copies): `<parameter name>.<exp_avg | exp_avg_sq | step | momentum_buffer>`."""
+        """The state itself, not copies: `<parameter name>.<exp_avg | exp_avg_sq | step | momentum_buffer>`."""
         return {
             f"{self.names[p]}.{key}": value
             for optimizer in self.optimizers

@@ -1,7 +1,8 @@
-"""One process or many: torchrun's environment, sharding with FSDP2, and the one sum over ranks that a step needs.
+"""One process or many: torchrun's environment, sharding with FSDP2, and the one all-reduce that a step needs.
 
-Without torchrun nothing of torch.distributed is touched. Under it, one rank a GPU with NCCL, or one rank a process with
-gloo on CPU. Every rank must run the same number of micro-batches a step, since each forward and backward communicates.
+Without torchrun, torch.distributed is not used at all. Under torchrun, each rank has a GPU with NCCL, or is a CPU
+process with gloo. Every rank must run the same number of micro-batches per step, since each forward and backward pass
+communicates.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """The repeated layers of a model: the members of its ModuleLists. They are sharded one by one, and their matrices
-    are the ones that Muon takes."""
+    """The repeated layers of a model: the members of its ModuleLists. They are sharded one by one, and Muon optimizes
+    their matrices."""
     return [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
 
 
 def shards(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """This rank's parts of sharded tensors; plain ones as they are."""
+    """This rank's parts of sharded tensors; plain tensors unchanged."""
     from torch.distributed.tensor import DTensor
 
     return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
@@ -51,9 +52,9 @@ class Parallel:
     def shard(self, model: nn.Module, compute: torch.dtype | None = None) -> nn.Module:
         """Move the model to the device; with several ranks also shard it in place, each layer and then the rest.
 
-        All ranks must hold the same weights. Gradients of the sharded model are *sums* over ranks (FSDP2 would
-        average): the trainer divides once, by the loss tokens of all ranks, whose numbers may differ.
-        `compute`: dtype in which sharded weights are gathered, if it is not theirs; gradients are summed in fp32.
+        All ranks must hold the same weights. Gradients of the sharded model are *sums* over ranks (FSDP2's default is
+        the mean): the trainer divides once, by the number of loss tokens of all ranks, which may differ between ranks.
+        `compute`: dtype in which sharded weights are gathered, if not their own; gradients are summed in fp32.
         """
         model.to(self.device)
         if self.world_size == 1:
@@ -71,7 +72,7 @@ class Parallel:
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
-                # gloo has no scaled sum, NCCL would use one even for a factor of 1.
+                # gloo has no scaled sum; with NCCL one would be used even for a factor of 1.
                 module.set_force_sum_reduction_for_comms(True)
         return model
 
@@ -88,7 +89,7 @@ class Parallel:
 
 
 def setup() -> Parallel:
-    """Join the run that torchrun started, or be the only process. Each stage calls it, before any model is made.
+    """Join the run started by torchrun, or be the only process. Every stage calls it before creating a model.
 
     Raises UserError if torchrun started more processes on this machine than it has GPUs.
     """
@@ -98,7 +99,7 @@ def setup() -> Parallel:
     if cuda and local_rank >= torch.cuda.device_count():
         raise UserError(
             f"--nproc-per-node: process {local_rank} of this machine has no GPU, there are {torch.cuda.device_count()};"
-            " start one process a GPU"
+            " start one process per GPU"
         )
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
@@ -106,9 +107,9 @@ def setup() -> Parallel:
     if world_size == 1:
         return Parallel(device=device)
     if not dist.is_initialized():
-        # gloo stands beside NCCL for what checkpoints exchange: plans, which live on the host.
+        # gloo in addition to NCCL: checkpoints exchange plans, which live on the host.
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
-        if not cuda:  # however the process ends; NCCL's end would wait for ranks that have failed
+        if not cuda:  # closes however the process ends; closing NCCL would wait for failed ranks
             atexit.register(close)
     return Parallel(dist.get_rank(), world_size, device)
 
@@ -117,8 +118,8 @@ def close() -> None:
     """Leave the process group, if there is one, and wait for its threads."""
     if dist.is_initialized():
         dist.destroy_process_group()
-    # Meshes outlive their models in caches of DTensor and keep the group, whose gloo threads then release the last
-    # tensors while the interpreter ends: the process aborts after all its work is done (pytorch/pytorch#179291).
+    # DTensor's caches keep meshes alive after their models, and meshes keep the group alive. Its gloo threads then
+    # release the last tensors during interpreter shutdown, and the finished process aborts (pytorch/pytorch#179291).
     while _meshes:
         _meshes.pop()._pg_registry.clear()  # pyright: ignore[reportPrivateUsage]
     gc.collect()

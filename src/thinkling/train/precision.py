@@ -1,9 +1,9 @@
-"""In what dtype a model is computed with and kept: copies for the forward pass, and AdamW on bf16 weights.
+"""Compute and storage dtypes of a model: low-precision copies for the forward pass, and AdamW on bf16 weights.
 
 A bf16 number has 8 significant bits, so neighbours are 0.4 to 0.8% apart. At a learning rate of 1e-6 an update is a
-thousandth of that, and rounding to the nearest would lose nearly all of them. Either the weights are fp32 and only
-their copies bf16, or every bf16 number that the optimizer writes is rounded up or down at random, so that it is right
-on average.
+thousandth of that, and rounding to nearest would lose nearly all of them. So either the weights are fp32 and only their
+copies are bf16, or the optimizer rounds every bf16 number it writes up or down at random, so that it is correct on
+average.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from thinkling.train.parallel import shards
 
 DTYPES: Mapping[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _DROPPED = 1 << 16
-"""An fp32 number is a bf16 number and 16 further bits of its significand."""
+"""An fp32 number is a bf16 number with 16 more bits of significand."""
 
 
 @contextlib.contextmanager
 def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Inside, the model's parameters are copies in `dtype`; gradients flow through them to the parameters themselves.
+    """In this context the parameters are replaced by copies in `dtype`; gradients flow through to the originals.
 
-    Copies live as long as the graph that uses them. Parameters that have the dtype stay, and so do sharded ones, which
-    FSDP2 casts when it gathers them (`Parallel.shard`).
+    Copies live as long as the graph that uses them. Parameters already in `dtype` are not copied, nor are sharded ones,
+    which FSDP2 casts when it gathers them (`Parallel.shard`).
     """
     from torch.distributed.tensor import DTensor
 
@@ -51,23 +51,23 @@ def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 
 def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
-    """fp32 → bf16: one of the two neighbours, the nearer one the more often, so that the mean is x.
+    """fp32 → bf16: one of the two neighbours, drawn so that the mean is x.
 
-    A bf16 number stays itself, infinities and NaN included. Beyond the largest finite bf16 number the neighbour is
-    infinity, as it is when rounding to the nearest.
+    bf16 numbers are unchanged, including infinities and NaN. Above the largest finite bf16 number the upper neighbour
+    is infinity, as in rounding to nearest.
     """
     noise = torch.randint(_DROPPED, x.shape, dtype=torch.int32, device=x.device, generator=generator)
-    # The bits of a float are its magnitude as an integer: a carry out of the dropped ones is the next bf16 number.
+    # Read as integers, floats are ordered by magnitude: a carry out of the dropped bits leads to the next bf16 number.
     rounded = noise.add_(x.view(torch.int32)).bitwise_and_(-_DROPPED).view(torch.float32)
     return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
 
 
 class StochasticAdamW(torch.optim.Optimizer):
-    """AdamW on bf16 parameters whose moments are bf16 too: 6 bytes per parameter. Each update is computed in fp32 and
-    rounded stochastically.
+    """AdamW on bf16 parameters with bf16 moments: 6 bytes per parameter. Each update is computed in fp32 and rounded
+    stochastically.
 
-    The random numbers of an update depend on the seed, the rank and the number of the update, which is among the state:
-    a resumed run draws the same ones.
+    The random numbers of an update depend on the seed, the rank and the index of the update, which is part of the
+    state: a resumed run draws the same ones.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class StochasticAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def apply(self, gradients: Mapping[nn.Parameter, Tensor], scale: float) -> None:
-        """One update from gradients (this rank's parts), which are multiplied by `scale`."""
+        """One update from this rank's parts of the gradients, multiplied by `scale`."""
         if not gradients:
             return
         done = int(max(self.state[p]["step"] for p in self._parameters()))

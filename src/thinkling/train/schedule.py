@@ -1,4 +1,4 @@
-"""Piecewise learning rates: a pure function of the step, so that a resumed run cannot be at another place of it."""
+"""Piecewise learning rate schedules: a pure function of the step, so that a resumed run cannot deviate."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DecayShape = Literal["linear", "cosine", "sqrt"]
-"""How a learning rate moves from one value to another. A new shape needs its name here and its curve below."""
+"""How the learning rate moves from one value to another. A new shape needs its name here and its curve below."""
 _CURVES: dict[DecayShape, Callable[[float], float]] = {
     "linear": lambda t: t,
     "cosine": lambda t: (1.0 - math.cos(math.pi * t)) / 2.0,
     "sqrt": math.sqrt,
 }
-"""Part of the way that is behind after a part t of the steps: 0 → 0, 1 → 1. `cosine` is half a wave; `sqrt` is WSD's
-"1-sqrt" cooldown (Hägele et al. 2024, arXiv 2405.18392)."""
+"""Fraction of the change completed after a fraction t of the steps: 0 → 0, 1 → 1. `cosine` is half a wave; `sqrt` is
+WSD's "1-sqrt" cooldown (Hägele et al. 2024, arXiv 2405.18392)."""
 Shape = Literal["constant", DecayShape]
 
 
 class Segment(BaseModel):
-    """`steps` steps on the way from `lr_start` to `lr_end`, which are equal for `constant`.
+    """`steps` steps from `lr_start` to `lr_end`, which are equal for `constant`.
 
-    The rate of a segment's step s of n is taken at the middle of the step, t = (s + 1/2) / n: a warm-up from 0 wastes
-    no step at 0, nor does a decay to 0, and segments that share an end meet without a jump.
+    The rate of step s of n is taken at the middle of the step, t = (s + 1/2) / n, so that no step of a warm-up
+    from 0 or a decay to 0 is wasted at 0, and adjacent segments meet without a jump.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,18 +43,18 @@ class Segment(BaseModel):
         return self
 
     def at(self, step: int) -> float:
-        """Learning rate of the segment's step 0 … steps-1."""
+        """Learning rate of the segment's step, 0 … steps-1."""
         if self.shape == "constant" or self.lr_start == self.lr_end:
             return self.lr_start
         t = _CURVES[self.shape]((step + 0.5) / self.steps)
-        # The weighted sum stays within both ends in floating point too.
+        # This weighted sum stays between both ends in floating point too.
         return (1.0 - t) * self.lr_start + t * self.lr_end
 
 
 class Schedule:
     """Learning rate of every step of a stage: `Schedule(segments)(step)`, steps counted from 0.
 
-    Raises IndexError for a step outside the segments: a run longer than its schedule is a mistake, not a constant tail.
+    Raises IndexError for a step outside the segments: a run longer than its schedule is an error, not a constant tail.
     """
 
     def __init__(self, segments: Sequence[Segment]) -> None:
@@ -83,8 +83,8 @@ def warmup_stable_decay(
     """Linear warm-up from 0, constant at `peak`, then decay to `final_fraction` of it over the last `decay_fraction` of
     the steps.
 
-    The decay is rounded to whole steps; a segment of no steps is left out. In a run too short for both, the warm-up
-    comes first and the decay takes what is left.
+    The decay is rounded to whole steps; empty segments are dropped. If a run is too short for both, the warm-up comes
+    first and the decay takes the remaining steps.
     """
     warmup = min(warmup_steps, total_steps)
     decay = min(round(total_steps * decay_fraction), total_steps - warmup)

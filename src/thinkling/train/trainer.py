@@ -1,8 +1,8 @@
-"""One loop for pre-training, SFT, DPD and RL. It knows batches only through an objective.
+"""One training loop for pre-training, SFT, DPD and RL. It sees batches only through an objective.
 
 An objective takes the model and one micro-batch and returns (sum of the loss over its loss tokens, number of those
-tokens, sums of whatever is to be logged). The trainer divides the gradient once, by the number of loss tokens of all
-micro-batches of all ranks: cutting a batch differently, over micro-batches or ranks, changes nothing but rounding.
+tokens, sums to be logged). The trainer divides the gradient once, by the number of loss tokens in all micro-batches of
+all ranks, so splitting a batch differently over micro-batches or ranks changes only rounding.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from thinkling.train.parallel import Parallel
 from thinkling.train.precision import DTYPES, computing, norm_of
 
 Objective = Callable[[nn.Module, Any], tuple[Tensor, int, Mapping[str, float | Tensor]]]
-"""(model, micro-batch) → (sum of losses: scalar with a gradient, also where it sums nothing; number of loss tokens;
-sums to log: numbers or scalar tensors, always under the same names). It must call the model itself (`model(…)`), on
-which sharding hangs, before it uses any weight of it."""
+"""(model, micro-batch) → (sum of losses: a scalar with a gradient, even for an empty sum; number of loss tokens; sums
+to log: numbers or scalar tensors, always under the same names). It must call the model (`model(…)`) before using any of
+its weights, since sharding hooks into that call."""
 
 
 class Trainer:
-    """A model, its optimizer and an objective. With several ranks the model is sharded, in place, here."""
+    """A model, its optimizer and an objective. With several ranks this shards the model in place."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Trainer:
         precision: PrecisionConfig | None = None,
         seed: int = 0,
     ) -> None:
-        """The model becomes one of `precision.weights`, in place. `seed`: of stochastic rounding."""
+        """Casts the model to `precision.weights` in place. `seed`: for stochastic rounding."""
         self.parallel = parallel or Parallel()
         precision = precision or PrecisionConfig()
         self.compute = DTYPES[precision.compute]
@@ -50,10 +50,10 @@ class Trainer:
         self.clip_norm = optimizer_config.clip_norm
 
     def step(self, micro_batches: Sequence[Any], lr: float) -> StepMetrics:
-        """One update from this rank's micro-batches, of which every rank must have the same number.
+        """One update from this rank's micro-batches; every rank must have the same number of them.
 
-        Raises UserError, with the weights as they were, if the loss or the gradient is not finite, or no token of any
-        rank bears a loss.
+        Raises UserError, leaving the weights unchanged, if the loss or the gradient is not finite, or no rank has a
+        loss token.
         """
         losses: list[Tensor] = []
         n_tokens = 0
@@ -78,13 +78,13 @@ class Trainer:
         )
         if n_tokens == 0:
             self.optimizer.zero_grad()
-            raise UserError("no token of this step's batch bears a loss: check the loss masks of its source")
+            raise UserError("this step's batch has no loss tokens: check the loss masks of its source")
         norm = math.sqrt(square) / n_tokens
         if not (math.isfinite(sum_loss) and math.isfinite(norm)):
             self.optimizer.zero_grad()
             raise UserError(
                 f"training diverged (loss {sum_loss / n_tokens}, gradient norm {norm}): lower the optimizer's lr;"
-                " the last checkpoint is whole"
+                " the last checkpoint is intact"
             )
         scale = 1.0 / n_tokens
         if self.clip_norm is not None and norm > self.clip_norm:
@@ -94,7 +94,7 @@ class Trainer:
         return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), dict(zip(names, sums, strict=True)))
 
     def _add_gradients(self, sums: dict[nn.Parameter, Tensor]) -> None:
-        """Moves the gradients of a micro-batch into fp32 sums: added up in bf16, the later ones would be lost."""
+        """Moves the gradients of a micro-batch into fp32 sums: accumulated in bf16, later ones would be lost."""
         for p, gradient in self.optimizer.gradients().items():
             sums[p] = sums[p].add_(gradient) if p in sums else gradient.float()
         self.optimizer.zero_grad()
@@ -104,10 +104,10 @@ class Trainer:
     ) -> list[float]:
         """[sum of losses, loss tokens, squared norm of the summed gradient, *totals] over all ranks.
 
-        Everything that must leave the device leaves it here, at once. The squared norms of the shards add up, since
-        each rank holds other elements.
+        Everything that must leave the device does so here, in one transfer. The squared norms of the shards add up,
+        since each rank holds different elements.
         """
-        # Norms of bf16 tensors would themselves be bf16.
+        # Norms of bf16 tensors would be bf16 themselves.
         in_bf16 = any(gradient.dtype == torch.bfloat16 for gradient in gradients)
         norm = norm_of(gradients) if in_bf16 else torch.nn.utils.get_total_norm(gradients)
         device = self.parallel.device
@@ -119,7 +119,7 @@ class Trainer:
         return self.parallel.all_reduce_sum(torch.stack(on_device)).tolist()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Weights and optimizer state by name, the tensors themselves: what a checkpoint writes from and reads into."""
+        """Weights and optimizer state by name, not copied: checkpoints are written from and read into these tensors."""
         state = {WEIGHTS + name: value for name, value in self.model.state_dict().items()}
         state |= {f"optimizer.{name}": value for name, value in self.optimizer.state_tensors().items()}
         return state
@@ -134,11 +134,12 @@ def fit(
     callbacks: Sequence[Callback] = (),
     first_step: int = 0,
 ) -> int:
-    """Train up to `total_steps`, from `first_step` or the last checkpoint if there is one; returns where it began.
+    """Train up to `total_steps`, from the last checkpoint if there is one, else `first_step`; returns the step it
+    started from.
 
-    Steps count from 0. `batches(step)`, `lr(step)` and what callbacks do to the model must depend on the step alone:
-    then a killed and resumed run equals an uninterrupted one, bit for bit on CPU. A step whose batch is None, on all
-    ranks alike, updates nothing. A checkpoint is written every `checkpoints.every_steps` steps and after the last.
+    Steps count from 0. `batches(step)`, `lr(step)` and any changes to the model by callbacks must depend only on the
+    step: then a killed and resumed run equals an uninterrupted one, bit for bit on CPU. A step whose batch is None, on
+    all ranks, updates nothing. A checkpoint is written every `checkpoints.every_steps` steps and after the last.
     """
     first = first_step
     path = checkpoints.latest(trainer.parallel)

@@ -1,1 +1,1 @@
-"""Verdicts on answers."""
+"""Verifiers: verdicts on answers."""

@@ -1,16 +1,16 @@
-"""Multiple choice: right is the letter of `Problem.answer`, or the text of its option in `Problem.choices`.
+"""Multiple choice: correct is the letter `Problem.answer`, or the text of its option in `Problem.choices`.
 
-Everything in the answer that claims a choice counts: boxes, `####` lines, "the answer is …", "Answer: …", `<answer>`
-tags. Without any, the whole answer does if it is a choice and nothing else, or else its last line. Claims that name
-different options make the reply wrong, however they are spelt, and so does a claim that names more than one. A letter
-inside prose ("A dog") is no choice.
+Every claim of a choice in the answer counts: boxes, `####` lines, "the answer is …", "Answer: …", `<answer>` tags.
+Without any, the whole answer counts if it is nothing but a choice, or else its last line. Claims of different options
+make the reply wrong, however they are written, and so does a claim of more than one option. A letter inside prose
+("A dog") is not a choice.
 
 The tiers, and the outcome of each:
 
-- `reference`: the reference is no letter of the options → unverifiable.
+- `reference`: the reference is not a letter of the options → unverifiable.
 - `extract`: no choice in the reply → wrong.
-- `several`: more than one is named → wrong.
-- `letter`: one is named → right or wrong.
+- `several`: more than one choice → wrong.
+- `letter`: exactly one choice → right or wrong.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from thinkling.verify.verdict import Outcome, Verdict
 LETTERS = string.ascii_uppercase
 MOST_CLAIMS = 64
 LONGEST = 2000
-"""Characters of one claim that are read; and of a reply without any, all together."""
+"""Maximum characters read of a claim, and of a whole reply without claims."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _ALSO = re.compile(
     r"[\s$*]*(?:\\[)\]])?\s*(?:[,;/]|\bor\b|\band\b|或者?|和)[\s$*]*(?:\\[(\[])?\s*(?:or\s+)?\(?([A-Za-z])\)?"
     r"(?=[\s$*)]*(?:\\[)\]])?[\s.!。]*(?:$|\n))"
 )
-"""A further letter behind a box, with nothing after it in its line."""
+"""A further letter after a box, at the end of its line."""
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _SAYS = re.compile(
@@ -53,11 +53,11 @@ _NAMED = re.compile(r"(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s+(?=\(
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Judges one answer. Without `Problem.choices` any letter may answer, and no text of an option is known."""
+    """Judges one answer. Without `Problem.choices`, any letter is accepted and options cannot be given as text."""
     reference, choices = problem.answer.strip().upper(), problem.choices
     allowed = LETTERS[: len(choices)] if choices else LETTERS
     if len(reference) != 1 or reference not in allowed:
-        return Verdict(Outcome.UNVERIFIABLE, "reference", f"{problem.answer!r} is no letter of the options")
+        return Verdict(Outcome.UNVERIFIABLE, "reference", f"{problem.answer!r} is not a letter of the options")
     if reading.answer is None:
         return Verdict(Outcome.WRONG, "extract", "no readable answer")
     named = chosen(reading.answer, choices)
@@ -72,7 +72,7 @@ def verify(problem: Problem, reading: Reading) -> Verdict:
 
 
 def chosen(reply: str, choices: Sequence[str] = ()) -> set[str]:
-    """The letters that a reply names as its answer; `?` stands for a claim that names no single option."""
+    """The letters that a reply states as its answer; `?` stands for a claim that is not a single option."""
     reply = unicodedata.normalize("NFKC", reply)
     claims = _claims(reply)
     if claims:
@@ -89,7 +89,7 @@ def chosen(reply: str, choices: Sequence[str] = ()) -> set[str]:
 
 
 def _claims(reply: str) -> list[tuple[str, bool]]:
-    """What the reply says its answer is, in order, each with whether it is part of prose."""
+    """The reply's claims in order, each with whether it is part of prose."""
     found: list[tuple[int, str, bool]] = []
     covered: list[range] = []
     for match in _BOX.finditer(reply):
@@ -109,17 +109,17 @@ def _claims(reply: str) -> list[tuple[str, bool]]:
 
 
 def _first_clause(text: str) -> str:
-    """Up to the end of the sentence, or to where reasons begin."""
+    """The text up to the end of the sentence, or up to the start of a justification."""
     text = text[:LONGEST]
-    # "C. Paris": the full stop after a letter ends no sentence where the option's text follows.
+    # "C. Paris": the full stop after a letter does not end a sentence if the option's text follows.
     start = re.match(r"\W*[A-Za-z][.)]\s", text)
     match = _CLAUSE_END.search(text, start.end() if start else 0)
     return text[: match.start()] if match else text
 
 
 def _read(claim: str, choices: Sequence[str], prose: bool = False) -> str | None:
-    """The letter of the one option that a claim names; None where it names none, or several. `prose`: another sentence
-    may follow, if it names no option."""
+    """The letter of the single option in a claim; None if there are none or several. `prose`: another sentence may
+    follow if it names no option."""
     text = _plain(claim)
     by_text = [LETTERS[i] for i, choice in enumerate(choices) if _same(text, choice)]
     letter = _bare(text, choices)
@@ -144,7 +144,7 @@ def _read(claim: str, choices: Sequence[str], prose: bool = False) -> str | None
 
 
 def _bare(claim: str, choices: Sequence[str]) -> str | None:
-    """The letter of a claim that is a letter and no more: "C", "(c)", "C.", "option C"."""
+    """The letter of a claim that is nothing but a letter: "C", "(c)", "C.", "option C"."""
     text = _plain(claim)
     text = text[named.end() :] if (named := _NAMED.match(text)) else text
     match = _LETTER.match(text)
@@ -170,6 +170,6 @@ def _same(text: str, choice: str) -> bool:
 
 
 def _compared(text: str) -> str:
-    """For the comparison of an option's text: case, spacing, marks and the last full stop aside."""
+    """Normalizes an option's text for comparison: ignores case, spacing, markup and a final full stop."""
     text = _plain(unicodedata.normalize("NFKC", text))
     return " ".join(text.replace("\\(", "").replace("\\)", "").casefold().split()).rstrip(". ").strip(_MARKS)

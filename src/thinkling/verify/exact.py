@@ -1,4 +1,4 @@
-"""Right is the reference itself, white space aside."""
+"""Exact match with the reference, ignoring differences in whitespace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Compares the answer with `problem.answer`, both with white space made single spaces."""
+    """Compares the answer with `problem.answer`, with whitespace collapsed to single spaces in both."""
     answer = reading.line
     if answer is None:
         return Verdict(Outcome.WRONG, "exact", "no readable answer")

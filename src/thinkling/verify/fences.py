@@ -11,14 +11,14 @@ from functools import cached_property
 from thinkling.verify.python_text import Code
 
 _MOST_TRIES = 400
-"""Ends of blocks that are tried at most, beyond CommonMark's."""
+"""Maximum number of block ends tried beyond CommonMark's."""
 _CONTAINER = r"(?:[ \t]*(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t])))*[ \t]*"
 _OPENING = re.compile(rf"(?P<before>{_CONTAINER})(?P<fence>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
 _QUOTE = re.compile(r"[ \t]*>[ \t]?")
 _LANGUAGE = re.compile(r"[{\s.]*(?:lang(?:uage)?[=-])?([\w+#.-]*)")
 _PYTHON = re.compile(r"(?:i?python|py|sage)(?:[23](?:\.\d+)*)?|[\w-]+\.py|pycon|python-repl|pyi?")
 _MAYBE = ("", "code", "text", "txt", "plaintext", "plain", "none")
-"""Languages under which a program may be written that is not called Python."""
+"""Info strings other than Python under which a program may appear."""
 _PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
 
 
@@ -56,9 +56,9 @@ class Block:
 def fenced_blocks(text: str) -> list[Block]:
     """The fenced blocks of a text whose lines end in \\n (CommonMark 0.31, section 4.5).
 
-    Beyond it: a fence may be indented as deep as its list is; a Python block that does not compile runs on to a later
-    closing fence up to which it does (a docstring may hold fences), and one whose close was forgotten ends where the
-    next block opens.
+    Extensions: a fence may be indented as deeply as its list; a Python block that does not compile extends to the first
+    later closing fence that makes it compile (a docstring may contain fences), and an unclosed block ends where the
+    next one opens.
     """
     lines = text.split("\n")
     found: list[Block] = []
@@ -86,8 +86,8 @@ def fenced_blocks(text: str) -> list[Block]:
 
 
 def _ends(lines: Sequence[str], start: int, opening: re.Match[str]) -> list[int]:
-    """Lines of the fences that could close a block, first CommonMark's own. The end of the text, or of the quotation,
-    closes what nothing else does."""
+    """Lines of the fences that could close a block, CommonMark's choice first. Otherwise the end of the text or of the
+    block quote closes it."""
     fence, depth = opening["fence"], _width(opening["before"])
     closing = re.compile(rf"[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$")
     quoted = ">" in opening["before"]
@@ -133,7 +133,7 @@ def _unquoted(line: str, depth: int) -> str:
 
 
 def _unindented(line: str, depth: int) -> str:
-    """Without up to `depth` columns of white space."""
+    """Removes up to `depth` columns of leading whitespace."""
     at = column = 0
     while at < len(line) and column < depth and line[at] in " \t":
         column += 1 if line[at] == " " else 4 - column % 4
@@ -142,6 +142,6 @@ def _unindented(line: str, depth: int) -> str:
 
 
 def _without_prompts(text: str) -> str:
-    """What was typed in a session of the interpreter, without what it printed."""
+    """The input of an interpreter session, without prompts and output."""
     typed = [line[found.end() :] for line in text.splitlines() if (found := _PROMPT.match(line))]
     return "".join(line + "\n" for line in typed)

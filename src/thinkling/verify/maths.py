@@ -1,11 +1,11 @@
-"""Answers to mathematical problems: exact rules first, algebra in a pool of processes where they cannot decide.
+"""Answers to mathematical problems: exact rules first, then algebra in a pool of processes if they cannot decide.
 
 The tiers, in order, and the outcome of each:
 
-- `same`: reference and answer are one text in the notation of answers/notation.py → right.
-- `reference`: the reference is empty, prose, or no mathematics → unverifiable.
-- `extract`: no answer in the reply → wrong. Where an answer is looked for: answers/extract.py.
-- `rules`: answers/rules.py decides exactly, both ways.
+- `same`: reference and answer are the same text in the notation of answers/notation.py → right.
+- `reference`: the reference is empty, prose or not mathematics → unverifiable.
+- `extract`: no answer in the reply → wrong. See answers/extract.py for where it searches.
+- `rules`: answers/rules.py decides exactly → right or wrong.
 - `math-verify`: symbolic.py in the pool decides; past its deadline → timeout, past its memory → unverifiable.
 - `pool`: there is no pool → error.
 """
@@ -30,10 +30,10 @@ from thinkling.verify.pool import Pool, Reply, Request, shared
 from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORDS = 6
-"""Words in a row of prose from which a reference is a text to be judged, not an answer to be compared."""
+"""Consecutive words from which a reference counts as prose rather than an answer to compare with."""
 MOST_CACHED = 100_000
 SHORTEST_COPY = 3
-"""Characters of an expression that count as copied from the question."""
+"""Minimum length of an expression that counts as copied from the question, in characters."""
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _BOX_OR_HASHES = re.compile(r"\\boxed|####")
 _OUTCOMES = {
@@ -48,9 +48,9 @@ _OUTCOMES = {
 
 
 class MathsVerifier:
-    """`last_number`: a reply that marks no answer is judged by its last number (for models that know no marks).
+    """`last_number`: judge a reply without a marked answer by its last number, for models that do not use marks.
 
-    What the pool found is kept by (reference, answer), in their common notation, with the question where it was asked.
+    Results of the pool are cached by (reference, answer), in their common notation, with the question if it was used.
     """
 
     def __init__(self, last_number: bool = False, pool: Pool | None = None) -> None:
@@ -60,12 +60,12 @@ class MathsVerifier:
         self._lock = threading.Lock()
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
-        """Judges one answer. Many at once share the pool: `verify_many`."""
+        """Judges one answer. Use `verify_many` to judge many in parallel."""
         return self.verify_many([(problem, reading)])[0]
 
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
-        """A verdict for each problem and reading, in order. `Problem.answer` is the reference: an answer, or
-        a solution that ends with one; `Problem.question` decides which unit or base an answer may leave out."""
+        """A verdict for each problem and reading, in order. `Problem.answer` is the reference: an answer, or a solution
+        that ends with one; `Problem.question` determines which unit or base an answer may omit."""
         plans = [self._plan(problem, reading) for problem, reading in samples]
         replies = self._ask(
             [claim for plan in plans for claims in plan for claim in claims if isinstance(claim, Request)]
@@ -73,7 +73,7 @@ class MathsVerifier:
         return [_decide(plan, replies) for plan in plans]
 
     def _plan(self, problem: Problem, reading: Reading) -> list[list[Verdict | Request]]:
-        """What has to be right, in each reading of reference and answer."""
+        """The comparisons that must hold, for each interpretation of reference and answer."""
         named = () if reading.answer is None else final_answers(reading.answer, self.last_number)
         return [
             [
@@ -86,7 +86,7 @@ class MathsVerifier:
         ]
 
     def _without_pool(self, reference: str, question: str, answer: str) -> Verdict | Request:
-        """The verdict, or what has to be asked of the pool."""
+        """The verdict, or the request to send to the pool."""
         if answer and condensed(answer) == condensed(reference):
             return Verdict(Outcome.RIGHT, "same", answer)
         try:
@@ -117,7 +117,7 @@ class MathsVerifier:
         return Verdict(Outcome.RIGHT if equal else Outcome.WRONG, "rules", answer)
 
     def _ask(self, requests: Sequence[Request]) -> dict[Request, Reply]:
-        """Known replies, and those of the pool; failures are not kept."""
+        """Cached replies, and new ones from the pool; failures are not cached."""
         with self._lock:
             replies = {request: self._known[request] for request in requests if request in self._known}
         new = [request for request in dict.fromkeys(requests) if request not in replies]
@@ -133,13 +133,13 @@ class MathsVerifier:
 
 
 def reference_answers(text: str) -> list[str]:
-    """The reference in the common notation: a bare answer, or the last boxes or `####` line of a solution."""
+    """The reference in the common notation: a bare answer, or the last boxes or `####` line in a solution."""
     return [plain(answer) for answer in (final_answers(text) if _BOX_OR_HASHES.search(text) else (text,))]
 
 
 def _readings(answers: list[str]) -> list[list[str]]:
-    """What answers that are named together may be: one answer that is named several times, or a list; a list may repeat
-    some, and may end with all of them at once."""
+    """Possible interpretations of answers given together: the same answer several times, or a list, which may repeat
+    some of them and may end with all of them at once."""
     if len(answers) < 2:
         return [["".join(answers)]]
     if _is_list_of(answers[-1], answers[:-1]):
@@ -150,12 +150,12 @@ def _readings(answers: list[str]) -> list[list[str]]:
 
 
 def _is_list_of(last: str, others: Sequence[str]) -> bool:
-    """Whether the last answer sums up those before it: 1 and 2, and then "1, 2"."""
+    """Whether the last answer summarizes those before it: 1 and 2, and then "1, 2"."""
     return len(others) > 1 and sorted(map(condensed, last.split(", "))) == sorted({condensed(one) for one in others})
 
 
 def _copied(answer: str, reference: str, question: str) -> bool:
-    """Whether an expression stands in the question, and the reference does not: the task itself, handed back."""
+    """Whether an expression appears in the question and the reference does not: the task itself, handed back."""
     asked = condensed(plain(question))
     return len(condensed(answer)) >= SHORTEST_COPY and condensed(answer) in asked and condensed(reference) not in asked
 
@@ -167,7 +167,7 @@ def _read_reference(reference: str) -> Form:
 
 
 def _decide(plan: list[list[Verdict | Request]], replies: dict[Request, Reply]) -> Verdict:
-    """Right where all of one reading is right; else the first that is not plainly wrong, or the last."""
+    """Right if all parts of one interpretation are right; else the first that is not plainly wrong, or the last."""
     firsts: list[Verdict] = []
     for claims in plan:
         verdicts = [_verdict(claim, replies[claim]) if isinstance(claim, Request) else claim for claim in claims]

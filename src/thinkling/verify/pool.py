@@ -1,9 +1,9 @@
-"""A pool of worker processes that can be killed: algebra has no time limit of its own.
+"""A pool of worker processes that can be killed, since algebra has no time limit of its own.
 
-math-verify's own timeout needs SIGALRM in a main thread and cannot stop work inside C code. Here the deadline is kept
-from outside: a worker that passes it is killed and replaced by a fork of a server that has everything loaded, in
-milliseconds. No other comparison notices: those of a batch that are quick have their verdicts first, since one that is
-not done after a slice of time waits until they are, then has a longer slice. JSON lines over sockets, no pickle.
+math-verify's own timeout needs SIGALRM in a main thread and cannot interrupt C code. Here the deadline is enforced from
+outside: a worker that exceeds it is killed and replaced, in milliseconds, by a fork of a server that has everything
+loaded. Other comparisons are not delayed: one that is not done after a slice of time waits until all quick comparisons
+of the batch have their verdicts, then gets a longer slice. JSON lines over sockets, no pickle.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Kind = Literal["equal", "different", "unreadable", "undecided", "exhausted", "ti
 START_SECONDS = 300.0
 DEADLINE_SECONDS = 5.0
 SLICE_SECONDS = 0.075
-"""Processor time of the first slice: what a comparison without end costs the others of its batch. Each further one is
-GROWTH times as long, up to the deadline, which is clock time."""
+"""CPU time of the first slice: the cost of an endless comparison to the others in its batch. Each further slice is
+GROWTH times as long, up to the deadline, which is wall-clock time."""
 GROWTH = 4
 MEMORY_BYTES = 2 << 30
 MOST_COMPARISONS = 1000
-"""After which a worker is replaced: sympy's caches only grow."""
+"""Comparisons after which a worker is replaced: sympy's caches only grow."""
 _TRIES = 2
 _TICK = 0.005
 _PROCESS_CLOCK = 2
@@ -41,7 +41,7 @@ _PROCESS_CLOCK = 2
 
 @dataclass(frozen=True)
 class Request:
-    """Reference and answer in the notation of answers/notation.py, and the question for what it fixes."""
+    """Reference and answer in the notation of answers/notation.py, and the question, which may fix units and signs."""
 
     reference: str
     answer: str
@@ -50,9 +50,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """`unreadable`: the answer is no mathematics; `undecided`: the reference is none, or the comparison failed;
-    `exhausted`: memory, stack, or the worker died of it twice; `timeout`: killed at its deadline; `failed`: no pool.
-    `seconds`: from handing it to a worker to its end, of the last try; `finished`: since its batch began."""
+    """`unreadable`: the answer is not mathematics; `undecided`: the reference is not, or the comparison failed;
+    `exhausted`: out of memory or stack, or the worker died twice; `timeout`: killed at its deadline; `failed`: no pool.
+    `seconds`: duration of the last attempt in a worker; `finished`: time since its batch began."""
 
     kind: Kind
     detail: str = ""
@@ -61,7 +61,7 @@ class Reply:
 
 
 class PoolFailure(Exception):
-    """The server does not start, or has died."""
+    """The server failed to start or has died."""
 
 
 @dataclass
@@ -81,15 +81,15 @@ class _Worker:
     expires: float = 0.0
     slice: float = 0.0
     cpu: float = 0.0
-    """Processor time that it had used when it began."""
+    """CPU time it had used when it began."""
     final: bool = True
-    """Whether it runs to the deadline, not for a slice."""
+    """Whether it runs to the deadline rather than for a slice."""
     received: bytearray = field(default_factory=bytearray)
     done: int = 0
 
 
 class Pool:
-    """Starts at its first use; safe to share between threads, which take turns a batch."""
+    """Starts at first use. Safe to share between threads, which take turns batch by batch."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Pool:
         self._workers: list[_Worker] = []
 
     def compare_many(self, requests: Sequence[Request]) -> list[Reply]:
-        """A reply for each request, in order. Never raises for what a request holds."""
+        """A reply for each request, in order. Never raises because of a request's content."""
         with self._lock:
             batch = _Batch(self, requests)
             for _ in range(_TRIES):
@@ -124,7 +124,7 @@ class Pool:
             return batch.replies()
 
     def close(self) -> None:
-        """Ends server and workers; a later batch starts them again."""
+        """Stops the server and its workers; a later batch starts them again."""
         with self._lock:
             self._stop()
 
@@ -154,7 +154,7 @@ class Pool:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # a Ctrl-C in the terminal is ours alone
+                start_new_session=True,  # Ctrl-C in the terminal must not reach it
             )
             far.close()
             self._channel.settimeout(START_SECONDS)
@@ -178,7 +178,7 @@ class Pool:
         return json.loads(data)
 
     def fork(self) -> _Worker:
-        """A new worker, in milliseconds once the server runs. Raises PoolFailure."""
+        """A new worker; takes milliseconds once the server runs. Raises PoolFailure."""
         if self._server is None:
             self._start()
         assert self._channel is not None
@@ -194,7 +194,7 @@ class Pool:
         return worker
 
     def end(self, worker: _Worker) -> int:
-        """Kills a worker; its wait status. Raises PoolFailure."""
+        """Kills a worker and returns its wait status. Raises PoolFailure."""
         assert self._channel is not None
         worker.channel.close()
         self._workers.remove(worker)
@@ -210,7 +210,7 @@ class Pool:
 
 
 class _Batch:
-    """One call of compare_many: what waits, what runs, what is done."""
+    """One call of compare_many: waiting, running and finished jobs."""
 
     def __init__(self, pool: Pool, requests: Sequence[Request]) -> None:
         self.pool = pool
@@ -221,7 +221,7 @@ class _Batch:
             for one in requests
         ]
         self.jobs = [_Job(index, payload) for index, payload in enumerate(payloads)]
-        self.waiting: dict[int, deque[_Job]] = {0: deque(self.jobs)}  # by slices used up
+        self.waiting: dict[int, deque[_Job]] = {0: deque(self.jobs)}  # by slices used so far
         self.found: dict[int, Reply] = {}
         self.total = len(requests)
 
@@ -229,7 +229,7 @@ class _Batch:
         return [self.found.get(index) or Reply("failed", self.failure) for index in range(self.total)]
 
     def run(self) -> None:
-        """Until every request has its reply. Raises PoolFailure; what ran is then waiting again."""
+        """Runs until all requests have replies. Raises PoolFailure; running jobs then go back to waiting."""
         try:
             with selectors.DefaultSelector() as selector:
                 while len(self.found) < self.total:
@@ -299,7 +299,7 @@ class _Batch:
         worker.done += 1
 
     def _expire(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
-        """Kills it. A slice that is over is no deadline: the comparison waits for the quick ones, then starts anew."""
+        """Kills it. At the end of a slice (not the deadline) the comparison waits for the quick ones, then restarts."""
         job = worker.job
         assert job is not None
         if worker.final:
@@ -314,12 +314,13 @@ class _Batch:
         self.pool.end(worker)
 
     def _left(self, worker: _Worker) -> float:
-        """Seconds of its slice that a worker has not had, on a machine with more to do; none at the deadline."""
+        """Seconds of CPU time left in a worker's slice, if the machine is busy; none at the deadline."""
         left = worker.slice - (_cpu_seconds(worker.pid) - worker.cpu)
         return min(left, worker.started + self.pool.deadline_seconds - time.monotonic()) if left > _TICK else 0.0
 
     def _died(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
-        """By its own limits or another's doing: once more, in a new worker; a second death is the comparison's own."""
+        """The worker died, by its own limits or from outside: retries in a new one; a second death is the comparison's
+        fault."""
         job = worker.job
         assert job is not None
         job.tries += 1
@@ -341,7 +342,7 @@ class _Batch:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Processor time of another process (clock_getcpuclockid); 0 where it is gone."""
+    """CPU time of another process (clock_getcpuclockid); 0 if it is gone."""
     try:
         return time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)
     except OSError:
@@ -353,7 +354,7 @@ _shared_lock = threading.Lock()
 
 
 def shared() -> Pool:
-    """The pool of this process: a fork of it has its own."""
+    """The pool of this process; a fork gets its own."""
     global _shared
     with _shared_lock:
         if _shared is None or _shared[0] != os.getpid():

@@ -1,8 +1,9 @@
-"""The fork-server of the pool: a clean interpreter with math-verify loaded, whose forks are the workers.
+"""The pool's fork server: a clean interpreter with math-verify loaded, whose forks are the workers.
 
-`python -P -m thinkling.verify.pool_server DESCRIPTOR MEMORY`. It never reads an answer itself. Messages on the channel
-(JSON, one a packet): `fork` with a socket for the worker gives its pid; `end` kills a worker and gives its wait status,
-so that no pid is used again before the pool knows. When the channel closes or the parent is gone, all workers die.
+`python -P -m thinkling.verify.pool_server DESCRIPTOR MEMORY`. It never parses answers itself. Messages on the channel
+(JSON, one per packet): `fork`, with a socket for the worker, returns its pid; `end` kills the worker and returns its
+wait status, so that its pid is not reused before the pool knows. When the channel closes or the parent is gone, all
+workers die.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PROBES = (
     (r"\frac{x}{2}", "x", False),
     (r"\frac{1}{2004!}", r"\frac{1}{2006!}", False),
 )
-"""Compared before the first fork: a math-verify that does not work is an error, not a wrong answer."""
+"""Compared before the first fork: a broken math-verify is an error, not a wrong answer."""
 WARM_UP = (
     (r"\frac{\sqrt{3}}{2} + \pi", r"\pi + \frac{\sqrt{3}}{2} + 0"),
     ("(x+1)^2", "x^2 + 2x + 1"),
@@ -45,8 +46,8 @@ WARM_UP = (
     (r"12\pi - 3.45", r"\frac{123}{45}\pi"),
     (r"a^2b^{-1} + \frac{a}{b^2}", "-12a(b - 3)^{2} + c"),
 )
-"""Compared once for the caches that they fill, of algebra and of the parser, which learns sequences of tokens: every
-worker begins with them, and no first comparison of its kind outlasts a slice."""
+"""Compared once to warm the caches of algebra and of the parser, which learns token sequences: every worker starts
+with them, so that the first comparison of its kind does not exceed a slice."""
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
     parent = os.getppid()
     try:
         failure = _probe()
-    except Exception as error:  # whatever keeps math-verify from working
+    except Exception as error:  # anything that keeps math-verify from working
         failure = f"{type(error).__name__}: {error}"
     channel.send(json.dumps({"failure": failure}).encode())
     children: set[int] = set()
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 def _probe() -> str | None:
-    """Loads math-verify; None where it works."""
+    """Loads math-verify; returns None if it works."""
     from thinkling.verify.symbolic import compare
 
     for reference, answer, expected in PROBES:
@@ -89,7 +90,7 @@ def _probe() -> str | None:
     for reference, answer in WARM_UP:
         compare(reference, answer, "")
     gc.collect()
-    gc.freeze()  # a worker's collections pass over what all were born with: else one of them takes a whole slice
+    gc.freeze()  # workers' collections then skip everything loaded here; otherwise one can take a whole slice
     return None
 
 

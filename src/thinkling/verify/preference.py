@@ -1,6 +1,6 @@
-"""Preference as a number. It is no verdict: nothing here is right or wrong, only better or worse.
+"""Preference as a number. It is not a verdict: nothing here is right or wrong, only better or worse.
 
-Two sources: a stated rule grades one answer by itself; a pairwise model holds it against a reference.
+Two sources: a rule grades one answer by itself; a pairwise model compares it with a reference.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from thinkling.verify.registry import grader
 
 @dataclass(frozen=True)
 class Preference:
-    """How much better than a reference a pairwise model finds an answer, asked in both orders."""
+    """How strongly a pairwise model prefers the answer over a reference, asked in both orders."""
 
     first: float
-    """Log-odds of the verdict "the first is better", in nats, the answer standing first."""
+    """Log-odds of the verdict "the first is better", in nats, with the answer first."""
     second: float
-    """The same, the answer standing second: below 0 where the answer is preferred."""
+    """The same with the answer second: below 0 if the answer is preferred."""
 
     @property
     def score(self) -> float:
-        """Mean log-odds for the answer over both orders: what the model thinks of places cancels. Exactly the negative
-        when answer and reference change places."""
+        """Mean log-odds for the answer over both orders, which cancels position bias. Exactly negated if answer and
+        reference are swapped."""
         return (self.first - self.second) / 2
 
     @property
     def reward(self) -> float:
-        """The score as a probability: the logistic function of it."""
+        """The score as a probability, by the logistic function."""
         return 1 / (1 + math.exp(-self.score)) if self.score > -700 else 0.0
 
     @property
@@ -40,7 +40,7 @@ class Preference:
 
 
 LOWEST = Preference(-math.inf, math.inf)
-"""An answer that was cut off, is empty or cannot be read. Its reward is 0."""
+"""For an answer that was cut off, is empty or cannot be read. Its reward is 0."""
 
 
 def is_graded(problem: Problem) -> bool:
@@ -49,7 +49,7 @@ def is_graded(problem: Problem) -> bool:
 
 
 def grade(problem: Problem, reading: Reading, truncated: bool) -> float:
-    """The verifier's grade of what was read, in 0–1; 0 for a completion that was cut off. ValueError: none."""
+    """The verifier's grade of the reading, in 0–1; 0 if truncated. Raises ValueError if the verifier does not grade."""
     of = grader(problem.verifier)
     if of is None:
         raise ValueError(f"verifier {problem.verifier!r} does not grade")
@@ -57,5 +57,5 @@ def grade(problem: Problem, reading: Reading, truncated: bool) -> float:
 
 
 def win(mine: float, other: float) -> float:
-    """1 where the first grade is higher, 0.5 where both are equal, else 0."""
+    """1 if the first grade is higher, 0.5 if both are equal, else 0."""
     return 0.5 * ((mine > other) + (mine >= other))

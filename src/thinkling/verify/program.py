@@ -1,14 +1,13 @@
-"""Programs, judged by running them against tests in the sandbox. No code of a model's runs anywhere else.
+"""Programs, judged by running them against tests in the sandbox. Model-written code never runs anywhere else.
 
 The tiers, and the outcome of each:
 
-- `sandbox`: there is no sandbox on this machine, or it failed → error, which is never a reward.
-- `tests`: the problem has no tests, or nothing can be judged by them → unverifiable; else all passed → right, or not →
-  wrong.
+- `sandbox`: this machine has no sandbox, or it failed → error, which never becomes a reward.
+- `tests`: the problem has no tests, or unusable ones → unverifiable; all passed → right; otherwise → wrong.
 - `extract`: no program in the reply → wrong.
-- `limits`: past a limit of time, memory or output, or a call that only an attack makes → wrong.
+- `limits`: exceeded a limit on time, memory or output, or made a call that only an attack would make → wrong.
 
-Hidden tests decide together with the public ones: both have to pass.
+Both hidden and public tests have to pass.
 """
 
 from __future__ import annotations
@@ -32,24 +31,25 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORKERS = 16
 MOST_SUITES = 10_000
-"""Problems whose tests are kept as they were read."""
+"""Number of problems whose parsed tests are cached."""
 _SAYS_NOTHING = ("AssertionError", "Gone", "_Failed", "not reached")
-"""Errors of tests that say no more than that they failed."""
+"""Test errors that say nothing beyond the failure."""
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]
-"""The set-up code and all tests of a problem, and the program read from an answer."""
+"""The setup code and all tests of a problem, and the program found in an answer."""
 
 
 def read_program(reading: Reading, tests: Sequence[str] = ()) -> str | None:
-    """The program in an answer, which defines the names that the tests use (see program_text.py). None without one."""
+    """The program in an answer, which defines the names used by the tests (see program_text.py); None if there is
+    none."""
     return None if reading.answer is None else find_program(reading.answer, needed_names(tests))
 
 
 class ProgramVerifier:
-    """Holds programs against their problems' tests. Safe to use from several threads.
+    """Judges programs by their problems' tests. Safe to use from several threads.
 
-    `sandbox`: one to use; without it one with a worker a core is opened when the first program is judged, and kept.
+    `sandbox`: the one to use; by default one with a worker per core is opened for the first program and kept open.
     """
 
     needs_sandbox = True
@@ -61,26 +61,26 @@ class ProgramVerifier:
         self._packages = frozenset[str]()
 
     def use(self, packages: Collection[str]) -> None:
-        """The packages, numpy or sympy, of the sandbox that is opened when one is needed; an open one with others is
-        closed. Not while programs are judged."""
+        """Sets the packages (numpy or sympy) of the sandbox to be opened; an open sandbox with others is closed. Do not
+        call while programs are being judged."""
         with self._lock:
             if self._sandbox is not None and self._sandbox.packages != importable(packages):
                 self._sandbox.close()
                 self._sandbox = None
             if self._packages != frozenset(packages):
-                self._suites.clear()  # which tests can be read depends on what they can import
+                self._suites.clear()  # which tests are readable depends on what they can import
             self._packages = frozenset(packages)
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
-        """Judges one answer. Many at once share the sandbox's workers: `verify_many`."""
+        """Judges one answer. Use `verify_many` to judge many in parallel."""
         return self.verify_many([(problem, reading)])[0]
 
     def run_many(self, jobs: Sequence[Job]) -> list[Run]:
-        """Runs jobs in this verifier's sandbox. SandboxUnavailable: there is none."""
+        """Runs jobs in this verifier's sandbox. Raises SandboxUnavailable if there is none."""
         return self._open().run_many(jobs)
 
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
-        """A verdict for each problem and reading, in order. Equal programs of a batch run once."""
+        """A verdict for each problem and reading, in order. Equal programs in a batch run once."""
         keys = [_key(problem, reading) for problem, reading in samples]
         try:
             verdicts = self._judge(list(dict.fromkeys(keys)))
@@ -112,7 +112,7 @@ class ProgramVerifier:
         return verdicts | {key: _verdict(suite, run) for (key, suite, _), run in zip(runs, outcomes, strict=True)}
 
     def why_unverifiable(self, problem: Problem) -> str:
-        """Why no program can be judged by a problem's tests; empty if one can. Runs nothing and needs no sandbox."""
+        """Why a problem's tests cannot judge any program; empty if they can. Runs nothing and needs no sandbox."""
         tests = _tests(problem)
         suite = self._read([tests])[tests]
         return suite.reason if isinstance(suite, UnreadableTests) else ""
@@ -138,7 +138,7 @@ class ProgramVerifier:
 
 
 def _tests(problem: Problem) -> Tests:
-    """The set-up code, and all that a program is held against."""
+    """The setup code and all tests of a problem."""
     return (problem.setup, *problem.tests, *problem.hidden_tests)
 
 

@@ -1,8 +1,8 @@
-"""Finds the program in a reply: in its fenced code blocks, by CommonMark's rules, or among its prose.
+"""Finds the program in a reply: in its fenced code blocks, by CommonMark's rules, or in its prose.
 
-Names decide where several blocks could be meant: the program is what defines the names that the tests use. Of two
-blocks that define a name the later counts; blocks that only together define what is used are joined in their order.
-Nothing is run and nothing is repaired: every line of the result is a line of the reply.
+If there are several blocks, names decide: the program defines the names that the tests use. If two blocks define a
+name, the later one counts; blocks that only together define all used names are joined in order. Nothing is run or
+repaired: every line of the result is a line of the reply.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from thinkling.verify.python_text import KNOWN, Code, error_line, is_value
 
 FUTURE = "__future__"
 _MOST_BLOCKS = 100
-"""Blocks that are looked at, from the end; a reply with more repeats itself."""
+"""Maximum number of blocks examined, from the end; a reply with more repeats itself."""
 _MOST_TRIES = 400
-"""Ways of cutting prose that are compiled at most."""
+"""Maximum number of ways of cutting prose that are compiled."""
 _LONGEST_RUN = 2_000
-"""Lines of a program that stands among prose without a fence."""
+"""Maximum lines of an unfenced program in prose."""
 _STARTS = re.compile(
     r"(?:def|class|import|from|async def|@|if|for|while|try|with|[A-Za-z_][\w., \[\]]*[-+*/]?=|#|\"\"\")"
 )
@@ -28,8 +28,8 @@ _READS_INPUT = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0")
 
 
 def needed_names(tests: Sequence[str]) -> frozenset[str]:
-    """Names that tests read and do not bind themselves: what a program has to define. Tests that do not compile are
-    passed over; who runs them says so."""
+    """Names that tests read but do not bind themselves, so that a program must define them. Tests that do not compile
+    are skipped here; running them reports the error."""
     whole = Code.of("\n".join(tests))
     codes = [whole] if whole else [code for test in tests if (code := Code.of(test)) is not None]
     used = frozenset[str]().union(*(code.uses for code in codes))
@@ -37,8 +37,8 @@ def needed_names(tests: Sequence[str]) -> frozenset[str]:
 
 
 def find_program(reply: str, needed: Iterable[str] = ()) -> str | None:
-    """The program in a reply; None without one. `needed`: names that its tests use; empty for a program that is run as
-    it is. Code that does not compile is given back where the reply has no other: it is the model's answer."""
+    """The program in a reply; None if there is none. `needed`: names used by its tests; empty for a program that is run
+    as it is. Code that does not compile is returned if the reply has no other: it is the model's answer."""
     text = reply.replace("\r\n", "\n").replace("\r", "\n")
     wanted = frozenset(needed) - KNOWN
     whole = Code.of(text)
@@ -66,7 +66,7 @@ def find_program(reply: str, needed: Iterable[str] = ()) -> str | None:
 
 
 def with_setup(setup: str, program: str) -> str:
-    """A program behind the code that it relies on. What it imports from `__future__` goes to the front."""
+    """A program after the setup code it relies on. Its `__future__` imports are moved to the front."""
     if not setup.strip():
         return program
     code = Code.of(program)
@@ -79,7 +79,7 @@ def with_setup(setup: str, program: str) -> str:
 
 
 def _counts(block: Block, code: Code, wanted: frozenset[str]) -> bool:
-    """Whether a block may be a part of the program: one that is not called Python only where it looks like it."""
+    """Whether a block may be part of the program; a block not labelled Python only if it looks like Python."""
     return block.python or (code.acts and (block.maybe or bool(code.defines & wanted)))
 
 
@@ -93,9 +93,9 @@ def _names(codes: Sequence[Code]) -> frozenset[str]:
 
 
 def _choose(codes: Sequence[Code], wanted: frozenset[str]) -> str:
-    """The program among pieces that compile, of which there is at least one."""
+    """Picks the program among pieces that compile; there is at least one."""
     reached = wanted & _names(codes)
-    if reached:  # the others are the tests' own business, and say nothing of which piece is meant
+    if reached:  # the other names concern only the tests and do not help to choose
         return _complete([], codes, reached)
     acting = [code for code in codes if code.acts] or codes
     reading = [] if wanted else [code for code in acting if _READS_INPUT.search(code.text)]
@@ -104,7 +104,7 @@ def _choose(codes: Sequence[Code], wanted: frozenset[str]) -> str:
 
 
 def _complete(chosen: list[Code], codes: Sequence[Code], missing: Iterable[str]) -> str:
-    """The chosen pieces with those that define what is missing, each name's last one, in the order of the reply."""
+    """The chosen pieces plus the last piece that defines each missing name, in the order of the reply."""
     ahead = sorted(set(missing).difference(*(code.defines for code in chosen)))
     asked: set[str] = set()
     while ahead:
@@ -129,13 +129,13 @@ def _in_order(chosen: Sequence[Code], codes: Sequence[Code]) -> list[Code]:
 
 
 def _outside(text: str, blocks: Sequence[Block]) -> list[str]:
-    """Lines of a text, those of its fenced blocks empty."""
+    """Lines of a text, with those of fenced blocks left empty."""
     inside = {at for block in blocks for at in range(block.start, block.end + 1)}
     return ["" if at in inside else line for at, line in enumerate(text.split("\n"))]
 
 
 def _runs(lines: Sequence[str]) -> list[Code]:
-    """Runs of lines of prose that compile and define something, each as long as it can be."""
+    """Maximal runs of prose lines that compile and define something."""
     found: list[Code] = []
     tries, start = _MOST_TRIES, 0
     while start < len(lines) and tries > 0:
@@ -152,7 +152,7 @@ def _runs(lines: Sequence[str]) -> list[Code]:
 
 
 def _without_last_values(code: Code) -> Code | None:
-    """A word of prose after the program compiles too."""
+    """Drops trailing bare values: a word of prose after the program compiles too."""
     body = list(code.tree.body)
     while body and is_value(body[-1]):
         body.pop()
@@ -163,12 +163,12 @@ def _without_last_values(code: Code) -> Code | None:
 
 
 def _run_end(lines: Sequence[str], start: int, tries: int) -> tuple[int, int]:
-    """End of the longest run from a line on that compiles (`start` if none does), and the tries that are left."""
+    """End of the longest run from `start` that compiles (`start` if none does), and the remaining tries."""
     end = min(len(lines), start + _LONGEST_RUN)
     while end > start and tries > 0:
         tries -= 1
         line = error_line("\n".join(lines[start:end]) + "\n")
         if line is None:
             return end, tries
-        end = min(end - 1, start + line - 1)  # what follows the line of the error cannot mend it
+        end = min(end - 1, start + line - 1)  # lines after the error cannot fix it
     return start, tries

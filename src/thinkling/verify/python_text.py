@@ -1,4 +1,4 @@
-"""Text that is Python: whether it compiles, which names it defines and which it uses. Nothing is run."""
+"""Analyses Python source: whether it compiles, and which names it defines and uses. Nothing is run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 KNOWN = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
-"""Names that every module has."""
+"""Names defined in every module."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Code:
     def of(cls, text: str) -> Code | None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # invalid escapes are the model's affair
+                warnings.simplefilter("ignore")  # invalid escapes are the model's problem
                 tree = ast.parse(text)
                 compile(text, "<reply>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
@@ -34,30 +34,29 @@ class Code:
 
     @cached_property
     def defines(self) -> frozenset[str]:
-        """Names that it binds at its top level, the branches of its statements included."""
+        """Names bound at the top level, including branches of statements."""
         return frozenset(_bound(self.tree.body))
 
     @cached_property
     def uses(self) -> frozenset[str]:
-        """Names that it reads and binds nowhere."""
+        """Names that are read but never bound."""
         nodes = list(ast.walk(self.tree))
         read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
         return frozenset(read - _bound_anywhere(nodes) - KNOWN)
 
     @property
     def acts(self) -> bool:
-        """Whether it is more than values: printed output compiles too."""
+        """Whether it is more than bare values: printed output compiles too."""
         return any(not is_value(node) for node in self.tree.body)
 
     @property
     def constructs(self) -> bool:
-        """Whether it defines a function or class, or imports: what a program does and an example of its use rarely."""
+        """Whether it defines a function or class, or imports: programs do, examples of their use rarely do."""
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
         return any(isinstance(node, kinds) for node in self.tree.body)
 
     def imports_from_elsewhere(self, name: str) -> bool:
-        """Whether a name comes from a module that is not in the standard library: mostly an example's import of the
-        program itself."""
+        """Whether a name is imported from outside the standard library: usually an example importing the program."""
         return any(
             isinstance(node, ast.ImportFrom)
             and (node.level > 0 or (node.module or "").partition(".")[0] not in sys.stdlib_module_names)
@@ -67,7 +66,7 @@ class Code:
 
 
 def error_line(text: str) -> int | None:
-    """The line at which a text fails to compile, from 1; None if it compiles."""
+    """The line (from 1) at which a text fails to compile; None if it compiles."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -80,7 +79,7 @@ def error_line(text: str) -> int | None:
 
 
 def is_value(node: ast.stmt) -> bool:
-    """A statement that only writes a value down."""
+    """Whether a statement is just a value."""
     return isinstance(node, ast.Expr) and not any(isinstance(part, ast.Call) for part in ast.walk(node))
 
 
@@ -108,7 +107,7 @@ def _targets(node: ast.AST) -> set[str]:
 
 
 def _bound_anywhere(nodes: Sequence[ast.AST]) -> set[str]:
-    """Names bound in any scope: which of two equal names is meant matters little here."""
+    """Names bound in any scope; the distinction between scopes hardly matters here."""
     found: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):

@@ -1,7 +1,7 @@
-"""Problems of reasoning-gym, judged by its own scorers: right is a score of 1.
+"""Problems of reasoning-gym, judged by its own scorers: right means a score of 1.
 
-A problem's hidden test is the JSON text of its data set, settings, seed, size and number: the entry is made again from
-them. A scorer that would run a model's answer as code is not used: `unsafe_scorer` finds those.
+A problem's hidden test is the JSON text of its dataset, settings, seed, size and index, from which the entry is
+regenerated. Scorers that would run a model's answer as code are not used: `unsafe_scorer` finds them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RUNS_CODE = frozenset({"eval", "exec", "compile", "parse_expr", "sympify", "sys
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Judges what is between `<answer>` tags; without them the box, or what follows "answer is", or all of it."""
+    """Judges the text between `<answer>` tags, or else the box, the text after "answer is", or the whole answer."""
     if not problem.hidden_tests:
         return Verdict(Outcome.UNVERIFIABLE, "reference", "the problem is not one of reasoning-gym")
     answers = _answers(reading)
@@ -39,7 +39,7 @@ def verify(problem: Problem, reading: Reading) -> Verdict:
     (answer,) = answers
     try:
         score = data.score_answer(answer, data[made["number"]])
-    except Exception as error:  # a scorer that cannot read an answer may fail in any way; such an answer is wrong
+    except Exception as error:  # scorers may fail in any way on unreadable answers, which are wrong
         return Verdict(Outcome.WRONG, "extract", f"{answer}: {type(error).__name__}")
     return Verdict(Outcome.RIGHT if score >= 1 else Outcome.WRONG, "reasoning-gym", f"{answer}: {score:.3g}")
 
@@ -55,10 +55,10 @@ def _answers(reading: Reading) -> set[str]:
 
 @cache
 def dataset(name: str, settings: str, seed: int, size: int) -> Any:
-    """A data set of reasoning-gym. `settings`: its settings as JSON text.
+    """A reasoning-gym dataset. `settings`: its settings as JSON text.
 
-    Raises UserError, in one line, if the package is not installed, there is no such data set, its settings are wrong,
-    or its scorer is not safe.
+    Raises a one-line UserError if the package is not installed, the dataset does not exist, its settings are invalid,
+    or its scorer is unsafe.
     """
     try:
         factory = import_module("reasoning_gym.factory")
@@ -68,8 +68,8 @@ def dataset(name: str, settings: str, seed: int, size: int) -> Any:
         raise UserError(f"reasoning-gym has no data set {name!r}; it has {', '.join(sorted(factory.DATASETS))}")
     if (how := unsafe_scorer(factory.DATASETS[name][0])) is not None:
         raise UserError(
-            f"data set {name!r} of reasoning-gym scores an answer by {how}, which can run what a model wrote as code "
-            "outside the sandbox; choose another"
+            f"data set {name!r} of reasoning-gym scores answers with {how}, which can run model output as code outside "
+            "the sandbox; choose another"
         )
     try:
         return factory.create_dataset(name, seed=seed, size=size, **json.loads(settings))
@@ -79,7 +79,7 @@ def dataset(name: str, settings: str, seed: int, size: int) -> Any:
 
 
 def unsafe_scorer(kind: type) -> str | None:
-    """The call by which a data set's scorer, or what it calls in its package, evaluates text; None if it has none."""
+    """The call with which a dataset's scorer, or code in its package that it calls, evaluates text; None if none."""
     queue: list[Any] = [kind.score_answer]  # type: ignore[attr-defined]
     seen: set[Any] = set()
     while queue:
@@ -93,7 +93,7 @@ def unsafe_scorer(kind: type) -> str | None:
             name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
             inherited = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "super()"
             if name in _RUNS_CODE or (name == "score_answer" and not inherited):
-                return name  # another data set's scorer is not known here
+                return name  # another dataset's scorer is unknown here
             scope = getattr(function, "__globals__", {})
             found = inspect.getattr_static(kind, name, None) or scope.get(name)
             found = getattr(found, "__func__", found)

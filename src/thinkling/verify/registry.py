@@ -1,8 +1,8 @@
-"""Resolves the verifier that a problem names: built in, or an entry point of the group `thinkling.verifiers`.
+"""Resolves the verifier that a problem names: built in, or an entry point in the group `thinkling.verifiers`.
 
 A verifier is a callable (problem, reading) → Verdict. It may have a method `verify_many` that judges several at once,
-an attribute `needs_sandbox`, true where it runs what a model wrote, a method `grade(problem, reading) → float`, in 0–1,
-and a method `why_unverifiable(problem) → str`: why no answer could be judged by the problem's tests, or nothing.
+an attribute `needs_sandbox`, true if it runs model-written code, a method `grade(problem, reading) → float`, in 0–1,
+and a method `why_unverifiable(problem) → str`: why the problem's tests cannot judge any answer, or an empty string.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ VERIFIERS = Registry(
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Judges what was read in a completion, or a bare answer (`Reading.of`).
+    """Judges the reading of a completion, or a bare answer (`Reading.of`).
 
-    A verifier that raises gives an `error` verdict, which withholds the score. UserError: unknown verifier."""
+    A verifier that raises results in an `error` verdict, which withholds the score. UserError: unknown verifier."""
     verifier = resolve(problem.verifier)
     try:
         return verifier(problem, reading)
-    except Exception as error:  # a verifier may be the user's own code, and one sample must not end a run
+    except Exception as error:  # a verifier may be user code, and one sample must not end a run
         return Verdict(Outcome.ERROR, problem.verifier, f"{type(error).__name__}: {error}")
 
 
 def verify_many(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
-    """`verify` for each problem and reading, in order. A verifier with a method `verify_many` (same arguments) is
-    given all its samples at once: "maths" then works on several, and a slow one keeps no other waiting."""
+    """`verify` for each problem and reading, in order. A verifier with a method `verify_many` (same arguments) gets all
+    its samples at once: "maths" then works on several, and a slow one does not delay the others."""
     verdicts: dict[int, Verdict] = {}
     for name in dict.fromkeys(problem.verifier for problem, _ in samples):
         mine = [index for index, (problem, _) in enumerate(samples) if problem.verifier == name]
@@ -61,18 +61,18 @@ def verify_many(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
 
 
 def resolve(name: str) -> Verifier:
-    """The verifier of that name. Raises UserError as `Registry.resolve`."""
+    """The verifier with that name. Raises UserError as `Registry.resolve` does."""
     return VERIFIERS.resolve(name)
 
 
 def needs_sandbox(name: str) -> bool:
-    """Whether the verifier of that name runs what a model wrote. Raises UserError for an unknown verifier."""
+    """Whether the verifier with that name runs model-written code. Raises UserError for an unknown verifier."""
     return bool(getattr(resolve(name), "needs_sandbox", False))
 
 
 def why_unverifiable(problem: Problem) -> str:
-    """Why the problem's verifier could decide on no answer, as far as its tests say; empty if it could, or where it has
-    no method `why_unverifiable`. Raises UserError for an unknown verifier."""
+    """Why the problem's verifier cannot judge any answer, according to its tests; empty if it can, or if it has no
+    method `why_unverifiable`. Raises UserError for an unknown verifier."""
     if not (problem.tests or problem.hidden_tests):
         return ""
     judge = getattr(resolve(problem.verifier), "why_unverifiable", None)
@@ -80,5 +80,5 @@ def why_unverifiable(problem: Problem) -> str:
 
 
 def grader(name: str) -> Callable[[Problem, Reading], float] | None:
-    """How the verifier of that name grades an answer, in 0–1; None where it only judges. UserError: unknown."""
+    """The grading function, in 0–1, of the verifier with that name; None if it only judges. UserError: unknown."""
     return getattr(resolve(name), "grade", None)

@@ -1,13 +1,13 @@
-"""Programs that read standard input and write standard output, judged by what they print for each case.
+"""Programs that read standard input and write standard output, judged by their output for each case.
 
-A test is JSON text: `{"input", "output"}`, and `"function"` where a function is called instead, whose arguments are the
-input: a list, or JSON text with an argument a line. Each case is a run of its own in the sandbox. The expected output
-never enters the program's process. The tiers, and the outcome of each:
+A test is JSON text: `{"input", "output"}`, plus `"function"` if a function is called instead, with the input as its
+arguments: a list, or JSON text with one argument per line. Each case is a separate run in the sandbox. The expected
+output never enters the program's process. The tiers, and the outcome of each:
 
-- `sandbox`: there is no sandbox on this machine, or it failed → error, which is never a reward.
-- `tests`: the problem has no tests, or they cannot be read → unverifiable; else all passed → right, or not → wrong.
+- `sandbox`: this machine has no sandbox, or it failed → error, which never becomes a reward.
+- `tests`: the problem has no tests, or unreadable ones → unverifiable; all passed → right; otherwise → wrong.
 - `extract`: no program in the reply → wrong.
-- `limits`: past a limit of time, memory or output, or a call that only an attack makes → wrong.
+- `limits`: exceeded a limit on time, memory or output, or made a call that only an attack would make → wrong.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from thinkling.verify.python_text import Code
 from thinkling.verify.verdict import Outcome, Verdict
 
 TOLERANCE = 1e-6
-"""Absolute, and relative to the expected number, where that is written with a point or an exponent."""
+"""Absolute and relative tolerance, if the expected number is written with a point or an exponent."""
 FIRST_CASES, GROWTH = 1, 4
-"""Cases that are run before the first look whether a program has failed, and how many times more at each next one."""
+"""Number of cases run before the first check for failures, and the growth factor up to each next check."""
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
-# What LiveCodeBench puts before every solution: starter code names `List`, and imports nothing.
+# LiveCodeBench's prelude for every solution: starter code uses `List` without importing it.
 _SETUP = "\n".join(
     [
         "import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys",
@@ -45,7 +45,7 @@ _SETUP = "\n".join(
         "from builtins import *",
     ]
 )
-# JSON has lists where a function may return tuples.
+# JSON has lists, while a function may return tuples.
 _PLAIN = """
 def _plain(value):
     if isinstance(value, (list, tuple)):
@@ -57,12 +57,12 @@ def _plain(value):
 
 
 class UnreadableCases(ValueError):
-    """The tests of a problem are no cases."""
+    """The tests of a problem are not valid cases."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input and what is expected. `function`: what is called with the input's values; empty: a program is run."""
+    """One input and the expected output. `function`: called with the input's values; if empty, a program is run."""
 
     given: Any
     wanted: Any
@@ -70,8 +70,8 @@ class Case:
 
 
 def same_output(wanted: str, printed: str) -> bool:
-    """Whether a program printed what was expected. White space at the ends of lines, runs of it within them, empty
-    lines and the kind of newline do not count. A number that is expected with a point may differ by 1e-6."""
+    """Whether a program printed the expected output. Ignores trailing whitespace, the amount of whitespace between
+    words, empty lines and the kind of newline. A number expected with a decimal point may differ by 1e-6."""
     if wanted == printed:
         return True
     lines = [[line.split() for line in text.splitlines() if line.strip()] for text in (wanted, printed)]
@@ -90,7 +90,7 @@ def _same_word(wanted: str, printed: str) -> bool:
 
 
 def read_cases(tests: Sequence[str]) -> tuple[Case, ...]:
-    """UnreadableCases: a test is not of the form above, or the cases call several functions."""
+    """Raises UnreadableCases if a test is not of the form above, or the cases call several functions."""
     cases = tuple(map(_case, tests))
     if not cases:
         raise UnreadableCases("the problem has no tests")
@@ -112,29 +112,29 @@ def _case(test: str) -> Case:
     if not isinstance(function, str) or not function.isidentifier():
         raise UnreadableCases("the function of a test is not a name")
     try:
-        if isinstance(given, str):  # LiveCodeBench: JSON text, an argument a line, and the result in JSON
+        if isinstance(given, str):  # LiveCodeBench: JSON text, one argument per line, and the result in JSON
             given = [json.loads(line) for line in given.split("\n") if line.strip()]
             wanted = json.loads(wanted) if isinstance(wanted, str) else wanted
-        ast.literal_eval(repr((given, wanted)))  # not so where a number is infinite
+        ast.literal_eval(repr((given, wanted)))  # fails if a number is infinite
     except (ValueError, RecursionError):
         raise UnreadableCases("the input or output of a function's test is not JSON") from None
     if not isinstance(given, list):
-        raise UnreadableCases("the input of a function's test is no list of arguments")
+        raise UnreadableCases("the input of a function's test is not a list of arguments")
     return Case(given, wanted, function)
 
 
 def _text(value: Any) -> str:
-    """Text, or a list of its lines, as some records of APPS have it."""
+    """Text, or a list of its lines, as in some APPS records."""
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "\n".join(value)
     if not isinstance(value, str):
-        raise UnreadableCases("the input or output of a test is no text")
+        raise UnreadableCases("the input or output of a test is not text")
     return value
 
 
 @dataclass
 class _Trial:
-    """A program on its way through its cases."""
+    """A program in progress through its cases."""
 
     code: str
     cases: tuple[Case, ...]
@@ -143,19 +143,19 @@ class _Trial:
 
 
 class StdinStdoutVerifier:
-    """Holds programs against cases. Safe to use from several threads."""
+    """Judges programs by their cases. Safe to use from several threads."""
 
     needs_sandbox = True
 
     def __init__(self, programs: program.ProgramVerifier) -> None:
-        """`programs`: whose sandbox is used, and who judges functions."""
+        """`programs`: provides the sandbox and judges functions."""
         self._programs = programs
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
         return self.verify_many([(problem, reading)])[0]
 
     def why_unverifiable(self, problem: Problem) -> str:
-        """Why no program can be judged by a problem's tests; empty if one can."""
+        """Why a problem's tests cannot judge any program; empty if they can."""
         try:
             read_cases((*problem.tests, *problem.hidden_tests))
         except UnreadableCases as error:
@@ -163,8 +163,8 @@ class StdinStdoutVerifier:
         return ""
 
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
-        """A verdict for each problem and reading, in order. Cases of all of them share the sandbox's workers, and
-        nothing more is run of a program that has failed one."""
+        """A verdict for each problem and reading, in order. All cases share the sandbox's workers, and a program that
+        has failed a case is not run again."""
         trials: dict[tuple[tuple[str, ...], str | None], _Trial | Verdict] = {}
         keys = [((*problem.tests, *problem.hidden_tests), reading.answer) for problem, reading in samples]
         for tests, answer in dict.fromkeys(keys):
@@ -189,7 +189,7 @@ class StdinStdoutVerifier:
             wave *= GROWTH
 
     def _call(self, trials: Sequence[_Trial]) -> None:
-        """By the verifier of functions, which compares values. APPS puts the result of some problems into a list."""
+        """Judged by the verifier for functions, which compares values. APPS wraps some problems' results in a list."""
         self._judge(trials, [trial.cases for trial in trials])
         wrong = [trial for trial in trials if trial.verdict and trial.verdict.outcome is Outcome.WRONG]
         boxed = [t for t in wrong if all(isinstance(c.wanted, list) and len(c.wanted) == 1 for c in t.cases)]
@@ -214,7 +214,7 @@ def _trial(tests: tuple[str, ...], answer: str | None) -> _Trial | Verdict:
 
 
 def _take(trial: _Trial, case: Case, run: Run) -> None:
-    """Notes what became of one case."""
+    """Records the result of one case."""
     ended = run.status is Status.OK or (run.status is Status.ERROR and run.error == "SystemExit")
     if run.status is Status.UNAVAILABLE:
         trial.verdict = Verdict(Outcome.ERROR, "sandbox", run.detail)
@@ -231,7 +231,7 @@ def _take(trial: _Trial, case: Case, run: Run) -> None:
 
 
 def _called(code: str, cases: tuple[Case, ...]) -> Problem:
-    """Cases of a function as tests of a program: of a method of `Solution` where that class has it."""
+    """Cases of a function as tests of a program; calls the method of `Solution` if that class has it."""
     function = cases[0].function
     name = f"Solution().{function}" if _is_method(code, function) else function
     asserts = [f"assert _plain({name}({', '.join(map(repr, case.given))})) == {case.wanted!r}" for case in cases]

@@ -1,8 +1,8 @@
-"""What only algebra can decide: math-verify, its positives checked again. Runs in the pool's workers alone.
+"""Comparisons that need algebra: math-verify, with its positives checked again. Runs only in the pool's workers.
 
-math-verify takes values as equal that differ by a relative error of its working precision (1/2004! and 1/2006!), drops
-units, words and the base of a number, and rounds decimals to six places. Here it is given leaves, without words or
-units, decimals as fractions; and what it calls equal has to agree to `DIGITS` digits, at several points where there are
+math-verify treats values as equal if they differ by less than its working precision (1/2004! and 1/2006!), drops units,
+words and the base of a number, and rounds decimals to six places. Here it only sees leaves without words or units, with
+decimals as fractions; and values that it calls equal must agree to `DIGITS` digits, at several points if there are
 variables. https://github.com/huggingface/Math-Verify
 """
 
@@ -29,11 +29,11 @@ from thinkling.verify.answers.reading import read
 from thinkling.verify.answers.rules import AnswerComparison
 
 DIGITS = 1500
-"""To which two values that are called equal have to agree. sympy works them out only as far as it needs to."""
+"""Digits to which equal values must agree. sympy only computes as many as it needs."""
 _POINTS = 4
 _ROUNDED_DIGITS = 100
 MOST_SIGNED = 4
-"""Letters whose signs are tried in all combinations."""
+"""Maximum letters for which all combinations of signs are tried."""
 _FACTORIALS = (sympy.factorial, sympy.factorial2, sympy.binomial, sympy.gamma)
 _POSITIVE = (
     r"(?<![A-Za-z\\]){name}(?![A-Za-z])[^.;]{{0,25}}(?:>\s*0|\\gt\s*0|\bpositive\b)"
@@ -42,7 +42,7 @@ _POSITIVE = (
 _CONFIG = LatexExtractionConfig(
     normalization_config=NormalizationConfig(basic_latex=True, malformed_operators=True, boxed="none")
 )
-logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no timeout: the pool has
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no timeout; the pool does
 
 
 class Undecided(Exception):
@@ -50,12 +50,12 @@ class Undecided(Exception):
 
 
 def compare(reference: str, answer: str, question: str) -> bool:
-    """Both in the notation of answers/notation.py. Raises Undecided; Unreadable where the answer is no mathematics."""
+    """Both in the notation of answers/notation.py. Raises Undecided, or Unreadable if the answer is not mathematics."""
     return AnswerComparison(question, partial(same, question=question)).texts(read(reference), answer)
 
 
 def same(reference: Form, answer: Form, question: str = "") -> bool:
-    """Two leaves, or two equations. `question` may say which letters are positive. Raises as `compare` does."""
+    """Compares two leaves or two equations. `question` may say which letters are positive. Raises as `compare` does."""
     try:
         expected = _parsed(reference)
     except Unreadable as error:
@@ -68,7 +68,7 @@ def same(reference: Form, answer: Form, question: str = "") -> bool:
             return _rounds_to(form, other)
     if _differ(expected, found):
         return False
-    if _has_factorials(expected) or _has_factorials(found):  # math-verify would work out Γ at length
+    if _has_factorials(expected) or _has_factorials(found):  # math-verify would spend long on evaluating Γ
         return expected == found or _simplified(sympy.gammasimp(expected), sympy.gammasimp(found))
     return _math_verify(expected, found) or _simplified(expected, found) or _same_roots(expected, found, question)
 
@@ -98,7 +98,7 @@ def _expression(text: str) -> Any:
 
 
 def _math_verify(expected: Any, found: Any) -> bool:
-    """In both orders, since it is not symmetric. Raises Undecided where both fail."""
+    """Asks math-verify in both orders, since it is not symmetric. Raises Undecided if both fail."""
     failures = []
     for pair in ((expected, found), (found, expected)):
         try:
@@ -114,7 +114,7 @@ def _math_verify(expected: Any, found: Any) -> bool:
 
 
 def _simplified(expected: Any, found: Any) -> bool:
-    """math-verify compares a single symbol by its name alone."""
+    """math-verify compares a single symbol only by name."""
     if not isinstance(expected, sympy.Expr) or not isinstance(found, sympy.Expr):
         return False
     return sympy.simplify(expected - found) == 0
@@ -125,9 +125,9 @@ def _has_factorials(expression: Any) -> bool:
 
 
 def _same_roots(expected: Any, found: Any, question: str) -> bool:
-    """Roots and logarithms of letters: equal where the letters are positive, and wherever else both have a real value.
+    """Roots and logarithms of letters: equal if the letters are positive, and wherever else both have a real value.
 
-    So √(ab) is √a·√b, but √(x²) is x only where the question says that x is positive."""
+    So √(ab) is √a·√b, but √(x²) is x only if the question says that x is positive."""
     if not isinstance(expected, sympy.Expr) or not isinstance(found, sympy.Expr):
         return False
     names = sorted({symbol.name for symbol in _letters(expected) | _letters(found)})
@@ -153,12 +153,12 @@ def _letters(expression: Any) -> set[Any]:
 
 
 def _put(expression: Any, values: dict[str, Any]) -> Any:
-    """With values for its letters, by name."""
+    """Substitutes values for letters, by name."""
     return expression.subs({symbol: values[symbol.name] for symbol in _letters(expression)}, simultaneous=True)
 
 
 def _is_real(expression: Any, at: dict[str, Any]) -> bool:
-    """Whether no root or logarithm in it is of a negative number there."""
+    """Whether no root or logarithm in it has a negative argument there."""
     for part in expression.atoms(sympy.Pow, sympy.log):
         inner = part.base if isinstance(part, sympy.Pow) else part.args[0]
         if isinstance(part, sympy.log) or not part.exp.is_integer:
@@ -169,8 +169,8 @@ def _is_real(expression: Any, at: dict[str, Any]) -> bool:
 
 
 def _at_points(*expressions: Any) -> Iterator[list[Any]]:
-    """The expressions themselves, or at several fixed rational points where there are variables; by name, since
-    math-verify gives variables assumptions. Whole numbers where there are factorials."""
+    """The expressions themselves or, if there are variables, their values at several fixed rational points; by name,
+    since math-verify adds assumptions to variables. Integers if there are factorials."""
     names = sorted({symbol.name for expression in expressions for symbol in expression.free_symbols})
     whole = any(_has_factorials(expression) for expression in expressions)
     for point in range(_POINTS if names else 1):
@@ -185,8 +185,8 @@ def _at_points(*expressions: Any) -> Iterator[list[Any]]:
 
 
 def _vanishes(number: Any) -> bool | None:
-    """Whether it is 0 as far as DIGITS digits show; None where it has no value."""
-    value = number.evalf(5, maxn=DIGITS)  # sympy raises its precision until five digits stand, or to DIGITS
+    """Whether it is 0 to DIGITS digits; None if it has no value."""
+    value = number.evalf(5, maxn=DIGITS)  # sympy raises its precision until five digits are certain, or to DIGITS
     if not value.is_number or value.is_finite is False:
         return None
     parts = value.as_real_imag()
@@ -196,12 +196,12 @@ def _vanishes(number: Any) -> bool | None:
 
 
 def _differ(expected: Any, found: Any) -> bool:
-    """Whether they are seen to be different numbers; False where they agree or cannot be worked out."""
+    """Whether they are provably different numbers; False if they agree or cannot be evaluated."""
     try:
         return any(_vanishes(one - other) is False for one, other in _at_points(expected, found))
     except (MemoryError, RecursionError):
         raise
-    except Exception:  # a set, or a function that has no value there
+    except Exception:  # a set, or a function without a value there
         return False
 
 
@@ -220,8 +220,8 @@ def _rounds_to(rounded: Number, exact: Any) -> bool:
 
 
 def _same_relation(expected: Any, found: Any) -> bool:
-    """Both are of one kind, and the difference of sides is the same but for a constant factor, positive where the kind
-    is an inequality. math-verify is not asked: it solves, and takes a subset for the whole."""
+    """Whether both are of the same kind and their differences of sides agree up to a constant factor, which must be
+    positive for inequalities. math-verify is not used: it solves, and accepts a subset of the solutions."""
     if not isinstance(expected, Relational) or not isinstance(found, Relational):
         return False
     sides: list[Any] = []
@@ -233,7 +233,7 @@ def _same_relation(expected: Any, found: Any) -> bool:
     if kinds[0] != kinds[1]:
         return False
     if kinds[0] == "=" and not _proportional(sides):
-        # y = 6/x is xy = 6: what is left is the numerators
+        # y = 6/x is xy = 6: only the numerators remain
         return _proportional([sympy.fraction(sympy.together(side))[0] for side in sides])
     return _proportional(sides, same_sign=kinds[0] != "=")
 

@@ -1,4 +1,4 @@
-"""What a verifier says of a completion.
+"""A verifier's verdict on a completion.
 
 A verdict is not a reward. Only right and wrong become rewards; unverifiable, timeout and error leave the group.
 """
@@ -22,7 +22,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """`tier`: the name of what decided; `detail`: one line for a person who audits it."""
+    """`tier`: the tier that decided; `detail`: one line for people who audit it."""
 
     outcome: Outcome
     tier: str

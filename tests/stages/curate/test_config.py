@@ -30,12 +30,15 @@ def test_grading_takes_the_place_of_quality() -> None:
         ({"grading": {**GRADING, "seeds": {"b": 3}}}, r"grading\.seeds: b is not one"),
         ({"grading": {**GRADING, "annotated": {"b": 3}}}, r"grading\.annotated: b is not one"),
         ({"grading": {**GRADING, "bytes_per_token": {}}}, r"grading\.bytes_per_token\.a: missing"),
-        ({"grading": {**GRADING, "minimum": {"beauty": 3}}}, r"minimum\.beauty: no such tag"),
-        ({"grading": {**GRADING, "weights": {"similarity": 1, "beauty": 3}}}, r"weights\.beauty: no such tag"),
+        ({"grading": {**GRADING, "minimum": {"beauty": 3}}}, r"minimum\.beauty: unknown tag"),
+        ({"grading": {**GRADING, "weights": {"similarity": 1, "beauty": 3}}}, r"weights\.beauty: unknown tag"),
         ({"grading": {**GRADING, "minimum": {"prose": 10}}}, "less than or equal to 9"),
         ({"grading": {**GRADING, "hq_tokens": "many"}}, "hq_tokens"),
         ({"grading": {**GRADING, "annotator": {"url": "ftp://x", "model": "m"}}}, "url"),
-        ({"grading": {**GRADING, "labeller": "saved", "annotated": 200}}, "annotated: a saved labeller needs none"),
+        (
+            {"grading": {**GRADING, "labeller": "saved", "annotated": 200}},
+            "annotated: has no effect with a saved labeller",
+        ),
         ({"quality": {"a": "hq"}, "near_dedup": {"threshold": 1.5}}, "less than or equal to 1"),
     ],
 )

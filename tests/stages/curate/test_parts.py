@@ -66,7 +66,7 @@ def test_a_changed_budget_asks_no_annotator_again_and_gives_the_bytes_of_a_run_o
             patched.setattr(FilesSource, "documents", lambda *_: pytest.fail("a source was read again"))
             changed, watching = curate(tmp_path / "run", "changed", server, hq_tokens=2000)
         assert len(server.bodies) == asked
-        assert [line for line in watching.notes if "reused" in line]
+        assert [line for line in watching.notes if "reusing" in line]
         alone, _ = curate(tmp_path / "alone", "changed", server, hq_tokens=2000)
     assert contents(tmp_path / "run" / "changed") == contents(tmp_path / "alone" / "changed")
     assert changed.counts == alone.counts
@@ -81,8 +81,8 @@ def test_another_way_to_grade_takes_the_pool_and_the_answers_that_are_there(tmp_
         asked = len(server.bodies)
         _, watching = curate(tmp_path / "run", "changed", server, ridge=0.5)
         assert len(server.bodies) == asked, "answers are kept by request"
-    assert any("pool-" in line and "reused" in line for line in watching.notes)
-    assert any(f"{asked:,} of them were answered before" in line for line in watching.notes)
+    assert any("pool-" in line and "reusing" in line for line in watching.notes)
+    assert any(f"{asked:,} of them were answered earlier" in line for line in watching.notes)
 
 
 def test_a_part_that_was_changed_is_refused(tmp_path: Path) -> None:

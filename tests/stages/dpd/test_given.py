@@ -209,7 +209,7 @@ def test_what_makes_no_pair_is_counted_by_reason(context: Any, renderer: Rendere
 
 def test_too_few_pairs_says_why(context: Any) -> None:
     with pytest.raises(
-        UserError, match=r"batch_size 9: there are only 8 pairs \(preferences.mine 8\); lower it, or ta"
+        UserError, match=r"batch_size 9: only 8 pairs are available \(preferences.mine 8\); lower it, or use"
     ):
         stage.run(config(batch_size=9), context("run"))
 
@@ -231,7 +231,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(context: Any, tmp_pat
         "{%- endfor -%}{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
     )
     given = pair(0, before=[user("a"), assistant("b")])
-    with pytest.raises(UserError, match=r"pair p0: chat template .* writes earlier turns of the assistant otherwise"):
+    with pytest.raises(UserError, match=r"pair p0: chat template .* renders earlier assistant turns differently"):
         encoded(Renderer.load(directory), context("run", pairs=[given]))
 
 
@@ -267,20 +267,23 @@ def test_references_are_computed_in_the_dtype_of_training(context: Any, weights:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"preferences": []}, "problems: missing; give some to make pairs of, or given pairs in preferences"),
+        (
+            {"preferences": []},
+            "problems: missing; set problems to make pairs from, or preferences to use existing pairs",
+        ),
         (
             {"weights": {}},
-            r"inputs\.teacher is missing: weights\.kl_chosen .* leaves plain DPO: weights: \{kl_chosen: 0",
+            r"inputs\.teacher is missing: weights\.kl_chosen .* is plain DPO: weights: \{kl_chosen: 0",
         ),
         (
             {"problems": [{"source": "p"}], "pairs": {"max_new_tokens": 9}},
             r"inputs\.teacher is missing: the chosen side",
         ),
-        ({"problems": [{"source": "p"}]}, "pairs: missing; it says how pairs are made of problems"),
-        ({"pairs": {"max_new_tokens": 9}}, "pairs: it is about samples of problems, and there are none"),
-        ({"solved_per_step": 2}, "solved_per_step: it is about samples of problems"),
-        ({"inputs": {"model": "a", "teacher": "t"}}, r"inputs\.teacher: nothing is asked of it"),
-        ({"preferences": [{"source": "a"}, {"source": "a"}]}, "preferences: a source is named twice"),
+        ({"problems": [{"source": "p"}]}, "pairs: missing; it sets how pairs are made from problems"),
+        ({"pairs": {"max_new_tokens": 9}}, "pairs: has no effect without problems"),
+        ({"solved_per_step": 2}, "solved_per_step: has no effect without problems"),
+        ({"inputs": {"model": "a", "teacher": "t"}}, r"inputs\.teacher: not used"),
+        ({"preferences": [{"source": "a"}, {"source": "a"}]}, "preferences: a source is listed twice"),
     ],
 )
 def test_what_does_not_fit_is_said_with_the_cure(fields: dict[str, Any], message: str) -> None:

@@ -198,13 +198,15 @@ def test_a_student_that_solves_nothing_is_trained_on_the_pairs_alone(
 
 
 def test_too_few_pairs_says_why(context, engine, make_config) -> None:
-    with pytest.raises(UserError, match=r"batch_size 400: there are only \d+ pairs \(problems 24, kept"):
+    with pytest.raises(UserError, match=r"batch_size 400: only \d+ pairs are available \(problems 24, kept"):
         stage.run(make_config(batch_size=400), context("run"))
 
 
 def test_another_tokenizer_is_refused(tmp_path: Path, context, make_config) -> None:
     train_bpe(["abc abc abd " * 50], 268).save(tmp_path / "teacher" / "model")
-    with pytest.raises(UserError, match=r"stages.dpd.inputs.teacher: its tokenizer is not the student's \(300 and 268"):
+    with pytest.raises(
+        UserError, match=r"stages.dpd.inputs.teacher: its tokenizer differs from the student's \(300 and 268"
+    ):
         stage.run(make_config(), context("run"))
 
 
@@ -218,7 +220,7 @@ def test_problems_of_several_sources(context, make_config) -> None:
 
 
 def test_schedule_that_does_not_fit(make_config) -> None:
-    with pytest.raises(ValueError, match="warmup_steps and decay_fraction take more than all steps"):
+    with pytest.raises(ValueError, match="warmup_steps and decay_fraction together exceed steps"):
         make_config(warmup_steps=4)
 
 

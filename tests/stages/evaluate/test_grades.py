@@ -57,7 +57,7 @@ def test_wins_by_problem_and_ties_count_half() -> None:
     mine, other = rows([[1.0, 0.5], [0.2, 0.2]]), rows([[0.5, 0.5], [0.1, 0.3]])
     found = win_rate(mine, other)
     assert (found.mean, found.n) == ((0.75 + 0.5) / 2, 2)
-    with pytest.raises(ValueError, match="other problems"):
+    with pytest.raises(ValueError, match="different problems"):
         win_rate(mine, other[:-1])
 
 

@@ -125,12 +125,16 @@ def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     with pytest.raises(UserError, match="unknown renderer 'poems'; known are chat, puzzle_pages"):
         run(tmp_path / "b", start, {"writing": {"source": "writing", "renderer": "poems"}})
     run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
-    with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'both' has other problems, or is not there"):
+    with pytest.raises(
+        UserError, match=r"inputs\.baseline: its task set 'both' has different problems, or is not there"
+    ):
         run(tmp_path / "d", start, {"both": {"source": "puzzles"}}, tmp_path / "c")
     with pytest.raises(UserError, match=r"grades.writing\.parquet: not readable as Parquet"):
         run(tmp_path / "e", start, SETS, tmp_path / "c")
     run(tmp_path / "f", start, SETS, k=1)
-    with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'writing' has other problems or k"):
+    with pytest.raises(
+        UserError, match=r"inputs\.baseline: its task set 'writing' has different problems or a different k"
+    ):
         run(tmp_path / "g", start, SETS, tmp_path / "f")
 
 

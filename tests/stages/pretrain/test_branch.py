@@ -108,7 +108,9 @@ def test_a_bf16_directory_is_trained_in_fp32(tmp_path: Path, tokens: Artifact) -
 def test_state_of_another_precision_is_refused(tmp_path: Path, tokens: Artifact) -> None:
     plateau = train(tmp_path / "plateau", config([WARM, FLAT], keep_state=True), 7, tokens=tokens)
     branch = config([DOWN], {"state": "plateau"}, precision={"weights": "bfloat16"})
-    with pytest.raises(UserError, match=r"float32 there and bfloat16 in this run; set precision\.weights as in the"):
+    with pytest.raises(
+        UserError, match=r"float32 in the checkpoint and bfloat16 in this run; set precision\.weights as in the"
+    ):
         train(tmp_path / "decay", branch, 8, tokens=tokens, state=plateau)
 
 
@@ -154,7 +156,7 @@ def test_two_decays_branch_off_one_plateau(tmp_path: Path, tokens: Artifact) -> 
 def test_other_tokens_are_refused(tmp_path: Path, tokens: Artifact) -> None:
     plateau = train(tmp_path / "plateau", config([FLAT], keep_state=True), 7, tokens=tokens)
     other = make_tokens(tmp_path, seed=1)
-    with pytest.raises(UserError, match=r"stages\.p\.inputs\.tokens: plateau-done was trained on other tokens"):
+    with pytest.raises(UserError, match=r"stages\.p\.inputs\.tokens: plateau-done was trained on different tokens"):
         train(tmp_path / "decay", config([DOWN], {"state": "plateau"}), 7, tokens=other, state=plateau)
 
 

@@ -250,7 +250,7 @@ def test_killed_at_every_call_and_resumed_gives_the_same_bytes(tmp_path, monkeyp
 
 def test_records_of_other_questions_are_refused(tmp_path, monkeypatch) -> None:
     refine(tmp_path, Oracle(), monkeypatch)
-    with pytest.raises(UserError, match="other questions"):
+    with pytest.raises(UserError, match="different questions"):
         refine(tmp_path, Oracle(), monkeypatch, checklist_version=2)
 
 
@@ -265,8 +265,8 @@ def test_drafters_take_turns(tmp_path, monkeypatch) -> None:
     [
         ({"reviser": {"input": "teacher", "max_new_tokens": 8}}, "reviser.input"),
         ({"chain": {"url": "http://h/v1", "max_new_tokens": 8}}, "model"),
-        ({"chain": {"max_new_tokens": 8}}, "give either input"),
-        ({"chain": {"input": "refiner", "url": "http://h", "model": "m", "max_new_tokens": 8}}, "give either input"),
+        ({"chain": {"max_new_tokens": 8}}, "set either input"),
+        ({"chain": {"input": "refiner", "url": "http://h", "model": "m", "max_new_tokens": 8}}, "set either input"),
     ],
 )
 def test_mistakes_in_the_configuration(fields: dict[str, Any], message: str) -> None:
@@ -313,5 +313,5 @@ def test_a_warning_says_that_nothing_kept_is_right_by_the_audit(tmp_path, monkey
     monkeypatch.setattr(Silent, "warn", lambda self, text: watching.warn(text))
     monkeypatch.setattr(Silent, "note", lambda self, text: watching.note(text))
     refine(tmp_path, Oracle(), monkeypatch)
-    assert [line for line in watching.warnings if "kept 24 jobs, and their verifiers find 0" in line]
+    assert [line for line in watching.warnings if "kept 24 jobs, but the verifiers accept none" in line]
     assert [line for line in watching.notes if "kept 24 of 24 jobs" in line]

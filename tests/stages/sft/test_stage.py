@@ -68,12 +68,15 @@ def test_learning_rate_of_a_short_run() -> None:
     [
         ({"examples": []}, r"inputs\.conversations"),
         ({"examples": [{"source": "a", "weight": 1}, {"source": "b"}]}, r"examples\.1\.weight: missing"),
-        ({"examples": {"source": "a"}, "conversations_weight": 1}, "conversations_weight: there is no input"),
+        (
+            {"examples": {"source": "a"}, "conversations_weight": 1},
+            "conversations_weight: has no effect without an input",
+        ),
         (
             {"examples": {"source": "a", "weight": 1}, "inputs": {"model": "m", "conversations": "refine"}},
             "conversations_weight: missing",
         ),
-        ({"max_repeats": 9}, "max_repeats: it limits sources with weights, and there are none"),
+        ({"max_repeats": 9}, "max_repeats: has no effect without weights"),
         ({"overlong": "cut"}, "drop.*truncate.*error"),
     ],
 )
@@ -122,7 +125,7 @@ def test_roles_teach_one_role_a_problem() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"families": ["mod"]}, "sources.p: it has no family 'mod'"),
+        ({"families": ["mod"]}, "sources.p: unknown family 'mod'"),
         ({"source": "r"}, "family 'calc' has no roles"),
     ],
 )
@@ -215,10 +218,10 @@ class Empty(ChatsSource):
         (
             ChatsSource(),
             {"sequence_length": 16},
-            r"sequence_length 16: every conversation is longer; the shortest has \d",
+            r"sequence_length 16: all conversations are longer; the shortest has \d",
         ),
-        (ChatsSource(silent_every=1), {}, "^examples: a: in no conversation does the assistant say anything"),
-        (ChatsSource(), {"batch_size": 99}, r"batch_size 99: there are only \d+ rows; lower it"),
+        (ChatsSource(silent_every=1), {}, "^examples: a: no conversation has an assistant turn with loss"),
+        (ChatsSource(), {"batch_size": 99}, r"batch_size 99: only \d+ rows available; lower it"),
         (ChatsSource(), {"overlong": "error", "sequence_length": 16}, "conversation 'a0' of chats has"),
         (
             ChatsSource(),
@@ -228,12 +231,12 @@ class Empty(ChatsSource):
                     {"source": "b", "n_examples": 99, "weight": 1},
                 ]
             },
-            r"^examples: a: its weight repeats it \d+\.\d times in \d+ steps, and max_repeats allows 4; lower",
+            r"^examples: a: its weight repeats it \d+\.\d times in \d+ steps, but max_repeats allows 4; lower",
         ),
         (
             Empty(),
             {"examples": [{"source": "a", "weight": 9}, {"source": "b", "weight": 1}]},
-            r"^examples: a: no conversation is left to train on \(conversations 0, kept 0\); take it out",
+            r"^examples: a: no conversation is left to train on \(conversations 0, kept 0\); remove it",
         ),
     ],
 )

@@ -132,7 +132,7 @@ def test_transformers_loads_the_tokenizer_with_its_chat_template(tmp_path: Path)
 
 
 def test_broken_or_empty_documents_are_user_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no documents"):
+    with pytest.raises(UserError, match="contains no documents"):
         run(tmp_path, [])
     with pytest.raises(UserError, match=r"tokenizer\.vocab_size"):
         run(tmp_path, corpus()[:3], tokenizer={"vocab_size": 5000})

@@ -95,10 +95,10 @@ def test_an_evaluation_is_a_need_and_its_source_judges() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"evaluation": TASK_SETS}, "evaluation: nothing is evaluated without evaluate_every"),
-        ({"validation_fraction": 0.1}, "validation_fraction: nothing is evaluated without evaluate_every"),
-        ({"keep_best": True}, "keep_best: nothing is evaluated without evaluate_every"),
-        ({"evaluate_every": 5}, "evaluate_every: it is not said what to evaluate; give evaluation or validation_fract"),
+        ({"evaluation": TASK_SETS}, "evaluation: has no effect without evaluate_every"),
+        ({"validation_fraction": 0.1}, "validation_fraction: has no effect without evaluate_every"),
+        ({"keep_best": True}, "keep_best: has no effect without evaluate_every"),
+        ({"evaluate_every": 5}, "evaluate_every: there is nothing to evaluate; set evaluation or validation_fract"),
         ({"evaluate_every": 5, "evaluation": {"task_sets": {}, "max_new_tokens": 9}}, "at least 1 item"),
         (
             {"evaluate_every": 5, "validation_fraction": 0.1, "keep_best": True, "keep_state": True},

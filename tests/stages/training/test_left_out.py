@@ -76,7 +76,9 @@ def test_the_problems_are_training_ones_and_the_same_for_every_stage_and_seed(tm
 def test_several_processes_cannot_sample(tmp_path) -> None:
     ctx = StageContext("sft", tmp_path, {}, 1, sources=bound({"own": OwnSource(type="own")}))
     two = Parallel(rank=0, world_size=2)
-    with pytest.raises(UserError, match=r"stages\.sft\.evaluation: problems are sampled in one process only, and ther"):
+    with pytest.raises(
+        UserError, match=r"stages\.sft\.evaluation: problems can only be sampled in a single process, but there"
+    ):
         LeftOut.of(config(), ctx, two)
     loss_alone = config(evaluation=None, validation_fraction=0.5)
     assert LeftOut.of(loss_alone, ctx, two, 0.5).validation_fraction == 0.5

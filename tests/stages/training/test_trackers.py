@@ -158,7 +158,7 @@ def test_a_tracker_of_a_package_receives_what_the_others_do(tmp_path: Path, adde
         ({"line": {}}, "unknown tracker 'line'; known are tensorboard, wandb, lines, no; a package adds one by"),
         ({"lines": None}, "should be a valid dictionary"),
         ({"lines": {}}, r"^trackers\.lines: file is missing$"),
-        ({"no": {}}, r"^trackers\.no: its entry point gives <function metrics .*>; it must be a subclass of Tracker$"),
+        ({"no": {}}, r"^trackers\.no: its entry point is <function metrics .*>, but must be a subclass of Tracker$"),
     ],
 )
 def test_a_mistake_in_trackers_is_told_before_anything_runs(added: None, trackers: Any, message: str) -> None:

@@ -1,1 +1,1 @@
-"""The forms in which people keep conversations, one file per form; each is read into Hugging Face chat messages."""
+"""The formats in which conversations are commonly stored, one file each; all are read into Hugging Face messages."""

@@ -1,4 +1,4 @@
-"""Alpaca's form: `{"instruction", "input", "output"}`, with `system` and `history` ([[user, assistant], …]) if any."""
+"""The Alpaca format: `{"instruction", "input", "output"}`, optional `system` and `history` ([[user, assistant], …])."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
 
 
 def prompt(record: Mapping[str, Any]) -> list[Message]:
-    """What comes before the output. The input follows the instruction on a line of its own, as in LLaMA-Factory."""
+    """The messages before the output. The input follows the instruction on a new line, as in LLaMA-Factory."""
     parts = []
     for name in ("instruction", "input"):
         if not isinstance(part := record.get(name), str | None):

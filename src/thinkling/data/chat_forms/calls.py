@@ -1,4 +1,4 @@
-"""Tools that a record announces, and the calls in its messages."""
+"""Tools that a record defines, and the calls in its messages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from thinkling.data.chat_forms.normal import (
 
 
 def check_written(text: str, where: str) -> None:
-    """Raises BadRecord if an assistant's text holds a call in Hermes' tags. Text never becomes a special token, so the
-    model would learn to spell the tags instead of making calls. Tags around anything else, and in code, are text."""
+    """Raises BadRecord if an assistant's text contains a call in Hermes tags. Text never becomes a special token, so
+    the model would learn to spell the tags instead of making calls. Tags around anything else, or in code, are text."""
     if "<tool_call>" not in text:
         return
     for opened in without_code(text).split("<tool_call>")[1:]:
@@ -33,7 +33,7 @@ def check_written(text: str, where: str) -> None:
 
 
 def read_tools(record: Mapping[str, Any]) -> list[Message]:
-    """The tools under `tools` or `functions`: a list or its JSON text; entries in OpenAI's form, or bare functions."""
+    """The tools under `tools` or `functions`: a list or its JSON text, in OpenAI's format or as bare functions."""
     given = [record[name] for name in ("tools", "functions") if not is_empty(record.get(name))]
     if len(given) > 1 and given[0] != given[1]:
         raise BadRecord("tools and functions differ")
@@ -107,7 +107,7 @@ def _arguments(function: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def read_id(value: Any, where: str) -> str | None:
-    """The id of a call; a number is written out. Empty is none."""
+    """The id of a call; a number becomes text, an empty id None."""
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):

@@ -1,4 +1,4 @@
-"""Names of a user's own for fields and roles, put in the place of the usual ones."""
+"""Maps a user's own names of fields and roles to the usual ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TURN_FIELDS = ("role", "content", "reasoning", "tool_calls", "tool_call_id", "na
 
 @dataclass(frozen=True)
 class FieldMap:
-    """`fields`: the name that the forms use → the one in the file. `roles`: a role in the file → the usual one."""
+    """`fields`: name that the formats use → name in the file. `roles`: role in the file → usual role."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The record with the usual names, in the record itself and in its messages."""
+        """The record with the usual names, both in the record itself and in its messages."""
         if not self.fields and not self.roles:
             return record
         named = self._renamed(record, RECORD_FIELDS)
@@ -39,14 +39,14 @@ class FieldMap:
         return named
 
     def _renamed(self, record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-        """A field that is mapped is found under its own name alone: what lies under the usual one is another thing."""
+        """A mapped field is read only under its own name: whatever is stored under the usual name is something else."""
         mapped = {name: theirs for name, theirs in self.fields.items() if name in names and theirs in record}
         kept = {key: value for key, value in record.items() if key not in mapped and key not in mapped.values()}
         return kept | {name: record[theirs] for name, theirs in mapped.items()}
 
 
 def without_nulls(value: Any) -> Any:
-    """The value without null fields at any depth: a table gives all rows the fields of any, so null means absent."""
+    """The value without null fields at any depth: tables have all fields in every row, so null means absent."""
     if isinstance(value, Mapping):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What a whole record may hold besides text: pictures and sound, which are not read, or a label instead of a pair."""
+"""Checks for records that are not plain text (images, audio, video) or carry a label instead of a pair."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 
 
 def check_media(record: Mapping[str, Any]) -> None:
-    """Raises BadRecord for images, audio and video beside the text."""
+    """Raises BadRecord if the record has images, audio or video."""
     if found := next((name for name in _MEDIA if not is_empty(record.get(name))), None):
         raise BadRecord("images, audio or video", found)
 
 
 def check_unlabelled(record: Mapping[str, Any]) -> None:
-    """Raises BadRecord for a record of KTO: one completion, and whether people liked it. Some are not to be learned."""
+    """Raises BadRecord for a KTO record: a completion labelled as liked or not; disliked ones must not be learned."""
     if record.get("kto_tag") is not None or isinstance(record.get("label"), bool):
         raise BadRecord("a completion with a label, as for KTO: not a pair")

@@ -1,4 +1,4 @@
-"""OpenAI's and Hugging Face's form: `{"messages": [{"role", "content"}, …], "tools": […]}`."""
+"""The OpenAI and Hugging Face format: `{"messages": [{"role", "content"}, …], "tools": […]}`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read(record: Mapping[str, Any], cut_unanswered: bool = False, field: str = "
 
 
 def with_system(record: Mapping[str, Any], messages: list[Message]) -> list[Message]:
-    """The messages after the record's own `system` text, if it has some."""
+    """The messages, preceded by the record's own `system` text if it has one."""
     system = record.get("system")
     if system is None or system == "":
         return messages

@@ -1,4 +1,4 @@
-"""What every form is read into, and what a record has to be for that.
+"""The common form that every format is read into, and the checks that a record must pass.
 
 The readers of this package are pure functions of a record's fields. They load neither numpy nor pyarrow.
 """
@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 Message = dict[str, Any]
 
 MAX_DEPTH = 64
-"""Levels of lists and objects inside a tool's schema or a call's arguments. Templates write them recursively."""
+"""Maximum nesting of lists and objects in a tool's schema or a call's arguments. Templates write them recursively."""
 MAX_BITS = 4096
-"""Bits of an integer. Python neither reads nor writes decimal integers of more than 4,300 digits."""
+"""Maximum bits of an integer. Python neither parses nor prints decimal integers of more than 4,300 digits."""
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 
 
 class BadRecord(Exception):
-    """A record that is not read. `reason`: short, and the same for all of its kind; `detail`: where in the record."""
+    """A record that cannot be used. `reason`: short and identical for its kind; `detail`: where in the record."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -30,14 +30,14 @@ class BadRecord(Exception):
 
 
 class Chat(NamedTuple):
-    """A conversation without its name: messages as `data.conversations` describes them, and the tools announced."""
+    """A conversation without an id: messages as described in `data.conversations`, and the tool definitions."""
 
     messages: list[Message]
     tools: list[Message]
 
 
 class Pair(NamedTuple):
-    """Two ways to go on after `messages`, which do not end with the assistant's turn."""
+    """Two continuations of `messages`, which do not end with an assistant turn."""
 
     messages: list[Message]
     chosen: list[Message]
@@ -49,17 +49,17 @@ Read = Chat | Pair
 
 
 def is_empty(value: object) -> bool:
-    """Whether a field holds nothing: absent, null, an empty string, list or object."""
+    """Whether a field is empty: absent, null, an empty string, list or object."""
     return value is None or (isinstance(value, str | list | tuple | Mapping) and not value)
 
 
 def first_given(record: Mapping[str, Any], *names: str) -> Any:
-    """The first of these fields that is not null; None if there is none."""
+    """The first of these fields that is not null; None if all are."""
     return next((record[name] for name in names if record.get(name) is not None), None)
 
 
 def from_json(text: str, reason: str, detail: str) -> Any:
-    """The value of JSON text. Raises BadRecord with the given reason."""
+    """Parses JSON text. Raises BadRecord with the given reason if it is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -67,12 +67,12 @@ def from_json(text: str, reason: str, detail: str) -> Any:
 
 
 def without_code(text: str) -> str:
-    """The text without code blocks and spans, in which tags are only spoken of."""
+    """The text without code blocks and spans, in which tags are only mentioned."""
     return _CODE.sub("", text)
 
 
 def check_text(text: str, detail: str) -> None:
-    """Raises BadRecord for text that no encoder takes: JSON may spell half of a surrogate pair."""
+    """Raises BadRecord for text that cannot be encoded: JSON may contain lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -80,7 +80,7 @@ def check_text(text: str, detail: str) -> None:
 
 
 def check_json(value: Any, detail: str, depth: int = 0) -> None:
-    """Raises BadRecord unless the value can be written as JSON, and read again by anything that reads JSON."""
+    """Raises BadRecord unless the value can be written as JSON and read back by any JSON parser."""
     if depth > MAX_DEPTH:
         raise BadRecord("nested too deeply", detail)
     if isinstance(value, str):
@@ -103,9 +103,9 @@ def check_json(value: Any, detail: str, depth: int = 0) -> None:
 
 
 def finished_chat(messages: list[Message], tools: list[Message], cut_unanswered: bool) -> Chat:
-    """The conversation if there is something to learn from it, else BadRecord.
+    """The conversation if it contains something to learn from, else BadRecord.
 
-    `cut_unanswered`: whether what follows the assistant's last turn is left out, or the record rejected for it.
+    `cut_unanswered`: whether turns after the assistant's last one are cut off, instead of rejecting the record.
     """
     if not messages:
         raise BadRecord("no messages")
@@ -124,7 +124,7 @@ def finished_chat(messages: list[Message], tools: list[Message], cut_unanswered:
 def finished_pair(
     messages: list[Message], chosen: list[Message], rejected: list[Message], tools: list[Message]
 ) -> Pair:
-    """The pair if both sides go on from the same messages, else BadRecord. No loss falls on those messages."""
+    """The pair if both sides continue from the same messages, else BadRecord. The shared messages carry no loss."""
     if not messages:
         raise BadRecord("no prompt")
     if messages[-1]["role"] == "assistant":
@@ -144,8 +144,8 @@ def finished_pair(
 
 
 def check_turns(messages: Sequence[Message], of: str = "messages") -> None:
-    """Raises BadRecord for an order or an emptiness of turns that no template can be given."""
-    waiting: dict[str | None, int] = {}  # calls that no result has followed, by id
+    """Raises BadRecord if turns are out of order or empty in a way that no template accepts."""
+    waiting: dict[str | None, int] = {}  # calls without a result so far, by id
     for i, message in enumerate(messages):
         role, where = message["role"], f"{of}[{i}]"
         if role == "system" and i > 0:
@@ -165,7 +165,7 @@ def check_turns(messages: Sequence[Message], of: str = "messages") -> None:
 
 
 def _answer(waiting: dict[str | None, int], call_id: str | None, where: str) -> None:
-    """Takes one call off the waiting ones: the one of that id, or any where one side has no ids."""
+    """Marks one call as answered: the one with that id, or any if either side has no ids."""
     if not waiting:
         raise BadRecord("tool result without a call", where)
     if call_id is not None and call_id not in waiting and None not in waiting:

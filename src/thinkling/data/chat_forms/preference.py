@@ -1,7 +1,7 @@
-"""Preference pairs: `chosen` and `rejected`, with what comes before them in any of the other forms.
+"""Preference pairs: `chosen` and `rejected`, with the preceding messages in any of the other formats.
 
-The prompt may be `prompt` (text or messages), `messages` or `conversations`, or Alpaca's instruction and input. Or
-`chosen` and `rejected` are whole conversations, and it is the start that they share.
+The prompt may be `prompt` (text or messages), `messages` or `conversations`, or Alpaca's instruction and input.
+Alternatively, `chosen` and `rejected` are whole conversations, and the prompt is their common start.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def _before(record: Mapping[str, Any]) -> list[Message]:
 
 
 def _shared(chosen: list[Message], rejected: list[Message]) -> int:
-    """Turns in which two conversations start alike. Those of the assistant right before they part are part of the
-    two replies."""
+    """Number of turns that two conversations share at the start. Assistant turns right before they diverge belong to
+    the two replies."""
     n = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
     if n is None:
         if len(chosen) == len(rejected):
@@ -54,7 +54,7 @@ def _shared(chosen: list[Message], rejected: list[Message]) -> int:
 
 
 def _check_prompt(record: Mapping[str, Any], shared: list[Message]) -> None:
-    """A prompt that is given beside whole conversations has to be theirs."""
+    """A prompt given in addition to whole conversations must match theirs."""
     value: Any = record.get("prompt")
     if value is None:
         return

@@ -1,4 +1,4 @@
-"""TRL's form of a prompt and its completion, each text or a list of messages. Loss falls on the completion alone."""
+"""TRL's prompt-completion format; each is text or a list of messages. Only the completion carries loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
 
 
 def prompt(record: Mapping[str, Any]) -> list[Message]:
-    """The turns before the completion; text is a user's turn."""
+    """The turns before the completion; text becomes a user turn."""
     value = record.get("prompt")
     if value is None:
         raise BadRecord("no prompt")
@@ -31,7 +31,7 @@ def prompt(record: Mapping[str, Any]) -> list[Message]:
 
 
 def reply(record: Mapping[str, Any], field: str, reasoning: object = None) -> list[Message]:
-    """The turns of a completion, or of one side of a pair: text is an assistant's turn; a message may be alone."""
+    """The turns of a completion, or of one side of a pair; text becomes an assistant turn. May be a single message."""
     value = record.get(field)
     if value is None:
         raise BadRecord(f"no {field}")

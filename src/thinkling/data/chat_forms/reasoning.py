@@ -1,4 +1,4 @@
-"""Reasoning that is written into an assistant's text, between tags at its start."""
+"""Reasoning written into an assistant's text, between tags at its start."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 
 
 def split_reasoning(text: str, where: str) -> tuple[str, str]:
-    """Reasoning and the rest. The block has to open the text and ends at the first closing tag after it; newlines at
-    its edges, and before the rest, belong to the tags, as in Qwen3's template.
+    """Splits reasoning from the rest. The block must open the text and ends at the first closing tag after it; newlines
+    at its edges, and before the rest, belong to the tags, as in Qwen3's template.
 
-    A pair of tags further on, or a tag in code, is text. Raises BadRecord for a block that is never closed, and for one
-    that only closes, as in completions whose prompt ends with the opening tag.
+    A later pair of tags, or a tag in code, is text. Raises BadRecord for a block that is never closed, and for one that
+    is closed without being opened, as in completions whose prompt ends with the opening tag.
     """
     start = text.lstrip()
     for opening, closing in _TAGS:

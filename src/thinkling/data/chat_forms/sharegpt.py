@@ -1,4 +1,4 @@
-"""ShareGPT's form: `{"conversations": [{"from", "value"}, …], "system", "tools"}`, tools as JSON text."""
+"""The ShareGPT format: `{"conversations": [{"from", "value"}, …], "system", "tools"}`, tools as JSON text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns in OpenAI's fields (role, content, …) and in ShareGPT's (from, value), alone or mixed, as messages."""
+"""Converts turns with OpenAI's fields (role, content, …), ShareGPT's (from, value), or a mix, to messages."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ROLES = {
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 LOSS_FIELDS = ("loss", "loss_weight", "loss_mask", "weight", "train", "training")
-"""1 or true: the turn is trained on. Not `mask`: in some data sets it means the opposite."""
+"""1 or true: the turn is trained on. Excludes `mask`, which means the opposite in some data sets."""
 _UNREAD = ("image", "images", "audio", "audios", "video", "videos", "refusal", "tools", "mask", "train_detail")
-"""Fields that would change what is learned, but have no place in a message. Other unknown fields are metadata."""
+"""Fields that would change what is learned but do not fit into a message. Other unknown fields are metadata."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("reasoning", "thinking")
 
@@ -36,7 +36,7 @@ class _Content(NamedTuple):
 def read_turns(value: Any, where: str = "messages") -> list[Message]:
     """The messages of a list of turns, or of its JSON text.
 
-    A call in a turn of its own (ShareGPT's `function_call`) joins the assistant's turn right before it.
+    A separate turn for a call (ShareGPT's `function_call`) is merged into the assistant turn right before it.
     """
     if isinstance(value, str):
         value = from_json(value, "messages are not JSON", where)
@@ -60,7 +60,7 @@ def read_turns(value: Any, where: str = "messages") -> list[Message]:
 
 
 def assistant_turn(text: str, where: str, reasoning: object = None) -> Message:
-    """An assistant's turn made of text alone, which may open with its reasoning."""
+    """An assistant turn made of text alone, which may open with its reasoning."""
     return _message({"content": text, "reasoning_content": reasoning}, "assistant", where)
 
 
@@ -147,7 +147,7 @@ def _part_text(part: Mapping[str, Any], names: tuple[str, ...], where: str) -> s
 
 
 def _plain(value: Any, where: str) -> str:
-    """Reasoning in a field of its own: text, or parts."""
+    """Reasoning in a separate field: text, or parts."""
     content = _content(value, where) if isinstance(value, str | list) else None
     if content is None or content.calls:
         raise BadRecord("reasoning that is not text", where)
@@ -155,7 +155,7 @@ def _plain(value: Any, where: str) -> str:
 
 
 def _loss(turn: Mapping[str, Any], role: str, where: str) -> dict[str, bool]:
-    """`{"loss": False}` where a field says so. No fraction of a loss can be asked for."""
+    """`{"loss": False}` if a field says so. Fractional loss weights are not supported."""
     given = {name: turn[name] for name in LOSS_FIELDS if turn.get(name) is not None}
     for name, value in given.items():
         if isinstance(value, str) or value not in (0, 1):
@@ -171,7 +171,7 @@ def _loss(turn: Mapping[str, Any], role: str, where: str) -> dict[str, bool]:
 
 
 def _check_name(turn: Mapping[str, Any], role: str, names: dict[str, str], where: str) -> None:
-    """A speaker's name reaches no template, so two users of one conversation could not be told apart."""
+    """Rejects several speakers of one role: templates ignore names, so two users could not be told apart."""
     name = turn.get("name")
     if role != "tool" and not is_empty(name) and names.setdefault(role, str(name)) != str(name):
         raise BadRecord("several speakers of one role", where)

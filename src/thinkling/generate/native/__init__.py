@@ -1,4 +1,4 @@
-"""The engine in this process: weights, cache, forward, draws."""
+"""The in-process engine: weights, cache, forward pass and sampling."""
 
 from thinkling.generate.native.engine import NativeEngine
 

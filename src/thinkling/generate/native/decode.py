@@ -1,4 +1,4 @@
-"""The native engine's forward: a static key/value cache, prefill and one-token decode.
+"""The native engine's forward pass: a static key/value cache, prefill and one-token decode.
 
 Shapes: B active rows, T positions, D hidden, H query heads, K key/value heads, G = H / K, C head dim, F ffn, V vocab.
 """
@@ -17,14 +17,14 @@ from thinkling.model.families.base import LayerKind
 from thinkling.model.rotary import family_tables, rotary_kinds
 
 _ROOM = 32
-"""Cache positions added at a time; a multiple keeps rows aligned."""
+"""The cache grows in multiples of this many positions, which keeps rows aligned."""
 
 
 class Cache:
-    """Keys and values of up to `rows` sequences, (layers, 2, rows, K, T, C). Active rows are always the first ones.
+    """Keys and values of up to `rows` sequences, (layers, 2, rows, K, T, C). Active rows always come first.
 
-    T grows as sequences do. Every entry is finite at all times, because what lies beyond a sequence's end still enters
-    a product, with weight 0.
+    T grows with the sequences. Every entry is always finite, because entries past the end of a sequence still enter a
+    product, with weight 0.
     """
 
     def __init__(self, weights: Weights, rows: int, length: int) -> None:
@@ -43,7 +43,7 @@ class Cache:
         return self.kv.shape[4]
 
     def reserve(self, length: int, limit: int) -> None:
-        """Makes room for `length` positions, at once half as many again, though no more than `limit`."""
+        """Makes room for `length` positions, growing by at least half of the current size, up to `limit`."""
         if length > self.length:
             old = self.kv
             new_length = _round_up(min(max(length, self.length * 3 // 2), limit))
@@ -68,8 +68,8 @@ class Cache:
 def prefill(weights: Weights, cache: Cache, tokens_BT: Tensor, rows_of: list[list[int]]) -> None:
     """Writes keys and values of whole prompts, right-padded to T, into the cache.
 
-    Prompt b goes to rows `rows_of[b]`: samples of one problem share one forward. Attention is causal, so padding
-    reaches no prompt; its own keys are overwritten or masked later.
+    Prompt b goes to rows `rows_of[b]`: samples of one problem share a forward pass. Attention is causal, so
+    prompts are unaffected by padding, whose keys are overwritten or masked later.
     """
     c = weights.config
     rows, length = tokens_BT.shape
@@ -84,14 +84,14 @@ def prefill(weights: Weights, cache: Cache, tokens_BT: Tensor, rows_of: list[lis
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         cache.kv[number, 0, target, :, :length] = k[source]
         cache.kv[number, 1, target, :, :length] = v[source]
-        if number + 1 < len(weights.layers):  # the last layer's output is not needed: no token is drawn here
+        if number + 1 < len(weights.layers):  # the last layer's output is not needed: nothing is sampled here
             o = _attend_causally(weights, w.kind, q, k, v)
             o = o.transpose(1, 2).reshape(rows * length, -1)
             x = _finish_layer(w, weights, x.view(rows * length, -1), o).view(rows, length, -1)
 
 
 def _attend_causally(weights: Weights, kind: LayerKind, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Of whole prompts, (B, heads, T, C)."""
+    """Attention of whole prompts, (B, heads, T, C)."""
     cap, length, scale = weights.features.attention_softcap, q.shape[2], weights.features.attention_scale
     if cap is None and (kind.window is None or kind.window >= length):
         shared = q.shape[1] != k.shape[1]
@@ -106,9 +106,9 @@ def _scale(weights: Weights) -> float:
 
 
 def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarray) -> Tensor:
-    """Logits (B, V) after one more token of each active row, whose keys and values go to the cache.
+    """Logits (B, V) after one more token of each active row, whose keys and values are added to the cache.
 
-    `positions`: int64 (B,), where each token stands in its sequence; row b attends to positions 0 … positions[b].
+    `positions`: int64 (B,), each token's position in its sequence; row b attends to positions 0 … positions[b].
     """
     c = weights.config
     n, heads, kv_heads, channels = len(positions), c.num_attention_heads, c.num_key_value_heads, c.head_dim
@@ -143,7 +143,7 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
 
 
 def _bias(weights: Weights, where_B: Tensor, reach: int, shortest: int, window: int | None) -> Tensor | None:
-    """0 or -inf, (B·K, 1, reach): which positions each row sees; None where all rows see all of them."""
+    """0 or -inf, (B·K, 1, reach): which positions each row sees; None if every row sees all of them."""
     if window is not None and window >= reach:
         window = None
     if shortest == reach and window is None:
@@ -198,7 +198,7 @@ def _finish_layer(w: LayerWeights, weights: Weights, x: Tensor, o: Tensor) -> Te
 
 
 def _added(x: Tensor, inner: Tensor, matrix: Tensor, norm: Tensor | None, weights: Weights) -> Tensor:
-    """x plus a block's output, normed and scaled where the family does so."""
+    """x plus a block's output, normalized and scaled if the family does so."""
     scale = weights.features.residual_scale
     if norm is None:
         return torch.addmm(x, inner, matrix.t(), alpha=scale)

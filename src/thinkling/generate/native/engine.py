@@ -1,7 +1,7 @@
-"""The engine in this process: batched decoding where finished rows leave at once and waiting requests take their place.
+"""The in-process engine: continuous batching, where waiting requests replace finished rows immediately.
 
-A request enters with the keys and values of its prompt but for the last token, which is the first one decoded; so
-all draws happen in one place, and a prompt that is already active is copied, not computed again.
+A request enters with the keys and values of all its prompt tokens but the last, which is the first one decoded. So all
+sampling happens in one place, and a prompt that is already active is copied rather than recomputed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from thinkling.generate.native.weights import Weights, supports
 from thinkling.model.decoder import Decoder
 
 _PREFILL_TOKENS = 8192
-"""Prompt tokens in one forward, padding included, unless a single prompt is longer."""
+"""Maximum prompt tokens per forward pass, including padding, unless a single prompt is longer."""
 
 
 class NativeEngine:
-    """`generate` of a `Decoder`, on its device. Implements `Engine`."""
+    """Generates with a `Decoder`, on its device. Implements `Engine`."""
 
     def __init__(self, model: Decoder, max_concurrent: int = 128, dtype: torch.dtype | None = None) -> None:
         """`max_concurrent`: sequences decoded at once. `dtype`: of the copied weights and the cache."""
         if max_concurrent < 1:
-            raise ValueError(f"max_concurrent is {max_concurrent}; at least 1 is needed")
+            raise ValueError(f"max_concurrent is {max_concurrent}; it must be at least 1")
         self.model = model
         self.max_concurrent = max_concurrent
         dtype = dtype or model.model.embed_tokens.weight.dtype
@@ -45,18 +45,18 @@ class NativeEngine:
         return self._version
 
     def update_weights(self, version: int) -> None:
-        """Copies the model's present weights; until then training does not change what the engine does."""
+        """Copies the model's current weights; until then training does not affect the engine."""
         self._weights.refresh(self.model)
         self._version = version
         self._cache = None
 
     def release(self) -> None:
-        """Gives the cache's memory back; the next `generate` allocates anew."""
+        """Frees the cache; the next `generate` reallocates it."""
         self._cache = None
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion a request, in order. UserError: unknown token, too long for the model, non-finite logits."""
+        """One completion per request, in order. UserError: unknown token, too long for the model, non-finite logits."""
         self._check(requests, sampling)
         if not requests:
             return []
@@ -70,8 +70,8 @@ class NativeEngine:
         config = self._weights.config
         for request in requests:
             if not 0 <= min(request.prompt) <= max(request.prompt) < config.known_vocab_size:
-                raise UserError(f"a prompt holds a token outside the model's vocabulary of {config.known_vocab_size}")
-            # A continuation may go beyond: nobody knows before how much a tool writes, and positions are rotations.
+                raise UserError(f"a prompt has token ids outside the model's vocabulary of {config.known_vocab_size}")
+            # A continuation may exceed it: a tool's output length is not known in advance, and positions are rotations.
             length = len(request.prompt) + request.max_new_tokens
             if not request.rng_offset and length > config.max_position_embeddings:
                 raise UserError(
@@ -103,11 +103,11 @@ class _Batch:
         self.seeds = torch.empty(0, dtype=torch.int64, device=weights.device)
         self.counters = torch.empty(0, dtype=torch.int64, device=weights.device)
         self.tokens = torch.empty(0, dtype=torch.int64, device=weights.device)
-        # One entry a step: which requests, their tokens, log-probs, and whether they stopped.
+        # One entry per step: the requests, their tokens, log-probs, and whether they stopped.
         self.history: list[tuple[np.ndarray, np.ndarray, torch.Tensor]] = []
 
     def step(self) -> bool:
-        """Admits, decodes and draws one token a row, retires. False when nothing is left to do."""
+        """Admits requests, decodes and samples one token per row, retires finished rows. False when all are done."""
         if self.waiting:
             self._admit()
         if not len(self.request):
@@ -130,7 +130,7 @@ class _Batch:
         return True
 
     def _admit(self) -> None:
-        """Fills free rows, several at a time: a prefill of one short prompt costs nearly as much as one of eight."""
+        """Fills free rows, several at a time: prefilling one short prompt costs nearly as much as prefilling eight."""
         free = self.capacity - len(self.request)
         if free < min(len(self.waiting), max(1, self.capacity // 8)):
             return
@@ -152,14 +152,14 @@ class _Batch:
         self.tokens = torch.cat((self.tokens, torch.tensor([r.prompt[-1] for r in chosen], device=device)))
 
     def _copy_active(self, fresh: dict[tuple[int, ...], list[int]]) -> None:
-        """Takes prefixes that an active row has already computed out of `fresh`, and copies them."""
+        """Removes prefixes that an active row has already computed from `fresh`, and copies them."""
         active = {self.requests[number].prompt[:-1]: row for row, number in enumerate(self.request.tolist())}
         for prefix in [p for p in fresh if p and p in active]:
             rows = np.array(fresh.pop(prefix))
             self.cache.move(np.full_like(rows, active[prefix]), rows, len(prefix))
 
     def _prefill(self, fresh: dict[tuple[int, ...], list[int]]) -> None:
-        """Computes prefixes, those of like length together."""
+        """Computes prefixes, batching those of similar length."""
         prefixes = deque(sorted(fresh, key=len, reverse=True))
         while prefixes:
             length = len(prefixes[0])
@@ -175,7 +175,7 @@ class _Batch:
                 prefill(self.cache.weights, self.cache, tokens_BT, rows_of)
 
     def _retire(self, done: np.ndarray) -> None:
-        """Drops finished rows. Rows from the end move into the gaps, so that the active ones stay the first."""
+        """Drops finished rows. Rows from the end move into the gaps, so that active rows stay first."""
         n = int((~done).sum())
         order = np.arange(len(done))
         gaps, movers = np.flatnonzero(done[:n]), n + np.flatnonzero(~done[n:])
@@ -188,14 +188,14 @@ class _Batch:
         self.seeds, self.counters, self.tokens = self.seeds[kept], self.counters[kept], self.tokens[kept]
 
     def completions(self, version: int) -> list[Completion]:
-        """Cuts the history into one completion a request."""
+        """Splits the history into one completion per request."""
         owner = np.concatenate([numbers for numbers, _, _ in self.history])
         order = np.argsort(owner, kind="stable")
         bounds = np.searchsorted(owner[order], np.arange(len(self.requests) + 1))
         tokens = np.concatenate([drawn for _, drawn, _ in self.history])[order]
         logprobs = torch.cat([values for _, _, values in self.history]).cpu().numpy()[order]
         if not np.isfinite(logprobs).all():
-            raise UserError("the model gives logits that are not finite; its weights have diverged or are damaged")
+            raise UserError("the model's logits are not finite; its weights have diverged or are damaged")
         found = []
         for start, end in pairwise(bounds.tolist()):
             ids = tokens[start:end].tolist()

@@ -1,5 +1,5 @@
-"""Sampling by the decoder's own forward, for families with a layer of their own: slow, for every token computes its
-whole sequence, and right for every decoder.
+"""Sampling with the decoder's own forward pass, for families with a custom layer. Correct for every decoder, but slow:
+each token recomputes its whole sequence.
 
 Shapes: B active rows, T positions, V vocab.
 """
@@ -17,11 +17,11 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 
 _BATCH_TOKENS = 16384
-"""Tokens in one forward, unless a single sequence is longer."""
+"""Maximum tokens per forward pass, unless a single sequence is longer."""
 
 
 class PlainWeights:
-    """A copy of a decoder. Training goes on without touching it until the next `refresh`."""
+    """A copy of a decoder. Training does not change it until the next `refresh`."""
 
     def __init__(self, model: Decoder, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -29,14 +29,14 @@ class PlainWeights:
 
     @torch.no_grad()
     def refresh(self, model: Decoder) -> None:
-        """Takes over weights, rotary base and device as they are now."""
+        """Copies the current weights, rotary base and device."""
         self.model = copy.deepcopy(model).to(self.dtype).requires_grad_(False)
         self.config: ModelConfig = model.config
         self.device = model.model.embed_tokens.weight.device
 
 
 class TokenCache:
-    """The tokens of up to `rows` sequences, (rows, T). Active rows are always the first ones."""
+    """The tokens of up to `rows` sequences, (rows, T). Active rows always come first."""
 
     def __init__(self, weights: PlainWeights, rows: int, length: int) -> None:
         self.weights = weights
@@ -47,7 +47,7 @@ class TokenCache:
         return self.tokens.shape[0]
 
     def reserve(self, length: int, limit: int) -> None:
-        """Makes room for `length` positions, at once half as many again, though no more than `limit`."""
+        """Makes room for `length` positions, growing by at least half of the current size, up to `limit`."""
         present = self.tokens.shape[1]
         if length > present:
             room = min(max(length, present * 3 // 2), limit) - present

@@ -1,4 +1,4 @@
-"""Draws tokens from logits: one counter-based random number and one inverse-CDF look-up a token.
+"""Samples tokens from logits: one counter-based random number and one inverse-CDF lookup per token.
 
 Shapes: B rows, V vocab.
 """
@@ -12,24 +12,24 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
 _FIRST_LOOK = 64
-"""Likeliest tokens looked at before a whole row is sorted; nuclei of trained models are smaller."""
+"""Number of most likely tokens tried before sorting a whole row; the nuclei of trained models are smaller."""
 
 
 def uniforms(seeds_B: Tensor, counters_B: Tensor) -> Tensor:
     """The number at each (seed, counter): fp64 (B,) in [0, 1), a multiple of 2⁻⁵², the same on every device.
 
     SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) as a counter-based generator: the seed is scrambled first, so that
-    neighbouring seeds give unrelated streams. int64 arithmetic wraps as the algorithm's uint64 does.
+    neighbouring seeds yield unrelated streams. int64 arithmetic wraps like the algorithm's uint64.
     """
     state = _scramble(seeds_B) + (counters_B + 1) * _GOLDEN
     return _shift_right(_scramble(state), 12).double() * 2.0**-52
 
 
 def draw(logits_BV: Tensor, u_B: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-    """A token of each row (int64 (B,)) and its log-probability (fp32 (B,)) before top-p; see `Completion.logprobs`.
+    """One token per row (int64 (B,)) and its log-probability (fp32 (B,)) before top-p; see `Completion.logprobs`.
 
-    `u_B`: fp64 in [0, 1), unused at temperature 0. The same u gives the same token whatever the order of equal
-    probabilities, since the inverse CDF runs in order of token id.
+    `u_B`: fp64 in [0, 1), unused at temperature 0. The same u always yields the same token, even with ties in
+    probability, since the inverse CDF runs in order of token id.
     """
     logits = logits_BV.float()
     if temperature == 0:
@@ -40,15 +40,15 @@ def draw(logits_BV: Tensor, u_B: Tensor, temperature: float, top_p: float) -> tu
     if top_p < 1:
         kept = probabilities.where(probabilities >= nucleus_floor(probabilities, top_p).unsqueeze(-1), 0.0)
     cumulative = kept.cumsum(-1, dtype=torch.float64)
-    # u ≤ 1 - 2⁻⁵² keeps the target below the total; `right` steps over tokens of probability 0.
+    # u ≤ 1 - 2⁻⁵² keeps the target below the total; `right` skips tokens of probability 0.
     target = u_B.unsqueeze(-1) * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-    tokens.clamp_(max=logits.shape[-1] - 1)  # only where logits are NaN; the log-probability then tells
+    tokens.clamp_(max=logits.shape[-1] - 1)  # only matters for NaN logits; the log-probability then shows it
     return tokens, _pick(probabilities, tokens).log()
 
 
 def nucleus_floor(probabilities_BV: Tensor, top_p: float) -> Tensor:
-    """The least probability inside each row's nucleus, (B,). Tokens as likely as that one all belong to it."""
+    """The lowest probability in each row's nucleus, (B,). All tokens with that probability belong to it."""
     floor = probabilities_BV.amax(-1)
     rows = (floor < top_p).nonzero().squeeze(-1)
     vocab = probabilities_BV.shape[-1]
@@ -56,7 +56,7 @@ def nucleus_floor(probabilities_BV: Tensor, top_p: float) -> Tensor:
         if not rows.numel():
             break
         likeliest = probabilities_BV[rows].topk(width).values
-        # fp64, so that float noise in a long sum does not decide where the nucleus ends.
+        # fp64, so that rounding in a long sum does not decide where the nucleus ends.
         short_of_p = (likeliest.cumsum(-1, dtype=torch.float64) < top_p).sum(-1)
         floor[rows] = likeliest.gather(-1, short_of_p.clamp(max=width - 1).unsqueeze(-1)).squeeze(-1)
         rows = rows[short_of_p >= width]
@@ -70,7 +70,7 @@ def _scramble(x: Tensor) -> Tensor:
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical shift; torch's own is arithmetic."""
+    """Logical shift; torch's is arithmetic."""
     return (x >> bits) & (2 ** (64 - bits) - 1)
 
 

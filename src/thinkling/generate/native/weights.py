@@ -1,4 +1,4 @@
-"""The native engine's snapshot of a decoder's weights, laid out for its forward.
+"""The native engine's snapshot of a decoder's weights, laid out for its forward pass.
 
 Shapes: D hidden, V vocab.
 """
@@ -37,17 +37,17 @@ _FEATURES = frozenset(
         "rotary",
     }
 )
-"""Those of model/families/base.py that this forward computes: all but a layer of the family's own."""
+"""Features from model/families/base.py that this forward pass supports: all but a family's custom layer."""
 
 
 def supports(config: ModelConfig) -> bool:
-    """Whether this forward computes what the decoder does; if not, plain.py samples by the decoder's own forward."""
+    """Whether this forward pass can replace the decoder's; if not, plain.py samples with the decoder's own."""
     return config.features.used() <= _FEATURES
 
 
 @dataclass
 class LayerWeights:
-    """One layer, projections of the same input fused, matrices as (out, in), offsets added to the norms."""
+    """One layer: projections of the same input are fused, matrices are (out, in), offsets are added to the norms."""
 
     kind: LayerKind
     qkv: Tensor
@@ -62,16 +62,16 @@ class LayerWeights:
 
 
 class Weights:
-    """Copies of a decoder's weights. Training goes on without touching them until the next `refresh`."""
+    """Copies of a decoder's weights. Training does not change them until the next `refresh`."""
 
     def __init__(self, model: Decoder, dtype: torch.dtype) -> None:
-        """The decoder is one that this forward `supports`."""
+        """The decoder must be one that this forward pass `supports`."""
         self.dtype = dtype
         self.refresh(model)
 
     @torch.no_grad()
     def refresh(self, model: Decoder) -> None:
-        """Takes over weights, rotary base and device as they are now."""
+        """Copies the current weights, rotary base and device."""
         self.config: ModelConfig = model.config
         self.features = model.config.features
         self.device = model.model.embed_tokens.weight.device
@@ -115,12 +115,12 @@ class Weights:
         )
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """What enters the first layer, (…, D)."""
+        """The input of the first layer, (…, D)."""
         x = F.embedding(tokens, self.embedding)
         return x if self._embedding_scale is None else x * self._embedding_scale
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (…, V) of what leaves the last layer."""
+        """Logits (…, V) from the output of the last layer."""
         features = self.features
         x = F.rms_norm(x, self.norm.shape, self.norm, self.config.rms_norm_eps)
         logits = F.linear(x if features.logit_scale == 1.0 else x * features.logit_scale, self.head)

@@ -1,4 +1,4 @@
-"""Decoder families, one file each: what differs between them. Loads no torch."""
+"""Decoder families, one file each: how they differ. Does not load torch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FAMILIES = Registry(
         "gemma3_text": "thinkling.model.families.gemma3:FAMILY",
     },
 )
-"""By the `model_type` of config.json, which is also `architecture` in a recipe. A family with several model types has
-an entry for each, so that reading a directory imports no plug-in that it does not need."""
+"""Families by the `model_type` of config.json, which is `architecture` in a recipe. A family with several model types
+has one entry for each, so that reading a directory imports only the plug-in that it needs."""
 
 
 def family_of(architecture: str) -> Family:

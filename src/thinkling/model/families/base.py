@@ -1,4 +1,4 @@
-"""What a family may define. The defaults are Llama's; a family states only how it differs. Loads no torch."""
+"""What a family can define. The defaults are Llama's; a family lists only its differences. Does not load torch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layer
 
 @dataclass(frozen=True)
 class NormNames:
-    """The RMSNorms of a layer by their place, with Hugging Face's names for them; None where there is no norm.
+    """Hugging Face's names of a layer's RMSNorms, by position; None: no norm there.
 
-    "Before" norms the input of a block, "after" norms its output, ahead of the residual addition.
+    "Before" normalizes the input of a block, "after" its output, before the residual addition.
     """
 
     before_attention: str | None = "input_layernorm"
@@ -38,71 +38,72 @@ class NormNames:
 
 @dataclass(frozen=True)
 class LayerKind:
-    """What the attention of a layer does, where layers alternate."""
+    """How a layer's attention works, for models with alternating layers."""
 
     rotary: Literal["global", "local", "none"] = "global"
     """`global`: the rotary embedding of the configuration; `local`: unscaled, with `Features.local_rope_theta`;
-    `none`: queries and keys keep no position (NoPE, arXiv 2501.18795)."""
+    `none`: no position in queries and keys (NoPE, arXiv 2501.18795)."""
     window: int | None = None
-    """Tokens that a query sees, itself included; all earlier ones if None."""
+    """Tokens visible to a query, itself included; None: all earlier ones."""
 
 
 @dataclass(frozen=True)
 class Features:
     """How a decoder differs from Llama's.
 
-    decoder.py implements every feature; a fast path lists those that it implements too (its `supports`) and leaves all
-    other decoders to the plain forward. A feature added here is therefore never silently ignored.
+    decoder.py implements every feature. A fast path lists the features that it supports and leaves all other decoders
+    to the plain forward pass, so a feature added here is never silently ignored.
     """
 
     qkv_bias: bool = False
-    """Biases on the projections of queries, keys and values."""
+    """Whether the projections of queries, keys and values have biases."""
     head_norms: bool = False
-    """An RMSNorm over each head's queries and keys, ahead of the rotary embedding."""
+    """An RMSNorm over each head's queries and keys, before the rotary embedding."""
     row_norms: bool = False
-    """An RMSNorm over all heads' queries at once, and one over all keys, ahead of the rotary embedding."""
+    """An RMSNorm over the queries of all heads at once, and one over all keys, before the rotary embedding."""
     norms: NormNames = field(default_factory=NormNames)
     norm_offset: float = 0.0
-    """What is added to the weight of every RMSNorm: 1 where files hold the weights less 1."""
+    """Added to the weight of every RMSNorm: 1 if files store the weights minus 1."""
     fused_projections: bool = False
-    """One parameter `qkv_proj` for queries, keys and values, and one `gate_up_proj`, as in the family's files."""
+    """A single parameter `qkv_proj` for queries, keys and values, and a single `gate_up_proj`, as in the family's
+    files."""
     activation: Literal["silu", "gelu_tanh"] = "silu"
-    """Of the gate."""
+    """Activation of the gate."""
     embedding_scale: float = 1.0
-    """Factor on the embeddings as they enter the first layer, rounded to their dtype; a tied output head is not
+    """Factor on the embeddings at the input of the first layer, rounded to their dtype; a tied output head is not
     scaled."""
     residual_scale: float = 1.0
-    """Factor on the output of each block, ahead of the residual addition."""
+    """Factor on the output of each block, before the residual addition."""
     attention_scale: float | None = None
-    """Factor on the products of queries and keys; 1/√head_dim if None."""
+    """Factor on the products of queries and keys; None: 1/√head_dim."""
     attention_softcap: float | None = None
-    """The scaled products x become cap · tanh(x / cap)."""
+    """Soft cap: the scaled products x become cap · tanh(x / cap)."""
     logit_scale: float = 1.0
-    """Factor on the logits. The decoder applies it to the final hidden states, so that no loss needs to know of it."""
+    """Factor on the logits. The decoder applies it to the final hidden states, so losses need not know about it."""
     logit_softcap: float | None = None
-    """The logits x become cap · tanh(x / cap)."""
+    """Soft cap: the logits x become cap · tanh(x / cap)."""
     layer_kinds: tuple[LayerKind, ...] = ()
-    """One per layer; all are `LayerKind()` if empty."""
+    """One per layer; if empty, every layer is `LayerKind()`."""
     local_rope_theta: float = 1e4
-    """Base of the rotary embedding of layers whose kind says `local`."""
+    """Base of the rotary embedding in layers of kind `local`."""
     partial_rotary_factor: float = 1.0
-    """Fraction of each head's channels that the rotary embedding turns, the first ones."""
+    """Fraction of each head's channels, counted from the first, that the rotary embedding rotates."""
     rotary: Callable[[ModelConfig, Any], Any] | None = None
-    """(cos, sin) of int64 positions, in place of `rotary_tables` and with its shapes: for frequencies that
-    `ModelConfig.rope_scaling` does not offer (a factor on attention goes into both tables)."""
+    """Returns (cos, sin) for int64 positions, replacing `rotary_tables` with the same shapes: for frequencies that
+    `ModelConfig.rope_scaling` cannot express (a factor on attention goes into both tables)."""
     layer: Callable[[ModelConfig, int], Any] | None = None
-    """Builds layer number i as a module with `forward(x_ND, rotary, layout) -> x_ND`, in place of `DecoderLayer`: for
-    what no other feature expresses. Import torch inside the function: recipes are checked without loading it."""
+    """Builds layer number i as a module with `forward(x_ND, rotary, layout) -> x_ND`, replacing `DecoderLayer`: for
+    layers that no other feature expresses. Import torch inside the function: recipes are checked without loading it."""
     extra_layer_parameters: int = 0
-    """Parameters per layer that the fields above do not imply (those of an own `layer`)."""
+    """Parameters per layer that the fields above do not imply (those of a custom `layer`)."""
 
     def used(self) -> frozenset[str]:
-        """Names of the features in which the decoder differs from Llama's."""
+        """Names of the features that differ from Llama's."""
         changed = {f.name for f in fields(self) if getattr(self, f.name) != getattr(_LLAMA, f.name)}
         return frozenset(changed - {"extra_layer_parameters", "local_rope_theta"})
 
     def kind(self, number: int) -> LayerKind:
-        """That of layer `number`."""
+        """The kind of layer `number`."""
         return self.layer_kinds[number] if self.layer_kinds else LayerKind()
 
 
@@ -110,19 +111,19 @@ _LLAMA = Features()
 
 
 def llama_features(config: ModelConfig) -> Features:
-    """No difference."""
+    """No differences."""
     return _LLAMA
 
 
 def read_fields(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Fields of a ModelConfig from a config.json (`raw`, read from `path`); values that it leaves out are Llama's.
+    """Fields of a ModelConfig from a config.json (`raw`, read from `path`); missing values take Llama's defaults.
 
-    Raises UserError if a field is missing, or if a setting would change the logits and is not supported.
+    Raises UserError if a required field is missing, or if an unsupported setting would change the logits.
     """
     _refuse_unsupported(raw, path)
     for name in _REQUIRED:
         if not isinstance(raw.get(name), int):
-            raise UserError(f"{path}: {name} is missing, or no whole number")
+            raise UserError(f"{path}: {name} is missing or not an integer")
     theta, scaling = read_rope(raw, path)
     return {name: raw[name] for name in _REQUIRED} | {
         "num_key_value_heads": raw.get("num_key_value_heads") or raw["num_attention_heads"],
@@ -137,7 +138,7 @@ def read_fields(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def write_fields(config: ModelConfig) -> dict[str, Any]:
-    """The entries of config.json that do not depend on the family, as transformers reads them."""
+    """The entries of config.json that do not depend on the family, in transformers' format."""
     return {
         "vocab_size": config.known_vocab_size,
         "hidden_size": config.hidden_size,
@@ -158,13 +159,13 @@ def write_fields(config: ModelConfig) -> dict[str, Any]:
 
 
 def no_biases(config: ModelConfig) -> dict[str, Any]:
-    """`write_fields`, and that no projection has a bias (for transformers' classes that ask)."""
+    """`write_fields`, plus entries saying that no projection has a bias, for transformers classes that read them."""
     return write_fields(config) | {"attention_bias": False, "mlp_bias": False}
 
 
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-"""For `write` of families for which transformers would fill in ids, which another vocabulary may lack. The
-tokenizer's own ids replace them."""
+"""For `write` of families for which transformers would fill in ids that another vocabulary may lack. The tokenizer's
+own ids replace them."""
 
 
 @dataclass(frozen=True)
@@ -177,12 +178,12 @@ class Family:
     """The class in transformers, e.g. LlamaForCausalLM: `architectures` in config.json."""
     features: Callable[[ModelConfig], Features] = llama_features
     read: Callable[[Mapping[str, Any], Path], dict[str, Any]] = read_fields
-    """Content and path of a config.json → fields of a ModelConfig; UserError for what the family does not support."""
+    """Content and path of a config.json → fields of a ModelConfig. Raises UserError for unsupported settings."""
     write: Callable[[ModelConfig], dict[str, Any]] = no_biases
-    """The way back: entries of config.json, without `model_type` and `architectures`; they go before the `settings`."""
+    """The inverse: entries of config.json without `model_type` and `architectures`; they override `settings`."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    """Entries of config.json that only this family has, each with the value where it is left out. They are read into
-    and written from `ModelConfig.settings`, where `features` finds them; `read` may give other `settings`."""
+    """Entries of config.json specific to this family, with their defaults. They are read into and written from
+    `ModelConfig.settings`, where `features` finds them; `read` may return other `settings`."""
 
     def setting(self, config: ModelConfig, name: str) -> Any:
         """A setting's value in `config`, or its default."""
@@ -190,7 +191,7 @@ class Family:
 
 
 def _refuse_unsupported(raw: Mapping[str, Any], path: Path) -> None:
-    """A setting that changes the logits and that the decoder does not know must not be passed over."""
+    """A setting that changes the logits and that the decoder does not know must not be ignored."""
     if raw.get("hidden_act", "silu") != "silu":
         raise UserError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported; only silu is")
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
@@ -200,4 +201,4 @@ def _refuse_unsupported(raw: Mapping[str, Any], path: Path) -> None:
         if raw.get(name):
             raise UserError(f"{path}: {name} is not supported")
     if raw.get("quantization_config"):
-        raise UserError(f"{path}: quantised weights are not supported; take the original ones")
+        raise UserError(f"{path}: quantized weights are not supported; use the original ones")

@@ -1,5 +1,6 @@
-"""Gemma 2 (arXiv 2408.00118): norms around both blocks, whose weights are stored less 1; scaled embeddings; every other
-layer with a sliding window; soft caps on attention and logits; a GELU gate. What Gemma 3 shares is here too."""
+"""Gemma 2 (arXiv 2408.00118): norms before and after both blocks, with weights stored minus 1; scaled embeddings; a
+sliding window in every other layer; soft caps on attention and logits; a GELU gate. Code shared with Gemma 3 is here
+too."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def features(config: ModelConfig) -> Features:
 
 
 def layer_types(given: Sequence[str] | None, layers: int, pattern: int) -> list[str]:
-    """Those given, or one full layer after `pattern` - 1 with a window. Raises ValueError for types of other names."""
+    """The given types, or one full layer after every `pattern` - 1 sliding ones. ValueError for an unknown type."""
     if given is None:
         return [SLIDING if (number + 1) % pattern else FULL for number in range(layers)]
     for one in given:
@@ -47,7 +48,7 @@ def layer_types(given: Sequence[str] | None, layers: int, pattern: int) -> list[
 
 
 def plain(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """`raw` for `read_fields`, which knows no activation but Llama's. Raises UserError for what Gemma may not have."""
+    """`raw` for `read_fields`, which knows only Llama's activation. Raises UserError for unsupported Gemma settings."""
     activation = raw.get("hidden_activation") or ACTIVATION
     if activation != ACTIVATION:
         raise UserError(f"{path}: hidden_activation {activation!r} is not supported; only {ACTIVATION} is")
@@ -57,7 +58,8 @@ def plain(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def own_settings(raw: Mapping[str, Any], family: Family, layers: int, pattern: int) -> dict[str, Any]:
-    """The family's settings in `raw` that differ from its defaults; layer types only where no pattern implies them."""
+    """The family's settings in `raw` that differ from its defaults; layer types only if the pattern does not imply
+    them."""
     found = {name: raw[name] for name in family.settings if name in raw and raw[name] != family.settings[name]}
     if found.get("layer_types") == layer_types(None, layers, pattern):
         del found["layer_types"]

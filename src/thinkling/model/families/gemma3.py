@@ -1,5 +1,5 @@
-"""Gemma 3, text (arXiv 2503.19786): Gemma 2 with norms over heads in place of soft caps, five layers with a window to
-one without, and in those with one a rotary embedding of a base of their own."""
+"""Gemma 3, text (arXiv 2503.19786): Gemma 2 with per-head norms instead of soft caps, and five sliding-window layers
+for each full one; the sliding-window layers have their own rotary base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _DEFAULTS = {"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True, "max_position_embeddings": 131072}
 _PATTERN, _EVERY = "sliding_window_pattern", 6
-"""The last layer of every such number has no window."""
+"""Every sixth layer has no window."""
 _LOCAL, _LOCAL_THETA = "rope_local_base_freq", 1e4
 
 
@@ -41,13 +41,13 @@ def _types(config: ModelConfig) -> list[str]:
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The rotary embedding of both kinds of layers, in the old form or the new."""
+    """Reads the rotary embedding of both kinds of layers, in the old or the new format."""
     if raw.get("attn_logit_softcapping"):
         raise UserError(f"{path}: attn_logit_softcapping is not supported for gemma3_text; transformers ignores it")
     rope = raw.get("rope_parameters") or {}
     full, local = rope.get(FULL) or {}, rope.get(SLIDING) or {}
     if local.get("rope_type", "default") != "default":
-        raise UserError(f"{path}: rope scaling of layers with a window is not supported")
+        raise UserError(f"{path}: rope scaling in sliding-window layers is not supported")
     theta = full.get("rope_theta") or raw.get("rope_theta") or 1e6
     base = local.get("rope_theta") or raw.get(_LOCAL) or _LOCAL_THETA
     changed = {**_DEFAULTS, **plain(raw, path), "rope_parameters": {**full, "rope_theta": theta}}

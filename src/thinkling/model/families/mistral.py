@@ -1,4 +1,4 @@
-"""Mistral (arXiv 2310.06825): Llama, in early versions with a sliding window in every layer."""
+"""Mistral (arXiv 2310.06825): Llama; early versions have a sliding window in every layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def features(config: ModelConfig) -> Features:
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Where sliding_window is left out, transformers takes 4,096; null is no window."""
+    """If sliding_window is missing, transformers uses 4,096; null means no window."""
     found = read_fields({"num_key_value_heads": 8, **raw}, path)
     return found if "sliding_window" in raw else found | {"settings": {"sliding_window": 4096}}
 

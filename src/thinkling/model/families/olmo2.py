@@ -1,4 +1,4 @@
-"""OLMo 2 (arXiv 2501.00656): norms after the blocks instead of before, and over whole rows of queries and keys."""
+"""OLMo 2 (arXiv 2501.00656): norms after the blocks instead of before, and over the queries and keys of all heads."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Phi-3 and Phi-4 (arXiv 2404.14219, 2412.08905): Llama with one parameter for queries, keys and values and one for
-gate and up, in some versions with a sliding window, or heads that are rotated in part."""
+gate and up; some versions have a sliding window or partially rotated heads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UserError(
-            f"{path}: rope scaling of type {kind!r} is not supported for phi3; take a version for short rows, such as "
+            f"{path}: rope scaling of type {kind!r} is not supported for phi3; use a version for short rows, such as "
             f"Phi-3-mini-4k or phi-4"
         )
     partial = rope.pop(_PARTIAL, None) or raw.get(_PARTIAL) or 1.0

@@ -17,7 +17,7 @@ def features(config: ModelConfig) -> Features:
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Where head_dim is left out, transformers takes 128 for this family."""
+    """If head_dim is missing, transformers uses 128 for this family."""
     return read_fields({**raw, "head_dim": raw.get("head_dim") or 128}, path)
 
 

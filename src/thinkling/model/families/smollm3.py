@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from thinkling.model.config import ModelConfig
 
 _DEFAULTS = {"num_key_value_heads": 4, "tie_word_embeddings": True, "rope_theta": 2e6, "max_position_embeddings": 32768}
-"""transformers' for this family, where a file leaves them out."""
+"""transformers' default for this family if a file has none."""
 
 
 def features(config: ModelConfig) -> Features:
@@ -20,7 +20,7 @@ def features(config: ModelConfig) -> Features:
 
 
 def _rotary_layers(config: ModelConfig) -> list[int]:
-    """1 for each layer with a rotary embedding; `no_rope_layers`, against its name, says just that."""
+    """1 for each layer with a rotary embedding, which is also what `no_rope_layers` means, despite its name."""
     given = FAMILY.setting(config, "no_rope_layers")
     return list(given) if given else _alternating(config.num_hidden_layers, _interval(config.settings))
 
@@ -34,7 +34,7 @@ def _alternating(layers: int, interval: int) -> list[int]:
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """A list that the interval implies is left out, so that a configuration reads as it was written."""
+    """Drops a list that the interval implies, so that the configuration round-trips."""
     found = read_fields({**_DEFAULTS, **raw}, path)
     settings = {
         name: raw[name] for name in FAMILY.settings if raw.get(name, FAMILY.settings[name]) != FAMILY.settings[name]

@@ -1,4 +1,4 @@
-"""The forms in which problem sets are published: one file per form. A package adds one by an entry point."""
+"""Formats of published problem sets: one file per format. A package adds one with an entry point."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PRESETS = Registry(
 
 
 def preset(name: str | None) -> Preset:
-    """The preset of that name; the plain form, question and answer, for None. Raises UserError for an unknown one."""
+    """The preset of that name; for None the plain question-and-answer format. Raises UserError if unknown."""
     if name is None:
         from thinkling.sources.presets.plain import PLAIN
 

@@ -1,4 +1,4 @@
-"""What a preset is: how one record of a published problem set becomes a problem."""
+"""The interface of presets: converting one record of a published problem set to a problem."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CODE_ANSWER = "```python\n{answer}\n```"
 
 
 class BadRecord(ValueError):
-    """A record that is no problem. The reason is short and the same for all of its kind: records are counted by it."""
+    """A record that is not a problem. The reason is short and identical for its kind: records are counted by it."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Reasoning up to a call of the calculator, and the call; `expression` is empty in the last step."""
+    """Reasoning up to a calculator call, and the call; `expression` is empty in the last step."""
 
     reasoning: str
     expression: str = ""
@@ -29,56 +29,56 @@ class Step:
 
 @dataclass(frozen=True)
 class Item:
-    """What one record says."""
+    """The contents of one record."""
 
     question: str
     answer: str
     """In the form that the verifier compares with."""
     solution: str = ""
-    """Reasoning that leads to the answer; empty where it is not known."""
+    """Reasoning that leads to the answer; empty if unknown."""
     steps: tuple[Step, ...] = ()
-    """The same reasoning cut at the calculator's calls, where it is annotated with them."""
+    """The same reasoning split at calculator calls, if it is annotated with them."""
     system: str = ""
     family: str = ""
     id: str = ""
-    """The record's own name for itself, where the recipe says which key holds it."""
+    """The record's own id, if the recipe names its key."""
     tests: tuple[str, ...] = ()
     hidden_tests: tuple[str, ...] = ()
     setup: str = ""
     """Code that runs before the program and before its tests."""
     choices: tuple[str, ...] = ()
-    """The options in the order of their letters, where letters answer."""
+    """The options in the order of their letters, for answers that are letters."""
     identity: str = ""
-    """What makes it the same problem as another, where that is not the question."""
+    """What identifies duplicates of the problem, if it is not the question."""
     bare: str = ""
-    """The question without instructions, where the preset adds some."""
+    """The question without instructions, if the preset adds some."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A form of problem set."""
+    """The format of a problem set."""
 
     keys: Mapping[str, tuple[str, ...]]
-    """What a record holds → the keys under which it may be; `fields` of a source names others."""
+    """What a record contains → the keys under which it may be found; a source's `fields` overrides them."""
     read: Callable[[Found, int], Item]
-    """A record, and the source's seed → the item. Raises BadRecord."""
+    """Converts a record, given the source's seed, to an item. Raises BadRecord."""
     verifier: str
     template: str = "{question}"
     answer_template: str = "{answer}"
     calculator_calls: bool = False
-    """Whether its solutions are annotated with calls of the calculator."""
+    """Whether its solutions are annotated with calculator calls."""
     answer_is_solution: bool = False
     """Whether the answer is shown as the solution, without reasoning: a program."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A record, with its values found by what they mean."""
+    """A record whose values are looked up by meaning."""
 
     record: Record
     keys: Mapping[str, tuple[str, ...]]
     fields: Mapping[str, str] = field(default_factory=dict)
-    """What a record holds → its key, or keys joined by dots, as the recipe says."""
+    """What a record contains → its key, or nested keys joined by dots, as set in the recipe."""
 
     def get(self, meaning: str) -> Any:
         """The value, or None."""
@@ -87,14 +87,14 @@ class Found:
         return next((self.record[key] for key in self.keys.get(meaning, ()) if self.record.get(key) is not None), None)
 
     def text(self, meaning: str) -> str:
-        """The value as text, stripped. Raises BadRecord if there is none."""
+        """The value as text, stripped. Raises BadRecord if it is missing."""
         found = self.text_or_empty(meaning)
         if not found:
             raise BadRecord(f"no {meaning}")
         return found
 
     def text_or_empty(self, meaning: str) -> str:
-        """The value as text, stripped; numbers are written out. Raises BadRecord for lists and the like."""
+        """The value as text, stripped; numbers are converted to text. Raises BadRecord for lists and objects."""
         value = self.get(meaning)
         if value is None:
             return ""
@@ -112,7 +112,7 @@ class Found:
         return [checked_text(text, meaning) for text in value]
 
     def json(self, meaning: str) -> Any:
-        """The value, parsed if it is JSON text. Raises BadRecord if it is none."""
+        """The value, parsed if it is text. Raises BadRecord if that is not valid JSON."""
         value = self.get(meaning)
         if not isinstance(value, str):
             return value
@@ -123,7 +123,7 @@ class Found:
 
 
 def dig(record: Record, path: str) -> Any:
-    """The value under a key, or under keys joined by dots, one in the other; None without one."""
+    """The value under a key, or under nested keys joined by dots; None if it is missing."""
     if path in record:
         return record[path]
     value: Any = record
@@ -133,7 +133,7 @@ def dig(record: Record, path: str) -> Any:
 
 
 def checked_text(text: str, meaning: str) -> str:
-    """The text. Raises BadRecord if no file could hold it: JSON can spell half a character."""
+    """The text. Raises BadRecord if it cannot be encoded: JSON can contain lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -142,5 +142,5 @@ def checked_text(text: str, meaning: str) -> str:
 
 
 def lines(text: str) -> str:
-    """With Unix line ends, stripped."""
+    """The text with Unix line endings, stripped."""
     return re.sub(r"\r\n?", "\n", text).strip()

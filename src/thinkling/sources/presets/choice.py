@@ -1,5 +1,5 @@
-"""Multiple choice, answered by a letter: a list of options with a letter, an index or an option as the answer (MMLU,
-MMLU-Pro, ARC), columns A to D, or GPQA's right and wrong answers, which are shuffled."""
+"""Multiple choice, answered by a letter: options with a letter, index or option as the answer (MMLU, MMLU-Pro, ARC),
+columns A to D, or GPQA's correct and incorrect answers, which are shuffled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_gpqa(found: Found, seed: int) -> Item:
 
 
 def item(found: Found, choices: Sequence[str], index: int) -> Item:
-    """The problem with its options listed under the question. The same options in another order are the same one."""
+    """The problem with its options listed below the question. Reordered options count as the same problem."""
     question = found.text("question")
     listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
     return Item(
@@ -47,7 +47,7 @@ def item(found: Found, choices: Sequence[str], index: int) -> Item:
 
 
 def _choices(found: Found) -> tuple[list[str], list[str]]:
-    """The options and the labels that the record gives them."""
+    """The options, and their labels in the record."""
     given: Any = found.json("choices")
     labels: list[str] = []
     if isinstance(given, Mapping):
@@ -70,7 +70,7 @@ def _choices(found: Found) -> tuple[list[str], list[str]]:
 
 
 def _index(found: Found, choices: list[str], labels: list[str]) -> int:
-    """Which option is right: by `answer_index`, or by the answer as a label, letter, index or the option itself."""
+    """Index of the correct option: from `answer_index`, or from the answer as a label, letter, index or option text."""
     index = found.get("answer_index")
     if index is None:
         answer = found.get("answer")

@@ -1,6 +1,6 @@
 """GSM8K (Cobbe et al. 2021, arXiv 2110.14168): `question`, and `answer`, a worked solution that ends in `#### 72`.
 
-Its solutions are annotated with calculations, `48/2 = <<48/2=24>>24 clips`: removed, or made calls of the calculator.
+Its solutions are annotated with calculations, `48/2 = <<48/2=24>>24 clips`: removed, or turned into calculator calls.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def read(found: Found, seed: int) -> Item:
 
 
 def steps(worked: str) -> tuple[Step, ...]:
-    """The solution cut at its annotations. One that only repeats a number, that the calculator cannot compute, or
-    whose result is not the exact value (`<<10/3=3.33>>`) stays plain text: a tool never says anything else."""
+    """The solution split at its annotations. An annotation that only repeats a number, that the calculator cannot
+    compute, or whose result is not exact (`<<10/3=3.33>>`) is left as text: a tool never returns anything else."""
     cut: list[Step] = []
     text, at = "", 0
     for match in _ANNOTATION.finditer(worked):

@@ -1,5 +1,5 @@
-"""HumanEval (Chen et al. 2021, arXiv 2107.03374): `prompt` (a function's head), `test` (a function `check`), and
-`entry_point`, which `check` is called with."""
+"""HumanEval (Chen et al. 2021, arXiv 2107.03374): `prompt` (a function's signature and docstring), `test` (a function
+`check`), and `entry_point`, the function that `check` is called with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Problems in LeetCode's manner, as LeetCodeDataset has them (arXiv 2504.14655).
+"""LeetCode-style problems, in the format of LeetCodeDataset (arXiv 2504.14655).
 
-The question is under `query`; `prompt` is code that solutions and tests rely on (imports, `ListNode`, `TreeNode` and
-their helpers); `entry_point` is such as `Solution().twoSum`; `test` is a function `check`, `completion` a solution.
+The question is under `query`; `prompt` is code that solutions and tests depend on (imports, `ListNode`, `TreeNode` and
+their helpers); `entry_point` is, for example, `Solution().twoSum`; `test` is a function `check`, `completion` a
+solution.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MATH (Hendrycks et al. 2021, arXiv 2103.03874) and sets of its form: `problem`, `solution` with a box, `answer`."""
+"""MATH (Hendrycks et al. 2021, arXiv 2103.03874) and similar sets: `problem`, `solution` with a box, `answer`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """MBPP (Austin et al. 2021, arXiv 2108.07732): Python problems with assertions, in its full and sanitized forms.
 
 A record has `text` (or `prompt`) and `test_list` (or `test`); it may have `code`, `test_setup_code`, `test_imports` and
-`challenge_test_list`. The first test is public and is shown in the question, for it names the function. The others and
+`challenge_test_list`. The first test is public and shown in the question, because it names the function. The others and
 the challenge tests are hidden. Set-up code runs before them.
 """
 

@@ -1,4 +1,4 @@
-"""Problems in a form of the user's own, told by `fields`: a question, an answer, and what else a record holds."""
+"""Problems in the user's own format, described by `fields`: a question, an answer, and whatever else a record has."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from thinkling.sources.presets.base import BadRecord, Found, Item, Preset, check
 
 
 def read(found: Found, seed: int) -> Item:
-    """A question may also be a list of messages, as in data sets for reinforcement learning: a system message or none,
-    and one of the user."""
+    """A question may also be a list of messages, as in reinforcement learning data sets: an optional system message and
+    one user message."""
     given = found.get("question")
     question, system = _asked(given) if isinstance(given, list) else (found.text("question"), "")
     system = found.text_or_empty("system") or system

@@ -1,6 +1,6 @@
-"""Programs that read standard input, in the shapes of APPS (arXiv 2105.09938) and LiveCodeBench (arXiv 2403.07974).
+"""Programs that read standard input, in the formats of APPS (arXiv 2105.09938) and LiveCodeBench (arXiv 2403.07974).
 
-A test is one JSON text: `{"input", "output"}`, and `"function"` where a function is called with the input's values.
+A test is one JSON text: `{"input", "output"}`, plus `"function"` if a function is called with the input's values.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Raw sources → documents of two grades of quality, deduplicated and clean of held-out problems."""
+"""Raw sources → documents in two quality grades, deduplicated and decontaminated against held-out problems."""

@@ -1,4 +1,4 @@
-"""Numbers in and out, per source: in = kept + rejected by reason."""
+"""Record counts per source: in = kept + rejected by reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thinkling.data.readers import readable
 
 
 class Ledger(RejectedWriter):
-    """rejected.parquet, and the count of what became of every record by source and reason."""
+    """Writes rejected.parquet and counts what happened to every record, by source and reason."""
 
     def __init__(self, path: Path, max_characters: int) -> None:
         super().__init__(path, max_characters)
@@ -28,12 +28,12 @@ class Ledger(RejectedWriter):
         return self
 
     def write(self, document: Mapping[str, Any], reason: str, detail: str = "") -> None:
-        """Writes one that was rejected, and counts it."""
+        """Writes and counts a rejected record."""
         super().write(document, reason, detail)
         self.rejected.setdefault(document["source"], Counter())[reason] += 1
 
     def restore(self, path: Path, counts: Mapping[str, Any]) -> None:
-        """Takes over what an earlier step rejected: the rows of its file, and its `state`."""
+        """Restores what an earlier step rejected: the rows of its file and its `state`."""
         self.received = Counter(counts["received"])
         self.rejected = {source: Counter(reasons) for source, reasons in counts["rejected"].items()}
         with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -42,18 +42,18 @@ class Ledger(RejectedWriter):
                     super().write(row, row["reason"], row["detail"] or "")
 
     def state(self) -> dict[str, Any]:
-        """What `restore` takes."""
+        """The counts that `restore` accepts."""
         return {"received": dict(self.received), "rejected": {name: dict(n) for name, n in self.rejected.items()}}
 
     def keep(self, document: Mapping[str, Any]) -> None:
-        """Counts one that was kept."""
+        """Counts a kept record."""
         self.kept[document["source"]] += 1
         self.characters[document["source"]] += len(document["text"])
 
     def counts(self) -> dict[str, Any]:
-        """``{"in", "kept", "rejected": {reason: n}, "sources": {source: the same, and "characters" kept}}``.
+        """``{"in", "kept", "rejected": {reason: n}, "sources": {source: the same, plus "characters" kept}}``.
 
-        Raises RuntimeError where a record got lost or was made on the way.
+        Raises RuntimeError if records were lost or added along the way.
         """
         sources = {name: self._of(name) for name in sorted(self.received)}
         total = sum((self.rejected.get(name, Counter()) for name in sources), Counter())

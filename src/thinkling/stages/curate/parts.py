@@ -1,8 +1,8 @@
-"""Parts of curate that a run keeps, so that a changed budget, minimum or weight neither reads nor asks anything again.
+"""Intermediate results of curate, kept in the run so that changing a budget, minimum or weight repeats no earlier work.
 
-`pool`: the documents after admission, deduplication and decontamination. `grades`: what the annotator, the labeller and
-the search found out about them. The split is what is left to do. A part's name holds a digest of all that it depends
-on; its files are digested, and verified before they are used.
+`pool`: documents after admission, deduplication and decontamination. `grades`: findings of the annotator, the labeller
+and the similarity search. Only the split is recomputed. The name of a part contains a digest of everything it depends
+on; its files are digested and verified before reuse.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from thinkling.stages.base import PARTS, StageContext
 from thinkling.stages.curate.config import CurateConfig
 
 VERSION = 1
-"""Raised by hand when a part comes to hold something else for the same configuration."""
+"""Increased by hand whenever the same configuration produces a part with different contents."""
 WORK = "work"
-"""Directory in the stage's own of what is set down on the way; removed before the stage ends."""
+"""Scratch directory inside the stage's own; removed before the stage ends."""
 SPLIT = frozenset({"hq_tokens", "mq_tokens", "minimum", "weights", "penalty", "bytes_per_token"})
-"""Fields of `grading` that neither part depends on."""
+"""Fields of `grading` that affect neither part."""
 
 
 def part(ctx: StageContext, name: str, key: Any, make: Callable[[Path], None]) -> tuple[Path, bool]:
-    """The directory of a part, and whether it was there. Otherwise `make` fills it; it appears whole or not at all.
+    """The directory of a part, and whether it already existed. If not, `make` fills it; it is created atomically.
 
-    Raises UserError where a file of it was changed.
+    Raises UserError if one of its files was changed.
     """
     root = (ctx.kept or ctx.directory / WORK) / PARTS
     final = root / f"{ctx.name}-{name}-{hash_of(key)[:16]}"
@@ -44,14 +44,14 @@ def part(ctx: StageContext, name: str, key: Any, make: Callable[[Path], None]) -
 
 
 def pool_key(config: CurateConfig, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the pool depends on."""
+    """Everything the pool depends on."""
     raw = {name: digest for name, digest in resolved.get("raw", {}).items() if name != "grading.labeller"}
     stage = config.model_dump(mode="json", exclude={"grading"})
     return {**resolved, "stage": stage, "raw": raw, "version": VERSION}
 
 
 def grades_key(config: CurateConfig, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the grades depend on."""
+    """Everything the grades depend on."""
     assert config.grading is not None
     grading = config.grading.model_dump(mode="json", exclude=set(SPLIT))
     labeller = resolved.get("raw", {}).get("grading.labeller")

@@ -1,9 +1,9 @@
 """curate: sources → documents.
 
-Every record of every source goes through the same steps: admission, exact deduplication over all sources, near
-deduplication where the recipe asks for it, decontamination against the held-out problems. What is kept has the quality
-of its source, or is graded and split by its own (`write_graded`). ``documents.parquet`` holds what was kept,
-``rejected.parquet`` what was not and why, ``provenance.json`` which standard library was read, if one was.
+All records go through the same steps: admission, exact deduplication across sources, near deduplication if enabled, and
+decontamination against held-out problems. Kept documents take the quality of their source, or are graded and split
+individually (`write_graded`). ``documents.parquet`` contains the kept documents, ``rejected.parquet`` the others with
+reasons, and ``provenance.json`` the version of the standard library, if one was read.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ DOCUMENTS, REJECTED, PROVENANCE = "documents.parquet", "rejected.parquet", "prov
 def run(config: CurateConfig, ctx: StageContext) -> None:
     """Writes the documents artifact. With grading, parts of an earlier or killed run are reused (`parts`).
 
-    Raises UserError for a source that cannot be read, or that has records but no document among them, and where an
-    extra is not installed that the recipe needs.
+    Raises UserError if a source is unreadable or yields no document, or if a required extra is not installed.
     """
     _clear(ctx.directory)
     if config.grading is not None:
@@ -68,7 +67,7 @@ def _graded(config: CurateConfig, grading: GradingConfig, ctx: StageContext) -> 
     pool, reused = parts.part(ctx, "pool", parts.pool_key(config, ctx.resolved), make_pool)
     counts = json.loads((pool / write_graded.COUNTS).read_text(encoding="utf-8"))
     if reused:
-        ctx.progress.note(f"stages.{ctx.name}: the documents of {pool.name} are reused")
+        ctx.progress.note(f"stages.{ctx.name}: reusing the documents of {pool.name}")
         ctx.ledger.restore(counts["sources"])
         if (pool / FILE).exists():
             shutil.copyfile(pool / FILE, ctx.directory / FILE)
@@ -92,8 +91,8 @@ def _write_distinct(
     keep: Callable[[Document], None] = lambda document: None,
     streams: list[DocumentStream] | None = None,
 ) -> int:
-    """Writes what is admitted, unlike all others and clean; gives the number of held-out problems. `streams`: a list
-    that the opened ones are added to."""
+    """Writes documents that are admitted, unique and clean; returns the number of held-out problems. Opened streams are
+    appended to `streams` if given."""
     found = _streams(config, ctx)
     if streams is not None:
         streams += found
@@ -121,14 +120,14 @@ def _streams(config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
 
 
 def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
-    """The streams of a source. With grading the quality is settled later, and `mq` until then."""
+    """The streams of a source. With grading, quality is decided later and `mq` is a placeholder."""
     return ctx.sources[name].documents("mq" if config.grading else config.quality[name], ctx.seed)
 
 
 def _near_unique(
     documents: Iterator[Document], settings: NearDuplicates, ctx: StageContext, counts: Counts, ledger: Ledger
 ) -> Iterator[Document]:
-    """Sets the documents down to compare them all, then passes on the first of each cluster."""
+    """Spools the documents to disk, compares them all, then yields the first of each cluster."""
     path, ids = ctx.directory / WORK / "distinct.parquet", []
     with DocumentWriter(path) as writer:
 
@@ -146,7 +145,7 @@ def _near_unique(
 
 
 def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, ledger: Ledger) -> Iterator[Document]:
-    """The documents of a stream, before they are compared with others."""
+    """Admitted documents of a stream, before any comparison with others."""
     counts = Counts(f"admit {stream.source}")
     with ctx.progress.track(f"{ctx.name}: {stream.source}", None, "documents") as task:
 
@@ -170,12 +169,14 @@ def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, l
         )
     counts.check()
     if counts.kept == 0:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.rejected.items())) or "it has no records"
-        raise UserError(f"sources.{stream.source}: no document in {counts.received} records ({reasons}); mend it")
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.rejected.items())) or "no records"
+        raise UserError(
+            f"sources.{stream.source}: no document in {counts.received} records ({reasons}); fix the source"
+        )
 
 
 def _identified(documents: Iterator[Document]) -> Iterator[Document]:
-    """Ids as ``<source>/<own id>``, and a number added where the user's files give one twice."""
+    """Sets ids to ``<source>/<own id>``, appending a number if the user's files repeat an id."""
     seen: dict[str, int] = {}
     for document in documents:
         identity = f"{document['source']}/{document['id']}"
@@ -192,7 +193,7 @@ def _check_names(streams: list[DocumentStream]) -> None:
 
 
 def _write_provenance(config: CurateConfig, ctx: StageContext, directory: Path) -> None:
-    """What the sources say of where their documents come from, the files of all together."""
+    """Writes the provenance reported by the sources, with their files merged."""
     merged: dict[str, Any] = {}
     files: dict[str, str] = {}
     for name in config.sources:
@@ -204,7 +205,7 @@ def _write_provenance(config: CurateConfig, ctx: StageContext, directory: Path) 
 
 
 def _clear(directory: Path) -> None:
-    """Removes what a run that was cut off left behind."""
+    """Removes leftovers of an interrupted run."""
     for path in directory.iterdir():
         _remove(path)
 

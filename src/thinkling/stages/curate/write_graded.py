@@ -1,8 +1,8 @@
-"""Writes graded documents: documents.parquet with a column per grade, and beside it what the grades came from.
+"""Writes graded documents: documents.parquet with a column per grade, plus the evidence behind the grades.
 
 ``grading.json`` is the report (agreement of the labeller by tag and kind of damage, weights, importance, recall of the
-search, the split), ``labeller/`` the labeller itself, ``annotated.parquet`` the examples that it learned from (absent
-where the labeller is an earlier run's).
+search, the split). ``labeller/`` is the labeller itself and ``annotated.parquet`` its training examples (absent if the
+labeller comes from an earlier run).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from thinkling.quality.served_annotator import ServedAnnotator
 
 POOL, COUNTS = "pool.parquet", "counts.json"
-"""Files of a part `pool`."""
+"""Files of the part `pool`."""
 NUMBERS, MEASURED, ANNOTATED = "numbers.safetensors", "measured.json", "annotated.parquet"
-"""Files of a part `grades`."""
+"""Files of the part `grades`."""
 ARRAYS = ("grades_NT", "similarity_N", "unseen_MT")
 GRADED_SCHEMA = pa.schema(
     [
@@ -52,7 +52,7 @@ GRADED_SCHEMA = pa.schema(
         pa.field("value_terms", pa.string(), nullable=False),
     ]
 )
-"""`SCHEMA`, the 20 grades, similarity to the seeds, the quality value, and the largest terms of that value."""
+"""`SCHEMA`, the 20 grades, similarity to the seeds, the quality value, and its largest terms."""
 ANNOTATED_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -71,11 +71,11 @@ def write(
     ctx: StageContext,
     ledger: Ledger,
 ) -> None:
-    """Grades the documents of a part `pool` and writes those that are kept; the others go to the ledger with their
+    """Grades the documents of the part `pool` and writes those that are kept; the ledger records the others with a
     reason.
 
-    `target`: the documents file; `streams`: opens the sources, which is done only where nothing is known of the pool
-    yet. Labeller, examples and report go into the stage's directory.
+    `target`: the documents file. `streams`: opens the sources; only called if the pool has not been measured yet.
+    Labeller, examples and report go into the stage's directory.
     """
     grading = config.grading
     assert grading is not None
@@ -87,7 +87,7 @@ def write(
 
     grades, reused = part(ctx, "grades", grades_key(config, ctx.resolved), make)
     if reused:
-        ctx.progress.note(f"stages.{ctx.name}: the grades of {grades.name} are reused")
+        ctx.progress.note(f"stages.{ctx.name}: reusing the grades of {grades.name}")
     origins = json.loads((pool_part / COUNTS).read_text(encoding="utf-8"))["origins"]
     pool = Pool.survey(path, {source: Origin(*origin) for source, origin in origins.items()}, words=False)
     measured, told = _read_measured(grades)
@@ -105,7 +105,7 @@ def write(
 
 
 def _measure(pool: Pool, grading: GradingConfig, directory: Path, ctx: StageContext) -> None:
-    """Fills a part `grades`."""
+    """Fills the part `grades`."""
     served = _annotator(grading, ctx)
     measured, learned = measure_pool(pool, grading, served, ctx.directory / WORK / "lance", ctx.seed, ctx.progress)
     learned.labeller.save(directory / "labeller")
@@ -133,8 +133,8 @@ def _read_measured(directory: Path) -> tuple[Measured, dict[str, Any]]:
 
 
 def _kept(pool: Pool, graded: Graded, ledger: Ledger) -> Iterator[Document]:
-    """The kept documents with their grades, each under the recipe's name of its source: how good it is, its grades
-    say."""
+    """The kept documents with their grades, under their source's name in the recipe: quality is recorded in the
+    grades."""
     row = 0
     for batch in pool.batches():
         for document in batch:
@@ -159,10 +159,10 @@ def _columns(pool: Pool, graded: Graded, row: int) -> Document:
 
 
 def _annotator(config: GradingConfig, ctx: StageContext) -> ServedAnnotator | None:
-    """The served model that the recipe names, None for the rules."""
+    """The served model named by the recipe, or None for the rules."""
     if config.annotator == "rules":
         return None
-    # They load torch, which curate has no other use for.
+    # These imports load torch, which curate does not need otherwise.
     from thinkling.generate.client import ServedModel
     from thinkling.quality.served_annotator import ServedAnnotator
 

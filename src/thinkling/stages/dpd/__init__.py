@@ -1,1 +1,1 @@
-"""A teacher's good answers beside the student's own bad ones → a student moved to the first and off the second."""
+"""Teacher's correct answers paired with the student's incorrect ones → a student moved toward the former."""

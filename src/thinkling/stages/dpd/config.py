@@ -15,44 +15,45 @@ from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 
 class PairsConfig(ToolSamplingConfig):
-    """How pairs come about: the student's wrong samples, then the teacher's right ones for the same problems. Both are
-    sampled as they are when used, so the defaults are those of evaluation."""
+    """How pairs are made: sample the student, then sample the teacher on the problems where the student failed. The
+    sampling defaults are those of evaluation, i.e. of normal use."""
 
     student_samples: int = Field(default=4, ge=1)
-    """Samples a problem from the entering checkpoint."""
+    """Samples per problem from the initial checkpoint."""
     teacher_samples: int = Field(default=2, ge=1)
-    """Samples from the teacher, for each problem that the student got wrong at least once."""
+    """Samples from the teacher for each problem that the student got wrong at least once."""
     pairs_per_problem: int = Field(default=1, ge=1)
-    """At most so many pairs a problem, each with another wrong sample."""
+    """Maximum pairs per problem; each uses a different incorrect student sample."""
     min_margin: float = Field(default=0.0, ge=0, le=1)
-    """Least lead of the teacher on a problem: its fraction of right samples minus the student's. A pair stays only
-    where y⁺ is clearly better (docs/recipe.md, DPD; how much better is not known)."""
+    """Minimum lead of the teacher on a problem: its fraction of correct samples minus the student's. Keeps only pairs
+    in which y⁺ is clearly better (docs/recipe.md, DPD; the threshold is unknown)."""
 
 
 class PreferencesConfig(BaseModel):
-    """Given preference pairs of one source."""
+    """Existing preference pairs from one source."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
     """A source that offers pairs."""
     n_pairs: int | None = Field(default=None, ge=1)
-    """Pairs; all that the source has if not set."""
+    """Number of pairs; if not set, all pairs of the source."""
 
 
 class WeightsConfig(BaseModel):
-    """Weights of the three terms, 1 each since none are known (docs/recipe.md, DPD). A term of weight 0 is skipped."""
+    """Weights of the loss terms, 1 each since none are published (docs/recipe.md, DPD). Terms with weight 0 are
+    skipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     dpo: float = Field(default=1.0, ge=0)
-    """The pair's margin against the entering checkpoint (arXiv 2305.18290 eq. 7)."""
+    """The pair's margin relative to the initial checkpoint (arXiv 2305.18290 eq. 7)."""
     kl_chosen: float = Field(default=1.0, ge=0)
     """KL to the teacher along chosen completions."""
     kl_rejected: float = Field(default=1.0, ge=0)
-    """KL to the teacher along rejected completions, the student's own."""
+    """KL to the teacher along rejected completions, which are the student's own."""
     kl_solved: float = Field(default=1.0, ge=0)
-    """KL to the teacher along right answers of the student, where `solved_per_step` asks for some."""
+    """KL to the teacher along the student's correct answers; used if `solved_per_step` is above 0."""
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> WeightsConfig:
@@ -62,21 +63,22 @@ class WeightsConfig(BaseModel):
 
 
 class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
-    """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillations in one loss."""
+    """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillation terms in one loss."""
 
     kind: Literal["dpd"]
     problems: list[ProblemsConfig] = Field(default_factory=list)
-    """Problems that student and teacher are asked; some of them become pairs. The teacher must know them all."""
+    """Problems to sample student and teacher on; some of them become pairs. The teacher must be able to solve them."""
     pairs: PairsConfig | None = None
-    """How pairs are made of `problems`; required with them."""
+    """How pairs are made from `problems`; required if `problems` is set."""
     preferences: list[PreferencesConfig] = Field(default_factory=list)
-    """Given pairs, trained on together with those of `problems`."""
+    """Existing pairs, trained on together with those made from `problems`."""
     weights: WeightsConfig = Field(default_factory=WeightsConfig)
-    """Weights of the terms of the loss."""
+    """Weights of the loss terms."""
     beta: float = Field(default=0.1, gt=0)
-    """β of the DPO term: our choice, since it is not known (docs/recipe.md, DPD)."""
+    """β of the DPO term; our choice, since no value is published (docs/recipe.md, DPD)."""
     kl: Literal["sum", "mean"] = "sum"
-    """KL of a completion: the sum over its tokens, as in the formula (docs/recipe.md, DPD), or their mean."""
+    """Reduction of the KL over a completion: the sum over its tokens, as in the formula (docs/recipe.md, DPD), or their
+    mean."""
     direction: Literal["forward", "reverse"] = "forward"
     """`forward`: KL(teacher ‖ student), an assumption (docs/recipe.md, DPD); `reverse`: KL(student ‖ teacher)."""
     steps: int = Field(ge=1)
@@ -84,14 +86,15 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     batch_size: int = Field(ge=1)
     """Pairs per optimizer step, over all ranks; the loss is their mean."""
     solved_per_step: int = Field(default=0, ge=0)
-    """Problems per step, besides the pairs and over all ranks, that the student always gets right: along an answer of
-    its own it is held to the teacher. What no pair covers is forgotten otherwise (docs/LAB.md); not in the paper."""
+    """Problems per step (over all ranks, in addition to the pairs) that the student always gets right. The student is
+    held to the teacher along one of its own answers, to prevent forgetting of what no pair covers (docs/LAB.md). Not in
+    the paper."""
     sequence_length: int = Field(ge=16)
-    """Tokens per packed row. What is longer with its prompt makes no pair."""
+    """Tokens per packed row. Samples that do not fit together with their prompt are not paired."""
     checkpoint_every: int = Field(default=100, ge=1)
-    """Steps between checkpoints, from which a killed run continues."""
+    """Steps between checkpoints. A killed run resumes from the latest one."""
 
-    output_version: ClassVar[int] = 2
+    output_version: ClassVar[int] = 3
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher?": "model", "state?": "state"}
     distributed: ClassVar[bool] = True
@@ -99,22 +102,22 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     @model_validator(mode="after")
     def _schedule_fits(self) -> DpdConfig:
         if self.warmup_steps + round(self.steps * self.decay_fraction) > self.steps:
-            raise ValueError("warmup_steps and decay_fraction take more than all steps; lower one of them")
+            raise ValueError("warmup_steps and decay_fraction together exceed steps; lower one of them")
         return self
 
     @model_validator(mode="after")
     def _pairs_from_somewhere(self) -> DpdConfig:
         sources = [p.source for p in self.preferences]
         if len(set(sources)) < len(sources):
-            raise ValueError("preferences: a source is named twice")
+            raise ValueError("preferences: a source is listed twice")
         if not self.problems and not self.preferences:
-            raise ValueError("problems: missing; give some to make pairs of, or given pairs in preferences")
+            raise ValueError("problems: missing; set problems to make pairs from, or preferences to use existing pairs")
         if self.problems and self.pairs is None:
-            raise ValueError("pairs: missing; it says how pairs are made of problems, such as {max_new_tokens: 4096}")
+            raise ValueError("pairs: missing; it sets how pairs are made from problems, such as {max_new_tokens: 4096}")
         if not self.problems:
             for name, given in {"pairs": self.pairs is not None, "solved_per_step": self.solved_per_step > 0}.items():
                 if given:
-                    raise ValueError(f"{name}: it is about samples of problems, and there are none; remove it")
+                    raise ValueError(f"{name}: has no effect without problems; remove it")
         return self
 
     @model_validator(mode="after")
@@ -122,29 +125,28 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
         if "teacher" in self.inputs:
             if not self.problems and not self.imitates:
                 raise ValueError(
-                    "inputs.teacher: nothing is asked of it: there are no problems, and no KL term has a weight; "
-                    "remove it"
+                    "inputs.teacher: not used, since there are no problems and all KL weights are 0; remove it"
                 )
         elif self.problems:
             raise ValueError(
-                "inputs.teacher is missing: the chosen side of a pair is the teacher's right answer to one of the "
+                "inputs.teacher is missing: the chosen side of a pair is a correct answer of the teacher to one of the "
                 "problems; name a stage or a source of type model, or remove problems and train on preferences alone"
             )
         elif self.imitates:
             raise ValueError(
-                "inputs.teacher is missing: weights.kl_chosen and weights.kl_rejected draw the student towards a "
-                "teacher; name one, or set both to 0, which leaves plain DPO: weights: {kl_chosen: 0, kl_rejected: 0}"
+                "inputs.teacher is missing: weights.kl_chosen and weights.kl_rejected pull the student towards a "
+                "teacher; name one, or set both to 0, which is plain DPO: weights: {kl_chosen: 0, kl_rejected: 0}"
             )
         return self
 
     @property
     def holds(self) -> bool:
-        """Whether solved problems take part in the loss."""
+        """Whether solved problems contribute to the loss."""
         return bool(self.solved_per_step and self.weights.kl_solved)
 
     @property
     def imitates(self) -> bool:
-        """Whether the teacher takes part in the loss."""
+        """Whether the teacher contributes to the loss."""
         return bool(self.weights.kl_chosen or self.weights.kl_rejected) or self.holds
 
     def needs(self) -> list[Need]:

@@ -1,4 +1,4 @@
-"""Given preference pairs, encoded as pairs of samples are."""
+"""Existing preference pairs, encoded in the same way as pairs of samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import Pair, Side
 from thinkling.stages.training.left_out import LeftOut
 
-_REASONS = {
+REASONS = {
     "equal": "both sides are the same tokens",
     "without_loss": "a side has no token that carries loss",
     "too_long": "longer than sequence_length",
@@ -28,10 +28,10 @@ _REASONS = {
 def given_pairs(
     config: DpdConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut
 ) -> tuple[list[Pair], dict[str, dict[str, int]]]:
-    """The pairs of all sources, and the counts of each: pairs = kept + rejected by reason.
+    """Pairs from all sources, with counts for each: pairs = kept + rejected by reason.
 
-    `equal`: both sides are the same tokens. `without_loss`: a side holds nothing that is trained on. `too_long`: a side
-    does not fit a row. `evaluated`: it asks a problem that the model is evaluated on.
+    `equal`: both sides have the same tokens. `without_loss`: one side has no trainable token. `too_long`: one side does
+    not fit into a row. `evaluated`: it asks one of the evaluation problems.
     """
     found: list[Pair] = []
     counts: dict[str, dict[str, int]] = {}
@@ -45,7 +45,7 @@ def given_pairs(
                 reason = "evaluated" if encoded is None else rejection(encoded, config.sequence_length)
                 if encoded is None or reason is not None:
                     reasons[str(reason)] += 1
-                    ctx.ledger.note(wanted.source, "preferences", _REASONS[str(reason)], {"id": pair.id})
+                    ctx.ledger.note(wanted.source, "preferences", REASONS[str(reason)], {"id": pair.id})
                 else:
                     found.append(encoded)
         kept = len(found) - kept
@@ -73,11 +73,11 @@ class _Encoded:
 
 
 def _encoded(pair: PreferencePair, source: str, renderer: Renderer) -> Pair:
-    """The pair as tokens: the prompt is what both sides have in common with the prompt that the model would be given;
-    what no assistant of the side wrote is forced.
+    """Encodes the pair. The prompt is what both sides share with the prompt that the model would be given; tokens not
+    written by the assistant of that side are forced.
 
-    Raises UserError naming the pair where the template cannot render it, or renders the prompt's own assistant turns
-    otherwise before an ending, so that it cannot be told which tokens belong to the ending.
+    Raises UserError naming the pair if the template cannot render it, or renders earlier assistant turns differently
+    once an ending follows, which makes prompt and ending inseparable.
     """
     tools = list(pair.tools) or None
     try:
@@ -89,9 +89,9 @@ def _encoded(pair: PreferencePair, source: str, renderer: Renderer) -> Pair:
     start = min(_common(prompt, side.ids) for side in sides)
     if start <= earlier:
         raise UserError(
-            f"sources.{source}: pair {pair.id}: chat template {renderer.template.name} writes earlier turns of the "
-            "assistant otherwise once an answer follows, so prompt and answer cannot be told apart; give pairs whose "
-            "messages hold no reasoning in earlier turns"
+            f"sources.{source}: pair {pair.id}: chat template {renderer.template.name} renders earlier assistant turns "
+            "differently once an answer follows, so prompt and answer cannot be separated; use pairs whose "
+            "messages have no reasoning in earlier turns"
         )
     question = next((m["content"] for m in reversed(pair.messages) if m["role"] == "user"), "")
     made = [_side(side, start, renderer) for side in sides]
@@ -104,7 +104,7 @@ def _side(encoded: _Encoded, start: int, renderer: Renderer) -> Side:
 
 
 def _last_loss(renderer: Renderer, messages: Sequence[Message], tools: Sequence[Message] | None) -> int:
-    """Place of the last token that an assistant wrote among the messages; -1 where there is none."""
+    """Index of the last token that an assistant wrote in the messages, or -1."""
     if not any(message["role"] == "assistant" for message in messages):
         return -1
     return max(np.flatnonzero(renderer.encode(messages, tools)[1]).tolist(), default=-1)

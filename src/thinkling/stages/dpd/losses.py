@@ -1,11 +1,12 @@
-"""The three terms of dual preference distillation (docs/recipe.md, DPD), one forward pass for both sides of all pairs.
+"""The three terms of dual preference distillation (docs/recipe.md, DPD), in one forward pass over both sides of all
+pairs.
 
     L = w_dpo · -log σ(β (Δ⁺ - Δ⁻)) + w⁺ · KL along y⁺ + w⁻ · KL along y⁻,    Δ = log π(y|x) - log π_ref(y|x)
 
-and, where asked for, w_solved · KL along right answers of the student, as a mean of its own.
+plus, if enabled, w_solved · KL along the student's correct answers, averaged separately.
 
-Shapes: B rows, T positions, N = B·T tokens, D student hidden, E teacher hidden, V vocab, M tokens of a chunk, P pairs,
-S sequences: 2p is y⁺ of pair p, 2p + 1 its y⁻, those from 2P on are answers to solved problems.
+Shapes: B rows, T positions, N = B·T tokens, D student hidden, E teacher hidden, V vocab, M tokens per chunk, P pairs, S
+sequences: 2p is y⁺ of pair p, 2p + 1 its y⁻, those from 2P on are answers to solved problems.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ def chunked_kl(
 ) -> tuple[Tensor, Tensor]:
     """(Σ factor · KL as a scalar, KL_N without gradient): nats over the whole vocabulary, fp32 (fp64 for fp64 input).
 
-    KL(teacher ‖ student), or the other way round with `reverse`. Tokens of factor 0 are skipped; their KL is given as
-    0. Only `chunk` tokens' logits exist at a time, the student's and the teacher's. Gradients flow to x and weight
-    alone; they are formed in the forward pass, the head's summed in fp32.
+    KL(teacher ‖ student), or the other direction with `reverse`. Tokens with factor 0 are skipped; their KL is returned
+    as 0. Only the logits of `chunk` tokens exist at a time, for student and teacher. Gradients flow to x and weight
+    only; they are computed in the forward pass, with the head's gradient summed in fp32.
     """
     return _Kl.apply(x_ND, weight_VD, teacher_x_NE, teacher_weight_VE, factors_N, reverse, chunk)
 
@@ -63,7 +64,7 @@ class _Kl(torch.autograd.Function):
         total = x_ND.new_zeros((), dtype=dtype)
         dx_ND = torch.zeros_like(x_ND) if need_x else None
         d_weight_VD = torch.zeros_like(weight_VD, dtype=dtype) if need_weight else None
-        # Two logits tensors at a time, so half of what the other losses take.
+        # Two logits tensors exist at a time, so use half the chunk size of the other losses.
         size = chunk or max(64, CHUNK_LOGITS // 2 // len(weight_VD))
         for kept_M in factors_N.nonzero().flatten().split(size):
             x_MD, factors_M = x_ND[kept_M], factors_N[kept_M].to(dtype)
@@ -108,27 +109,27 @@ def sum_by_sequence(values_N: Tensor, sequences_N: Tensor, n_sequences: int) -> 
 
 
 def dpo_loss(log_probs_S: Tensor, reference_S: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """(loss a pair, reward margin a pair β (Δ⁺ - Δ⁻)), both (P,), of log π(y|x) and log π_ref(y|x): arXiv 2305.18290
-    eq. 7."""
+    """(loss per pair, reward margin per pair β (Δ⁺ - Δ⁻)), both (P,), from log π(y|x) and log π_ref(y|x): arXiv
+    2305.18290 eq. 7."""
     ratios_S = log_probs_S - reference_S
     margin_P = beta * (ratios_S[0::2] - ratios_S[1::2])
     return -F.logsigmoid(margin_P), margin_P
 
 
 def sequence_log_probs(model: Decoder, batch: PairBatch, device: torch.device) -> Tensor:
-    """log π(y|x) summed over the loss tokens of each of the pairs' sequences, (2P,) with its gradient."""
+    """log π(y|x) summed over the loss tokens of each pair sequence, (2P,), with gradient."""
     x_ND, labels_N, sequences_N, _ = _forward(model, batch, device)
     log_probs_N = chunked_log_probs(x_ND, model.output_weight, labels_N)
     return sum_by_sequence(log_probs_N, sequences_N, 2 * batch.n_pairs + batch.n_solved)[: 2 * batch.n_pairs]
 
 
 def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.device) -> Objective:
-    """The joint loss of a PairBatch, its count (pairs) and the sums over pairs to log: each term as it is before its
-    weight, and of the DPO term the reward margin and how often it is above 0. `teacher` is needed for a KL term."""
+    """The joint loss of a PairBatch, its count (pairs), and sums over pairs for logging: each unweighted term, plus the
+    DPO term's reward margin and how often it is positive. `teacher` is required for KL terms."""
     weights = config.weights
     if config.imitates and teacher is None:
-        raise ValueError("a KL term has a weight above 0, but no teacher is given")
-    # The trainer divides by pairs; a mean over solved problems is meant.
+        raise ValueError("a KL term has a positive weight, but no teacher is given")
+    # The trainer divides by the number of pairs; this term is a mean over solved problems.
     per_solved = config.batch_size / config.solved_per_step if config.holds else 0.0
 
     def objective(model: nn.Module, batch: PairBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
@@ -147,7 +148,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
         if teacher is not None and config.imitates:
             with torch.no_grad():
                 teacher_x_NE = teacher(torch.from_numpy(batch.packed.tokens_BT).to(device), layout).flatten(0, 1)
-            # A vocabulary may be padded to another size; no token lies in the padding.
+            # The vocabulary may be padded to another size; padding is never a label.
             vocab = min(len(model.output_weight), len(teacher.output_weight))
             fractions_N = _fractions(sequences_N, n, config.kl == "mean").to(total.dtype)
             side_N = torch.where(sequences_N < in_pairs, sequences_N % 2, 2)
@@ -172,7 +173,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
 
 
 def _fractions(sequences_N: Tensor, n_sequences: int, mean: bool) -> Tensor:
-    """What a token's KL counts in its sequence's: 1, or one part of its loss tokens; 0 where there is no loss."""
+    """Weight of each token's KL within its sequence: 1, or 1/(loss tokens) for the mean; 0 where there is no loss."""
     bears_N = (sequences_N >= 0).double()
     if not mean:
         return bears_N

@@ -1,4 +1,5 @@
-"""Judged samples → pairs: what the teacher got right beside what the student got wrong, and Parquet to audit them."""
+"""Judged samples → pairs of a correct teacher sample and an incorrect student sample, stored as Parquet for
+auditing."""
 
 from __future__ import annotations
 
@@ -49,25 +50,25 @@ class Side:
     tokens: list[int]
     forced: list[bool]
     reference_log_prob: float | None = None
-    """ln of the entering checkpoint's probability of the tokens that no tool wrote; None where the loss has no DPO
+    """ln of the initial checkpoint's probability of the tokens not written by a tool; None if the loss has no DPO
     term."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Chosen (y⁺) and rejected (y⁻) completion of one prompt. Columns of pairs Parquet, in this order."""
+    """Chosen (y⁺) and rejected (y⁻) completion of one prompt. Columns of the pairs Parquet, in this order."""
 
     problem_id: str
-    """The id of a given pair, where it was given."""
+    """For existing pairs: the pair's id."""
     family: str
-    """The source's name, where it was given."""
+    """For existing pairs: the source's name."""
     question: str
-    """The last message of the user."""
+    """The last user message."""
     answer: str
-    """The problem's right answer; empty where the pair was given."""
+    """The problem's reference answer; empty for existing pairs."""
     prompt: list[int]
     margin: float | None
-    """The teacher's fraction of right samples of this problem minus the student's; None where the pair was given."""
+    """The teacher's fraction of correct samples on this problem minus the student's; None for existing pairs."""
     chosen: Side
     rejected: Side
 
@@ -76,7 +77,7 @@ class Pair:
         return self.chosen, self.rejected
 
     def with_references(self, chosen: float, rejected: float) -> Pair:
-        """The pair with the entering checkpoint's log-probabilities."""
+        """The pair with the initial checkpoint's log-probabilities."""
         return replace(
             self,
             chosen=replace(self.chosen, reference_log_prob=chosen),
@@ -87,13 +88,13 @@ class Pair:
 def by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
     """Samples of each problem, in order.
 
-    Raises UserError where a verifier failed: a failure must not look like a wrong answer, nor go unseen.
+    Raises UserError if a verifier failed: a failure must neither pass for a wrong answer nor go unnoticed.
     """
     failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
     if failed:
         raise UserError(
             f"verifier {failed[0].tier} failed on {len(failed)} of {len(rollouts)} samples, first on "
-            f"{failed[0].question!r}: {failed[0].detail}; mend the verifier and run again"
+            f"{failed[0].question!r}: {failed[0].detail}; fix the verifier and run again"
         )
     found: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
@@ -102,7 +103,7 @@ def by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
 
 
 def usable(rollouts: Sequence[Rollout], outcome: Outcome, sequence_length: int) -> list[Rollout]:
-    """Distinct samples of that outcome that ended by themselves and fit a row with their prompt."""
+    """Distinct samples with the given outcome that are not truncated and fit into a row together with their prompt."""
     found: dict[tuple[int, ...], Rollout] = {}
     for r in rollouts:
         if r.outcome == outcome and r.finish_reason == "stop" and len(r.prompt) + len(r.tokens) <= sequence_length:
@@ -111,10 +112,10 @@ def usable(rollouts: Sequence[Rollout], outcome: Outcome, sequence_length: int) 
 
 
 def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, sequence_length: int) -> str | None:
-    """Why a model's samples of a problem bring no side of a pair, or None where they do.
+    """Why a model's samples of a problem provide no side of a pair, or None if they do.
 
-    `<side>_not_<outcome>`: no such sample. `<side>_truncated`: all such ended at max_new_tokens. `<side>_too_long`: the
-    others do not fit a row.
+    `<side>_not_<outcome>`: no such sample. `<side>_truncated`: all such samples hit max_new_tokens. `<side>_too_long`:
+    the others do not fit into a row.
     """
     if usable(rollouts, wanted, sequence_length):
         return None
@@ -124,44 +125,51 @@ def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, sequence_
     return f"{side}_truncated" if all(r.finish_reason == "length" for r in such) else f"{side}_too_long"
 
 
+def without_pair(
+    student: Sequence[Rollout], teacher: Sequence[Rollout], min_margin: float, sequence_length: int
+) -> str | None:
+    """Why the samples of a problem make no pair: a side's `rejection`, or `margin`; None where they make one."""
+    reason = rejection("student", student, Outcome.WRONG, sequence_length)
+    reason = reason or rejection("teacher", teacher, Outcome.RIGHT, sequence_length)
+    if reason is None and fraction_right(teacher) - fraction_right(student) < min_margin:
+        return "margin"
+    return reason
+
+
 def make_pairs(
     student: Mapping[str, list[Rollout]],
     teacher: Mapping[str, list[Rollout]],
     config: PairsConfig,
     sequence_length: int,
 ) -> tuple[list[Pair], dict[str, int]]:
-    """Pairs, problem after problem, and the counts: problems = kept + the reasons of the others.
+    """Pairs, problem by problem, and the counts: problems = kept + rejected by reason.
 
-    The i-th wrong sample of the student stands beside the i-th right one of the teacher, whose samples start again
-    where they run out. `teacher` holds the problems on which the student gave something usable.
+    The i-th incorrect student sample is paired with the i-th correct teacher sample, cycling through the latter.
+    `teacher` contains the problems for which the student has a usable sample.
     """
     pairs: list[Pair] = []
     reasons: Counter[str] = Counter()
     for problem_id, mine in student.items():
-        reason = rejection("student", mine, Outcome.WRONG, sequence_length)
-        theirs = [] if reason else teacher[problem_id]
-        reason = reason or rejection("teacher", theirs, Outcome.RIGHT, sequence_length)
-        margin = 0.0 if reason else fraction_right(theirs) - fraction_right(mine)
-        if reason is None and margin < config.min_margin:
-            reason = "margin"
+        theirs = [] if rejection("student", mine, Outcome.WRONG, sequence_length) else teacher[problem_id]
+        reason = without_pair(mine, theirs, config.min_margin, sequence_length)
         if reason is not None:
             reasons[reason] += 1
             continue
         right = usable(theirs, Outcome.RIGHT, sequence_length)
         for i, wrong in enumerate(usable(mine, Outcome.WRONG, sequence_length)[: config.pairs_per_problem]):
-            pairs.append(_pair(right[i % len(right)], wrong, margin))
+            pairs.append(_pair(right[i % len(right)], wrong, fraction_right(theirs) - fraction_right(mine)))
     kept = len(student) - reasons.total()
     return pairs, {"problems": len(student), "kept": kept, **dict(sorted(reasons.items())), "pairs": len(pairs)}
 
 
 def solved_by(student: Mapping[str, list[Rollout]], sequence_length: int) -> list[Rollout]:
-    """One usable answer to each problem that the student got right in every sample."""
+    """One usable answer for each problem that the student got right in every sample."""
     always = [mine for mine in student.values() if all(r.right for r in mine)]
     return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, sequence_length))]
 
 
 def fraction_right(rollouts: Sequence[Rollout]) -> float:
-    """Right samples among all, as in avg@k."""
+    """Fraction of correct samples, as in avg@k."""
     return sum(r.right for r in rollouts) / len(rollouts)
 
 
@@ -171,12 +179,12 @@ def _pair(right: Rollout, wrong: Rollout, margin: float) -> Pair:
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Writes the file whole or not at all, and its digest beside it; the same pairs give the same bytes."""
+    """Writes the file atomically, with its digest; the same pairs produce the same bytes."""
     write_table(path, map(asdict, pairs), SCHEMA)
     seal(path)
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file, in order. Raises UserError naming the file where it cannot be read."""
+    """Reads the pairs of a file, in order. Raises UserError naming the file if it is unreadable."""
     rows = read_table(path, SCHEMA)
     return [Pair(**{**r, "chosen": Side(**r["chosen"]), "rejected": Side(**r["rejected"])}) for r in rows]

@@ -1,4 +1,4 @@
-"""The dpd stage: samples of student and teacher, and given preferences → pairs → three-term loss → a better student."""
+"""The dpd stage: student and teacher samples, and existing preferences → pairs → three-term loss → a better student."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ CHUNK = 128
 
 @dataclass(frozen=True)
 class Models:
-    """The entering checkpoint and the teacher, both frozen, both on the device."""
+    """The initial checkpoint and the teacher, both frozen and on the device."""
 
     loaded_student: LoadedModel
-    """Its renderer serves both: the teacher is asked in the very tokens along which it is imitated."""
+    """Its renderer serves both models: the teacher is prompted with the same tokens along which it is imitated."""
     loaded_teacher: LoadedModel | None
 
     @property
@@ -78,16 +78,15 @@ class Models:
 
 
 def run(config: DpdConfig, ctx: StageContext) -> None:
-    """Makes pairs, takes given ones, trains on them and exports the model; continues after the last finished chunk or
+    """Makes pairs, adds existing ones, trains on them and exports the model; resumes after the last finished chunk or
     checkpoint.
 
-    Raises UserError if the models differ in their tokenizers, a verifier failed, or there are fewer pairs than one step
-    needs.
+    Raises UserError if the tokenizers differ, a verifier failed, or there are fewer pairs than one step needs.
     """
     parallel = setup()
     for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
-            raise UserError(f"{name} {getattr(config, name)} cannot be dealt evenly to {parallel.world_size} ranks")
+            raise UserError(f"{name} {getattr(config, name)} is not divisible by {parallel.world_size} ranks")
     if parallel.rank == 0:
         drop_damaged(ctx.directory / "samples", ctx.progress.warn, "sampling it again")
         drop_damaged(ctx.directory / FILE, ctx.progress.warn, "making it again")
@@ -101,7 +100,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         counted = samples.counts | {f"preferences.{source}": n["kept"] for source, n in given_counts.items()}
         reasons = ", ".join(f"{name} {n}" for name, n in counted.items())
         raise UserError(
-            f"batch_size {config.batch_size}: there are only {len(pairs)} pairs ({reasons}); lower it, or take more "
+            f"batch_size {config.batch_size}: only {len(pairs)} pairs are available ({reasons}); lower it, or use more "
             f"{'problems (n_problems)' if config.problems else 'preferences'}"
         )
     if config.weights.dpo:
@@ -111,8 +110,8 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     solved = solved_by(samples.student, config.sequence_length)
     if config.holds and not solved:
         ctx.progress.warn(
-            f"stages.{ctx.name}.solved_per_step: the student got no problem right in all its samples, so there is "
-            "nothing to keep it from forgetting; training on the pairs alone"
+            f"stages.{ctx.name}.solved_per_step: the student got no problem right in all of its samples, so "
+            "solved problems are left out of the loss; training on the pairs alone"
         )
         config = config.model_copy(update={"solved_per_step": 0})
     if given:
@@ -132,7 +131,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
 
 @dataclass(frozen=True)
 class SampledPairs:
-    """Pairs of samples, and what they were made of."""
+    """Pairs of samples, and the samples they were made from."""
 
     pairs: list[Pair]
     counts: dict[str, int]
@@ -144,7 +143,7 @@ class SampledPairs:
 def sample_pairs(
     config: DpdConfig, ctx: StageContext, parallel: Parallel, models: Models, left_out: LeftOut
 ) -> SampledPairs:
-    """The student's and the teacher's samples of the problems that are not evaluated, as pairs."""
+    """Pairs from the student's and teacher's samples of the problems that are not used for evaluation."""
     if config.pairs is None:
         return SampledPairs([], {}, {}, {})
     wanted = problems(config, ctx)
@@ -159,10 +158,10 @@ def sample_pairs(
 
 
 def load_models(config: DpdConfig, ctx: StageContext, parallel: Parallel) -> Models:
-    """The student in the dtype that it is trained in, and the teacher, if there is one, in the dtype of its weights;
-    both are talked with in the same way.
+    """The student in its training dtype and the teacher, if any, in the dtype of its weights; both use the same chat
+    template.
 
-    Raises UserError where they differ in what a token id means.
+    Raises UserError if their vocabularies differ.
     """
     chat, dtype = config.chat, DTYPES[config.precision.weights]
     student = LoadedModel.load(ctx.inputs["model"].model_dir, parallel.device, dtype, chat=chat)
@@ -176,14 +175,14 @@ def load_models(config: DpdConfig, ctx: StageContext, parallel: Parallel) -> Mod
     if vocabularies[0] != vocabularies[1]:
         sizes = " and ".join(str(len(v)) for v in vocabularies)
         raise UserError(
-            f"stages.{ctx.name}.inputs.teacher: its tokenizer is not the student's ({sizes} tokens); a teacher that is "
-            "imitated token by token must share it: choose one trained with the same tokenizer"
+            f"stages.{ctx.name}.inputs.teacher: its tokenizer differs from the student's ({sizes} tokens); "
+            "imitation is token by token, so choose a teacher trained with the same tokenizer"
         )
     return Models(student, LoadedModel.load(directories[1], parallel.device, chat=chat))
 
 
 def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
-    """Training problems, source after source, family after family."""
+    """Training problems, by source, then by family."""
     return [
         problem
         for p in config.problems
@@ -199,7 +198,7 @@ def sample(
     wanted: Sequence[Problem],
     models: Models,
 ) -> list[Rollout]:
-    """Judged samples of all `wanted` problems, from `samples/<role>/`; ranks share the chunks that are missing."""
+    """Judged samples of all `wanted` problems, stored in `samples/<role>/`; ranks share the missing chunks."""
     pairs, loaded = config.pairs, models.loaded_student if role == "student" else models.loaded_teacher
     assert pairs is not None
     assert loaded is not None
@@ -229,9 +228,9 @@ def sample(
 
 
 def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Models, parallel: Parallel) -> list[Pair]:
-    """The pairs with the entering checkpoint's log-probabilities: two floats a pair, computed once.
+    """Adds the initial checkpoint's log-probabilities to the pairs: two floats per pair, computed once.
 
-    Taken from `path` where an earlier start of this run had finished them.
+    Reused from `path` if an earlier attempt of this run finished them.
     """
     found = read_pairs(path) if path.exists() else []
     parallel.barrier()
@@ -239,7 +238,7 @@ def with_references(config: DpdConfig, path: Path, pairs: list[Pair], models: Mo
         return found
     size = config.micro_batch_size or config.batch_size
     log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
-    # In the dtype that training computes in: at the first step the student is its reference.
+    # In the training dtype, so that the student equals its reference at the first step.
     with torch.no_grad(), computing(models.student, DTYPES[config.precision.compute]):
         for first in range(parallel.rank * size, len(pairs), parallel.world_size * size):
             batch = pack_pairs(pairs[first : first + size], config.sequence_length, models.tokenizer.pad_id)
@@ -258,7 +257,7 @@ def train_student(
     parallel: Parallel,
     left_out: LeftOut,
 ) -> None:
-    """Trains the student on the pairs, and the solved problems, of each step."""
+    """Trains the student on each step's pairs and solved problems."""
     weights = config.weights
     needed = [weights.dpo or weights.kl_chosen, weights.dpo or weights.kl_rejected]
     sides = [side for side in (0, 1) if needed[side]]
@@ -315,12 +314,12 @@ def train_student(
 
 
 def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:
-    """The number of pairs, and the objective's sums as means over them."""
+    """The number of pairs, and the objective's sums as means per pair."""
     return {"pairs": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
 
 
 def _summary(samples: dict[str, list[Rollout]]) -> dict[str, Any]:
-    """Problems, samples by outcome, and avg@k of a model on what it was asked here."""
+    """Problems, samples by outcome, and avg@k of a model on the problems it was given here."""
     outcomes = Counter(r.outcome for rollouts in samples.values() for r in rollouts)
     mean = sum(map(fraction_right, samples.values())) / len(samples) if samples else 0.0
     return {

@@ -1,1 +1,1 @@
-"""A model → avg@k on held-out problems, with intervals."""
+"""A model → avg@k on held-out problems, with confidence intervals."""

@@ -15,24 +15,24 @@ from thinkling.stages.sampling import ToolSamplingConfig
 
 
 class TaskSetConfig(BaseModel):
-    """What a model is scored on, and how it is asked."""
+    """A set of problems to score the model on, and how they are presented."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """A source that offers problems; its held-out ones are used."""
+    """A source that offers problems; its held-out split is used."""
     renderer: str = "chat"
-    """How the model is asked. `chat`: a user turn is answered. Others are plug-ins (entry points
-    `thinkling.renderers`), such as one that continues a page for a base model, which has seen no chat."""
+    """How the problem is presented to the model. `chat`: as a user turn. Others are plug-ins (entry points
+    `thinkling.renderers`), for example one in which a base model, which has seen no chat, continues a page of text."""
 
 
 class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
-    """avg@k: the mean over k samples a problem, with a bootstrap interval over problems. Where a rule grades answers,
-    the mean grade, and with a baseline the fraction of comparisons won by the rule."""
+    """avg@k: the mean over k samples per problem, with a bootstrap interval over problems. If answers are graded by a
+    rule, the mean grade, and with a baseline the win rate against it according to the rule."""
 
     kind: Literal["evaluate"]
     task_sets: dict[Name, TaskSetConfig] = Field(min_length=1)
-    """Name → held-out problems of a source, and how they are asked."""
+    """Name → held-out problems of a source and how they are presented."""
     k: int = Field(default=8, ge=1)
     """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 
@@ -49,7 +49,7 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     @model_validator(mode="after")
     def _chat_is_used(self) -> EvaluateConfig:
         if self.chat != ChatConfig() and any(t.renderer != "chat" for t in self.task_sets.values()):
-            raise ValueError("chat: a task set has a renderer of its own, which writes no chats; remove one of the two")
+            raise ValueError("chat: has no effect on a task set whose renderer is not chat; remove one of the two")
         return self
 
     def needs(self) -> list[Need]:

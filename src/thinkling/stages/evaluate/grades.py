@@ -1,4 +1,4 @@
-"""Grades by a stated rule: a task set's mean grade, and the fraction of comparisons won against an earlier one."""
+"""Rule-based grades: the mean grade of a task set, and the win rate against an earlier evaluation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEMA = pa.schema([("problem_id", pa.string()), ("sample", pa.int32()), ("grade
 
 @dataclass(frozen=True)
 class GradedSample:
-    """A row of grades/TASK_SET.parquet: the rule's grade of one sample, in 0–1."""
+    """A row of grades/TASK_SET.parquet: the rule's grade for one sample, in 0–1."""
 
     problem_id: str
     sample: int
@@ -31,8 +31,8 @@ class GradedSample:
 
 @dataclass(frozen=True)
 class WinRate:
-    """Share of the samples graded higher than the baseline's sample of the same number for the same problem, which was
-    drawn with the same random numbers; ties count half. Bootstrap interval over `n` problems."""
+    """Fraction of samples graded higher than the baseline's sample of the same problem and number, drawn with the same
+    random numbers; ties count half. Bootstrap interval over `n` problems."""
 
     mean: float
     low: float
@@ -41,7 +41,7 @@ class WinRate:
 
 
 def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> list[GradedSample]:
-    """One row per sample, in the order of the rollouts: `k` of each problem, in the order of the problems."""
+    """One row per sample, in the order of the rollouts: `k` per problem, in the order of the problems."""
     asked = [problem for problem in problems for _ in range(k)]
     return [
         GradedSample(r.problem_id, r.sample, grade(problem, r.reading, r.truncated))
@@ -50,9 +50,9 @@ def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: 
 
 
 def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[GradedSample]) -> Score:
-    """The score with grades in place of right and wrong: mean, interval, families and those that think.
+    """The score based on grades instead of right and wrong: mean, interval, per family, and for samples with reasoning.
 
-    `outcomes` still counts verdicts: right is a grade of 1.
+    `outcomes` still counts verdicts: a grade of 1 is right.
     """
     values = [row.grade for row in graded]
     low, high = bootstrap_interval(_problem_means(graded, values))
@@ -71,9 +71,9 @@ def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[Gra
 
 
 def win_rate(mine: Sequence[GradedSample], other: Sequence[GradedSample]) -> WinRate:
-    """Compares sample by sample. ValueError where the two hold other problems or samples."""
+    """Compares sample by sample. Raises ValueError if problems or samples differ."""
     if [(r.problem_id, r.sample) for r in mine] != [(r.problem_id, r.sample) for r in other]:
-        raise ValueError("grades of other problems or samples cannot be compared")
+        raise ValueError("grades of different problems or samples cannot be compared")
     wins = [win(a.grade, b.grade) for a, b in zip(mine, other, strict=True)]
     means = _problem_means(mine, wins)
     low, high = bootstrap_interval(means)
@@ -81,16 +81,16 @@ def win_rate(mine: Sequence[GradedSample], other: Sequence[GradedSample]) -> Win
 
 
 def _problem_means(rows: Sequence[GradedSample], values: Sequence[float]) -> np.ndarray:
-    """Mean of each problem's values; a problem's samples stand together."""
+    """Mean of each problem's values; samples of a problem are adjacent."""
     pairs = zip((row.problem_id for row in rows), values, strict=True)
     return np.array([np.mean([v for _, v in group]) for _, group in groupby(pairs, key=lambda pair: pair[0])])
 
 
 def write_grades(path: Path, rows: Sequence[GradedSample]) -> None:
-    """Writes the file whole or not at all."""
+    """Writes the file atomically."""
     write_table(path, map(asdict, rows), SCHEMA)
 
 
 def read_grades(path: Path) -> list[GradedSample]:
-    """The rows of a file. Raises UserError naming it where it is missing or unreadable."""
+    """Reads the rows of a file. Raises UserError naming it if it is missing or unreadable."""
     return [GradedSample(**row) for row in read_table(path, SCHEMA)]

@@ -26,10 +26,10 @@ from thinkling.verify.preference import is_graded
 
 
 def run(config: EvaluateConfig, ctx: StageContext) -> None:
-    """Scores the model on every task set; goes on after the last finished chunk of samples.
+    """Scores the model on every task set; resumes after the last finished chunk of samples.
 
-    Raises UserError if a rule grades only some of them, the baseline does not
-    fit, or a verifier failed: then there is no score.
+    Raises UserError if a rule grades only some families of a task set, the baseline does not fit, or a verifier failed;
+    no score is written then.
     """
     directory = ctx.inputs["model"].model_dir
     renderers = {name: load_renderer(t.renderer, directory, config.chat) for name, t in config.task_sets.items()}
@@ -44,7 +44,7 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
     for name, task_set in config.task_sets.items():
         store = ctx.directory / "rollouts" / name
         store.mkdir(parents=True, exist_ok=True)
-        # A graded task set is sampled with the same random numbers by every stage: comparisons are paired by them.
+        # Every stage samples a graded task set with the same random numbers, so that comparisons are paired.
         seed = derive(0, "graded", name) if graded[name] else derive(ctx.seed, name)
         with ctx.progress.track(name, len(problems[name]) * config.k, "samples") as task:
             rollouts = sample_and_score(
@@ -75,7 +75,7 @@ def _is_graded(config: EvaluateConfig, ctx: StageContext, name: str, problems: S
     if len(found) == 2:
         raise UserError(
             f"stages.{ctx.name}.task_sets.{name}: a rule grades some families of {config.task_sets[name].source!r} and "
-            "not others; give them a source each"
+            "not others; use a separate source for each"
         )
     return True in found
 
@@ -83,8 +83,8 @@ def _is_graded(config: EvaluateConfig, ctx: StageContext, name: str, problems: S
 def _counts(
     ctx: StageContext, name: str, config: EvaluateConfig, score: Score, rollouts: Sequence[Rollout]
 ) -> dict[str, Any]:
-    """Samples by outcome, those cut off and those in form. A base model may well score 0, so samples that all failed
-    alike are no error here, but a warning in the terminal and among the counts."""
+    """Samples by outcome, truncated samples and well-formed ones. A base model may legitimately score 0, so it is a
+    warning in the terminal and in the counts, not an error, if all samples fail in the same way."""
     counts: dict[str, Any] = {
         "problems": score.n,
         "samples": score.n * score.k,
@@ -114,7 +114,7 @@ def _against(ctx: StageContext, name: str, baseline: Artifact, rows: Sequence[gr
         return asdict(grades.win_rate(rows, other))
     except ValueError as error:
         raise UserError(
-            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has other problems or k; {error}"
+            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems or a different k; {error}"
         ) from error
 
 
@@ -123,5 +123,5 @@ def _minus(ctx: StageContext, name: str, baseline: Artifact, rollouts: Sequence[
         return asdict(difference(rollouts, baseline.path / "rollouts" / name))
     except ValueError as error:
         raise UserError(
-            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has other problems, or is not there; {error}"
+            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems, or is not there; {error}"
         ) from error

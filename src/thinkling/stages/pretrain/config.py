@@ -1,4 +1,4 @@
-"""Configuration of the pretrain stage: the phases of FG-WSD as data."""
+"""Configuration of the pretrain stage, with the phases of FG-WSD as data."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from thinkling.train.schedule import DecayShape
 
 
 class PhaseConfig(BaseModel):
-    """A stretch of training with one mixture, sequence length and RoPE base, and one line of learning rate."""
+    """A span of training with one mixture, sequence length and RoPE base, and one learning rate segment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
-    """Name of the phase, in plans and logs."""
+    """Name of the phase in plans and logs."""
     tokens: Tokens
-    """Length of the phase, rounded to whole steps."""
+    """Length of the phase, rounded to whole optimizer steps."""
     learning_rate: tuple[float, float] | float
-    """Peak value, or [first, last]: a line (`shape`) between the two."""
+    """Constant value, or [first, last] to interpolate between (see `shape`)."""
     shape: DecayShape = "linear"
-    """Curve between the two (docs/recipe.md, Pre-training: the decay's shape is unknown)."""
+    """Curve from first to last (docs/recipe.md, Pre-training: the shape of the decay is unknown)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-    """Source → weight; weights are relative, and divide the rows and so the tokens."""
+    """Source → weight. Weights are relative and determine each source's share of rows, and so of tokens."""
     sequence_length: int | None = Field(default=None, ge=8)
-    """Tokens per row; the previous phase's where not set."""
+    """Tokens per row; if not set, that of the previous phase."""
     rope_theta: float | None = Field(default=None, gt=0)
-    """RoPE base from this phase on (ABF: raised for long rows); the previous phase's where not set."""
+    """RoPE base from this phase on (ABF: raised for long rows); if not set, that of the previous phase."""
     decay: bool = False
-    """Marks the phase whose start may change mixture and learning rate together."""
+    """Marks the start of the decay, the only point at which mixture and learning rate may change together."""
 
     @property
     def lr_first(self) -> float:
@@ -44,23 +44,24 @@ class PhaseConfig(BaseModel):
 
 
 class PretrainConfig(TrainingConfig, MicroBatchConfig):
-    """Next-token training over packed rows by phases (docs/recipe.md, Pre-training)."""
+    """Next-token training on packed rows, in phases (docs/recipe.md, Pre-training)."""
 
     kind: Literal["pretrain"]
     sequence_length: int = Field(ge=8)
-    """Tokens per row in the first phase (4,096 in the full recipe is our choice; docs/recipe.md, Pre-training)."""
+    """Tokens per row in the first phase (docs/recipe.md, Pre-training; the full recipe's 4,096 is our choice)."""
     batch_tokens: Tokens
-    """Tokens per step over all ranks: a multiple of every phase's sequence_length."""
+    """Tokens per optimizer step over all ranks; must be a multiple of every phase's sequence_length."""
     phases: list[PhaseConfig] = Field(min_length=1)
-    """Phases in their order: tokens, learning rate, mixture."""
+    """Phases in order: tokens, learning rate, mixture."""
     max_epochs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Source → how often its documents may be seen; a plan that needs more is refused."""
+    """Source → maximum passes over its documents; a plan that needs more is rejected."""
     default_max_epochs: float = Field(default=4.0, gt=0)
-    """The limit of sources not named above (4: beyond it repeated data is worth little, arXiv 2305.16264)."""
+    """Limit for sources not listed in `max_epochs` (4: beyond that, repeated data is worth little, arXiv
+    2305.16264)."""
     validation_rows: int = Field(default=64, ge=0)
-    """Rows per source, of tokenize's validation documents, whose loss is measured after every phase."""
+    """Rows per source, from tokenize's validation split, on which the loss is measured after every phase."""
 
-    output_version: ClassVar[int] = 4
+    output_version: ClassVar[int] = 5
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"tokens": "tokens", "model?": "model", "state?": "state"}
     uses: ClassVar[frozenset[str]] = frozenset({"model"})
@@ -70,7 +71,7 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
     def _check(self) -> PretrainConfig:
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
-            raise ValueError("phases: two phases have the same name")
+            raise ValueError("phases: two phases have the same name; rename one")
         length = self.sequence_length
         for phase in self.phases:
             length = phase.sequence_length or length

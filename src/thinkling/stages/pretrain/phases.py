@@ -1,4 +1,4 @@
-"""Arithmetic of the phases: steps, rows, fractions, epochs and the learning rate, without a model or data at hand."""
+"""Phase arithmetic: steps, rows, fractions, epochs and learning rate, independent of model and data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thinkling.train.schedule import Schedule, Segment, Shape
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase with everything filled in. Steps `first_step … first_step + steps − 1` belong to it."""
+    """A fully resolved phase, covering steps `first_step … first_step + steps − 1`."""
 
     name: str
     first_step: int
@@ -26,12 +26,12 @@ class Phase:
     lr_last: float
     shape: Shape
     fractions: dict[str, float]
-    """Source → fraction of the rows, summing to 1."""
+    """Source → fraction of the rows; sums to 1."""
     decay: bool
 
     @property
     def end(self) -> int:
-        """The step after the phase's last."""
+        """The first step after the phase."""
         return self.first_step + self.steps
 
     @property
@@ -44,7 +44,7 @@ class Phase:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the whole steps, padding included."""
+        """Tokens of all steps, padding included."""
         return self.rows * self.sequence_length
 
 
@@ -64,9 +64,10 @@ def schedule(phases: Sequence[Phase]) -> Schedule:
 
 
 def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> list[Phase]:
-    """Fills in what a phase takes over from the previous one, and rounds tokens to whole steps (at least one).
+    """Fills in what a phase inherits from the previous one, and rounds tokens to whole steps (at least one).
 
-    `rope_theta` and `first_step` are where the stage starts: the model's own base and 0, or where a kept state ends.
+    `rope_theta` and `first_step` are the stage's starting point: the model's RoPE base and 0, or the end of a kept
+    state.
     """
     phases: list[Phase] = []
     length, theta, step = config.sequence_length, rope_theta, first_step
@@ -94,20 +95,20 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
 
 
 def phase_of(phases: Sequence[Phase], step: int) -> Phase:
-    """The phase that a step belongs to."""
+    """The phase containing a step."""
     for phase in phases:
         if step < phase.end:
             return phase
-    raise IndexError(f"step {step} lies after the last phase")
+    raise IndexError(f"step {step} is after the last phase")
 
 
 def check_order(phases: Sequence[PhaseConfig | Phase]) -> None:
-    """In FG-WSD a change of learning rate never falls together with a change of mixture, except where decay starts.
+    """Checks the FG-WSD rule: learning rate and mixture never change at the same step, except where decay starts.
 
-    A change of learning rate is a jump between phases or a change from a constant to a line; the end of warm-up, where
-    the line arrives at the plateau's value, is one too.
+    A change of learning rate is a jump between phases or a switch between a constant and a slope, including the end of
+    warm-up, where the slope meets the plateau.
 
-    Raises UserError that names the phase.
+    Raises UserError naming the phase.
     """
     for before, after in itertools.pairwise(phases):
         mixture_moves = _normalised(before.mixture) != _normalised(after.mixture)
@@ -116,8 +117,8 @@ def check_order(phases: Sequence[PhaseConfig | Phase]) -> None:
         )
         if mixture_moves and rate_moves and not after.decay:
             raise UserError(
-                f"phases.{after.name}: mixture and learning rate change at the same step, which FG-WSD rules out; move "
-                "one of the two to a phase of its own, or set `decay: true` where decay begins"
+                f"phases.{after.name}: mixture and learning rate change at the same step, which FG-WSD forbids; move "
+                "one of the two to a separate phase, or set `decay: true` where decay begins"
             )
 
 
@@ -127,7 +128,7 @@ def _normalised(mixture: dict[str, float]) -> dict[str, float]:
 
 
 def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, float]]:
-    """Passes over each source a phase: tokens taken from it divided by its size in tokens, padding left aside."""
+    """Passes over each source per phase: tokens drawn from it divided by its size in tokens, ignoring padding."""
     return [
         {name: phase.tokens * fraction / sizes[name] for name, fraction in phase.fractions.items() if name in sizes}
         for phase in phases
@@ -135,12 +136,12 @@ def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, f
 
 
 def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[str, float]) -> None:
-    """Raises UserError naming a source that a phase needs and nobody has, or that is repeated beyond its limit."""
+    """Raises UserError naming a source that is unknown, or that would be repeated beyond its limit."""
     for phase in phases:
         for name in phase.fractions:
             if name not in sizes:
                 known = ", ".join(sorted(sizes)) or "none"
-                raise UserError(f"phases.{phase.name}.mixture: no source is called {name!r}; there are: {known}")
+                raise UserError(f"phases.{phase.name}.mixture: unknown source {name!r}; known are {known}")
     total: dict[str, float] = dict.fromkeys(sizes, 0.0)
     for part in epochs(phases, sizes):
         for name, value in part.items():
@@ -149,6 +150,6 @@ def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[st
         limit = config.max_epochs.get(name, config.default_max_epochs)
         if value > limit:
             raise UserError(
-                f"max_epochs: source {name!r} would be seen {value:.2f} times, its limit is {limit:g}; give it more "
-                f"documents, a smaller weight in the mixtures, or raise max_epochs.{name}"
+                f"max_epochs: source {name!r} would be seen {value:.2f} times, but its limit is {limit:g}; use more "
+                f"documents, lower its weight in the mixtures, or raise max_epochs.{name}"
             )

@@ -32,11 +32,11 @@ from thinkling.train.precision import DTYPES
 def run(config: PretrainConfig, ctx: StageContext) -> None:
     """Trains through all phases and exports the base model.
 
-    With an input `state` the phases follow after those of the stage that kept it: weights, optimizer, learning rate and
-    data order continue as if it had been one stage.
+    With an input `state`, the phases continue those of the stage that kept it: weights, optimizer, learning rate and
+    data order behave as if both were a single stage.
 
-    Raises UserError if mixture and learning rate change together, a mixture names an unknown source, a source would be
-    repeated beyond its limit, or the state belongs to other tokens; nothing has been trained then.
+    Raises UserError, before any training, if mixture and learning rate change together, a mixture names an unknown
+    source, a source would be repeated beyond its limit, or the state belongs to different tokens.
     """
     parallel = setup()
     tokens = ctx.inputs["tokens"]
@@ -105,26 +105,26 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         tokens=sum(p.tokens for p in own),
         parameters=model.config.parameter_count(),
         phase_ends=[p.end for p in own],
-        # Of the phases before a kept state too: epochs are limited over all of them.
+        # Includes the phases before a kept state, since epoch limits apply to all of them.
         sources={name: dict(used) for name, used in loader.usage().items()},
     )
 
 
 def kept_of(ctx: StageContext) -> KeptState | None:
-    """The state to continue from, if there is one. Raises UserError if it belongs to other tokens than the stage's."""
+    """The state to continue from, if any. Raises UserError if it belongs to different tokens."""
     if "state" not in ctx.inputs:
         return None
     state = read_kept(ctx.inputs["state"])
     if state.facts["tokens"] != ctx.inputs["tokens"].digest:
         raise UserError(
-            f"stages.{ctx.name}.inputs.tokens: {state.directory.parent.name} was trained on other tokens, so its data "
-            "order cannot continue; name the same stage as there"
+            f"stages.{ctx.name}.inputs.tokens: {state.directory.parent.name} was trained on different tokens, so "
+            "the data order cannot continue; use the same tokens stage"
         )
     return state
 
 
 class RopeBase(Callback):
-    """Raises the model's RoPE base where a phase says so."""
+    """Updates the model's RoPE base at phase boundaries."""
 
     def __init__(self, model: Decoder, phases: Sequence[Phase]) -> None:
         self.model, self.phases = model, phases
@@ -136,7 +136,7 @@ class RopeBase(Callback):
 
 
 class WriteValidation(Callback):
-    """Writes the losses at the end of each phase: `0.json` for the stage's first."""
+    """Writes the losses at the end of each phase, starting with `0.json` for the stage's first."""
 
     def __init__(self, directory: Path, phases: Sequence[Phase]) -> None:
         self.directory, self.phases = directory, phases
@@ -159,8 +159,8 @@ class WriteValidation(Callback):
 
 
 def make_model(ctx: StageContext, vocab_size: int, dtype: torch.dtype) -> Decoder:
-    """The model to train: of the given state or model, or a fresh one of the recipe's shape, drawn from the stage's
-    seed. Its weights have the `dtype` that they are trained in, whatever that of the directory."""
+    """The model to train: loaded from the given state or model, or freshly initialised in the recipe's shape from the
+    stage's seed. Weights are in the training `dtype`, whatever the dtype on disk."""
     for role in ("state", "model"):
         if role in ctx.inputs:
             return load_pretrained(ctx.inputs[role].model_dir, dtype)

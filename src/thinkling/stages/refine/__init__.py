@@ -1,1 +1,1 @@
-"""Drafts → checklist → critique → revision, round after round, then a chain of thought for the refined solution."""
+"""Drafts → checklist → critique → revision for several rounds, then a chain of thought for the refined solution."""

@@ -1,4 +1,4 @@
-"""jobs.parquet: every job with its rounds, to be read by a person; and what verifiers say, after all is decided."""
+"""jobs.parquet, a human-readable record of every job and its rounds, and the verifiers' opinion once all is decided."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 
 
 def outcomes(jobs: Sequence[Job], problems: Mapping[str, Problem]) -> dict[tuple[str, int], Outcome]:
-    """The verifier's outcome of every solution, by job and round. The one place that reads references."""
+    """The verifier's outcome of every solution, by job and round. The only place that reads reference answers."""
     places = [(job, number) for job in jobs for number in range(len(job.rounds))]
     samples = [(problems[job.asked.problem_id], Reading.of(job.rounds[n].solution.answer)) for job, n in places]
     verdicts = verify_many(samples)
@@ -61,7 +61,7 @@ def outcome_of(job: Job, solution: Solution, found: Mapping[tuple[str, int], Out
 
 
 def write_jobs(path: Path, jobs: Sequence[Job], found: Mapping[tuple[str, int], Outcome], version: int) -> None:
-    """Writes the file whole or not at all."""
+    """Writes the file atomically."""
     write_table(path, (_row(job, found, version) for job in jobs), SCHEMA)
 
 
@@ -96,11 +96,11 @@ def _row(job: Job, found: Mapping[tuple[str, int], Outcome], version: int) -> di
 def quality(
     jobs: Sequence[Job], found: Mapping[tuple[str, int], Outcome], kept: Mapping[str, Outcome]
 ) -> dict[str, Any]:
-    """How good each role was, by the verifier: for the report, never for keeping.
+    """Quality of each role according to the verifier; for the report only, never for deciding what to keep.
 
-    `drafts`, `noisy_drafts`, `final` and `kept`: how many, and how many of them right. `critic`: judged solutions by
-    whether all items were met and whether the answer is right; `revisions`: wrong solutions that were revised, and
-    those whose revision is right.
+    `drafts`, `noisy_drafts`, `final` and `kept`: totals, and how many are right. `critic`: judged solutions by whether
+    all items were met and whether the answer is right. `revisions`: wrong solutions that were revised, and how many of
+    the revisions are right.
     """
 
     def right(job: Job, number: int) -> bool:

@@ -23,31 +23,31 @@ INPUTS = ("refiner", "student", "teacher")
 
 
 class BackendConfig(SamplingConfig, ServerConfig):
-    """A model that plays a role: one of the stage's inputs, or one behind a server with OpenAI's chat completions."""
+    """The model behind a role: one of the stage's inputs, or a server with the OpenAI chat completions API."""
 
     input: Literal["refiner", "student", "teacher"] | None = None
-    """Role in `inputs` whose model is taken."""
+    """Role in `inputs` of the model to use."""
     temperature: float = Field(default=0.0, ge=0)
-    """0: the likeliest token."""
+    """Sampling temperature; 0 is greedy decoding."""
     chat: ChatConfig = Field(default_factory=ChatConfig)
-    """Chat template of the model of role `input`; a server has its own."""
+    """Chat template of the `input` model; a server applies its own."""
 
     @model_validator(mode="after")
     def _local_or_served(self) -> BackendConfig:
         if (self.input is None) == (self.url is None):
-            raise ValueError("give either input, or url and model (both at once: field={url: …, model: …})")
+            raise ValueError("set either input, or url and model (both at once: field={url: …, model: …})")
         if self.url is not None and self.model is None:
-            raise ValueError("model: missing; the server must be told which")
+            raise ValueError("model: missing; set the name of the served model")
         if self.url is not None and self.chat != ChatConfig():
             raise ValueError("chat: the server behind url has its own chat template; remove it")
         for name in ("temperature", "top_p"):
             if name in self.omit and name in self.model_fields_set:
-                raise ValueError(f"{name}: omit leaves it out of requests; remove one of the two")
+                raise ValueError(f"{name}: listed in omit, so it would not be sent; remove one of the two")
         return self
 
     @property
     def identity(self) -> str:
-        """Backends of one identity share a model."""
+        """Backends with the same identity share a model."""
         if self.input is not None:
             return f"{self.input} {self.chat.model_dump_json()}"
         return repr([(name, getattr(self, name)) for name in ServerConfig.model_fields])
@@ -58,42 +58,44 @@ class RefineConfig(ChattingConfig):
 
     kind: Literal["refine"]
     problems: ProblemsConfig
-    """What is asked; each problem is one job."""
+    """Problems to solve; each problem is one job."""
     drafters: list[BackendConfig] = Field(min_length=1)
-    """Teacher(s) and the current model; jobs take them in turn."""
+    """Models that write drafts, such as teachers and the current model; jobs are assigned to them in turn."""
     checklist: BackendConfig
-    """Writes what a solution of this one instruction must meet, from the instruction alone."""
+    """Writes the checklist that a solution of this particular problem must meet, from the problem statement alone."""
     evaluators: list[BackendConfig] = Field(min_length=1)
-    """Each judges every item; an item is met where all of them say so."""
+    """Each evaluator judges every item; an item counts as met only if all of them agree."""
     reviser: BackendConfig
-    """Rewrites a solution after the critique that found most fault with it."""
+    """Rewrites a solution according to the critique that found the most faults."""
     chain: BackendConfig
-    """Chain completion: prompt and final solution → summary of the reasoning, then the chain that leads there."""
+    """Chain completion: prompt and final solution → summary of the reasoning, then the chain of thought leading to
+    it."""
     style: str = "words"
-    """How the roles are asked and how they answer: `words` for models that follow instructions, or the name of an entry
-    point in the group `thinkling.refine_styles`."""
+    """How roles are prompted and how their replies are parsed: `words` for instruction-following models, or the name of
+    an entry point in the group `thinkling.refine_styles`."""
     style_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of that style; `words` has none."""
+    """Options of the style; `words` has none."""
     rounds: int = Field(default=3, ge=0)
-    """Revisions a job at most."""
+    """Maximum revisions per job."""
     patience: int = Field(default=2, ge=1)
-    """A job ends after so many revisions in a row that met no more items than the best before."""
+    """A job ends after this many consecutive revisions that meet no more items than the best one before."""
     keep: Literal["checklist", "verified", "any"] = "checklist"
-    """`checklist`: solutions that meet all items; `verified`: those of them that the problem's verifier finds right
-    (reads the reference; never shown to a role); `any`: also the best of jobs that ended otherwise."""
+    """`checklist`: keep solutions that meet all items. `verified`: of those, keep the ones that the problem's verifier
+    accepts (uses the reference answer, which no role ever sees). `any`: also keep the best solution of jobs that ended
+    otherwise."""
     checklist_version: int = Field(default=1, ge=1)
-    """Part of a job's key: raised where the wording of checklists changes."""
+    """Part of a job's key; increase it when the wording of checklists changes."""
     chunk: int = Field(default=512, ge=1)
-    """Jobs that go through a phase together; a finished phase of a chunk survives a kill."""
+    """Jobs processed together in each phase. Finished phases of a chunk survive a kill."""
 
-    output_version: ClassVar[int] = 3
+    output_version: ClassVar[int] = 4
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "conversations"
     roles: ClassVar[Mapping[str, str]] = {f"{name}?": "model" for name in INPUTS}
 
     @property
     def backends(self) -> dict[str, BackendConfig]:
-        """Every backend by the field that names it."""
+        """All backends, by the field that names them."""
         several = {"drafters": self.drafters, "evaluators": self.evaluators}
         named = {f"{field}.{i}": backend for field, backends in several.items() for i, backend in enumerate(backends)}
         return {**named, "checklist": self.checklist, "reviser": self.reviser, "chain": self.chain}
@@ -102,7 +104,7 @@ class RefineConfig(ChattingConfig):
     def _inputs_are_there(self) -> RefineConfig:
         for field, backend in self.backends.items():
             if backend.input is not None and backend.input not in self.inputs:
-                raise ValueError(f"{field}.input: {backend.input!r} is not in inputs; name a stage there")
+                raise ValueError(f"{field}.input: {backend.input!r} is not in inputs; add it there")
         return self
 
     @model_validator(mode="after")
@@ -121,12 +123,12 @@ class RefineConfig(ChattingConfig):
         return {f"{f}.chat": (b.input, b.chat) for f, b in self.backends.items() if b.input is not None}
 
     def make_style(self) -> Style:
-        """The style with its options. Raises UserError, TypeError or ValidationError if either is wrong."""
+        """The style with its options. Raises UserError, TypeError or ValidationError if either is invalid."""
         return STYLES.resolve(self.style)(**self.style_options)
 
     def needs(self) -> list[Need]:
         return [self.problems.need()]
 
     def judges(self) -> list[str]:
-        """Its audit judges every solution."""
+        """The audit judges every solution."""
         return [self.problems.source]

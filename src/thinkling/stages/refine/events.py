@@ -1,7 +1,8 @@
-"""What was asked and answered, phase by phase: files that are written once, whole, and never changed.
+"""Questions and answers, phase by phase, in files that are written once, atomically, and never changed.
 
-A phase is one kind of question to the open jobs of a chunk (`00002-03-critique-1.jsonl`). A killed run reads the phases
-that are there and goes on with the next one, so it batches as an uninterrupted run does and gives the same bytes.
+A phase is one kind of question to the open jobs of a chunk (`00002-03-critique-1.jsonl`). A resumed run reads the
+phases that exist and continues with the next, so it batches exactly as an uninterrupted run would and produces the same
+bytes.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ class Question:
     """One question to one model."""
 
     key: str
-    """The job's."""
+    """Key of the job."""
     event: str
     """draft, checklist, critique, revision or chain."""
     round: int
     by: str
-    """The field that names the backend, and the model in it: `evaluators.0 input refiner`."""
+    """The field that names the backend, and the model behind it: `evaluators.0 input refiner`."""
     seed: int
     prompt: str
 
@@ -42,13 +43,13 @@ class Events:
         self.directory, self.chunk, self.phase = directory, chunk, 0
 
     def is_answered(self, name: str) -> bool:
-        """Whether the next phase, of that name, is in its file."""
+        """Whether the next phase, with this name, already has its file."""
         return self._path(name).exists()
 
     def ask(self, name: str, questions: Sequence[Question], answer: Answer) -> list[Reply]:
-        """Replies in order, from the phase's file or else from `answer`; nothing is written where nothing is asked.
+        """Replies in order, read from the phase's file or obtained from `answer`; without questions nothing is written.
 
-        Raises UserError where the file holds other questions.
+        Raises UserError if the file contains different questions.
         """
         path = self._path(name)
         self.phase += 1
@@ -71,5 +72,5 @@ def _read(path: Path, questions: Sequence[Question]) -> list[Reply]:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     replies = [Reply(**record.pop("reply")) for record in records]
     if records != [asdict(question) for question in questions]:
-        raise UserError(f"{path}: holds other questions; remove {path.parent} to refine anew")
+        raise UserError(f"{path}: contains different questions; remove {path.parent} to start refinement over")
     return replies

@@ -1,4 +1,5 @@
-"""Jobs and where they stand. What is asked of the roles is an `Asked`: it has no answer, so none can reach a prompt."""
+"""Jobs and their progress. Roles are prompted from an `Asked`, which has no reference answer, so none can leak into a
+prompt."""
 
 from __future__ import annotations
 
@@ -11,15 +12,15 @@ from thinkling.tasks.problem import Problem
 
 @dataclass(frozen=True)
 class Asked:
-    """What the roles may know of a problem."""
+    """What the roles may know about a problem."""
 
     key: str
-    """Of the job: hash of problem, job seed and checklist version."""
+    """Key of the job: hash of problem, job seed and checklist version."""
     problem_id: str
     family: str
     question: str
     system: str = ""
-    """The system message that drafts are asked under; none if empty."""
+    """System message for drafts; none if empty."""
 
     @staticmethod
     def of(problem: Problem, seed: int, checklist_version: int) -> Asked:
@@ -29,42 +30,42 @@ class Asked:
 
 @dataclass
 class Round:
-    """A solution and what the evaluators made of it."""
+    """A solution and the evaluators' findings."""
 
     solution: Solution
     critiques: list[str] = field(default_factory=list)
-    """What each evaluator wrote, in their order."""
+    """Text of each evaluator's critique, in order."""
     verdicts: list[list[bool] | None] = field(default_factory=list)
-    """Per evaluator and item; None where the critique was not in form."""
+    """Per evaluator and item; None if the critique could not be parsed."""
 
     @property
     def met(self) -> list[bool] | None:
-        """Items that every evaluator with a readable critique found met; None where there was none."""
+        """Items that all evaluators with a readable critique consider met; None if there is no readable critique."""
         readable = [verdict for verdict in self.verdicts if verdict is not None]
         return [all(marks) for marks in zip(*readable, strict=True)] if readable else None
 
     @property
     def harshest(self) -> str:
-        """The critique that found fewest items met; the first of equals."""
+        """The critique with the fewest items met; the first in case of ties."""
         readable = [(sum(v), i) for i, v in enumerate(self.verdicts) if v is not None]
         return self.critiques[min(readable)[1]]
 
 
 @dataclass
 class Job:
-    """One problem on its way."""
+    """A problem being refined."""
 
     asked: Asked
     drafter: int
     noisy: bool = False
-    """Whether the style added noise to its draft."""
+    """Whether the style added noise to the draft."""
     items: list[str] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     end: str | None = None
-    """None while open; `met`, `no_gain`, `budget`, or `<role>_unreadable`."""
+    """None while open; then `met`, `no_gain`, `budget`, or `<role>_unreadable`."""
     chain: Chain | None = None
     rejected: str | None = None
-    """Why nothing is kept of it; None where something is."""
+    """Why the job yields nothing; None if it yields a solution."""
 
     @property
     def open(self) -> bool:
@@ -76,11 +77,12 @@ class Job:
 
     @property
     def best(self) -> Round:
-        """The round that met most items; the first of equals."""
+        """The round with the most items met; the first in case of ties."""
         return max(self.rounds, key=lambda r: sum(r.met or []))
 
     def judge(self, rounds: int, patience: int) -> None:
-        """The stop rule, after the last solution was judged: all items met, no reading of it, no gain, or budget."""
+        """Applies the stop rule once the last solution is judged: all items met, unreadable critiques, no gain, or
+        budget."""
         scores = [sum(r.met or []) for r in self.rounds]
         met = self.last.met
         if met is None:

@@ -1,4 +1,5 @@
-"""The loop over a chunk of jobs: draft, checklist, then critique and revision until a job ends, then the chain."""
+"""The loop over a chunk of jobs: draft and checklist, then critique and revision until each job ends, then the
+chain."""
 
 from __future__ import annotations
 
@@ -20,14 +21,15 @@ from thinkling.stages.refine.style import Solution, Style
 
 
 class RefineLoop:
-    """Jobs through all roles. `models`: a model for each of `config.backends`."""
+    """Takes jobs through all roles. `models`: a model for each of `config.backends`."""
 
     def __init__(self, config: RefineConfig, style: Style, models: Mapping[str, Replier], seed: int) -> None:
         self.config, self.style, self.models, self.seed = config, style, models, seed
         self.readings = Readings()
 
     def run(self, asked: Sequence[Asked], first: int, events: Events) -> list[Job]:
-        """Jobs of a chunk, ended, each with its chain or the reason against it. `first`: number of the first job."""
+        """Finished jobs of a chunk, each with its chain or a reason for having none. `first`: number of the first
+        job."""
         jobs = [
             Job(one, (first + i) % len(self.config.drafters), self.style.is_noisy(self.seed, one.key))
             for i, one in enumerate(asked)
@@ -57,7 +59,7 @@ class RefineLoop:
             )
 
     def _look(self, replies: Sequence[tuple[Job, Reply]]) -> None:
-        """Raises UserError where a drafter's replies are all worthless for the same reason."""
+        """Raises UserError if all replies of a drafter are unusable for the same reason."""
         for i, drafter in enumerate(self.config.drafters):
             mine = [reply for job, reply in replies if job.drafter == i]
             read = [
@@ -138,7 +140,7 @@ class RefineLoop:
         prompt: Callable[[Job], str],
         ended: bool = False,
     ) -> list[tuple[Job, Reply]]:
-        """Asks for each open job, or for each given one where they have `ended`, and pairs jobs with replies."""
+        """Asks for each open job (for all given jobs if `ended`), and pairs jobs with replies."""
         chosen = [job for job in jobs if job.open or ended]
         questions = []
         for job in chosen:
@@ -160,7 +162,7 @@ class RefineLoop:
     def _batches(
         self, names: Sequence[str], systems: Sequence[str], questions: Sequence[Question]
     ) -> dict[str, _Batch]:
-        """What goes to each backend, by its field."""
+        """What is sent to each backend, by field."""
         found: dict[str, _Batch] = {}
         for name in dict.fromkeys(names):
             backend = self.config.backends[name]
@@ -177,7 +179,7 @@ class RefineLoop:
         return found
 
     def _answer(self, n: int, batches: Mapping[str, _Batch]) -> list[Reply]:
-        """Replies in the order of the `n` questions; those to one backend go to it together."""
+        """Replies in the order of the `n` questions; questions to the same backend are sent together."""
         found: dict[int, Reply] = {}
         for name, batch in batches.items():
             found |= dict(zip(batch.places, self.models[name].reply(*batch.request), strict=True))
@@ -185,19 +187,19 @@ class RefineLoop:
 
 
 class _Batch(NamedTuple):
-    """Questions to one backend: their places among all of a phase, and the arguments of `Replier.reply`."""
+    """Questions to one backend: their positions within the phase, and the arguments of `Replier.reply`."""
 
     places: list[int]
     request: tuple[list[list[dict[str, Any]]], list[int], Sampling, int]
 
 
 def whole(reply: Reply) -> str:
-    """The reply's text; empty, which no reader accepts, where it was cut off."""
+    """Text of the reply; empty, which every parser rejects, if it was truncated."""
     return reply.text if reply.finish_reason == "stop" else ""
 
 
 def final(job: Job, keep: str) -> Solution | None:
-    """The solution that a job may leave, or None. With `any` the best one that was judged."""
+    """The solution that a job yields, or None. With `any`, the best one that was judged."""
     if job.end == "met":
         return job.last.solution
     judged = [r for r in job.rounds if r.met is not None]
@@ -205,5 +207,5 @@ def final(job: Job, keep: str) -> Solution | None:
 
 
 def named(backend: BackendConfig) -> str:
-    """The backend in the records: never its key."""
+    """Name of the backend in the records; never includes its key."""
     return f"input {backend.input}" if backend.input is not None else f"{backend.url} {backend.model}"

@@ -24,9 +24,9 @@ from thinkling.verify.verdict import Outcome
 
 
 def run(config: RefineConfig, ctx: StageContext) -> None:
-    """Refines solutions of training problems; goes on after the last finished phase of a killed run.
+    """Refines solutions of training problems; resumes after the last finished phase.
 
-    Raises UserError for a source, family, model or server that is not there, and where nothing at all is kept.
+    Raises UserError if a source, family, model or server is unavailable, or if no job yields a solution.
     """
     style = config.make_style()
     problems = {problem.id: problem for problem in chosen_problems(config, ctx, style)}
@@ -47,7 +47,7 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
 
 
 def chosen_problems(config: RefineConfig, ctx: StageContext, style: Style) -> list[Problem]:
-    """Training problems, mixed by id so that a chunk holds all families."""
+    """Training problems, shuffled by id so that each chunk contains all families."""
     wanted = config.problems
     found = ctx.sources[wanted.source].problems("train", wanted.n_problems, ctx.seed, wanted.families)
     for family in dict.fromkeys(problem.family for problem in found):
@@ -57,7 +57,7 @@ def chosen_problems(config: RefineConfig, ctx: StageContext, style: Style) -> li
 
 
 def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
-    """A model for each field that names one; fields that name the same share it."""
+    """A model for each field that names one; fields that name the same model share it."""
     made: dict[str, Replier] = {}
     found: dict[str, Replier] = {}
     for field, backend in config.backends.items():
@@ -76,7 +76,8 @@ def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
 def finish(
     config: RefineConfig, ctx: StageContext, jobs: list[Job], problems: Mapping[str, Problem], readings: Readings
 ) -> None:
-    """Conversations, the audit and the counts. Verdicts come after all was decided, unless `keep` asks for them."""
+    """Writes conversations, audit and counts. Verdicts are computed after all decisions, unless `keep` requires
+    them."""
     readings.write(ctx.directory)
     say(readings.counts(), f"stages.{ctx.name}", ctx.progress)
     found = outcomes(jobs, problems)
@@ -107,7 +108,7 @@ def finish(
     _say_kept(ctx, len(jobs), kept, rejected)
     if not conversations:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(rejected.items()))
-        raise UserError(f"stages.{ctx.name}: none of {len(jobs)} jobs left a solution ({reasons})")
+        raise UserError(f"stages.{ctx.name}: none of {len(jobs)} jobs yielded a solution ({reasons})")
     write_conversations(ctx.directory / "conversations.parquet", conversations)
     ctx.counts.update(
         jobs=len(jobs),
@@ -122,12 +123,12 @@ def finish(
 
 
 def _say_kept(ctx: StageContext, n: int, kept: Mapping[str, Outcome], rejected: Counter[str]) -> None:
-    """What became of the jobs, and a warning where the verifiers find nothing right of what is kept."""
+    """Reports what became of the jobs, and warns if the verifiers accept none of the kept solutions."""
     reasons = "".join(f", {reason} {count:,}" for reason, count in sorted(rejected.items()))
     ctx.progress.note(f"stages.{ctx.name}: kept {len(kept):,} of {n:,} jobs{reasons}")
     by_outcome = Counter(kept.values())
     if kept and not by_outcome[Outcome.RIGHT] and by_outcome[Outcome.WRONG]:
         ctx.progress.warn(
-            f"stages.{ctx.name}: kept {len(kept):,} jobs, and their verifiers find 0 of the solutions right "
+            f"stages.{ctx.name}: kept {len(kept):,} jobs, but the verifiers accept none of the solutions "
             f"({by_outcome[Outcome.WRONG]:,} wrong); read {FILE}, or set keep: verified"
         )

@@ -1,4 +1,4 @@
-"""How the roles are asked and how their replies are read: what a style provides. No role is ever shown a reference."""
+"""The interface of a style: how roles are prompted and how replies are parsed. No role ever sees a reference answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Solution:
-    """A draft or a revision: its reasoning, which may be empty, and what is answered."""
+    """A draft or a revision: its reasoning, possibly empty, and its answer."""
 
     reasoning: str
     answer: str
@@ -25,22 +25,23 @@ class Chain:
     summary: str
     text: str
     agrees: bool
-    """Whether it comes to the solution that it was asked for."""
+    """Whether it arrives at the requested solution."""
 
 
 class Style(Protocol):
-    """Prompts, and readers that give None where a reply is not in form: a reply is never guessed at."""
+    """Prompts, and parsers that return None for replies that are not well-formed; nothing is guessed."""
 
     def refuses(self, family: str) -> str | None:
-        """Why it cannot serve problems of this family; None if it can."""
+        """Why the style cannot handle problems of this family; None if it can."""
         ...
 
     def is_noisy(self, seed: int, key: str) -> bool:
-        """Whether a job's draft gets noise on purpose, so that there is something to refine. Never, outside demos."""
+        """Whether to add noise to a job's draft on purpose, so that there is something to refine. Used in demos
+        only."""
         ...
 
     def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:
-        """A noisy job's draft with its noise. The right answer plays no part in it."""
+        """The draft of a noisy job with noise added, independent of the reference answer."""
         ...
 
     def draft(self, reply: Reply) -> Solution | None: ...

@@ -1,7 +1,7 @@
-"""The style `words`: for models that follow instructions, served or local.
+"""The style `words`: for instruction-following models, served or local.
 
-What a role is given stands between tags and is material to work on, not instructions to follow. Replies are read
-strictly: one numbered line an item, or the named tags, each exactly once.
+Material passed to a role is enclosed in tags and marked as content, not instructions. Replies are parsed strictly: one
+numbered line per item, or the named tags, each exactly once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VERDICT = re.compile(r"\s*(\d+)[.):]\s*(PASS|FAIL)\b.*")
 
 
 class Words:
-    """Implements `Style`. A solution is the whole answer; a draft's reasoning is not shown to anybody."""
+    """Implements `Style`. The solution is the whole answer; no role sees the reasoning of a draft."""
 
     def refuses(self, family: str) -> str | None:
         return None
@@ -87,7 +87,7 @@ class Words:
 
 
 def _numbered(text: str, pattern: re.Pattern[str]) -> list[str] | None:
-    """What the lines say, numbered from 1 without a gap; None where one line is otherwise."""
+    """Text of the lines, which must be numbered consecutively from 1; None if any line does not match."""
     found = []
     for line in filter(str.strip, text.splitlines()):
         match = pattern.fullmatch(line)

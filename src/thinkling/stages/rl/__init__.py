@@ -1,1 +1,1 @@
-"""A model and checkable problems → a model that gets more of them right: on-policy GRPO inside a pass-rate band."""
+"""A model and verifiable problems → a model that solves more of them: on-policy GRPO within a pass-rate band."""

@@ -1,10 +1,10 @@
-"""The pass-rate band: problems that the entering model neither always nor never gets right, or better than itself.
+"""The pass-rate band: problems that the initial model gets right neither always nor never.
 
-Exactly these can give groups with different rewards; the others would cost samples and give no gradient. Pass rates are
-measured at each stage's start, with the model that enters it, since every stage moves them.
+Only such problems can produce groups with different rewards; any other costs samples without yielding a gradient. Pass
+rates are measured at the start of every stage with its initial model, since each stage shifts them.
 
-By preference one sample more is drawn of each problem, and is its reference from then on: what the entering model wrote
-makes rewards mean the same at every step, and gives one comparison a sample.
+With a preference reward, one extra sample is drawn per problem and becomes its reference. A fixed reference from the
+initial model keeps rewards comparable across steps and needs one comparison per sample.
 """
 
 from __future__ import annotations
@@ -56,11 +56,13 @@ class PassRate:
     passes: int
     """Samples that were right, or preferred to the reference."""
     undecided: int
-    """Samples with a verdict other than right and wrong, or without a reference; a problem that has any is not kept."""
+    """Samples whose verdict is neither right nor wrong, or that have no reference; a problem with any of these is
+    dropped."""
     samples: int
     kept: bool
     reference: str | None = None
-    """What samples are compared with; null by verdict, and where the entering model wrote nothing that can be read."""
+    """Answer that samples are compared with; null for verdict rewards, and if the initial model's answer is
+    unreadable."""
 
 
 def inside(passes: int, samples: int, low: float, high: float) -> bool:
@@ -69,7 +71,7 @@ def inside(passes: int, samples: int, low: float, high: float) -> bool:
 
 
 def pass_rates(source: str, rollouts: Sequence[Rollout], band: BandConfig) -> list[PassRate]:
-    """One row a problem, in the order of the rollouts."""
+    """One row per problem, in the order of the rollouts."""
     rows = []
     for problem_id, samples in _by_problem(rollouts).items():
         passes = sum(r.right for r in samples)
@@ -83,7 +85,7 @@ def pass_rates(source: str, rollouts: Sequence[Rollout], band: BandConfig) -> li
 def preference_rates(
     source: str, rollouts: Sequence[Rollout], band: BandConfig, preference_model: Pairwise
 ) -> list[PassRate]:
-    """The same by preference: each problem's first sample is the reference of its others."""
+    """Same as `pass_rates`, by preference: the first sample of each problem is the reference for the others."""
     by_problem = _by_problem(rollouts)
     references = {problem_id: answer_of(samples[0], preference_model) for problem_id, samples in by_problem.items()}
     pairs = [(r, reference) for r in rollouts if r.sample and (reference := references[r.problem_id]) is not None]
@@ -116,12 +118,12 @@ def measure(
     preference_model: Pairwise | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[PassRate]:
-    """Pass rates at avg@`band.samples`, by verdict, or by preference where there is a preference model.
+    """Pass rates at avg@`band.samples`, by verdict, or by preference if a preference model is given.
 
-    Finished chunks are in `directory` until `write` has all rows.
+    Finished chunks are stored in `directory` until `write` has all rows.
 
-    Raises UserError where no sample of the first chunk can count, or the verifier failed on every sample: it cannot
-    work here, for instance because there is no sandbox.
+    Raises UserError if no sample of the first chunk can count, or if the verifier failed on every sample and so cannot
+    work here, for example without a sandbox.
     """
     directory.mkdir(parents=True, exist_ok=True)
     chunks = 0
@@ -140,8 +142,8 @@ def measure(
     )
     if all(r.outcome == Outcome.ERROR for r in rollouts):
         raise UserError(
-            f"problems.{source}: its verifier failed on all {len(rollouts)} samples ({rollouts[0].detail}); mend that, "
-            "or, for want of a sandbox, say sandbox: none in the recipe"
+            f"problems.{source}: its verifier failed on all {len(rollouts)} samples ({rollouts[0].detail}); fix that, "
+            "or, if there is no sandbox, set sandbox: none in the recipe"
         )
     return (
         pass_rates(source, rollouts, band)
@@ -151,7 +153,7 @@ def measure(
 
 
 def write(path: Path, rows: Sequence[PassRate], chunks: Path) -> None:
-    """Writes band.parquet and drops the chunks that it was made from."""
+    """Writes band.parquet and deletes the chunks it was made from."""
     write_table(path, map(asdict, rows), SCHEMA)
     seal(path)
     shutil.rmtree(chunks, ignore_errors=True)
@@ -163,22 +165,22 @@ def read(path: Path) -> list[PassRate]:
 
 
 def histogram(rows: Sequence[PassRate]) -> dict[int, int]:
-    """Right samples → problems with so many, from 0 to the number of samples."""
+    """Number of right samples → number of problems, from 0 to the samples per problem."""
     counts = Counter(row.passes for row in rows)
     return {passes: counts[passes] for passes in range(rows[0].samples + 1)}
 
 
 def check(stage: str, source: str, rows: Sequence[PassRate], band: BandConfig) -> None:
-    """Raises UserError, with the histogram, where fewer than `min_prompts` problems of the source are kept."""
+    """Raises UserError, with the histogram, if the band keeps fewer than `min_prompts` problems of the source."""
     kept = sum(row.kept for row in rows)
     if kept >= band.min_prompts:
         return
     bars = " ".join(f"{passes}:{n}" for passes, n in histogram(rows).items() if n)
     undecided = sum(row.undecided > 0 for row in rows)
-    tail = f"; {undecided} problems have samples that nothing could decide" if undecided else ""
+    tail = f"; {undecided} problems have samples without a verdict" if undecided else ""
     raise UserError(
         f"stages.{stage}.band: {kept} of {len(rows)} problems of {source!r} have a pass rate strictly between "
         f"{band.low} and {band.high}, min_prompts is {band.min_prompts}; problems by right samples of "
-        f"{band.samples}: {bars}{tail}. Raise n_problems, take problems nearer to what the model can do, or "
+        f"{band.samples}: {bars}{tail}. Raise n_problems, use problems closer to the model's ability, or "
         "lower min_prompts"
     )

@@ -1,7 +1,7 @@
-"""Rollouts of a step: sample, judge, reward, drop what teaches nothing, refill.
+"""Rollouts of a step: sample, judge, reward, drop uninformative groups, refill.
 
-Each round of a step lies on disk as soon as it is judged, and is read back by a run that was killed meanwhile: verdicts
-that depend on the clock are then the same, and nothing is sampled twice.
+Each round of a step is written to disk once judged, and a resumed run reads it back, so nothing is sampled twice and
+verdicts that depend on timing stay the same.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from thinkling.verify.verdict import Outcome
 
 @dataclass
 class Rollouts:
-    """What a step brought."""
+    """Rollouts collected for a step."""
 
     groups: list[list[Sample]] = field(default_factory=list)
-    """Informative groups, in the order in which they were asked."""
+    """Informative groups, in the order they were requested."""
     sampled: list[Rollout] = field(default_factory=list)
-    """All samples, also of groups that were left out."""
+    """All samples, including those of dropped groups."""
     rewards: dict[str, list[float]] = field(default_factory=dict)
-    """All rewards by source, likewise."""
+    """All rewards by source, including those of dropped groups."""
     figures: dict[str, list[float]] = field(default_factory=dict)
-    """What else the rewards tell, by name."""
+    """Additional figures from the rewards, by name."""
     equal: int = 0
-    """Groups left out since all their rewards were equal."""
+    """Groups dropped because all rewards are equal."""
     too_small: int = 0
-    """Groups left out since too few of their samples have a reward."""
+    """Groups dropped because too few of their samples have a reward."""
     refills: int = 0
-    """Groups asked beyond the first round."""
+    """Groups requested beyond the first round."""
     missing: int = 0
-    """Groups wanted and not found."""
+    """Groups requested but not obtained."""
 
     def statistics(self) -> dict[str, Any]:
-        """What metrics.jsonl says of the step; fractions and means are over all samples."""
+        """What metrics.jsonl reports for the step; fractions and means are over all samples."""
         n = len(self.sampled)
         outcomes = Counter(r.outcome for r in self.sampled)
         several = {f"reward_{source}": values for source, values in self.rewards.items() if len(self.rewards) > 1}
@@ -69,7 +69,7 @@ class Rollouts:
 
 
 class Collector:
-    """Samples from the engine's present weights."""
+    """Collects samples from the engine's current weights."""
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class Collector:
         store: Path,
         warn: Callable[[str], None] = warnings.warn,
     ) -> None:
-        """`stage`: the stage's name, for errors. `store`: folder of the rollouts, a folder per step in it. `warn`
-        is told of damaged ones."""
+        """`stage`: the stage's name, for errors. `store`: directory for rollouts, one subdirectory per step. `warn` is
+        called for damaged ones."""
         self.stage, self.sampler, self.prompts = stage, sampler, prompts
         self.config, self.seed, self.store, self._warn = config, seed, store, warn
 
     def resume(self, step: int) -> None:
-        """Checks what a killed run left, before `step` is collected: what was sampled by the present or later weights
-        is sampled again where it is damaged.
+        """Checks what a killed run left before `step` is collected. Damaged rollouts from the current or later weights
+        are sampled again.
 
-        Raises UserError where earlier rollouts, which go into the artifact, are damaged or missing.
+        Raises UserError if earlier rollouts, which go into the artifact, are damaged or missing.
         """
         for past in range(0, step, self.config.rollouts_every):
             if not self._directory(past).is_dir():
@@ -106,9 +106,9 @@ class Collector:
         return self.store / f"{step:05d}"
 
     def collect(self, step: int) -> Rollouts:
-        """Rounds until every pool has its groups, `max_refills` are used, or no problem is left to ask.
+        """Runs rounds until every pool has its groups, `max_refills` is used up, or no problem is left to ask.
 
-        Raises UserError where no sample of the very first step can count.
+        Raises UserError if no sample of the very first step can count.
         """
         found = Rollouts()
         missing = self.prompts.wanted(step)
@@ -164,7 +164,7 @@ class Collector:
         return len(found.groups) - before
 
     def prune(self, before_step: int) -> None:
-        """Deletes the rollouts of earlier steps, but every `rollouts_every`-th's."""
+        """Deletes the rollouts of earlier steps, except those of every `rollouts_every`-th step."""
         for directory in sorted(self.store.glob("[0-9]*")):
             step = int(directory.name)
             if step < before_step and step % self.config.rollouts_every:

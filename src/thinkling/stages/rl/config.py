@@ -27,15 +27,15 @@ REWARDS = Registry(
 
 
 class RewardedProblemsConfig(ProblemsConfig):
-    """Problems of one source, and how completions of them are rewarded. The band keeps some of them."""
+    """Problems of one source and how their completions are rewarded. The pass-rate band selects from them."""
 
     weight: float = Field(default=1.0, gt=0)
-    """Weight of this source among all: prompts are dealt by it, exactly over any stretch of steps."""
+    """Relative weight of this source when prompts are allocated; the shares are exact over any run of steps."""
     rewards: dict[str, float] = Field(default_factory=lambda: {"verdict": 1.0}, min_length=1)
-    """Reward → weight; a sample's reward is the weighted sum, and a sample that any of them leaves without a value
-    leaves its group. `verdict`: right 1, wrong 0, no value for any other verdict. `well_formed`: 1 if the reply can be
-    read. `preference`: the probability, in 0–1, with which the model of role `preference_model` prefers the answer to
-    one of the entering model's. Others are entry points in the group `thinkling.rewards`: functions of problem and
+    """Reward → weight. A sample's reward is the weighted sum; if any reward has no value for a sample, the sample is
+    removed from its group. `verdict`: right 1, wrong 0, no value for other verdicts. `well_formed`: 1 if the reply can
+    be parsed. `preference`: probability, in 0–1, that the model in the role `preference_model` prefers the answer to
+    one of the initial model's. Others are entry points in the group `thinkling.rewards`: functions of problem and
     rollout."""
 
     @property
@@ -56,7 +56,7 @@ class RewardedProblemsConfig(ProblemsConfig):
 
 
 class BandConfig(BaseModel):
-    """Which problems are worth training on: those that the entering model sometimes gets right (docs/recipe.md,
+    """Selects problems worth training on: those that the initial model gets right some of the time (docs/recipe.md,
     RL)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -64,81 +64,85 @@ class BandConfig(BaseModel):
     samples: int = Field(default=16, ge=2)
     """Samples per problem (docs/recipe.md, RL: avg@16)."""
     low: float = Field(default=0.1, ge=0, lt=1)
-    """Pass rate above which a problem is kept, as a fraction."""
+    """Lower bound on the pass rate, exclusive, as a fraction."""
     high: float = Field(default=0.9, gt=0, le=1)
-    """A problem is kept if its pass rate lies strictly between the two: at 16 samples 2 to 14 right. By preference a
-    sample passes that is preferred to the reference, a further sample of the entering model."""
+    """Upper bound on the pass rate, exclusive: with 16 samples and the defaults, 2 to 14 must be right. With
+    `preference`, a sample passes if it is preferred to the reference, an additional sample of the initial model."""
     min_prompts: int = Field(default=32, ge=1)
-    """Fewer problems of a source inside the band end the stage, with the histogram of pass rates."""
+    """The stage stops, showing the histogram of pass rates, if fewer problems of a source are inside the band."""
 
     @model_validator(mode="after")
     def _ordered(self) -> BandConfig:
         if self.low >= self.high:
-            raise ValueError(f"low {self.low} must lie below high {self.high}")
+            raise ValueError(f"low {self.low} must be less than high {self.high}")
         return self
 
 
 class JudgeConfig(ServerConfig):
-    """A served model that compares answers, asked with temperature 0 for a verdict in both orders."""
+    """A served model that compares answers, asked in both orders at temperature 0."""
 
     url: str = Field(pattern=r"^https?://")
-    """Base address of the server, such as `http://127.0.0.1:8000/v1`."""
+    """Base URL of the server, such as `http://127.0.0.1:8000/v1`."""
     model: str = Field(min_length=1)
-    """The served model's name."""
+    """Name of the served model."""
     max_new_tokens: int = Field(default=4096, ge=1)
-    """Of a reply: a verdict is one token, the rest is for models that think first."""
+    """Maximum tokens per reply. The verdict is one token; the rest is for models that think first."""
 
 
 class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
-    """Reinforcement learning by GRPO (arXiv 2402.03300) without KL term, on-policy unless told otherwise."""
+    """Reinforcement learning by GRPO (arXiv 2402.03300) without a KL term; on-policy unless configured otherwise."""
 
     kind: Literal["rl"]
     problems: list[RewardedProblemsConfig] = Field(min_length=1)
     """Problems to train on, by source."""
     band: BandConfig = Field(default_factory=BandConfig)
-    """Pass rates between which a problem is trained on."""
+    """Range of pass rates in which problems are trained on."""
     preference_form: str = "words"
-    """How the preference model is asked which of two answers is better: `words`, or a plug-in (entry points
-    `thinkling.pairwise_forms`). Its two verdicts must be one token each."""
+    """Prompt format for the preference model, which is asked which of two answers is better: `words`, or a plug-in
+    (entry points `thinkling.pairwise_forms`). Its two verdicts must be one token each."""
     judge: JudgeConfig | None = None
-    """A served model in place of the input `preference_model`. The reward is 1 where it prefers the sample in both
-    orders, 0 where it prefers the reference in both, else 0.5."""
+    """A served model, used instead of the input `preference_model`. The reward is 1 if it prefers the sample in both
+    orders, 0 if it prefers the reference in both, and 0.5 otherwise."""
     steps: int = Field(ge=1)
-    """Rollout batches; each gives `updates_per_batch` updates."""
+    """Rollout batches; each is used for `updates_per_batch` optimizer steps."""
     prompts_per_step: int = Field(ge=1)
-    """Prompts per step whose samples have different rewards; one with equal rewards is left out and refilled."""
+    """Prompts per step whose samples have different rewards; prompts with equal rewards are dropped and refilled."""
     samples_per_prompt: int = Field(default=8, ge=2)
-    """Samples per prompt."""
+    """Samples per prompt (GRPO group size)."""
     smallest_group: int = Field(default=2, ge=2)
-    """Samples with a reward that a group needs; a smaller one is refilled."""
+    """Minimum samples with a reward per group; smaller groups are dropped and refilled."""
     max_refills: int = Field(default=3, ge=0)
-    """Rounds of further prompts a step, each of as many as are still missing."""
+    """Maximum refill rounds per step, each asking as many new prompts as are still missing."""
     temperature: float = Field(default=1.0, gt=0)
-    """1 samples from the model's own distribution, whose gradient is taken."""
+    """Sampling temperature. At 1, samples come from the model's own distribution, for which the gradient is
+    computed."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Below 1 samples no longer come from the distribution whose gradient is taken; nothing corrects that."""
+    """Nucleus sampling. Below 1, samples deviate from the distribution for which the gradient is computed,
+    uncorrected."""
     max_concurrent: int = Field(default=256, ge=1)
-    """Sequences decoded at once."""
+    """Maximum number of sequences decoded at the same time."""
     advantage: Literal["mean_std", "mean"] = "mean_std"
-    """Reward minus the group's mean; `mean_std` divides by the group's standard deviation (GRPO), `mean` does not
+    """Reward minus the group's mean; `mean_std` also divides by the group's standard deviation (GRPO), `mean` does not
     (Dr. GRPO, arXiv 2503.20783)."""
     normalisation: Literal["tokens", "sequences", "dr_grpo"] = "tokens"
-    """What the summed loss is divided by, over the whole batch: its loss tokens (DAPO, arXiv 2503.14476); its
-    sequences, after each one's mean over its tokens (GRPO); sequences × `max_new_tokens` (Dr. GRPO)."""
+    """Divisor of the summed loss, over the whole batch: the number of loss tokens (`tokens`: DAPO, arXiv 2503.14476);
+    the number of sequences, after averaging over each one's tokens (`sequences`: GRPO); sequences × `max_new_tokens`
+    (`dr_grpo`)."""
     updates_per_batch: int = Field(default=1, ge=1)
-    """1 is on-policy. More deals a step's groups to so many minibatches, one update each, with clipped ratios."""
+    """Optimizer steps per rollout batch. 1 is fully on-policy; with N > 1 the groups are split into N minibatches and
+    the probability ratio is clipped."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """See clip_high."""
+    """Lower clipping range, see `clip_high`."""
     clip_high: float = Field(default=0.2, gt=0)
-    """The ratio to the sampling policy is clipped to 1 - clip_low … 1 + clip_high; without effect on-policy."""
+    """The ratio to the sampling policy is clipped to [1 - clip_low, 1 + clip_high]; no effect when on-policy."""
     micro_tokens: int = Field(default=16384, ge=1)
-    """Tokens of a forward pass; a single longer sample goes alone."""
+    """Maximum tokens per forward pass; a longer sample is processed alone."""
     checkpoint_every: int = Field(default=10, ge=1)
-    """Steps between checkpoints, from which a killed run continues."""
+    """Steps between checkpoints. A killed run resumes from the latest one."""
     rollouts_every: int = Field(default=10, ge=1)
-    """Every so many steps the rollouts stay in the artifact, to be read."""
+    """Keep the rollouts of every N-th step in the artifact, for inspection."""
 
-    output_version: ClassVar[int] = 5
+    output_version: ClassVar[int] = 6
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model", "state?": "state"}
 
@@ -147,19 +151,19 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
         needed = [p.source for p in self.problems if p.compares]
         if self.judge is not None:
             if "preference_model" in self.inputs:
-                raise ValueError("judge: inputs.preference_model compares answers already; remove one of the two")
+                raise ValueError("judge: inputs.preference_model already compares answers; remove one of the two")
             if not needed:
-                raise ValueError("judge: no source has the reward preference; leave it out, or set the reward")
+                raise ValueError("judge: no source has the reward preference; remove it, or set the reward")
             return self
         if needed and "preference_model" not in self.inputs:
             raise ValueError(
-                f"inputs.preference_model is missing: source {needed[0]!r} has the reward preference, so name the "
+                f"inputs.preference_model is missing: source {needed[0]!r} has the reward preference, so set the "
                 "stage whose model compares answers (inputs: {model: …, preference_model: …}), or a served one (judge: "
                 "{url: …, model: …})"
             )
         if "preference_model" in self.inputs and not needed:
             raise ValueError(
-                "inputs.preference_model: no source has the reward preference; leave it out, or set the reward"
+                "inputs.preference_model: no source has the reward preference; remove it, or set the reward"
             )
         return self
 
@@ -175,7 +179,7 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
             )
         sources = [p.source for p in self.problems]
         if len(set(sources)) < len(sources):
-            raise ValueError("problems: a source is named twice")
+            raise ValueError("problems: a source is listed twice")
         return self
 
     def needs(self) -> list[Need]:

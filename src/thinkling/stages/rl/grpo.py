@@ -1,4 +1,4 @@
-"""GRPO (arXiv 2402.03300 §4.1) without KL term: advantages, the filter, and the loss over packed samples.
+"""GRPO (arXiv 2402.03300 §4.1) without a KL term: advantages, the group filter, and the loss over packed samples.
 
 Shapes: N tokens of a micro-batch, D hidden, V vocab.
 """
@@ -22,17 +22,18 @@ from thinkling.model.loss import chunked_log_probs
 from thinkling.stages.rl.config import RlConfig
 
 STD_FLOOR = 1e-4
-"""Added to the standard deviation, as in TRL: near-equal real-valued rewards are not blown up."""
+"""Added to the standard deviation, as in TRL, so that near-equal real-valued rewards are not blown up."""
 
 
 def informative(rewards: Sequence[float]) -> bool:
-    """Whether a group teaches anything: not all rewards are the same number. Compared exactly, since the float standard
+    """Whether a group provides a gradient: not all rewards are equal. Compared exactly, since the float standard
     deviation of equal rewards need not be 0 (NeMo-RL PR 4158)."""
     return any(reward != rewards[0] for reward in rewards)
 
 
 def advantages(rewards: Sequence[float], kind: str) -> list[float]:
-    """Rewards minus their mean; with `mean_std` over their sample standard deviation + 1e-4. Two rewards at least."""
+    """Rewards minus their mean; with `mean_std`, divided by their sample standard deviation + 1e-4. Needs at least two
+    rewards."""
     n = len(rewards)
     mean = math.fsum(rewards) / n
     centred = [reward - mean for reward in rewards]
@@ -49,12 +50,12 @@ class Sample:
     prompt: Sequence[int]
     tokens: Sequence[int]
     logprobs: Sequence[float]
-    """ln p under the policy that sampled it, one a token."""
+    """ln p under the policy that sampled it, one value per token."""
     forced: Sequence[bool]
-    """Tokens that a tool wrote: no loss."""
+    """Tokens written by a tool: no loss."""
     advantage: float
     truncated: bool = False
-    """Cut off: it counted in the mean of its group, and has no loss."""
+    """Truncated samples count in the mean of their group but carry no loss."""
 
 
 def samples_of(rollouts: Sequence[Rollout], rewards: Sequence[float], kind: str) -> list[Sample]:
@@ -67,30 +68,30 @@ def samples_of(rollouts: Sequence[Rollout], rewards: Sequence[float], kind: str)
 
 @dataclass(frozen=True)
 class LossBatch:
-    """Samples end to end in one row: prompt and completion are one document, without padding."""
+    """Samples concatenated into one row: prompt and completion are one document, without padding."""
 
     tokens_N: np.ndarray
     """int64."""
     labels_N: np.ndarray
-    """int64, shifted: the token to predict; -100 where no loss falls."""
+    """int64, shifted: the token to predict; -100 where there is no loss."""
     advantages_N: np.ndarray
-    """fp32, at the position that predicts; 0 elsewhere, as the next two."""
+    """fp32, at the predicting position; 0 elsewhere, like the next two fields."""
     behaviour_N: np.ndarray
     """fp32: ln p under the policy that sampled."""
     weights_N: np.ndarray
-    """fp32: what the token's loss counts."""
+    """fp32: weight of the token's loss."""
     lengths: tuple[int, ...]
     n: int
-    """This micro-batch's part of the number that the summed loss is divided by."""
+    """This micro-batch's share of the divisor of the summed loss."""
 
 
 def loss_batches(
     samples: Sequence[Sample], normalisation: str, max_new_tokens: int, micro_tokens: int
 ) -> list[LossBatch]:
-    """Micro-batches of about `micro_tokens`; none where no sample bears a loss.
+    """Micro-batches of about `micro_tokens`; none if no sample carries loss.
 
-    Truncated samples are left out: their loss is masked. In `dr_grpo`, whose divisor does not depend on lengths, they
-    count. A sample whose every token is forced bears no loss either.
+    Truncated samples are left out, since their loss is masked. They still count in `dr_grpo`, whose divisor does not
+    depend on lengths. Samples in which every token is forced carry no loss either.
     """
     used = [s for s in samples if not s.truncated and not all(s.forced)]
     if not used:
@@ -138,9 +139,9 @@ def _pack(samples: Sequence[Sample], normalisation: str, max_new_tokens: int) ->
 class GrpoObjective:
     """The clipped policy-gradient loss of `LossBatch`es, for `Trainer`.
 
-    On-policy (`clip` None) the ratio is taken to the trainer's own detached log-probs: it is 1, and its gradient the
-    policy gradient. Otherwise to the log-probs that came with the tokens. Either way the two are compared:
-    `max_mismatch` is the largest |Δ ln p| since `reset`, and the logged sums give the mean KL.
+    On-policy (`clip` None), the ratio is taken to the trainer's own detached log-probs: its value is 1 and its gradient
+    the policy gradient. Otherwise it is taken to the log-probs that came with the tokens. The two are compared in both
+    cases: `max_mismatch` is the largest |Δ ln p| since `reset`, and the logged sums yield the mean KL.
     """
 
     def __init__(self, device: torch.device, temperature: float, clip: tuple[float, float] | None) -> None:
@@ -148,7 +149,7 @@ class GrpoObjective:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the mismatch seen so far."""
+        """Resets the observed mismatch."""
         self._max = torch.zeros((), device=self.device)
 
     @property
@@ -168,7 +169,7 @@ class GrpoObjective:
         gain = ratio * advantage
         metrics: dict[str, float | Tensor] = {
             "tokens": int((batch.labels_N != IGNORE).sum()),
-            # Schulman's k3 estimate of KL(sampling policy ‖ trained one); positions without loss add 0.
+            # Schulman's k3 estimate of KL(sampling policy ‖ trained policy); positions without loss add 0.
             "kl": (torch.expm1(delta) - delta).sum(),
             "clipped": 0.0,
         }
@@ -184,6 +185,6 @@ class GrpoObjective:
 
 
 def objective_of(config: RlConfig, device: torch.device) -> GrpoObjective:
-    """The objective that a stage trains with."""
+    """The training objective of a stage."""
     clip = (config.clip_low, config.clip_high) if config.updates_per_batch > 1 else None
     return GrpoObjective(device, config.temperature, clip)

@@ -1,4 +1,4 @@
-"""Which problems a step asks: pure functions of (seed, step), so that a resumed run asks the same ones."""
+"""Selects the problems of each step by pure functions of (seed, step), so that a resumed run asks the same ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PromptPool:
 
 
 class Prompts:
-    """Deals the groups of each step to pools, and gives each pool's problems in order."""
+    """Allocates the groups of each step to pools, and orders each pool's problems."""
 
     def __init__(self, pools: Sequence[PromptPool], groups: int, steps: int, seed: int) -> None:
         self.pools, self.groups, self.seed = pools, groups, seed
@@ -33,12 +33,12 @@ class Prompts:
         self._before = np.cumsum(self._per_step, axis=0) - self._per_step
 
     def wanted(self, step: int) -> list[int]:
-        """Groups of each pool in a step."""
+        """Groups requested from each pool in a step."""
         return self._per_step[step].tolist()
 
     def candidates(self, step: int, pool: int) -> Iterator[Problem]:
-        """Each of the pool's problems once: first those whose turn it is, then, for refills, the others in an order of
-        the step's own. Over the steps every problem has its turn once an epoch, whatever was refilled."""
+        """Each of the pool's problems once: first those scheduled for this step, then, for refills, the others in an
+        order specific to the step. Across steps, every problem is scheduled once per epoch, regardless of refills."""
         chosen, name = self.pools[pool], self.pools[pool].name
         n = len(chosen.problems)
         first = int(self._before[step, pool])

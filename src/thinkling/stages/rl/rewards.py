@@ -1,7 +1,7 @@
-"""Rewards of groups. A verdict is not a reward: only right and wrong become numbers; a preference is one already.
+"""Rewards of groups. A verdict is not a reward: only right and wrong become numbers. A preference is a number already.
 
-A reward is a function of a problem and one of its samples (`SampleReward`), named in a recipe's `rewards` with its
-weight. Preference is the one that needs a model, and so sees many groups at once.
+A reward is a function of a problem and one of its samples (`SampleReward`), listed in a recipe's `rewards` with its
+weight. Only preference rewards use a model, and so process many groups at once.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ Group = tuple[Problem, Sequence[Rollout]]
 
 @dataclass(frozen=True)
 class Judged:
-    """What a reward says of groups."""
+    """Rewards of groups."""
 
     rewards: list[list[float | None]]
-    """One a sample; None for one that leaves its group."""
+    """One per sample; None for samples to remove from their group."""
     figures: dict[str, list[float]] = field(default_factory=dict)
-    """What else is worth watching, any number of values each: metrics.jsonl tells their means."""
+    """Other figures worth monitoring, any number of values each; metrics.jsonl reports their means."""
 
 
 Reward = Callable[[Sequence[Group]], Judged]
-"""Takes many groups at once, so that a preference model can batch them; a group's rewards must not depend on the
-others."""
+"""Takes many groups at once, so that a preference model can batch them; a group's rewards must not depend on other
+groups."""
 
 
 SampleReward = Callable[[Problem, Rollout], float | None]
-"""Reward of one sample; None for one that has no reward and leaves its group."""
+"""Reward of one sample; None for a sample without a reward, which is removed from its group."""
 
 
 def verdict(problem: Problem, rollout: Rollout) -> float | None:
-    """Right 1, wrong (also cut off) 0; unverifiable, timeout and error leave the group."""
+    """Right 1, wrong (including truncated) 0; unverifiable, timeout and error are removed from the group."""
     return {Outcome.RIGHT.value: 1.0, Outcome.WRONG.value: 0.0}.get(rollout.outcome)
 
 
 def well_formed(problem: Problem, rollout: Rollout) -> float:
-    """1 if the reply can be read: reasoning closed, calls answered, something said; else 0."""
+    """1 if the reply can be parsed: reasoning closed, calls answered, non-empty answer; otherwise 0."""
     return float(not rollout.truncated and rollout.reading.well_formed)
 
 
 class WeightedRewards:
-    """The weighted sum of several rewards. The figures say what each contributes where there are several."""
+    """The weighted sum of several rewards. With more than one, the figures report each contribution."""
 
     def __init__(self, rewards: Mapping[str, tuple[float, Reward]]) -> None:
         self.rewards = dict(rewards)
@@ -78,15 +78,16 @@ def _weighted(values: Sequence[tuple[float, float | None]]) -> float | None:
 
 
 def by_sample(reward: SampleReward) -> Reward:
-    """A reward of single samples as one of groups."""
+    """Wraps a reward of single samples as a reward of groups."""
     return lambda groups: Judged([[reward(problem, rollout) for rollout in rollouts] for problem, rollouts in groups])
 
 
 class PreferenceRewards:
-    """How much likelier than not a pairwise model prefers a sample to the problem's reference, in 0–1.
+    """Probability, in 0–1, that a pairwise model prefers a sample to the problem's reference.
 
-    One reference a problem makes one comparison a sample. `references`: problem id → answer. Where a rule grades the
-    problem, the figures include it: if the reward rises and they do not, the model is being exploited.
+    One reference per problem means one comparison per sample. `references`: problem id → answer. If a rule also grades
+    the problem, the figures include its grade: a rising reward without a rising grade means that the model is being
+    exploited.
     """
 
     def __init__(self, preference_model: Pairwise, references: Mapping[str, str]) -> None:
@@ -108,21 +109,21 @@ class PreferenceRewards:
 
 
 def prefer(preference_model: Pairwise, pairs: Sequence[tuple[Rollout, str]]) -> list[Preference]:
-    """Each sample against a reference answer."""
+    """Compares each sample with a reference answer."""
     return preference_model.prefer(
         [Comparison(r.question, answer_of(r, preference_model), reference) for r, reference in pairs]
     )
 
 
 def answer_of(rollout: Rollout, preference_model: Pairwise) -> str | None:
-    """The sample's answer as the preference model compares it; None where it was cut off or cannot be read."""
+    """The sample's answer as the preference model sees it; None if it was truncated or cannot be parsed."""
     return None if rollout.truncated else preference_model.answer(rollout.reading)
 
 
 def reward_of(
     config: RewardedProblemsConfig, preference_model: Pairwise | None, references: Mapping[str, str]
 ) -> Reward:
-    """The reward that a source's problems are given."""
+    """The reward for a source's problems."""
     found: dict[str, tuple[float, Reward]] = {}
     for name, weight in config.rewards.items():
         if name == PREFERENCE:

@@ -1,4 +1,4 @@
-"""The rl stage: problems → pass-rate band → rollouts with the present weights → one GRPO update → … → model."""
+"""The rl stage: problems → pass-rate band → rollouts with the current weights → one GRPO update → … → model."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from thinkling.train.precision import DTYPES
 def run(config: RlConfig, ctx: StageContext) -> None:
     """Trains on problems inside the band and exports the model.
 
-    Raises UserError if the band of a source holds fewer than `min_prompts` problems.
+    Raises UserError if fewer than `min_prompts` problems of a source are inside the band.
     """
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, dtype=DTYPES[config.precision.weights], trainable=True, chat=config.chat)
     device = loaded.device
-    # In the dtype that training computes in. The two differ by as much where one of them stays in fp32.
+    # Sample in the training dtype: keeping one side in fp32 does not reduce the mismatch.
     engine = make_engine(loaded, config.max_concurrent, DTYPES[config.precision.compute])
     sampling = Sampling(config.temperature, config.top_p)
     sampler = Sampler(engine, loaded.renderer, sampling, config.max_new_tokens, config.max_tool_calls)
@@ -87,7 +87,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
 
 
 def _report_judge(judge: ServedJudge, ctx: StageContext) -> None:
-    """What this process asked: a stage that was resumed counts what came after its last checkpoint."""
+    """Counts this process's requests: a resumed stage only counts those made after its last checkpoint."""
     counts = judge.readings.counts()
     judge.readings.write(ctx.directory)
     say(counts, f"stages.{ctx.name}", ctx.progress)
@@ -113,9 +113,9 @@ def make_pools(
     preference_model: Pairwise | None = None,
     left_out: LeftOut | None = None,
 ) -> list[PromptPool]:
-    """The problems that the band keeps, by source. Measures pass rates unless band.parquet is there already.
+    """The problems kept by the band, by source. Measures pass rates unless band.parquet already exists.
 
-    Raises UserError where a source has too few problems, before any is sampled, or the band keeps too few.
+    Raises UserError if a source has too few problems (before sampling any), or the band keeps too few.
     """
     problems = make_problems(config, ctx, left_out or LeftOut())
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
@@ -147,7 +147,7 @@ def make_pools(
 
 
 class RlLoop(Callback):
-    """One rollout batch, then `updates_per_batch` updates from it. An update is a step of the trainer."""
+    """One rollout batch, then `updates_per_batch` updates from it. Each update is a step of the trainer."""
 
     def __init__(self, config: RlConfig, engine: Engine, collector: Collector, device: torch.device) -> None:
         self.config, self.engine, self.collector = config, engine, collector
@@ -155,11 +155,11 @@ class RlLoop(Callback):
         self._rollouts = Rollouts()
 
     def on_start(self, first_step: int) -> None:
-        """Damaged rollouts of a killed run are sampled again where the weights that sample them are still there."""
+        """Damaged rollouts of a killed run are sampled again if the weights that produce them are still available."""
         self.collector.resume(first_step // self.config.updates_per_batch)
 
     def before_step(self, step: int) -> None:
-        """Samples with the present weights before the first update of a batch."""
+        """Samples with the current weights before the first update of a batch."""
         number, part = divmod(step, self.config.updates_per_batch)
         self.objective.reset()
         if part:
@@ -170,15 +170,14 @@ class RlLoop(Callback):
         self.engine.release()
 
     def batches(self, update: int) -> list[LossBatch] | None:
-        """Micro-batches of an update: every n-th group's. None where no group teaches anything: no update then."""
+        """Micro-batches of an update, made from every n-th group. None, so no update, if no group is informative."""
         n = self.config.updates_per_batch
         mine = [sample for group in self._rollouts.groups[update % n :: n] for sample in group]
         found = loss_batches(mine, self.config.normalisation, self.config.max_new_tokens, self.config.micro_tokens)
         return found or None
 
     def logged(self, update: int, metrics: StepMetrics) -> dict[str, Any]:
-        """Sums of the objective as means over its loss tokens, zeros without an update, and what is known of the
-        rollouts."""
+        """The objective's sums as means per loss token (zeros without an update), plus the rollout statistics."""
         tokens = metrics.metrics.get("tokens", 0.0)
         return {
             "loss_tokens": int(tokens),
@@ -191,8 +190,8 @@ class RlLoop(Callback):
 
 
 def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dict[str, list[Problem]]:
-    """The problems of each source that are not evaluated. Raises UserError where there are too few for the band or a
-    step."""
+    """The problems of each source that are not used for evaluation. Raises UserError if there are too few for the band
+    or for a step."""
     found: dict[str, list[Problem]] = {}
     for p in config.problems:
         seed = derive(ctx.seed, "problems", p.source)
@@ -201,29 +200,29 @@ def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dic
         if left_out.ids:
             ctx.counts.setdefault("left_out_problems", {})[p.source] = len(asked) - len(found[p.source])
         if len(found[p.source]) < config.band.min_prompts:
-            evaluated = f" besides {len(left_out.ids)} that are evaluated" if left_out.ids else ""
+            evaluated = f" besides {len(left_out.ids)} used for evaluation" if left_out.ids else ""
             raise UserError(
                 f"stages.{ctx.name}.band.min_prompts {config.band.min_prompts}: source {p.source!r} has only "
                 f"{len(found[p.source])} problems{evaluated}, so the band cannot keep enough; lower min_prompts, or "
-                "take more problems"
+                "use more problems"
             )
     total = sum(map(len, found.values()))
     if total < config.prompts_per_step:
         raise UserError(
-            f"stages.{ctx.name}.prompts_per_step {config.prompts_per_step}: there are only {total} problems in "
-            f"{', '.join(found)}, and a step asks each at most once; lower it, or take more problems"
+            f"stages.{ctx.name}.prompts_per_step {config.prompts_per_step}: only {total} problems in "
+            f"{', '.join(found)}, and a step asks each at most once; lower it, or use more problems"
         )
     return found
 
 
 def warn_of_small_pools(prompts: Prompts, ctx: StageContext, steps: int) -> None:
-    """Says that the band kept fewer problems of a source than a step asks for: every such step lacks groups."""
+    """Warns if the band kept fewer problems of a source than a step asks for: every such step lacks groups."""
     for number, pool in enumerate(prompts.pools):
         asked = max(prompts.wanted(step)[number] for step in range(steps))
         if asked > len(pool.problems):
             ctx.progress.warn(
-                f"stages.{ctx.name}.prompts_per_step: a step asks for up to {asked} problems of {pool.name!r}, and the "
-                f"band kept {len(pool.problems)}; steps will be smaller: lower it, or raise n_problems"
+                f"stages.{ctx.name}.prompts_per_step: a step asks for up to {asked} problems of {pool.name!r}, but the "
+                f"band kept {len(pool.problems)}, so steps will be smaller; lower it, or raise n_problems"
             )
 
 
@@ -245,7 +244,7 @@ def _band_counts(rows: Sequence[band.PassRate]) -> dict[str, Any]:
 
 
 def _totals(ctx: StageContext) -> dict[str, Any]:
-    """Sums over the log, which a run that was killed after training still has."""
+    """Sums over the log, which survives a kill after training."""
     lines = [json.loads(line) for line in (ctx.directory / METRICS).read_text(encoding="utf-8").splitlines()]
     steps = {line["version"]: line for line in lines}.values()
     summed = ("samples", "undecided", "groups", "groups_equal", "groups_too_small", "groups_refilled", "groups_missing")

@@ -1,1 +1,1 @@
-"""Problems with worked reasoning → a model that answers in chat form and thinks first."""
+"""Problems with worked reasoning → a model that answers in chat format and thinks first."""

@@ -1,4 +1,4 @@
-"""All conversations of an sft stage, streamed: into conversations.parquet, and encoded into a directory of tokens."""
+"""Streams all conversations of an sft stage into conversations.parquet and, encoded, into a directory of tokens."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from thinkling.stages.training.left_out import LeftOut
 from thinkling.train.parallel import Parallel
 
 DIRECTORY = "encoded"
-"""Below the stage's directory; deleted when the stage ends."""
+"""Inside the stage's directory; deleted when the stage ends."""
 _REPORT_EVERY = 64
-_REASONS = {
+REASONS = {
     "overlong_dropped": "longer than sequence_length",
     "without_loss": "no token carries loss",
     "unrenderable": "the chat template cannot write it whole",
@@ -43,8 +43,8 @@ _REASONS = {
 
 
 def restore_ledger(ctx: StageContext, parallel: Parallel) -> None:
-    """Takes over the counts of a killed run that finished encoding, before a source counts its records again. Where a
-    file of it is damaged, all is encoded again."""
+    """Restores the counts of a killed run that finished encoding, before any source counts its records again. If one of
+    its files is damaged, everything is encoded again."""
     directory = ctx.directory / DIRECTORY
     if parallel.rank == 0 and directory.exists() and (reason := _damage(ctx.directory)):
         ctx.progress.warn(f"{reason}; encoding again")
@@ -57,7 +57,7 @@ def restore_ledger(ctx: StageContext, parallel: Parallel) -> None:
 
 
 def _damage(stage: Path) -> str | None:
-    """What is not as encoding wrote it in a stage's directory, in words; None if all is."""
+    """Describes what differs in the stage's directory from what encoding wrote; None if nothing does."""
     for directory in (stage / DIRECTORY, stage / VALIDATION):
         if reason := encoded_damage(directory):
             return reason
@@ -67,7 +67,7 @@ def _damage(stage: Path) -> str | None:
         path = stage / name
         if not path.is_file():
             return f"{path}: is missing"
-        if digest_of(path, entry["bytes"]) != entry:  # a file of rejected records may grow
+        if digest_of(path, entry["bytes"]) != entry:  # files of rejected records may grow
             return f"{path}: is damaged"
     return None
 
@@ -75,10 +75,10 @@ def _damage(stage: Path) -> str | None:
 def encoded_conversations(
     config: SftConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut, parallel: Parallel
 ) -> EncodedConversations:
-    """The conversations that are trained on, encoded once by rank 0; what a killed run finished is used again.
-    `left_out` then knows those that are not trained on.
+    """The conversations to train on, encoded once by rank 0; results of a killed run that finished encoding are reused.
+    Afterwards `left_out` contains those that are not trained on.
 
-    Raises UserError where no conversation is left, or a source with a weight has none.
+    Raises UserError if no conversation remains, or a source with a weight has none.
     """
     directory = ctx.directory / DIRECTORY
     again = is_whole(directory)
@@ -86,7 +86,7 @@ def encoded_conversations(
         given = ctx.inputs.get("conversations")
         found = origins(config, ctx.sources, None if given is None else given.file(FILE), ctx.seed)
         _Encoding(config, ctx, renderer, left_out).write(directory, found)
-    # Not by a barrier: encoding may take longer than ranks wait for each other there.
+    # No barrier here: encoding may take longer than the timeout of collectives.
     while not is_whole(directory):
         time.sleep(0.2)
     encoded = EncodedConversations(directory)
@@ -106,7 +106,7 @@ class _Encoding:
         self.sample = SpansSample(renderer.tokenizer, derive(ctx.seed, "spans"))
 
     def write(self, directory: Path, found: Sequence[Origin]) -> None:
-        """conversations.parquet, spans.jsonl and the directory, which comes last."""
+        """Writes conversations.parquet, spans.jsonl and, last, the directory."""
         numbers = [origin.n for origin in found]
         total = None if None in numbers else sum(n for n in numbers if n is not None)
         with EncodedWriter(directory) as writer:
@@ -158,7 +158,7 @@ class _Encoding:
 
     def _note(self, origin: str, fitted: Fitted, where: str) -> None:
         record: dict[str, Any] = {"id": fitted.conversation.id, "tokens": len(fitted.ids)}
-        self.ctx.ledger.note(origin, where, _REASONS[fitted.outcome], record, fitted.detail)
+        self.ctx.ledger.note(origin, where, REASONS[fitted.outcome], record, fitted.detail)
 
 
 def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
@@ -168,19 +168,19 @@ def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
         raise UserError(f"{where}: no conversations; check families, n_examples, or the source's files")
     for name, entry in counts.items():
         if config.weighted and not entry["kept"]:
-            raise UserError(f"examples: {name}: no conversation is left to train on ({_spelled(entry)}); take it out")
+            raise UserError(f"examples: {name}: no conversation is left to train on ({_spelled(entry)}); remove it")
     if encoded.n:
         return
     if any(entry.get("unrenderable") for entry in counts.values()):
         total = sum(map(Counter, counts.values()), Counter[str]())
         raise UserError(
-            f"unrenderable: nothing is left to train on ({_spelled(total)}); {LEDGER} says why the chat template "
-            "cannot write them"
+            f"unrenderable: nothing is left to train on ({_spelled(total)}); {LEDGER} lists why the chat template "
+            "cannot render them"
         )
     if encoded.info["shortest"] is None:
-        raise UserError(f"{where}: in no conversation does the assistant say anything; check its files")
+        raise UserError(f"{where}: no conversation has an assistant turn with loss; check the source's files")
     raise UserError(
-        f"sequence_length {config.sequence_length}: every conversation is longer; the shortest has "
+        f"sequence_length {config.sequence_length}: all conversations are longer; the shortest has "
         f"{encoded.info['shortest']} tokens"
     )
 

@@ -1,4 +1,4 @@
-"""A conversation → tokens that fit a row, or why there are none."""
+"""Conversation → tokens that fit into a row, or a reason why there are none."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from thinkling.generate.renderer import Renderer
 from thinkling.stages.sft.config import SftConfig
 
 Outcome = Literal["kept", "overlong_truncated", "overlong_dropped", "without_loss", "unrenderable"]
-"""What became of a conversation. The first two are trained on."""
+"""What happened to a conversation. The first two are trained on."""
 
 Encode = Callable[[Conversation], EncodedChat]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A conversation as it is trained on, or as it is left out."""
+    """A conversation as it is trained on or left out."""
 
     conversation: Conversation
-    """What is left of it."""
+    """What remains of it."""
     ids: np.ndarray
     """int32 (T,)."""
     loss: np.ndarray
     """bool (T,)."""
     outcome: Outcome
     turns_without_loss: int = 0
-    """Assistant's turns in it that are not trained on."""
+    """Number of its assistant turns that are not trained on."""
     detail: str = ""
     """Why it cannot be rendered."""
 
@@ -42,7 +42,8 @@ class Fitted:
 
 
 def encoder(renderer: Renderer) -> Encode:
-    """Encodes conversations as the model reads them, their tools announced; UserError names the conversation."""
+    """Returns a function that encodes conversations, including their tools, as the model reads them; its UserErrors
+    name the conversation."""
 
     def encode(conversation: Conversation) -> EncodedChat:
         try:
@@ -56,7 +57,7 @@ def encoder(renderer: Renderer) -> Encode:
 def fit(conversation: Conversation, encode: Encode, config: SftConfig) -> Fitted:
     """Applies `overlong` and `unrenderable`.
 
-    Raises UserError where one of them is `error` and the conversation is too long, or cannot be rendered.
+    Raises UserError if the conversation is too long or cannot be rendered, and the respective option is `error`.
     """
     try:
         whole = _encoded(conversation, encode)
@@ -79,10 +80,9 @@ def fit(conversation: Conversation, encode: Encode, config: SftConfig) -> Fitted
 
 
 def truncated(conversation: Conversation, encode: Encode, sequence_length: int) -> Fitted | None:
-    """The start of a conversation that is too long, up to the end of a turn that is trained on; None where none fits.
+    """The longest beginning of an overlong conversation that fits and ends with a trained-on turn; None if none fits.
 
-    The next such turn would not fit. A start is encoded anew, since templates write the last round in another way than
-    earlier ones.
+    Each candidate is encoded from scratch, since templates render the last round differently from earlier ones.
     """
     messages = conversation.messages
     ends = [i + 1 for i, message in enumerate(messages) if is_trained_on(message)]
@@ -101,7 +101,7 @@ def truncated(conversation: Conversation, encode: Encode, sequence_length: int) 
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     if low < 0:
-        # A longer start may be fewer tokens, where a template drops the reasoning of rounds before the last.
+        # A longer beginning can have fewer tokens if the template drops the reasoning of all but the last round.
         low = next((number for number in reversed(range(len(ends))) if fits(number)), -1)
     return fitted[low] if low >= 0 else None
 

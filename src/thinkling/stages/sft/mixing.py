@@ -1,4 +1,4 @@
-"""Which rows an sft run trains on: all sources pooled, or mixed by weight."""
+"""Selects the rows of an sft run: all sources pooled, or mixed by weight."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _OUTCOMES = (
 
 
 class Rows(NamedTuple):
-    """The rows of whole steps."""
+    """The rows of all complete steps."""
 
     mixed: MixedRows
     steps: int
     left_over: int
-    """Rows beyond the last step."""
+    """Rows after the last complete step."""
 
 
 def rows_of(config: SftConfig, encoded: EncodedConversations, seed: int) -> Rows:
-    """Raises UserError where there are fewer rows than a step needs, or a weight repeats a source too often."""
+    """Raises UserError if there are fewer rows than a step needs, or a weight implies too many repeats of a source."""
     if config.weighted:
         return _weighted(config, encoded, seed)
     pooled = ConversationRows(encoded, range(encoded.n), config.sequence_length, seed, config.epochs)
@@ -36,7 +36,8 @@ def rows_of(config: SftConfig, encoded: EncodedConversations, seed: int) -> Rows
 
 
 def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int) -> Rows:
-    """Each source packed on its own. Rows are equally long, so shares of rows are shares of tokens, padding aside."""
+    """Packs each source separately. All rows have the same length, so shares of rows are shares of tokens, up to
+    padding."""
     weights = _weights(config, encoded)
     parts = [
         ConversationRows(encoded, group.items, config.sequence_length, derive(seed, group.name))
@@ -47,16 +48,16 @@ def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int) -> Ro
     mixed = MixedRows(parts, weights, steps * config.batch_size)
     limit = max(config.max_repeats, config.epochs)
     for group, rows, used in zip(encoded.groups, once, mixed.rows_of_part, strict=True):
-        if used > limit * rows + 1:  # rows are dealt to within one of a source's share
+        if used > limit * rows + 1:  # row counts match a source's share up to one row
             raise UserError(
-                f"examples: {group.name}: its weight repeats it {used / rows:.1f} times in {steps} steps, and "
-                f"max_repeats allows {limit:g}; lower its weight or epochs, take more of it, or raise max_repeats"
+                f"examples: {group.name}: its weight repeats it {used / rows:.1f} times in {steps} steps, but "
+                f"max_repeats allows {limit:g}; lower its weight or epochs, use more of it, or raise max_repeats"
             )
     return Rows(mixed, steps, left_over)
 
 
 def _weights(config: SftConfig, encoded: EncodedConversations) -> Sequence[float]:
-    """In the order of the groups, which is the recipe's: examples, then the input conversations."""
+    """In the order of the groups, i.e. of the recipe: examples, then the input conversations."""
     weights = [examples.weight for examples in config.examples]
     weights += [config.conversations_weight] if "conversations" in config.inputs else []
     assert len(weights) == len(encoded.groups)
@@ -64,17 +65,17 @@ def _weights(config: SftConfig, encoded: EncodedConversations) -> Sequence[float
 
 
 def _steps(config: SftConfig, n_rows: int) -> tuple[int, int]:
-    """(Steps, rows left over)."""
+    """(Number of steps, rows left over)."""
     steps = min(n_rows // config.batch_size, config.max_steps or n_rows)
     if not steps:
         raise UserError(
-            f"batch_size {config.batch_size}: there are only {n_rows} rows; lower it, or take more examples or epochs"
+            f"batch_size {config.batch_size}: only {n_rows} rows available; lower it, or use more examples or epochs"
         )
     return steps, n_rows - steps * config.batch_size
 
 
 def counts_of(config: SftConfig, encoded: EncodedConversations, rows: Rows) -> Mapping[str, Any]:
-    """Numbers in and out, for the manifest: in all, and `by_source`."""
+    """Record counts for the manifest: in total, and `by_source`."""
     made, used = encoded.info["counts"], rows.mixed.used()
     sums = {name: sum(entry.get(name, 0) for entry in made.values()) for name in _OUTCOMES}
     given = sum(made[name]["conversations"] for name in encoded.info["given"])
@@ -98,7 +99,8 @@ def counts_of(config: SftConfig, encoded: EncodedConversations, rows: Rows) -> M
 
 
 def _given_by(config: SftConfig, rows: Rows, group: Group, number: int, used: RowsUsed | None) -> dict[str, Any]:
-    """What one source gives to training. Only a source that is packed on its own has rows and padding."""
+    """Contribution of one source to training. Rows and padding are known only for sources that are packed
+    separately."""
     if used is None:
         return {"epochs": 0.0, "tokens": 0, "loss_tokens": 0}
     own = {"epochs": round(used.conversations / group.n, 4), "tokens": used.tokens, "loss_tokens": used.loss_tokens}

@@ -22,24 +22,24 @@ class Origin:
     """An entry of `examples`, or the input `conversations`."""
 
     name: str
-    """The recipe's name of the source or stage; ` (2)` is added where it is named again."""
+    """Name of the source or stage in the recipe; ` (2)` is appended if it is listed again."""
     n: int | None
-    """Number of conversations, where it is known before they are read."""
+    """Number of conversations, if known before reading them."""
     read: Callable[[], Iterator[Conversation]]
     given: bool = False
-    """Whether it is the input `conversations`."""
+    """Whether this is the input `conversations`."""
     one_sample_per_round: bool = False
 
     def conversations(
         self, chosen: Callable[[Iterator[Conversation]], Iterator[Conversation]] = iter
     ) -> Iterator[Conversation]:
-        """What is trained on, in a fixed order. `chosen` takes conversations out before they are split into rounds."""
+        """Conversations to train on, in a fixed order. `chosen` filters them before they are split into rounds."""
         for conversation in chosen(self.read()):
             yield from rounds(conversation) if self.one_sample_per_round else [conversation]
 
 
 def origins(config: SftConfig, sources: Mapping[str, Source], given: Path | None, seed: int) -> list[Origin]:
-    """In the order of the recipe, the input last. `given`: the file of the input `conversations`, if there is one."""
+    """In recipe order, the input last. `given`: the file of the input `conversations`, if any."""
     found: list[Origin] = []
     times: Counter[str] = Counter()
     for number, wanted in enumerate(config.examples):

@@ -1,4 +1,4 @@
-"""What carries loss, for people to read: spans.jsonl, and the pieces that `thinkling tokens` prints."""
+"""Human-readable loss masks: spans.jsonl, and the pieces printed by `thinkling tokens`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from thinkling.stages.sft.fitting import Fitted
 FILE = "spans.jsonl"
 N_SAMPLES = 20
 _LONGEST_CHARACTER = 4
-"""A character of UTF-8 has at most as many bytes, so is at most as many tokens."""
+"""Maximum bytes, and so tokens, of a UTF-8 character."""
 
 
 class TextPiece(NamedTuple):
-    """Text of one token, or of a few that make up a character together."""
+    """Text of one token, or of several that together form a character."""
 
     text: str
     loss: bool
 
 
 def pieces(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> Iterator[TextPiece]:
-    """The texts of tokens in turn, each with whether it carries loss."""
+    """The text of each token in turn, with whether it carries loss."""
     start = 0
     for end in range(1, len(ids) + 1):
         text = _text(tokenizer, ids, start, end)
@@ -41,7 +41,7 @@ def pieces(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> It
 
 
 def segments(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> list[dict[str, Any]]:
-    """Runs of tokens with and without loss: `[{"text", "loss"}]`; the texts add up to the conversation's."""
+    """Runs of tokens with and without loss: `[{"text", "loss"}]`; concatenated, the texts are the conversation."""
     return [
         {"text": "".join(piece.text for piece in run), "loss": carries}
         for carries, run in groupby(pieces(tokenizer, ids, loss), lambda piece: piece.loss)
@@ -49,7 +49,7 @@ def segments(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> 
 
 
 def _text(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> str:
-    """What the tokens start:end add to the text before them: some tokenizers drop a space at the start of a text."""
+    """The text that tokens start:end add to the text before them; some tokenizers drop a leading space otherwise."""
     if start == 0:
         return tokenizer.decode(ids[:end])
     before = tokenizer.decode(ids[start - 1 : start])
@@ -58,7 +58,7 @@ def _text(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> str
 
 
 class SpansSample:
-    """Up to 20 conversations: the first of each source, up to 10, and others drawn by seed."""
+    """A sample of 20 conversations at most: the first of each source, up to 10, and others drawn by seed."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
         self._tokenizer, self._seed = tokenizer, seed
@@ -67,7 +67,7 @@ class SpansSample:
         self._n = 0
 
     def offer(self, origin: str, fitted: Fitted) -> None:
-        """The next conversation; the smallest hashes are kept, so memory does not grow."""
+        """Offers the next conversation; only the smallest hashes are kept, so memory use is constant."""
         self._n += 1
         if origin not in self._first and len(self._first) < N_SAMPLES // 2:
             self._first[origin] = (self._n, origin, fitted)
@@ -79,7 +79,7 @@ class SpansSample:
             heapq.heapreplace(self._drawn, entry)
 
     def write(self, directory: Path) -> None:
-        """spans.jsonl, in the order of the conversations."""
+        """Writes spans.jsonl, in the order of the conversations."""
         drawn = sorted(self._drawn, key=lambda entry: -entry[0])[: N_SAMPLES - len(self._first)]
         chosen = sorted([*self._first.values(), *(entry[1:] for entry in drawn)], key=lambda entry: entry[0])
         with replacing(directory / FILE) as temporary, temporary.open("w", encoding="utf-8") as file:

@@ -29,7 +29,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     """
     parallel = setup()
     if config.batch_size % parallel.world_size:
-        raise UserError(f"batch_size {config.batch_size} cannot be dealt evenly to {parallel.world_size} ranks")
+        raise UserError(f"batch_size {config.batch_size} is not divisible by {parallel.world_size} ranks")
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(
         start, parallel.device, DTYPES[config.precision.weights], trainable=True, chat=config.chat

@@ -1,4 +1,4 @@
-"""The conversations whose loss is measured during training: validation.parquet, and encoded into a directory."""
+"""The validation split, on which loss is measured during training: validation.parquet, and encoded in a directory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.fitting import Encode, Fitted, fit
 
 FILE = "validation.parquet"
-"""The conversations, as they are measured."""
+"""The conversations as they are measured."""
 DIRECTORY = "encoded_validation"
-"""Below the stage's directory; deleted when the stage ends."""
+"""Inside the stage's directory; deleted when the stage ends."""
 
 
 class ValidationWriter:
-    """Takes conversations one by one, as training does; as a context manager. `note` hears of those that do not fit."""
+    """Context manager that takes conversations one by one, as training does. `note` is called for those that do not
+    fit."""
 
     def __init__(
         self, config: SftConfig, directory: Path, encode: Encode, note: Callable[[str, Fitted, str], None]
@@ -46,7 +47,7 @@ class ValidationWriter:
         self._stack.__exit__(*raised)
 
     def add(self, origin: str, conversation: Conversation) -> None:
-        """The next conversation that was drawn for validation."""
+        """Adds the next conversation drawn for validation."""
         fitted = fit(conversation, self._encode, self._config)
         if fitted.is_kept:
             self.n_measured += 1
@@ -60,10 +61,10 @@ class ValidationWriter:
 def validation_batches(
     config: SftConfig, ctx: StageContext, n_drawn: int, rows: int, pad_id: int
 ) -> Callable[[], Iterator[PackedBatch]] | None:
-    """The conversations for validation, packed, `rows` rows each, read from the disk each time; None where the stage
-    asks for none.
+    """The validation conversations, packed in batches of `rows` rows and read from disk on each call; None if the stage
+    does not use a validation split.
 
-    Raises UserError where none of the `n_drawn` can be measured.
+    Raises UserError if none of the `n_drawn` conversations can be measured.
     """
     if not config.validation_fraction:
         return None

@@ -1,1 +1,1 @@
-"""Documents → tokenizer and shards, a directory a source."""
+"""Documents → tokenizer and shards, one directory per source."""

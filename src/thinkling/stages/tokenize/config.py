@@ -11,14 +11,14 @@ from thinkling.stages.base import StageConfig
 
 
 class TokenizeConfig(StageConfig):
-    """Trains the recipe's tokenizer (or takes a given one) and writes shards named `<quality>-<source>`."""
+    """Trains the recipe's tokenizer, or uses an existing one, and writes shards named `<quality>-<source>`."""
 
     kind: Literal["tokenize"]
     validation_fraction: float = Field(default=0.01, ge=0, lt=0.5)
-    """Fraction of each source's documents kept for validation: loss on unseen text. Chosen by a hash of the id."""
+    """Fraction of each source's documents held out to measure loss on unseen text, selected by a hash of the id."""
     training_characters: int = Field(default=8_000_000, ge=1)
-    """Maximum characters to train a new tokenizer on, split equally over the sources. Without effect
-    where the recipe gives a tokenizer."""
+    """Maximum characters to train a new tokenizer on, split equally across sources. No effect if the recipe specifies
+    an existing tokenizer."""
 
     output_version: ClassVar[int] = 4
     produces: ClassVar[str] = "tokens"

@@ -1,6 +1,6 @@
-"""Which documents are for validation, and which text a tokenizer is trained on.
+"""Selects the validation documents and the text on which a tokenizer is trained.
 
-Both follow from a hash of the document's id: the same for every seed, and whatever the order of the documents.
+Both depend on a hash of the document's id: they are the same for every seed and any order of the documents.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass
 class Group:
-    """The documents of one source and quality, in the order of the file: row number, hash of the id, characters."""
+    """The documents of one source and quality, in file order: row number, hash of the id, characters."""
 
     rows: array[int] = field(default_factory=lambda: array("q"))
     hashes: array[int] = field(default_factory=lambda: array("Q"))
@@ -26,12 +26,13 @@ class Group:
 
 
 def group_name(document: Mapping[str, Any]) -> str:
-    """``<quality>-<source>``: the name under which the mixture of a phase calls for it."""
+    """``<quality>-<source>``: the name used in the mixture of a phase."""
     return f"{document['quality']}-{document['source']}"
 
 
 def survey(documents: Iterable[Mapping[str, Any]]) -> dict[str, Group]:
-    """Reads all documents once and notes what the selections need, 24 bytes a document. Groups in order of name."""
+    """Reads all documents once and records what the selections need, at 24 bytes per document. Groups are in order of
+    name."""
     groups: dict[str, Group] = {}
     for row, document in enumerate(documents):
         group = groups.setdefault(group_name(document), Group())
@@ -42,7 +43,7 @@ def survey(documents: Iterable[Mapping[str, Any]]) -> dict[str, Group]:
 
 
 def validation_documents(groups: Mapping[str, Group], fraction: float) -> set[int]:
-    """Rows of the validation documents: of n documents of a group the ⌊fraction · n⌋ with the smallest hashes."""
+    """Rows of the validation documents: for each group of n documents, the ⌊fraction · n⌋ with the smallest hashes."""
     chosen: set[int] = set()
     for group in groups.values():
         chosen.update(group.rows[i] for i in group.by_hash()[: int(fraction * len(group.rows))])
@@ -50,9 +51,9 @@ def validation_documents(groups: Mapping[str, Group], fraction: float) -> set[in
 
 
 def training_sample(groups: Mapping[str, Group], validation: set[int], characters: int) -> dict[int, int]:
-    """Row → characters to take of it, from its start; none of the validation documents.
+    """Row → number of characters to take from its start; excludes validation documents.
 
-    Each group gets the same number of characters, or all it has where that is less and the others share what is left.
+    Each group gets the same number of characters; if a group has fewer, the others share the remainder.
     """
     orders = {n: [i for i in g.by_hash() if g.rows[i] not in validation] for n, g in groups.items()}
     sizes = {name: sum(groups[name].characters[i] for i in order) for name, order in orders.items()}
@@ -68,7 +69,7 @@ def training_sample(groups: Mapping[str, Group], validation: set[int], character
 
 
 def share_out(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Equal shares of ``total``; none gets more than its size, and what small ones leave goes to the others."""
+    """Splits ``total`` equally; shares are capped at the group's size and the remainder goes to the others."""
     shares: dict[str, int] = {}
     left = total
     for position, (name, size) in enumerate(sorted(sizes.items(), key=lambda item: (item[1], item[0]))):

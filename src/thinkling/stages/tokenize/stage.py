@@ -1,8 +1,7 @@
 """tokenize: documents → tokenizer and shards.
 
-``tokenizer/`` is a directory that transformers.AutoTokenizer loads, chat template included.
-``shards/<quality>-<source>/`` holds the tokens to train on, ``validation/<quality>-<source>/`` those of the
-validation documents.
+``tokenizer/`` can be loaded by transformers.AutoTokenizer, chat template included. ``shards/<quality>-<source>/``
+contains the training tokens, ``validation/<quality>-<source>/`` those of the validation documents.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ _DOCUMENTS_PER_BATCH = 1024
 
 
 def run(config: TokenizeConfig, ctx: StageContext) -> None:
-    """Writes the tokens artifact. A run that was cut off starts over: the stage is short.
+    """Writes the tokens artifact. An interrupted run starts over, since the stage is short.
 
-    Raises UserError where the documents cannot be read or are none, or the tokenizer's directory is unusable.
+    Raises UserError if the documents are missing or unreadable, or the tokenizer directory is unusable.
     """
-    assert ctx.tokenizer is not None, "the recipe's check lets no tokenize stage pass without a tokenizer"
+    assert ctx.tokenizer is not None, "the recipe's validation requires a tokenizer for tokenize stages"
     _clear(ctx.directory)
     path = ctx.inputs["documents"].file("documents.parquet")
     groups = survey(read_documents(path))
     if not groups:
-        raise UserError(f"{path}: holds no documents")
+        raise UserError(f"{path}: contains no documents")
     validation = validation_documents(groups, config.validation_fraction)
     if ctx.tokenizer.path is not None:
         tokenizer, learned = _given(ctx.tokenizer.path), {}
@@ -55,7 +54,7 @@ def run(config: TokenizeConfig, ctx: StageContext) -> None:
 
 
 def _given(directory: Path) -> Tokenizer:
-    """The user's tokenizer with its own chat template; with ours where it has none and knows ChatML's tokens."""
+    """The user's tokenizer with its own chat template, or with ours if it has none but has the ChatML tokens."""
     tokenizer = Tokenizer.load(directory)
     if tokenizer.chat_template is None and tokenizer.has_token(IM_START) and tokenizer.has_token(IM_END):
         return tokenizer.with_chat_template(OURS.source)
@@ -77,7 +76,7 @@ def _trained(path: Path, sample: dict[int, int], config: TokenizerConfig, ctx: S
 
 
 def _learnable(text: str, markup: bool) -> list[str]:
-    """The text that becomes ordinary tokens: pieces of a special token's spelling would be of no use."""
+    """The text that is tokenized as ordinary text: pieces of a special token's spelling would be useless to learn."""
     return [part for part in _SPECIAL.split(text) if part] if markup else [text]
 
 
@@ -115,7 +114,7 @@ def _write_shards(
 
 
 def _counts_of(name: str, writers: dict[tuple[str, str], ShardWriter], size: int) -> dict[str, Any]:
-    """Documents and tokens (end-of-text tokens included) of a group; bytes of UTF-8 a token over both parts."""
+    """Documents and tokens (end-of-text included) of a group, and UTF-8 bytes per token over both parts."""
     shards, validation = writers[SHARDS, name], writers.get((VALIDATION, name))
     documents, tokens = (validation.n_documents, validation.n_tokens) if validation else (0, 0)
     return {
@@ -129,7 +128,7 @@ def _counts_of(name: str, writers: dict[tuple[str, str], ShardWriter], size: int
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Runs of documents, bounded in number and in characters, so that memory is."""
+    """Batches of documents, limited in number and in characters to bound memory."""
     batch: list[Document] = []
     characters = 0
     for document in documents:
@@ -143,6 +142,6 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _clear(directory: Path) -> None:
-    """Removes what a run that was cut off left behind."""
+    """Removes leftovers of an interrupted run."""
     for path in directory.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

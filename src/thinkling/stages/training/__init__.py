@@ -1,1 +1,1 @@
-"""What the stages that train share. `config` is light; the other modules load torch."""
+"""What training stages share. `config` is lightweight; the other modules load torch."""

@@ -1,4 +1,4 @@
-"""Callbacks of every stage that trains: step log, progress bar, validation."""
+"""Callbacks of all training stages: step log, progress bar, validation."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from thinkling.progress import Progress, Task
 from thinkling.train.callback import Callback, StepMetrics
 
 METRICS, LOG = "metrics.jsonl", "train.log.jsonl"
-"""One line per step. The first is the same in every run; the second holds times and speeds."""
+"""One line per step. The first file is identical in every run; the second contains times and speeds."""
 
 CHECKPOINTS = "checkpoints"
-"""Directory of a stage that trains."""
+"""Subdirectory of a training stage."""
 
 SHOWN = 3
-"""Figures of a validation that a progress bar shows."""
+"""Number of validation figures shown beside a progress bar."""
 
 Logged = Callable[[int, StepMetrics], dict[str, Any]]
-"""(step, its metrics) → what metrics.jsonl holds of the step besides loss, learning rate and gradient norm; JSON."""
+"""(step, its metrics) → what metrics.jsonl contains for the step, besides loss, learning rate and gradient norm;
+JSON."""
 
 
 def count_and_sums(step: int, metrics: StepMetrics) -> dict[str, Any]:
-    """The step's loss tokens, and the objective's metrics as they were summed."""
+    """The step's number of loss tokens, and the objective's metrics as sums."""
     return {"loss_tokens": metrics.n_tokens, **metrics.metrics}
 
 
@@ -42,13 +43,13 @@ def line_of(step: int, metrics: StepMetrics, lr: float, logged: Logged) -> dict[
 
 
 def checkpoint(directory: Path, first_step: int) -> Path:
-    """The checkpoint that training continues from in a stage's directory, if it does."""
+    """The checkpoint in a stage's directory from which training resumes, if it does."""
     return directory / CHECKPOINTS / f"step-{first_step:08d}"
 
 
 def lines_by_step(path: Path) -> list[tuple[int, str]]:
-    """The lines of a log with their steps; none if it is not there. Lines that are torn or damaged are left out: what
-    is kept is compared with the checkpoint's digest."""
+    """The lines of a log with their steps; none if the file is missing. Torn or damaged lines are skipped: the
+    remaining ones are compared with the checkpoint's digest."""
     text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
     found = []
     for line in text.split("\n"):
@@ -62,7 +63,7 @@ def lines_by_step(path: Path) -> list[tuple[int, str]]:
 
 
 class StepLog(Callback):
-    """metrics.jsonl and train.log.jsonl of a stage. The second also notes validations and checkpoints."""
+    """Writes metrics.jsonl and train.log.jsonl of a stage. The latter also records validations and checkpoints."""
 
     def __init__(
         self,
@@ -76,9 +77,9 @@ class StepLog(Callback):
         self._files: list[Any] = []
 
     def on_start(self, first_step: int) -> None:
-        """Opens both files; what a killed run wrote from `first_step` on, or half of a line, is cut off.
+        """Opens both files and cuts off what a killed run wrote from `first_step` on, including partial lines.
 
-        Raises UserError if metrics.jsonl is not what it was at the checkpoint.
+        Raises UserError if metrics.jsonl differs from its state at the checkpoint.
         """
         for name in (METRICS, LOG):
             path = self.directory / name
@@ -112,18 +113,19 @@ class StepLog(Callback):
         self._files[1].write(json.dumps(line) + "\n")
 
     def _seconds(self) -> float:
-        """Seconds since it was last asked."""
+        """Seconds since the last call."""
         before, self._last = self._last, time.monotonic()
         return self._last - before
 
 
 class ProgressBar(Callback):
-    """A bar of `unit`s with loss, learning rate and what was last validated beside it."""
+    """A bar of `unit`s that shows loss, learning rate and the latest validation figures."""
 
     def __init__(
         self, progress: Progress, label: str, amounts: Callable[[int], int], steps: range, unit: str = "tokens"
     ) -> None:
-        """`amounts(step)` of the bar's units belong to a step; `steps` are the run's, those done before included."""
+        """Each step advances the bar by `amounts(step)` units; `steps` are those of the whole run, including completed
+        ones."""
         self.progress, self.label, self.amounts, self.steps, self.unit = progress, label, amounts, steps, unit
         self._stack = ExitStack()
         self._task: Task | None = None
@@ -139,7 +141,7 @@ class ProgressBar(Callback):
         self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr, **self._found)
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
-        """Shows the last figures beside the bar, as many as there is room for."""
+        """Shows the latest figures beside the bar, as far as they fit."""
         self._found = {f"validation {name}": found for name, found in list(losses.items())[:SHOWN]}
 
     def on_end(self) -> None:
@@ -148,16 +150,16 @@ class ProgressBar(Callback):
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss on text that is not trained on, measured after some steps."""
+    """Loss on text that is not trained on, measured after certain steps."""
 
     due: Callable[[int], bool]
-    """Whether a step is followed by validation."""
+    """Whether validation runs after a step."""
     losses: Callable[[nn.Module], dict[str, float]]
     """Mean loss per token by source, on every rank."""
 
 
 class RunValidation(Callback):
-    """Validates where it is due, and tells the other callbacks."""
+    """Runs validation when it is due and notifies the other callbacks."""
 
     def __init__(self, validation: Validation, model: nn.Module, listeners: Sequence[Callback]) -> None:
         self.validation, self.model, self.listeners = validation, model, listeners

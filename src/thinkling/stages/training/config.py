@@ -1,4 +1,4 @@
-"""Configuration that the stages which train share. Imports no torch."""
+"""Configuration shared by training stages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from thinkling.train.config import OptimizerConfig, PrecisionConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
 LOSS = "loss"
-"""Name under which callbacks are told of the validation loss, beside the task sets'."""
+"""Name under which the validation loss is reported to callbacks, alongside the task sets."""
 
 
 class TrainingConfig(StageConfig):
-    """Fields of every stage that trains."""
+    """Fields of every training stage."""
 
     optimizer: OptimizerConfig
-    """Optimizer, its peak learning rate, and clipping."""
+    """Optimizer, peak learning rate and gradient clipping."""
     precision: PrecisionConfig = PrecisionConfig()
-    """Dtypes of computation (`compute`) and of weights and optimizer state (`weights`); fp32 both where not set."""
+    """Dtypes of computation (`compute`) and of weights and optimizer state (`weights`); both default to fp32."""
     checkpoint_every: int = Field(default=500, ge=1)
-    """Steps between checkpoints, from which a killed run continues."""
+    """Steps between checkpoints. A killed run resumes from the latest one."""
     keep_state: bool = False
-    """Keep the final training state (weights and optimizer, about three times the model's size in fp32 with AdamW) as
+    """Keep the final training state (weights and optimizer; with AdamW in fp32 about three times the model's size) as
     `state/` in the artifact, so that another stage can continue from it: `inputs: {state: THIS_STAGE}`."""
 
     uses_torch: ClassVar[bool] = True
@@ -41,7 +41,7 @@ class TrainingConfig(StageConfig):
     def _weights_of_the_optimizer(self) -> TrainingConfig:
         if self.precision.weights == "bfloat16" and self.optimizer.name == "muon":
             raise ValueError(
-                "precision.weights: muon keeps its weights in float32, since only adamw's updates are rounded "
+                "precision.weights: muon keeps weights in float32, since only adamw's updates are rounded "
                 "stochastically; set it to float32, or optimizer.name to adamw"
             )
         return self
@@ -51,35 +51,36 @@ class TrainingConfig(StageConfig):
         state, model = self.inputs.get("state"), self.inputs.get("model")
         if state and model and state != model:
             raise ValueError(
-                f"inputs.state: {state!r} is not the stage of inputs.model, {model!r}; a state holds its own weights, "
+                f"inputs.state: {state!r} is not the stage of inputs.model, {model!r}; a state includes its weights, "
                 "so name one stage in both"
             )
         return self
 
 
 class EvaluatedProblemsConfig(BaseModel):
-    """Problems that a model is scored on while it is trained. They are training problems, since a checkpoint may be
-    chosen by them: the held-out ones are for the final score alone."""
+    """Problems on which the model is scored during training. They come from the training split, since they may be used
+    to choose a checkpoint; held-out problems are reserved for the final score."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
     """A source that offers problems."""
     n_problems: int = Field(ge=1)
-    """Problems of the training split, the same ones in every run and stage. The stage does not train on them."""
+    """Number of problems from the training split, the same in every run and stage. The stage does not train on them."""
     families: list[str] | None = Field(default=None, min_length=1)
-    """Families of the source that are taken; all of them if not set."""
+    """Families to use; if not set, all families of the source."""
     renderer: str = "chat"
-    """How the model is asked: as in the task sets of an evaluate stage."""
+    """How the problem is presented to the model, as in the task sets of an evaluate stage."""
 
 
 class EvaluationConfig(ToolSamplingConfig):
     """avg@k during training: what the model is scored on, and how it is sampled."""
 
     task_sets: dict[Name, EvaluatedProblemsConfig] = Field(min_length=1)
-    """Name → problems. A score is the mean over the task sets."""
+    """Name → problems. The score is the mean over task sets."""
     k: int = Field(default=1, ge=1)
-    """Samples per problem. 1, since more problems narrow the interval further than more samples of the same ones."""
+    """Samples per problem. Defaults to 1, since more problems narrow the interval faster than more samples per
+    problem."""
 
     @field_validator("task_sets")
     @classmethod
@@ -90,17 +91,17 @@ class EvaluationConfig(ToolSamplingConfig):
 
 
 class EvaluatedConfig(TrainingConfig):
-    """Fields of the stages that can evaluate the model while they train it."""
+    """Fields of stages that can evaluate the model during training."""
 
     evaluate_every: int | None = Field(default=None, ge=1)
-    """Steps between evaluations; there is one more after the last step. None where not set."""
+    """Steps between evaluations, plus one after the last step. If not set, the model is not evaluated."""
     evaluate_at_start: bool = True
-    """With `evaluate_every`: also evaluate the model that enters, as step 0, so that it is seen what training adds."""
+    """With `evaluate_every`: also evaluate the initial model, as step 0, to show what training adds."""
     evaluation: EvaluationConfig | None = None
-    """Problems that the model is scored on."""
+    """Problems on which the model is scored."""
     keep_best: bool = False
-    """Export the model of the best evaluation instead of the last step's: the highest mean over the task sets, or the
-    least validation loss where there are none; of equal ones the earlier. Step 0 counts where it is evaluated."""
+    """Export the model of the best evaluation instead of the last step's: the highest mean over task sets or, if there
+    are none, the lowest validation loss; the earlier one in case of ties. Step 0 counts if it is evaluated."""
 
     @property
     def measures_loss(self) -> bool:
@@ -117,16 +118,16 @@ class EvaluatedConfig(TrainingConfig):
                 "keep_best": self.keep_best,
             }.items():
                 if given:
-                    raise ValueError(f"{name}: nothing is evaluated without evaluate_every; set it, in steps")
+                    raise ValueError(f"{name}: has no effect without evaluate_every; set it, in steps")
         elif not measured:
             known = "evaluation" + (
                 " or validation_fraction" if "validation_fraction" in type(self).model_fields else ""
             )
-            raise ValueError(f"evaluate_every: it is not said what to evaluate; give {known}")
+            raise ValueError(f"evaluate_every: there is nothing to evaluate; set {known}")
         if self.keep_best and self.keep_state:
             raise ValueError(
-                "keep_state: the training state is that of the last step, and with keep_best the model may be an "
-                "earlier one, so the two would not fit; set one of them to false"
+                "keep_state: the training state is that of the last step, but with keep_best the model may be from "
+                "an earlier one, so the two would not match; set one of them to false"
             )
         return self
 
@@ -145,28 +146,29 @@ class EvaluatedConfig(TrainingConfig):
 
 
 class MicroBatchConfig(BaseModel):
-    """How a step's batch is cut into forward passes, where items have equal length."""
+    """How a step's batch is split into forward passes, for items of equal length."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Items of the batch per forward pass and rank; all of a rank's items where not set."""
+    """Batch items per forward pass and rank; if not set, all items of a rank."""
 
 
 class ScheduleConfig(EvaluatedConfig):
-    """A learning rate that warms up, stays at the optimizer's `lr`, and decays."""
+    """A learning rate that warms up, stays at the optimizer's `lr`, then decays."""
 
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps over which the learning rate rises linearly from 0."""
+    """Steps of linear learning rate warm-up from 0."""
     decay_fraction: float = Field(default=0.5, ge=0, le=1)
-    """Last fraction of the steps, over which the learning rate falls to `final_lr_fraction` of its peak."""
+    """Fraction of steps at the end of training over which the learning rate decays to `final_lr_fraction` of its
+    peak."""
     final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
-    """Final learning rate as a fraction of the peak."""
+    """Final learning rate, as a fraction of the peak."""
     decay_shape: DecayShape = "linear"
     """Curve of the decay."""
 
     def schedule(self, total_steps: int, updates_per_step: int = 1) -> Schedule:
-        """Learning rate of each of `total_steps` steps, every one of which has so many updates."""
+        """Learning rate of each of `total_steps` steps, expanded to `updates_per_step` updates per step."""
         return warmup_stable_decay(
             total_steps * updates_per_step,
             self.optimizer.lr,
@@ -185,34 +187,35 @@ TRACKERS = Registry(
         "wandb": "thinkling.stages.training.trackers:Wandb",
     },
 )
-"""Key of a recipe's `trackers` → its class, a `Tracker`. A tracker's folder in a run's folder bears the same name."""
+"""Key in a recipe's `trackers` → its `Tracker` class. Also the name of the tracker's directory inside the run's."""
 
 
 class WandbConfig(BaseModel):
-    """Weights & Biases. The API key comes from WANDB_API_KEY or `wandb login`, never from a recipe."""
+    """Weights & Biases. The API key comes from WANDB_API_KEY or `wandb login`, never from the recipe."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     project: str = Field(min_length=1)
-    """Project that the runs appear in."""
+    """Project in which the runs appear."""
     entity: str | None = None
-    """User or team; the account's default where not set."""
+    """User or team; defaults to the account's default entity."""
     mode: Literal["online", "offline"] = "online"
-    """`offline`: files under runs/NAME/wandb/ only, to be uploaded with `wandb sync`."""
+    """`offline`: write to runs/NAME/wandb/ only, for a later `wandb sync`."""
 
 
 class TrackersConfig(BaseModel):
-    """Where training is logged besides metrics.jsonl. A machine setting: never hashed, free to change on a resume.
+    """Where training is logged in addition to metrics.jsonl. A machine setting: never hashed, and can be changed on
+    resume.
 
-    A further key is the name of a tracker that a package adds (entry points `thinkling.trackers`), with its settings.
+    Other keys are trackers provided by packages (entry points `thinkling.trackers`), with their settings.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     tensorboard: bool = False
-    """Event files under runs/NAME/tensorboard/STAGE/."""
+    """Write event files to runs/NAME/tensorboard/STAGE/."""
     wandb: WandbConfig | None = None
-    """A run per stage that trains, named NAME/STAGE."""
+    """Log each training stage as a W&B run named NAME/STAGE."""
     __pydantic_extra__: dict[str, dict[str, Any]] = Field(init=False)
 
     @model_validator(mode="after")
@@ -226,7 +229,7 @@ class TrackersConfig(BaseModel):
         return self
 
     def chosen(self) -> Mapping[str, Any]:
-        """Tracker → its settings, of those that are asked for."""
+        """Tracker → its settings, for all enabled trackers."""
         built_in: dict[str, Any] = {"tensorboard": self.tensorboard or None, "wandb": self.wandb}
         asked = built_in | (self.model_extra or {})
         return {name: settings for name, settings in asked.items() if settings is not None}

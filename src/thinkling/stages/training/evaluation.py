@@ -1,4 +1,4 @@
-"""Evaluation during training: when, on what, what is written, and which step's weights are the best so far."""
+"""Evaluation during training: when to run, on what, what is written, and which step's weights are the best so far."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ from thinkling.verify.verdict import Outcome
 
 FILE, ROLLOUTS, BEST = "evaluations.jsonl", "evaluations", "best"
 Line = dict[str, Any]
-"""A line of evaluations.jsonl: `step` (steps done) and `task_set` with `mean`, `low`, `high` (95% bootstrap over
-problems); or, with `task_set` null, the `loss` of the conversations left out for validation."""
+"""A line of evaluations.jsonl: `step` (completed steps) and `task_set` with `mean`, `low`, `high` (95% bootstrap over
+problems); if `task_set` is null, the `loss` of the validation split."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Evaluation:
     at_start: bool
     keep_best: bool
     n_lines: int
-    """Lines of one evaluation."""
+    """Lines per evaluation."""
     measure: Callable[[nn.Module, int], list[Line]]
-    """(model, steps done) → the lines of an evaluation, equal on all ranks."""
+    """(model, completed steps) → the lines of an evaluation, equal on all ranks."""
     warn: Callable[[str], None] = warnings.warn
-    """Hears of damaged files that are made again."""
+    """Called for damaged files that are recreated."""
 
 
 def evaluation_of(
@@ -71,10 +71,9 @@ def evaluation_of(
     validation: Callable[[], Iterator[PackedBatch]] | None = None,
     updates_per_step: int = 1,
 ) -> Evaluation | None:
-    """The evaluation that a stage asks for, if it does, of the model that is trained in place as `loaded.decoder`.
+    """The evaluation requested by the stage, if any, of the model that is trained in place as `loaded.decoder`.
 
-    `validation`: reads the batches whose loss is measured. `updates_per_step`: steps of the trainer per step of the
-    stage.
+    `validation`: reads the batches on which loss is measured. `updates_per_step`: trainer steps per step of the stage.
     """
     if config.evaluate_every is None:
         return None
@@ -85,8 +84,8 @@ def evaluation_of(
         model.eval()
         lines = list(scores.lines(step)) if scores else []
         if validation is not None:
-            # Every rank takes part in the forward passes of a sharded model; all keep rank 0's figure, so that they
-            # agree on which step is the best.
+            # All ranks take part in the forward passes of a sharded model; all use rank 0's figure, so that they agree
+            # on the best step.
             own = mean_loss(model, validation(), parallel.device, config.precision.compute)
             own *= parallel.rank == 0
             loss = parallel.all_reduce_sum(torch.tensor(own, dtype=torch.float64, device=parallel.device))
@@ -100,10 +99,10 @@ def evaluation_of(
 
 
 class _Scores:
-    """avg@k on task sets, by the native engine with the present weights.
+    """avg@k on task sets, using the native engine with the current weights.
 
-    The random numbers of a sample are the same at every step, so that steps differ by the weights alone. The rollouts
-    lie in `evaluations/STEP/TASK_SET`, where a run that is killed and resumed finds those it had finished.
+    A sample uses the same random numbers at every step, so that steps differ by their weights only. Rollouts are stored
+    in `evaluations/STEP/TASK_SET`, where a resumed run finds the completed ones.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class _Scores:
         self._warned: set[str] = set()
 
     def lines(self, step: int) -> Iterator[Line]:
-        """One per task set. The engine, a copy of the weights, lives as long as this takes."""
+        """One line per task set. The engine, which copies the weights, exists only during this call."""
         config = self.config
         engine = make_engine(self.loaded, config.max_concurrent)
         engine.update_weights(step)
@@ -136,7 +135,7 @@ class _Scores:
             yield _line(step, name, **_score(rollouts, problems, config.k))
 
     def _warn(self, name: str, rollouts: Sequence[Rollout]) -> None:
-        """Says what spoils all samples alike, and that a verifier failed; once per task set each."""
+        """Warns about problems that affect all samples and about failed verifiers; each once per task set."""
         failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
         reasons = {
             "unreadable": all_unreadable([(r.reading, r.truncated) for r in rollouts], self.config.max_new_tokens),
@@ -156,7 +155,8 @@ def _line(step: int, task_set: str | None, **found: Any) -> Line:
 
 
 def _score(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> dict[str, Any]:
-    """avg@k with its interval; the mean grade where a rule grades the answers. No mean where a verifier failed."""
+    """avg@k with its interval, or the mean grade if a rule grades the answers. There is no mean if a verifier
+    failed."""
     asked = [problem for problem in problems for _ in range(k)]
     values = [
         grade(problem, r.reading, r.truncated) if is_graded(problem) else float(r.right)
@@ -177,8 +177,8 @@ def _score(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> 
 
 
 def value_of(lines: Sequence[Line]) -> float | None:
-    """What a step is judged by, higher being better: the mean over its task sets, or its loss, negated, where it has
-    none; None where a score is withheld or the loss is not finite."""
+    """The value of a step, higher being better: the mean over its task sets or, if there are none, its negated
+    loss. None if a score is missing or the loss is not finite."""
     means = [line["mean"] for line in lines if line["task_set"] is not None]
     if means:
         return None if None in means else math.fsum(means) / len(means)
@@ -186,26 +186,26 @@ def value_of(lines: Sequence[Line]) -> float | None:
 
 
 def by_step(lines: Sequence[Line]) -> dict[int, list[Line]]:
-    """The lines of each evaluation, by steps done."""
+    """The lines of each evaluation, by completed steps."""
     return {step: list(found) for step, found in groupby(lines, key=lambda line: line["step"])}
 
 
 def best_step(lines: Sequence[Line]) -> int | None:
-    """The step of the best evaluation, the earlier of equal ones; None where no step could be judged."""
+    """The step of the best evaluation, the earlier one in case of ties; None if no step has a value."""
     values = {step: value for step, found in by_step(lines).items() if (value := value_of(found)) is not None}
     return max(values, key=lambda step: values[step]) if values else None
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The whole lines of evaluations.jsonl; none if it is not there."""
+    """The complete lines of evaluations.jsonl; none if the file is missing."""
     return [json.loads(line) for _, line in lines_by_step(path)]
 
 
 class RunEvaluation(Callback):
-    """Evaluates where it is due, writes evaluations.jsonl, tells the other callbacks, and keeps the best weights.
+    """Evaluates when due, writes evaluations.jsonl, notifies the other callbacks, and keeps the best weights.
 
-    A run that was killed goes on from a checkpoint and trains some steps again. So the best weights as of each
-    checkpoint that is kept stay on the disk, in `best/STEP/`, even when a later step is better.
+    A killed run resumes from a checkpoint and repeats some steps. The best weights as of each existing checkpoint
+    therefore stay on disk, in `best/STEP/`, even if a later step is better.
     """
 
     def __init__(
@@ -218,17 +218,18 @@ class RunEvaluation(Callback):
         parallel: Parallel,
         export: Callable[[Path], None],
     ) -> None:
-        """`directory`: the stage's. `steps`: all of the training run's. `export`: writes the model as a directory."""
+        """`directory`: the stage's. `steps`: all steps of the training run. `export`: writes the model as a
+        directory."""
         self.evaluation, self.model, self.directory, self.steps = evaluation, model, directory, steps
         self.listeners, self.parallel, self.export = listeners, parallel, export
         self.lines: list[Line] = []
         self._safe: set[int | None] = set()
-        """Steps of the best weights as of each checkpoint that is there."""
+        """Steps of the best weights as of each existing checkpoint."""
 
     def on_start(self, first_step: int) -> None:
-        """Drops what a killed run measured after its last checkpoint: it is measured again, with the same result.
+        """Drops what a killed run measured after its last checkpoint; it is measured again, with the same result.
 
-        Raises UserError if what was measured before, or the best weights of then, are damaged.
+        Raises UserError if earlier measurements, or the best weights up to then, are damaged.
         """
         found = by_step(read_lines(self.directory / FILE))
         whole = [lines for step, lines in found.items() if step <= first_step and len(lines) == self.evaluation.n_lines]
@@ -250,7 +251,7 @@ class RunEvaluation(Callback):
     def _safe_steps(self) -> set[int | None]:
         folder = self.directory / CHECKPOINTS
         steps = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdecimal()]
-        steps = steps or [self.steps.start]  # where a killed run would begin again
+        steps = steps or [self.steps.start]  # where a killed run would resume
         return {best_step([line for line in self.lines if line["step"] <= step]) for step in steps}
 
     def _check_files(self) -> None:
@@ -278,7 +279,7 @@ class RunEvaluation(Callback):
     def _evaluate(self, done: int) -> None:
         new = self.evaluation.measure(self.model, done)
         if self.evaluation.keep_best and best_step([*self.lines, *new]) == done:
-            # Before the line is written: a line says that its weights are there, if they are the best.
+            # Before the line is written, since a line implies that its weights exist if they are the best.
             self._keep_weights(done)
         self.lines += new
         if self.parallel.rank == 0:
@@ -308,7 +309,7 @@ class RunEvaluation(Callback):
 
 
 def best_weights(directory: Path, step: int) -> Path:
-    """Where the weights of a step are while it is the best."""
+    """Directory of a step's weights while it is the best."""
     return directory / BEST / f"step-{step:08d}"
 
 
@@ -317,7 +318,7 @@ def _written(line: Line) -> str:
 
 
 def summary(directory: Path, keep_best: bool) -> dict[str, Any]:
-    """For the counts: the number of evaluations, the last one and the best, and the step whose model is exported."""
+    """For the counts: the number of evaluations, the last and the best one, and the step whose model is exported."""
     found = by_step(read_lines(directory / FILE))
     last, best = max(found), best_step([line for lines in found.values() for line in lines])
     measure = "mean" if any(line["task_set"] is not None for line in found[last]) else LOSS

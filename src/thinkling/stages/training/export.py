@@ -1,4 +1,5 @@
-"""Trained weights as a Hugging Face directory: at the end of training, of the best step, and of any checkpoint."""
+"""Exports trained weights as a Hugging Face directory: at the end of training, of the best step, and of any
+checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from thinkling.train.checkpoint import read_weights
 from thinkling.train.parallel import Parallel
 
 TOKENIZER, CONFIG = "tokenizer", "config.json"
-"""In a stage's `checkpoints/`: the tokenizer's files; in each checkpoint: the model's configuration at that step."""
+"""In a stage's `checkpoints/`: the tokenizer's files. In each checkpoint: the model's configuration at that step."""
 GENERATION = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
 """Sampling settings of a model that names none."""
 
@@ -30,8 +31,8 @@ GENERATION = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
 def export(
     model: Decoder, directory: Path, tokenizer_dir: Path, parallel: Parallel, renderer: Renderer | None = None
 ) -> None:
-    """Writes a Hugging Face directory, with the chat template of `renderer` if one is given; sharded weights are
-    gathered, rank 0 writes."""
+    """Writes a Hugging Face directory, including the chat template of `renderer` if given. Sharded weights are
+    gathered; rank 0 writes."""
     from torch.distributed.tensor import DTensor
 
     state = {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in model.state_dict().items()}
@@ -49,7 +50,7 @@ def export(
 
 
 class CheckpointFiles(Callback):
-    """Puts beside the checkpoints what turns one into a Hugging Face directory. On rank 0 only."""
+    """Stores the files needed to convert a checkpoint into a Hugging Face directory. On rank 0 only."""
 
     def __init__(
         self, checkpoints: Path, model: Decoder, tokenizer_dir: Path, renderer: Renderer | None = None
@@ -73,7 +74,7 @@ class CheckpointFiles(Callback):
 def export_checkpoint(checkpoint: Path, directory: Path) -> None:
     """Writes the weights of a checkpoint as a Hugging Face directory.
 
-    Raises UserError where it is not whole: a run that goes on deletes old ones.
+    Raises UserError if the checkpoint is incomplete: an active run deletes old ones.
     """
     try:
         for file in (checkpoint / CONFIG, *(file for file, _ in sealed(checkpoint.parent / TOKENIZER))):
@@ -89,11 +90,11 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
         save_pretrained(
             model, directory, tokenizer_dir, _sampling(tokenizer_dir), Tokenizer.load(tokenizer_dir).stop_ids
         )
-        if (tokenizer_dir / GENERATION_CONFIG).exists():  # what the stage's renderer wrote: its chat template is there
+        if (tokenizer_dir / GENERATION_CONFIG).exists():  # includes the chat template written by the stage's renderer
             Renderer.load(tokenizer_dir).export(directory)
     except (OSError, SafetensorError, CheckpointException, UserError) as error:
         raise UserError(
-            f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is going on, it has deleted "
+            f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is active, it has deleted "
             "this checkpoint: choose a newer one"
         ) from error
 

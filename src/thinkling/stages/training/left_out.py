@@ -1,4 +1,4 @@
-"""What a stage leaves out of training because it is evaluated on it: problems, and a fraction of the conversations."""
+"""What a stage excludes from training because it is evaluated on it: problems, and a fraction of the conversations."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ from thinkling.train.parallel import Parallel
 
 @dataclass
 class LeftOut:
-    """What is evaluated, and so not trained on."""
+    """Items that are evaluated, and so not trained on."""
 
     problems: Mapping[str, Sequence[Problem]] = field(default_factory=dict)
     """Task set → its problems."""
     validation_fraction: float = 0.0
     seed: int = 0
     n_validation: int = 0
-    """Conversations whose loss is measured."""
+    """Conversations on which loss is measured."""
     n_unmeasured: int = 0
-    """Conversations drawn for validation that cannot be measured, for the reasons that others are not trained on."""
+    """Conversations drawn for validation that cannot be measured, for the same reasons for which others are not trained
+    on."""
     n_conversations: int = 0
     """Conversations left out because they answer an evaluated problem; complete once `training` is exhausted."""
 
     @classmethod
     def of(cls, config: EvaluatedConfig, ctx: StageContext, parallel: Parallel, validation: float = 0.0) -> LeftOut:
-        """What a stage leaves out; nothing where it evaluates nothing.
+        """What a stage leaves out; nothing if it evaluates nothing.
 
-        The seed of the problems is the same in all stages and runs, so that their curves can be compared, and no stage
-        trains on what another one is evaluated on.
+        The seed of the problems is the same in all stages and runs: their curves are comparable, and no stage trains on
+        the problems that another is evaluated on.
 
-        Raises UserError where problems are to be sampled by several processes, or a renderer is not known.
+        Raises UserError if problems would be sampled by several processes, or a renderer is unknown.
         """
         if config.evaluation is None:
             return cls({}, validation, ctx.seed)
         if parallel.world_size > 1:
             raise UserError(
-                f"stages.{ctx.name}.evaluation: problems are sampled in one process only, and there are "
-                f"{parallel.world_size}, which share the model; start it without torchrun, or remove evaluation and "
+                f"stages.{ctx.name}.evaluation: problems can only be sampled in a single process, but there are "
+                f"{parallel.world_size} that share the model; run without torchrun, or remove evaluation and "
                 "score the model in an evaluate stage"
             )
         for wanted in config.evaluation.task_sets.values():
@@ -69,17 +70,18 @@ class LeftOut:
         return frozenset(problem.question for problems in self.problems.values() for problem in problems)
 
     def without(self, problems: Sequence[Problem]) -> list[Problem]:
-        """The problems that are not evaluated, in order."""
+        """The problems that are not used for evaluation, in order."""
         return [problem for problem in problems if problem.id not in self.ids]
 
     def asks(self, messages: Sequence[Message]) -> bool:
-        """Whether a user's message is, word for word, the question of an evaluated problem."""
+        """Whether a user message is, word for word, the question of an evaluated problem."""
         return bool(self.ids) and any(m["role"] == "user" and m["content"] in self._questions for m in messages)
 
     def training(
         self, conversations: Iterable[Conversation], validate: Callable[[Conversation], None]
     ) -> Iterator[Conversation]:
-        """The conversations to train on, in order. `validate` takes those drawn for validation; others are counted."""
+        """Conversations to train on, in order. Those drawn for validation are passed to `validate`; other exclusions
+        are counted."""
         for conversation in conversations:
             if self.answers(conversation):
                 self.n_conversations += 1
@@ -93,15 +95,15 @@ class LeftOut:
         return conversation.problem_id in self.ids or self.asks(conversation.messages)
 
     def validates(self, conversation: Conversation) -> bool:
-        """Whether it is drawn for validation: by hash, so it depends on no other conversation, and all that answer one
-        problem are on the same side."""
+        """Whether it is drawn for validation: by hash, so independently of other conversations, and the same for all
+        that answer one problem."""
         if not self.validation_fraction:
             return False
         drawn = derive(self.seed, "validation", conversation.problem_id or conversation.id)
         return drawn < self.validation_fraction * 2**63
 
     def counts(self) -> dict[str, int]:
-        """Conversations that were left out, by reason; none where nothing is evaluated."""
+        """Number of excluded conversations by reason; empty if nothing is evaluated."""
         validated = {"validation": self.n_validation, "validation_unmeasured": self.n_unmeasured}
         return (validated if self.validation_fraction else {}) | (
             {"evaluated": self.n_conversations} if self.problems else {}

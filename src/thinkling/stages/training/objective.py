@@ -18,7 +18,7 @@ from thinkling.train.trainer import Objective
 
 
 def next_token_objective(device: torch.device) -> Objective:
-    """Cross-entropy of the labels of a PackedBatch, documents isolated from each other; no logs of its own."""
+    """Cross-entropy over the labels of a PackedBatch, with documents isolated from each other; logs nothing extra."""
 
     def objective(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
         assert isinstance(model, Decoder)
@@ -34,7 +34,7 @@ def next_token_objective(device: torch.device) -> Objective:
 def mean_loss(
     model: nn.Module, batches: Iterable[PackedBatch], device: torch.device, compute: Dtype | None = None
 ) -> float:
-    """Mean loss per loss token over batches, in nats. `compute`: what training computes in, if not in the dtype of the
+    """Mean loss per loss token over batches, in nats. `compute`: the training dtype, if it differs from that of the
     weights."""
     objective = next_token_objective(device)
     with computing(model, DTYPES[compute]) if compute else nullcontext():

@@ -1,4 +1,4 @@
-"""A training run as data, and how it is carried out: resumed, logged, exported."""
+"""A training run as data, and its execution: resume, logs, export."""
 
 from __future__ import annotations
 
@@ -48,46 +48,47 @@ from thinkling.train.trainer import Objective, Trainer, fit
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """All that a training run depends on."""
+    """Everything a training run depends on."""
 
     model: Decoder
     """Trained in place."""
     optimizer: OptimizerConfig
     batches: Callable[[int], Sequence[Any] | None]
-    """Step → this rank's micro-batches, as many on every rank; None, on all ranks, for a step without an update."""
+    """Step → micro-batches of this rank, the same number on all ranks; None, on all ranks, for a step without an
+    update."""
     learning_rate: Callable[[int], float]
     """Step → learning rate."""
     total_steps: int
-    """Steps count from 0, or from where `start` ends, to this."""
+    """Step number at which training ends; steps count from 0, or from the end of `start`."""
     tokens_per_step: Callable[[int], int]
-    """Step → its tokens over all ranks, for bars and speeds."""
+    """Step → its tokens over all ranks, for progress bars and speeds."""
     tokenizer_dir: Path
     """Tokenizer to export with the model."""
     renderer: Renderer | None = None
-    """How conversations were written, where there were any: exported with the model."""
+    """How conversations were rendered, if any were; exported with the model."""
     precision: PrecisionConfig | None = None
-    """Dtypes of computation, and of the model, which becomes one of `weights`; fp32 where None."""
+    """Dtypes of computation and of the model, which is converted to `weights`; fp32 if None."""
     seed: int = 0
-    """Of the random numbers of stochastic rounding."""
+    """Seed for stochastic rounding."""
     checkpoint_every: int = 500
     """Steps between checkpoints."""
     objective: Objective | None = None
-    """Next-token loss where None."""
+    """Defaults to next-token loss."""
     logged: Logged = count_and_sums
-    """What metrics.jsonl holds of a step."""
+    """What metrics.jsonl contains for a step."""
     callbacks: Sequence[Callback] = ()
-    """The stage's own; called before logs and trackers."""
+    """The stage's own callbacks; called before logs and trackers."""
     validation: Validation | None = None
     evaluation: Evaluation | None = None
-    """Scores and losses during training; with `keep_best` they choose the step whose model is exported."""
+    """Scores and losses during training; with `keep_best` they determine the step whose model is exported."""
     start: KeptState | None = None
     """State of another stage to start from."""
     first_step: int = 0
-    """Number of the first step; above 0 where the steps of `start` count."""
+    """Number of the first step; above 0 if the steps of `start` count."""
     keep: Mapping[str, Any] | None = None
-    """Facts (JSON) to keep with the final state; the state is not kept where None."""
+    """Facts (JSON) to keep with the final state; if None, the state is not kept."""
     prefetch: int = 2
-    """Batches made while a step trains; 0 where a batch depends on the step before it."""
+    """Batches prepared while a step trains; 0 if a batch depends on the step before it."""
     unit: str = "tokens"
     """What `tokens_per_step` counts."""
 
@@ -98,13 +99,13 @@ def kept_facts(config: TrainingConfig, **facts: Any) -> Mapping[str, Any] | None
 
 
 def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
-    """Trains and leaves `model/`, the logs and, where asked for, `state/` in the stage's directory; continues from the
-    last checkpoint.
+    """Trains, and writes `model/`, the logs and optionally `state/` to the stage's directory; resumes from the latest
+    checkpoint.
 
-    `checkpoints/` is called `checkpoints.done` once training is over, until it is deleted: a run killed in between does
-    not train again.
+    After training, `checkpoints/` is renamed to `checkpoints.done` until it is deleted, so that a run killed in between
+    does not train again.
 
-    Raises UserError if what a killed run left is damaged and cannot be made again.
+    Raises UserError if leftovers of a killed run are damaged and cannot be recreated.
     """
     working, over = ctx.directory / CHECKPOINTS, ctx.directory / "checkpoints.done"
     if not over.exists():
@@ -136,7 +137,7 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
 
 
 def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> None:
-    """Writes `model/`: the weights of the last step, or those of the best one where they are kept."""
+    """Writes `model/`: the weights of the last step, or of the best one if those are kept."""
     directory, best = ctx.directory / "model", None
     if plan.evaluation is not None and plan.evaluation.keep_best:
         best = best_step(read_lines(ctx.directory / FILE))
@@ -151,7 +152,8 @@ def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: De
 
 
 def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> list[Callback]:
-    """The stage's own, then logs and trackers on rank 0, then validation and evaluation, which tell all of them."""
+    """The stage's own callbacks, then logs and trackers on rank 0, then validation and evaluation, which notify all of
+    them."""
     callbacks = list(plan.callbacks)
     steps = range(plan.first_step, plan.total_steps)
     if parallel.rank == 0:

@@ -1,4 +1,4 @@
-"""The training state that a finished stage keeps for others to continue from, as `state/` in its artifact."""
+"""The final training state of a stage, kept as `state/` in its artifact for other stages to continue from."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ class KeptState:
 
     directory: Path
     steps: int
-    """Steps done."""
+    """Completed steps."""
     facts: Mapping[str, Any]
-    """What the stage that kept it says about its steps; pretrain: its phases and the seed of its data order."""
+    """Facts about its steps, recorded by the stage that kept the state; pretrain: its phases and the seed of its data
+    order."""
 
     def load(self, tensors: dict[str, Tensor], parallel: Parallel) -> None:
-        """Reads into `tensors`, in place. Raises UserError if they are another model's or another optimizer's."""
+        """Reads into `tensors`, in place. Raises UserError if they belong to a different model or optimizer."""
         read_state(self.directory, tensors, parallel)
 
 
 def read_kept(artifact: Artifact) -> KeptState:
-    """The state of a stage's artifact.
+    """The state in a stage's artifact.
 
-    Raises UserError if it holds none, or one of another format.
+    Raises UserError if there is none, or if its format is not supported.
     """
     directory = artifact.file(DIRECTORY)
     found = json.loads(artifact.file(f"{DIRECTORY}/{FACTS}").read_text(encoding="utf-8"))
@@ -49,7 +50,7 @@ def read_kept(artifact: Artifact) -> KeptState:
 def write_kept(
     directory: Path, steps: int, facts: Mapping[str, Any], tensors: dict[str, Tensor], parallel: Parallel
 ) -> None:
-    """Writes `state/` into a stage's directory, all ranks together. `facts` is JSON."""
+    """Writes `state/` into a stage's directory; called on all ranks. `facts` must be JSON."""
     keep_state(directory / DIRECTORY, tensors, parallel)
     if parallel.rank == 0:
         write_json(directory / DIRECTORY / FACTS, {"format": FORMAT, "steps": steps, "facts": facts})

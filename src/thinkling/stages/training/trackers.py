@@ -1,4 +1,4 @@
-"""TensorBoard, Weights & Biases, and what others derive from `Tracker`. No tracker writes into an artifact."""
+"""TensorBoard, Weights & Biases, and the base class of other trackers. Trackers never write into an artifact."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from thinkling.train.callback import Callback, StepMetrics
 
 
 def check_installed(config: TrackersConfig) -> None:
-    """Raises UserError that names the field of a tracker that cannot be used here."""
+    """Raises UserError, naming the tracker's field, if a tracker cannot be used here."""
     for name, settings in config.chosen().items():
         kind = TRACKERS.resolve(name)
         if not (isinstance(kind, type) and issubclass(kind, Tracker)):
-            raise UserError(f"trackers.{name}: its entry point gives {kind!r}; it must be a subclass of Tracker")
+            raise UserError(f"trackers.{name}: its entry point is {kind!r}, but must be a subclass of Tracker")
         try:
             kind.check(settings)
         except UserError as error:
@@ -32,13 +32,13 @@ def check_installed(config: TrackersConfig) -> None:
 def make_trackers(
     ctx: StageContext, tokens_per_step: Callable[[int], int], logged: Logged, unit: str
 ) -> list[Callback]:
-    """The trackers that the recipe asks for, of one stage."""
+    """The trackers enabled by the recipe, for one stage."""
     chosen = ctx.trackers.chosen() if ctx.trackers is not None else {}
     return [TRACKERS.resolve(name)(settings, ctx, tokens_per_step, logged, unit) for name, settings in chosen.items()]
 
 
 def scalars(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a line of metrics.jsonl, but for its step; those of a mapping as `name/key`."""
+    """The numbers in a line of metrics.jsonl, except its step; those of a mapping are named `name/key`."""
     for name, value in line.items():
         if isinstance(value, Mapping):
             yield from scalars(value, f"{prefix}{name}/")
@@ -47,10 +47,10 @@ def scalars(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 class Tracker(Callback, ABC):
-    """Sends everything that metrics.jsonl holds, the speed, validation losses and checkpoints to `log`.
+    """Sends everything in metrics.jsonl, the speed, validation losses and checkpoints to `log`.
 
-    `settings`: what the recipe's `trackers` holds under the tracker's name. A tracker writes to a folder of that name
-    beside the stages' directories (`ctx.directory.parent`), if anywhere. Made on rank 0 only.
+    `settings`: the tracker's entry in the recipe's `trackers`. A tracker that writes files does so in a directory of
+    that name beside the stages' directories (`ctx.directory.parent`). Created on rank 0 only.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Tracker(Callback, ABC):
 
     @classmethod
     def check(cls, settings: Any) -> None:
-        """Called before anything runs. Raises UserError for wrong settings or a missing package."""
+        """Called before anything runs. Raises UserError for invalid settings or a missing package."""
 
     def on_start(self, first_step: int) -> None:
         self._last = time.monotonic()
@@ -84,7 +84,7 @@ class Tracker(Callback, ABC):
 
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Sends numbers of a step: name → value. May be called several times for a step, with other names."""
+        """Sends the numbers of a step: name → value. May be called several times per step, with different names."""
 
 
 def _require(package: str) -> None:
@@ -93,7 +93,7 @@ def _require(package: str) -> None:
 
 
 class TensorBoard(Tracker):
-    """Event files. A resumed run hides what a killed one had logged after its last checkpoint."""
+    """Event files. A resumed run hides what a killed one logged after its last checkpoint."""
 
     _writer: Any = None
 
@@ -111,7 +111,7 @@ class TensorBoard(Tracker):
 
     def on_checkpoint(self, step: int, path: Path) -> None:
         super().on_checkpoint(step, path)
-        # A run that is killed later continues after this step, so all before it must be on the disk.
+        # A run killed later resumes after this step, so everything before it must be on disk.
         self._writer.flush()
 
     def on_end(self) -> None:
@@ -124,7 +124,7 @@ class TensorBoard(Tracker):
 
 
 class Wandb(Tracker):
-    """A run of Weights & Biases. A resumed stage continues it, under the id that the first attempt drew."""
+    """A Weights & Biases run. A resumed stage continues it, under the id drawn by the first attempt."""
 
     _run: Any = None
 
@@ -165,7 +165,7 @@ class Wandb(Tracker):
 
 
 def _id_of(path: Path) -> str:
-    """The id in a file; drawn and written there the first time."""
+    """The id stored in a file; drawn and stored on first use."""
     if not path.exists():
         path.write_text(secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8")

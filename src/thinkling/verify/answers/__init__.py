@@ -1,1 +1,1 @@
-"""Finds, reads and compares answers to mathematical problems, exactly where their parts are literal numbers."""
+"""Finds, parses and compares answers to mathematical problems; exact if their parts are literal numbers."""

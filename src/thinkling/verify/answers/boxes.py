@@ -1,7 +1,7 @@
-"""Boxed answers, and which boxes are named together.
+"""Boxed answers, and which boxes belong together.
 
-Boxes with a connective, a label or a few words
-between them are one answer that names several; after a correction or a conclusion the later box replaces the earlier.
+Boxes with a connective, a label or a few words between them form one answer with several values; after a correction or
+a conclusion the later box replaces the earlier one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from thinkling.verify.answers.beside import MOST_BESIDE, with_surroundings
 
 MOST_BOXES = 64
 MOST_BETWEEN = 400
-"""Characters between two boxes that are named together."""
+"""Maximum characters between two boxes that belong together."""
 FEW_WORDS = 12
-"""Up to so many words between two boxes are no working: the boxes are named together."""
+"""Maximum words between two boxes that belong together; more count as working."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?=\{)|(\d))")
 _REVISION = re.compile(
@@ -49,7 +49,7 @@ _OR_BEFORE = re.compile(
 
 @dataclass(frozen=True)
 class Found:
-    """Where an answer was found, and the answers that are named there."""
+    """Position of an answer, and the values given there."""
 
     start: int
     answers: tuple[str, ...]
@@ -63,7 +63,7 @@ class _Box:
 
 
 def boxed(reply: str) -> Found | None:
-    """The last box, with those that are named together with it."""
+    """The last box, together with the boxes that belong to it."""
     boxes = _boxes(reply)
     if not boxes:
         return None
@@ -87,7 +87,7 @@ def boxed(reply: str) -> Found | None:
 
 
 def _boxes(reply: str) -> list[_Box]:
-    """Outermost boxes, the last MOST_BOXES of the reply."""
+    """The last MOST_BOXES outermost boxes of the reply."""
     found: list[_Box] = []
     for match in list(_BOX.finditer(reply))[-MOST_BOXES:]:
         if found and match.start() < found[-1].end:
@@ -110,7 +110,7 @@ def _together(between: str) -> bool:
 
 
 def closing_brace(text: str, opening: int) -> int | None:
-    """Position of the brace that closes the one at `opening`; escaped braces do not count. None: it stays open."""
+    """Position of the brace that closes the one at `opening`, ignoring escaped braces; None if it is never closed."""
     depth = 0
     at = opening
     while at < len(text):

@@ -1,13 +1,13 @@
-"""Where in a reply the answer is: of several marks the one that comes last decides.
+"""Finds the answer in a reply. If several marks are present, the last one decides.
 
-- `\\boxed{…}` with what directly surrounds it (boxes.py);
-- what follows `####` on its line (GSM8K);
+- `\\boxed{…}` with the text directly around it (boxes.py);
+- the text after `####` on its line (GSM8K);
 - `<answer>…</answer>`;
-- what follows "answer is", "answer:" or a heading "Answer", up to the end of the sentence, and the like in Chinese;
+- the text after "answer is", "answer:" or a heading "Answer", up to the end of the sentence, and the same in Chinese;
 - a last line "A: …".
 
-Without a mark: a reply of one line, as a whole; the last number, only where the caller asks for it. Marks side by side
-name several answers.
+Without a mark: a one-line reply as a whole, or the last number, but only if the caller asks for it. Adjacent marks are
+several answers.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import re
 from thinkling.verify.answers.boxes import Found, boxed
 
 LONGEST_ANSWER = 1000
-"""Characters; a longer answer is not read."""
+"""Maximum length of an answer in characters; longer ones are not read."""
 MOST_MARKS = 64
 MOST_WORDS_OF_AN_ANSWER = 2
-"""Words in a reply of one line that is a number with its unit, not a sentence that has numbers."""
+"""Maximum words in a one-line reply that is a number with its unit rather than a sentence containing numbers."""
 
 _HASHES = re.compile(r"####[ \t]*:?[ \t]*([^\n]*)")
 _TAGS = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL | re.IGNORECASE)
@@ -56,7 +56,7 @@ _DENIED = re.compile(r"\s*(?:并|可|绝|都)?(?:[不非未]|没有)")
 _CHANGES_THE_NUMBER = re.compile(
     "[负非不未没加减乘除零一二三四五六七八九十百千万亿两半]|大于|小于|超过|至少|至多|[最起]多|最少|[低高多少]于|根号|分之"
 )
-"""Words before a number that make it another one, or no claim at all."""
+"""Words before a number that change its value, or make it no claim at all."""
 _LAST_LINE = re.compile(r"A:[ \t]*(.*)")
 _PROSE = re.compile(r"[A-Z][A-Za-z ,']* (?:is|are|was|equals|of) (.+)")
 _LIKE_AN_ANSWER = re.compile(
@@ -68,14 +68,14 @@ _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 
 
 def final_answer(reply: str, last_number: bool = False) -> str | None:
-    """The answer as it was written, several as a list; None where there is none or it is longer than LONGEST_ANSWER."""
+    """The answer as written, several as a list; None if there is none or it is longer than LONGEST_ANSWER."""
     answers = final_answers(reply, last_number)
     answer = ", ".join(answers)
     return answer if answers and len(answer) <= LONGEST_ANSWER else None
 
 
 def final_answers(reply: str, last_number: bool = False) -> tuple[str, ...]:
-    """The answers that the reply names in its end, stripped: usually one. Empty where nothing is readable."""
+    """The final answers of the reply, stripped: usually one. Empty if nothing is readable."""
     found = [_clean(answer) for answer in _find(reply, last_number)]
     return tuple(found) if all(found) and sum(map(len, found)) <= LONGEST_ANSWER else ()
 
@@ -103,14 +103,14 @@ def _find(reply: str, last_number: bool) -> tuple[str, ...]:
 
 
 def _plausible(answer: str) -> bool:
-    """Whether it begins as an answer does, and may replace an earlier mark: "The answer is correct." does not."""
+    """Whether it begins like an answer and may replace an earlier mark; in "The answer is correct." it does not."""
     text = answer.strip().strip("*$ \n").removeprefix(r"\(").removeprefix(r"\[").lstrip()
     return len(text) <= LONGEST_ANSWER and _LIKE_AN_ANSWER.match(text) is not None
 
 
 def _tail(answer: str, last_number: bool, in_box: bool = False) -> str:
-    """Of "The area of the field is 52" the number; in Chinese only where no word before it changes it, and no box says
-    what belongs to it."""
+    """The number in "The area of the field is 52". In Chinese only if no word before it changes it and it is not in a
+    box, which already defines the extent of the answer."""
     match = _PROSE.fullmatch(answer.strip())
     if match and _plausible(match[1]):
         return match[1]
@@ -132,7 +132,7 @@ def _tags(reply: str) -> Found | None:
 
 
 def _adjacent(reply: str, found: list[re.Match[str]]) -> Found | None:
-    """The last of them, and those before it with nothing but white space or "or" between."""
+    """The last one, and those before it separated only by whitespace or "or"."""
     if not found:
         return None
     named = [found[-1]]
@@ -144,7 +144,7 @@ def _adjacent(reply: str, found: list[re.Match[str]]) -> Found | None:
 
 
 def _phrase(reply: str) -> Found | None:
-    """ "the answer is" may be there twice on a line, and the last counts; side by side they are several answers."""
+    """If "the answer is" appears twice on a line, the last one counts; adjacent ones are several answers."""
     starts = [match.start() for match in _START.finditer(reply)][-MOST_MARKS:]
     found: list[tuple[int, int, str]] = []
     for start in reversed(starts):
@@ -182,7 +182,7 @@ def _chinese(reply: str) -> Found | None:
 
 
 def _sentence(text: str) -> str:
-    """Up to the first full stop that ends a sentence: not the one of 1.5, nor one inside $…$."""
+    """The text up to the first full stop that ends a sentence: not the one in 1.5, nor one inside $…$."""
     text = text[: 2 * LONGEST_ANSWER]
     for match in _SENTENCE_END.finditer(text):
         if text[: match.start()].count("$") % 2 == 0 or "$" not in text[match.start() :]:
@@ -197,7 +197,7 @@ def _is_sentence(line: str) -> bool:
 
 
 def _last_number(reply: str) -> tuple[str, ...]:
-    """With the one before where only "or" is between them: "41 or 42" names two."""
+    """The last number, and the one before it if only "or" separates them: "41 or 42" is two answers."""
     numbers = list(_NUMBER.finditer(reply))[-MOST_MARKS:]
     named = numbers[-1:]
     for match in reversed(numbers[:-1]):

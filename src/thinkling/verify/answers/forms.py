@@ -1,4 +1,4 @@
-"""What an answer can be: a number, a quantity, a list, a set, a tuple, an interval, a letter, words, an expression …"""
+"""Possible forms of an answer: number, quantity, list, set, tuple, interval, letter, words, expression …"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thinkling.verify.answers.units import Unit
 
 @dataclass(frozen=True)
 class Expression:
-    """What only the pool can compare, in the notation of notation.py."""
+    """An expression that only the pool can compare, in the notation of notation.py."""
 
     text: str
 
@@ -30,7 +30,7 @@ class Letter:
 
 @dataclass(frozen=True)
 class Words:
-    """Lower case, without articles and punctuation."""
+    """Lowercase words without articles and punctuation."""
 
     text: str
 
@@ -68,7 +68,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Mapping:
-    """Assignments to different names, in the order in which they were written."""
+    """Assignments to different names, in the order written."""
 
     names: tuple[str, ...]
     values: tuple[Form, ...]
@@ -103,7 +103,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Approximation:
-    """`exact ≈ about`: both name one value."""
+    """`exact ≈ about`: both are the same value."""
 
     exact: Form
     about: Number

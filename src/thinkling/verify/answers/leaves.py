@@ -1,4 +1,4 @@
-"""Reads what has no structure: numbers, quantities, ratios, letters, words, expressions."""
+"""Parses unstructured answers: numbers, quantities, ratios, letters, words, expressions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def read_leaf(text: str) -> Form:
-    """Raises Unreadable where it is neither words nor mathematics."""
+    """Raises Unreadable if it is neither words nor mathematics."""
     sign = text.lstrip("+- ")
     if sign in ("∞", "(∞)"):
         return Infinity(-1 if text.startswith("-") else 1)
@@ -34,7 +34,7 @@ def read_leaf(text: str) -> Form:
         return _words(text)
     if (quantity := _quantity(text)) is not None:
         return quantity
-    if re.fullmatch(r"\d{1,2}(?::[0-5]\d){1,2}", text) and ":0" in text:  # a time of day, which no ratio is written as
+    if re.fullmatch(r"\d{1,2}(?::[0-5]\d){1,2}", text) and ":0" in text:  # a time of day, not a ratio
         return _words(text)
     if ":" in text and all(parts := [read_number(part) for part in text.split(":")]):
         return Ratio(tuple(part for part in parts if part))
@@ -56,7 +56,7 @@ def _words(text: str) -> Words:
 
 
 def _is_phrase(text: str) -> bool:
-    """Several words and nothing else: "red ball" is no quantity of balls. Number words are ("five apples")."""
+    """Whether it is several words and nothing else: "red ball" is not a quantity of balls, but "five apples" is."""
     words = text.replace('"', " ").split()
     if len(words) < 2 or not all(
         re.fullmatch("[A-Za-z][A-Za-z'-]+", word) for word in words[words[0].lower() == "a" :]
@@ -68,7 +68,7 @@ def _is_phrase(text: str) -> bool:
 
 
 def read_plain_number(text: str) -> Number | None:
-    """A literal number, percent or not; None for anything else."""
+    """A literal number, with or without percent; None for anything else."""
     number = read_number(text.removesuffix("%"))
     if number is None or not text.endswith("%"):
         return number
@@ -76,17 +76,17 @@ def read_plain_number(text: str) -> Number | None:
 
 
 def _is_expression(text: str) -> bool:
-    """Letters in a row are a product only where there are few; no text, no words."""
+    """Whether it is an expression: no text or words; consecutive letters are a product only if there are few."""
     if re.search('["$?°%]', text) or re.fullmatch("[A-Z]{2,}", text) or not re.search("[A-Za-z0-9]", text):
         return False
     if re.search(r"[\d)}]\s*_|\.\d*\.|[-+*/^_.]$|(?<![_^\d])\d+ \d", text) or HAN.search(text):
-        return False  # a base, which math-verify drops; no number; an unfinished operation; two numbers side by side
+        return False  # a base, which math-verify drops; no number; an unfinished operation; two adjacent numbers
     runs = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", text)
     return all(run in FUNCTIONS or (len(run) <= 3 and run.lower() not in _STOP) for run in runs)
 
 
 def _quantity(text: str) -> Form | None:
-    """A value and its unit: "$18", "18 dollars", "5 million", "12\\sqrt{13} feet". A multiplier is worked out."""
+    """A value and its unit: "$18", "18 dollars", "5 million", "12\\sqrt{13} feet". Multipliers are applied."""
     sign = ""
     if match := _MONEY.fullmatch(text):
         value, rest = _value_and_rest(match[1] + match[3])
@@ -130,7 +130,7 @@ def _value_and_rest(text: str) -> tuple[Number | Expression | None, str]:
 
 
 def has_variables(text: str) -> bool:
-    """Whether letters stand in it that are no constants (e, i) and no names of functions."""
+    """Whether it contains letters other than constants (e, i) and function names."""
     if any(rf"\{letter}" in text for letter in _GREEK):
         return True
     bare = re.sub(r'\\[A-Za-z]+|"[^"]*"', " ", text)
@@ -138,7 +138,7 @@ def has_variables(text: str) -> bool:
 
 
 def depths(text: str) -> list[int]:
-    """Depth in brackets before each character."""
+    """Bracket depth before each character."""
     before, depth = [], 0
     for character in text:
         before.append(depth)

@@ -1,9 +1,9 @@
-"""One spelling for the many of an answer: LaTeX, Unicode and plain text become one notation, for reading.py.
+"""Normalizes the spelling of answers: LaTeX, Unicode and plain text become one notation, for reading.py.
 
 The notation is LaTeX with these changes: relations and set signs are single characters (≤ ≥ ≠ ∈ ∪ ∩ ± ∓ ∞ ∅), a degree
-is °, percent is %, money has its sign ($ € £ ¥), the contents of `\\text{…}` and its like stand between double quotes,
-`\\frac` and `\\sqrt` have braces, `\\times` is the only product sign, and marks that only set type are gone. `latex`
-goes back to what math-verify reads.
+is °, percent is %, money has its sign ($ € £ ¥), the contents of `\\text{…}` and similar commands are in double quotes,
+`\\frac` and `\\sqrt` have braces, `\\times` is the only product sign, and purely typographic marks are removed. `latex`
+converts it back to LaTeX for math-verify.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _REPEATING = re.compile(
 )
 _CONTINUED = re.compile(r"(?<![\d.])(\d*)\.(\d{3,40})\s*(?:\\ldots(?![A-Za-z])|\.{3,})")
 MOST_CHOSEN = 100
-"""Things of which arrangements are worked out here."""
+"""Largest n for which arrangements are computed here."""
 _CHOOSE = re.compile(r'(?<![\\A-Za-z])"?([CA])"?_(?:\{ ?(\w+) ?\}|(\w))\s*\^\s*(?:\{ ?(\w+) ?\}|(\w))')
 _OTHER_CHOOSE = re.compile(r"(?:\{\}_|\^)\{?(\d+)\}?C_\{?(\d+)\}?|(?<![\\A-Za-z])C\((\d+), ?(\d+)\)")
 _PLAIN_LG = re.compile(r"(?<![\\A-Za-z])lg(?= ?[\d({])")
@@ -99,7 +99,7 @@ _CONSTANT = re.compile(r"[ei]")
 
 
 def plain(text: str) -> str:
-    """Brings an answer into the notation. Never fails: what it does not know stays as it is."""
+    """Converts an answer to the notation. Never fails: unknown input is left unchanged."""
     text = one_spelling(_BOLD.sub(r"\1", text.strip()))
     text = _MATH_DOLLARS.sub(_dollar(text), text)
     text = re.sub(r"(?<!\\)\\[\[\]()]", " ", text)
@@ -110,7 +110,7 @@ def plain(text: str) -> str:
     text = _SPACING.sub(lambda match: {r"\\": match[0], r"\!": ""}.get(match[0], " "), text)
     text = _LENGTHS.sub(" ", _COLOUR.sub("", text)).replace(r"{\times}", r"\times ")
     text = _BARE_TYPE.sub(lambda match: r"\\ " if "cr" in match[0] else "", text)
-    for _ in range(3):  # texts are in texts
+    for _ in range(3):  # texts may be nested
         text = _TEXT.sub(_quote, text)
     text = _COMMAND.sub(lambda match: _COMMANDS.get(match[1], match[0]), _TYPE_ONLY.sub("", text))
     text = text.replace("<=", "≤").replace(">=", "≥").replace("!=", "≠").replace("**", "^")
@@ -129,7 +129,7 @@ def plain(text: str) -> str:
 
 
 def _numerals(text: str) -> str:
-    """Digits in groups, and decimals after a comma, in the habits that are unambiguous."""
+    """Normalizes grouped digits and decimal commas if they are unambiguous."""
     text = _BRACED_COMMA.sub(lambda match: match[0].replace("{,}", "."), text)
     text = _DIGITS_APART.sub("", text.replace("{.}", "."))
     text = _DECIMAL_COMMA.sub(lambda match: match[1].replace(".", "") + "." + match[2], text)
@@ -137,7 +137,7 @@ def _numerals(text: str) -> str:
 
 
 def _structures(text: str) -> str:
-    """Systems as lists of equations, matrices in any brackets as pmatrix."""
+    """Converts systems to lists of equations, and matrices with any brackets to pmatrix."""
     text = _CASES.sub(lambda match: ", ".join(row for row in match["rows"].split(r"\\") if row.strip()), text)
     if match := _NESTED.fullmatch(text.strip()):
         rows = re.findall(r"\[([^\[\]]*)\]", match[1])
@@ -156,7 +156,7 @@ def _repeating(text: str) -> str:
 
 
 def _continued(match: re.Match[str]) -> str:
-    """0.1666… has a period that is seen three times, 0.3636… a longer one that is seen twice; others have none."""
+    """0.1666… repeats one digit three times, 0.3636… a longer period twice; anything else is not repeating."""
     whole, digits = match.groups()
     for lead in range(len(digits)):
         tail = digits[lead:]
@@ -168,7 +168,7 @@ def _continued(match: re.Match[str]) -> str:
 
 
 def _chosen(match: re.Match[str]) -> str:
-    """C_n^2 is a binomial coefficient, C_1^2 the square of a constant; A_5^2 counts arrangements."""
+    """C_n^2 is a binomial coefficient, C_1^2 is the square of a constant, A_5^2 is a number of arrangements."""
     of, chosen = match[2] or match[3], match[4] or match[5]
     if match[1] == "A":
         counted = of.isdecimal() and chosen.isdecimal() and int(chosen) <= int(of) <= MOST_CHOSEN
@@ -179,8 +179,8 @@ def _chosen(match: re.Match[str]) -> str:
 
 
 def _without_stops(text: str) -> str:
-    """The text without punctuation and line breaks at its end, which alone is searched: a search from every place of a
-    long run of stops inside the text took longer than any deadline."""
+    """The text without trailing punctuation and line breaks. Only the end is searched: starting a search at every
+    position of a long run of full stops inside the text exceeded any deadline."""
     start = len(text)
     while start and (text[start - 1] in ".,;:\\" or text[start - 1].isspace()):
         start -= 1
@@ -188,7 +188,7 @@ def _without_stops(text: str) -> str:
 
 
 def _ungrouped(text: str) -> str:
-    """Without braces around the whole, unless they may hold a set."""
+    """Removes braces around the whole text, unless they may be a set."""
     while _BRACED.fullmatch(text) and (_BRACKETED.fullmatch(text) or not _LISTED.search(text)):
         inner = text[1:-1]
         depths = list(accumulate((character == "{") - (character == "}") for character in inner))
@@ -199,7 +199,7 @@ def _ungrouped(text: str) -> str:
 
 
 def _dollar(text: str) -> str:
-    """Paired dollars part mathematics from text; a single one is money."""
+    """Paired dollar signs delimit mathematics; a single one is money."""
     return " " if len(_MATH_DOLLARS.findall(text)) % 2 == 0 else "$"
 
 
@@ -243,7 +243,7 @@ def _decimal_fraction(match: re.Match[str]) -> str:
 
 
 def latex(text: str) -> str:
-    """The LaTeX of an expression in the notation. Decimals become fractions, so that nothing is rounded when read."""
+    """Converts an expression in the notation to LaTeX. Decimals become fractions, so that parsing rounds nothing."""
     text = _FUNCTION.sub(r"\\\1", text)
     text = _REPEATING_DECIMAL.sub(_repeating_fraction, text)
     text = _DECIMAL.sub(_decimal_fraction, text)
@@ -251,6 +251,6 @@ def latex(text: str) -> str:
 
 
 def condensed(text: str) -> str:
-    """Without quotes, and spaces that part neither digits nor letters, and follow no comma: 1, 234 is not 1,234."""
+    """Removes quotes, and spaces that neither separate digits or letters nor follow a comma: 1, 234 is not 1,234."""
     text = " ".join(text.replace('"', " ").split())
     return re.sub(r"(?<![0-9,]) (?![A-Za-z])|(?<![A-Za-z,]) (?![0-9])", "", text)

@@ -1,4 +1,4 @@
-"""Literal numbers, exactly: integers, decimals, fractions, mixed numbers, powers of ten, words, other bases."""
+"""Literal numbers, parsed exactly: integers, decimals, fractions, mixed numbers, powers of ten, words, other bases."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 MOST_DIGITS = 400
-"""Decimal digits of what is worked out here, written or by an exponent: anything larger is left to the pool."""
+"""Maximum decimal digits of numbers computed here, written out or as a power: anything larger is left to the pool."""
 FEWEST_ROUNDED = 4
-"""Significant digits that a rounded value needs."""
+"""Minimum significant digits of a rounded value."""
 
 
 class Unreadable(ValueError):
-    """An answer or a reference that says nothing that can be compared."""
+    """An answer or a reference that cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """`decimals`: digits after the point of a decimal literal, None for any other; `digits`: its significant ones."""
+    """`decimals`: digits after the point of a decimal literal, else None; `digits`: its significant digits."""
 
     value: Fraction
     decimals: int | None = None
     digits: int = 0
     percent: bool = False
     about: bool = False
-    """Stated as an approximation of another value, which few digits suffice to confirm."""
+    """Given as an approximation of another value, so a few digits are enough to confirm it."""
 
     def scaled(self, factor: Fraction | int) -> Number:
         return self if factor == 1 else Number(self.value * factor)
 
     @property
     def rounded(self) -> bool:
-        """Whether it may stand for a value that has no finite decimal form."""
+        """Whether it may be the rounding of a value without a finite decimal form."""
         return self.about or (self.decimals is not None and self.decimals > 0 and self.digits >= FEWEST_ROUNDED)
 
     @property
     def half_step(self) -> Fraction:
-        """The most by which a value rounded to this literal may be off: half a unit of the last digit; a whole one
-        where it is stated as an approximation, since that may be cut off."""
+        """Maximum error of a value rounded to this literal: half a unit of the last digit, or a whole unit if it is
+        given as an approximation, which may be truncated."""
         return Fraction(1, (1 if self.about else 2) * 10 ** (self.decimals or 0))
 
 
@@ -69,7 +69,7 @@ _WORDS = {word: value for value, word in enumerate(_ONES)} | {word: 10 * n for n
 
 
 def read_number(text: str) -> Number | None:
-    """None where the text is no literal number. Raises Unreadable on a denominator of zero."""
+    """None if the text is not a literal number. Raises Unreadable for a denominator of zero."""
     text = text.strip()
     sign = 1
     while text[:1] in ("-", "+") or (text[:1] in ("(", "{") and _enclosed(text)):
@@ -132,8 +132,8 @@ def _quotient(over: Fraction, under: Fraction) -> Number:
 
 
 def read_based(text: str) -> tuple[str, int] | None:
-    """Signed digits and base of "4343_{6}", "(4343)_{six}" or "4343 base 6"; None for anything else, or where a digit
-    is none of the base."""
+    """Signed digits and base of "4343_{6}", "(4343)_{six}" or "4343 base 6"; None for anything else, or if a digit is
+    invalid in the base."""
     text = " ".join(re.sub(r'"|(?<![_{(])\{(?=[0-9A-Fa-f]+\})|(?<=\w)\}(?=\s*_)', " ", text).split())
     match = _BASED.fullmatch(text.removeprefix("-").lstrip())
     if match is None or (len(match[1]) == 1 and match[1].isalpha()):
@@ -148,9 +148,10 @@ def read_based(text: str) -> tuple[str, int] | None:
 
 
 def same_number(reference: Number, answer: Number) -> bool:
-    """Equal as they stand, as percent against a plain number, or one as the rounding of the other.
+    """Whether they are equal as written, as a percentage and a plain number, or as a value and its rounding.
 
-    50% is 0.5; it is also 50, since a question may ask for percent: not so below 1, where 0.5% would be 0.5."""
+    50% equals 0.5, and also 50, since a question may ask for percent; the latter not below 1, where 0.5% would be
+    0.5."""
     if reference.percent != answer.percent:
         share, other = (reference, answer) if reference.percent else (answer, reference)
         if abs(share.value) >= 1 and _same(share, other):
@@ -172,7 +173,7 @@ def _same(a: Number, b: Number) -> bool:
 
 
 def finite_decimal(value: Fraction) -> bool:
-    """Whether it has a decimal form that ends, and so needs no rounding."""
+    """Whether it has a finite decimal form, and so needs no rounding."""
     denominator = value.denominator
     for prime in (2, 5):
         while denominator % prime == 0:

@@ -1,7 +1,7 @@
-"""Reads an answer in the notation of notation.py into its form.
+"""Parses an answer in the notation of notation.py into its form.
 
-What is between brackets, commas and relations is read exactly where it is a literal number; anything else is an
-`Expression`, which only the pool can compare.
+Between brackets, commas and relations, literal numbers are parsed exactly; anything else is an `Expression`, which only
+the pool can compare.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from thinkling.verify.answers.numbers import Number, Unreadable, read_number, sa
 
 MOST_ITEMS = 50
 DEEPEST = 12
-"""Brackets in brackets that are read as a structure."""
+"""Maximum bracket depth parsed as a structure."""
 
 
 _SEPARATOR = re.compile(r"\s*(?:[,;]\s*)?\b(and|or)\b\s*|\s*[,;]\s*")
@@ -52,10 +52,10 @@ _MATRIX = re.compile(r"\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}")
 
 
 def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
-    """Raises Unreadable where the text is nothing that can be compared. `thousands`: 1,234 is one number."""
+    """Raises Unreadable if the text cannot be compared. `thousands`: 1,234 is one number."""
     text = text.strip()
     if re.fullmatch('"[A-Za-z]{2,3}"', text) and read_number(text[1:-1]) is None:
-        return Words(text[1:-1].lower())  # without the quotes it could be a product
+        return Words(text[1:-1].lower())  # unquoted, it could be a product
     text = _without_hedge(_QUOTED_WORD.sub(r" \1 ", _unquoted(text)).strip())
     if not text or depth > DEEPEST or not _balanced(text):
         raise Unreadable("nothing readable")
@@ -81,7 +81,7 @@ def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
     if len(sides := _split_on(text, "≈")) > 1:
         return _approximation(sides, depth)
     if any(sign in text for sign in "∩≈"):
-        raise Unreadable("a relation that is no answer")
+        raise Unreadable("a relation that is not an answer")
     if _top_level(text, "<>≤≥"):
         return _inequality(text, depth)
     if len(sides := _split_on(text, "=")) > 1:
@@ -101,13 +101,13 @@ _CHOICE = re.compile(
 
 
 def choice(text: str) -> str | None:
-    """The letter of "B", "(B)", "B. 12", "(B) 12", "option B", as a capital; None where none or several are chosen."""
+    """The letter of "B", "(B)", "B. 12", "(B) 12", "option B", as a capital; None if none or several are chosen."""
     match = _CHOICE.fullmatch(" ".join(text.replace('"', "").split()))
     return None if match is None else (match[1] or match[2] or match[3]).upper()
 
 
 def _approximation(sides: list[str], depth: int) -> Form:
-    """x ≈ 11 names 11; 1/3 ≈ 0.333 names 1/3, if the two go together, which rules.py sees to."""
+    """x ≈ 11 means 11; 1/3 ≈ 0.333 means 1/3 if the two match, which rules.py checks."""
     if not all(sides) or len(sides) > 3:
         raise Unreadable("an approximation without a side")
     if NAME.fullmatch(sides[0]) or CLOSED_NAME.fullmatch(sides[0]):
@@ -121,7 +121,7 @@ def _approximation(sides: list[str], depth: int) -> Form:
             raise Unreadable("an approximation of no quantity")
         return Quantity(value, about.unit)
     if not isinstance(about, Number) or (about.decimals is None and len(sides) == 2):
-        raise Unreadable("an approximation that is no decimal")
+        raise Unreadable("an approximation that is not a decimal")
     if about.percent:
         places = None if about.decimals is None else about.decimals + 2
         about = Number(about.value / 100, places, about.digits)
@@ -132,7 +132,7 @@ def _approximation(sides: list[str], depth: int) -> Form:
 
 
 def _excluded(pieces: list[str], depth: int) -> Form:
-    """x ≠ 2, x ≠ 3: all real numbers but these."""
+    """x ≠ 2, x ≠ 3: all real numbers except these."""
     points: list[Number] = []
     name = ""
     for piece in pieces:
@@ -140,7 +140,7 @@ def _excluded(pieces: list[str], depth: int) -> Form:
         if len(sides) == 2 and NAME.fullmatch(sides[0]) and name in ("", sides[0]):
             name = sides[0]
         elif len(sides) != 1 or not name:
-            raise Unreadable("a relation that is no answer")
+            raise Unreadable("a relation that is not an answer")
         points.extend(_points(read(sides[-1], depth + 1)))
     return _without(points)
 
@@ -149,7 +149,7 @@ def _points(form: Form) -> list[Number]:
     items = form.items if isinstance(form, Items) and form.kind != "tuple" else (form,)
     items = tuple(item.value if isinstance(item, Assignment) else item for item in items)
     if not items or not all(isinstance(item, Number) and not item.percent for item in items):
-        raise Unreadable("points that are no numbers")
+        raise Unreadable("points that are not numbers")
     return [item for item in items if isinstance(item, Number)]
 
 
@@ -177,7 +177,7 @@ def _unquoted(text: str) -> str:
 
 
 def _balanced(text: str) -> bool:
-    """Braces pair up; round and square ones do by number, since intervals mix them."""
+    """Whether brackets match: braces in pairs; round and square ones only by count, since intervals mix them."""
     depth = brackets = 0
     for character in text:
         depth += (character == "{") - (character == "}")
@@ -198,9 +198,9 @@ def _split_on(text: str, sign: str) -> list[str]:
 
 
 def _split(text: str, protect: bool) -> tuple[list[str], set[str]]:
-    """Pieces between commas, semicolons, "and", "or" outside brackets and quotes, and which of these words were there.
+    """Pieces between commas, semicolons, "and", "or" outside brackets and quotes, and which of these words occurred.
 
-    `protect`: the commas of 1,234 part no pieces."""
+    `protect`: do not split at the comma of 1,234."""
     inside = depths(text)
     kept = {at for match in _THOUSANDS.finditer(text) for at in range(*match.span())} if protect else set()
     pieces: list[str] = []
@@ -233,7 +233,7 @@ def _listing(pieces: list[str], words: set[str], depth: int) -> Form:
 
 
 def _flat(items: tuple[Form, ...]) -> tuple[Form, ...]:
-    """1 ± 2 among other items is two of them."""
+    """1 ± 2 among other items counts as two items."""
     parts: list[Form] = []
     for item in items:
         parts.extend(item.items if isinstance(item, Items) and item.kind == "list" else [item])
@@ -241,7 +241,7 @@ def _flat(items: tuple[Form, ...]) -> tuple[Form, ...]:
 
 
 def _joined(items: list[Interval], words: set[str]) -> Form:
-    """x < 2 or x > 3 is a union; x > 2 and x < 3 an interval; intervals between commas a list."""
+    """x < 2 or x > 3 is a union; x > 2 and x < 3 is an interval; intervals separated by commas are a list."""
     if "or" in words and len({item.name for item in items}) == 1:
         return Union(tuple(Interval(item.low, item.high, item.low_open, item.high_open) for item in items))
     if len(items) == 2 and items[0].name and items[0].name == items[1].name:
@@ -269,7 +269,7 @@ def _inequality(text: str, depth: int) -> Form:
         raise Unreadable("an inequality without a side")
     if any(_NEGATED_NAME.fullmatch(side) for side in sides):
         sides, signs = [_negated(side) for side in sides], [_TURNED[sign] for sign in signs]
-    if signs[0] in ">≥" and len({sign in ">≥" for sign in signs}) == 1:  # read from the small side
+    if signs[0] in ">≥" and len({sign in ">≥" for sign in signs}) == 1:  # read from the smaller side
         sides.reverse()
         signs = [_TURNED[sign] for sign in reversed(signs)]
     if any(sign in ">≥" for sign in signs):
@@ -291,7 +291,7 @@ def _inequality(text: str, depth: int) -> Form:
 
 
 def _negated(side: str) -> str:
-    """Of both sides of -x > -4, the other sign."""
+    """One side of -x > -4 with its sign flipped."""
     bare = side.removeprefix("-").strip()
     if bare != side and not re.search(r"[-+]", bare):
         return bare
@@ -319,7 +319,7 @@ def _equation(text: str, sides: list[str], depth: int) -> Form:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Of "(m, n)"; empty for anything but names in brackets."""
+    """The names in "(m, n)"; empty for anything but names in brackets."""
     if not text.startswith("(") or not text.endswith(")"):
         return ()
     names = tuple(_key(name.strip()) for name in text[1:-1].split(","))

@@ -1,4 +1,4 @@
-"""Whether an answer is the reference: exact rules on their forms. What only algebra can decide is asked of `same`."""
+"""Whether an answer equals the reference: exact rules on their forms. Questions of algebra are delegated to `same`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from thinkling.verify.answers.reading import read
 from thinkling.verify.answers.units import quotient
 
 Same = Callable[[Form, Form], bool]
-"""Whether two leaves (numbers, letters, expressions), or two equations, say the same: `same(reference, answer)`."""
+"""`same(reference, answer)`: whether two leaves (numbers, letters, expressions) or two equations are equal."""
 _OPERATOR = re.compile(r"(?<=[\w})!])\s*(?:[-+/*]|\\times)|\)\s*[(\[]|\d\s*[(\[]|\}\s*\{(?!\d+\})")
 
 
@@ -41,9 +41,9 @@ _WORK = re.compile(r"\\(?:int|iint|sum|prod|lim|det|gcd|lcm|max|min|ldots|cdots|
 
 
 class AnswerComparison:
-    """`question` fixes a unit or a base that an answer then may leave out.
+    """If `question` fixes a unit or a base, an answer may leave it out.
 
-    Monotone: what is not the reference with a `same` that always agrees is not the reference with any other."""
+    Monotone: an answer that is unequal under a `same` that always agrees is unequal under any other."""
 
     def __init__(self, question: str, same: Same) -> None:
         self.question = question
@@ -69,16 +69,16 @@ class AnswerComparison:
         return self._leaves(reference, answer)
 
     def texts(self, reference: Form, answer: str) -> bool:
-        """The answer read as the reference asks for: "81,256" is two numbers beside a reference that is a list.
+        """Compares an answer parsed to match the reference: "81,256" is two numbers if the reference is a list.
 
-        Raises Unreadable where the answer is nothing that can be compared."""
+        Raises Unreadable if the answer cannot be compared."""
         return self(reference, read(answer, thousands=not isinstance(reference, Items)))
 
     def _ordered(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
         return len(reference) == len(answer) and all(map(self, reference, answer))
 
     def _unordered(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
-        """A one-to-one match, by augmenting paths: a greedy one could miss it where `same` only supposes."""
+        """A one-to-one match, by augmenting paths: a greedy match could fail while `same` is only assumed."""
         if len(reference) != len(answer):
             return False
         edges = [[at for at, other in enumerate(answer) if self(one, other)] for one in reference]
@@ -112,7 +112,7 @@ class AnswerComparison:
         return self(reference, answer.value)
 
     def _equations(self, reference: Form, answer: Form) -> bool:
-        """An equation is one where the reference is; else it is a chain, and its last side is the answer."""
+        """If the reference is an equation, compares equations; else the answer is a chain, and its last side counts."""
         if isinstance(reference, Equation):
             return isinstance(answer, Equation) and self.same(reference, answer)
         if not isinstance(answer, Equation) or "=" not in answer.text:
@@ -137,7 +137,7 @@ class AnswerComparison:
         return free and self(reference.value, answer)
 
     def _approximations(self, reference: Form, answer: Form) -> bool:
-        """The exact side is the answer, and its approximation has to be one of it: "4 ≈ 9" names two values."""
+        """The exact side is the answer, and the other must approximate it: "4 ≈ 9" is two different values."""
         if not isinstance(reference, Approximation):
             assert isinstance(answer, Approximation)
             return self._names(answer, reference, lambda exact, other: self(other, exact))
@@ -162,7 +162,8 @@ class AnswerComparison:
         return isinstance(exact, Expression) and not has_variables(exact.text) and same(exact)
 
     def _mappings(self, reference: Form, answer: Form) -> bool:
-        """By name; x = 2, a = 5 is also (2, 5): the order of a question that has (a, x), else that of writing."""
+        """Compares by name; x = 2, a = 5 also equals a tuple, in the question's order if it has (a, x), else as
+        written, (2, 5)."""
         if isinstance(reference, Mapping) and isinstance(answer, Mapping):
             if sorted(reference.names) != sorted(answer.names):
                 return False
@@ -206,7 +207,7 @@ class AnswerComparison:
         return (self._ordered if "tuple" in kinds else self._unordered)(reference.items, answer.items)
 
     def _cover(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
-        """As sets: {3, 5, 5} is {3, 5}. Without repetition it is a one-to-one match."""
+        """Compares as sets: {3, 5, 5} is {3, 5}. Without repetition this is a one-to-one match."""
         if len(reference) == len(answer):
             return self._unordered(reference, answer) or (
                 _repeats(reference) and _repeats(answer) and self._each(reference, answer)
@@ -253,7 +254,7 @@ class AnswerComparison:
 
 
 def is_value_of_unread_name(reference: Form, answer: str, compare: AnswerComparison) -> bool:
-    """Whether the reference is an equation that seems to name a quantity, and the answer is its last side."""
+    """Whether the reference is an equation that seems to name a quantity, and the answer equals its last side."""
     if not isinstance(reference, Equation) or "=" not in reference.text or has_variables(reference.last):
         return False
     if not names_a_quantity(reference.text.partition("=")[0]):
@@ -265,8 +266,8 @@ def is_value_of_unread_name(reference: Form, answer: str, compare: AnswerCompari
 
 
 def is_unfinished(answer: str, reference: Form) -> bool:
-    """Whether it leaves work to the verifier: an integral, a sum or the like that the reference has not; or, beside a
-    reference that is no expression, a sum, difference, product or quotient of numbers. 2^{10}, 10! and √16 are none."""
+    """Whether it leaves work to the verifier: an integral, a sum or similar that the reference does not have; or, if
+    the reference is not an expression, a sum, difference, product or quotient of numbers. 2^{10}, 10! and √16 pass."""
     expected = reference.text if isinstance(reference, Expression) else ""
     if _WORK.search(answer) and not _WORK.search(expected):
         return True
@@ -289,7 +290,7 @@ def _scaled(value: Number | Expression, rate: Fraction) -> Number | Expression:
 
 
 def _in_order(mapping: Mapping, question: str) -> tuple[Form, ...] | None:
-    """Its values in the order that the question names, or as written; None where y = 1, x = 2 leaves it open."""
+    """Its values in the question's order, or as written; None if the order is ambiguous, as in y = 1, x = 2."""
     found = dict(zip(mapping.names, mapping.values, strict=True))
     for match in re.finditer(r"\(([^()]{3,60})\)", question):
         names = [name.strip().replace("{", "").replace("}", "") for name in match[1].split(",")]
@@ -309,7 +310,7 @@ def _different(items: Sequence[Form]) -> int:
 
 
 def _same_choices(one: Form, other: Form) -> bool:
-    """ABD names the choices A, B and D."""
+    """ABD means the choices A, B and D."""
     word, items = (one, other) if isinstance(one, Words) else (other, one)
     if not isinstance(word, Words) or not isinstance(items, Items) or items.kind == "tuple":
         return False
@@ -319,7 +320,7 @@ def _same_choices(one: Form, other: Form) -> bool:
 
 
 def _as_interval(form: Form) -> Interval | None:
-    """(1, 2) may be a pair and an open interval."""
+    """(1, 2) may be a pair or an open interval."""
     if isinstance(form, Items) and form.kind == "tuple" and len(form.items) == 2:
         return Interval(form.items[0], form.items[1], True, True)
     return form if isinstance(form, Interval) else None

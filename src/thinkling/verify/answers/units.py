@@ -1,7 +1,7 @@
-"""Units of measurement, exact: a factor and dimensions, read from words and symbols.
+"""Exact units of measurement: a factor and dimensions, parsed from words and symbols.
 
 Factors are exact by definition of the unit (international yard and pound, US gallon). Degrees Celsius and Fahrenheit
-are dimensions of their own: a temperature is compared only in its own scale.
+are separate dimensions: temperatures are compared only within the same scale.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ _IRREGULAR = {"feet": "foot", "inches": "inch", "lbs": "lb", "hrs": "hr"}
 LOOSE = frozenset(
     {"degree", "radian", "dollar", "euro", "sterling", "yen", "yuan", "yen or yuan", "rupee", "won", "ruble", "unit"}
 )
-"""Dimensions that an answer may leave out though the reference has them."""
+"""Dimensions that an answer may omit even if the reference has them."""
 _BY_SPELLING = {
     spelling: (Fraction(factor), dimensions)
     for spellings, (factor, dimensions) in _TABLE.items()
@@ -136,19 +136,19 @@ _NO_UNIT_IN_PROSE = frozenset(
     {"in", "a", "s", "c", "k", "v", "w", "n", "j", "deg", "pt", "day", "second", "sec", "degree"}
 )
 MOST_LEADING = 5
-"""Words that are looked at for a unit behind a box."""
+"""Words searched for a unit after a box."""
 MOST_WORDS = 5
-"""Words of what is counted, as in "18 dollars every day": more is a sentence."""
+"""Maximum words of a counted thing, as in "18 dollars every day": more is a sentence."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """`dimensions`: name and power, by name; a counted thing ("apples") is a dimension of its own, "#apple"."""
+    """`dimensions`: name and power, sorted by name; a counted thing ("apples") has its own dimension, "#apple"."""
 
     factor: Fraction
     dimensions: tuple[tuple[str, int], ...]
     words: frozenset[str]
-    """Every spelling of what it is made of, to look for in a question."""
+    """All spellings of its parts, to search for in a question."""
 
     @property
     def counted(self) -> bool:
@@ -156,11 +156,11 @@ class Unit:
 
     @property
     def loose(self) -> bool:
-        """Whether an answer may leave it out: money, angles and counted things."""
+        """Whether an answer may omit it: money, angles and counted things."""
         return self.counted or all(name in LOOSE for name, _ in self.dimensions)
 
     def named_in(self, question: str) -> bool:
-        """Whether every part of it is named in the question, which then has fixed it."""
+        """Whether the question names every part of it, and so fixes the unit."""
         asked = {_singular(word) for word in re.findall(r"[A-Za-z]+|[°$€£¥¢₹₩₽]", question)}
         return all(
             any(name in asked or (not name.isascii() and name in question) for name in spellings)
@@ -169,13 +169,13 @@ class Unit:
 
 
 def read_unit(text: str) -> Unit | None:
-    """Reads "m/s^2", "miles per hour", "square feet", "apples". None: that is no unit and nothing that is counted."""
+    """Parses "m/s^2", "miles per hour", "square feet", "apples"; None if it is neither a unit nor a counted thing."""
     return measure(text) or _counted(text)
 
 
 @lru_cache(maxsize=4096)
 def measure(text: str) -> Unit | None:
-    """A unit of measurement; None for anything else, counted things too."""
+    """A unit of measurement; None for anything else, including counted things."""
     factor, sign, power_before, last = Fraction(1), 1, 1, ""
     dimensions: dict[str, int] = {}
     words: set[str] = set()
@@ -218,7 +218,7 @@ def _add(spelling: str, power: int, dimensions: dict[str, int], factor: Fraction
 
 
 def _lookup(word: str) -> str:
-    """The spelling in the table, or ''. Symbols are case-sensitive as far as another unit needs it (m, M; s, S)."""
+    """The spelling in the table, or ''. Symbols are case-sensitive only if they would clash (m, M; s, S)."""
     for spelling in (word, _singular(word), word.lower(), _singular(word.lower())):
         if spelling in _BY_SPELLING and (len(word) > 1 or spelling == word or word == "L"):
             return spelling
@@ -256,9 +256,9 @@ def _spellings(word: str) -> frozenset[str]:
 
 
 def leading_unit(text: str) -> str:
-    """The longest unit of measurement, or multiplier with one, that a text begins with; '' where it begins with none.
+    """The longest unit of measurement, optionally with a multiplier, at the start of a text; '' if there is none.
 
-    Words that are rarely a unit in prose, as in "5 in all", are none alone."""
+    Words that are rarely a unit in prose, as in "5 in all", do not count alone."""
     pieces: list[str] = []
     at = 0
     while len(pieces) < MOST_LEADING and (match := _LEADING.match(text, at)):
@@ -276,7 +276,7 @@ def leading_unit(text: str) -> str:
 
 
 def quotient(unit: Unit, other: Unit) -> Fraction | None:
-    """How many of `unit` one of `other` is; None where they measure different things. ¥ is yen and yuan."""
+    """How many of `unit` equal one `other`; None if they measure different things. ¥ is both yen and yuan."""
     kinds = {name for one in (unit, other) for name, _ in one.dimensions}
     if "yen or yuan" in kinds and len(kinds) == 2 and kinds <= {"yen or yuan", "yen", "yuan"}:
         return other.factor / unit.factor
@@ -284,7 +284,7 @@ def quotient(unit: Unit, other: Unit) -> Fraction | None:
 
 
 def multiplier(text: str) -> tuple[int, str]:
-    """Splits "million dollars" into 1,000,000 and "dollars"; 1 and the text where it starts with no such word."""
+    """Splits "million dollars" into 1,000,000 and "dollars"; returns 1 and the text if there is no multiplier."""
     text = text.strip()
     if match := CHINESE_MULTIPLIER.match(text):
         return MULTIPLIERS[match[0]], text[match.end() :].strip()

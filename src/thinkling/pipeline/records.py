@@ -1,0 +1,244 @@
+"""What the stages of a run wrote, as records: the tables of an artifact, and rows of a table.
+
+What a Parquet table holds follows from its columns, so a new stage needs no code here. A search reads the columns that
+it compares, then the row groups that hold something it found; nothing is held in memory but what is returned.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thinkling.data.readers import readable
+from thinkling.errors import UserError
+from thinkling.pipeline.forms import LINES, PARQUET, Form, Row
+from thinkling.pipeline.stage_folders import StageFolder
+
+_FOLDERS = ("rollouts", "samples", "evaluations", "grades", "band")
+"""Folders of an artifact that hold tables; others hold models, shards and checkpoints."""
+_TOKEN_LEVEL = frozenset({"logprobs", "versions", "prompt"})
+"""Columns of one number per token that nobody reads here. `tokens` and `forced` are needed to read a completion."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of an artifact, in one file or many."""
+
+    folder: StageFolder
+    name: str
+    """Path of its file below the artifact, without the ending; of its folder where it has many."""
+    form: Form
+    files: tuple[Path, ...]
+
+    @property
+    def step(self) -> int | None:
+        """The step after which the rollouts were sampled."""
+        numbers = [part for part in self.name.split("/")[1:2] if part.isdigit()]
+        return int(numbers[0]) if numbers else None
+
+
+@dataclass(frozen=True)
+class Item:
+    """A record, and the table that it is in."""
+
+    table: Table
+    row: Row
+
+    @property
+    def reason(self) -> str | None:
+        return self.table.form.reason(self.row)
+
+
+def tables(folder: StageFolder) -> list[Table]:
+    """All tables of an artifact. Of a stage that has not finished, those that are whole.
+
+    Raises UserError naming a file that cannot be read.
+    """
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(folder.path.glob("*.parquet")):
+        groups[path.stem] = [path]
+    for top in _FOLDERS:
+        for path in sorted((folder.path / top).rglob("*.parquet")):
+            relative = path.relative_to(folder.path)
+            name = relative.parent if path.stem.isdigit() else relative.with_suffix("")
+            groups.setdefault(str(name), []).append(path)
+    found = []
+    for name, files in groups.items():
+        with readable(files[0]):
+            columns = set(pq.read_schema(files[0]).names)
+        form = next((form for form in PARQUET if form.needs <= columns), None)
+        if form is not None:
+            found.append(Table(folder, name, form, tuple(files)))
+    lines = [(folder.path / name, form) for name, form in LINES.items()]
+    return found + [Table(folder, path.name, form, (path,)) for path, form in lines if path.is_file()]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A row group of a Parquet file, or a file of JSON lines."""
+
+    table: Table
+    path: Path
+    group: int
+    n_rows: int | None
+    """None where it is known only when the rows have been read."""
+
+    def rows(self, columns: Sequence[str] | None, chosen: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Rows with some columns, all of them if None; those at the `chosen` places, or all."""
+        if self.path.suffix != ".parquet":
+            wanted = None if chosen is None else frozenset(chosen)
+            lines = (row for i, row in enumerate(_lines(self.path)) if wanted is None or i in wanted)
+            return [row if columns is None else {name: row[name] for name in columns} for row in lines]
+        names = _file(self.path).schema_arrow.names
+        table = self._read([n for n in names if n not in _TOKEN_LEVEL] if columns is None else columns)
+        return (table if chosen is None else table.take(pa.array(chosen, pa.int64()))).to_pylist()
+
+    def values(self, column: str) -> list[Any]:
+        """One column."""
+        if self.path.suffix != ".parquet":
+            return [row[column] for row in _lines(self.path)]
+        return self._read([column]).column(0).to_pylist()
+
+    def _read(self, columns: Sequence[str]) -> pa.Table:
+        with readable(self.path):
+            return _file(self.path).read_row_group(self.group, columns=list(columns))
+
+
+def _file(path: Path) -> pq.ParquetFile:
+    """The file, opened: its metadata is read once, however many row groups it has."""
+    with readable(path):
+        return _opened(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path, changed: int) -> pq.ParquetFile:
+    return pq.ParquetFile(path)
+
+
+def _parts(table: Table) -> Iterator[_Part]:
+    for path in table.files:
+        if path.suffix != ".parquet":
+            yield _Part(table, path, 0, None)
+            continue
+        metadata = _file(path).metadata
+        for group in range(metadata.num_row_groups):
+            yield _Part(table, path, group, metadata.row_group(group).num_rows)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """JSON lines; of a ledger with the `id` of the record, where it has one. A line that is being written is left out.
+
+    Raises UserError naming a line that is not JSON.
+    """
+    with readable(path), path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}:{number}: not JSON; remove the file to look at the other records") from error
+            yield row | {"id": record_of(row).get("id")} if "record" in row else row
+
+
+def record_of(row: Row) -> dict[str, Any]:
+    """The record that a line of rejected.jsonl is about; empty where it is not a JSON object, or was cut short."""
+    if not str(row.get("record", "")).startswith("{"):
+        return {}
+    try:
+        found = json.loads(row["record"])
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def ids(table: Table) -> Iterator[str]:
+    """All ids of a table's records; one may come more than once."""
+    for part in _parts(table):
+        for name in table.form.ids:
+            yield from (str(identity) for identity in part.values(name) if identity is not None)
+
+
+def find(wanted: Sequence[Table], identity: str, columns: Sequence[str] | None = None) -> list[Item]:
+    """The records with this id, in order; with some columns, or all but those of one number per token."""
+    found = []
+    for table in wanted:
+        for part in _parts(table):
+            at = sorted({i for name in table.form.ids for i, v in enumerate(part.values(name)) if v == identity})
+            found += [Item(table, row) for row in part.rows(columns, at)] if at else []
+    return found
+
+
+def where(table: Table, columns: Sequence[str], takes: Callable[[Row], bool]) -> Iterator[dict[str, Any]]:
+    """Some columns of the rows that are taken, in order."""
+    for part in _parts(table):
+        yield from (row for row in part.rows(columns) if takes(row))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Records of one form."""
+
+    total: int
+    """Records that were to choose from."""
+    items: list[Item]
+
+
+def draw(
+    wanted: Sequence[Table],
+    columns: Callable[[Table], Sequence[str]],
+    takes: Callable[[Table, Row], bool],
+    n: int,
+    seed: int,
+) -> Drawn:
+    """`n` of the records of some tables, or all if there are no more, drawn by `seed`, in the order of the files.
+
+    `takes`: whether a record is one to choose from, by some `columns` of its table; if there are none, all are.
+    """
+
+    def places(part: _Part) -> Sequence[int]:
+        names = columns(part.table)
+        if not names and part.n_rows is not None:
+            return range(part.n_rows)
+        return [i for i, row in enumerate(part.rows(names)) if takes(part.table, row)]
+
+    parts = [part for table in wanted for part in _parts(table)]
+    sizes = [len(places(part)) for part in parts]
+    ranks = _ranks(sum(sizes), n, seed)
+    items, start = [], 0
+    for part, size in zip(parts, sizes, strict=True):
+        mine = [rank - start for rank in ranks if start <= rank < start + size]
+        start += size
+        if mine:
+            at = places(part)
+            items += [Item(part.table, row) for row in part.rows(None, [at[i] for i in mine])]
+    return Drawn(sum(sizes), items)
+
+
+def draw_of(items: Sequence[Item], n: int, seed: int) -> Drawn:
+    """The same of records that are in memory."""
+    return Drawn(len(items), [items[rank] for rank in _ranks(len(items), n, seed)])
+
+
+def _ranks(total: int, n: int, seed: int) -> list[int]:
+    return sorted(random.Random(seed).sample(range(total), min(n, total)))
+
+
+def count(table: Table, keys: Sequence[str], key: Callable[[Row], Any]) -> Counter[Any]:
+    """Records by what `key` makes of some of their columns; where it needs none, no row is read."""
+    found: Counter[Any] = Counter()
+    for part in _parts(table):
+        if keys or part.n_rows is None:
+            found.update(map(key, part.rows(keys)))
+        else:
+            found[key({})] += part.n_rows
+    return found
