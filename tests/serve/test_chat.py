@@ -117,5 +117,5 @@ def test_a_name_on_the_hub_was_taken_for_a_directory_without_a_tokenizer(
     assert stream.getvalue()
     monkeypatch.setattr(chat, "snapshot", hub.snapshot)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="no such path here, and the hub's model of this name"):
+    with pytest.raises(UserError, match="no such local path, and the Hub's model of this name"):
         chat.converse("an-organisation/another-model", "sum A1B+5")
