@@ -35,7 +35,7 @@ WRITTEN = ("runs/", "path/to/", "models/")
 """Paths below these are written by an earlier command, or are the reader's own."""
 SLOW = ("benchmarks.", "experiments")
 """Modules that measure for minutes or hours."""
-OWN = {"RECIPE": "my.yaml", "RUN": "tiny", "STAGE": "sft", "MODEL": "models/mine", "KIND": "sft"}
+OWN = {"RECIPE": "my.yaml", "RUN": "tiny", "STAGE": "sft", "MODEL": "models/mine", "KIND": "sft", "ID": "topics/assert"}
 """Placeholder → the reader's."""
 MINE = re.compile(r"my[\w-]*\.yaml")
 """A recipe that `init` writes."""
@@ -231,7 +231,8 @@ def run(words: Sequence[str], folder: Path) -> str:
     )
     if done.returncode or "Traceback (most recent call last)" in done.stderr:
         return f"{shlex.join(words)}: exit status {done.returncode}: {(done.stdout + done.stderr).strip()[-400:]}"
-    unknown = [word for word in words if word.startswith("--") and "--help" in words and word not in done.stdout]
+    asked = [word for word in words if word.startswith("--") and word != "--help"] if "--help" in words else []
+    unknown = [word for word in asked if word not in done.stdout]
     return f"{shlex.join(words)}: there is no option {', '.join(unknown)}" if unknown else ""
 
 
