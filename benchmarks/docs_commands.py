@@ -108,7 +108,8 @@ def instead(words: Sequence[str]) -> tuple[list[list[str]], str]:
             return [["pip", "install", "--dry-run", "--quiet", *rest]], "changes this machine: what would be installed"
         case ["torchrun", *rest]:
             two = [re.sub(r"^\d+$", "2", word) for word in rest]
-            return [["torchrun", *two, "--set", "name=processes"]], "wants eight GPUs: two processes on this CPU"
+            few = ["--set", "name=processes", "--set", "stages.sft.batch_size=2"]
+            return [["torchrun", *two, *few]], "wants eight GPUs: two processes on this CPU"
         case ["python", "-m", "benchmarks.harness", *_]:
             return [own], ""
         case ["python", "-m", module, *_] if module.startswith(SLOW):

@@ -176,7 +176,7 @@ def test_commands_are_found_wherever_they_are_written() -> None:
         ("thinkling plan recipes/tiny.yaml", ["thinkling plan recipes/tiny.yaml"]),
         (
             "torchrun --nproc-per-node 8 -m thinkling run RECIPE",
-            ["torchrun --nproc-per-node 2 -m thinkling run my.yaml --set name=processes"],
+            ["torchrun --nproc-per-node 2 -m thinkling run my.yaml --set name=processes --set stages.sft.batch_size=2"],
         ),
         (
             "thinkling run my.yaml --set sources.start.path=MODEL",

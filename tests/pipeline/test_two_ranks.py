@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from thinkling.data.artifact import read_manifest
+from thinkling.pipeline.checks import wrong
+from thinkling.pipeline.recipe import load_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano.yaml"
 
@@ -55,3 +58,12 @@ def test_two_ranks_run_a_chain_of_distributed_stages(tmp_path: Path) -> None:
     assert [status for status, _ in ranks] == [0, 0], ranks
     manifests = [read_manifest(path.parent) for path in tmp_path.glob("**/manifest.json")]
     assert {"pretrain", "sft_cold"} <= {manifest["stage"] for manifest in manifests}
+
+
+def test_a_batch_that_ranks_cannot_share_was_told_in_stage_1_without_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`batch_size 1 is not divisible by 2 ranks`."""
+    recipe = load_recipe(RECIPE, ["stages.sft.batch_size=3"])
+    assert list(wrong(recipe, ["sft"])) == []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = [found.line for found in wrong(recipe, ["sft"]) if "batch_size" in found.line]
+    assert told == ["stages.sft.batch_size: 3 is not divisible by 2 processes; set it to a multiple"]

@@ -94,6 +94,12 @@ def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
                 f"stages.{name}.optimizer.name: muon needs whole matrices, which {processes} processes do not hold: "
                 f"--set stages.{name}.optimizer.name=adamw, or start it without torchrun",
             )
+        if isinstance(stage, SftConfig | DpdConfig) and stage.batch_size % processes:
+            yield Wrong(
+                "processes",
+                f"stages.{name}.batch_size: {stage.batch_size} is not divisible by {processes} processes; "
+                "set it to a multiple",
+            )
 
 
 def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
