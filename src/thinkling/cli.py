@@ -371,7 +371,7 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
 
 
 def main() -> None:
-    """Entry point. A user's mistake is printed as one line, exit code 2; anything else is a bug and keeps its traceback."""
+    """Entry point. A user's mistake is printed as one line, exit code 2; a bug of ours keeps its traceback."""
     try:
         app()
     except UserError as error:

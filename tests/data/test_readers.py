@@ -98,6 +98,14 @@ def test_parquet_rows_and_a_string_that_is_not_utf8(tmp_path: Path) -> None:
     assert [record.origin.rsplit(":", 1)[1] for record in records] == ["1", "2", "3"]
 
 
+def test_a_column_whose_name_is_not_utf8_was_a_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"messages": [[{"role": "user"}]]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"role", b"r\xbale"))
+    with pytest.raises(UserError, match=r"a\.parquet: cannot be read"):
+        list(read_parquet(path))
+
+
 @pytest.mark.parametrize("read", [read_jsonl, read_parquet, lambda path: read_text_files([path])])
 def test_unreadable_files_are_named(tmp_path: Path, read: Callable) -> None:
     for path in (tmp_path / "missing.jsonl", tmp_path):

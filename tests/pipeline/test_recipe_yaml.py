@@ -36,6 +36,27 @@ def test_values_that_yaml_cannot_read_were_a_traceback(tmp_path: Path, text: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.timeout(20)
+def test_hundreds_of_nested_lists_took_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    for depth, outcome in (
+        (90, "a recipe is a mapping"),
+        (101, "nested too deeply: more than 100"),
+        (490, "too deeply"),
+    ):
+        path.write_text("[" * depth + "]" * depth)
+        with pytest.raises(UserError, match=outcome):
+            read_yaml(path)
+
+
+@pytest.mark.timeout(20)
+def test_hundreds_of_unknown_keys_took_seconds_each(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: a\nstages: {}\n" + "".join(f"k{i}: 1\n" for i in range(300)))
+    with pytest.raises(UserError, match="k299: unknown key"):
+        load_recipe(path)
+
+
 def test_anchors_within_anchors_did_not_end(tmp_path: Path) -> None:
     levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
     path = tmp_path / "recipe.yaml"

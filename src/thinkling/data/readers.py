@@ -54,7 +54,7 @@ def readable(path: Path) -> Iterator[None]:
     """Converts every way in which a file can be unreadable into a UserError that names it."""
     try:
         yield
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, UnicodeDecodeError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise UserError(f"{path}: cannot be read ({reason}); fix or remove the file") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -92,9 +93,15 @@ def _of_one_form(errors: Sequence[Any]) -> Iterator[dict[str, Any]]:
             yield {**each[0], "type": "forms", "msg": _EXPECTED + " or ".join(told)}
 
 
+@lru_cache(maxsize=64)
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Kept, since a recipe can have hundreds of mistakes and each schema takes a tenth of a second."""
+    return TypeAdapter(model).json_schema()
+
+
 def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Known keys at the place of an unknown one, read off the schema."""
-    schema = TypeAdapter(model).json_schema()
+    schema = _schema(model)
     node: Any = schema
     for part in location[:-1]:
         node = _step(schema, node, part)

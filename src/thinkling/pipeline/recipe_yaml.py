@@ -14,11 +14,25 @@ from thinkling.errors import UserError
 MOST_VALUES = 1_000_000
 """Values of a recipe with all aliases written out: a file of ten lines can stand for billions."""
 
+MOST_LEVELS = 100
+"""Lists and mappings inside each other: parsing hundreds of them takes seconds."""
+
 
 class _Loader(yaml.SafeLoader):
     """YAML in which a key that is given twice is an error: the second would silently replace the first.
 
     What a tag or a resolver cannot read (a month 99, `!!int x`, a number of 5,000 digits) is a ConstructorError too."""
+
+    _level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self._level >= MOST_LEVELS:
+            problem = f"nested too deeply: more than {MOST_LEVELS} lists and mappings inside each other"
+            raise yaml.composer.ComposerError(None, None, problem, self.get_mark())
+        self._level += 1
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
