@@ -189,8 +189,8 @@ def begun(folder: Path) -> None:
     shutil.copytree(folder / "runs" / "nano", folder / "runs" / "tiny", symlinks=True)
     if reason := run(shlex.split("thinkling run nano --set name=tiny"), folder):
         raise AssertionError(reason)
-    evaluated = "stages.sft.evaluation={validation_fraction: 0.1, evaluate_every: 20}"
-    options = ["--set", "name=tiny", "--set", "stages.sft.keep_best=true", "--set", evaluated]
+    evaluated = ("keep_best=true", "validation_fraction=0.1", "evaluate_every=20")
+    options = ["--set", "name=tiny", *(word for field in evaluated for word in ("--set", f"stages.sft.{field}"))]
     command = [sys.executable, "-m", "thinkling", "sft", "nano", "--stage", "sft", *options]
     before = {path.name for path in (folder / "runs" / "tiny").iterdir()}
     with subprocess.Popen(command, cwd=folder, env=environment(folder), stderr=subprocess.DEVNULL) as process:
@@ -201,6 +201,7 @@ def begun(folder: Path) -> None:
                 break
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
+    assert list((folder / "runs" / "tiny").glob("sft-*.partial/checkpoints/step-*")), "no killed sft"
 
 
 def environment(folder: Path) -> dict[str, str]:
