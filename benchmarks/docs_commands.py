@@ -196,9 +196,13 @@ def begun(folder: Path) -> None:
     with subprocess.Popen(command, cwd=folder, env=environment(folder), stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and process.poll() is None:
+            process.send_signal(signal.SIGSTOP)  # so that nothing is half written when it is killed
             fresh = [path for path in (folder / "runs" / "tiny").glob("sft-*.partial") if path.name not in before]
-            if any(list(path.glob("checkpoints/step-????????")) and (path / "best").is_dir() for path in fresh):
+            written = [step for path in fresh for step in path.glob("checkpoints/step-????????")]
+            sealed = bool(written) and all((step / ".config.json.seal").is_file() for step in written)
+            if sealed and any((path / "best").is_dir() for path in fresh):
                 break
+            process.send_signal(signal.SIGCONT)
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert list((folder / "runs" / "tiny").glob("sft-*.partial/checkpoints/step-*")), "no killed sft"
@@ -243,8 +247,9 @@ def make_room(words: Sequence[str], folder: Path) -> None:
     if list(words[:2]) == ["thinkling", "init"]:
         (folder / next((word for word in words if MINE.fullmatch(word)), "my.yaml")).unlink(missing_ok=True)
     elif list(words[:2]) == ["thinkling", "export"]:
-        to = words[words.index("--to") + 1] if "--to" in words else f"{Path(words[2]).name}-{words[3]}"
-        shutil.rmtree(folder / to, ignore_errors=True)
+        to = words[words.index("--to") + 1] if "--to" in words else f"{Path(words[2]).name}-{words[3]}*"
+        for directory in folder.glob(to):
+            shutil.rmtree(directory)
 
 
 def begins_anew(words: Sequence[str]) -> bool:
