@@ -39,6 +39,7 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m benchmarks.house.phrases > /dev/null
 
 test: lint
 	@echo "pytest: $(WORKERS) workers, one torch thread each"

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +17,11 @@ import pytest
 import typer.main
 
 from benchmarks.claims import load_claims
+from benchmarks.docs_commands import MINE, ROOT, WRITTEN, commands_in, found, instead, run
 from thinkling.cli import app
 from thinkling.errors import UserError
 from thinkling.pipeline.packaged import packaged
 from thinkling.pipeline.recipe import KINDS, load_recipe
-
-ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("thinkling", "make", "python", "torchrun", "pip")
-PLACEHOLDER = re.compile(r"…|=(?:TOPIC|ID)\b")
-"""Marks a command that only shows a form. A recipe may be RECIPE or `path/to/…`: then one of ours must fit the rest."""
-WRITTEN = ("runs/", "path/to/", "models/")
-"""Paths below these are written by an earlier command, or are the reader's own."""
-
-
-def pages() -> list[Path]:
-    """What is read for commands."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").glob("*.yaml"))]
-
-
-def command_of(line: str) -> list[str] | None:
-    """The words of a line that is a command of ours, comment and prompt removed; None for any other line."""
-    line = line.strip().removeprefix("$ ")
-    if not line.startswith((*(f"{program} " for program in PROGRAMS), ".venv/bin/")):
-        return None
-    words = shlex.split(line, comments=True)
-    words[0] = words[0].removeprefix(".venv/bin/")
-    ours = words[0] in ("thinkling", "make", "pip") or "-m" in words
-    return words if ours and len(words) > 1 else None
-
-
-def commands_in(text: str, markdown: bool) -> Iterator[list[str]]:
-    """Commands in code blocks and code spans of a page, or in the comments of a recipe."""
-    if markdown:
-        fenced = re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-        indented = re.findall(r"^    (.+)$", prose, re.MULTILINE)
-        spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose)
-        lines = [*"\n".join(fenced).replace("\\\n", " ").splitlines(), *indented, *spans]
-    else:
-        comments = re.findall(r"#(.*)$", text, re.MULTILINE)
-        lines = [part for comment in comments for part in re.split(r"\s{2,}|[()]|or: ", comment)]
-    yield from (words for line in lines if (words := command_of(line)))
-
-
-def found() -> list[tuple[str, str]]:
-    """(page, command), each once, without those that only show a form."""
-    pairs = [
-        (str(page.relative_to(ROOT)), shlex.join(words))
-        for page in pages()
-        for words in commands_in(page.read_text(encoding="utf-8"), page.suffix == ".md")
-    ]
-    return [pair for pair in dict.fromkeys(pairs) if not PLACEHOLDER.search(pair[1])]
 
 
 def check(words: Sequence[str]) -> None:
@@ -133,7 +87,7 @@ def check_thinkling(words: Sequence[str]) -> None:
 def check_recipe(verb: str, given: dict[str, Any]) -> None:
     """Whether the recipe, or for a placeholder any of ours, takes the overrides and has the stage."""
     named = str(given["recipe"])
-    own = named in ("RECIPE", "my.yaml") or named.startswith("path/to/")
+    own = named == "RECIPE" or MINE.fullmatch(named) or named.startswith("path/to/")
     candidates = sorted((ROOT / "recipes").glob("*.yaml")) if own else [packaged().get(named, ROOT / named)]
     refusals = []
     for path in candidates:
@@ -207,3 +161,38 @@ def test_commands_are_found_wherever_they_are_written() -> None:
         "make tiny",
         "thinkling run b.yaml",
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("make tiny", ["make -n tiny", "thinkling plan tiny", "python -m benchmarks.harness --table tiny.wall"]),
+        ("make bench NAME=speed", ["make -n bench NAME=speed", "python -m benchmarks.harness --table speed"]),
+        ("pip install '.[curate]'", ["pip install --dry-run --quiet '.[curate]'"]),
+        (
+            "thinkling sft recipes/tiny.yaml --stage sft_cold",
+            ["thinkling plan tiny", "thinkling sft nano --stage sft_cold --set name=tiny"],
+        ),
+        ("thinkling plan recipes/tiny.yaml", ["thinkling plan recipes/tiny.yaml"]),
+        (
+            "torchrun --nproc-per-node 8 -m thinkling run RECIPE",
+            ["torchrun --nproc-per-node 2 -m thinkling run my.yaml --set name=processes --set stages.sft.batch_size=2"],
+        ),
+        (
+            "thinkling run my.yaml --set sources.start.path=MODEL",
+            ["thinkling run my.yaml --set sources.start.path=models/mine"],
+        ),
+        ("python -m experiments rl --seeds 0-2", ["python -m experiments rl --seeds 0-2 --help"]),
+        ("thinkling init curate --data texts", ["thinkling init curate --data texts", "thinkling plan my.yaml"]),
+    ],
+)
+def test_what_is_run_for_a_command(command: str, given: list[str]) -> None:
+    assert [shlex.join(one) for one in instead(shlex.split(command))[0]] == given
+
+
+def test_a_command_that_fails_is_noticed(tmp_path: Path) -> None:
+    assert run(["thinkling", "--version"], tmp_path) == ""
+    assert "exit status 2" in run(["thinkling", "plan", "absent.yaml"], tmp_path)
+    assert "no option --hours" in run(
+        ["python", "-m", "benchmarks.speed.precision", "--rounds", "3", "--hours", "--help"], tmp_path
+    )

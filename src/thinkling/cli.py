@@ -136,8 +136,11 @@ def tokens(
 
 @app.command()
 def chat(
-    model: Annotated[Path, typer.Argument(help="Model directory, for instance runs/tiny/model", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="Model directory, such as runs/tiny/model, or a name on the hub", show_default=False)
+    ],
     prompt: Annotated[str | None, typer.Option(help="Answer this one message and exit")] = None,
+    system: Annotated[str | None, typer.Option(help="System message of the conversation")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.6,
     top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
@@ -154,6 +157,7 @@ def chat(
     talk.converse(
         model,
         prompt,
+        system,
         temperature=temperature,
         top_p=top_p,
         max_new_tokens=max_new_tokens,

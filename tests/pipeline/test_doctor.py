@@ -1,5 +1,6 @@
 """What doctor says about a recipe's precision on this machine."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,11 @@ def test_the_override_that_it_names_works(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     loaded = load_recipe(tmp_path / "r.yaml", ["stages.sft.precision.compute=float32"])
     assert loaded.stages["sft"].precision.compute == "float32"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_doctor_called_nano_ok_without_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain `pip install .`: the run ended at near deduplication, after `doctor` had found nothing."""
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rensa" else there(name))
+    found = [finding for finding in examine(load_recipe(RECIPES / "nano.yaml")) if finding.level == "missing"]
+    assert ["near_dedup: needs rensa: pip install 'thinkling[curate]'" in finding.detail for finding in found] == [True]

@@ -88,6 +88,33 @@ def test_a_renamed_key_is_told_its_new_name(override: str, message: str) -> None
     assert str(caught.value) == f"{RECIPES / 'nano.yaml'}: {message}"
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sandbox=maybe", "sandbox: input should be 'required' or 'none' or a mapping (it is 'maybe')"),
+        ("sandbox.packages=[zlib]", "sandbox.packages.0: input should be 'numpy' or 'sympy' (it is 'zlib')"),
+        ("stages.sft.examples=[1]", "stages.sft.examples.0: input should be a mapping (it is 1)"),
+        ("stages.sft.chat=5", "stages.sft.chat: input should be a mapping (it is 5)"),
+        (
+            "stages.curate.grading={seeds: {curate: 1}, hq_tokens: 1, annotator: rule}",
+            "stages.curate.grading.annotator: input should be 'rules' or a mapping (it is 'rule')",
+        ),
+        (
+            "stages.curate.grading={seeds: {curate: 1}, hq_tokens: 1, annotator: {url: 5, model: m}}",
+            "stages.curate.grading.annotator.url: input should be a valid string (it is 5); put it in quotes",
+        ),
+    ],
+)
+def test_a_mistake_showed_the_inside_of_pydantic(override: str, message: str) -> None:
+    """`stages.curate.grading.annotator.function-after[_served_fields(), ServedAnnotatorConfig].url: …`, and a second
+    line for the form that was not meant."""
+    with pytest.raises(UserError) as caught:
+        load_recipe(RECIPES / "nano.yaml", [override])
+    lines = str(caught.value).split("\n")
+    assert lines[-1].removeprefix(f"{RECIPES / 'nano.yaml'}: ") == message
+    assert not [line for line in lines if "[" in line or "Config" in line]
+
+
 def test_every_mistake_is_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
         load_recipe(RECIPES / "nano.yaml", ["stages.sft.epoch=2", "threads=0"])

@@ -4,24 +4,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from thinkling.data.artifact import read_manifest
+from thinkling.pipeline.checks import wrong
+from thinkling.pipeline.recipe import load_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano.yaml"
 
 
-def test_two_ranks_run_a_chain_of_distributed_stages(tmp_path: Path) -> None:
-    """pretrain and sft join one process group; it used to be opened anew by each, and left open at the end."""
-    recipe = yaml.safe_load(RECIPE.read_text())
-    recipe["stages"] = {name: recipe["stages"][name] for name in ("curate", "tokenize", "pretrain", "sft_cold")}
-    recipe["stages"]["pretrain"]["optimizer"] = {"name": "adamw", "lr": 4.0e-3}  # Muon needs whole matrices
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+def two_ranks(runs: Path, recipe: Path) -> list[tuple[int, str]]:
+    """Exit status and output of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "thinkling", "run", str(tmp_path / "recipe.yaml"), "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "thinkling", "run", str(recipe), "--runs", str(runs)]
     ranks = [
         subprocess.Popen(
             command,
@@ -34,9 +33,37 @@ def test_two_ranks_run_a_chain_of_distributed_stages(tmp_path: Path) -> None:
     ]
     try:
         said = [rank.communicate(timeout=240)[0] for rank in ranks]
-        assert [rank.returncode for rank in ranks] == [0, 0], said
+        return [(rank.returncode, text) for rank, text in zip(ranks, said, strict=True)]
     finally:
         for rank in ranks:
             rank.kill()
+
+
+def test_muon_on_two_ranks_was_refused_after_two_stages_and_twice(tmp_path: Path) -> None:
+    (first, said), (second, silent) = two_ranks(tmp_path, RECIPE)
+    assert (first, second) == (2, 2)
+    assert "thinkling: stages.pretrain.optimizer.name: muon needs whole matrices, which 2 processes do not hold" in said
+    assert "[1/" not in said
+    assert "matrices" not in silent
+    assert "Traceback" not in silent
+
+
+def test_two_ranks_run_a_chain_of_distributed_stages(tmp_path: Path) -> None:
+    """pretrain and sft join one process group; it used to be opened anew by each, and left open at the end."""
+    recipe = yaml.safe_load(RECIPE.read_text())
+    recipe["stages"] = {name: recipe["stages"][name] for name in ("curate", "tokenize", "pretrain", "sft_cold")}
+    recipe["stages"]["pretrain"]["optimizer"] = {"name": "adamw", "lr": 4.0e-3}  # Muon needs whole matrices
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    ranks = two_ranks(tmp_path, tmp_path / "recipe.yaml")
+    assert [status for status, _ in ranks] == [0, 0], ranks
     manifests = [read_manifest(path.parent) for path in tmp_path.glob("**/manifest.json")]
     assert {"pretrain", "sft_cold"} <= {manifest["stage"] for manifest in manifests}
+
+
+def test_a_batch_that_ranks_cannot_share_was_told_in_stage_1_without_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`batch_size 1 is not divisible by 2 ranks`."""
+    recipe = load_recipe(RECIPE, ["stages.sft.batch_size=3"])
+    assert list(wrong(recipe, ["sft"])) == []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = [found.line for found in wrong(recipe, ["sft"]) if "batch_size" in found.line]
+    assert told == ["stages.sft.batch_size: 3 is not divisible by 2 processes; set it to a multiple"]

@@ -13,6 +13,10 @@ from thinkling.errors import UserError
 from thinkling.generate.config import ChatConfig
 
 TEMPLATE, TOKENIZER_CONFIG, GENERATION_CONFIG = "chat_template.jinja", "tokenizer_config.json", "generation_config.json"
+_SAMPLING = (
+    *("do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("repetition_penalty", "no_repeat_ngram_size"),
+)
 
 
 def chat_template(directory: Path, tokenizer: Tokenizer, chat: ChatConfig) -> ChatTemplate:
@@ -38,6 +42,12 @@ def export_chat(directory: Path, template: ChatTemplate, tokenizer: Tokenizer, e
     known = named if isinstance(named, list) else [] if named is None else [named]
     if further := sorted(set(ends) - set(known)):
         _write(directory / GENERATION_CONFIG, {**generation, "eos_token_id": [*known, *further]})
+
+
+def sampling_settings(directory: Path) -> dict[str, Any]:
+    """Those that the model's generation_config.json names."""
+    named = _read(directory / GENERATION_CONFIG)
+    return {name: named[name] for name in _SAMPLING if named.get(name) is not None}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.sft.config import SftConfig
+from thinkling.stages.training.config import TrainingConfig
 from thinkling.stages.training.trackers import check_installed
 from thinkling.verify import program
 
@@ -40,6 +42,7 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     """All mistakes that affect these stages, cheap checks first."""
     wanted = [name for name in stages if name not in recipe.skipped()]
     yield from _extras(recipe, wanted)
+    yield from _ranks(recipe, wanted)
     yield from _told("tracker", lambda: check_installed(recipe.trackers))
     yield from _told("sandbox", lambda: packages.locations(recipe.packages()))
     program.verify.use(recipe.packages())  # which tests are valid depends on what they may import
@@ -77,6 +80,25 @@ def _extras(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
                 "extra",
                 f"{where}.{extra.field}: needs {', '.join(absent)}: pip install 'thinkling[{extra.extra}]'"
                 + (f", or {extra.otherwise}" if extra.otherwise else ""),
+            )
+
+
+def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Stages that several processes of torchrun cannot share."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    for name in stages:
+        stage = recipe.stages[name]
+        if processes > 1 and isinstance(stage, TrainingConfig) and stage.distributed and stage.optimizer.name == "muon":
+            yield Wrong(
+                "processes",
+                f"stages.{name}.optimizer.name: muon needs whole matrices, which {processes} processes do not hold: "
+                f"--set stages.{name}.optimizer.name=adamw, or start it without torchrun",
+            )
+        if isinstance(stage, SftConfig | DpdConfig) and stage.batch_size % processes:
+            yield Wrong(
+                "processes",
+                f"stages.{name}.batch_size: {stage.batch_size} is not divisible by {processes} processes; "
+                "set it to a multiple",
             )
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from thinkling.pipeline.renamed import moved_to, renamed_to
+
+_ALTERNATIVE = re.compile(r"(?:literal|function-[a-z]+)\[.*\]|[A-Z]\w*Config", re.DOTALL)
+"""Part of an error's location that is not a field but pydantic's name for one of the forms that a field may have."""
+_EXPECTED = "Input should be "
+_MAPPING = ("model_type", "model_attributes_type", "dict_type")
 
 
 class SourceErrors(ValueError):
@@ -25,7 +32,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
     `model`: what was read; its fields lie below `where`.
     """
     lines = []
-    for item in error.errors():
+    for item in _of_one_form(error.errors()):
         path = [str(part) for i, part in enumerate(item["loc"]) if not (i == 2 and item["loc"][0] == "stages")]
         path = [part if part.isprintable() else ascii(part) for part in path]
         field = ".".join([where, *path] if where else path)
@@ -44,6 +51,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
             lines.append(f"{field}: {message}" if field else message)
         elif item["type"] == "missing":
             lines.append(f"{field}: missing")
+        elif item["type"] in _MAPPING:
+            lines.append(f"{field}: input should be a mapping{_shown(item)}")
         elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
             context = item.get("ctx", {})
             key = str(context.get("discriminator")).strip("'")
@@ -54,11 +63,34 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
                 else f"{field}: {key} is missing"
             )
         else:
-            shown = "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
+            shown = _shown(item)
             # YAML reads yes, 010, 1:30 and 2026-07-26 as other things than text.
             cure = "; put it in quotes" if item["type"] == "string_type" and shown else ""
             lines.append(f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}{cure}")
     return lines
+
+
+def _shown(item: Any) -> str:
+    return "" if isinstance(item["input"], dict | list) else f" (it is {item['input']!r})"
+
+
+def _of_one_form(errors: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """The errors, where a field has several forms those of the form that was meant: a mapping's where it is one. Any
+    other value is reported once, with what each form accepts."""
+    forms: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
+    for item in errors:
+        at = next((i for i, part in enumerate(item["loc"]) if _ALTERNATIVE.fullmatch(str(part))), None)
+        plain = {**item, "loc": tuple(part for i, part in enumerate(item["loc"]) if i != at)}
+        field, form = (item["loc"], "") if at is None else (item["loc"][:at], str(item["loc"][at]))
+        forms.setdefault(field, {}).setdefault(form, []).append(plain)
+    for field, found in forms.items():
+        inside = next((those for those in found.values() if those[0]["loc"] != field), None)
+        if len(found) == 1 or inside is not None:
+            yield from inside or next(iter(found.values()))
+        else:
+            each = [form[0] for form in found.values()]
+            told = ["a mapping" if one["type"] in _MAPPING else one["msg"].removeprefix(_EXPECTED) for one in each]
+            yield {**each[0], "type": "forms", "msg": _EXPECTED + " or ".join(told)}
 
 
 @lru_cache(maxsize=64)

@@ -157,9 +157,15 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             console.print(f"{name}: skipped: {skipped[name]}", style="yellow", highlight=False)
     states = list(run.states(names))
     to_do = [name for name, state, _ in states if state != "done"]
-    check(recipe, to_do)
-    if rank == 0:
-        _check_space(run, states, console)
+    try:
+        check(recipe, to_do)
+        if rank == 0:
+            _check_space(run, states, console)
+    except UserError:
+        if rank > 0:  # rank 0 prints the error; torchrun would kill it as soon as this process ends
+            time.sleep(3)
+            raise SystemExit(2) from None
+        raise
     make_directory(run.directory)
     # Stages verify their inputs, so only artifacts that no stage takes as input are verified here.
     to_verify = {producer for name in to_do for producer in recipe.stages[name].inputs.values()}

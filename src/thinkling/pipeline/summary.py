@@ -78,6 +78,13 @@ def show(summary: dict[str, Any], console: Console, run: str | None = None) -> N
                 highlight=False,
                 soft_wrap=True,
             )
+        if found := entry.get("difference"):
+            console.print(
+                f"{entry['checkpoint']} against the baseline on {entry['task_set']}: {found['mean']:+.3f} "
+                f"({found['low']:+.3f} to {found['high']:+.3f})",
+                highlight=False,
+                soft_wrap=True,
+            )
     console.print(stage_table(summary))
     for name, reason in summary["skipped"].items():
         console.print(f"{name}: skipped: {reason}", style="yellow", highlight=False)

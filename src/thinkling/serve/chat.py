@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from thinkling.data.hub import is_repo, snapshot
 from thinkling.data.reading import Part
 from thinkling.generate.config import ChatConfig
 from thinkling.generate.engine import Request, Sampling
@@ -28,8 +29,9 @@ _LOOKS = {
 
 
 def converse(
-    model: Path,
+    model: str,
     prompt: str | None,
+    system: str | None = None,
     temperature: float = 0.6,
     top_p: float = 0.95,
     max_new_tokens: int = 256,
@@ -39,26 +41,29 @@ def converse(
 ) -> None:
     """Answers `prompt` and returns; without a prompt, reads one message per line until an empty line or end of input.
 
-    `model`: a Hugging Face directory; UserError if it has no model, tokenizer or chat template. The same seed and
-    messages produce the same answers.
+    `model`: a Hugging Face directory, or a name on the hub; UserError if it has no model, tokenizer or chat
+    template. `system`: the system message of the conversation. The same seed and messages produce the same answers.
     """
     console = console or Console(highlight=False)
-    loaded = LoadedModel.load(model, chat=chat)
+    loaded = LoadedModel.load(snapshot(model, "model").directory if is_repo(model) else Path(model), chat=chat)
     engine = make_engine(loaded, max_concurrent=1)
     sampling = Sampling(temperature, top_p)
     tools = [name for name in TOOLS.built_in if missing_feature() is None or not needs_sandbox(name)]
-    messages: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
     while True:
         question = _read(console) if prompt is None else prompt
         if not question.strip():
             return
         messages.append({"role": "user", "content": question})
         prompt_ids = tuple(loaded.renderer.prompt(messages).tolist())
-        request = Request(prompt_ids, derive(seed, "chat", len(messages)), max_new_tokens)
+        room = loaded.decoder.config.max_position_embeddings - len(prompt_ids)
+        length = min(max_new_tokens, room) if room > 0 else max_new_tokens  # the engine refuses the latter
+        request = Request(prompt_ids, derive(seed, "chat", len(messages)), length)
         completion = generate_with_tools(engine, [request], [tools], sampling, loaded.renderer)[0]
         answer = show(loaded.renderer.read(completion).parts, console)
         if completion.finish_reason == "length":
-            console.print(Text("(cut off: --max-new-tokens reached)", style="yellow"))
+            reached = "--max-new-tokens" if length == max_new_tokens else "the model's max_position_embeddings"
+            console.print(Text(f"(cut off: {reached} reached)", style="yellow"))
         messages.append({"role": "assistant", "content": answer})
         if prompt is not None:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
     from thinkling.data.readers import RawRecord
     from thinkling.tasks.problem import Split
 
+ENDINGS = {"text": (".txt", ".md"), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
+"""Type → endings of the files that are read of a folder, before that of a compression."""
+COMPRESSIONS = ("", ".gz", ".zst", ".bz2", ".xz")
+
 
 class FilesSource(Source):
     """The user's own text."""
 
     type: Literal["text", "jsonl", "parquet"]
     paths: list[str] = Field(min_length=1)
-    """Files or glob patterns, relative to the working directory. With type `text`, each file is one document."""
+    """Files, folders or glob patterns, relative to the working directory. Of a folder all files below it are read that
+    have an ending of the type: .txt or .md, .jsonl or .ndjson, .parquet. A file of type `text` is one document."""
     text_field: str = "text"
     """Column (Parquet) or key (JSONL) of the text."""
 
@@ -37,13 +43,47 @@ class FilesSource(Source):
 
         found: dict[Path, None] = {}
         for pattern in self.paths:
-            matches = sorted(p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file())
+            if Path(pattern).is_dir():
+                matches = self._below(Path(pattern))
+            else:
+                matches = sorted(p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file())
             if not matches:
                 raise UserError(f"{pattern}: no such file")
             for path in matches:
                 refuse_unreadable(path)
             found |= dict.fromkeys(matches)
         return list(found)
+
+    def _below(self, folder: Path) -> list[Path]:
+        """Files of this type in the folder, hidden ones and links out of it left out, sorted."""
+        endings = tuple(ending + packed for ending in ENDINGS[self.type] for packed in COMPRESSIONS)
+        found = [p for p in folder.rglob("*") if p.name.endswith(endings) and p.is_file()]
+        visible = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+        inside = sorted(p for p in visible if p.resolve().is_relative_to(folder.resolve()))
+        if not inside:
+            raise UserError(f"{folder}: no file in this folder ends in {' or '.join(ENDINGS[self.type])}")
+        return inside
+
+    def _texts(self, path: Path) -> Iterator[RawRecord]:
+        """The file as one document. Where the recipe names absolute paths, the document's id begins at the last folder:
+        data should not depend on where they are on one machine."""
+        from thinkling.data.readers import read_text_files
+
+        for record in read_text_files([path]):
+            if path.is_absolute() and "id" in record.fields:
+                own = path.relative_to(self._root(path)).as_posix()
+                record = replace(record, fields={**record.fields, "id": own})
+            yield record
+
+    def _root(self, path: Path) -> Path:
+        """The folder above the one that holds all that the file's pattern can match, or above the file itself."""
+        for pattern in self.paths:
+            fixed = Path(pattern)
+            while glob.has_magic(str(fixed)):
+                fixed = fixed.parent
+            if path.is_relative_to(fixed):
+                return fixed.parent
+        return path.parent
 
     def digests(self) -> dict[str, Any]:
         from thinkling.data.artifact import file_digest
@@ -80,10 +120,10 @@ class FilesSource(Source):
         return [stream]
 
     def _reader(self) -> Callable[[Path], Iterator[RawRecord]]:
-        from thinkling.data.readers import read_jsonl, read_parquet, read_text_files
+        from thinkling.data.readers import read_jsonl, read_parquet
 
         readers: dict[str, Callable[[Path], Iterator[RawRecord]]] = {
-            "text": lambda path: read_text_files([path]),
+            "text": self._texts,
             "jsonl": read_jsonl,
             "parquet": lambda path: read_parquet(path, columns={self.text_field, "id"}),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from thinkling.data.chat_template import OURS
 from thinkling.data.tokenizer import train_bpe
 from thinkling.errors import UserError
 from thinkling.generate.renderer import Renderer
+from thinkling.generate.rollouts import write_rollouts
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import save_pretrained
@@ -78,6 +80,35 @@ def test_a_model_draws_with_itself_whatever_the_stages_are_called(tmp_path: Path
     puzzles, writing = run(tmp_path / "another", start, SETS, tmp_path / "one")
     assert writing["win_rate"] == {"mean": 0.5, "low": 0.5, "high": 0.5, "n": 4}
     assert "win_rate" not in puzzles
+    assert "difference" not in writing
+    assert puzzles["difference"]["low"] <= puzzles["difference"]["mean"] <= puzzles["difference"]["high"]
+
+
+def test_two_models_on_the_same_problems_could_not_be_compared(
+    tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`no task set is graded by a rule; leave the baseline out`, although both had answered the same problems."""
+    sets = {"puzzles": SETS["puzzles"]}
+    sampled = stage.sample_and_score
+
+    def judged(right: list[str]) -> Any:
+        """Sampling after which the named outcomes are those of the samples, by turns."""
+
+        def sample(*arguments: Any, **options: Any) -> Any:
+            found = sampled(*arguments, **options)
+            turned = [replace(r, outcome=right[i % len(right)]) for i, r in enumerate(found)]
+            write_rollouts(options["store"] / "00000.parquet", turned)
+            return turned
+
+        return sample
+
+    monkeypatch.setattr(stage, "sample_and_score", judged(["right", "wrong"]))
+    run(tmp_path / "first", start, sets)
+    monkeypatch.setattr(stage, "sample_and_score", judged(["right", "right", "right", "wrong"]))
+    (better,) = run(tmp_path / "second", start, sets, tmp_path / "first", k=4)
+    assert better["difference"] == {"mean": 0.25, "low": 0.25, "high": 0.25, "n": 6}
+    (alone,) = run(tmp_path / "third", start, sets)
+    assert "difference" not in alone
 
 
 def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path, start: Path) -> None:
@@ -94,8 +125,10 @@ def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     with pytest.raises(UserError, match="unknown renderer 'poems'; known are chat, puzzle_pages"):
         run(tmp_path / "b", start, {"writing": {"source": "writing", "renderer": "poems"}})
     run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
-    with pytest.raises(UserError, match=r"inputs\.baseline: no task set is graded"):
-        run(tmp_path / "d", start, {"puzzles": {"source": "puzzles"}}, tmp_path / "c")
+    with pytest.raises(
+        UserError, match=r"inputs\.baseline: its task set 'both' has different problems, or is not there"
+    ):
+        run(tmp_path / "d", start, {"both": {"source": "puzzles"}}, tmp_path / "c")
     with pytest.raises(UserError, match=r"grades.writing\.parquet: not readable as Parquet"):
         run(tmp_path / "e", start, SETS, tmp_path / "c")
     run(tmp_path / "f", start, SETS, k=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from thinkling.data.conversations import Conversation, read_conversations, write
 from thinkling.data.encoded import EncodedWriter
 from thinkling.data.ledger import FILE as REJECTED
 from thinkling.errors import UserError
+from thinkling.generate.renderer import Renderer
 from thinkling.model.huggingface import load_pretrained, save_pretrained
 from thinkling.puzzles import refinement
 from thinkling.puzzles.sources import PuzzleConversationsSource, PuzzlesSource
@@ -28,6 +30,7 @@ from thinkling.sources.base import Source, bound
 from thinkling.stages.sft import stage
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.origins import origins
+from thinkling.stages.training.export import CheckpointFiles
 from thinkling.train.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -282,6 +285,21 @@ def test_a_bf16_directory_trains_in_any_precision(tmp_path: Path, model: Path, c
         return [line["loss"] for line in [*metrics(ctx.directory), *map(json.loads, evaluations)]]
 
     assert losses("found", compute=compute, weights=weights) == pytest.approx(losses("exact"), rel=0.01)
+
+
+def test_the_models_own_sampling_settings_were_replaced(tmp_path: Path, model: Path) -> None:
+    """By ours, in the model of the stage and in what a checkpoint is exported from."""
+    own = {"temperature": 0.7, "top_k": 20, "do_sample": True}
+    shutil.copytree(model, tmp_path / "start")
+    (tmp_path / "start" / "generation_config.json").write_text(json.dumps({**own, "transformers_version": "4.51.0"}))
+    ours = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
+    for start, expected in ((tmp_path / "start", own), (model, ours)):
+        ctx = make_context(tmp_path / f"from-{start.name}", start, {"a": ChatsSource()})
+        stage.run(make_config(examples={"source": "a", "n_examples": 20}), ctx)
+        CheckpointFiles(ctx.directory / "files", load_pretrained(start), start, Renderer.load(start)).on_start(0)
+        for directory in (ctx.directory / "model", ctx.directory / "files" / "tokenizer"):
+            found = json.loads((directory / "generation_config.json").read_text())
+            assert {name: value for name, value in found.items() if not name.endswith("_token_id")} == expected
 
 
 # Kills and ranks

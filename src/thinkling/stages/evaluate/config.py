@@ -40,7 +40,8 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
-    """`baseline`: an earlier evaluation; graded task sets that appear in both are compared sample by sample."""
+    """`baseline`: an earlier evaluation of the same task sets. Those that a rule grades are compared sample by sample,
+    the others by the accuracy on each problem."""
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
         return super().chats() if any(t.renderer == "chat" for t in self.task_sets.values()) else {}

@@ -20,6 +20,7 @@ from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.evaluate import grades
 from thinkling.stages.evaluate.config import EvaluateConfig
+from thinkling.stages.evaluate.difference import difference
 from thinkling.tasks.problem import Problem
 from thinkling.verify.preference import is_graded
 
@@ -35,8 +36,6 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
     problems = {name: ctx.sources[t.source].problems("heldout") for name, t in config.task_sets.items()}
     graded = {name: _is_graded(config, ctx, name, found) for name, found in problems.items()}
     baseline = ctx.inputs.get("baseline")
-    if baseline is not None and not any(graded.values()):
-        raise UserError(f"stages.{ctx.name}.inputs.baseline: no task set is graded by a rule; remove the baseline")
     loaded = LoadedModel.load(directory, renderer=next(iter(config.task_sets.values())).renderer, chat=config.chat)
     engine = make_engine(loaded, config.max_concurrent)
     sampling = Sampling(config.temperature, config.top_p)
@@ -64,6 +63,8 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
             entry["measure"] = "grade"
             if baseline is not None:
                 entry["win_rate"] = _against(ctx, name, baseline, rows)
+        elif baseline is not None:
+            entry["difference"] = _minus(ctx, name, baseline, rollouts)
         scores.append({**entry, **asdict(score)})
     write_json(ctx.directory / "scores.json", scores)
 
@@ -113,4 +114,13 @@ def _against(ctx: StageContext, name: str, baseline: Artifact, rows: Sequence[gr
     except ValueError as error:
         raise UserError(
             f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems or a different k; {error}"
+        ) from error
+
+
+def _minus(ctx: StageContext, name: str, baseline: Artifact, rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    try:
+        return asdict(difference(rollouts, baseline.path / "rollouts" / name))
+    except ValueError as error:
+        raise UserError(
+            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems, or is not there; {error}"
         ) from error

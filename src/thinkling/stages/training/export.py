@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
@@ -13,7 +14,7 @@ from thinkling.data.artifact import write_json
 from thinkling.data.seals import damage, seal, sealed
 from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
-from thinkling.generate.chat import GENERATION_CONFIG
+from thinkling.generate.chat import GENERATION_CONFIG, sampling_settings
 from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import copy_tokenizer, read_config, save_pretrained, to_config
@@ -24,6 +25,7 @@ from thinkling.train.parallel import Parallel
 TOKENIZER, CONFIG = "tokenizer", "config.json"
 """In a stage's `checkpoints/`: the tokenizer's files. In each checkpoint: the model's configuration at that step."""
 GENERATION = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
+"""Sampling settings of a model that names none."""
 
 
 def export(
@@ -40,7 +42,9 @@ def export(
             whole = Decoder(model.config)
             whole.load_state_dict(state, assign=True)
         shutil.rmtree(directory, ignore_errors=True)
-        save_pretrained(whole, directory, tokenizer_dir, GENERATION, Tokenizer.load(tokenizer_dir).stop_ids)
+        save_pretrained(
+            whole, directory, tokenizer_dir, _sampling(tokenizer_dir), Tokenizer.load(tokenizer_dir).stop_ids
+        )
         if renderer is not None:
             renderer.export(directory)
 
@@ -58,6 +62,7 @@ class CheckpointFiles(Callback):
         (self.checkpoints / TOKENIZER).mkdir(parents=True, exist_ok=True)
         copy_tokenizer(self.tokenizer_dir, self.checkpoints / TOKENIZER)
         if self.renderer is not None:
+            write_json(self.checkpoints / TOKENIZER / GENERATION_CONFIG, _sampling(self.tokenizer_dir))
             self.renderer.export(self.checkpoints / TOKENIZER)
         seal(self.checkpoints / TOKENIZER)
 
@@ -82,7 +87,9 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
             raise OSError(f"it has no {missing[0]}")
         model.load_state_dict(weights, assign=True)
         tokenizer_dir = checkpoint.parent / TOKENIZER
-        save_pretrained(model, directory, tokenizer_dir, GENERATION, Tokenizer.load(tokenizer_dir).stop_ids)
+        save_pretrained(
+            model, directory, tokenizer_dir, _sampling(tokenizer_dir), Tokenizer.load(tokenizer_dir).stop_ids
+        )
         if (tokenizer_dir / GENERATION_CONFIG).exists():  # includes the chat template written by the stage's renderer
             Renderer.load(tokenizer_dir).export(directory)
     except (OSError, SafetensorError, CheckpointException, UserError) as error:
@@ -90,3 +97,7 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
             f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is active, it has deleted "
             "this checkpoint: choose a newer one"
         ) from error
+
+
+def _sampling(tokenizer_dir: Path) -> dict[str, Any]:
+    return sampling_settings(tokenizer_dir) or GENERATION
