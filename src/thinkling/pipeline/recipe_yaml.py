@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self._level >= MOST_LEVELS:
             problem = f"nested too deeply: more than {MOST_LEVELS} lists and mappings inside each other"
-            raise yaml.composer.ComposerError(None, None, problem, self.get_mark())
+            raise yaml.MarkedYAMLError(None, None, problem, self.get_mark())
         self._level += 1
         node = super().compose_node(parent, index)
         self._level -= 1
