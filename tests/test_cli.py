@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,9 @@ def test_each_verbs_help_has_an_example() -> None:
 
 def test_ctrl_c_was_mute(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "thinkling", "run", "nano"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    # A job in the background of a shell ignores SIGINT, and so would its children.
+    catch = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=catch) as process:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("runs/nano/curate-*.partial")) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -152,14 +152,14 @@ def chat(
 
     Example: thinkling chat runs/tiny/model --prompt "calc 12*34\""""
     from thinkling.generate.config import chat_of_options
+    from thinkling.generate.engine import Sampling
     from thinkling.serve import chat as talk
 
     talk.converse(
         model,
         prompt,
         system,
-        temperature=temperature,
-        top_p=top_p,
+        Sampling(temperature, top_p),
         max_new_tokens=max_new_tokens,
         seed=seed,
         chat=chat_of_options(template, var or []),

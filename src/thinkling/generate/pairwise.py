@@ -116,7 +116,7 @@ class PairwiseModel:
                 odds = torch.sub(*soft_capped(x_PD.double() @ weight.double().t(), cap).unbind(1))
             found[batch] = odds.cpu().numpy()
         if not np.isfinite(found).all():
-            raise UserError("the pairwise model's log-odds are not finite; its weights are damaged")
+            raise UserError("the pairwise model's log-odds are not finite; its weights may be corrupted")
         return found
 
 

@@ -239,7 +239,7 @@ class Renderer:
         )
 
     def _take_calls(self, tokens: Sequence[int]) -> tuple[str, list[Piece], list[Call]]:
-        """The reasoning, the other text, and the readable calls of one turn."""
+        """The reasoning, the remaining text, and the calls that could be parsed from one turn."""
         block, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
         said, found = (self.call_format or HERMES).take(rest or [])
         return block, said, found

@@ -93,7 +93,7 @@ class Recipe(BaseModel):
     threads: int = Field(default=1, ge=1)
     """CPU threads. Hashed for stages whose bits depend on it: sums in another order give other bits."""
     model: ModelConfig | None = None
-    """Shape of the model that pretrain makes; needed by it alone."""
+    """Shape of the model that the pretrain stage creates; used only by that stage."""
     tokenizer: TokenizerConfig | None = None
     """Tokenizer of a model that is pre-trained: one to train, or one that exists."""
     sources: dict[str, AnySource] = Field(default_factory=dict)

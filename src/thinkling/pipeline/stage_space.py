@@ -141,7 +141,8 @@ class Spaces:
             RlConfig: self._rl,
             EvaluateConfig: self._evaluate,
         }
-        return formulas[type(stage)](name, stage)
+        formula = formulas.get(type(stage))
+        return formula(name, stage) if formula else Space(SMALL, SMALL, unknown=(f"stages.{name}",))
 
     def _curate(self, name: str, config: CurateConfig) -> Space:
         """Kept and rejected documents together hold all text; with grading, the pool holds it once more."""

@@ -40,7 +40,7 @@ _PROBES, _PROBE_NEIGHBOURS = 20, 10
 
 @dataclass(frozen=True)
 class Learned:
-    """The labeller and its training examples, which are absent if it was loaded."""
+    """The labeller and its training examples (absent if the labeller was loaded rather than trained)."""
 
     labeller: Labeller
     examples: Examples

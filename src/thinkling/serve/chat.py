@@ -32,8 +32,7 @@ def converse(
     model: str,
     prompt: str | None,
     system: str | None = None,
-    temperature: float = 0.6,
-    top_p: float = 0.95,
+    sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
     max_new_tokens: int = 256,
     seed: int = 0,
     console: Console | None = None,
@@ -47,7 +46,6 @@ def converse(
     console = console or Console(highlight=False)
     loaded = LoadedModel.load(snapshot(model, "model").directory if is_repo(model) else Path(model), chat=chat)
     engine = make_engine(loaded, max_concurrent=1)
-    sampling = Sampling(temperature, top_p)
     tools = [name for name in TOOLS.built_in if missing_feature() is None or not needs_sandbox(name)]
     messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
     while True:

@@ -37,7 +37,7 @@ _SAYS_NOTHING = ("AssertionError", "Gone", "_Failed", "not reached")
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]
-"""The setup code and all tests of a problem, and the program found in an answer."""
+"""A problem's setup code and all of its tests, and the program found in an answer."""
 
 
 def read_program(reading: Reading, tests: Sequence[str] = ()) -> str | None:

@@ -146,7 +146,7 @@ def test_parquet_and_text_files_are_read(tmp_path: Path) -> None:
     documents = rows(tmp_path / "out/documents.parquet")
     assert [(d["id"], d["text"]) for d in documents] == [
         ("p/x", "from a column"),
-        (f"t/{tmp_path}/n.txt", "from a file\r\n"),
+        (f"t/{tmp_path.name}/n.txt", "from a file\r\n"),
     ]
     assert [r["reason"] for r in rows(tmp_path / "out/rejected.parquet")] == ["no text", "not UTF-8"]
 

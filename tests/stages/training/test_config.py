@@ -110,7 +110,7 @@ def test_an_evaluation_is_a_need_and_its_source_judges() -> None:
         ),
         (
             {"evaluate_every": 5, "evaluation": {**TASK_SETS, "task_sets": {"../x": {"source": "p", "n_problems": 1}}}},
-            "'../x' is not a name",
+            "'../x' is not a valid name",
         ),
     ],
 )
