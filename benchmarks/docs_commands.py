@@ -44,7 +44,7 @@ STAGES = ("run", "curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl",
 
 def pages() -> list[Path]:
     """What is read for commands."""
-    texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    texts = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")), *sorted((ROOT / "docs").glob("*.md"))]
     return [*texts, *sorted((ROOT / "recipes").glob("*.yaml"))]
 
 
@@ -54,6 +54,8 @@ def command_of(line: str) -> list[str] | None:
     if not line.startswith((*(f"{program} " for program in PROGRAMS), ".venv/bin/")):
         return None
     words = shlex.split(line, comments=True)
+    if ">" in words:  # what a shell does with the output
+        words = words[: words.index(">")]
     words[0] = words[0].removeprefix(".venv/bin/")
     ours = words[0] in ("thinkling", "make", "pip") or "-m" in words
     return words if ours and len(words) > 1 else None
