@@ -44,8 +44,8 @@ STAGES = ("run", "curate", "tokenize", "pretrain", "refine", "sft", "dpd", "rl",
 
 def pages() -> list[Path]:
     """What is read for commands."""
-    texts = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")), *sorted((ROOT / "docs").glob("*.md"))]
-    return [*texts, *sorted((ROOT / "recipes").glob("*.yaml"))]
+    texts = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")]
+    return [*texts, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "recipes").glob("*.yaml"))]
 
 
 def command_of(line: str) -> list[str] | None:

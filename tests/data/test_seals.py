@@ -52,9 +52,9 @@ def test_a_damaged_file_or_seal_is_dropped_with_a_warning_and_others_stay(stage:
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_file_that_cannot_be_made_again_is_refused_in_one_line(stage: Path, kind: str) -> None:
     require(stage / "store", stage)
-    check(stage)
+    check(stage, ())
     DAMAGES[kind](stage / "store" / "b")
-    for refused in (lambda: require(stage / "store", stage), lambda: check(stage)):
+    for refused in (lambda: require(stage / "store", stage), lambda: check(stage, ())):
         with pytest.raises(
             UserError, match=r"store/b: is (damaged|missing), and cannot be recreated; .*delete"
         ) as error:
@@ -121,3 +121,14 @@ def test_an_artifact_without_its_manifest_is_not_made_over(stage: Path) -> None:
     (final / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"manifest\.json is missing; delete"):
         is_finished(final)
+
+
+def test_a_directory_that_a_killed_run_was_deleting_is_not_checked(stage: Path) -> None:
+    leaving = stage / "checkpoints"
+    leaving.mkdir()
+    (leaving / "a.bin").write_bytes(b"abc")
+    seal(leaving)
+    (leaving / "a.bin").unlink()
+    check(stage, (leaving,))
+    with pytest.raises(UserError, match="is missing, and cannot be recreated"):
+        check(stage, ())

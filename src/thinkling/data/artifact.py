@@ -138,8 +138,6 @@ def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[
         name = str(path.relative_to(partial))
         if entry is None or files.get(name) != entry:
             raise lost(f"{path}: is {'damaged' if name in files else 'missing'}", partial)
-    for path in seals:
-        seal_of(path).unlink()
     full = {
         "schema": SCHEMA,
         **manifest,
@@ -157,8 +155,16 @@ def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[
     full = json.loads(json.dumps(full))
     own = {OWN_DIGEST: hash_of(full)}
     write_json(partial / MANIFEST, full | {"recorded": full["recorded"] | own})
+    return complete(partial, final)
+
+
+def complete(partial: Path, final: Path) -> Artifact:
+    """The last part of `finish`, from the manifest on; also for a run that was killed in the middle of it."""
+    manifest = read_manifest(partial)
+    for path, _ in list(sealed(partial)):
+        seal_of(path).unlink()
     partial.rename(final)
-    return Artifact(final, full)
+    return Artifact(final, manifest)
 
 
 def installed_versions() -> dict[str, str]:

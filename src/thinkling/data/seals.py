@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,12 @@ def require(path: Path, stage: Path) -> None:
             raise lost(reason, stage)
 
 
-def check(stage: Path) -> None:
-    """Raises UserError if any sealed file of a stage was changed."""
+def check(stage: Path, being_deleted: Sequence[Path]) -> None:
+    """Raises UserError if any sealed file of a stage was changed, except below directories that a killed run may have
+    deleted in part."""
     for file, _ in sealed(stage):
+        if any(file.is_relative_to(directory) for directory in being_deleted):
+            continue
         if reason := damage(file):
             raise lost(reason, stage)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from thinkling.data.artifact import (
     MANIFEST,
     Artifact,
+    complete,
     directory_digests,
     finish,
     hash_of,
@@ -222,6 +223,8 @@ def work(
     for artifact in inputs.values():
         if "recorded" in artifact.manifest:
             verify(artifact.path, artifact.manifest)
+    if (partial / MANIFEST).is_file():  # killed after the stage had finished, before its directory was renamed
+        return complete(partial, final)
     partial.mkdir(exist_ok=True)
     context = make_context(run, name, inputs, partial)
     context.progress = TerminalProgress(console)
@@ -254,7 +257,7 @@ def follow(run: Run, name: str, inputs: dict[str, Artifact], final: Path) -> Art
     partial = partial_of(final)
     while not partial.exists() and not (final / MANIFEST).exists():
         time.sleep(0.1)
-    if stage.distributed and not (final / MANIFEST).exists():
+    if stage.distributed and not (partial / MANIFEST).exists() and not (final / MANIFEST).exists():
         start(stage, make_context(run, name, inputs, partial))
     while not (final / MANIFEST).exists():
         time.sleep(0.1)

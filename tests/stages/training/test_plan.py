@@ -102,10 +102,29 @@ def test_a_run_killed_after_training_does_not_train_again(tmp_path: Path, tokeni
     train(tmp_path / "r", tokenizer_dir)
     weights = tmp_path / "r" / "model" / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    (tmp_path / "r" / "checkpoints.done" / "step-00000009").mkdir(parents=True)
     train(tmp_path / "r", tokenizer_dir, until=0)
     assert weights.stat().st_mtime_ns == before
-    assert not (tmp_path / "r" / "checkpoints.done").exists()
+    assert not (tmp_path / "r" / "checkpoints").exists()
+
+
+def test_a_run_killed_while_checkpoints_were_deleted_was_called_damaged(
+    tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(directory: Path, ignore_errors: bool = False) -> None:
+        if directory.name == "checkpoints":
+            whole = next(directory.rglob(f".{METRICS}.seal"))
+            next(path for path in whole.parent.iterdir() if path != whole).unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "r", tokenizer_dir)
+    monkeypatch.undo()
+    weights = tmp_path / "r" / "model" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    train(tmp_path / "r", tokenizer_dir, until=0)
+    assert weights.stat().st_mtime_ns == before
+    assert not (tmp_path / "r" / "checkpoints").exists()
 
 
 def test_training_lowers_the_loss_and_exports_it(tmp_path: Path, tokenizer_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -122,7 +123,9 @@ def make_pools(
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
     for kept in (path, chunks):
         drop_damaged(kept, ctx.progress.warn, "measuring it again")
-    if not path.exists():
+    if path.exists():
+        shutil.rmtree(chunks, ignore_errors=True)  # a run killed while it deleted them
+    else:
         rows: list[band.PassRate] = []
         compared_by = {p.source: preference_model if p.compares else None for p in config.problems}
         total = sum(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thinkling.data.prefetch import Prefetcher
-from thinkling.data.seals import SUFFIX, check, require, seal
+from thinkling.data.seals import SUFFIX, check, require, seal, seal_of
 from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.stages.base import StageContext
@@ -102,13 +102,12 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
     """Trains, and writes `model/`, the logs and optionally `state/` to the stage's directory; resumes from the latest
     checkpoint.
 
-    After training, `checkpoints/` is renamed to `checkpoints.done` until it is deleted, so that a run killed in between
-    does not train again.
+    The seal of metrics.jsonl, written last, marks the end of training: a run killed after it does not train again.
 
     Raises UserError if leftovers of a killed run are damaged and cannot be recreated.
     """
-    working, over = ctx.directory / CHECKPOINTS, ctx.directory / "checkpoints.done"
-    if not over.exists():
+    working, best = ctx.directory / CHECKPOINTS, ctx.directory / BEST
+    if not seal_of(ctx.directory / METRICS).is_file():
         objective = plan.objective or next_token_objective(parallel.device)
         trainer = Trainer(plan.model, plan.optimizer, objective, parallel, plan.precision, plan.seed)
         checkpoints = Checkpoints(working, plan.checkpoint_every, warn=ctx.progress.warn)
@@ -121,17 +120,17 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         _export(plan, ctx, parallel, trainer.model)
         if plan.keep is not None:
             write_kept(ctx.directory, plan.total_steps, plan.keep, trainer.state_tensors(), parallel)
-        if parallel.rank == 0 and working.exists():
-            for name in ("model", STATE, METRICS, FILE):
+        parallel.barrier()
+        if parallel.rank == 0:
+            for name in ("model", STATE, FILE, METRICS):
                 if (ctx.directory / name).exists():
                     seal(ctx.directory / name)
-            working.rename(over)
     elif parallel.rank == 0:
-        check(ctx.directory)
+        check(ctx.directory, (working, best))
     parallel.barrier()
     if parallel.rank == 0:
-        shutil.rmtree(ctx.directory / BEST, ignore_errors=True)
-        shutil.rmtree(over, ignore_errors=True)
+        shutil.rmtree(best, ignore_errors=True)
+        shutil.rmtree(working, ignore_errors=True)
     if plan.evaluation is not None:
         ctx.counts["evaluation"] = summary(ctx.directory, plan.evaluation.keep_best)
 
