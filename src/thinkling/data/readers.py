@@ -162,7 +162,9 @@ class _AsUtf8(io.RawIOBase):
                 self._pending = self._decoder.decode(chunk, final=not chunk).encode(errors="surrogatepass")
             except UnicodeDecodeError as error:
                 kind = self._encoding.upper()
-                raise UserError(f"{self._path}: not {kind}, as its first bytes say; save it as UTF-8") from error
+                raise UserError(
+                    f"{self._path}: the first bytes indicate {kind}, but it cannot be decoded; save it as UTF-8"
+                ) from error
             if not chunk:
                 break
         part, self._pending = self._pending[: len(buffer)], self._pending[len(buffer) :]

@@ -79,8 +79,8 @@ class NativeEngine:
             length = len(request.prompt) + request.max_new_tokens
             if not request.rng_offset and length > config.max_position_embeddings:
                 raise UserError(
-                    f"a prompt of {len(request.prompt)} tokens and max_new_tokens {request.max_new_tokens} exceed the "
-                    f"model's max_position_embeddings {config.max_position_embeddings}; lower max_new_tokens"
+                    f"a prompt of {len(request.prompt)} tokens plus max_new_tokens {request.max_new_tokens} exceeds "
+                    f"the model's max_position_embeddings {config.max_position_embeddings}; lower max_new_tokens"
                 )
         if any(not 0 <= stop < config.known_vocab_size for stop in sampling.stop_ids):
             raise UserError(f"stop_ids {sorted(sampling.stop_ids)} are not all in the model's vocabulary")

@@ -27,8 +27,8 @@ SHOWN = 3
 """Number of validation figures shown beside a progress bar."""
 
 Logged = Callable[[int, StepMetrics], dict[str, Any]]
-"""(step, its metrics) → what metrics.jsonl contains for the step, besides loss, learning rate and gradient norm;
-JSON."""
+"""(step, its metrics) → JSON values to write to metrics.jsonl for that step, in addition to loss, learning rate and
+gradient norm."""
 
 
 def count_and_sums(step: int, metrics: StepMetrics) -> dict[str, Any]:
