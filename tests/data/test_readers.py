@@ -148,7 +148,7 @@ def test_a_byte_order_mark_says_the_encoding(tmp_path: Path, encoding: str) -> N
 
 def test_bytes_that_are_not_the_encoding_of_their_mark_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes('{"text": "b"}'.encode("utf-16") + b"x")
-    with pytest.raises(UserError, match=r"a\.jsonl: not UTF-16"):
+    with pytest.raises(UserError, match=r"a\.jsonl: the first bytes indicate UTF-16"):
         list(read_jsonl(tmp_path / "a.jsonl"))
 
 
