@@ -266,7 +266,7 @@ def test_sampling_is_checked(bad: dict[str, Any]) -> None:
 def test_what_the_model_has_no_positions_for_is_refused() -> None:
     engine = NativeEngine(decoder(max_position_embeddings=16))
     assert len(engine.generate([Request((1,) * 10, 0, 6)], RAW)[0].tokens) == 6
-    with pytest.raises(UserError, match=r"of 10 tokens and max_new_tokens 7 .*max_position_embeddings 16; lower"):
+    with pytest.raises(UserError, match=r"of 10 tokens plus max_new_tokens 7 .*max_position_embeddings 16; lower"):
         engine.generate([Request((1,) * 10, 0, 7)], RAW)
     continued = engine.generate([Request((1,) * 14, 0, 4, rng_offset=3)], RAW)[0]
     assert len(continued.tokens) == 4
