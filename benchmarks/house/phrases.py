@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("*.md", "docs/*.md")
-RECIPES = ("recipes/*.yaml", "src/thinkling/pipeline/*.yaml")
+RECIPES = ("recipes/*.yaml",)
 
 _THINGS = (
     "answers batches bytes calls cards characters chunks conversations copies documents draws examples faults"
@@ -55,11 +55,6 @@ PHRASES: dict[str, str] = {
     r"\bthe like\b": "similar",
     r"\b(?:is|are|was|were) (?:said|told)\b": "is reported",
     r"\bgo(?:es)? on from\b": "resumes from",
-    r"\bnought\b": "zero",
-    r"\bof late\b": "recently",
-    r"\bas well as ever\b": "still",
-    r"\bup to so\b": "up to",
-    r"\bby and by\b": "eventually",
 }
 """Pattern → what is usually meant."""
 

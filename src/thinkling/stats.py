@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,30 @@ def bootstrap_interval(values_P: np.ndarray, resamples: int = 10_000, seed: int 
         means.append(values_P[rng.integers(0, len(values_P), (count, len(values_P)))].mean(axis=1))
     low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of `n` paired differences, and its 95% bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def direction(self) -> str:
+        """`up` or `down` if the interval excludes 0, else empty."""
+        return "up" if self.low > 0 else "down" if self.high < 0 else ""
+
+
+def difference(values: Sequence[float]) -> Difference:
+    """The difference between two models on the same problems, of which `values` has one each: how hard a problem is for
+    both cancels out, so the interval is narrower than the two scores' own intervals suggest."""
+    import numpy as np
+
+    low, high = bootstrap_interval(np.array(values))
+    return Difference(float(np.mean(values)), low, high, len(values))
 
 
 def student_probability(t: float, df: int) -> float:

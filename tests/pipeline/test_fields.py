@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from thinkling.errors import UserError
 from thinkling.pipeline.fields import describe, kinds, overview, page
 from thinkling.pipeline.packaged import packaged
 from thinkling.pipeline.plan import resolved
 from thinkling.pipeline.recipe import KINDS, load_recipe
+from thinkling.sources.base import TYPES
 
 ALL = [kind for names in kinds().values() for kind in names]
 
@@ -56,6 +58,15 @@ def test_a_resolved_recipe_is_the_same_recipe(name: str, tmp_path: Path) -> None
 def test_an_old_name_is_not_listed() -> None:
     assert "tasks" not in ALL
     assert "puzzles" in ALL
+
+
+def test_a_source_of_a_package_whose_type_is_any_text_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loose(BaseModel):
+        type: str
+
+    monkeypatch.setattr(TYPES, "names", lambda: ["loose"])
+    monkeypatch.setattr(TYPES, "resolve", lambda name: Loose)
+    assert kinds()["source types"] == ["loose"]
 
 
 def test_the_reference_is_that_of_the_schema() -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tests.report.rollout_files import sample, stage, write_rows
 from thinkling.data.artifact import write_json
-from thinkling.report.differences import Comparison, Difference, comparisons, difference, signed
+from thinkling.report.differences import Comparison, comparisons, signed
 from thinkling.report.page import reach
 from thinkling.report.read import Stage
-from thinkling.stats import bootstrap_interval
+from thinkling.stats import Difference, bootstrap_interval, difference
 
 
 def evaluated(path: Path, answers: dict[str, list[bool]], task_set: str = "set", **score: Any) -> Stage:

@@ -38,7 +38,8 @@ def kinds() -> dict[str, list[str]]:
 
 def _is_current(source_type: str) -> bool:
     """False for an old name, which is only registered to be refused with the new one."""
-    return source_type in typing.get_args(TYPES.resolve(source_type).model_fields["type"].annotation)
+    accepted = typing.get_args(TYPES.resolve(source_type).model_fields["type"].annotation)
+    return not accepted or source_type in accepted
 
 
 def overview() -> Iterator[str]:

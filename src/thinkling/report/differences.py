@@ -16,22 +16,7 @@ import pyarrow.parquet as pq
 
 from thinkling.data.readers import readable
 from thinkling.report.read import Stage
-from thinkling.stats import bootstrap_interval
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean over `n` problems of later minus earlier, and its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def direction(self) -> str:
-        """`up` or `down` where the interval excludes 0, else nothing."""
-        return "up" if self.low > 0 else "down" if self.high < 0 else ""
+from thinkling.stats import Difference, difference
 
 
 @dataclass(frozen=True)
@@ -144,12 +129,6 @@ def _remark(later: Answers, earlier: Answers) -> str:
         if mine != other:
             parts.append(what.format(mine, other))
     return ", ".join(parts)
-
-
-def difference(values: Sequence[float]) -> Difference:
-    """Mean of paired differences with the seeded bootstrap interval that scores have."""
-    low, high = bootstrap_interval(np.array(values))
-    return Difference(float(np.mean(values)), low, high, len(values))
 
 
 def signed(value: float) -> str:

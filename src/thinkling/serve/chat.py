@@ -17,6 +17,7 @@ from thinkling.generate.engines import make_engine
 from thinkling.generate.loaded import LoadedModel
 from thinkling.generate.tools import TOOLS, needs_sandbox
 from thinkling.generate.turns import generate_with_tools
+from thinkling.pipeline.printing import visible
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.seeds import derive
 
@@ -76,11 +77,6 @@ def show(parts: Iterable[Part], console: Console) -> str:
         if part.kind == "answer":
             answer = part.text
     return answer
-
-
-def visible(text: str) -> str:
-    """The text with control characters replaced: a model's output must not steer the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def _read(console: Console) -> str:

@@ -121,7 +121,7 @@ def _streams(config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
 
 
 def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
-    """The streams of a source. With grading, quality is decided later and `mq` is a placeholder."""
+    """The streams of a source. With grading, all of them are `mq` until the split decides."""
     return ctx.sources[name].documents("mq" if config.grading else config.quality[name], ctx.seed)
 
 

@@ -20,7 +20,7 @@ from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.evaluate import grades
 from thinkling.stages.evaluate.config import EvaluateConfig
-from thinkling.stages.evaluate.difference import difference
+from thinkling.stages.evaluate.difference import against
 from thinkling.tasks.problem import Problem
 from thinkling.verify.preference import is_graded
 
@@ -119,7 +119,7 @@ def _against(ctx: StageContext, name: str, baseline: Artifact, rows: Sequence[gr
 
 def _minus(ctx: StageContext, name: str, baseline: Artifact, rollouts: Sequence[Rollout]) -> dict[str, Any]:
     try:
-        return asdict(difference(rollouts, baseline.path / "rollouts" / name))
+        return asdict(against(baseline.path / "rollouts" / name, rollouts))
     except ValueError as error:
         raise UserError(
             f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems, or is not there; {error}"
