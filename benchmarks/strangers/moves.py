@@ -68,7 +68,7 @@ NEAREST = "bf16 weights, rounded to the nearest"
 
 
 def sources() -> dict[str, Source]:
-    families = {"sort": {"min_length": 2, "max_length": 4}, "calc": {"digits": 2}}
+    families = {"sort": {"min_length": 2, "max_length": 4}, "calc": {"min_digits": 2, "max_digits": 2}}
     return bound(
         {
             "puzzles": PuzzlesSource.model_validate({"type": "puzzles", "families": families}),

@@ -4,6 +4,7 @@ import ast
 import random
 import re
 from collections.abc import Callable
+from string import ascii_uppercase
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from thinkling.errors import UserError
 from thinkling.puzzles.families import FAMILIES
 from thinkling.tasks.problem import Problem, problem_id, split
 
-SYMBOLS = re.compile(r"[A-Z0-9+*=<-]*")
+SYMBOLS = re.compile(r"[A-Z0-9+*=<,-]*")
 
 
 def chain_steps(problem: Problem) -> list[int]:
@@ -71,6 +72,29 @@ def check_calc(problem: Problem) -> None:
     assert problem.verifier == "calculator"
 
 
+def check_product(problem: Problem) -> None:
+    """The chains have anchors in one alphabet; their values are multiplied by the tool."""
+    used, values = 0, []
+    chains = zip(problem.question.split(" ")[1].split(","), problem.reasoning.split(","), strict=True)
+    for question, reasoning in chains:
+        operands = re.findall(r"([A-Z])([-+]?)(\d)", question)
+        value, steps = int(operands[0][2]), []
+        for anchor, operator, digit in operands[1:]:
+            value += int(digit) if operator == "+" else -int(digit)
+            assert value >= 0
+            steps.append(f"{anchor}{operator}{digit}={value}")
+        assert "".join(steps) == reasoning
+        assert "".join(anchor for anchor, _, _ in operands) == ascii_uppercase[used : used + len(operands)]
+        used += len(operands)
+        values.append(value)
+    assert len(values) == 2
+    assert problem.answer == str(values[0] * values[1])
+    assert problem.call == {"expression": f"{values[0]}*{values[1]}"}
+    assert (problem.tools, problem.announce_tools) == (("calculator",), False)
+    assert problem.verifier == "calculator"
+    assert problem.difficulty == {"operands": used}
+
+
 CHECKS: dict[str, Callable[[Problem], None]] = {
     "sum": check_chain,
     "mod": check_chain,
@@ -78,6 +102,7 @@ CHECKS: dict[str, Callable[[Problem], None]] = {
     "sort": check_sort,
     "reverse": check_reverse,
     "calc": check_calc,
+    "product": check_product,
 }
 
 
@@ -120,9 +145,13 @@ def test_knobs_bound_the_size(name: str) -> None:
 
 
 def test_calc_digits() -> None:
+    """Both numbers have the same number of digits, drawn from the range."""
     rng = random.Random(1)
-    for _ in range(50):
-        assert re.fullmatch(r"\d{3}[-+*]\d{3}", FAMILIES["calc"].sample(rng, {"digits": 3}).reasoning)
+    drawn = [FAMILIES["calc"].sample(rng, {"min_digits": 2, "max_digits": 3}) for _ in range(100)]
+    assert {p.difficulty["digits"] for p in drawn} == {2, 3}
+    for problem in drawn:
+        size = problem.difficulty["digits"]
+        assert re.fullmatch(rf"\d{{{size}}}[-+*]\d{{{size}}}", problem.reasoning)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +160,7 @@ def test_calc_digits() -> None:
         ("sum", {"length": 3}, r"family sum: unknown knob 'length'"),
         ("sort", {"max_length": 11}, r"family sort: knob max_length is 11, .* from 2 to 10"),
         ("sort", {"max_length": True}, "family sort: knob max_length is True"),
-        ("calc", {"digits": "2"}, "family calc: knob digits is '2'"),
+        ("calc", {"min_digits": "2"}, "family calc: knob min_digits is '2'"),
         ("mod", {"min_operands": 8}, "family mod: knob min_operands is 8, above max_operands, 6"),
     ],
 )

@@ -55,3 +55,17 @@ def test_tool_answers_the_noisy_call() -> None:
         page = document(noisy)
         assert f'{{"name": "calculator", "arguments": {{"expression": "{noisy.reasoning}"}}}}' in page
         assert re.search(rf"<tool_response>\n{noisy.answer}\n</tool_response>\n\.{noisy.answer}\n$", page)
+
+
+def test_a_call_of_other_symbols_than_the_reasoning_has_noise_of_its_own() -> None:
+    """`product` calls the tool with the results of its chains."""
+    rng = random.Random(5)
+    changed = 0
+    for _ in range(50):
+        problem = FAMILIES["product"].sample(rng)
+        noisy = add_noise(problem, rng, 0.4)
+        expression = noisy.call["expression"]
+        assert expression != noisy.reasoning
+        assert noisy.answer == str(evaluate(expression))
+        changed += expression != problem.call["expression"]
+    assert changed > 25

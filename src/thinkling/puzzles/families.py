@@ -1,4 +1,4 @@
-"""The six puzzle families: chains with an anchor letter before each operand, rearrangements, and one with a tool.
+"""The puzzle families: chains with an anchor letter before each operand, rearrangements, and two with a tool.
 
 An anchor makes each step of the reasoning a unique copy from the question plus a local operation, which a model of 0.2M
 parameters can learn in a minute. Values are never negative: every punctuation mark is separated by digits or letters,
@@ -16,12 +16,12 @@ from thinkling.puzzles.programs import PROGRAM
 from thinkling.puzzles.writing import WRITE
 
 
-def _chain(values: list[int], operators: list[str], running: list[int]) -> tuple[str, str]:
+def _chain(values: list[int], operators: list[str], running: list[int], anchors: str = "") -> tuple[str, str]:
     """Symbols and reasoning of a chain: `A1B+5C+9`, `B+5=6C+9=15`.
 
-    `operators` and `running` start at the second value.
+    `operators` and `running` start at the second value; `anchors` defaults to the first letters of the alphabet.
     """
-    anchors = ascii_uppercase[: len(values)]
+    anchors = anchors or ascii_uppercase[: len(values)]
     steps = [f"{a}{o}{v}" for a, o, v in zip(anchors[1:], operators, values[1:], strict=True)]
     reasoning = "".join(f"{step}={value}" for step, value in zip(steps, running, strict=True))
     return f"{anchors[0]}{values[0]}" + "".join(steps), reasoning
@@ -32,16 +32,22 @@ def _operands(rng: random.Random, knobs: Knobs) -> list[int]:
     return [rng.randint(1, 9) for _ in range(count)]
 
 
-def _draw_sum(rng: random.Random, knobs: Knobs) -> Draft:
-    values = _operands(rng, knobs)
+def _additions(rng: random.Random, values: list[int]) -> tuple[list[str], list[int]]:
+    """Random additions and subtractions, and their results, which are never negative."""
     operators, running, total = [], [], values[0]
     for value in values[1:]:
         operator = "-" if value <= total and rng.random() < 0.5 else "+"
         total += value if operator == "+" else -value
         operators.append(operator)
         running.append(total)
+    return operators, running
+
+
+def _draw_sum(rng: random.Random, knobs: Knobs) -> Draft:
+    values = _operands(rng, knobs)
+    operators, running = _additions(rng, values)
     symbols, reasoning = _chain(values, operators, running)
-    return Draft(symbols, reasoning, str(total), {"operands": len(values)})
+    return Draft(symbols, reasoning, str(running[-1]), {"operands": len(values)})
 
 
 def _draw_mod(rng: random.Random, knobs: Knobs) -> Draft:
@@ -77,7 +83,9 @@ def _draw_reverse(rng: random.Random, knobs: Knobs) -> Draft:
 
 
 def _draw_calc(rng: random.Random, knobs: Knobs) -> Draft:
-    low, high = 10 ** (knobs["digits"] - 1), 10 ** knobs["digits"] - 1
+    shortest, longest = knobs["min_digits"], knobs["max_digits"]
+    size = longest if shortest == longest else rng.randint(shortest, longest)
+    low, high = 10 ** (size - 1), 10**size - 1
     a, b, operator = rng.randint(low, high), rng.randint(low, high), rng.choice("+-*")
     if operator == "-" and b > a:
         a, b = b, a
@@ -87,8 +95,29 @@ def _draw_calc(rng: random.Random, knobs: Knobs) -> Draft:
         expression,
         expression,
         str(value),
-        {"digits": knobs["digits"], "operator": operator},
+        {"digits": size, "operator": operator},
         {"expression": expression},
+    )
+
+
+def _draw_product(rng: random.Random, knobs: Knobs) -> Draft:
+    """Two sums, then a tool: the expression of `product A3B+5,C4D+9` is `8*13`."""
+    symbols, reasoning, totals, used = [], [], [], 0
+    for _ in range(2):
+        values = _operands(rng, knobs)
+        operators, running = _additions(rng, values)
+        anchors = ascii_uppercase[used : used + len(values)]
+        used += len(values)
+        question, steps = _chain(values, operators, running, anchors)
+        symbols.append(question)
+        reasoning.append(steps)
+        totals.append(running[-1])
+    return Draft(
+        ",".join(symbols),
+        ",".join(reasoning),
+        str(totals[0] * totals[1]),
+        {"operands": used},
+        {"expression": f"{totals[0]}*{totals[1]}"},
     )
 
 
@@ -102,7 +131,20 @@ FAMILIES: dict[str, Family] = {
         Family("sort", {"min_length": Knob(4, 2, 10), "max_length": Knob(7, 2, 10)}, _draw_sort),
         Family("reverse", {"min_length": Knob(3, 2, 9), "max_length": Knob(7, 2, 9)}, _draw_reverse),
         Family("maximum", {"min_operands": Knob(3, 2, 10), "max_operands": Knob(6, 2, 10)}, _draw_maximum),
-        Family("calc", {"digits": Knob(2, 1, 6)}, _draw_calc, verifier="calculator", tool="calculator"),
+        Family(
+            "calc",
+            {"min_digits": Knob(2, 1, 6), "max_digits": Knob(2, 1, 6)},
+            _draw_calc,
+            verifier="calculator",
+            tool="calculator",
+        ),
+        Family(
+            "product",
+            {"min_operands": Knob(2, 2, 10), "max_operands": Knob(3, 2, 10)},
+            _draw_product,
+            verifier="calculator",
+            tool="calculator",
+        ),
         PROGRAM,
         WRITE,
         JUDGE,

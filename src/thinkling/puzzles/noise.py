@@ -24,8 +24,9 @@ def add_noise(problem: Problem, rng: random.Random, fraction: float, answer: boo
     """The problem with `fraction` of its reasoning's symbols replaced; id and question are unchanged.
 
     Without a tool the answer remains correct, unless `answer` is true: then its symbols are replaced at the same rate.
-    With a tool the reasoning is the tool's input, so the noisy expression is called and the answer is the tool's actual
-    result: it is wrong, but consistent with the response next to it (`answer` adds further noise). A family with its
+    With a tool the expression is noisy as well (it is the noisy reasoning itself in a family that only copies it), and
+    the answer is the tool's actual result: it is wrong, but consistent with the response next to it (`answer` adds
+    further noise). A family with its
     own `noise` uses that instead, answer included: a program follows its noisy reasoning. The result is training text
     only: never verify against it.
     """
@@ -34,9 +35,10 @@ def add_noise(problem: Problem, rng: random.Random, fraction: float, answer: boo
         reasoning, result = noise(problem, rng, fraction)
         return dataclasses.replace(problem, reasoning=reasoning, answer=result)
     reasoning = noisy_text(problem.reasoning, rng, fraction)
-    call = {"expression": reasoning} if problem.tools else None
-    result = problem.answer
-    if call is not None:
+    call, result = None, problem.answer
+    if problem.call is not None:
+        expression = problem.call["expression"]
+        call = {"expression": reasoning if expression == problem.reasoning else noisy_text(expression, rng, fraction)}
         result = resolve(problem.tools[0]).session().run(call)
     if answer:
         result = noisy_text(result, rng, fraction)

@@ -67,3 +67,21 @@ class PageRenderer(Renderer):
             parts.append(Part("answer", answer))
         calls = tuple(hermes.take_calls(self._split_tags(completion.tokens))[1])
         return Reading(reasoning, answer if readable else None, calls, readable, text, tuple(parts))
+
+
+class AnswerRenderer(PageRenderer):
+    """The model continues a page without reasoning: `QUESTION=` → the answer, a newline (entry point
+    `puzzle_answers`). Shows what a base model solves without reasoning."""
+
+    @property
+    def calls_tools(self) -> bool:
+        return False
+
+    def prompt_of(self, problem: Problem) -> np.ndarray:
+        return self.tokenizer.encode(f"{problem.question}=")
+
+    def read(self, completion: Written) -> Reading:
+        """The answer is the whole line."""
+        text = self.tokenizer.decode(completion.tokens)
+        answer = text.partition("\n")[0].partition(self.tokenizer.decode([self.tokenizer.end_of_text_id]))[0].strip()
+        return Reading("", answer or None, (), bool(answer), text, (Part("answer", answer),) if answer else ())

@@ -122,7 +122,7 @@ def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path, start: Path) -
 def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     with pytest.raises(UserError, match=r"task_sets\.mixed: a rule grades some families of 'both'"):
         run(tmp_path / "a", start, {"mixed": {"source": "both"}})
-    with pytest.raises(UserError, match="unknown renderer 'poems'; known are chat, puzzle_pages"):
+    with pytest.raises(UserError, match="unknown renderer 'poems'; known are chat, puzzle_answers, puzzle_pages"):
         run(tmp_path / "b", start, {"writing": {"source": "writing", "renderer": "poems"}})
     run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
     with pytest.raises(
