@@ -122,9 +122,7 @@ def tokens(
     stage: Annotated[
         str | None, typer.Option(help="Stage of kind sft; optional if the recipe has only one such stage")
     ] = None,
-    n: Annotated[
-        int, typer.Option("--n", min=1, help="Number of conversations to show, from each source in turn")
-    ] = 3,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of conversations to show, from each source in turn")] = 3,
     overrides: Overrides = None,
     runs: Root = RUNS,
     width: Annotated[
@@ -218,9 +216,9 @@ def init(
         typer.Option(help="File or folder of chats, preference pairs, problems or text (repeatable)"),
     ] = None,
     heldout: Annotated[str | None, typer.Option(help="File of held-out problems, used only for evaluation")] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Recipe file to write; it must not exist")
-    ] = Path("my.yaml"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Recipe file to write; it must not exist")] = Path(
+        "my.yaml"
+    ),
 ) -> None:
     """Write a commented recipe for your model and data; the format of the data is detected.
 

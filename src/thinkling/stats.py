@@ -58,8 +58,8 @@ def difference(values: Sequence[float]) -> Difference:
 
 
 def student_probability(t: float, df: int) -> float:
-    """Return P(|T| ≤ t) for Student's distribution with `df` degrees of freedom and t ≥ 0, computed by the finite series
-    of Abramowitz and Stegun 26.7.3 (odd `df`) and 26.7.4 (even `df`)."""
+    """Return P(|T| ≤ t) for Student's distribution with `df` degrees of freedom and t ≥ 0, computed by the finite
+    series of Abramowitz and Stegun 26.7.3 (odd `df`) and 26.7.4 (even `df`)."""
     theta = math.atan(t / math.sqrt(df))
     cos2 = math.cos(theta) ** 2
     term = total = math.cos(theta) if df % 2 else 1.0
@@ -72,8 +72,8 @@ def student_probability(t: float, df: int) -> float:
 
 
 def student_quantile(level: float, df: int) -> float:
-    """Return the t with P(|T| ≤ t) = `level`, by bisection to the last bit of a float. For `level` 0.95 and `df` 7, t is
-    2.3646.
+    """Return the t with P(|T| ≤ t) = `level`, by bisection to the last bit of a float. For `level` 0.95 and `df` 7, t
+    is 2.3646.
 
     Raises ValueError unless 0 < level < 1 and df ≥ 1.
     """

@@ -88,7 +88,10 @@ def test_samples_that_are_gone_are_not_compared(tmp_path: Path) -> None:
 def test_verdicts_and_grades_are_not_compared(tmp_path: Path) -> None:
     stages = [evaluated(tmp_path / "one", FIRST), evaluated(tmp_path / "two", FIRST, measure="grade")]
     [found] = comparisons(stages)["set"]
-    assert (found.whole, found.note) == (None, "not compared: one score is a mean of verdicts, and the other is a mean of grades")
+    assert (found.whole, found.note) == (
+        None,
+        "not compared: one score is a mean of verdicts, and the other is a mean of grades",
+    )
 
 
 def test_grades_are_compared_as_grades(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ class Group:
 
 
 def groups(stages: Sequence[Stage]) -> list[Group]:
-    """Group training stages by their visible metrics. Groups are in the order in which their first stage was trained."""
+    """Group training stages by their visible metrics. Groups are in the order in which their first stage was
+    trained."""
     logs = [(stage, log) for stage in stages if (log := stage.log) is not None]
     found: dict[tuple[str, ...], list[tuple[Stage, TrainingLog]]] = {}
     for stage, log in logs:
@@ -120,8 +121,8 @@ def title_of(key: str) -> str:
 
 
 def shared_scale(key: str, logs: Sequence[TrainingLog]) -> Scale:
-    """Return a common scale of a metric for several stages: from 0 to 1 for fractions, and starting at 0 for lengths and
-    learning rates."""
+    """Return a common scale of a metric for several stages: from 0 to 1 for fractions, and starting at 0 for lengths
+    and learning rates."""
     values = [v for log in logs for b in bins(*axis(log)[:1], log.column(key), PANEL_BINS) for v in (b.low, b.high)]
     shares = key in ("thinking_fraction", "dpo_accuracy") or (key == "reward" and all(0 <= v <= 1 for v in values))
     return Scale(0, 1, BOTTOM, TOP) if shares else scale_for(values, BOTTOM, TOP, zero=key in ("lr", "mean_length"))
@@ -136,8 +137,8 @@ def axis(log: TrainingLog) -> tuple[list[float], str]:
 
 
 def panel(log: TrainingLog, key: str, title: str, scale: Scale | None = None) -> Markup:
-    """Draw one metric: the mean over each bin of steps as a line, the extremes of each bin as a band, and the last value
-    as text."""
+    """Draw one metric: the mean over each bin of steps as a line, the extremes of each bin as a band, and the last
+    value as text."""
     ends, unit = axis(log)
     x, y = Scale(0, ends[-1], LEFT, RIGHT), scale or shared_scale(key, [log])
     if key == "lr":
@@ -160,8 +161,8 @@ def panel(log: TrainingLog, key: str, title: str, scale: Scale | None = None) ->
 
 
 def power_of(scale: Scale) -> int:
-    """Return the power of ten that is factored out of the tick labels of a linear axis: the exponent of the largest tick
-    if all ticks are below 1e-3, else 0. A label such as `1.25e-13` would not fit beside a panel.
+    """Return the power of ten that is factored out of the tick labels of a linear axis: the exponent of the largest
+    tick if all ticks are below 1e-3, else 0. A label such as `1.25e-13` would not fit beside a panel.
     """
     largest = max((abs(tick) for tick in scale.ticks(3)), default=0.0)
     return math.floor(math.log10(largest)) if 0 < largest < 1e-3 and not scale.log else 0

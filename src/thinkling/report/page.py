@@ -88,8 +88,8 @@ def tiles(run: RunView) -> list[tuple[str, str, str]]:
 
 
 def ledger(counts: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, list[str], list[list[Any]]]]]:
-    """Return the counts of a stage as single values and as tables (title, columns, rows) with one row per source or task
-    set."""
+    """Return the counts of a stage as single values and as tables (title, columns, rows) with one row per source or
+    task set."""
     plain, found = [], []
     groups: dict[str, list[list[Any]]] = {}
     for key, value in counts.items():

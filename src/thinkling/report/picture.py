@@ -46,8 +46,8 @@ def write_picture(run_directory: Path, target: Path) -> Path:
 
 
 def score_svg(run: RunView) -> str:
-    """Draw the scores of the run's first task set with their intervals and, below them, the mixture and learning rate of
-    pre-training.
+    """Draw the scores of the run's first task set with their intervals and, below them, the mixture and learning rate
+    of pre-training.
 
     Raises UserError if the run has no scores.
     """
@@ -64,7 +64,8 @@ def score_svg(run: RunView) -> str:
 
 
 def score_rows(run: RunView) -> tuple[float, list[Markup]]:
-    """Draw the title, the axis and one row per checkpoint. Returns the y position of the lower edge, and the elements."""
+    """Draw the title, the axis and one row per checkpoint. Returns the y position of the lower edge, and the
+    elements."""
     task_set = run.scores[0]["task_set"]
     found = [s for s in run.scores if s["task_set"] == task_set]
     first, row, top = found[0], 42, 100

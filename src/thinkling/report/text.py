@@ -39,8 +39,8 @@ def clip(text: str, limit: int) -> str:
 
 
 def wrap(parts: Sequence[str], width: int) -> list[str]:
-    """Join the parts by ` · ` into lines of at most `width` characters. Nothing is omitted: a part longer than a line is
-    broken between words, and a word longer than a line is broken inside the word."""
+    """Join the parts by ` · ` into lines of at most `width` characters. Nothing is omitted: a part longer than a line
+    is broken between words, and a word longer than a line is broken inside the word."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + 3 + len(part) <= width:
