@@ -38,7 +38,7 @@ class _Verbs(Verbs):
 
 app = typer.Typer(
     cls=_Verbs,
-    help="Train small thinking models, from raw text to reinforcement learning and evaluation, with one recipe file.",
+    help="Train small reasoning models, from raw text to reinforcement learning and evaluation, with one recipe file.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

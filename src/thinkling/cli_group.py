@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-START = """thinkling trains small thinking models with one recipe file, from raw text to scores.
+START = """thinkling trains small reasoning models with one recipe file, from raw text to scores.
 
 Start here:
   thinkling run nano
@@ -21,10 +21,10 @@ Start here:
 
 `thinkling --help` lists all commands; `thinkling COMMAND --help` explains one command."""
 GROUPS = {
-    "Begin": ("init", "doctor", "fields"),
+    "Get started": ("init", "doctor", "fields"),
     "Run": ("run", "plan", "tokens", "clean"),
-    "Look": ("show", "explain"),
-    "Use": ("chat", "export"),
+    "Inspect": ("show", "explain"),
+    "Use a model": ("chat", "export"),
 }
 REST = "Run the stages of one kind and the stages that they depend on"
 
