@@ -1,3 +1,3 @@
-"""thinkling trains small thinking models, from raw text to a reasoning model, with one command."""
+"""thinkling trains small reasoning models from raw text, with a single command."""
 
 __version__ = "0.1.0"

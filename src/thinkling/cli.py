@@ -1,4 +1,5 @@
-"""The commands. Only configurations are imported here; each command imports torch and the rest inside its function."""
+"""The commands. Only configurations are imported at module level; each command imports all other modules, including
+torch, inside its function."""
 
 from __future__ import annotations
 
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from thinkling.pipeline.recipe import Recipe
 
 STAGES = {
-    "curate": "Clean raw text: drop duplicates and leaks, grade it, split it by quality.",
-    "tokenize": "Train or take a tokenizer, and write documents as tokens.",
-    "pretrain": "Train a base model on tokens, in phases of mixture and learning rate.",
-    "refine": "Make training conversations from problems: draft, criticise, revise.",
+    "curate": "Curate raw text: remove duplicates and held-out problems, grade documents, split them by quality.",
+    "tokenize": "Train a tokenizer or use an existing one, and write documents as token shards.",
+    "pretrain": "Train a base model on tokens, in phases with their own mixture and learning rate.",
+    "refine": "Generate training conversations from problems: draft, critique and revise solutions.",
     "sft": "Fine-tune a model on conversations.",
-    "dpd": "Distil preferences: from pairs of a teacher and the student, or given ones.",
-    "rl": "Train on problems that can be verified, by GRPO.",
+    "dpd": "Train on preference pairs: sampled from a teacher and the student, or read from a source.",
+    "rl": "Train a model on verifiable problems, by GRPO.",
     "evaluate": "Score a model on held-out problems, by avg@k with intervals.",
 }
-"""Kind of stage → what its verb is for."""
+"""Kind of stage → first sentence of the help text of its command."""
 
 
 class _Verbs(Verbs):
@@ -37,7 +38,7 @@ class _Verbs(Verbs):
 
 app = typer.Typer(
     cls=_Verbs,
-    help="Train small thinking models, from raw text to reinforcement learning and evaluation, with one recipe file.",
+    help="Train small reasoning models, from raw text to reinforcement learning and evaluation, with one recipe file.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -45,22 +46,24 @@ app = typer.Typer(
 
 RecipeFile = Annotated[
     Path,
-    typer.Argument(help="File, or name of a packaged recipe, such as tiny", show_default=False),
+    typer.Argument(help="Recipe file, or the name of a packaged recipe, such as tiny", show_default=False),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field: --set stages.sft.epochs=2 (repeatable)"),
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Override a recipe field: --set stages.sft.epochs=2 (repeatable)"
+    ),
 ]
 RunFolder = Annotated[
-    str, typer.Argument(help="Folder of a run, or its name, for instance runs/tiny", show_default=False)
+    str, typer.Argument(help="Folder of a run, such as runs/tiny, or the run's name", show_default=False)
 ]
-Root = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs")]
+Root = Annotated[Path, typer.Option("--runs", help="Folder that contains all runs")]
 RUNS = Path("runs")
 
 
 @app.command()
 def run(recipe: RecipeFile, overrides: Overrides = None, runs: Root = RUNS) -> None:
-    """Run all stages of a recipe. Finished stages are skipped, interrupted ones resumed.
+    """Run all stages of a recipe. Finished stages are skipped, and interrupted stages are resumed.
 
     Example: thinkling run tiny --set seed=1"""
     _execute(recipe, overrides, runs, None)
@@ -71,13 +74,14 @@ def plan(
     recipe: RecipeFile,
     overrides: Overrides = None,
     runs: Root = RUNS,
-    verify: Annotated[bool, typer.Option(help="Digest every file of the finished artifacts again")] = False,
+    verify: Annotated[bool, typer.Option(help="Hash every file of the finished artifacts again")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
     resolved: Annotated[bool, typer.Option(help="Print the recipe with all defaults, as YAML")] = False,
 ) -> None:
     """Show what a run would do: the state of each stage, and the figures of pre-training.
 
-    Nothing is run. Mistakes in the recipe, missing files and unmet requirements of this machine are reported.
+    Nothing is run. The command reports mistakes in the recipe, missing files, and requirements that this machine does
+    not meet.
 
     Example: thinkling plan my.yaml --resolved"""
     from thinkling.pipeline import plan as planning
@@ -94,13 +98,14 @@ def plan(
 
 @app.command()
 def doctor(
-    recipe: Annotated[Path | None, typer.Argument(help="Also check what this recipe needs")] = None,
+    recipe: Annotated[Path | None, typer.Argument(help="Recipe whose requirements are checked too")] = None,
     overrides: Overrides = None,
     runs: Root = RUNS,
 ) -> None:
-    """Check this machine, and with a recipe its files, models, templates, verifiers, tools, extras and disk space.
+    """Check this machine and, if a recipe is given, its files, models, templates, verifiers, tools, extras and disk
+    space.
 
-    Exits with 2 if something that is needed is missing; nothing is run.
+    Nothing is run. The exit code is 2 if a requirement is not met.
 
     Example: thinkling doctor my.yaml --set sources.start.path=models/mine"""
     from thinkling.pipeline import doctor as checks
@@ -114,15 +119,19 @@ def doctor(
 @app.command()
 def tokens(
     recipe: RecipeFile,
-    stage: Annotated[str | None, typer.Option(help="Stage of kind sft; may be left out if there is one")] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Conversations, the first of each source in turn")] = 3,
+    stage: Annotated[
+        str | None, typer.Option(help="Stage of kind sft; optional if the recipe has only one such stage")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of conversations to show, from each source in turn")] = 3,
     overrides: Overrides = None,
     runs: Root = RUNS,
-    width: Annotated[int | None, typer.Option(min=20, help="Columns; the terminal's width if not given")] = None,
+    width: Annotated[
+        int | None, typer.Option(min=20, help="Columns of the output; by default, the terminal's width")
+    ] = None,
 ) -> None:
-    """Show a stage's conversations as tokens, with what carries loss, before anything is trained.
+    """Show a stage's conversations as tokens, and which tokens carry loss, before anything is trained.
 
-    Needs the stage's inputs alone: the model that it starts from, and `conversations` where it has them.
+    Only the stage's inputs must exist: the model that it starts from and, if the stage has this input, `conversations`.
 
     Example: thinkling tokens my.yaml --n 1
     """
@@ -139,16 +148,16 @@ def chat(
     model: Annotated[
         str, typer.Argument(help="Model directory, such as runs/tiny/model, or a name on the hub", show_default=False)
     ],
-    prompt: Annotated[str | None, typer.Option(help="Answer this one message and exit")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Answer this message and exit")] = None,
     system: Annotated[str | None, typer.Option(help="System message of the conversation")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.6,
     top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     template: Annotated[str, typer.Option(help="Chat template: own, thinkling, or a .jinja file")] = "own",
-    var: Annotated[list[str] | None, typer.Option(help="A variable of the template, NAME=VALUE")] = None,
+    var: Annotated[list[str] | None, typer.Option(help="Template variable, NAME=VALUE (repeatable)")] = None,
 ) -> None:
-    """Talk to a model; its thinking and its tool calls are shown.
+    """Chat with a model and show its reasoning and tool calls.
 
     Example: thinkling chat runs/tiny/model --prompt "calc 12*34\""""
     from thinkling.generate.config import chat_of_options
@@ -169,22 +178,23 @@ def chat(
 @app.command()
 def export(
     run: Annotated[
-        str, typer.Argument(help="Folder of a run, or its name, for instance runs/tiny", show_default=False)
+        str, typer.Argument(help="Folder of a run, such as runs/tiny, or the run's name", show_default=False)
     ],
     stage: Annotated[str, typer.Argument(help="Stage of the run that trains a model", show_default=False)],
     step: Annotated[
         str | None,
-        typer.Option(help="Checkpoint of a stage that has not finished: steps done, `last` or `best`"),
+        typer.Option(help="Checkpoint of an unfinished stage: the number of completed steps, `last` or `best`"),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option(help="Directory to write, new or empty; RUN-STAGE in this folder if not given")
+        Path | None,
+        typer.Option(help="New or empty directory to write to; by default, RUN-STAGE in the current directory"),
     ] = None,
     runs: Root = RUNS,
 ) -> None:
-    """Write a stage's model as a Hugging Face directory, which transformers and vLLM load.
+    """Write a stage's model as a Hugging Face directory that transformers and vLLM can load.
 
-    A finished stage's model is copied. Of a stage that is running or was killed, --step chooses a checkpoint. The run
-    is not changed.
+    If the stage has finished, its model is copied. If the stage is running or was killed, --step selects a checkpoint.
+    The run is not changed.
 
     Example: thinkling export tiny sft --to my-model"""
     from thinkling.pipeline import export as exporting
@@ -199,15 +209,18 @@ def export(
 def init(
     kind: Annotated[str, typer.Argument(help="sft, rl, posttrain, pretrain or curate", show_default=False)],
     model: Annotated[
-        str | None, typer.Option(help="Hugging Face model directory, or a name on the hub, to start from")
+        str | None, typer.Option(help="Model to start from: a Hugging Face directory, or a name on the hub")
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="File or folder of chats, pairs, problems or text (repeatable)")
+        list[str] | None,
+        typer.Option(help="File or folder of chats, preference pairs, problems or text (repeatable)"),
     ] = None,
-    heldout: Annotated[str | None, typer.Option(help="File of problems that are kept for evaluation")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; it must not exist")] = Path("my.yaml"),
+    heldout: Annotated[str | None, typer.Option(help="File of held-out problems, used only for evaluation")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Recipe file to write; it must not exist")] = Path(
+        "my.yaml"
+    ),
 ) -> None:
-    """Write a commented recipe for your model and data, whose form is recognised.
+    """Write a commented recipe for your model and data; the format of the data is detected.
 
     Example: thinkling init sft --model models/SmolLM2-135M --data chats.jsonl -o my.yaml"""
     from thinkling.pipeline import init as writing
@@ -219,9 +232,9 @@ def init(
 @app.command()
 def fields(
     kind: Annotated[str | None, typer.Argument(help="Kind of stage, type of source, or recipe")] = None,
-    markdown: Annotated[bool, typer.Option(help="All kinds with their fields, as a page")] = False,
+    markdown: Annotated[bool, typer.Option(help="Print all kinds with their fields, as a Markdown page")] = False,
 ) -> None:
-    """Show the fields of a recipe with type, default, meaning and unit.
+    """Show the fields of a recipe with their types, defaults, meanings and units.
 
     Example: thinkling fields sft"""
     from thinkling.pipeline import fields as showing
@@ -235,11 +248,11 @@ def clean(
     recipe: RecipeFile,
     overrides: Overrides = None,
     runs: Root = RUNS,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete what is listed")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete the listed artifacts")] = False,
 ) -> None:
-    """List artifacts of the run that are not part of the recipe any more, with sizes, and delete them with --yes.
+    """List artifacts of the run that are no longer part of the recipe, with their sizes; with --yes, delete them.
 
-    Give the same --set as to run: what belongs to other settings is listed.
+    Pass the same --set options as to `thinkling run`, because artifacts of different settings are listed too.
 
     Example: thinkling clean my.yaml --yes"""
     from thinkling.pipeline import clean as cleaning
@@ -256,17 +269,19 @@ def explain(
         str,
         typer.Argument(
             metavar="ID",
-            help="Id of a document, problem or conversation, or its unique beginning or end",
+            help="Id of a document, problem or conversation, or a unique beginning or end of the id",
             show_default=False,
         ),
     ],
-    text: Annotated[bool, typer.Option("--text", help="Print texts in full, not clipped to the width")] = False,
+    text: Annotated[
+        bool, typer.Option("--text", help="Print texts in full instead of clipping them to the terminal's width")
+    ] = False,
     runs: Root = RUNS,
 ) -> None:
     """Show what happened to one document, problem or conversation, stage by stage.
 
-    Grades, duplicates, drafts, verdicts, rewards, and the reason where it was rejected. Also for a run that has not
-    finished.
+    Shows grades, duplicates, drafts, verdicts, rewards, and the reason if the record was rejected. The run may be
+    unfinished.
 
     Example: thinkling explain nano topics/assert"""
     from thinkling.pipeline import explain as explaining
@@ -280,11 +295,15 @@ def explain(
 def show(
     run: RunFolder,
     stage: Annotated[str, typer.Argument(help="Stage of the run", show_default=False)],
-    reason: Annotated[str | None, typer.Option(help="Only rejected records whose reason contains this text")] = None,
-    n: Annotated[int, typer.Option("--n", min=0, help="Records of each kind; 0 counts them by reason instead")] = 3,
-    rejected: Annotated[bool, typer.Option("--rejected", help="Only rejected records")] = False,
-    source: Annotated[str | None, typer.Option(help="Only records of this source, family or task set")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws other records")] = 0,
+    reason: Annotated[
+        str | None, typer.Option(help="Show only rejected records whose reason contains this text")
+    ] = None,
+    n: Annotated[
+        int, typer.Option("--n", min=0, help="Number of records of each kind; 0 prints counts by reason instead")
+    ] = 3,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Show only rejected records")] = False,
+    source: Annotated[str | None, typer.Option(help="Show only records of this source, family or task set")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that selects the records")] = 0,
     runs: Root = RUNS,
 ) -> None:
     """Show what a stage wrote or rejected: documents, conversations, problems, rollouts, pairs and scores.
@@ -301,19 +320,23 @@ def show(
 def _stage_verb(kind: str, purpose: str) -> None:
     def verb(
         recipe: RecipeFile,
-        stage: Annotated[str | None, typer.Option(help="One stage of this kind; all of them if not given")] = None,
+        stage: Annotated[
+            str | None, typer.Option(help="Name of one stage of this kind; by default, all of them are run")
+        ] = None,
         overrides: Overrides = None,
         runs: Root = RUNS,
     ) -> None:
         names = [n for n, s in _load(recipe, overrides).stages.items() if s.kind == kind]
         if not names:
-            raise UserError(f"{recipe}: it has no stage of kind {kind}")
+            raise UserError(f"{recipe}: the recipe has no stage of kind {kind}")
         if stage is not None and stage not in names:
-            raise UserError(f"--stage {stage}: no stage of kind {kind} has this name; there are: {', '.join(names)}")
+            raise UserError(f"--stage {stage}: no stage of kind {kind} has this name; choose one of {', '.join(names)}")
         _execute(recipe, overrides, runs, [stage] if stage else names)
 
     example = f"Example: thinkling {kind} my.yaml"
-    about = f"Run the recipe's stages of kind {kind} and whatever they depend on; --stage chooses one of them."
+    about = (
+        f"Runs the recipe's stages of kind {kind} and the stages that they depend on; --stage selects a single stage."
+    )
     app.command(kind, help=f"{purpose}\n\n{about}\n\n{example}")(verb)
 
 
@@ -373,7 +396,8 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
 
 
 def main() -> None:
-    """Entry point. A user's mistake is printed as one line, exit code 2; a bug of ours keeps its traceback."""
+    """Entry point. For a user's mistake, one line is printed and the exit code is 2; a bug in thinkling prints its
+    traceback."""
     try:
         app()
     except UserError as error:

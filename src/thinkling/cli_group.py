@@ -1,4 +1,4 @@
-"""The command line as a whole: where to start, the list of commands, and the message after an interrupt."""
+"""Behaviour shared by all commands: the introduction, the list of commands, and the message after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-START = """thinkling trains small thinking models with one recipe file, from raw text to scores.
+START = """thinkling trains small reasoning models with one recipe file, from raw text to scores.
 
 Start here:
   thinkling run nano
-      every stage for real on this machine, in about a minute (needs the extra curate)
+      runs every stage on this machine, in about a minute (requires the extra curate)
   thinkling init sft --model MODEL_DIR --data CHATS.jsonl -o my.yaml
-      writes a recipe for your model and data: sft, rl, posttrain, pretrain or curate
+      writes a recipe for your model and data; other kinds: rl, posttrain, pretrain, curate
   thinkling run my.yaml
-      runs it; `thinkling doctor my.yaml` says beforehand what is missing
+      runs the recipe; `thinkling doctor my.yaml` reports in advance what is missing
 
-`thinkling --help` lists all verbs; `thinkling VERB --help` explains one."""
+`thinkling --help` lists all commands; `thinkling COMMAND --help` explains one command."""
 GROUPS = {
-    "Begin": ("init", "doctor", "fields"),
+    "Get started": ("init", "doctor", "fields"),
     "Run": ("run", "plan", "tokens", "clean"),
-    "Look": ("show", "explain"),
-    "Use": ("chat", "export"),
+    "Inspect": ("show", "explain"),
+    "Use a model": ("chat", "export"),
 }
-REST = "One kind of stage, with whatever it depends on"
+REST = "Run the stages of one kind and the stages that they depend on"
 
 
 class Verbs(TyperGroup):
-    """Groups commands by purpose, prints their sentences in full, and says how to resume after Ctrl-C."""
+    """A command group that lists commands by purpose, prints the first sentence of each help text in full, and prints
+    how to resume after Ctrl-C."""
 
     resumable: frozenset[str] = frozenset()
-    """Commands that resume from where they were interrupted."""
+    """Commands that resume an interrupted run when they are repeated."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         named = {name for names in GROUPS.values() for name in names}
@@ -54,6 +55,6 @@ class Verbs(TyperGroup):
 
 
 def sentence(text: str) -> str:
-    """The first sentence of a help text, whole."""
+    """Return the first sentence of a help text, however long."""
     paragraph = " ".join(inspect.cleandoc(text).partition("\n\n")[0].split())
     return re.split(r"(?<=\.)\s", paragraph, maxsplit=1)[0]

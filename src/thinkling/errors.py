@@ -1,4 +1,4 @@
-"""The one error that users are meant to see: a wrong field, file or setting, with its cure, in one line."""
+"""The error for users' mistakes: a one-line message that states the invalid field, file or setting and the cure."""
 
 
 class UserError(Exception):

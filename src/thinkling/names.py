@@ -8,12 +8,13 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 LONGEST = 100
-"""Maximum characters: a file name has at most 255 bytes, and suffixes are added."""
+"""Maximum number of characters. A file name can have at most 255 bytes, and suffixes are added to the name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def checked_name(name: str) -> str:
-    """The name. Raises ValueError if it could escape the run's folder or is too long for a file name."""
+    """Return the name unchanged. Raises ValueError if the name could refer to a path outside the run's folder, or is
+    too long for a file name."""
     if len(name) > LONGEST or not _NAME.fullmatch(name):
         raise ValueError(
             f"{name[:LONGEST]!r} is not a valid name; use up to {LONGEST} ASCII letters, digits and - _ . , "

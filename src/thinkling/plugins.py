@@ -1,6 +1,7 @@
-"""Objects that a recipe names and a package may add: sources, verifiers, tools, styles; one entry point group each.
+"""Registries of objects that a recipe refers to by name and that a package can add: sources, verifiers, tools, styles.
 
-A plug-in is imported only when a recipe names it, so a broken one only affects the recipes that use it.
+Each kind of object has its own entry point group. A plug-in is imported only when a recipe uses it, so a broken plug-in
+affects only the recipes that use it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from thinkling.errors import UserError
 
 
 class Registry:
-    """The named objects of one kind: built-in ones and those of installed packages.
+    """The named objects of one kind: the built-in objects and those that installed packages add.
 
-    `what`: name of the kind in error messages. `built_in`: name → `module:attribute`, imported on demand.
+    `what`: name of the kind, used in error messages. `group`: entry point group that packages use. `built_in`: name →
+    `module:attribute`, imported on demand.
     """
 
     def __init__(self, what: str, group: str, built_in: Mapping[str, str]) -> None:
@@ -32,17 +34,17 @@ class Registry:
         return found
 
     def names(self) -> list[str]:
-        """All names, built-in ones first."""
+        """Return all names, starting with those of built-in objects."""
         return [*self.built_in, *sorted(set(self._added) - set(self.built_in))]
 
     def __contains__(self, name: str) -> bool:
         return name in self.built_in or name in self._added
 
     def resolve(self, name: str) -> Any:
-        """The object of that name.
+        """Import and return the object with this name.
 
-        Raises UserError if there is none, if two packages (or a package and thinkling itself) define the name, or if
-        the object cannot be imported from its package.
+        Raises UserError if no object has this name, if two packages (or a package and thinkling itself) define the
+        name, or if the object cannot be imported from its package.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)

@@ -1,4 +1,4 @@
-"""Progress reporting for long-running work. Every room may use it; it imports nothing from thinkling."""
+"""Progress reporting for long-running work. Every package may use this module; it imports nothing from thinkling."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ class Task(Protocol):
     """One progress bar."""
 
     def advance(self, amount: float = 1, **fields: object) -> None:
-        """Advances by `amount`; `fields` (loss=…, lr=…) are shown next to the bar."""
+        """Advance the bar by `amount` units. `fields` (loss=…, lr=…) are shown next to the bar."""
         ...
 
 
 class Progress(Protocol):
-    """Shows bars with rates and time left; provided by the runner, tests use `Silent`."""
+    """Displays progress bars with rates and remaining time. The runner provides an implementation; tests use
+    `Silent`."""
 
     def track(self, label: str, total: float | None, unit: str, done: float = 0) -> AbstractContextManager[Task]:
-        """A bar of `total` units (None: unknown), `done` of which were completed earlier (a resumed run)."""
+        """Return a context manager that shows a bar of `total` units (None if the total is unknown). `done` units were
+        completed earlier, before the run was resumed."""
         ...
 
     def note(self, text: str) -> None:
-        """Prints a permanent line, such as what a served model was asked."""
+        """Print a permanent line, such as the usage of a served model."""
         ...
 
     def warn(self, text: str) -> None:
-        """Prints a line that must not be overlooked."""
+        """Print a warning: a line that must not be overlooked."""
         ...
 
 
 def tracked(items: Iterable[T], progress: Progress, label: str, total: float | None, unit: str) -> Iterator[T]:
-    """The items, one unit of a bar each."""
+    """Yield the items, and advance a progress bar by one unit after each item."""
     with progress.track(label, total, unit) as task:
         for item in items:
             yield item
@@ -43,17 +45,17 @@ def tracked(items: Iterable[T], progress: Progress, label: str, total: float | N
 
 class _SilentTask:
     def advance(self, amount: float = 1, **fields: object) -> None:
-        """Shows nothing."""
+        """Do nothing."""
 
 
 class Silent:
-    """Progress that shows nothing."""
+    """A `Progress` that displays nothing."""
 
     def track(self, label: str, total: float | None, unit: str, done: float = 0) -> AbstractContextManager[Task]:
         return nullcontext(_SilentTask())
 
     def note(self, text: str) -> None:
-        """Shows nothing."""
+        """Do nothing."""
 
     def warn(self, text: str) -> None:
-        """Shows nothing."""
+        """Do nothing."""

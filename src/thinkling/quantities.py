@@ -1,4 +1,4 @@
-"""Quantities that a recipe may write with a suffix."""
+"""Quantities that can be written with a suffix in a recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _SCALE = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 def _tokens(value: Any) -> Any:
-    """`12.4T`, `2M`, 450000 or 1e12 → an integer. Anything else is left for pydantic to reject."""
+    """Convert `12.4T`, `2M`, 450000 or 1e12 to an integer. Any other value is returned unchanged, so that pydantic
+    rejects it."""
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMBT]?)\s*", value)):
         return round(float(match[1]) * _SCALE[match[2]])
     if isinstance(value, float) and value.is_integer():

@@ -1,4 +1,4 @@
-"""Every random stream is named: its seed is a hash of the recipe's seed and the stream's names."""
+"""Seeds of random streams. Every stream has names, and its seed is a hash of the recipe's seed and these names."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ _FEISTEL_ROUNDS = 6
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """Seed of a named stream: the first 63 bits of SHA-256 over the seed and the names, the same on every machine."""
+    """Derive the seed of a named stream: the first 63 bits of the SHA-256 digest of the seed and the names. The result
+    is the same on every machine."""
     text = "\x1f".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def permutation(n: int, seed: int) -> np.ndarray:
-    """Permutation of 0 … n-1, int64 (n,), drawn from a 64-bit seed.
+    """Return a permutation of 0 … n-1, int64 (n,), drawn from a 64-bit seed.
 
-    Sorts raw words of Philox: NEP 19 fixes bit streams for all versions of numpy, but not shuffles.
+    The permutation sorts raw words of Philox, because NEP 19 guarantees the bit stream of a generator across numpy
+    versions, but not the result of a shuffle.
     """
-    import numpy as np  # Imported here because configs import this module and must load nothing heavy.
+    import numpy as np  # Imported here because configs import this module and must not load heavy modules.
 
     return np.argsort(np.random.Philox(key=seed).random_raw(n), kind="stable")
 
 
 def permuted(places: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Items at the given places of a permutation of 0 … n-1 that is never materialised; int64, one per place.
+    """Return the items at the given places of a permutation of 0 … n-1, int64, one per place. The permutation itself is
+    never materialised.
 
-    A Feistel network over the next power of four, iterated until the result is below n (cycle walking).
+    The permutation is a Feistel network over the next power of four, iterated until the result is below n (cycle
+    walking).
     """
     import numpy as np
 
@@ -49,7 +53,8 @@ def permuted(places: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64: each bit of the result depends on every bit of x; uint64 arithmetic wraps around."""
+    """Apply the finalizer of SplitMix64, in which each bit of the result depends on every bit of x. uint64 arithmetic
+    wraps around."""
     import numpy as np
 
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,4 +1,4 @@
-"""Confidence intervals: bootstrap over problems and Student's t over seeds, without scipy, which is optional."""
+"""Confidence intervals: bootstrap over problems, and Student's t over seeds. scipy is optional and not used here."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _RESAMPLES_AT_ONCE = 500
 
 
 def bootstrap_interval(values_P: np.ndarray, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """95% percentile interval of the mean, resampling problems with replacement (Efron and Tibshirani 1993, §13.3).
+    """Return the 95% percentile bootstrap interval of the mean, resampling problems with replacement (Efron and
+    Tibshirani 1993, §13.3).
 
-    `values_P`: fp64, one mean per problem. The same values result in the same interval.
+    `values_P`: fp64, one mean per problem. The same values and seed always result in the same interval.
     """
     import numpy as np
 
@@ -31,7 +32,7 @@ def bootstrap_interval(values_P: np.ndarray, resamples: int = 10_000, seed: int 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of `n` paired differences, and its 95% bootstrap interval."""
+    """Mean of `n` paired differences, and the mean's 95% bootstrap interval."""
 
     mean: float
     low: float
@@ -40,13 +41,16 @@ class Difference:
 
     @property
     def direction(self) -> str:
-        """`up` or `down` if the interval excludes 0, else empty."""
+        """`up` or `down` if the interval excludes 0, else an empty string."""
         return "up" if self.low > 0 else "down" if self.high < 0 else ""
 
 
 def difference(values: Sequence[float]) -> Difference:
-    """The difference between two models on the same problems, of which `values` has one each: how hard a problem is for
-    both cancels out, so the interval is narrower than the two scores' own intervals suggest."""
+    """Return the mean difference between two models on the same problems, with its interval.
+
+    `values`: one difference per problem. Because the difficulty of a problem cancels out of its difference, the
+    interval is narrower than the intervals of the two scores suggest.
+    """
     import numpy as np
 
     low, high = bootstrap_interval(np.array(values))
@@ -54,8 +58,8 @@ def difference(values: Sequence[float]) -> Difference:
 
 
 def student_probability(t: float, df: int) -> float:
-    """P(|T| ≤ t) of Student's distribution with `df` degrees of freedom, t ≥ 0: the finite series of Abramowitz and
-    Stegun 26.7.3 (odd) and 26.7.4 (even)."""
+    """Return P(|T| ≤ t) for Student's distribution with `df` degrees of freedom and t ≥ 0, computed by the finite
+    series of Abramowitz and Stegun 26.7.3 (odd `df`) and 26.7.4 (even `df`)."""
     theta = math.atan(t / math.sqrt(df))
     cos2 = math.cos(theta) ** 2
     term = total = math.cos(theta) if df % 2 else 1.0
@@ -68,7 +72,8 @@ def student_probability(t: float, df: int) -> float:
 
 
 def student_quantile(level: float, df: int) -> float:
-    """The t with P(|T| ≤ t) = `level` (0.95 and 7 degrees: 2.3646), by bisection to the last bit of a float.
+    """Return the t with P(|T| ≤ t) = `level`, by bisection to the last bit of a float. For `level` 0.95 and `df` 7, t
+    is 2.3646.
 
     Raises ValueError unless 0 < level < 1 and df ≥ 1.
     """
@@ -83,9 +88,9 @@ def student_quantile(level: float, df: int) -> float:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of independent values (paired differences, one per seed) and the two ends of its 95% t-interval.
+    """Return the mean of independent values (paired differences, one per seed) and the two ends of its 95% t-interval.
 
-    Raises ValueError for fewer than two values: a single value has no spread.
+    Raises ValueError for fewer than two values, because the variance of a single value is undefined.
     """
     n = len(values)
     if n < 2:

@@ -74,7 +74,7 @@ def test_other_problems_are_not_compared_and_the_page_says_so(tmp_path: Path) ->
     [found] = comparisons([evaluated(tmp_path / "one", FIRST), evaluated(tmp_path / "two", other)])["set"]
     assert found.whole is None
     assert found.families == {}
-    assert found.note == "not compared: not the same problems (1 in common of 3 and 2)"
+    assert found.note == "not compared: the problems differ (1 in common of 3 and 2)"
 
 
 def test_samples_that_are_gone_are_not_compared(tmp_path: Path) -> None:
@@ -82,13 +82,16 @@ def test_samples_that_are_gone_are_not_compared(tmp_path: Path) -> None:
     for path in (tmp_path / "one" / "rollouts" / "set").iterdir():
         path.unlink()
     [found] = comparisons(stages)["set"]
-    assert (found.whole, found.note) == (None, "not compared: one kept no samples of it")
+    assert (found.whole, found.note) == (None, "not compared: one stored no samples of this task set")
 
 
 def test_verdicts_and_grades_are_not_compared(tmp_path: Path) -> None:
     stages = [evaluated(tmp_path / "one", FIRST), evaluated(tmp_path / "two", FIRST, measure="grade")]
     [found] = comparisons(stages)["set"]
-    assert (found.whole, found.note) == (None, "not compared: one is the mean of verdicts, the other of grades")
+    assert (found.whole, found.note) == (
+        None,
+        "not compared: one score is a mean of verdicts, and the other is a mean of grades",
+    )
 
 
 def test_grades_are_compared_as_grades(tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_two_evaluations_of_one_model_are_named_by_their_stages(tmp_path: Path) 
 def test_a_task_sets_name_leads_to_no_other_folder(tmp_path: Path) -> None:
     stages = [evaluated(tmp_path / name, FIRST, task_set="../rollouts/set") for name in ("one", "two")]
     [found] = comparisons(stages)["../rollouts/set"]
-    assert found.note == "not compared: one kept no samples of it"
+    assert found.note == "not compared: one stored no samples of this task set"
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))

@@ -151,7 +151,7 @@ def test_the_page_names_what_is_missing(hostile: Path) -> None:
     with pytest.raises(UserError, match=r"documents\.parquet: cannot be read"):
         write(hostile)
     (hostile / "curate-0123abcd").rename(hostile / "gone")
-    with pytest.raises(UserError, match=r"artifact of stage curate in summary\.json is gone"):
+    with pytest.raises(UserError, match=r"artifact of stage curate listed in summary\.json is missing"):
         write(hostile)
 
 

@@ -1,1 +1,1 @@
-"""Shows what a run made; reads artifacts only."""
+"""The report of a run. It is generated only from artifacts and the run's summary."""

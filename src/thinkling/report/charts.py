@@ -1,6 +1,6 @@
-"""Parts of inline SVG charts: tags that escape, scales with ticks, lines, bands and legends.
+"""Building blocks of inline SVG charts: escaped tags, scales with ticks, lines, bands and axes.
 
-Colours are CSS variables of the page (`--s1`, …), so that a chart follows light and dark by itself.
+Colours are CSS variables of the page (`--s1`, …), so that a chart automatically follows the light or dark theme.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ HIGH, MEDIUM, OTHER = ("--hq1", "--hq2", "--hq3", "--hq4"), ("--mq1", "--mq2", "
 
 
 def tag(name: str, *content: str | Markup, **attributes: str | float | None) -> Markup:
-    """An element. Strings are escaped, also in attributes; `class_` → class, `stroke_width` → stroke-width."""
+    """Return an SVG element. Strings in content and attributes are escaped. Attribute names are converted: `class_` →
+    class, `stroke_width` → stroke-width."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
         for key, value in attributes.items()
@@ -33,7 +34,7 @@ def _value(value: str | float) -> str:
 
 
 def svg(width: float, height: float, title: str, *content: Markup) -> Markup:
-    """A picture that scales to the width it gets; `title` is what a screen reader says."""
+    """Return a picture that scales to the available width. `title` is read aloud by screen readers."""
     return tag(
         "svg",
         tag("title", title),
@@ -47,7 +48,7 @@ def svg(width: float, height: float, title: str, *content: Markup) -> Markup:
 
 
 def label(x: float, y: float, text: str, class_: str = "t", anchor: str = "start", **more: str | float) -> Markup:
-    """A line of text with its baseline at y. Classes: t text, m muted, n numbers, b bold."""
+    """Return a line of text with its baseline at y. Classes: t (text), m (muted), n (numbers), b (bold)."""
     return tag("text", text, x=x, y=y, class_=class_, text_anchor=None if anchor == "start" else anchor, **more)
 
 
@@ -56,7 +57,7 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str = "grid") -> Ma
 
 
 def path(points: Iterable[Point], colour: str, class_: str = "line") -> Markup:
-    """A line through points of the picture; broken where one is not finite."""
+    """Return a line through points of the picture, interrupted at points that are not finite."""
     d, pen = [], "M"
     for x, y in points:
         if not math.isfinite(y):
@@ -70,7 +71,7 @@ def path(points: Iterable[Point], colour: str, class_: str = "line") -> Markup:
 def band(
     upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, float]], colour: str, class_: str
 ) -> Markup:
-    """The area between two lines."""
+    """Return the filled area between two lines."""
     points = [*upper, *reversed(lower)]
     d = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z"
     return tag("path", d=d, class_=class_, style=f"fill:var({colour})")
@@ -78,7 +79,7 @@ def band(
 
 @dataclass(frozen=True)
 class Scale:
-    """Values `[low, high]` → positions `[start, stop]` of the picture, evenly or by logarithm."""
+    """Mapping from values in `[low, high]` to positions in `[start, stop]` of the picture, linear or logarithmic."""
 
     low: float
     high: float
@@ -93,7 +94,7 @@ class Scale:
         return self.start + (self.stop - self.start) * ((at - low) / (high - low) if high > low else 0.5)
 
     def ticks(self, n: int = 5) -> list[float]:
-        """About `n` round values inside the scale."""
+        """Return about `n` round values within the scale."""
         if self.log:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             found = [m * 10.0**d for d in decades for m in (1, 2, 5) if self.low <= m * 10.0**d <= self.high]
@@ -112,14 +113,15 @@ class Scale:
 
 
 def scale_for(values: Iterable[float], start: float, stop: float, zero: bool = False) -> Scale:
-    """A scale that holds all finite values; logarithmic where they span more than a factor of 5, unless `zero`."""
+    """Return a scale that contains all finite values. It is logarithmic if the values are positive and span more than a
+    factor of 5, unless `zero`, which starts the scale at 0."""
     finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     if not zero and low > 0 and high / low > 5:
         return Scale(low / 1.08, high * 1.08, start, stop, log=True)
     if zero:
         low = min(low, 0.0)
-    # One value, or values a rounding apart: a scale as wide as the value is large.
+    # If the values are equal up to rounding errors, the span is the magnitude of the largest value.
     largest = max(abs(low), abs(high))
     span = high - low if high - low > 1e-9 * largest else largest
     margin = 0.06 * (span if span > 1e-300 else 1.0)
@@ -128,7 +130,7 @@ def scale_for(values: Iterable[float], start: float, stop: float, zero: bool = F
 
 @dataclass(frozen=True)
 class Bin:
-    """Values of a stretch of steps: where it ends and begins, their mean and extremes."""
+    """Values of consecutive steps: the positions where the steps begin and end, and the mean and extremes."""
 
     begin: float
     end: float
@@ -142,9 +144,10 @@ class Bin:
 
 
 def bins(ends: Sequence[float], values: Sequence[float], n: int) -> list[Bin]:
-    """At most `n` stretches of equally many steps; `ends`: position of each step's end, the first beginning at 0.
+    """Divide the steps into at most `n` bins of equal numbers of steps. `ends`: position of the end of each step; the
+    first step begins at 0.
 
-    A stretch without a finite value is left out.
+    Bins without a finite value are omitted.
     """
     found, count = [], len(values)
     for i in range(min(n, count)):
@@ -157,12 +160,12 @@ def bins(ends: Sequence[float], values: Sequence[float], n: int) -> list[Bin]:
 
 
 def tick_text(value: float) -> str:
-    """A tick as short as can be: 0, 0.5, 1e-05, 2.5M."""
+    """Format the label of a tick as briefly as possible: 0, 0.5, 1e-05, 2.5M."""
     return f"{value:g}" if abs(value) < 1000 else f"{value / 1000:g}K" if abs(value) < 1e5 else short(value)
 
 
 def y_axis(scale: Scale, left: float, right: float, n: int = 4, power: int = 0) -> list[Markup]:
-    """Grid lines with their values to the left, in units of 10 to the `power`."""
+    """Return grid lines with their values to the left, in units of 10 to the `power`."""
     return [
         part
         for tick in scale.ticks(n)
@@ -174,7 +177,7 @@ def y_axis(scale: Scale, left: float, right: float, n: int = 4, power: int = 0) 
 
 
 def x_axis(scale: Scale, y: float, unit: str, n: int = 8) -> list[Markup]:
-    """A base line with values below it and the unit after the last."""
+    """Return a base line with values below it, and the unit after the last value."""
     ticks = scale.ticks(n)
     parts = [line(scale.start, y, scale.stop, y, "axis")]
     free = math.inf
@@ -192,7 +195,8 @@ def x_axis(scale: Scale, y: float, unit: str, n: int = 8) -> list[Markup]:
 
 
 def dodge(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions near those wanted, at least `gap` apart, in the same order, within `[low, high]` where they fit."""
+    """Return positions close to the wanted positions, in the same order and at least `gap` apart. They are within
+    `[low, high]` if there is enough room."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     placed = list(wanted)
     at = low - gap
@@ -205,7 +209,7 @@ def dodge(wanted: Sequence[float], gap: float, low: float, high: float) -> list[
 
 
 def source_colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour a source: blues for `hq-…`, oranges for `mq-…`, others apart."""
+    """Assign a colour to each source: blues for `hq-…`, oranges for `mq-…`, and different colours for all others."""
     found, used = {}, {"hq": 0, "mq": 0, "": 0}
     for name in names:
         group = name[:2] if name[:3] in ("hq-", "mq-") else ""

@@ -1,7 +1,7 @@
 """Differences between consecutive evaluations of a task set, paired by problem, with 95% bootstrap intervals.
 
-Both models answered the same problems, so the difference is taken problem by problem: how hard a problem is cancels
-out, and the interval is narrower than the two scores' own intervals suggest.
+Because the two models answered the same problems, the difference is computed for each problem. The difficulty of a
+problem cancels out, and the interval is narrower than the intervals of the two scores suggest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from thinkling.stats import Difference, difference
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two consecutive evaluations of a task set. `whole` is None where they cannot be paired, and `note` says why."""
+    """Comparison of two consecutive evaluations of a task set. If the evaluations cannot be paired, `whole` is None and
+    `note` contains the reason."""
 
     later: str
     earlier: str
@@ -32,7 +33,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Answers:
-    """What an evaluation found for a task set: its score, and for each problem its family and mean over samples."""
+    """Result of an evaluation on a task set: its score and, for each problem, the family and the mean over samples."""
 
     stage: Stage
     score: Mapping[str, Any]
@@ -40,7 +41,8 @@ class Answers:
 
 
 def comparisons(stages: Sequence[Stage]) -> dict[str, list[Comparison]]:
-    """Task set → its consecutive evaluations compared, in the order of the stages; without those evaluated once."""
+    """Compare the consecutive evaluations of each task set, in the order of the stages. Task sets that were evaluated
+    only once are omitted."""
     evaluated: dict[str, list[tuple[Stage, Mapping[str, Any]]]] = {}
     for stage in stages:
         for score in stage.scores:
@@ -54,9 +56,10 @@ def comparisons(stages: Sequence[Stage]) -> dict[str, list[Comparison]]:
 
 
 def problem_means(directory: Path, score: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
-    """Problem → family and mean over its samples of what `score` is the mean of; empty where no samples were kept.
+    """Return problem → (family, mean over the problem's samples), using the measure of `score`: verdicts or grades. The
+    result is empty if no samples were stored.
 
-    Raises UserError naming the file where one cannot be read.
+    Raises UserError with the path if a file cannot be read.
     """
     families: dict[str, str] = {}
     values: dict[str, list[float]] = {}
@@ -74,7 +77,8 @@ def problem_means(directory: Path, score: Mapping[str, Any]) -> dict[str, tuple[
 
 
 def _files(directory: Path, name: str) -> list[Path]:
-    """The Parquet files of that name. The name comes from data, so it is looked up and never made part of a path."""
+    """Return the Parquet files with this name in the directory, or in its folder with this name. Because the name is
+    read from data, it is compared with directory entries and never used as part of a path."""
     entry = next((e for e in directory.iterdir() if e.name == name), None) if directory.is_dir() else None
     if entry is None:
         return []
@@ -82,7 +86,7 @@ def _files(directory: Path, name: str) -> list[Path]:
 
 
 def _rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
-    """Rows of a file; none where it lacks one of the columns."""
+    """Return the rows of a file, or an empty list if the file lacks one of the columns."""
     with readable(path), pq.ParquetFile(path) as file:
         if not set(columns) <= set(file.schema_arrow.names):
             return []
@@ -90,7 +94,7 @@ def _rows(path: Path, columns: list[str]) -> list[dict[str, Any]]:
 
 
 def compare(later: Answers, earlier: Answers) -> Comparison:
-    """The paired difference, as a whole and by family."""
+    """Return the paired difference over all problems and by family."""
     names: tuple[str, str] = (later.score["checkpoint"], earlier.score["checkpoint"])
     if names[0] == names[1]:
         names = (later.stage.name, earlier.stage.name)
@@ -109,20 +113,20 @@ def compare(later: Answers, earlier: Answers) -> Comparison:
 
 def _not_comparable(later: Answers, earlier: Answers) -> str:
     if later.score.get("measure") != earlier.score.get("measure"):
-        return "not compared: one is the mean of verdicts, the other of grades"
+        return "not compared: one score is a mean of verdicts, and the other is a mean of grades"
     for answers in (earlier, later):
         if not answers.problems:
-            return f"not compared: {answers.stage.name} kept no samples of it"
+            return f"not compared: {answers.stage.name} stored no samples of this task set"
     mine, other = later.problems.keys(), earlier.problems.keys()
     if mine != other:
         return (
-            f"not compared: not the same problems ({len(mine & other):,} in common of {len(other):,} and {len(mine):,})"
+            f"not compared: the problems differ ({len(mine & other):,} in common of {len(other):,} and {len(mine):,})"
         )
     return ""
 
 
 def _remark(later: Answers, earlier: Answers) -> str:
-    """What differs besides the model."""
+    """Describe the differences between the evaluations other than the model."""
     parts = []
     for key, what in (("renderer", "asked by {} instead of {}"), ("k", "{} samples per problem instead of {}")):
         mine, other = later.score.get(key), earlier.score.get(key)
@@ -132,6 +136,6 @@ def _remark(later: Answers, earlier: Answers) -> str:
 
 
 def signed(value: float) -> str:
-    """+0.030, −0.012, and 0.000 without a sign."""
+    """Format a difference with its sign: +0.030, −0.012; zero has no sign: 0.000."""
     text = f"{value:+.3f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")

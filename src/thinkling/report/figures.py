@@ -1,4 +1,5 @@
-"""Training logs as small panels of one size: small multiples, and the mixture and validation loss of pre-training."""
+"""Training logs as small panels of equal size: one panel per metric, and the mixture and validation loss of
+pre-training."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ from thinkling.report.text import clip
 
 PANEL_BINS, AREA_BINS = 150, 160
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 344, 52, 336, 28, 136
-"""A panel fits a telephone at its own size, and three fit beside each other on a desk. Its plot lies between these."""
+"""Width of a panel, and edges of the plot inside it, in pixels. A panel fits a phone screen without scaling, and three
+panels fit side by side on a desktop screen."""
 TITLES = {
     "lr": "learning rate",
     "thinking_fraction": "thinking share",
@@ -44,9 +46,10 @@ NEVER_DRAWN = ("step", "loss_tokens")
 
 
 def in_view(log: TrainingLog) -> tuple[str, ...]:
-    """The metrics that are shown at once, by what the stage logged; all others are behind them.
+    """Return the metrics that are shown immediately, depending on what the stage logged. All other metrics are
+    collapsed.
 
-    The loss of a policy-gradient step is noise around zero, so a stage with rewards shows what it is trained for.
+    The loss of a policy-gradient step is noise around zero, so a stage with rewards shows the reward instead.
     """
     if "reward" in log.metrics:
         wanted: tuple[str, ...] = ("reward", "thinking_fraction", "mean_length")
@@ -59,29 +62,31 @@ def in_view(log: TrainingLog) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A training stage as it is shown: panels in view, those behind, and the legend of its sources and phases."""
+    """A training stage as shown on the page: visible panels, collapsed panels, and the legend of sources and phases."""
 
     stage: Stage
     panels: list[Markup]
     behind: list[Markup]
     legend: list[tuple[str, str]]
-    """Source and its colour."""
+    """Pairs of a source and its colour."""
     phases: list[str]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Stages that show the same metrics on the same scales. `apart`: each has a row of panels, not one panel."""
+    """Stages that show the same metrics on the same scales."""
 
     title: str
     kinds: str
-    """Kinds of its stages."""
+    """Kinds of the group's stages, separated by commas."""
     stages: list[Drawn]
     apart: bool
+    """Whether each stage has a row of several panels instead of a single panel."""
 
 
 def groups(stages: Sequence[Stage]) -> list[Group]:
-    """Training stages in groups of equal metrics in view, in the order in which the first of each was trained."""
+    """Group training stages by their visible metrics. Groups are in the order in which their first stage was
+    trained."""
     logs = [(stage, log) for stage in stages if (log := stage.log) is not None]
     found: dict[tuple[str, ...], list[tuple[Stage, TrainingLog]]] = {}
     for stage, log in logs:
@@ -116,21 +121,24 @@ def title_of(key: str) -> str:
 
 
 def shared_scale(key: str, logs: Sequence[TrainingLog]) -> Scale:
-    """The scale of one metric for several stages: 0–1 for shares, from 0 for lengths and rates."""
+    """Return a common scale of a metric for several stages: from 0 to 1 for fractions, and starting at 0 for lengths
+    and learning rates."""
     values = [v for log in logs for b in bins(*axis(log)[:1], log.column(key), PANEL_BINS) for v in (b.low, b.high)]
     shares = key in ("thinking_fraction", "dpo_accuracy") or (key == "reward" and all(0 <= v <= 1 for v in values))
     return Scale(0, 1, BOTTOM, TOP) if shares else scale_for(values, BOTTOM, TOP, zero=key in ("lr", "mean_length"))
 
 
 def axis(log: TrainingLog) -> tuple[list[float], str]:
-    """Ends of the steps and their unit: steps of the policy where there is a reward, else what the log counts."""
+    """Return the end of each step on the x axis, and the unit of the axis: steps if the log has a reward, else the unit
+    that the log counts."""
     if "reward" in log.metrics:
         return [i + 1.0 for i in range(len(log.rows))], "steps"
     return log.tokens, log.unit
 
 
 def panel(log: TrainingLog, key: str, title: str, scale: Scale | None = None) -> Markup:
-    """One metric: mean of each stretch of steps as a line, its extremes as a band, and its last value in words."""
+    """Draw one metric: the mean over each bin of steps as a line, the extremes of each bin as a band, and the last
+    value as text."""
     ends, unit = axis(log)
     x, y = Scale(0, ends[-1], LEFT, RIGHT), scale or shared_scale(key, [log])
     if key == "lr":
@@ -153,16 +161,15 @@ def panel(log: TrainingLog, key: str, title: str, scale: Scale | None = None) ->
 
 
 def power_of(scale: Scale) -> int:
-    """The power of ten in whose units a linear axis is written: that of its largest tick where all are tiny, else 0.
-
-    `1.25e-13` does not fit beside a panel.
+    """Return the power of ten that is factored out of the tick labels of a linear axis: the exponent of the largest
+    tick if all ticks are below 1e-3, else 0. A label such as `1.25e-13` would not fit beside a panel.
     """
     largest = max((abs(tick) for tick in scale.ticks(3)), default=0.0)
     return math.floor(math.log10(largest)) if 0 < largest < 1e-3 and not scale.log else 0
 
 
 def phase_marks(log: TrainingLog, x: Scale) -> list[Markup]:
-    """Where phases begin, with their numbers; nothing for a log of one phase or of none."""
+    """Mark the beginning and the number of each phase. The list is empty for a log with fewer than two phases."""
     named = [p for p in log.phases if p.name]
     if len(named) < 2:
         return []
@@ -177,7 +184,7 @@ def phase_marks(log: TrainingLog, x: Scale) -> list[Markup]:
 
 
 def mean_and_spread(found: list[Bin], x: Scale, y: Scale) -> list[Markup]:
-    """Stretches as a line of their means over a band of their extremes."""
+    """Draw bins as a line of their means over a band between their extremes."""
     if not found:
         return []
     upper, lower = [(x(b.middle), y(b.high)) for b in found], [(x(b.middle), y(b.low)) for b in found]
@@ -185,13 +192,13 @@ def mean_and_spread(found: list[Bin], x: Scale, y: Scale) -> list[Markup]:
 
 
 def thin(points: list[Point], n: int) -> list[Point]:
-    """About `n` of the points, first and last among them."""
+    """Return about `n` of the points, including the first and the last."""
     step = max(len(points) // n, 1)
     return [*points[::step], points[-1]]
 
 
 def mixture_panel(log: TrainingLog, colours: Mapping[str, str]) -> Markup:
-    """Shares of rows by source over what the log counts."""
+    """Draw a panel of each source's share of rows, over the unit that the log counts."""
     x = Scale(0, log.tokens[-1], LEFT, RIGHT)
     parts = [
         *mixture(log, x, TOP, BOTTOM - TOP, colours),
@@ -203,7 +210,7 @@ def mixture_panel(log: TrainingLog, colours: Mapping[str, str]) -> Markup:
 
 
 def mixture(log: TrainingLog, x: Scale, top: float, height: float, colours: Mapping[str, str]) -> list[Markup]:
-    """Shares of rows by source, stacked. No stretch crosses from one phase into the next."""
+    """Draw each source's share of rows, stacked. No bin crosses the boundary between two phases."""
     parts: list[Markup] = []
     y = Scale(0, 1, top + height, top)
     for phase in log.phases:
@@ -233,12 +240,12 @@ def _fractions(log: TrainingLog, first: int, last: int) -> dict[str, float]:
 
 
 def sources_of(losses: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sources of the validation losses, in the order of their first appearance."""
+    """Return the sources of the validation losses, in the order of their first appearance."""
     return list(dict.fromkeys(k for phase in losses for k in phase if k != "phase"))
 
 
 def validation(phases: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> Markup:
-    """Loss on validation documents by source at the end of every phase; phases by their numbers."""
+    """Draw the loss on validation documents by source at the end of every phase. Phases are labelled by number."""
     sources = sources_of(phases)
     y = scale_for([p[s] for p in phases for s in sources if s in p], BOTTOM, TOP)
     x = Scale(0, max(len(phases) - 1, 1), LEFT + 24, RIGHT - 24)

@@ -1,4 +1,4 @@
-"""The pipeline of a run: what went through each stage, as a graph for wide screens and as a list for narrow ones."""
+"""The pipeline of a run, with the data that each stage processed: a graph for wide screens, a list for narrow ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from thinkling.report.text import clip, megabytes, seconds, short, wrap
 WIDTH = 1080
 KIND_COLOUR = {"model": "--s3", "scores": "--s2"}
 ROW, LINE, FLOW_CHARACTERS = 48, 16, 52
-"""Heights of a row with up to two lines and of a line, and the characters of a line that fit beside the time."""
+"""Height of a row with up to two lines, height of a line, and number of characters per line that fit beside the
+time."""
 
 
 def flow(stage: Stage) -> list[str]:
-    """What went through a stage."""
+    """Describe the data that a stage processed, as short phrases."""
     counts = stage.counts
     parts = []
     if {"in", "kept"} <= counts.keys():
@@ -39,7 +40,8 @@ def flow(stage: Stage) -> list[str]:
 
 
 def steps(run: RunView) -> list[dict[str, Any]]:
-    """The same pipeline for the list: each stage with the names of what it read, time, memory and its first score."""
+    """Return the pipeline for the list: each stage with the names of its input stages, its relative time and its first
+    score."""
     longest = max((s.wall_seconds for s in run.stages), default=1) or 1
     names = {stage.path.name: stage.name for stage in run.stages}
     return [
@@ -56,12 +58,13 @@ def steps(run: RunView) -> list[dict[str, Any]]:
 
 
 def _read(stage: Stage) -> list[str]:
-    """Folder names of the artifacts that a stage read."""
+    """Return the folder names of the artifacts that a stage read."""
     return list(dict.fromkeys(given["artifact"] for given in stage.manifest.get("inputs", {}).values()))
 
 
 def pipeline(run: RunView) -> Markup:
-    """Stages from top to bottom with the arrows between them, what went through, time, peak memory, score."""
+    """Draw the stages from top to bottom, with arrows between them, the data that each stage processed, its time, its
+    peak memory and its score."""
     top, spine, edge = 34.0, 76, 34.0
     lines = {stage.path.name: wrap(flow(stage), FLOW_CHARACTERS) for stage in run.stages}
     at: dict[str, float] = {}
@@ -71,7 +74,7 @@ def pipeline(run: RunView) -> Markup:
         at[name], ends[name] = edge + height / 2, edge + height
         edge += height
     x = {s.path.name: spine + (22 if s.produces == "scores" else 0) for s in run.stages}
-    parts = [label(c, top - 16, text, "m") for c, text in ((124, "stage"), (286, "what went through"), (664, "time"))]
+    parts = [label(c, top - 16, text, "m") for c, text in ((124, "stage"), (286, "input and output"), (664, "time"))]
     parts += [label(792, top - 16, "peak memory", "m"), label(920, top - 16, "score, 0 to 1", "m")]
     longest = max((s.wall_seconds for s in run.stages), default=1) or 1
     most = max((s.peak_mb for s in run.stages), default=1) or 1
@@ -93,11 +96,11 @@ def pipeline(run: RunView) -> Markup:
     head = tag("path", d="M0 0L8 4L0 8Z", class_="head")
     size = {"markerWidth": 7, "markerHeight": 7, "refX": 7, "refY": 4, "viewBox": "0 0 8 8", "orient": "auto"}
     parts.insert(0, tag("defs", tag("marker", head, id="arrow", **size)))
-    return svg(WIDTH, edge + 8, "The stages of the run and what passed between them", *parts)
+    return svg(WIDTH, edge + 8, "The stages of the run and the data passed between them", *parts)
 
 
 def _arrow(x: Mapping[str, float], at: Mapping[str, float], giver: str, taker: str) -> Markup:
-    """From one stage down to another; around those in between where there are any."""
+    """Draw an arrow from one stage down to another. The arrow passes around any stages in between."""
     x1, y1, x2, y2 = x[giver], at[giver] + 8, x[taker], at[taker] - 9
     between = [n for n, y in at.items() if at[giver] < y < at[taker] and x[n] == 76]
     bend = min(12 + 13 * len(between), 66) if between else 0

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page about a run. Nothing is fetched, no script runs, all text is escaped."""
+"""report.html: a self-contained page about a run. It fetches no resources, runs no scripts and escapes all text."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MAX_GRADES = 40
 
 
 def write(run_directory: Path, artifacts: Mapping[str, Path] | None = None) -> Path:
-    """Writes `report.html` into a run's folder and returns its path.
+    """Write `report.html` into a run's folder and return its path.
 
-    `artifacts`: stage name → its artifact, in the order of the recipe; without it those that summary.json names.
+    `artifacts`: stage name → artifact, in the order of the recipe. By default, the artifacts listed in summary.json.
 
-    Raises UserError if the folder does not hold a run, or an artifact is missing or unreadable.
+    Raises UserError if the folder is not that of a run, or if an artifact is missing or cannot be read.
     """
     page = render(read_run(run_directory, artifacts))
     target = run_directory / REPORT
@@ -36,7 +36,7 @@ def write(run_directory: Path, artifacts: Mapping[str, Path] | None = None) -> P
 
 
 def render(run: RunView) -> str:
-    """The page as text."""
+    """Return the page as HTML."""
     environment = templates()
     environment.globals.update(extras=extras, calls=calls, sources_of=figures.sources_of, families_of=families_of)
     environment.filters.update(
@@ -61,7 +61,7 @@ def render(run: RunView) -> str:
 
 
 def tiles(run: RunView) -> list[tuple[str, str, str]]:
-    """The figures at the top: what it is, its value, a remark."""
+    """Return the figures at the top of the page: name, value and remark of each figure."""
     found = []
     if run.scores:
         last = run.scores[-1]
@@ -80,7 +80,7 @@ def tiles(run: RunView) -> list[tuple[str, str, str]]:
             )
     if run.stages:
         found.append(
-            ("time of all stages", seconds(sum(s.wall_seconds for s in run.stages)), f"{len(run.stages)} stages")
+            ("total time of all stages", seconds(sum(s.wall_seconds for s in run.stages)), f"{len(run.stages)} stages")
         )
         peak = max(run.stages, key=lambda s: s.peak_mb)
         found.append(("peak memory", megabytes(peak.peak_mb), f"in {peak.name}"))
@@ -88,7 +88,8 @@ def tiles(run: RunView) -> list[tuple[str, str, str]]:
 
 
 def ledger(counts: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, list[str], list[list[Any]]]]]:
-    """Counts of a stage as single values and as tables: (title, columns, rows), one row a source or task set."""
+    """Return the counts of a stage as single values and as tables (title, columns, rows) with one row per source or
+    task set."""
     plain, found = [], []
     groups: dict[str, list[list[Any]]] = {}
     for key, value in counts.items():
@@ -108,7 +109,7 @@ def ledger(counts: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested counts in one row: `rejected.duplicate`; lists as JSON."""
+    """Flatten nested counts into one row, with keys such as `rejected: duplicate`. Lists are converted to JSON."""
     flat = {}
     for key, inner in value.items():
         name = f"{prefix}{key}"
@@ -121,20 +122,21 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """A task set as it is shown: scores in the order of the stages, and what changed from one to the next."""
+    """A task set as shown on the page: scores in the order of the stages, and differences between consecutive
+    scores."""
 
     name: str
     measure: str
-    """What a score is the mean of: avg@8."""
+    """Measure that the scores report, such as `avg@8`."""
     scores: list[dict[str, Any]]
     families: list[str]
     differences: list[differences.Comparison]
     reach: float
-    """End of the axis of differences."""
+    """Upper end of the axis of differences; the axis is symmetric around 0."""
 
 
 def task_sets(run: RunView) -> list[TaskSet]:
-    """Task sets in the order in which they were first scored."""
+    """Return the task sets, in the order in which they were first scored."""
     compared = differences.comparisons(run.stages)
     found = []
     for name in dict.fromkeys(s["task_set"] for s in run.scores):
@@ -146,23 +148,25 @@ def task_sets(run: RunView) -> list[TaskSet]:
 
 
 def measure(score: Mapping[str, Any]) -> str:
-    """What a score is the mean of: samples that are right, or the grades that a rule awards."""
+    """Return the name of a score's measure: `avg` for the fraction of correct samples, `mean grade` for grades that a
+    rule assigns."""
     return "mean grade" if score.get("measure") == "grade" else "avg"
 
 
 def families_of(compared: Sequence[differences.Comparison]) -> list[str]:
-    """Families of some comparisons, in the order of their first appearance."""
+    """Return the families of the comparisons, in the order of their first appearance."""
     return list(dict.fromkeys(family for one in compared for family in one.families))
 
 
 def reach(compared: Sequence[differences.Comparison]) -> float:
-    """The end of the axis of differences: the next tenth beyond every interval."""
+    """Return the upper end of the axis of differences: the smallest tenth beyond all intervals."""
     ends = [abs(end) for one in compared if one.whole for end in (one.whole.low, one.whole.high)]
     return math.ceil(max(ends, default=0.0) * 10 + 1e-9) / 10 or 0.1
 
 
 def versions(run: RunView) -> dict[str, str]:
-    """Platform and packages, as the last stage recorded them. The host's name stays out of a page that is passed on."""
+    """Return the platform and package versions recorded by the last stage. The host name is omitted, because the page
+    may be shared."""
     if not run.stages:
         return {}
     recorded = run.stages[-1].manifest["recorded"]
@@ -171,7 +175,7 @@ def versions(run: RunView) -> dict[str, str]:
 
 
 def extras(row: Mapping[str, Any], shown: list[str]) -> list[tuple[str, Any]]:
-    """Columns of a row that the page does not show by themselves: grades, for example."""
+    """Return the columns of a row that the page's layout does not show separately, such as grades."""
     rest = [(k, v) for k, v in row.items() if k not in shown and v is not None and v != ""]
     return [(k, v if isinstance(v, str | int | float) else json.dumps(v, ensure_ascii=False)) for k, v in rest][
         :MAX_GRADES
@@ -179,5 +183,5 @@ def extras(row: Mapping[str, Any], shown: list[str]) -> list[tuple[str, Any]]:
 
 
 def calls(value: object) -> str:
-    """Tool calls of a message as text: the JSON that conversations keep."""
+    """Return the tool calls of a message as text, which is the JSON stored in conversations."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,8 +1,8 @@
-"""The picture of a run for a README: scores by checkpoint, and what pre-training saw at which learning rate.
+"""The picture of a run for a README: scores by checkpoint, and the mixture and learning rate of pre-training.
 
     python -m thinkling.report.picture runs/tiny docs/tiny.svg
 
-One static SVG with its own background, readable on light and dark pages alike.
+The picture is a static SVG with its own background, so it is legible on light and dark pages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from thinkling.report.text import clip
 
 WIDTH, MARGIN = 860, 28
 FORMS = {"pages": "continues a page", "chat": "answers in a chat"}
-"""Last word of a renderer's name → how it asks. Others are shown by their names."""
+"""Last word of a renderer's name → description of how the model answers. Other renderers are shown by name."""
 FONT = """
 svg{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 svg .title{fill:var(--ink);font-size:18px;font-weight:600}
@@ -35,9 +35,9 @@ svg .rate{fill:none;stroke-width:2.2}"""
 
 
 def write_picture(run_directory: Path, target: Path) -> Path:
-    """Writes the picture of a run.
+    """Draw the picture of a run and write it to `target`.
 
-    Raises UserError if the folder does not hold a run, or the run has no scores.
+    Raises UserError if the folder is not that of a run, or if the run has no scores.
     """
     drawn = score_svg(read_run(run_directory))
     with replacing(target) as temporary:
@@ -46,12 +46,13 @@ def write_picture(run_directory: Path, target: Path) -> Path:
 
 
 def score_svg(run: RunView) -> str:
-    """Scores of the run's first task set with their intervals; below, mixture and learning rate of pre-training.
+    """Draw the scores of the run's first task set with their intervals and, below them, the mixture and learning rate
+    of pre-training.
 
-    Raises UserError if the run holds no scores.
+    Raises UserError if the run has no scores.
     """
     if not run.scores:
-        raise UserError(f"{run.directory}: no evaluate stage has ended, there is no score to draw")
+        raise UserError(f"{run.directory}: no evaluate stage has finished, so there is no score to draw; run one first")
     y, parts = score_rows(run)
     pretrained = next((s for s in run.stages if s.kind == "pretrain" and s.log and s.log.sources), None)
     if pretrained:
@@ -63,7 +64,8 @@ def score_svg(run: RunView) -> str:
 
 
 def score_rows(run: RunView) -> tuple[float, list[Markup]]:
-    """Title, axis and a row a checkpoint. Gives the lower edge too."""
+    """Draw the title, the axis and one row per checkpoint. Returns the y position of the lower edge, and the
+    elements."""
     task_set = run.scores[0]["task_set"]
     found = [s for s in run.scores if s["task_set"] == task_set]
     first, row, top = found[0], 42, 100
@@ -95,7 +97,7 @@ def score_rows(run: RunView) -> tuple[float, list[Markup]]:
 
 
 def score_marks(score: dict[str, Any], scale: Scale, y: float) -> list[Markup]:
-    """Track, thinking fraction, interval and mean of one score."""
+    """Draw the track, thinking fraction, interval and mean of one score."""
     parts = [line(scale(0), y, scale(score["mean"]), y, "lead")]
     fraction = score.get("thinking_fraction")
     if fraction is not None:
@@ -112,12 +114,13 @@ def diamond(x: float, y: float, r: float = 5.5) -> Markup:
 
 
 def form(renderer: str) -> str:
-    """How a renderer asks, in words."""
+    """Describe in words how the model answers with this renderer."""
     return FORMS.get(renderer.rpartition("_")[2], renderer)
 
 
 def pretraining(stage: Stage, top: float) -> tuple[float, list[Markup]]:
-    """Mixture of the sources over tokens, with the learning rate drawn over it."""
+    """Draw the mixture of sources over tokens, overlaid with the learning rate. Returns the y position of the lower
+    edge, and the elements."""
     log = stage.log
     assert log is not None
     x = Scale(0, log.tokens[-1], MARGIN + 42, 620)
@@ -127,7 +130,7 @@ def pretraining(stage: Stage, top: float) -> tuple[float, list[Markup]]:
     colours = source_colours(log.sources)
     points = thin([(x(t), y(v)) for t, v in zip([0.0, *log.tokens[:-1]], rates, strict=True)], 400)
     parts = [
-        label(MARGIN, top, f"{stage.name}: what it saw, at which learning rate", "t b"),
+        label(MARGIN, top, f"{stage.name}: mixture and learning rate", "t b"),
         *mixture(log, x, upper, height, colours),
         *mixture_legend(colours, 648, upper),
         path(points, "--bg", "halo"),
@@ -151,7 +154,7 @@ def pretraining(stage: Stage, top: float) -> tuple[float, list[Markup]]:
 
 
 def mixture_legend(colours: Mapping[str, str], x: float, top: float) -> list[Markup]:
-    """Title and a line per source."""
+    """Draw the legend of the mixture: a title and a line per source."""
     parts = [label(x, top + 10, "mixture, share of rows", "t b")]
     for i, (source, colour) in enumerate(colours.items()):
         at = top + 28 + 18 * i

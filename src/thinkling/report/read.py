@@ -1,4 +1,4 @@
-"""A run as the report sees it: the artifacts of its stages, their manifests, scores and training logs."""
+"""The data that the report reads from a run: the artifacts of its stages, their manifests, scores and training logs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage: its name in the recipe, its artifact and the manifest."""
+    """A finished stage: its name in the recipe, the path of its artifact, and the manifest."""
 
     name: str
     path: Path
@@ -52,7 +52,7 @@ class Stage:
 
     @cached_property
     def scores(self) -> list[dict[str, Any]]:
-        """What an evaluation found, each with the `checkpoint` it was asked of; empty for other stages."""
+        """Scores of an evaluate stage, each with the evaluated model as `checkpoint`. Empty for other stages."""
         path = self.path / "scores.json"
         if self.produces != "scores" or not path.exists():
             return []
@@ -60,7 +60,7 @@ class Stage:
 
     @cached_property
     def log(self) -> TrainingLog | None:
-        """Its training log, where the stage trains."""
+        """Training log of the stage; None if the stage does not train a model."""
         path = self.path / "metrics.jsonl"
         rows = list(read_jsonl(path)) if path.exists() else []
         return TrainingLog(rows, self.config.get("batch_tokens")) if rows else None
@@ -74,7 +74,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class LoggedPhase:
-    """A stretch of training: steps `[first, last)` and where it begins and ends on the axis of tokens."""
+    """A phase of training: steps `[first, last)`, and the positions of its beginning and end on the axis of tokens."""
 
     name: str
     first: int
@@ -85,14 +85,15 @@ class LoggedPhase:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """Rows of metrics.jsonl. `batch_tokens`: tokens per step, where all steps take equally many."""
+    """A training log: the rows of metrics.jsonl."""
 
     rows: list[dict[str, Any]]
     batch_tokens: int | None
+    """Tokens per step if this number is the same for all steps, else None."""
 
     @property
     def unit(self) -> str:
-        """What `tokens` counts: all tokens with padding, those that bear loss, or steps where a log has neither."""
+        """The unit of `tokens`: all tokens including padding, tokens with loss, or, if the log has neither, steps."""
         if self.batch_tokens:
             return "tokens"
         return "tokens with loss" if all("loss_tokens" in row for row in self.rows) else "steps"
@@ -109,7 +110,7 @@ class TrainingLog:
         return seen
 
     def column(self, key: str) -> list[float]:
-        """One metric, one value per step; NaN where it is missing or not a number."""
+        """Return the values of a metric, one per step. The value is NaN if it is missing or not a number."""
         values = (row.get(key) for row in self.rows)
         return [float(v) if isinstance(v, int | float) else math.nan for v in values]
 
@@ -123,7 +124,7 @@ class TrainingLog:
 
     @cached_property
     def phases(self) -> list[LoggedPhase]:
-        """Stretches of equal `phase`; one without a name where the log names none."""
+        """Runs of consecutive rows with the same `phase`. If the log has no phases, one phase without a name."""
         bounds = [0] + [
             i for i in range(1, len(self.rows)) if self.rows[i].get("phase") != self.rows[i - 1].get("phase")
         ]
@@ -135,7 +136,7 @@ class TrainingLog:
 
     @cached_property
     def sources(self) -> list[str]:
-        """Sources of the rows, in the order of their first appearance; empty where the log does not tell."""
+        """Sources of the rows, in the order of their first appearance. Empty if the log does not record sources."""
         found: dict[str, None] = {}
         for row in self.rows:
             found.update(dict.fromkeys(row.get("rows") or {}))
@@ -144,7 +145,7 @@ class TrainingLog:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run: its folder, what its summary says of the whole, and its finished stages in order."""
+    """A run: its folder, its summary, and its finished stages in order."""
 
     directory: Path
     summary: Mapping[str, Any]
@@ -156,22 +157,25 @@ class RunView:
 
     @cached_property
     def scores(self) -> list[dict[str, Any]]:
-        """All scores, in the order of the stages that found them."""
+        """All scores, in the order of the evaluate stages."""
         return [score for stage in self.stages for score in stage.scores]
 
     def giver(self, artifact: str) -> Stage | None:
-        """The stage whose artifact has this directory name; None for what the user brought."""
+        """Return the stage whose artifact has this directory name, or None if the artifact is an external input."""
         return next((s for s in self.stages if s.path.name == artifact), None)
 
 
 def read_run(directory: Path, artifacts: Mapping[str, Path] | None = None) -> RunView:
-    """Reads a run's folder. `artifacts`: stage name → its artifact, in order; without it those that summary.json names.
+    """Read a run's folder. `artifacts`: stage name → artifact, in order. By default, the artifacts listed in
+    summary.json.
 
-    Raises UserError if the folder has no summary or an artifact is missing or unreadable.
+    Raises UserError if the folder has no summary, or if an artifact is missing or cannot be read.
     """
     path = directory / SUMMARY
     if not path.exists():
-        raise UserError(f"{path} is missing: {directory} is not the folder of a run, or none of its stages has ended")
+        raise UserError(
+            f"{path} is missing: {directory} is not the folder of a run, or none of its stages has finished"
+        )
     summary = read_json(path)
     if artifacts is None:
         stages = [_find(directory, entry) for entry in summary["stages"]]
@@ -181,7 +185,8 @@ def read_run(directory: Path, artifacts: Mapping[str, Path] | None = None) -> Ru
 
 
 def _find(directory: Path, entry: Mapping[str, Any]) -> Stage:
-    """The artifact that an entry of the summary is about. Other recipes may have left some of the same stage name."""
+    """Find the artifact that an entry of the summary describes. The folder may contain several artifacts with the same
+    stage name, written by different recipes."""
     found = []
     for path in sorted(directory.glob(f"{entry['name']}-" + "[0-9a-f]" * 8)):
         if (path / MANIFEST).exists():
@@ -189,12 +194,14 @@ def _find(directory: Path, entry: Mapping[str, Any]) -> Stage:
             same = (stage.counts, stage.wall_seconds) == (entry["counts"], entry["wall_seconds"])
             found.append((same, stage.manifest["recorded"].get("finished_unix", 0), path.name, stage))
     if not found or not max(found, key=lambda f: f[:3])[0]:
-        raise UserError(f"{directory}: the artifact of stage {entry['name']} in {SUMMARY} is gone; run again")
+        raise UserError(
+            f"{directory}: the artifact of stage {entry['name']} listed in {SUMMARY} is missing; run the recipe again"
+        )
     return max(found, key=lambda f: f[:3])[3]
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file. Raises UserError naming the file where it is none."""
+    """Read a JSON file. Raises UserError with the path if the file is not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -202,7 +209,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSONL file. Raises UserError naming file and line where one is not a JSON object."""
+    """Read the rows of a JSONL file. Raises UserError with the path and line number if a line is not a JSON object."""
     with path.open(encoding="utf-8", newline="\n") as stream:
         for n, line in enumerate(stream, 1):
             try:

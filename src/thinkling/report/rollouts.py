@@ -1,9 +1,11 @@
-"""Three samples of a stage that are shown open: one right, one wrong, one that thinks.
+"""Three samples of a stage that are shown expanded: a right sample, a wrong sample, and a sample with reasoning.
 
-The rule, so that nobody picks: tables are taken in order, for RL the last step that was kept first, for an evaluation
-its task sets as they are scored. Of the first table that has any, "right" and "wrong" are those of median length in
-characters. "thinks" is the longest sample that thinks and ended by itself; where all were cut off, the longest. It is
-another one than the first two. Ties: the smaller problem id, then the smaller sample number.
+The samples are selected by a fixed rule, so that they cannot be cherry-picked. Tables are searched in order: for RL,
+starting with the last stored step; for an evaluation, in the order of its task sets in the scores. Each sample is taken
+from the first table that contains a suitable sample. "right" and "wrong" are the samples of median length in
+characters. "thinks" is the longest sample that has reasoning and ended by itself or, if all were cut off, the longest
+sample with reasoning. It differs from the other two samples. Ties are broken by the smaller problem id, then by the
+smaller sample number.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ Part = tuple[Path, int]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sample: where it is, and what it is chosen by."""
+    """A sample: its place, and the values by which it is selected."""
 
     length: int
     problem_id: str
@@ -35,7 +37,7 @@ class Candidate:
     thinks: bool
     cut_off: bool
     place: tuple[int, int]
-    """Row group and row."""
+    """Index of the row group, and index of the row in it."""
 
     @property
     def order(self) -> tuple[int, str, int]:
@@ -44,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Shown:
-    """A chosen sample: why it is shown, the table it is from, the row."""
+    """A selected sample: the reason why it is shown, the name of its table, and its row."""
 
     why: str
     table: str
@@ -52,12 +54,14 @@ class Shown:
 
     @property
     def title(self) -> str:
-        """`right, of median length, step 30`: RL names its tables by steps, an evaluation by task sets."""
+        """Title such as `right, of median length, step 30`. Tables of RL are named by step, those of an evaluation by
+        task set."""
         return f"{self.why}, " + (f"step {int(self.table)}" if self.table.isdecimal() else self.table)
 
 
 def shown(stage: Stage) -> list[Shown]:
-    """The three samples of a stage, fewer where it has none of a sort; none for stages without rollouts."""
+    """Return the three samples of a stage, or fewer if the stage has no sample of a kind. The list is empty for stages
+    without rollouts."""
     if not (stage.path / "rollouts").is_dir():
         return []
     names = sorted(p.name for p in (stage.path / "rollouts").iterdir() if p.is_dir())
@@ -97,7 +101,7 @@ def _chosen(name: str, files: list[Path], missing: list[str]) -> dict[str, Shown
 
 
 def _parts(path: Path) -> list[Part]:
-    """Row groups of a file that holds rollouts."""
+    """Return the row groups of a file, or an empty list if the file does not contain rollouts."""
     with readable(path), pq.ParquetFile(path) as file:
         fits = set(NEEDED) <= set(file.schema_arrow.names)
         return [(path, group) for group in range(file.metadata.num_row_groups)] if fits else []

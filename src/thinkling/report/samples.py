@@ -1,7 +1,7 @@
-"""Samples to read: some rows of every Parquet file of an artifact, spread over the kinds of rows that it holds.
+"""Samples for the report: some rows of every Parquet file of an artifact, spread over the kinds of rows in the file.
 
-A file's columns show what it holds, so that a stage needs no code here. Only the row groups that hold a chosen
-row are read in full; token-level columns never are.
+The kind of a file is determined by its columns, so stages need no code in this module. Only row groups that contain a
+selected row are read in full, and token-level columns are never read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from thinkling.data.readers import readable
 
 Form = Literal["documents", "rejected", "conversations", "rollouts", "rows"]
-# Row groups that are searched, spread evenly where there are more.
+# Maximum number of row groups that are searched. If a table has more, the searched row groups are spread evenly.
 MAX_PARTS = 256
 MAX_LABELS = 24
 
 
 @dataclass(frozen=True)
 class Layout:
-    """By which columns rows of one form are grouped, and how many of each group are shown."""
+    """The columns by which the rows of a form are grouped, and the number of rows shown per group."""
 
     form: Form
     needs: frozenset[str]
@@ -43,7 +43,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Table:
-    """One table of an artifact, in one file or many, and the rows chosen of it, by label."""
+    """A table of an artifact, stored in one or more files, and the rows selected from it, by label."""
 
     name: str
     form: Form
@@ -52,9 +52,9 @@ class Table:
 
 
 def tables(directory: Path) -> list[Table]:
-    """All tables of an artifact. Chunks (`00000.parquet`, …) of one folder are one table.
+    """Return all tables of an artifact. The chunks (`00000.parquet`, …) of a folder form one table.
 
-    Raises UserError naming the file where one cannot be read.
+    Raises UserError with the path if a file cannot be read.
     """
     groups: dict[str, list[Path]] = {}
     for path in sorted(directory.rglob("*.parquet")):
@@ -66,7 +66,8 @@ def tables(directory: Path) -> list[Table]:
 
 
 def read_table(name: str, files: Sequence[Path]) -> Table:
-    """Chooses rows: for each label, at even distances. The same files give the same choice."""
+    """Read a table and select rows for each label, at even distances. The same files always result in the same
+    selection."""
     n_rows, parts = 0, []
     for path in files:
         with readable(path), pq.ParquetFile(path) as file:
@@ -94,20 +95,21 @@ def read_table(name: str, files: Sequence[Path]) -> Table:
 
 
 def spread(values: list[Any], n: int) -> list[Any]:
-    """`n` of the values at even distances, or all where there are no more."""
+    """Return `n` of the values at even distances, or all values if there are at most `n`."""
     if len(values) <= n:
         return values
     return [values[(2 * i + 1) * len(values) // (2 * n)] for i in range(n)]
 
 
 def _order(label: tuple[str, ...], seen: list[tuple[str, ...]]) -> tuple[int, int, str]:
-    """Families as they come; right and wrong are side by side, what could not be judged after them."""
+    """Sort key of a label: families in the order of their appearance; within a family, `right`, then `wrong`, then the
+    outcomes of samples that could not be judged."""
     families = list(dict.fromkeys(known[0] for known in seen))
     return families.index(label[0]), {"right": 0, "wrong": 1}.get(label[-1], 2), label[-1]
 
 
 def shown_columns(schema: pa.Schema) -> list[str]:
-    """Columns that a person can read: no lists of numbers, no bytes."""
+    """Return the columns that people can read, which excludes lists of numbers and bytes."""
     return [field.name for field in schema if not _is_raw(field.type)]
 
 
@@ -120,7 +122,7 @@ def _is_raw(kind: pa.DataType) -> bool:
 def read_rows(
     parts: list[tuple[Path, int]], places: list[tuple[int, int]], columns: list[str]
 ) -> dict[tuple[int, int], dict[str, Any]]:
-    """Rows by place: the number of the part, which is a file's row group, and the row in it."""
+    """Read rows by place. A place is the index of a part (a row group of a file) and the row's index in the part."""
     found = {}
     for part in sorted({part for part, _ in places}):
         path, group = parts[part]

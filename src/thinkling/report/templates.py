@@ -1,4 +1,5 @@
-"""Templates of pages that are one file: everything escaped, hidden characters shown, styles inside."""
+"""Templates of self-contained pages: all values are escaped, hidden characters are made visible, and styles are
+inlined."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from thinkling.report.text import visible
 
 
 def templates(more: BaseLoader | None = None) -> Environment:
-    """The templates of this package, and those of `more`; all of them know `style`."""
+    """Return an environment with the templates of this package and of the loader `more`. The variable `style` is
+    available in all templates."""
     loader = ChoiceLoader([PackageLoader("thinkling.report", "."), *([] if more is None else [more])])
     environment = Environment(
         loader=loader,

@@ -1,4 +1,4 @@
-"""Text and numbers as they are shown: nothing invisible, nothing endless."""
+"""Formatting of text and numbers for display: hidden characters are made visible, and long texts are shortened."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-# Controls but tab and newline; zero-width and bidirectional marks, which can make a line read otherwise than it is;
-# surrogates and non-characters, which no file can hold or no browser shows.
+# Control characters except tab and newline; zero-width and bidirectional marks, which can make a line look different
+# from its content; surrogates and non-characters, which cannot be stored in a file or are not displayed by browsers.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f]"
@@ -15,7 +15,7 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """The text with every hidden character replaced by a sign for it: ESC by `␛`, U+202E by `⟨U+202E⟩`."""
+    """Replace every hidden character by a visible symbol: ESC by `␛`, U+202E by `⟨U+202E⟩`."""
     return _HIDDEN.sub(_sign, text)
 
 
@@ -27,20 +27,20 @@ def _sign(match: re.Match[str]) -> str:
 
 
 def cut(text: str, limit: int) -> tuple[str, str]:
-    """The start of a text, `limit` characters at most, and a note where something was left out."""
+    """Return the first `limit` characters of a text, and a note if the text is longer (else an empty string)."""
     if len(text) <= limit:
         return text, ""
     return text[:limit], f"cut: {limit:,} of {len(text):,} characters shown"
 
 
 def clip(text: str, limit: int) -> str:
-    """The text, or its start and an ellipsis where it is longer than `limit` characters."""
+    """Return the text or, if it is longer than `limit` characters, its start and an ellipsis."""
     return text if len(text) <= limit else text[: limit - 1].rstrip(" ·,") + "…"
 
 
 def wrap(parts: Sequence[str], width: int) -> list[str]:
-    """Parts joined by ` · ` into lines of at most `width` characters. Nothing is left out: a part longer than a line is
-    broken between words, or inside a word that is longer than a line."""
+    """Join the parts by ` · ` into lines of at most `width` characters. Nothing is omitted: a part longer than a line
+    is broken between words, and a word longer than a line is broken inside the word."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + 3 + len(part) <= width:
@@ -51,7 +51,7 @@ def wrap(parts: Sequence[str], width: int) -> list[str]:
 
 
 def short(value: float) -> str:
-    """A count, exact below 100,000, else in three figures: 48,054, 431K, 3.28M."""
+    """Format a count: exact below 100,000, else with three significant digits. Examples: 48,054, 431K, 3.28M."""
     if abs(value) < 1e5:
         return f"{value:.4g}" if isinstance(value, float) and not value.is_integer() else f"{value:,.0f}"
     size, unit = next((s, u) for s, u in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if abs(value) >= s * 0.9995)
@@ -59,14 +59,15 @@ def short(value: float) -> str:
 
 
 def number(value: object) -> str:
-    """A value of a manifest in full: thousands apart, fractions in four figures."""
+    """Format a value of a manifest: integers in full with thousands separators, fractions with four significant digits,
+    or with one decimal from 10,000 on."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.1f}"
 
 
 def seconds(value: float) -> str:
-    """A span of time: 7.8 s, 2 min 26 s, 3 h 05 min."""
+    """Format a duration: 7.8 s, 2 min 26 s, 3 h 05 min."""
     if value < 60:
         return f"{value:.1f} s"
     whole = round(value)
@@ -76,5 +77,5 @@ def seconds(value: float) -> str:
 
 
 def megabytes(value: float) -> str:
-    """Memory: 556 MB, 3.1 GB."""
+    """Format an amount of memory: 556 MB, 3.1 GB."""
     return f"{value:,.0f} MB" if value < 1000 else f"{value / 1000:.1f} GB"

@@ -1,4 +1,4 @@
-"""`thinkling chat`: a conversation in the terminal that shows the model's reasoning and tool calls."""
+"""`thinkling chat`: an interactive chat in the terminal that shows the model's reasoning and tool calls."""
 
 from __future__ import annotations
 
@@ -39,10 +39,13 @@ def converse(
     console: Console | None = None,
     chat: ChatConfig | None = None,
 ) -> None:
-    """Answers `prompt` and returns; without a prompt, reads one message per line until an empty line or end of input.
+    """Answer `prompt` and return. Without a prompt, read and answer one message per line until an empty line or the end
+    of input.
 
-    `model`: a Hugging Face directory, or a name on the hub; UserError if it has no model, tokenizer or chat
-    template. `system`: the system message of the conversation. The same seed and messages produce the same answers.
+    `model`: a Hugging Face directory, or a name on the hub. `system`: the system message of the conversation. The same
+    seed and messages produce the same answers.
+
+    Raises UserError if the model, its tokenizer or its chat template is missing.
     """
     console = console or Console(highlight=False)
     loaded = LoadedModel.load(snapshot(model, "model").directory if is_repo(model) else Path(model), chat=chat)
@@ -56,20 +59,20 @@ def converse(
         messages.append({"role": "user", "content": question})
         prompt_ids = tuple(loaded.renderer.prompt(messages).tolist())
         room = loaded.decoder.config.max_position_embeddings - len(prompt_ids)
-        length = min(max_new_tokens, room) if room > 0 else max_new_tokens  # the engine refuses the latter
+        length = min(max_new_tokens, room) if room > 0 else max_new_tokens  # without room, the engine raises an error
         request = Request(prompt_ids, derive(seed, "chat", len(messages)), length)
         completion = generate_with_tools(engine, [request], [tools], sampling, loaded.renderer)[0]
         answer = show(loaded.renderer.read(completion).parts, console)
         if completion.finish_reason == "length":
             reached = "--max-new-tokens" if length == max_new_tokens else "the model's max_position_embeddings"
-            console.print(Text(f"(cut off: {reached} reached)", style="yellow"))
+            console.print(Text(f"(cut off: the limit {reached} was reached)", style="yellow"))
         messages.append({"role": "assistant", "content": answer})
         if prompt is not None:
             return
 
 
 def show(parts: Iterable[Part], console: Console) -> str:
-    """Prints the parts and returns the last answer, or an empty string if there is none."""
+    """Print the parts of a reply. Returns the last answer, or an empty string if the reply has no answer."""
     answer = ""
     for part in parts:
         prefix, style = _LOOKS[part.kind]
