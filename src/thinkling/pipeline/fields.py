@@ -1,4 +1,4 @@
-"""The verb `fields`: what a recipe may say, read off the schema and its docstrings."""
+"""The `fields` command: documentation of all recipe fields, generated from the schema and its docstrings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FLAT = ("kind", "type")
 
 
 def kinds() -> dict[str, list[str]]:
-    """Heading → the kinds whose fields can be shown."""
+    """Map each heading to the kinds whose fields can be shown."""
     return {
         "stage kinds": list(KINDS),
         "source types": [name for name in TYPES.names() if _is_current(name)],
@@ -37,22 +37,22 @@ def kinds() -> dict[str, list[str]]:
 
 
 def _is_current(source_type: str) -> bool:
-    """False for an old name, which is only registered to be refused with the new one."""
+    """Whether a source type is current. Old names are registered only so that an error can report the new name."""
     accepted = typing.get_args(TYPES.resolve(source_type).model_fields["type"].annotation)
     return not accepted or source_type in accepted
 
 
 def overview() -> Iterator[str]:
-    """Every kind with its sentence."""
+    """Yield the lines of a list of all kinds, each with the first sentence of its docstring."""
     for heading, names in kinds().items():
         yield f"{heading}:"
         for name in names:
             yield from _wrapped(f"{name:<22}{_sentence(schema(name))}", "  ", " " * 24)
-    yield "`thinkling fields KIND` shows the fields of one."
+    yield "`thinkling fields KIND` shows the fields of a kind."
 
 
 def schema(kind: str) -> type[BaseModel]:
-    """The class whose fields a kind has. Raises UserError if there is none."""
+    """Return the class that defines the fields of a kind. Raises UserError if the kind is unknown."""
     if kind in KINDS:
         return KINDS[kind]
     if kind == "recipe":
@@ -62,11 +62,14 @@ def schema(kind: str) -> type[BaseModel]:
     if kind in TYPES:
         return TYPES.resolve(kind)
     known = [name for names in kinds().values() for name in names]
-    raise UserError(f"{kind}: no such kind{nearest(kind, known)}; known are {', '.join(known)}")
+    raise UserError(f"{kind}: unknown kind{nearest(kind, known)}; the kinds are {', '.join(known)}")
 
 
 def describe(kind: str) -> Iterator[str]:
-    """The fields of a kind, nested ones by their dotted names: type and default, then what it means."""
+    """Yield the lines that document a kind: for each field its type, its default and its docstring.
+
+    Nested fields have dotted names.
+    """
     found = schema(kind)
     where = {True: f"stages.NAME (kind: {kind})", False: f"sources.NAME (type: {kind})"}
     yield where[kind in KINDS] if kind in KINDS or kind in TYPES else kind
@@ -80,7 +83,7 @@ def describe(kind: str) -> Iterator[str]:
 
 
 def page() -> Iterator[str]:
-    """Every kind with its fields, as the Markdown of docs/reference.md."""
+    """Yield the lines of docs/reference.md, which documents every kind and its fields."""
     yield "# Reference: every field of a recipe"
     yield ""
     yield "Written by `thinkling fields --markdown` from the schema that checks recipes. In a terminal,"
@@ -107,7 +110,7 @@ def _fields(model: type[BaseModel], prefix: str, above: tuple[type[BaseModel], .
 
 
 def _bare(annotation: Any) -> Any:
-    """Without `| None`, and without the metadata of Annotated."""
+    """Return the annotation without `| None` and without the metadata of `Annotated`."""
     if typing.get_origin(annotation) is typing.Annotated:
         return _bare(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -138,7 +141,7 @@ def _bounds(metadata: Any) -> Iterator[str]:
 
 
 def _spelt(annotation: Any) -> str:
-    """A type as a reader of YAML names it."""
+    """Return the name of a type in the vocabulary of YAML."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return " ".join([_spelt(parts[0]), *_bounds(parts[1:])])
