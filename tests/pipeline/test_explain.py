@@ -234,7 +234,7 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "run")
     ledger = writer.partial("sft") / "rejected.jsonl"
     ledger.write_text("nothing\n")
-    with pytest.raises(UserError, match=r"rejected\.jsonl:1: the line is not JSON; remove the file"):
+    with pytest.raises(UserError, match=r"rejected\.jsonl:1: invalid JSON; remove the file"):
         explained(writer.run, "chat-1")
 
 

@@ -151,7 +151,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{path}:{number}: the line is not JSON; remove the file to show other records") from error
+                raise UserError(f"{path}:{number}: invalid JSON; remove the file to show other records") from error
             yield row | {"id": record_of(row).get("id")} if "record" in row else row
 
 
