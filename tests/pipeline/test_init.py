@@ -137,6 +137,6 @@ def test_what_cannot_be_is_refused_in_a_line(folder: Path, model: Path, argument
 
 def test_it_overwrites_nothing(folder: Path, model: Path) -> None:
     Path("my.yaml").write_text("mine")
-    with pytest.raises(UserError, match=r"my\.yaml: exists already"):
+    with pytest.raises(UserError, match=r"my\.yaml: the file exists already"):
         list(write("sft", str(model), [lines(folder / "c.jsonl", CHATS)], None, Path("my.yaml")))
     assert Path("my.yaml").read_text() == "mine"

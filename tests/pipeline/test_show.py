@@ -235,7 +235,8 @@ def test_a_runs_summary_says_what_was_rejected_and_how_to_look(run: Path) -> Non
         "rl: own: 3 in, 1 kept, 2 rejected: too_hard 1, undecided 1",
     ):
         assert line in lines
-    assert lines[-1] == "to see the rejected records: `thinkling show 'out/my runs/mine' curate --reason 'near duplicate'`"
+    command = "thinkling show 'out/my runs/mine' curate --reason 'near duplicate'"
+    assert lines[-1] == f"to see the rejected records: `{command}`"
 
 
 def test_each_reason_in_the_summary_can_be_shown(run: Path) -> None:

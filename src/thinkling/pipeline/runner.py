@@ -56,9 +56,7 @@ class Run:
         Raises UserError if the recipe can only be planned.
         """
         if recipe.plan_only:
-            raise UserError(
-                f"{recipe.name}: a recipe with `plan_only: true` cannot be run; use thinkling plan RECIPE"
-            )
+            raise UserError(f"{recipe.name}: a recipe with `plan_only: true` cannot be run; use thinkling plan RECIPE")
         self.recipe = recipe
         self.directory = root / recipe.name
         self._raw: dict[str, str] = {}
@@ -305,7 +303,7 @@ def start(stage: StageConfig, context: StageContext) -> None:
 
 
 def link_models(run: Run, done: dict[str, Artifact]) -> None:
-    """Atomically point `base` at the model of the last pretrain stage and `model` at that of the last training stage."""
+    """Atomically point `base` at the last pretrain stage's model and `model` at the last training stage's model."""
     models = [(n, a) for n, a in done.items() if run.recipe.stages[n].produces == "model"]
     bases = [(n, a) for n, a in models if run.recipe.stages[n].kind == "pretrain"]
     for link, candidates in (("base", bases), ("model", models)):
@@ -324,7 +322,7 @@ def make_directory(directory: Path) -> None:
         (directory / ".lock").touch()
     except OSError as error:
         raise UserError(
-            f"{error.filename or directory}: cannot be written ({error.strerror}); choose a different folder with --runs"
+            f"{error.filename or directory}: cannot be written ({error.strerror}); choose another folder with --runs"
         ) from error
 
 
@@ -340,7 +338,7 @@ def locked(directory: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"{directory}: another process is working on this run; wait until it ends, or change the recipe's `name`"
+                f"{directory}: another process is working on this run; wait until it ends, or change the run's `name`"
             ) from error
         yield
 
