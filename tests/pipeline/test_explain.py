@@ -180,7 +180,7 @@ def test_a_unique_end_is_enough(run: Path, wanted: str) -> None:
 
 def test_several_ids_are_listed_ten_at_most(run: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^pages: 12 ids begin or end with it: pages/0, .* and 2 more; specify a full id$"
+        UserError, match=r"^pages: 12 ids begin or end with this text: pages/0, .* and 2 more; specify a full id$"
     ):
         explained(run, "pages")
 

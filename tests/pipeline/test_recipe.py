@@ -217,7 +217,7 @@ def test_a_key_of_any_kind_given_twice_is_an_error(tmp_path: Path, text: str) ->
 
 
 def test_a_field_set_twice_is_an_error() -> None:
-    with pytest.raises(UserError, match="--set seed: given twice"):
+    with pytest.raises(UserError, match="--set seed: specified twice"):
         load_recipe(RECIPES / "nano.yaml", ["seed=1", "threads=1", "seed=2"])
 
 

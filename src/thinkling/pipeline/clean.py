@@ -44,7 +44,7 @@ def left_over(run: Run) -> list[Left]:
 
 
 def clean(run: Run, yes: bool, console: Console) -> None:
-    """List the leftover artifacts with their sizes, and delete them if `yes`.
+    """List the leftover artifacts with their sizes, and delete them if `yes` is set.
 
     Raises UserError if another process is working on the run.
     """

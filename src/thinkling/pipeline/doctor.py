@@ -166,7 +166,7 @@ def _sandbox(recipe: Recipe) -> list[Finding]:
     lacking = missing_feature()
     if lacking is None:
         imported = f" and can import {', '.join(recipe.packages())}" if recipe.packages() else ""
-        return [Finding("sandbox", "ok", f"programs that a model wrote run confined{imported}")]
+        return [Finding("sandbox", "ok", f"model-written programs run in the sandbox{imported}")]
     if recipe.skipped():
         return [Finding("sandbox", "note", f"{lacking}; skipped: {', '.join(recipe.skipped())}")]
     return [] if recipe.judging() else [Finding("sandbox", "ok", f"{lacking}; no stage of the recipe needs it")]

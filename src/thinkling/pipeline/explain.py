@@ -74,7 +74,7 @@ class _Fitting:
 
     exact: bool = False
     own: set[str] = field(default_factory=set)
-    """Ids that equal the text apart from the source before it, such as `topics/if` for `if`."""
+    """Ids that equal the text after their source prefix, such as `topics/if` for `if`."""
     affix: set[str] = field(default_factory=set)
     """Ids that begin or end with the text."""
     inside: set[str] = field(default_factory=set)
@@ -99,9 +99,9 @@ class _Fitting:
 
 
 def resolve(run: Path, wanted: str, found: Sequence[Table]) -> str:
-    """Return the only id that matches best.
+    """Return `wanted` if it is an id; otherwise the only id in the best group of matches.
 
-    Raises UserError, which lists the matching or the closest ids, if none or more than one matches.
+    Raises UserError, which lists the matching or the closest ids, if there is no such id.
     """
     if not wanted:
         raise UserError("ID: it is empty; specify an id, or its beginning or end")
@@ -120,7 +120,7 @@ def resolve(run: Path, wanted: str, found: Sequence[Table]) -> str:
         listed = sorted(several)[:_LISTED]
         more = f" and {len(several) - len(listed):,} more" if len(several) > len(listed) else ""
         n = f"{len(several):,}" if len(several) < _MOST else f"{_MOST:,} or more"
-        raise UserError(f"{wanted}: {n} ids begin or end with it: {_spelled(listed)}{more}; specify a full id")
+        raise UserError(f"{wanted}: {n} ids begin or end with this text: {_spelled(listed)}{more}; specify a full id")
     close = list(dict.fromkeys([*sorted(fitting.inside), *difflib.get_close_matches(wanted, fitting.seen, 3, 0.5)]))
     closest = f"; the closest ids are {_spelled(close[:_LISTED])}" if close else ""
     known = ", ".join(f"{name} (such as {visible(identity)})" for name, identity in kinds.items())

@@ -103,7 +103,7 @@ def _checkpoint(stage: str, path: Path, step: str | None) -> Found:
     checkpoints = _steps(path / "checkpoints")
     best = _steps(path / BEST)
     known = [*map(str, checkpoints), *([LAST] if checkpoints else []), *([BEST] if best else [])]
-    choice = f"available: {', '.join(known)}" if known else "it has no checkpoint yet"
+    choice = f"available: {', '.join(known)}" if known else "no checkpoint has been written yet"
     if step is None:
         cure = "; choose one with --step" if known else ""
         raise UserError(f"{path}: stage {stage} has not finished, so it has no final model; {choice}{cure}")

@@ -72,7 +72,7 @@ def _sample(item: Item, page: Page, rewards: Mapping[str, float] | None, grade: 
         f"grade {grade:.2f}" if grade is not None else "",
         f"{row['tier']}: {row['detail']}" if row["detail"] else row["tier"],
         f"{n_tokens(row):,} tokens",
-        "" if row["thinks"] else "does not think",
+        "" if row["thinks"] else "no reasoning",
         outcome=row["outcome"],
     )
     printing.say(page.console, facts, indent=4)

@@ -59,7 +59,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
             key = str(context.get("discriminator")).strip("'")
             known = context.get("expected_tags")
             lines.append(
-                f"{field}: {key} {context['tag']!r} is unknown; known are {known}"
+                f"{field}: {key} {context['tag']!r} is unknown; the known values are {known}"
                 if known
                 else f"{field}: {key} is missing"
             )

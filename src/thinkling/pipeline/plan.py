@@ -168,7 +168,7 @@ def show(
         console.print(found.line(), style=style, highlight=False, soft_wrap=True)
         if whole and (others := left_over(run)):
             names = ", ".join(one.path.name for one in others)
-            console.print(f"written with different settings: {names}; `thinkling clean` shows sizes", style="dim")
+            console.print(f"artifacts of other settings: {names}; `thinkling clean` lists their sizes", style="dim")
     plans = []
     for name, stage in recipe.stages.items():
         if isinstance(stage, PretrainConfig):

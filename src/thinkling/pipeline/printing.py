@@ -83,7 +83,7 @@ def labelled(console: Console, label: str, text: str, style: str = "", indent: i
 
 
 def head(*facts: str, outcome: str | None = None) -> Text:
-    """Join facts to one line, with the verdict first if there is one. Empty facts are omitted."""
+    """Join facts into one line, with the verdict first if there is one. Empty facts are omitted."""
     first = [] if outcome is None else [(outcome, OUTCOMES.get(outcome, "bold yellow"))]
     rest = " · ".join(visible(fact) for fact in facts if fact)
     return Text.assemble(*first, (" · " if first and rest else "", ""), (rest, "bold"))

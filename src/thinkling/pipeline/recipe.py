@@ -276,7 +276,7 @@ def read_source(name: str, fields: Any) -> Source:
     if not isinstance(fields, dict):
         raise UserError(f"{where}: a source is a mapping with at least `type`")
     if "type" not in fields:
-        raise UserError(f"{where}: type is missing; known are {', '.join(TYPES.names())}")
+        raise UserError(f"{where}: type is missing; the known types are {', '.join(TYPES.names())}")
     try:
         kind: type[Source] = TYPES.resolve(str(fields["type"]))
     except UserError as error:
@@ -300,7 +300,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     fields = [override.partition("=")[0] for override in overrides or []]
     for field in fields:
         if fields.count(field) > 1:
-            raise UserError(f"--set {field}: given twice; remove one")
+            raise UserError(f"--set {field}: specified twice; remove one of them")
     for override in overrides or []:
         apply_override(data, override, Recipe.model_fields)
     try:

@@ -35,8 +35,8 @@ class Table:
 
     folder: StageFolder
     name: str
-    """Path of the table's file relative to the artifact, without its extension, or of its folder if the table has
-    numbered files."""
+    """Path relative to the artifact: that of the table's file without its extension, or that of the table's folder if
+    the table consists of numbered files."""
     form: Form
     files: tuple[Path, ...]
 

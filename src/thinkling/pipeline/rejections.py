@@ -1,4 +1,5 @@
-"""The rejected records of stages by reason, read from the counts in their manifests, whose keys depend on the kind."""
+"""Counts of rejected records by reason, from the manifests of stages. The keys in a manifest depend on the kind of
+stage."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Run:
         self._raw: dict[str, str] = {}
 
     def resolved(self, name: str) -> dict[str, Any]:
-        """Return everything except the inputs that determines a stage's result.
+        """Return everything that determines a stage's result, except its inputs.
 
         The returned mapping is hashed and written to the manifest.
         """

@@ -72,7 +72,7 @@ class Choice:
         return self.source is None or is_of(self.source, row[form.source] if form.source else "")
 
     def of(self, table: Table) -> Choice:
-        """Return the choice to apply within a table. The source is dropped if it is the task set of the whole table."""
+        """Return the choice to apply to the rows of a table, without `source` if that is the table's task set."""
         return Choice(self.rejected, self.reason) if self.source == _task_set(table) else self
 
 
@@ -188,7 +188,7 @@ def table_of_reasons(folder: StageFolder, counts: Counter[tuple[str, str | None]
     """Return a table of the counts by kind and reason, with the most frequent reasons first."""
     table = RichTable(title=f"{folder.stage}: records by reason", title_justify="left")
     table.add_column("records", overflow="fold")
-    table.add_column("kept, or reason", overflow="fold")
+    table.add_column("kept or reason", overflow="fold")
     table.add_column("n", justify="right", no_wrap=True)
     kinds = list(dict.fromkeys(kind for kind, _ in counts))
     for kind in kinds:

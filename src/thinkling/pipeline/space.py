@@ -104,7 +104,7 @@ def refuse(found: Needed, recipe: Recipe) -> None:
 
 
 def free(root: Path) -> float:
-    """Return the free bytes on the disk of a folder, which need not exist yet."""
+    """Return the number of free bytes on the disk of a folder. The folder need not exist yet."""
     there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     return float(shutil.disk_usage(there).free)
 

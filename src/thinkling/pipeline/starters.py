@@ -16,7 +16,7 @@ def sft(facts: Facts) -> str:
 
 
 def rl(facts: Facts) -> str:
-    about = "Reinforcement learning (GRPO) of your model on your problems, scored before and after on held-out ones."
+    about = "Reinforcement learning (GRPO) of your model on your problems, scored on held-out problems."
     return _head(facts, about) + _sources(facts) + _scores(facts, "before", "start") + _rl(facts, "start") + _scores(
         facts, "after", "rl"
     )  # fmt: skip
@@ -25,7 +25,7 @@ def rl(facts: Facts) -> str:
 def posttrain(facts: Facts) -> str:
     """Write a recipe with sft if there are conversations, dpd if there are pairs and rl if there are problems."""
     kinds = {one.kind for one in facts.sources.values()}
-    text = _head(facts, "Post-training of your model on your files, in the stages that the data allows.")
+    text = _head(facts, "Post-training of your model on your files, with the stages that your data supports.")
     text += _sources(facts)
     model = "start"
     if "problems" in kinds:
@@ -134,11 +134,11 @@ def _source(name: str, one: Data, heldout: str | None) -> str:
     else:
         mapping = ", ".join(f"{key}: {json.dumps(value)}" for key, value in one.fields["fields"].items())
         lines.append(f"    fields: {{{mapping}}}    # the keys of the question and the answer")
-        lines.append("    verifier: maths               # checks the answers; for others see docs/verify.md")
+        lines.append("    verifier: maths               # checks the answers; see docs/verify.md for other verifiers")
     if heldout is not None:
-        lines.append(f"    heldout_paths: [{quoted(heldout)}]    # never trained on")
+        lines.append(f"    heldout_paths: [{quoted(heldout)}]    # held-out problems, never trained on")
     else:
-        lines.append("    heldout_fraction: 0.1         # never trained on; or heldout_paths: [FILE]")
+        lines.append("    heldout_fraction: 0.1         # fraction never trained on; or set heldout_paths: [FILE]")
     return "\n".join(lines) + "\n"
 
 
@@ -160,7 +160,7 @@ def _sft_stage(facts: Facts, kinds: tuple[str, ...] = ("conversations", "problem
     kind: sft
     inputs: {{model: start}}
 {_chat(facts)}    examples:
-{examples}    epochs: 2                     # passes over the conversations
+{examples}    epochs: 2                     # number of passes over the conversations
     sequence_length: {facts.row}         # tokens per packed row
     overlong: truncate            # longer conversations are cut after the last whole turn that fits
     batch_size: {batch}                 # rows per optimizer step
@@ -213,7 +213,7 @@ def _rl(facts: Facts, model: str) -> str:
     kind: rl
     inputs: {{model: {model}}}
 {chat}    problems:
-{listed}    band:                         # measured first: keeps problems solved sometimes, not always
+{listed}    band:                         # keeps problems that the model solves sometimes, but not always
       samples: 8
       low: 0.0
       high: 1.0
@@ -235,7 +235,7 @@ def _curate(facts: Facts) -> str:
     return f"""  curate:
     kind: curate
     sources: [{", ".join(names)}]
-    quality: {{{", ".join(f"{name}: hq" for name in names)}}}    # or `grading`; see `thinkling fields curate`
+    quality: {{{", ".join(f"{name}: hq" for name in names)}}}    # or set `grading`; see `thinkling fields curate`
     {near}                # drops near duplicates; needs thinkling[curate]
     min_characters: 1             # shorter documents are rejected
 """

@@ -1,4 +1,4 @@
-"""The result of a run: summary.json, the scores as a table and a plot in the terminal, and a table of stages."""
+"""The summary of a run: summary.json, and the tables of scores and stages in the terminal."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def turned_away(stage: str, counts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def how_to_look(summary: dict[str, Any], run: str) -> str | None:
-    """Return the `show` command for the most frequent reason in the first stage that rejected records, if any did."""
+    """Return the `show` command for the most frequent reason in the first stage with rejections, or None."""
     for stage in summary["stages"]:
         for found in rejections(stage["name"], stage["counts"]):
             for reason, _ in found.most_frequent_first:

@@ -39,7 +39,7 @@ def reason_of(folder: StageFolder, identity: str) -> str | None:
 
 
 def unpaired(folder: StageFolder) -> Iterator[Unpaired]:
-    """Yield the problems of a finished stage that have no pair. Those rejected by the student's samples come first."""
+    """Yield the problems of a finished stage that have no pair. Rejections due to the student come first."""
     if not folder.settings.get("pairs"):
         return
     min_margin, sequence_length = _limits(folder)
