@@ -157,6 +157,4 @@ def test_verbs_of_stages_check_their_argument(tmp_path: Path) -> None:
 
 
 def test_plan_only_is_not_run(tmp_path: Path) -> None:
-    expect_mistake(
-        thinkling("run", REPOSITORY / "recipes" / "nanbeige4-3b.yaml", "--runs", tmp_path), "planned, not run"
-    )
+    expect_mistake(thinkling("run", REPOSITORY / "recipes" / "nanbeige4-3b.yaml", "--runs", tmp_path), "cannot be run")

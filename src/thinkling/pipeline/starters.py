@@ -144,11 +144,11 @@ def _source(name: str, one: Data, heldout: str | None) -> str:
 
 def _chat(facts: Facts) -> str:
     why = (
-        "the model's own"
+        "the model's own chat template"
         if facts.template == "own"
-        else "thinkling's, because the model's own is missing or would drop parts of the data"
+        else "thinkling's chat template, because the model's own is missing or would drop data"
     )
-    return f"    chat: {{template: {facts.template}}}           # chat template: {why}\n"
+    return f"    chat: {{template: {facts.template}}}           # {why}\n"
 
 
 def _sft_stage(facts: Facts, kinds: tuple[str, ...] = ("conversations", "problems")) -> str:
@@ -236,6 +236,6 @@ def _curate(facts: Facts) -> str:
     kind: curate
     sources: [{", ".join(names)}]
     quality: {{{", ".join(f"{name}: hq" for name in names)}}}    # or set `grading`; see `thinkling fields curate`
-    {near}                # drops near duplicates; needs thinkling[curate]
+    {near}                # drops near duplicates; needs thinkling[curate] to be installed
     min_characters: 1             # shorter documents are rejected
 """
