@@ -123,4 +123,4 @@ def test_a_what_if_question_invited_deletion(run: Run, capsys: pytest.CaptureFix
     plan.show(recipe, run.directory.parent, Console(width=80), whole=True)
     shown = capsys.readouterr().out
     assert "safe to delete" not in shown
-    assert shown.count("Made by other settings") == 1
+    assert shown.count("artifacts of other settings") == 1

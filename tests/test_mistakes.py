@@ -129,7 +129,7 @@ def test_a_changed_number_redoes_what_follows_and_nothing_before(runs: Path) -> 
     before = finished(runs, "curate")
     result = thinkling("tokenize", NANO, "--runs", runs, "--set", "tokenizer.vocab_size=500")
     assert result.returncode == 0
-    assert "curate: done before, skipped" in result.stderr
+    assert "curate: finished earlier, skipped" in result.stderr
     assert finished(runs, "curate") == before
     assert len(finished(runs, "tokenize")) == 2
 
@@ -139,7 +139,7 @@ def test_a_copied_run_is_verified_and_then_skipped(runs: Path) -> None:
         os.utime(path)
     result = thinkling("tokenize", NANO, "--runs", runs)
     assert result.returncode == 0
-    assert result.stderr.count("done before, skipped") == 2
+    assert result.stderr.count("finished earlier, skipped") == 2
 
 
 def test_one_process_a_run(runs: Path) -> None:
@@ -157,6 +157,4 @@ def test_verbs_of_stages_check_their_argument(tmp_path: Path) -> None:
 
 
 def test_plan_only_is_not_run(tmp_path: Path) -> None:
-    expect_mistake(
-        thinkling("run", REPOSITORY / "recipes" / "nanbeige4-3b.yaml", "--runs", tmp_path), "planned, not run"
-    )
+    expect_mistake(thinkling("run", REPOSITORY / "recipes" / "nanbeige4-3b.yaml", "--runs", tmp_path), "cannot be run")

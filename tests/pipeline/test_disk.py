@@ -35,7 +35,7 @@ def test_a_full_disk_is_told_in_a_line_whatever_library_met_it(tmp_path: Path, e
     told = disk_is_full(error, tmp_path / "runs" / "not-there-yet")
     assert told is not None
     assert told.startswith(f"{tmp_path}/runs/not-there-yet: cannot be written: ")
-    assert "MB free there" in told
+    assert "MB free on this disk" in told
     assert "\n" not in told
     above = RuntimeError("the stage failed")
     above.__cause__ = error

@@ -60,7 +60,7 @@ def test_the_terms_add_up_to_the_value(run: Path) -> None:
 
 
 def test_the_copies_of_a_document_are_named(run: Path) -> None:
-    assert "2 rejected as duplicates of it: pages/copy, pages/near" in flat(explained(run, "pages/3"))
+    assert "2 rejected as its duplicates: pages/copy, pages/near" in flat(explained(run, "pages/3"))
     assert "rejected as duplicates" not in explained(run, "pages/2")
 
 
@@ -71,7 +71,7 @@ def test_a_rejected_document_has_its_reason_and_nothing_later(run: Path) -> None
 
 
 def test_the_labellers_examples_are_named(run: Path) -> None:
-    assert "the labeller learned from it · also damaged: typing 30%" in explained(run, "pages/1")
+    assert "used to train the labeller · also with artificial damage: typing 30%" in explained(run, "pages/1")
 
 
 def test_the_tokens_are_those_that_tokenize_wrote_for_it(tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_a_problem_through_refine_sft_dpd_and_rl(run: Path) -> None:
         "trained on · conversation job1 · source own · answers problem sum-7",
         "pair · sums · teacher leads by 1.00 · answer 7",
         "samples of the student · 0 of 1 right",
-        "in the band (0.0 to 1.0, exclusive) · 2 of 4 samples right, or preferred",
-        "kept of one step in 10",
+        "in the band (0.0 to 1.0, exclusive) · 2 of 4 samples right or preferred",
+        "saved for one step in 10",
         "step 0 · 1 of 2 right",
         "right · sample 0 · reward 2 · maths: 7 · 3 tokens",
         "wrong · sample 1 · reward 0 · maths: 7 · 3 tokens",
-        "step 10 · 2 of 2 right · rewards are equal, so they teach nothing",
+        "step 10 · 2 of 2 right · rewards are equal, so the advantages are zero",
         "evaluated after step 10: held · 0 of 1 right",
         "timeout · sample 0 · maths: 7",
     ):
@@ -119,7 +119,7 @@ def test_a_problem_that_was_left_out_has_its_reasons(run: Path) -> None:
     text = explained(run, "sum-8")
     assert "rejected: no_gain · job job2 on problem sum-8 · ended: no_gain" in text
     assert "no pair: teacher_not_right" in text
-    assert "outside the band: too_hard · 0 of 4 samples right, or preferred" in flat(text)
+    assert "outside the band: too_hard · 0 of 4 samples right or preferred" in flat(text)
     assert "no pair: student_not_wrong" in explained(run, "sum-9")
     assert "outside the band: undecided" in explained(run, "sum-9")
 
@@ -139,7 +139,7 @@ def test_conversations_are_used_left_out_or_kept_for_validation(run: Path) -> No
     assert "thinking  three and four" in used
     assert 'call (no loss) add {"a": 3}' in used
     long = explained(run, "chat-2")
-    assert "not trained on, see below" in long
+    assert "not trained on; the reason is below" in long
     assert "rejected: longer than sequence_length · 1,234 tokens · conversations.parquet of source own" in flat(long)
     assert "kept for validation · conversation chat-3" in explained(run, "chat-3")
 
@@ -180,7 +180,7 @@ def test_a_unique_end_is_enough(run: Path, wanted: str) -> None:
 
 def test_several_ids_are_listed_ten_at_most(run: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^pages: 12 ids begin or end with it: pages/0, .* and 2 more; give one in full$"
+        UserError, match=r"^pages: 12 ids begin or end with this text: pages/0, .* and 2 more; specify a full id$"
     ):
         explained(run, "pages")
 
@@ -189,7 +189,7 @@ def test_an_unknown_id_names_the_closest_and_the_kinds(run: Path) -> None:
     with pytest.raises(UserError) as caught:
         explained(run, "sum-77")
     text = str(caught.value)
-    assert "the closest are sum-7" in text
+    assert "the closest ids are sum-7" in text
     assert "documents (such as pages/" in text
     assert "problems (such as sum-7)" in text
     assert "conversations (such as job1)" in text
@@ -218,7 +218,7 @@ def test_a_run_that_has_not_finished(tmp_path: Path) -> None:
     text = explained(writer.run, "sum-7")
     assert "step 0 · 1 of 2 right" in text
     assert "reward" not in text, "the stage's settings are not known before it has finished"
-    assert f"{rl.name}: not finished; the stage is running, or was stopped" in text
+    assert f"{rl.name}: unfinished; the stage is still running or was stopped" in text
     assert "kept as hq" in explained(writer.run, "pages/5")
 
 
@@ -234,7 +234,7 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "run")
     ledger = writer.partial("sft") / "rejected.jsonl"
     ledger.write_text("nothing\n")
-    with pytest.raises(UserError, match=r"rejected\.jsonl:1: not JSON; remove the file"):
+    with pytest.raises(UserError, match=r"rejected\.jsonl:1: invalid JSON; remove the file"):
         explained(writer.run, "chat-1")
 
 

@@ -124,13 +124,13 @@ def test_a_checkpoint_has_the_weights_after_its_steps(runs: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("run", "stage", "step", "message"),
     [
-        ("mien", "sft", None, r"mien: there is no such run; .* holds mine; did you mean 'mine'\?"),
-        ("mine", "stf", None, r"it has no stage 'stf'; did you mean 'sft'\?; there are evaluate, rl, sft"),
-        ("mine", "evaluate", None, "stage evaluate makes scores, not a model; name one that trains"),
-        ("mine", "rl", None, "stage rl has not finished, so it has no final model; there are 4, 8, last, best; choose"),
-        ("mine", "rl", "5", "--step 5: stage rl has no such checkpoint; there are 4, 8, last, best"),
+        ("mien", "sft", None, r"mien: no such run; .* contains mine; did you mean 'mine'\?"),
+        ("mine", "stf", None, r"no stage 'stf'; did you mean 'sft'\?; its stages are evaluate, rl, sft"),
+        ("mine", "evaluate", None, "stage evaluate writes scores, not a model; choose a training stage"),
+        ("mine", "rl", None, "stage rl has not finished, so it has no final model; available: 4, 8, last, best"),
+        ("mine", "rl", "5", "--step 5: stage rl has no such checkpoint; available: 4, 8, last, best"),
         ("mine", "rl", "-4", "--step -4: stage rl has no such checkpoint"),
-        ("mine", "sft", "4", "--step 4: stage sft has finished, which deletes its checkpoints"),
+        ("mine", "sft", "4", "--step 4: stage sft has finished, and finished stages have no checkpoints"),
     ],
 )
 def test_what_is_not_there_is_said_with_what_is(
@@ -147,9 +147,9 @@ def test_nothing_is_overwritten_and_nothing_put_into_the_run(runs: Path, tmp_pat
     (tmp_path / "full" / "mine.txt").write_text("precious")
     (tmp_path / "file").write_text("precious")
     for name in ("full", "file"):
-        with pytest.raises(UserError, match=f"--to .*{name}: it is there already, and not empty"):
+        with pytest.raises(UserError, match=f"--to .*{name}: it exists and is not an empty directory"):
             export("mine", "sft", None, tmp_path / name, runs)
-    with pytest.raises(UserError, match="it lies inside the run"):
+    with pytest.raises(UserError, match="the path is inside the run"):
         export("mine", "sft", None, runs / "mine" / "x", runs)
     (tmp_path / "empty").mkdir()
     assert export("mine", "sft", None, tmp_path / "empty", runs)[1] == tmp_path / "empty"
@@ -189,5 +189,5 @@ def test_a_newer_result_that_has_not_finished_is_pointed_out(runs: Path, tmp_pat
     os.utime(newer, (2e9, 2e9))
     found, _ = export(str(tmp_path / "r"), "sft", None, tmp_path / "x", runs)
     assert found.origin.parent.name == "sft-00000001"
-    assert found.note == "sft-0000000f.partial is newer and has not finished; --step exports a checkpoint of it"
+    assert found.note == "sft-0000000f.partial is newer but unfinished; --step exports one of its checkpoints"
     assert export(str(tmp_path / "r"), "sft", "8", tmp_path / "y", runs)[0].step == 8

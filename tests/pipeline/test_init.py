@@ -69,7 +69,7 @@ def test_what_it_writes_passes_plan_and_doctor_as_it_is(kind: str, folder: Path,
             lines(folder / f"{name}.jsonl", records)
     chosen = None if kind in ("pretrain", "curate") else str(model)
     said = list(write(kind, chosen, data, None, Path("my.yaml")))
-    assert said[-1] == "written: my.yaml. Next: thinkling run my.yaml"
+    assert said[-1] == "wrote my.yaml. Next: thinkling run my.yaml"
     assert load_recipe(Path("my.yaml")).name == "my"
     accepted(Path("my.yaml"))
 
@@ -120,10 +120,10 @@ def test_a_text_folder_is_read_whole(folder: Path) -> None:
         (("sft", "absent", ["chats.jsonl"], None), "--model absent: no such directory"),
         (("sft", "m", [], None), "--data: missing"),
         (("sft", "m", ["absent.jsonl"], None), "--data absent.jsonl: no such file"),
-        (("rl", "m", ["chats.jsonl"], None), r"it holds conversations \(messages\), not problems"),
-        (("sft", "m", ["odd.jsonl"], None), "its records have x, y"),
-        (("curate", "m", ["odd.jsonl"], None), "--model: curate starts from no model"),
-        (("sft", "m", ["chats.jsonl"], "chats.jsonl"), "--heldout: sft scores no problems"),
+        (("rl", "m", ["chats.jsonl"], None), r"it contains conversations \(messages\), not problems"),
+        (("sft", "m", ["odd.jsonl"], None), "have the fields x, y"),
+        (("curate", "m", ["odd.jsonl"], None), "--model: recipes of kind curate do not start from a model"),
+        (("sft", "m", ["chats.jsonl"], "chats.jsonl"), "--heldout: recipes of kind sft do not evaluate on problems"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(folder: Path, model: Path, arguments: Any, said: str) -> None:
@@ -137,6 +137,6 @@ def test_what_cannot_be_is_refused_in_a_line(folder: Path, model: Path, argument
 
 def test_it_overwrites_nothing(folder: Path, model: Path) -> None:
     Path("my.yaml").write_text("mine")
-    with pytest.raises(UserError, match=r"my\.yaml: exists already"):
+    with pytest.raises(UserError, match=r"my\.yaml: the file exists already"):
         list(write("sft", str(model), [lines(folder / "c.jsonl", CHATS)], None, Path("my.yaml")))
     assert Path("my.yaml").read_text() == "mine"

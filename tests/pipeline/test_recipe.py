@@ -34,7 +34,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
             "stages.sft.inputs.model=pretrian",
             "stages.sft.inputs.model: 'pretrian' is not a stage; did you mean 'pretrain'?",
         ),
-        ("stages.sft.inputs.model=curate", "stages.sft.inputs.model: 'curate' makes documents, not model"),
+        ("stages.sft.inputs.model=curate", "stages.sft.inputs.model: 'curate' produces documents, not model"),
         ("stages.pretrain.inputs={}", "stages.pretrain.inputs.tokens: missing"),
         (
             "stages.curate.heldout=[puzles]",
@@ -150,7 +150,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"broken.yaml, line \d: not valid YAML"):
         load_recipe(broken)
     broken.write_text("- 1\n")
-    with pytest.raises(UserError, match="a recipe is a mapping"):
+    with pytest.raises(UserError, match="a recipe must be a mapping"):
         load_recipe(broken)
 
 
@@ -204,7 +204,7 @@ def test_tiny_overrides_change_the_named_stage_alone() -> None:
 def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("name: a\nseed: 1\nseed: 2\nstages: {}\n")
-    with pytest.raises(UserError, match=r"r\.yaml, line 3: not valid YAML: the key 'seed' is given twice"):
+    with pytest.raises(UserError, match=r"r\.yaml, line 3: not valid YAML: the key 'seed' occurs twice"):
         load_recipe(path)
 
 
@@ -212,12 +212,12 @@ def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
 def test_a_key_of_any_kind_given_twice_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(f"name: a\nstages:\n  x: {{}}\n  y:\n    {text.replace(chr(10), chr(10) + '    ')}\n")
-    with pytest.raises(UserError, match=r"line \d: not valid YAML: the key .* is given twice"):
+    with pytest.raises(UserError, match=r"line \d: not valid YAML: the key .* occurs twice"):
         load_recipe(path)
 
 
 def test_a_field_set_twice_is_an_error() -> None:
-    with pytest.raises(UserError, match="--set seed: given twice"):
+    with pytest.raises(UserError, match="--set seed: specified twice"):
         load_recipe(RECIPES / "nano.yaml", ["seed=1", "threads=1", "seed=2"])
 
 
@@ -253,14 +253,14 @@ def test_names_that_could_become_paths_are_refused(tmp_path: Path, place: str, n
         ("name: ä\n".encode("latin-1"), "not UTF-8"),
         (b"name: a\0\n", "not valid YAML: unacceptable character"),
         (b"name: a\n\tseed: 1\n", "not valid YAML"),
-        (b"", "a recipe is a mapping"),
-        (b"\xef\xbb\xbf", "a recipe is a mapping"),
+        (b"", "a recipe must be a mapping"),
+        (b"\xef\xbb\xbf", "a recipe must be a mapping"),
         (b"name: a\n? [1, 2]\n: b\n", "not valid YAML: a key is a list or a mapping"),
-        (b"seed: " + b"[" * 5000 + b"]" * 5000, "nested too deep"),
+        (b"seed: " + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
         (
             b"a: &a [x]\n"
             + b"".join(b"%c: &%c [%s]\n" % (98 + i, 98 + i, b",".join([b"*%c" % (97 + i)] * 10)) for i in range(9)),
-            "more than 1,000,000 values, with YAML anchors written out",
+            "more than 1,000,000 values after expanding YAML anchors",
         ),
         (b"name: 2026-13-45\n", "line 1: not valid YAML: a value cannot be read as timestamp"),
         (b"name: a\nseed: .nan\n", "seed: nan is not a finite number"),

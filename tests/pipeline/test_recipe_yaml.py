@@ -40,7 +40,7 @@ def test_values_that_yaml_cannot_read_were_a_traceback(tmp_path: Path, text: str
 def test_hundreds_of_nested_lists_took_seconds(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     for depth, outcome in (
-        (90, "a recipe is a mapping"),
+        (90, "a recipe must be a mapping"),
         (101, "nested too deeply: more than 100"),
         (490, "too deeply"),
     ):

@@ -52,7 +52,7 @@ def flat(text: str) -> str:
         (
             "rl",
             [
-                "3 of 3 problems", "in the band · 2 of 4 samples right, or preferred · sum-7",
+                "3 of 3 problems", "in the band · 2 of 4 samples right or preferred · sum-7",
                 "outside the band: undecided", "3 of 5 rollouts",
             ],
         ),
@@ -103,7 +103,7 @@ def test_roles_have_colours_and_thinking_is_dim(run: Path) -> None:
 def test_rejected_ones_by_reason(run: Path, stage: str, reason: str, lines: list[str], absent: str) -> None:
     text = flat(shown(run, stage, reason=reason))
     assert [line for line in lines if line not in text] == []
-    assert absent not in text.replace("samples right, or preferred", "")
+    assert absent not in text.replace("samples right or preferred", "")
 
 
 def test_rejected_alone_shows_all_reasons(run: Path) -> None:
@@ -165,10 +165,10 @@ def test_only_those_of_a_source_family_or_task_set(run: Path) -> None:
 
 def test_what_is_not_there_is_named_with_what_is(run: Path) -> None:
     cases: list[tuple[str, dict[str, Any], str]] = [
-        ("sfd", {}, r"mine: it has no stage 'sfd'; did you mean 'sft'\?; there are curate, tokenize, pretrain, refine"),
-        ("pretrain", {}, r"^pretrain: it writes no records to look at; these stages do: curate, refine, sft, dpd, rl"),
-        ("curate", {"reason": "spam"}, r"no reason contains it; there are near duplicate \(2\), duplicate \(1\)$"),
-        ("curate", {"source": "page"}, r"--source page: no record has it; there are pages \(12\), books \(3\)$"),
+        ("sfd", {}, r"mine: no stage 'sfd'; did you mean 'sft'\?; its stages are curate, tokenize, pretrain, refine"),
+        ("pretrain", {}, r"^pretrain: the stage writes no records; stages with records: curate, refine, sft, dpd, rl"),
+        ("curate", {"reason": "spam"}, r"no reason contains this text; the reasons are near duplicate \(2\), dup"),
+        ("curate", {"source": "page"}, r"no record has this source; the sources are pages \(12\), books \(3\)$"),
     ]
     for stage, chosen, message in cases:
         with pytest.raises(UserError, match=message) as caught:
@@ -182,7 +182,7 @@ def test_where_nothing_was_rejected_it_says_so(tmp_path: Path) -> None:
         write_conversations(folder / "conversations.parquet", [conversation("chat-1")])
     with pytest.raises(UserError, match="--rejected: nothing was rejected"):
         shown(writer.run, "sft", rejected=True)
-    assert "with a reason" not in shown(writer.run, "sft")
+    assert "records with a reason" not in shown(writer.run, "sft")
 
 
 def test_a_stage_that_has_not_finished(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_stage_that_has_not_finished(tmp_path: Path) -> None:
     (rl / "rollouts/00000").mkdir(parents=True)
     write_rollouts(rl / "rollouts/00000/00000.parquet", [rollout("sum-7")])
     text = shown(writer.run, "rl")
-    assert f"{rl.name}: not finished; what is whole is shown" in text
+    assert f"{rl.name}: unfinished; only complete files are shown" in text
     assert "1 of 1 rollouts" in text
 
 
@@ -235,7 +235,8 @@ def test_a_runs_summary_says_what_was_rejected_and_how_to_look(run: Path) -> Non
         "rl: own: 3 in, 1 kept, 2 rejected: too_hard 1, undecided 1",
     ):
         assert line in lines
-    assert lines[-1] == "to look at them: `thinkling show 'out/my runs/mine' curate --reason 'near duplicate'`"
+    command = "thinkling show 'out/my runs/mine' curate --reason 'near duplicate'"
+    assert lines[-1] == f"to see the rejected records: `{command}`"
 
 
 def test_each_reason_in_the_summary_can_be_shown(run: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_machine_without_a_sandbox_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setattr(checks, "missing_feature", lambda: "no Landlock")
     run = runner.Run(load_recipe(RECIPES / "nano.yaml"), tmp_path)
-    with pytest.raises(UserError, match=r"^rl_code, .*: they run programs .*no Landlock\. Or set sandbox: none"):
+    with pytest.raises(UserError, match=r"^rl_code, .*: running programs .*no Landlock\. Or set sandbox: none"):
         runner.execute(run, Console(quiet=True))
     assert list(tmp_path.iterdir()) == []
 
@@ -143,7 +143,7 @@ def test_stages_that_would_call_python_are_skipped() -> None:
 def test_a_machine_without_a_sandbox_refuses_stages_that_would_call_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "missing_feature", lambda: "no Landlock")
     found = next(checks.wrong(coding("python", sandbox="required"), ["without", "with_tools"]))
-    assert (found.what, found.line.startswith("with_tools: they run programs")) == ("sandbox", True)
+    assert (found.what, found.line.startswith("with_tools: running programs")) == ("sandbox", True)
 
 
 def test_an_unknown_tool_is_refused_when_the_recipe_is_loaded() -> None:

@@ -220,8 +220,8 @@ def test_run_refuses_what_surely_does_not_fit_before_anything_is_written(
     assert "\n" not in line
     assert line.startswith(f"{start}/runs: stages.sft needs at least 3.7 MB ")
     for part in (
-        "0.0 MB are free",
-        "make room",
+        "0.0 MB is free",
+        "free some space",
         "--runs",
         "stages.sft.keep_state: false",
         "stages.sft.checkpoint_every",

@@ -46,7 +46,7 @@ def test_loss_is_in_brackets_where_there_are_no_colours(model: Path) -> None:
     lines = shown(recipe(model)).splitlines()
     assert lines[0].startswith("⟦loss⟧")
     assert lines[2].startswith("1/3  a  chats a0 · ")
-    assert "4 turns, 2 the assistant's, 1 with loss" in lines[2], "the reasoning of the first round is dropped"
+    assert "4 turns, 2 by the assistant, 1 with loss" in lines[2], "the reasoning of the first round is dropped"
     text = "\n".join(lines)
     assert (
         "<|im_start|>user↵\nsay 1<|im_end|>↵\n<|im_start|>assistant↵\n⟦<think>↵\nx↵\n</think>↵\n↵\n1<|im_end|>⟧" in text
@@ -64,7 +64,7 @@ def test_colours_change_with_every_token_and_the_loss(model: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "note"),
     [
-        ({"sequence_length": 16}, "LEFT OUT: longer than sequence_length"),
+        ({"sequence_length": 16}, "OMITTED: longer than sequence_length"),
         ({"sequence_length": 40, "overlong": "truncate"}, "truncated to fit sequence_length"),
     ],
 )
@@ -83,15 +83,15 @@ def test_data_do_not_steer_the_terminal(model: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_input_that_is_not_made_yet_is_named(model: Path) -> None:
-    with pytest.raises(UserError, match=r"stages\.later\.inputs\.model: stage sft is not finished in runs/x; run it"):
+    with pytest.raises(UserError, match=r"stages\.later\.inputs\.model: stage sft has not finished in runs/x; run it"):
         shown(recipe(model), "later")
 
 
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        (None, "--stage: missing; name a stage of kind sft; there are: sft, later"),
-        ("pretrain", "--stage pretrain: no stage of kind sft has this name; there are: sft, later"),
+        (None, "--stage: missing; specify a stage of kind sft; available: sft, later"),
+        ("pretrain", "--stage pretrain: no stage of kind sft has this name; available: sft, later"),
     ],
 )
 def test_which_stage(model: Path, stage: str | None, message: str) -> None:

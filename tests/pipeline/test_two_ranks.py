@@ -42,7 +42,9 @@ def two_ranks(runs: Path, recipe: Path) -> list[tuple[int, str]]:
 def test_muon_on_two_ranks_was_refused_after_two_stages_and_twice(tmp_path: Path) -> None:
     (first, said), (second, silent) = two_ranks(tmp_path, RECIPE)
     assert (first, second) == (2, 2)
-    assert "thinkling: stages.pretrain.optimizer.name: muon needs whole matrices, which 2 processes do not hold" in said
+    assert (
+        "thinkling: stages.pretrain.optimizer.name: muon needs whole matrices, but 2 processes would shard them" in said
+    )
     assert "[1/" not in said
     assert "matrices" not in silent
     assert "Traceback" not in silent
@@ -66,4 +68,4 @@ def test_a_batch_that_ranks_cannot_share_was_told_in_stage_1_without_its_name(mo
     assert list(wrong(recipe, ["sft"])) == []
     monkeypatch.setenv("WORLD_SIZE", "2")
     told = [found.line for found in wrong(recipe, ["sft"]) if "batch_size" in found.line]
-    assert told == ["stages.sft.batch_size: 3 is not divisible by 2 processes; set it to a multiple"]
+    assert told == ["stages.sft.batch_size: 3 is not divisible by 2 processes; change it to a multiple"]

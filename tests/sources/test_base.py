@@ -23,7 +23,7 @@ def test_a_source_says_what_it_lacks() -> None:
     ("fields", "message"),
     [
         ("x", r"sources\.s: a source is a mapping"),
-        ({}, r"sources\.s: type is missing; known are text, jsonl"),
+        ({}, r"sources\.s: type is missing; the known types are text, jsonl"),
         ({"type": "texts"}, r"sources\.s\.type: unknown type of source 'texts'"),
         ({"type": "text"}, r"sources\.s\.paths: missing"),
         ({"type": "text", "paths": ["a"], "pathes": 1}, r"sources\.s\.pathes: unknown key; did you mean 'paths'\?"),

@@ -1,1 +1,1 @@
-"""What a run is: recipe, runner, plan, doctor."""
+"""Recipes and runs: loading and checking recipes, running stages, and the commands that inspect runs."""

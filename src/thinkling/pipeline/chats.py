@@ -1,4 +1,4 @@
-"""Whether conversations can be written with the recipe's own models, found out before anything runs."""
+"""Checks, before a run starts, that the chat templates of the recipe's model sources can render its conversations."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from thinkling.stages.chat import ChattingConfig
 from thinkling.stages.sft.config import SftConfig
 
 FIRST = 100
-"""Conversations of a source that are tried."""
+"""Number of conversations to try per source."""
 
 
 def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
-    """What is wrong, a line for each model and chat template, with the first field that asks for them."""
+    """Yield an error message for each pair of model and chat template that fails to render a prompt.
+
+    The message starts with the first field of the recipe that uses the pair.
+    """
     from thinkling.generate.renderer import Renderer
 
     seen: set[tuple[str, str]] = set()
@@ -38,8 +41,10 @@ def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
 
 
 def lost_in_templates(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
-    """Stages of sft whose template, one of the user's model, cannot write the first conversations of a source as they
-    are, or would drop what they hold: a line per source."""
+    """Yield an error message for each source of an sft stage that the chat template of the user's model cannot render.
+
+    The first conversations of each source are tried. An error is also reported if the template would drop content.
+    """
     for name in stages:
         stage = recipe.stages[name]
         model = recipe.sources.get(stage.inputs.get("model", ""))

@@ -1,4 +1,4 @@
-"""Checks made before stage 1. `run`, `plan` and `doctor` share them, so they report the same mistakes."""
+"""Checks before a run starts. `run`, `plan` and `doctor` share these checks, so they report the same mistakes."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ class Wrong(NamedTuple):
     """A mistake that would stop a run."""
 
     what: str
-    """The part that was checked, as listed by `doctor`."""
+    """The name of the check in the output of `doctor`."""
     line: str
-    """Field or file, what is wrong, and the cure."""
+    """The error message: the field or file, the mistake and the cure."""
 
 
 def check(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Raises UserError with the first mistake that affects these stages, which are the ones still to run."""
+    """Raise UserError for the first mistake that affects the given stages, which should be those still to run."""
     for found in wrong(recipe, stages):
         raise UserError(found.line)
 
 
 def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
-    """All mistakes that affect these stages, cheap checks first."""
+    """Yield all mistakes that affect the given stages. Cheap checks run first."""
     wanted = [name for name in stages if name not in recipe.skipped()]
     yield from _extras(recipe, wanted)
     yield from _ranks(recipe, wanted)
     yield from _told("tracker", lambda: check_installed(recipe.trackers))
     yield from _told("sandbox", lambda: packages.locations(recipe.packages()))
-    program.verify.use(recipe.packages())  # which tests are valid depends on what they may import
+    program.verify.use(recipe.packages())  # the validity of tests depends on the packages they may import
     yield from _sandbox(recipe, wanted)
     models, missing = list(_models(recipe, wanted)), set[str]()
     for name, found in models:
@@ -69,7 +69,7 @@ def _told(what: str, look: Callable[[], object], where: str = "") -> Iterator[Wr
 
 
 def _extras(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Missing packages of thinkling's extras that stages and sources import."""
+    """Yield a mistake for each stage or source that needs missing packages of an extra."""
     needed = [(f"stages.{name}", extra) for name in stages for extra in recipe.stages[name].extras()]
     names = [source for name in stages for source in recipe.stages[name].source_names()]
     needed += [(f"sources.{name}", extra) for name, s in recipe.sources_of(names).items() for extra in s.extras()]
@@ -84,26 +84,26 @@ def _extras(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
 
 
 def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Stages that several processes of torchrun cannot share."""
+    """Yield a mistake for each stage that cannot run on the number of processes started by torchrun."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     for name in stages:
         stage = recipe.stages[name]
         if processes > 1 and isinstance(stage, TrainingConfig) and stage.distributed and stage.optimizer.name == "muon":
             yield Wrong(
                 "processes",
-                f"stages.{name}.optimizer.name: muon needs whole matrices, which {processes} processes do not hold: "
-                f"--set stages.{name}.optimizer.name=adamw, or start it without torchrun",
+                f"stages.{name}.optimizer.name: muon needs whole matrices, but {processes} processes would shard them; "
+                f"--set stages.{name}.optimizer.name=adamw, or start the run without torchrun",
             )
         if isinstance(stage, SftConfig | DpdConfig) and stage.batch_size % processes:
             yield Wrong(
                 "processes",
                 f"stages.{name}.batch_size: {stage.batch_size} is not divisible by {processes} processes; "
-                "set it to a multiple",
+                "change it to a multiple",
             )
 
 
 def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
-    """Stages that would run model-written programs on a machine that cannot sandbox them."""
+    """Yield a mistake if stages would run model-written programs and this machine has no sandbox."""
     lacking = missing_feature()
     if lacking is None:
         return
@@ -112,13 +112,14 @@ def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     if wanting:
         yield Wrong(
             "sandbox",
-            f"{', '.join(wanting)}: they run programs that a model wrote, and this machine has no sandbox for them: "
-            f"{lacking}. Or set sandbox: none in the recipe, which skips these stages and what depends on them",
+            f"{', '.join(wanting)}: running programs that a model wrote needs a sandbox, which this machine does not "
+            f"support: {lacking}. Or set sandbox: none in the recipe, which skips these stages and those that depend "
+            "on them",
         )
 
 
 def _models(recipe: Recipe, stages: Iterable[str]) -> Iterator[tuple[str, Wrong]]:
-    """The user's models that stages start from: source, and what is wrong with it."""
+    """Yield (source, mistake) for each of the user's models that a stage needs and that cannot be used."""
     inputs = [producer for name in stages for producer in recipe.stages[name].inputs.values()]
     for name in dict.fromkeys(inputs):
         source = recipe.sources.get(name)
@@ -140,7 +141,7 @@ def _model(source: Source) -> None:
 
 
 def _sources(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Sources that cannot provide what a stage will read from them."""
+    """Yield a mistake for each source that cannot provide the data that a stage needs from it."""
     for name in stages:
         for need in recipe.stages[name].needs():
             source = recipe.sources[need.source]
@@ -152,7 +153,7 @@ def _sources(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
 
 
 def _mixtures(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Mixtures that name tokens no source produces."""
+    """Yield a mistake for each name in a mixture that no source provides."""
     for name in stages:
         stage = recipe.stages[name]
         if not isinstance(stage, PretrainConfig):
@@ -167,13 +168,13 @@ def _mixtures(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
             for wanted in sorted(phase.mixture.keys() - known):
                 yield Wrong(
                     "mixture",
-                    f"stages.{name}.phases.{number}.mixture: no source is called {wanted!r}{nearest(wanted, known)}; "
-                    f"names are {', '.join(sorted(known))}",
+                    f"stages.{name}.phases.{number}.mixture: unknown name {wanted!r}{nearest(wanted, known)}; "
+                    f"the names are {', '.join(sorted(known))}",
                 )
 
 
 def _lengths(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
-    """Rows longer than the maximum position of the user's model."""
+    """Yield a mistake for each stage whose rows are longer than the user's model supports."""
     from thinkling.model.huggingface import read_config
 
     for name in stages:
@@ -184,6 +185,6 @@ def _lengths(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
         if stage.sequence_length > longest:
             yield Wrong(
                 "sequence_length",
-                f"stages.{name}.sequence_length: {stage.sequence_length} is more than the model's "
-                f"max_position_embeddings {longest}; lower it",
+                f"stages.{name}.sequence_length: {stage.sequence_length} exceeds the model's "
+                f"max_position_embeddings of {longest}; lower sequence_length",
             )

@@ -1,4 +1,4 @@
-"""The verb `clean`: artifacts of a run that are not part of the recipe any more."""
+"""The `clean` command: delete a run's artifacts that no longer belong to its recipe."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from rich.table import Table
 from thinkling.pipeline.runner import Run, locked
 
 ARTIFACT = re.compile(r".+-[0-9a-f]{8}(?:\.partial)?")
-"""Folders that stages make. Whatever else is in a run's folder, such as trackers' logs, is never touched."""
+"""Names of the folders that stages write. Everything else in a run's folder, such as tracker logs, is never touched."""
 
 
 @dataclass(frozen=True)
 class Left:
-    """A folder that another version of the recipe made."""
+    """An artifact folder written by an earlier version of the recipe."""
 
     path: Path
     bytes: int
     linked: str | None
-    """The run's link, `base` or `model`, that points into it: it is the newest of its kind, and kept."""
+    """The run's symbolic link (`base` or `model`) that points into this folder, or None. A linked folder is kept."""
 
 
 def left_over(run: Run) -> list[Left]:
-    """Artifacts in the run's folder that the recipe, as it is now, would not use."""
+    """Return the artifacts in the run's folder that the current recipe would not use."""
     if not run.directory.is_dir():
         return []
     used = {name for _, _, path in run.states() if path for name in (path.name, f"{path.name}.partial")}
@@ -44,10 +44,13 @@ def left_over(run: Run) -> list[Left]:
 
 
 def clean(run: Run, yes: bool, console: Console) -> None:
-    """Lists what is left over, with sizes; deletes it if `yes`. Raises UserError if the run is being worked on."""
+    """List the leftover artifacts with their sizes, and delete them if `yes` is set.
+
+    Raises UserError if another process is working on the run.
+    """
     found = left_over(run)
     if not found:
-        console.print(f"{run.directory}: nothing is left over from other versions of the recipe", highlight=False)
+        console.print(f"{run.directory}: no artifacts of earlier versions of the recipe", highlight=False)
         return
     console.print(table(run, found))
     wanted = [one for one in found if one.linked is None]
@@ -62,8 +65,8 @@ def clean(run: Run, yes: bool, console: Console) -> None:
 
 
 def table(run: Run, found: list[Left]) -> Table:
-    """What is left over."""
-    shown = Table(title=f"{run.directory}: not part of the recipe as it is now", title_justify="left")
+    """Return a table of the leftover artifacts."""
+    shown = Table(title=f"{run.directory}: not part of the current recipe", title_justify="left")
     shown.add_column("folder", overflow="fold")
     shown.add_column("size", justify="right", no_wrap=True)
     shown.add_column("", overflow="fold")

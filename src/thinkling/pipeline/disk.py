@@ -1,4 +1,4 @@
-"""Reports a disk that cannot be written in one line, whichever library raised the error."""
+"""One-line error messages for a disk that cannot be written to, whichever library raised the error."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TOLD = re.compile(
 
 
 def disk_is_full(error: BaseException, directory: Path) -> str | None:
-    """One line if the error, or one of its causes, comes from a disk that cannot be written; None otherwise.
+    """Return a message if the error or one of its causes is due to a disk that cannot be written to, otherwise None.
 
-    `directory`: where the run writes, used for errors that name no file.
+    `directory`: the folder of the run, which is reported if the error does not contain a file name.
     """
     for cause in _causes(error):
         number = cause.errno if isinstance(cause, OSError) else None
@@ -33,14 +33,15 @@ def disk_is_full(error: BaseException, directory: Path) -> str | None:
         there = next(path for path in (where, *where.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
         return (
-            f"{where}: cannot be written: {reason.lower()} ({free / 1e6:,.1f} MB free there); free some space; "
-            "the same command resumes where it stopped"
+            f"{where}: cannot be written: {reason.lower()} ({free / 1e6:,.1f} MB free on this disk); free some space "
+            "and repeat the command to resume the run"
         )
     return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes: `raise … from`, exception groups, and errors of a distributed checkpoint's ranks."""
+    """Yield the error and its causes, including the members of exception groups and the failures of the ranks of a
+    distributed checkpoint."""
     seen: set[int] = set()
     queue: list[object] = [error]
     while queue:

@@ -1,4 +1,4 @@
-"""Checks whether this machine can run a recipe: what is present, what is missing, and how to fix it."""
+"""The `doctor` command: check whether this machine can run a recipe, and report missing requirements and cures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NEEDED = (
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. `missing` makes the exit code of `doctor` 2."""
+    """The result of one check. If any finding has the level `missing`, the exit code of `doctor` is 2."""
 
     what: str
     level: Level
@@ -47,7 +47,7 @@ class Finding:
 
 
 def examine(recipe: Recipe | None, root: Path = Path("runs")) -> list[Finding]:
-    """Checks the machine, and with a recipe what the recipe needs. `root`: the folder that holds all runs."""
+    """Check this machine and, if there is a recipe, the requirements of the recipe. `root`: the folder of all runs."""
     findings = [_python(), *_packages(), _cores(recipe), _memory(), *_devices()]
     if recipe is None:
         return [*findings, _disk(root)]
@@ -58,7 +58,7 @@ def examine(recipe: Recipe | None, root: Path = Path("runs")) -> list[Finding]:
 
 
 def show(findings: list[Finding], console: Console) -> bool:
-    """Prints the findings; True if nothing required is missing."""
+    """Print the findings. Return True if nothing required is missing."""
     table = Table(title="doctor", title_justify="left")
     table.add_column("what")
     table.add_column("")
@@ -72,14 +72,15 @@ def show(findings: list[Finding], console: Console) -> bool:
 
 def _python() -> Finding:
     right = sys.version_info >= (3, 11) and sys.platform == "linux"
-    detail = f"{platform.python_version()} on {sys.platform}" + ("" if right else "; thinkling needs ≥ 3.11 on Linux")
+    detail = f"{platform.python_version()} on {sys.platform}"
+    detail += "" if right else "; thinkling needs Python 3.11 or later on Linux"
     return Finding("python", "ok" if right else "missing", detail)
 
 
 def _packages() -> list[Finding]:
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if absent:
-        return [Finding("packages", "missing", f"{', '.join(absent)}: pip install thinkling")]
+        return [Finding("packages", "missing", f"{', '.join(absent)} not installed: pip install thinkling")]
     from importlib.metadata import version
 
     return [
@@ -94,13 +95,15 @@ def _packages() -> list[Finding]:
 def _cores(recipe: Recipe | None) -> Finding:
     usable, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     threads = recipe.threads if recipe else 1
-    detail = f"{usable} usable, load {load:.1f}" + (f", the recipe wants {threads} threads" if recipe else "")
+    detail = f"{usable} usable, load {load:.1f}" + (f", the recipe uses {threads} threads" if recipe else "")
     if threads > usable:
         return Finding(
-            "cores", "note", detail + "; more threads than cores is many times slower: --set threads=" + str(usable)
+            "cores",
+            "note",
+            detail + "; more threads than cores make a run much slower: --set threads=" + str(usable),
         )
     if load + threads > usable + 1:
-        return Finding("cores", "note", detail + "; the machine is busy, expect it to be slower")
+        return Finding("cores", "note", detail + "; the machine is busy, so runs will be slower")
     return Finding("cores", "ok", detail)
 
 
@@ -108,7 +111,7 @@ def _memory() -> Finding:
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) / 1e6
     return Finding(
-        "memory", "ok" if free > 4 else "note", f"{free:.1f} GB available; the recipe `tiny` takes under 3 GB"
+        "memory", "ok" if free > 4 else "note", f"{free:.1f} GB available; the recipe `tiny` needs less than 3 GB"
     )
 
 
@@ -118,7 +121,7 @@ def _disk(root: Path) -> Finding:
 
 
 def _space(recipe: Recipe, root: Path) -> Finding:
-    """The space that the unfinished stages need. Call it only if all sources and models can be read."""
+    """Check the disk space for the unfinished stages. Call this only if all sources and models can be read."""
     run = Run(recipe, root)
     try:
         found = space.needed(run, run.states())
@@ -134,13 +137,13 @@ def _devices() -> list[Finding]:
     import torch
 
     if not torch.cuda.is_available():
-        return [Finding("devices", "ok", "no CUDA device: everything runs on the CPU")]
+        return [Finding("devices", "ok", "no CUDA device; everything runs on the CPU")]
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return [Finding("devices", "ok", ", ".join(names))]
 
 
 def _precision(recipe: Recipe) -> list[Finding]:
-    """Stages that compute in bf16 on a device without hardware support for it."""
+    """Report stages that compute in bf16 on a device without hardware support for bf16."""
     from thinkling.stages.training.config import TrainingConfig
 
     stages = [(name, s) for name, s in recipe.stages.items() if isinstance(s, TrainingConfig)]
@@ -159,20 +162,20 @@ def _precision(recipe: Recipe) -> list[Finding]:
 
 
 def _sandbox(recipe: Recipe) -> list[Finding]:
-    """The sandbox, unless a missing one is reported as a mistake by `checks`."""
+    """Report the state of the sandbox, unless `checks` reports a missing sandbox as a mistake."""
     lacking = missing_feature()
     if lacking is None:
-        imported = f", and import {', '.join(recipe.packages())}" if recipe.packages() else ""
-        return [Finding("sandbox", "ok", f"programs that a model wrote can be confined{imported}")]
+        imported = f" and can import {', '.join(recipe.packages())}" if recipe.packages() else ""
+        return [Finding("sandbox", "ok", f"model-written programs run in the sandbox{imported}")]
     if recipe.skipped():
         return [Finding("sandbox", "note", f"{lacking}; skipped: {', '.join(recipe.skipped())}")]
     return [] if recipe.judging() else [Finding("sandbox", "ok", f"{lacking}; no stage of the recipe needs it")]
 
 
 def _recipe(recipe: Recipe) -> list[Finding]:
-    """The recipe's sources, and every reason for which `run` would refuse it."""
+    """Report the recipe's sources and every mistake that would stop `run`."""
     if recipe.plan_only:
-        return [Finding("recipe", "note", "plan only: its sources are not on this machine")]
+        return [Finding("recipe", "note", "can only be planned, because its sources are not on this machine")]
     findings = []
     for name, source in recipe.sources.items():
         try:

@@ -1,4 +1,4 @@
-"""The process environment that exact repetition needs."""
+"""Environment variables that make runs reproducible."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ MALLOC = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MAL
 
 
 def fix_environment(threads: int, module: str = "thinkling") -> None:
-    """Restarts this process as `python -m MODULE` if the hash seed or the thread count differ from what exact
-    repetition needs.
+    """Restart this process as `python -m MODULE` unless its environment has the required variables.
 
-    Both are read once, when the interpreter and the numeric libraries load. So are malloc's settings: freed memory is
-    kept, which saves a training step of a small model 3–6% (docs/LAB.md).
+    The variables set the hash seed, the thread count and malloc's thresholds. They must be set before the interpreter
+    and the numeric libraries load, because each is read only once. The malloc thresholds make the process keep freed
+    memory, which makes a training step of a small model 3–6% faster (docs/LAB.md).
     """
     wanted = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **MALLOC}
     if any(os.environ.get(name) != value for name, value in wanted.items()):

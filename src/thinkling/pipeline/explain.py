@@ -1,4 +1,4 @@
-"""The verb `explain`: what happened to one document, problem or conversation in a run, stage by stage."""
+"""The `explain` command: print what happened to one document, problem or conversation in each stage of a run."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ _KINDS = {
     LEDGER: "rejected records",
     REPLIES: "jobs of refine",
 }
-"""Form of a record → what its ids name."""
+"""Form of a record → the kind of thing that its ids identify, in the plural."""
 _LISTED = 10
-"""Ids that are named where several fit."""
+"""Maximum number of ids to list in an error message."""
 _MOST = 1_000
-"""Fitting ids that are counted."""
+"""Matching ids beyond this number are not counted."""
 _COMPARED = 20_000
-"""Ids that a mistyped one is compared with; more would take seconds."""
+"""Maximum number of ids to compare with a mistyped id. More would take seconds."""
 
 
 def explain(run: Path, wanted: str, whole: bool, console: Console) -> None:
-    """Prints the history of an id: every stage that saw it, in the order in which the stages ran.
+    """Print the history of an id: every stage that processed it, in the order in which the stages ran.
 
-    `run`: the run's folder. `wanted`: an id, or its unique beginning or end. `whole`: prints texts in full.
-    Raises UserError where no id or several fit.
+    `run`: the run's folder. `wanted`: an id, or its unique beginning or end. `whole`: whether to print texts in full.
+    Raises UserError if no id or more than one id matches.
     """
     folders = stage_folders(run)
     found = {folder.path: tables(folder) for folder in folders}
@@ -64,26 +64,26 @@ def explain(run: Path, wanted: str, whole: bool, console: Console) -> None:
         history(folder, found[folder.path], page)
     for folder in folders:
         if folder.manifest is None:
-            note = f"{folder.path.name}: not finished; the stage is running, or was stopped"
+            note = f"{folder.path.name}: unfinished; the stage is still running or was stopped"
             console.print(Text(note, style="yellow"))
 
 
 @dataclass
 class _Fitting:
-    """Ids that fit what was asked for, by how well."""
+    """Ids that match the requested text, grouped by the kind of match."""
 
     exact: bool = False
     own: set[str] = field(default_factory=set)
-    """Whose part behind the source is what was asked for: `topics/if` for `if`."""
+    """Ids that equal the text after their source prefix, such as `topics/if` for `if`."""
     affix: set[str] = field(default_factory=set)
-    """That begin or end with it."""
+    """Ids that begin or end with the text."""
     inside: set[str] = field(default_factory=set)
-    """That hold it elsewhere."""
+    """Ids that contain the text elsewhere."""
     seen: dict[str, None] = field(default_factory=dict)
-    """The first ids of all, in their order."""
+    """The first ids of the run, matching or not, in order."""
 
     def add(self, wanted: str, identity: str) -> None:
-        """One more id of the run."""
+        """Compare an id of the run with the text and add it to the groups that it matches."""
         if len(self.seen) < _COMPARED:
             self.seen[identity] = None
         if wanted not in identity:
@@ -99,9 +99,12 @@ class _Fitting:
 
 
 def resolve(run: Path, wanted: str, found: Sequence[Table]) -> str:
-    """The id that is meant. Raises UserError that lists those that fit, or the closest ones."""
+    """Return `wanted` if it is an id; otherwise the only id in the best group of matches.
+
+    Raises UserError, which lists the matching or the closest ids, if there is no such id.
+    """
     if not wanted:
-        raise UserError("ID: it is empty; give an id, or its beginning or end")
+        raise UserError("ID: it is empty; specify an id, or its beginning or end")
     fitting = _Fitting()
     kinds: dict[str, str] = {}
     for table in (table for table in found if table.form in _KINDS):
@@ -117,12 +120,12 @@ def resolve(run: Path, wanted: str, found: Sequence[Table]) -> str:
         listed = sorted(several)[:_LISTED]
         more = f" and {len(several) - len(listed):,} more" if len(several) > len(listed) else ""
         n = f"{len(several):,}" if len(several) < _MOST else f"{_MOST:,} or more"
-        raise UserError(f"{wanted}: {n} ids begin or end with it: {_spelled(listed)}{more}; give one in full")
+        raise UserError(f"{wanted}: {n} ids begin or end with this text: {_spelled(listed)}{more}; specify a full id")
     close = list(dict.fromkeys([*sorted(fitting.inside), *difflib.get_close_matches(wanted, fitting.seen, 3, 0.5)]))
-    closest = f"; the closest are {_spelled(close[:_LISTED])}" if close else ""
+    closest = f"; the closest ids are {_spelled(close[:_LISTED])}" if close else ""
     known = ", ".join(f"{name} (such as {visible(identity)})" for name, identity in kinds.items())
-    has = f"it has ids of {known}" if known else "no stage of it has written records yet"
-    raise UserError(f"{wanted}: nothing in {run} has this id{closest}; {has}")
+    has = f"the run has ids of {known}" if known else "no stage of the run has written records yet"
+    raise UserError(f"{wanted}: no record in {run} has this id{closest}; {has}")
 
 
 def _spelled(found: Sequence[str]) -> str:

@@ -1,5 +1,5 @@
-"""The kinds of record that stages write: how a table of each is recognised, by what a record is found, why it was
-rejected."""
+"""The kinds of records that stages write: how to recognise a table of each kind, which columns contain ids, and how to
+derive the reason for a rejection."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Form:
     """A kind of record."""
 
     name: str
-    """In the plural, as it is shown."""
+    """The name to print, in the plural."""
     needs: frozenset[str]
     """Columns by which a table of this form is recognised."""
     ids: tuple[str, ...]
-    """Columns by which a record is found."""
+    """Columns that contain the ids of a record."""
     source: str = ""
-    """Column that names where it comes from; empty without one."""
+    """Column that `--source` compares, such as `source` or `family`; empty if there is none."""
     reads: tuple[str, ...] = ()
-    """Columns that `reason` needs."""
+    """Columns that `reason` reads."""
     reason: Callable[[Row], str | None] = lambda row: None
-    """Why a record was rejected, or what is wrong with it; None for one that was kept."""
+    """Returns why a record was rejected, or what is wrong with it; None for a record that was kept."""
 
 
 def _out_of_band(row: Row) -> str | None:
@@ -38,7 +38,7 @@ def _out_of_band(row: Row) -> str | None:
 
 
 def _not_right(row: Row) -> str | None:
-    """The verdict; with the verifier's words where there was nothing to compare."""
+    """Return the verdict unless it is `right`. The verifier's detail is added if no answer could be compared."""
     if row["outcome"] == "right":
         return None
     unread = row["tier"] in ("length", "extract") or row["detail"] == "no readable answer"
@@ -72,4 +72,4 @@ LINES = {ledger.FILE: LEDGER, unreadable.FILE: REPLIES}
 UNPAIRED = Form(
     "problems without a pair", frozenset(), ("problem_id",), "family", ("reason",), lambda row: row["reason"]
 )
-"""In no table: they follow from the samples of a dpd stage."""
+"""These records are not stored in a table. They are derived from the samples of a dpd stage."""

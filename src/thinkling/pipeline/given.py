@@ -1,4 +1,5 @@
-"""What a user's file or folder holds, told from its first records: chats, preference pairs, problems or text."""
+"""Detection of the kind of data in a user's file or folder (chats, preference pairs, problems or text) from its first
+records."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ Kind = Literal["conversations", "pairs", "problems", "text"]
 SAMPLE = 20
 _TEXT = (".txt", ".md")
 _ORDER = ("gsm8k", "mbpp", "humaneval", "livecodebench", "apps", "gpqa", "mmlu_pro", "math", "choice", "aime")
-"""Presets from the most to the least particular; those of packages come first."""
+"""Built-in presets, from the most to the least specific. Presets of installed packages are tried before these."""
 _QUESTION = ("question", "problem", "query", "prompt", "input", "instruction", "q")
 _ANSWER = ("answer", "final_answer", "expected_answer", "target", "label", "output", "response", "solution", "a")
 _TEXT_FIELDS = ("text", "content", "document", "body", "raw_content")
@@ -26,20 +27,21 @@ _TEXT_FIELDS = ("text", "content", "document", "body", "raw_content")
 
 @dataclass(frozen=True)
 class Data:
-    """An entry of --data."""
+    """One `--data` argument and the data found in it."""
 
     path: str
     kind: Kind
     fields: dict[str, Any] = field(default_factory=dict)
-    """What the source has to say besides its type and paths."""
+    """Fields that the source needs in the recipe. For text, they include its type."""
     form: str = ""
-    """The form, in words."""
+    """Description of the records' format, for the user."""
 
 
 def look(entry: str, wanted: Sequence[Kind]) -> Data:
-    """Tells what a file or folder holds. `wanted`: the kinds that would do, those first that are to be preferred.
+    """Detect the kind of data in a file or folder.
 
-    Raises UserError if it is not there, or is none of them.
+    `wanted`: the acceptable kinds, in order of preference. Raises UserError if the path does not exist or has data of
+    none of these kinds.
     """
     path = Path(entry).expanduser()
     if not path.exists():
@@ -48,15 +50,15 @@ def look(entry: str, wanted: Sequence[Kind]) -> Data:
         return _text(entry, path)
     sample = _records(entry)
     if not sample:
-        raise UserError(f"--data {entry}: no record can be read in it; give .jsonl, .json or .parquet")
+        raise UserError(f"--data {entry}: no records could be read; provide a .jsonl, .json or .parquet file")
     found = {data.kind: data for data in _kinds(entry, sample)}
     for kind in wanted:
         if kind in found:
             return found[kind]
-    there = ", ".join(f"{data.kind} ({data.form})" for data in found.values()) or "nothing that is known"
+    there = ", ".join(f"{data.kind} ({data.form})" for data in found.values()) or "records of an unknown format"
     raise UserError(
-        f"--data {entry}: it holds {there}, not {' or '.join(wanted)}; its records have {detect.keys_seen(sample)}; "
-        "docs/conversations.md and docs/problems.md say how to map fields"
+        f"--data {entry}: it contains {there}, not {' or '.join(wanted)}; the records have the fields "
+        f"{detect.keys_seen(sample)}; see docs/conversations.md and docs/problems.md for how to map fields"
     )
 
 
@@ -76,14 +78,14 @@ def _kinds(entry: str, sample: Sequence[Mapping[str, Any]]) -> Iterator[Data]:
 
 
 def _records(entry: str) -> list[Mapping[str, Any]]:
-    """The first records of the first file."""
+    """Return the first `SAMPLE` records that can be read."""
     source = ConversationsSource(type="conversations", path=entry).bind("data", {})
     files = source.files()
     return [record.fields for record in islice((r for r in source.read(files) if not r.error), SAMPLE)]
 
 
 def _preset(sample: Sequence[Mapping[str, Any]]) -> str | None:
-    """The first preset that reads most of the records."""
+    """Return the name of the first preset that can convert more than half of the records."""
     added = [name for name in PRESETS.names() if name not in _ORDER]
     for name in (*added, *_ORDER):
         if sum(_reads(name, record) for record in sample) * 2 > len(sample):
@@ -100,7 +102,7 @@ def _reads(name: str, record: Mapping[str, Any]) -> bool:
 
 
 def _mapping(sample: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
-    """Usual names of a question and its answer."""
+    """Find the question and answer fields by their usual names; None if either is missing."""
     question = next((name for name in _QUESTION if all(isinstance(r.get(name), str) for r in sample)), None)
     answers = (name for name in _ANSWER if all(isinstance(r.get(name), str | int | float) for r in sample))
     answer = next(answers, None)
@@ -108,7 +110,7 @@ def _mapping(sample: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
 
 
 def _text(entry: str, path: Path) -> Data:
-    """Files of one kind: the most frequent one of a folder."""
+    """Describe the text files at `path`. In a folder, only files of the most frequent type are used."""
     from thinkling.data.readers import read_jsonl, read_parquet
 
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
@@ -116,14 +118,15 @@ def _text(entry: str, path: Path) -> Data:
     counts = {name: [f for f in files if f.name.endswith(ends)] for name, ends in types.items()}
     best = max(counts, key=lambda name: len(counts[name]))
     if not counts[best]:
-        raise UserError(f"--data {entry}: no text in it; give files of .txt, .md, .jsonl or .parquet")
+        raise UserError(f"--data {entry}: it contains no text files; provide .txt, .md, .jsonl or .parquet files")
     ending = next(end for end in types[best] if counts[best][0].name.endswith(end))
     pattern = f"{entry.rstrip('/')}/**/*{ending}" if path.is_dir() else entry
     if best == "text":
-        return Data(pattern, "text", {"type": "text"}, f"{ending} files, each a document")
+        return Data(pattern, "text", {"type": "text"}, f"{ending} files, one document each")
     read = read_jsonl if best == "jsonl" else read_parquet
     sample = [record.fields for record in islice((r for r in read(counts[best][0]) if not r.error), SAMPLE)]
     name = next((n for n in _TEXT_FIELDS if sample and all(isinstance(r.get(n), str) for r in sample)), None)
     if name is None:
-        raise UserError(f"--data {entry}: no field of text in {counts[best][0]}; it has {detect.keys_seen(sample)}")
+        seen = detect.keys_seen(sample)
+        raise UserError(f"--data {entry}: {counts[best][0]} has no known text field; its fields are {seen}")
     return Data(pattern, "text", {"type": best, "text_field": name}, f"{best}, field {name}")

@@ -1,4 +1,4 @@
-"""What each kind of artifact says of one document, problem or conversation. Used by the verb `explain`."""
+"""Printing, for the `explain` command, of the records about one document, problem or conversation in an artifact."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPANS = "spans.jsonl"
 
 
 def history(folder: StageFolder, found: Sequence[Table], page: Page) -> bool:
-    """Prints what an artifact's tables say of the page's id; returns whether they say anything."""
+    """Print an artifact's records about the page's id. Return whether there were any."""
     said = False
     for form, printed in _PRINTED.items():
         items = find([table for table in found if table.form is form], page.identity)
@@ -50,7 +50,7 @@ def _jobs(items: Sequence[Item], page: Page) -> None:
             f"rejected: {item.reason}" if item.reason else "kept",
             f"job {row['key']} on problem {row['problem_id']}",
             f"ended: {row['end']}" if row["end"] else "",
-            "noise was added to its draft" if row["noisy"] else "",
+            "noise was added to the draft" if row["noisy"] else "",
         )
         page.text("question", row["question"], printing.ROLES["user"])
         if row["checklist"]:
@@ -75,7 +75,7 @@ def _conversations(items: Sequence[Item], page: Page) -> None:
     for item in items:
         row = item.row
         if row["id"] in left_out:
-            fate = "not trained on, see below"
+            fate = "not trained on; the reason is below"
         elif item.table.name == "validation":
             fate = "kept for validation"
         else:
@@ -89,7 +89,7 @@ def _conversations(items: Sequence[Item], page: Page) -> None:
 
 
 def dropped(folder: StageFolder) -> set[str]:
-    """Ids of the conversations that an sft stage left out, which its ledger names."""
+    """Return the ids of the conversations that an sft stage excluded, from its rejected.jsonl."""
     path = folder.path / "rejected.jsonl"
     if not path.is_file():
         return set()
@@ -99,7 +99,7 @@ def dropped(folder: StageFolder) -> set[str]:
 
 
 def _spans(folder: StageFolder) -> dict[str, dict[str, Any]]:
-    """Id → tokens of the conversations that the stage wrote down for people to read, which are 20 at most."""
+    """Map the ids of the conversations in spans.jsonl, at most 20, to their entries, which include token counts."""
     path = folder.path / SPANS
     if not path.is_file():
         return {}
@@ -145,9 +145,10 @@ _PRINTED: dict[Form, Callable[[Sequence[Item], Page], None]] = {
     REPLIES: _replies,
     LEDGER: _ledger,
 }
-"""In the order in which they are printed."""
+"""Form → the function that prints its records, in the order of printing."""
 _FOLLOWED: dict[str, Callable[[StageFolder, Page], bool]] = {
     "tokenize": history_documents.tokenized,
     "pretrain": history_documents.pretrained,
 }
-"""Stages whose artifacts name no document: what became of one follows from the artifacts that they read."""
+"""Kind of stage → the function that prints what the stage did with a document. The artifacts of these stages contain no
+ids, so these functions derive the result from the stage's input artifacts."""

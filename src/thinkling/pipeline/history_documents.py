@@ -1,4 +1,4 @@
-"""What became of a document: duplicates, grades and split by curate, its tokens, and how often pretrain saw them."""
+"""Printing of a document's history: duplicates, grades and split in curate, its tokens, and its epochs in pretrain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from thinkling.pipeline.stage_folders import StageFolder
 
 GRADING = "grading.json"
 _LISTED = 5
-"""Duplicates that are named."""
+"""Maximum number of duplicates to list."""
 
 
 def documents(items: Sequence[Item], page: Page) -> None:
@@ -22,7 +22,7 @@ def documents(items: Sequence[Item], page: Page) -> None:
             f"kept as {row['quality']}",
             f"source {row['source']}",
             f"{len(row['text']):,} characters",
-            "its markup becomes special tokens" if row["markup"] else "",
+            "markup is encoded as special tokens" if row["markup"] else "",
         )
         if "value" in row:
             _value(item, page)
@@ -30,11 +30,11 @@ def documents(items: Sequence[Item], page: Page) -> None:
         copies = [copy["id"] for copy in _copies(item.table.folder, page.identity)]
         if copies:
             more = f" and {len(copies) - _LISTED:,} more" if len(copies) > _LISTED else ""
-            page.fact("copies", f"{len(copies):,} rejected as duplicates of it: {', '.join(copies[:_LISTED])}{more}")
+            page.fact("copies", f"{len(copies):,} rejected as its duplicates: {', '.join(copies[:_LISTED])}{more}")
 
 
 def _value(item: Item, page: Page) -> None:
-    """The quality value with its terms, and the grades."""
+    """Print the quality value with its terms, the grades and the similarity to the seeds."""
     import numpy as np
 
     from thinkling.quality.tags import NAMES
@@ -71,11 +71,11 @@ def rejected(items: Sequence[Item], page: Page) -> None:
 
 def annotated(items: Sequence[Item], page: Page) -> None:
     damaged = [f"{item.row['damage']} {item.row['damaged_fraction']:.0%}" for item in items if item.row["damage"]]
-    page.say("the labeller learned from it", f"also damaged: {', '.join(damaged)}" if damaged else "")
+    page.say("used to train the labeller", f"also with artificial damage: {', '.join(damaged)}" if damaged else "")
 
 
 def tokenized(folder: StageFolder, page: Page) -> bool:
-    """Prints where a tokenize stage wrote the tokens of the document, if it read it; returns whether it did."""
+    """Print where a tokenize stage wrote the document's tokens. Return whether the stage read the document."""
     import numpy as np
 
     from thinkling.data.shards import TokenSource
@@ -100,7 +100,7 @@ def tokenized(folder: StageFolder, page: Page) -> bool:
 
 
 def pretrained(folder: StageFolder, page: Page) -> bool:
-    """Prints how often a pretrain stage saw the document's group; returns whether it read it."""
+    """Print how many epochs a pretrain stage trained on the document's group. Return whether it read the group."""
     tokens = folder.input("tokens")
     found = None if tokens is None else StageFolder.open(tokens)
     group = None if found is None else group_of(found, page.identity)
@@ -109,14 +109,14 @@ def pretrained(folder: StageFolder, page: Page) -> bool:
     page.stage(folder)
     used = folder.counts.get("sources", {}).get(group)
     if used is None:
-        page.say(f"no phase takes {group}")
+        page.say(f"no phase trains on {group}")
     else:
         page.say(f"{group}: {used['epochs']:.2f} epochs", f"{used['tokens']:,} tokens, {used['rows']:,} rows")
     return True
 
 
 def group_of(tokens: StageFolder, identity: str) -> str | None:
-    """Quality and source under which a tokenize stage wrote a document; None if it did not read it."""
+    """Return the group (quality and source) of a document in a tokenize stage; None if the stage did not read it."""
     from thinkling.stages.tokenize.selection import group_name
 
     table = _curated(tokens)

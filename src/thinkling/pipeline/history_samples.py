@@ -1,4 +1,4 @@
-"""What became of a problem that models were asked: the pass-rate band, samples with verdict, reward and grade."""
+"""Printing of a problem's history: its pass rate and band, and its samples with verdict, reward and grade."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def problems(items: Sequence[Item], page: Page) -> None:
         limits = f" ({band['low']} to {band['high']}, exclusive)" if band else ""
         page.say(
             f"outside the band: {item.reason}" if item.reason else f"in the band{limits}",
-            f"{row['passes']} of {row['samples']} samples right, or preferred",
+            f"{row['passes']} of {row['samples']} samples right or preferred",
             f"{row['undecided']} undecided" if row["undecided"] else "",
             f"source {row['source']}",
         )
@@ -27,7 +27,7 @@ def problems(items: Sequence[Item], page: Page) -> None:
         page.text("reference", row["reference"])
         every = item.table.folder.settings.get("rollouts_every", 1)
         if every > 1 and not item.reason:
-            page.fact("rollouts", f"kept of one step in {every} (the stage's rollouts_every)")
+            page.fact("rollouts", f"saved for one step in {every} (rollouts_every of the stage)")
 
 
 def rollouts(items: Sequence[Item], page: Page) -> None:
@@ -42,7 +42,7 @@ def rollouts(items: Sequence[Item], page: Page) -> None:
         equal = len(set(values)) == 1 and None not in values
         page.say(
             place(samples[0].table), f"{right} of {len(samples)} right",
-            "rewards are equal, so they teach nothing" if equal else "",
+            "rewards are equal, so the advantages are zero" if equal else "",
         )  # fmt: skip
         grades = _grades(samples[0].table, page.identity)
         for item in samples:
@@ -52,7 +52,7 @@ def rollouts(items: Sequence[Item], page: Page) -> None:
 
 
 def place(table: Table) -> str:
-    """Which samples these are, in words."""
+    """Describe where the samples of a table come from."""
     top, _, rest = table.name.partition("/")
     if top == "samples":
         return f"samples of the {rest}"
@@ -72,7 +72,7 @@ def _sample(item: Item, page: Page, rewards: Mapping[str, float] | None, grade: 
         f"grade {grade:.2f}" if grade is not None else "",
         f"{row['tier']}: {row['detail']}" if row["detail"] else row["tier"],
         f"{n_tokens(row):,} tokens",
-        "" if row["thinks"] else "does not think",
+        "" if row["thinks"] else "no reasoning",
         outcome=row["outcome"],
     )
     printing.say(page.console, facts, indent=4)
@@ -81,7 +81,7 @@ def _sample(item: Item, page: Page, rewards: Mapping[str, float] | None, grade: 
 
 
 def rewards_of(folder: StageFolder, problem_id: str) -> Mapping[str, float]:
-    """Rewards and their weights of an rl stage's problem; empty where they are not known."""
+    """Return the rewards of a problem in an rl stage and their weights; empty if they are not known."""
     path = folder.path / "band.parquet"
     if not folder.settings.get("problems") or not path.is_file():
         return {}
@@ -91,15 +91,18 @@ def rewards_of(folder: StageFolder, problem_id: str) -> Mapping[str, float]:
 
 
 def reward(row: Row, rewards: Mapping[str, float]) -> float | None:
-    """What the verdict alone makes of a sample; None where it leaves its group, or other rewards count too, which are
-    not written down for each sample."""
+    """Return a sample's reward if it follows from the verdict; otherwise None.
+
+    The reward is None if the verdict excludes the sample from its group, or if the problem has other rewards, because
+    those are not saved per sample.
+    """
     if set(rewards) != {"verdict"} or row["outcome"] not in ("right", "wrong"):
         return None
     return rewards["verdict"] * (row["outcome"] == "right")
 
 
 def _grades(table: Table, identity: str) -> dict[int, float]:
-    """Sample → grade, where a rule graded the task set."""
+    """Map the number of each sample to its grade, if a rule graded the task set."""
     path = table.folder.path / "grades" / f"{table.name.rpartition('/')[2]}.parquet"
     if not table.name.startswith("rollouts/") or not path.is_file():
         return {}

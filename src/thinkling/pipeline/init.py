@@ -1,4 +1,4 @@
-"""The verb `init`: a commented recipe for the user's model and data, which `doctor` and `plan` accept as it is."""
+"""The `init` command: write a commented recipe for the user's model and data, which runs without further edits."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ WANTED: dict[str, tuple[Kind, ...]] = {
     "pretrain": ("text",),
     "curate": ("text",),
 }
-"""Kind of recipe → what its data may be, the preferred first."""
+"""Kind of recipe → the kinds of data it accepts, in order of preference."""
 _ROW = 2048
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the model and the data decide in a recipe."""
+    """Properties of the machine, the model and the data from which a recipe is written."""
 
     name: str
     threads: int
@@ -45,31 +45,32 @@ class Facts:
     heldout: str | None
     near_dedup: bool
     tokens: int
-    """Of text, estimated: 4 bytes each."""
+    """Estimated tokens of text, at 4 bytes per token."""
     chat_tokens: int = 0
-    """Of conversations and solutions, at least: 8 bytes of a file each, as half of it may be keys and signs."""
+    """Lower estimate of the tokens of conversations and solutions: one per 8 bytes of a file, because up to half of
+    the file may be keys and punctuation."""
     problems: int = 0
-    """Problems to train on."""
+    """Number of problems to train on."""
 
 
 def write(kind: str, model: str | None, data: Sequence[str], heldout: str | None, output: Path) -> Iterator[str]:
-    """Writes the recipe; yields what was recognised and how to go on.
+    """Write the recipe and yield lines that report the recognised data and the next command.
 
-    Raises UserError if a path is not there, holds something else, or the file to write exists.
+    Raises UserError if a path does not exist or contains data of a different kind, or if the output file exists.
     """
     if kind not in WANTED:
-        raise UserError(f"{kind}: init writes no such recipe{nearest(kind, WANTED)}; choose of {', '.join(WANTED)}")
+        raise UserError(f"{kind}: unknown kind of recipe{nearest(kind, WANTED)}; choose from {', '.join(WANTED)}")
     if output.exists():
-        raise UserError(f"{output}: exists already; choose another file by -o")
+        raise UserError(f"{output}: the file exists already; choose a different file with -o")
     if not data:
-        raise UserError(f"--data: missing; name your file or folder of {' or '.join(WANTED[kind])}")
+        raise UserError(f"--data: missing; specify a file or folder of {' or '.join(WANTED[kind])}")
     needs_model = kind not in ("pretrain", "curate")
     if needs_model and model is None:
-        raise UserError("--model: missing; name a Hugging Face model directory, or a model on the hub")
+        raise UserError("--model: missing; specify a Hugging Face model directory or a model on the hub")
     if not needs_model and model is not None:
-        raise UserError(f"--model: {kind} starts from no model; leave it out")
+        raise UserError(f"--model: recipes of kind {kind} do not start from a model; omit --model")
     if heldout is not None and kind not in ("rl", "posttrain"):
-        raise UserError(f"--heldout: {kind} scores no problems; leave it out")
+        raise UserError(f"--heldout: recipes of kind {kind} do not evaluate on problems; omit --heldout")
     found = [look(entry, WANTED[kind]) for entry in data]
     if heldout is not None:
         look(heldout, ("problems",))
@@ -90,12 +91,12 @@ def write(kind: str, model: str | None, data: Sequence[str], heldout: str | None
     for name, one in facts.sources.items():
         yield f"sources.{name}: {one.path}: {one.kind} ({one.form})"
     if facts.template == "thinkling":
-        yield f"chat template: thinkling's, since that of {model} is missing or would lose what the data hold"
-    yield f"written: {output}. Next: thinkling run {output}"
+        yield f"chat template: thinkling's, because that of {model} is missing or would drop parts of the data"
+    yield f"wrote {output}. Next: thinkling run {output}"
 
 
 def _named(found: Sequence[Data]) -> dict[str, Data]:
-    """A name for each source: `chats`, `chats_2`, …"""
+    """Name each source after its kind of data: `chats`, `chats_2`, …"""
     names = {"conversations": "chats", "pairs": "preferences", "problems": "problems", "text": "docs"}
     sources: dict[str, Data] = {}
     for one in found:
@@ -141,9 +142,9 @@ def _files(entry: str) -> list[Path]:
 
 
 def _model(model: str, chats: Sequence[Data]) -> tuple[str, int]:
-    """The chat template that fits, and tokens per row.
+    """Return the value of `chat.template` that suits the data, and the tokens per row.
 
-    Raises UserError if it is not a model directory, or the model cannot be used.
+    Raises UserError if `model` is not a model directory, or if the model is not supported.
     """
     from thinkling.model.huggingface import read_config
     from thinkling.sources.models import ModelSource
@@ -152,13 +153,13 @@ def _model(model: str, chats: Sequence[Data]) -> tuple[str, int]:
         raise UserError(f"--model {model}: no such directory")
     directory = ModelSource(type="model", path=model).directory()
     if not (directory / "config.json").is_file():
-        raise UserError(f"--model {model}: not a Hugging Face model directory: it has no config.json")
+        raise UserError(f"--model {model}: not a Hugging Face model directory, because it has no config.json")
     longest = read_config(directory).max_position_embeddings
     return ("own" if _own_template_fits(directory, chats) else "thinkling"), min(_ROW, longest)
 
 
 def _own_template_fits(directory: Path, chats: Sequence[Data]) -> bool:
-    """Whether the model's template renders the first conversations of each source whole."""
+    """Whether the model's own template renders the first conversations of each source without dropping anything."""
     from thinkling.generate.config import ChatConfig
     from thinkling.generate.renderer import Renderer
     from thinkling.sources.conversations import SAMPLE, ConversationsSource
@@ -176,7 +177,7 @@ def _own_template_fits(directory: Path, chats: Sequence[Data]) -> bool:
 
 
 def _checked(text: str, output: Path) -> Recipe:
-    """The recipe, read as `run` would read it. Its errors name the file to be."""
+    """Load the recipe as `run` would. Errors report the name of the file that will be written."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -186,6 +187,6 @@ def _checked(text: str, output: Path) -> Recipe:
 
 
 def quoted(path: str) -> str:
-    """A path as YAML: plain where it can be."""
+    """Return a path as a YAML scalar, without quotes if possible."""
     plain = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./*-]*", path) and yaml.safe_load(path) == path
     return path if plain else json.dumps(path, ensure_ascii=False)

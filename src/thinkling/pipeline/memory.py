@@ -1,4 +1,4 @@
-"""Peak resident memory of this process and its children while a stage runs."""
+"""Peak resident memory of this process and its descendants while a stage runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def tree_rss(root: int | None = None) -> int:
-    """Resident bytes of a process and all its descendants; shared pages are counted once per process."""
+    """Return the resident bytes of a process and all its descendants. Shared pages are counted once per process."""
     children: dict[int, list[int]] = {}
     resident: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
@@ -20,7 +20,7 @@ def tree_rss(root: int | None = None) -> int:
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
-                continue  # it ended meanwhile
+                continue  # the process has ended in the meantime
             children.setdefault(int(fields[1]), []).append(int(entry.name))
             resident[int(entry.name)] = int(fields[21]) * _PAGE
     total, queue = 0, [root or os.getpid()]
@@ -32,7 +32,10 @@ def tree_rss(root: int | None = None) -> int:
 
 
 class PeakMemory:
-    """Samples the process tree in a thread. `peak_mb` holds the largest sum seen, in MB (10⁶ bytes)."""
+    """A context manager that samples the memory of the process tree in a thread.
+
+    `peak_mb` is the largest sum so far, in MB (10⁶ bytes).
+    """
 
     def __init__(self) -> None:
         self.peak_mb = 0.0

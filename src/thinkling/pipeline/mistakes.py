@@ -1,4 +1,5 @@
-"""Mistakes in a recipe, in the words of the person who wrote it: the field, what is wrong, the cure."""
+"""Conversion of pydantic's validation errors to messages for the author of a recipe: the field, the mistake and the
+cure."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from thinkling.pipeline.renamed import moved_to, renamed_to
 
 _ALTERNATIVE = re.compile(r"(?:literal|function-[a-z]+)\[.*\]|[A-Z]\w*Config", re.DOTALL)
-"""Part of an error's location that is not a field but pydantic's name for one of the forms that a field may have."""
+"""A part of an error's location that is not a field, but pydantic's name for one of the types in a union."""
 _EXPECTED = "Input should be "
 _MAPPING = ("model_type", "model_attributes_type", "dict_type")
 
 
 class SourceErrors(ValueError):
-    """What is wrong with a recipe's sources, one line per mistake."""
+    """Mistakes in a recipe's sources, one line per mistake."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
@@ -27,9 +28,9 @@ class SourceErrors(ValueError):
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
-    """One line per mistake: the field's path as a person writes it, what is wrong, and the nearest known key.
+    """Return one line per mistake: the path of the field as in the recipe, the mistake, and the nearest known key.
 
-    `model`: what was read; its fields lie below `where`.
+    `model`: the class that was validated. `where`: the path of this object in the recipe; it precedes each field.
     """
     lines = []
     for item in _of_one_form(error.errors()):
@@ -58,13 +59,13 @@ def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> 
             key = str(context.get("discriminator")).strip("'")
             known = context.get("expected_tags")
             lines.append(
-                f"{field}: {key} {context['tag']!r} is unknown; known are {known}"
+                f"{field}: {key} {context['tag']!r} is unknown; the known values are {known}"
                 if known
                 else f"{field}: {key} is missing"
             )
         else:
             shown = _shown(item)
-            # YAML reads yes, 010, 1:30 and 2026-07-26 as other things than text.
+            # YAML parses yes, 010, 1:30 and 2026-07-26 as types other than text.
             cure = "; put it in quotes" if item["type"] == "string_type" and shown else ""
             lines.append(f"{field}: {item['msg'][0].lower()}{item['msg'][1:]}{shown}{cure}")
     return lines
@@ -75,8 +76,11 @@ def _shown(item: Any) -> str:
 
 
 def _of_one_form(errors: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """The errors, where a field has several forms those of the form that was meant: a mapping's where it is one. Any
-    other value is reported once, with what each form accepts."""
+    """Reduce the errors of each field with a union type, for which pydantic reports errors against every type.
+
+    If the value is a mapping, only the errors inside it are reported. Any other value is reported once, with the values
+    that each type accepts.
+    """
     forms: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
     for item in errors:
         at = next((i for i, part in enumerate(item["loc"]) if _ALTERNATIVE.fullmatch(str(part))), None)
@@ -95,12 +99,13 @@ def _of_one_form(errors: Sequence[Any]) -> Iterator[dict[str, Any]]:
 
 @lru_cache(maxsize=64)
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Kept, since a recipe can have hundreds of mistakes and each schema takes a tenth of a second."""
+    """Return the JSON schema of a model. Cached, because a recipe can have hundreds of mistakes and generating a schema
+    takes 0.1 s."""
     return TypeAdapter(model).json_schema()
 
 
 def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Known keys at the place of an unknown one, read off the schema."""
+    """Return the keys that the schema allows at the location of an unknown key."""
     schema = _schema(model)
     node: Any = schema
     for part in location[:-1]:
@@ -134,6 +139,6 @@ def _step(schema: dict[str, Any], node: dict[str, Any], part: int | str) -> dict
 
 
 def nearest(word: str, known: Any) -> str:
-    """`; did you mean …?`, or nothing if no known word is close."""
+    """Return `; did you mean …?`, or an empty string if no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""The recipes that come with thinkling, found by their names from any folder."""
+"""The recipes in the thinkling package, which can be used by name from any folder."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from thinkling.errors import UserError
 from thinkling.pipeline.mistakes import nearest
 
 FOLDER = "recipes"
-"""In the package; in the repository a link to the folder of the same name at its root."""
+"""Name of the folder in the package. In the repository it is a link to the folder of the same name at the root."""
 
 
 def packaged() -> dict[str, Path]:
-    """Name → file of the recipes that come with thinkling."""
+    """Map the name of each packaged recipe to its file."""
     folder = Path(str(files("thinkling"))) / FOLDER
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def find(given: Path) -> Path:
-    """The file of a recipe: the user's own if there is one, else the packaged recipe of that name.
+    """Return the file `given` if it exists, and the packaged recipe of that name otherwise.
 
-    Raises UserError, with the names that there are, if it is neither.
+    Raises UserError, which lists the packaged recipes, if neither exists.
     """
     if given.is_file():
         return given
@@ -29,8 +29,8 @@ def find(given: Path) -> Path:
     if given.name == str(given) and given.name.removesuffix(".yaml") in known:
         return known[given.name.removesuffix(".yaml")]
     if given.is_dir():
-        raise UserError(f"{given}: a directory; give a recipe's file, or one of {', '.join(known)}")
+        raise UserError(f"{given}: it is a directory; specify a recipe file or one of {', '.join(known)}")
     raise UserError(
-        f"{given}: no such file{nearest(str(given), known)}; recipes that come with thinkling: {', '.join(known)}; "
-        "`thinkling init sft` writes one for your model and data"
+        f"{given}: no such file{nearest(str(given), known)}; the packaged recipes are {', '.join(known)}; "
+        "`thinkling init sft` writes a recipe for your model and data"
     )

@@ -1,4 +1,4 @@
-"""What a recipe would do, before anything runs: its stages with their states, and the figures of pre-training."""
+"""The `plan` command: print the stages of a recipe with their states, and the figures of pre-training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, e
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """A phase in figures. `tokens_asked` is what the recipe asks for, `tokens` what whole steps make of it."""
+    """The figures of a phase. `tokens_asked`: as set in the recipe. `tokens`: rounded to whole optimizer steps."""
 
     name: str
     tokens_asked: int
@@ -36,20 +36,20 @@ class PhasePlan:
     rope_theta: float
     fractions: dict[str, float]
     epochs: dict[str, float]
-    """Passes over each source of known size in this phase."""
+    """Number of passes over each source of known size in this phase."""
     flops: float
 
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """Pre-training in figures."""
+    """The figures of a pretrain stage."""
 
     stage: str
     phases: list[PhasePlan]
     parameters: int | None
     non_embedding_parameters: int
     epochs: dict[str, float] = field(default_factory=dict)
-    """Total passes over each source."""
+    """Total number of passes over each source of known size."""
 
     @property
     def steps(self) -> int:
@@ -64,7 +64,7 @@ class PretrainPlan:
         return sum(phase.flops for phase in self.phases)
 
     def gpu_hours(self, hardware: HardwareConfig) -> float:
-        """FLOPs divided by those of one device in an hour at the assumed MFU."""
+        """Return the GPU-hours: total FLOPs divided by the FLOPs per hour of one device at the assumed MFU."""
         return self.flops / (hardware.peak_flops * hardware.mfu * 3600)
 
     def as_json(self, hardware: HardwareConfig) -> dict[str, Any]:
@@ -80,9 +80,10 @@ class PretrainPlan:
 def plan_pretraining(
     recipe: Recipe, stage: str, sizes: dict[str, float], vocab_size: int | None = None
 ) -> PretrainPlan:
-    """Figures of one pretrain stage; `sizes` are the known sizes of its sources in tokens.
+    """Compute the figures of a pretrain stage. `sizes`: the known sizes of its sources in tokens.
 
-    Raises UserError where mixture and learning rate change together, or a source is repeated beyond its limit.
+    Raises UserError if the mixture and the learning rate change at the same time, or if a source is repeated more often
+    than its limit allows.
     """
     config, model = recipe.stages[stage], recipe.model
     assert isinstance(config, PretrainConfig)
@@ -122,7 +123,10 @@ def plan_pretraining(
 
 
 def resolved_phases(recipe: Recipe, stage: str, rope_theta: float) -> tuple[list[Phase], list[Phase]]:
-    """(Phases of the earlier stages whose state it continues, its own phases); steps count from the very first one."""
+    """Return (phases of the earlier stages whose training state this stage continues, phases of this stage).
+
+    Steps are numbered from the first of these stages on.
+    """
     config = recipe.stages[stage]
     assert isinstance(config, PretrainConfig)
     if "state" not in config.inputs:
@@ -132,7 +136,7 @@ def resolved_phases(recipe: Recipe, stage: str, rope_theta: float) -> tuple[list
 
 
 def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[str, float]:
-    """Sizes in tokens of a pretrain stage's sources: measured if tokenize has run, otherwise as declared."""
+    """Return the sizes in tokens of a pretrain stage's sources: measured if tokenize has finished, else as declared."""
     producer = recipe.stages[stage].inputs.get("tokens", "")
     if producer in done:
         return {name: float(entry["tokens"]) for name, entry in done[producer].counts["sources"].items()}
@@ -140,17 +144,18 @@ def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[
 
 
 def resolved(recipe: Recipe) -> str:
-    """The recipe with all defaults as YAML, itself a valid recipe."""
+    """Return the recipe with all defaults as YAML, which is a valid recipe itself."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
 def show(
     recipe: Recipe, root: Path, console: Console, full_check: bool = False, whole: bool = True
 ) -> list[PretrainPlan]:
-    """Prints the plan and returns its figures. `full_check` digests every finished artifact again. `whole`: the recipe
-    is unchanged by overrides, so whatever else is in the run's folder is left over from other versions of it.
+    """Print the plan and return the figures of its pretrain stages.
 
-    Raises UserError as `plan_pretraining` and `verify` do.
+    `full_check`: whether to verify the digests of all finished artifacts. `whole`: whether the recipe was loaded
+    without overrides, so that all other artifacts in the run's folder are from earlier versions of the recipe and can
+    be listed. Raises UserError as `plan_pretraining` and `verify` do.
     """
     done: dict[str, Artifact] = {}
     if not recipe.plan_only:
@@ -163,7 +168,7 @@ def show(
         console.print(found.line(), style=style, highlight=False, soft_wrap=True)
         if whole and (others := left_over(run)):
             names = ", ".join(one.path.name for one in others)
-            console.print(f"Made by other settings: {names}; `thinkling clean` lists their sizes", style="dim")
+            console.print(f"artifacts of other settings: {names}; `thinkling clean` lists their sizes", style="dim")
     plans = []
     for name, stage in recipe.stages.items():
         if isinstance(stage, PretrainConfig):
@@ -179,7 +184,7 @@ def _stage_table(run: Run, full_check: bool) -> Table:
     longest = max((len(path.name) for _, _, path in states if path), default=0)
     for column in ("stage", "kind", "inputs", "state"):
         table.add_column(column, overflow="fold")
-    # Its hash is to stay whole.
+    # The hash must not be folded.
     table.add_column("artifact", overflow="fold", no_wrap=longest <= 40)
     for name, state, path in states:
         stage = run.recipe.stages[name]
@@ -194,7 +199,7 @@ def _stage_table(run: Run, full_check: bool) -> Table:
 
 
 def phase_tables(plan: PretrainPlan, width: int) -> list[Table]:
-    """The phases of pre-training in one table, or in two if the terminal is too narrow."""
+    """Return the phases of pre-training as one table, or as two tables if the terminal is too narrow."""
     cells: dict[str, list[str]] = {
         "phase": [phase.name for phase in plan.phases],
         "tokens": [f"{phase.tokens:,}" for phase in plan.phases],
@@ -248,4 +253,4 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
             highlight=False,
         )
     if plan.epochs:
-        console.print("  epochs in all: " + ", ".join(f"{n} {v:.3f}" for n, v in plan.epochs.items()), highlight=False)
+        console.print("  total epochs: " + ", ".join(f"{n} {v:.3f}" for n, v in plan.epochs.items()), highlight=False)

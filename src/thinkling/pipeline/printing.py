@@ -1,4 +1,5 @@
-"""Records in a terminal: texts clipped, turns in the colour of their role, reasoning dimmed, a verdict at the head."""
+"""Printing of records in a terminal. Long texts are clipped, turns have the colour of their role, reasoning is dimmed,
+and a verdict is printed first."""
 
 from __future__ import annotations
 
@@ -23,22 +24,22 @@ from thinkling.pipeline.stage_folders import StageFolder
 
 ROLES = {"system": "magenta", "user": "cyan", "assistant": "green", "tool": "yellow"}
 OUTCOMES = {"right": "bold green", "wrong": "bold red"}
-"""Style of a verdict; another one is shown in yellow."""
+"""Verdict → its style. All other verdicts are yellow."""
 PARTS = {
     "reasoning": ("thinking", "dim"),
     "call": ("call", ROLES["tool"]),
     "response": ("response", ROLES["tool"]),
     "answer": ("answer", ROLES["assistant"]),
 }
-"""Kind of a completion's part → its label, and its style."""
+"""Kind of part of a completion → its label and its style."""
 LABEL = 9
-"""Columns of a label."""
+"""Minimum width of a label in columns."""
 LONGEST = 800
-"""Characters of a text that are shown where it is not to be in full."""
+"""Maximum number of characters of a text that are shown unless texts are printed in full."""
 
 
 def visible(text: str) -> str:
-    """The text without what could steer a terminal or hide in it: control characters and invisible marks."""
+    """Replace control characters and invisible characters, which could control the terminal or hide text."""
     return "".join(map(_visible, text))
 
 
@@ -49,7 +50,7 @@ def _visible(character: str) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """The text on one line of `width` columns; where it is longer, with its length."""
+    """Return the text as one line of at most `width` columns. A clipped text ends with its full length."""
     line = " ↵ ".join(part.strip() for part in visible(text).strip().split("\n") if part.strip())
     if len(line) <= width:
         return line
@@ -58,7 +59,7 @@ def clip(text: str, width: int) -> str:
 
 
 def block(text: str, whole: bool = False) -> str:
-    """The text with its lines; the start of a long one, with a note, unless it is to be `whole`."""
+    """Return the text with its line breaks. Unless `whole`, a long text is clipped and ends with its full length."""
     shown = visible(text).strip("\n")
     if whole or len(shown) <= LONGEST:
         return shown
@@ -66,14 +67,14 @@ def block(text: str, whole: bool = False) -> str:
 
 
 def say(console: Console, text: Text | str, indent: int = 2) -> None:
-    """A paragraph, folded at the width."""
+    """Print a paragraph, folded at the width of the console."""
     folded = text if isinstance(text, Text) else Text(text)
     folded.overflow = "fold"
     console.print(Padding(folded, (0, 0, 0, indent), expand=False))
 
 
 def labelled(console: Console, label: str, text: str, style: str = "", indent: int = 4) -> None:
-    """A text behind its label, folded at the width, its lines below one another."""
+    """Print a label and a text to the right of it, folded at the width of the console and aligned."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(min_width=LABEL, no_wrap=True)
     grid.add_column(overflow="fold")
@@ -82,14 +83,14 @@ def labelled(console: Console, label: str, text: str, style: str = "", indent: i
 
 
 def head(*facts: str, outcome: str | None = None) -> Text:
-    """Facts in a line, a verdict before them; None and empty ones are left out."""
+    """Join facts into one line, with the verdict first if there is one. Empty facts are omitted."""
     first = [] if outcome is None else [(outcome, OUTCOMES.get(outcome, "bold yellow"))]
     rest = " · ".join(visible(fact) for fact in facts if fact)
     return Text.assemble(*first, (" · " if first and rest else "", ""), (rest, "bold"))
 
 
 def turns(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
-    """(Label, text, style) of each piece of a conversation."""
+    """Yield (label, text, style) for each part of a conversation."""
     for message in messages:
         role = message["role"]
         loss = "" if message.get("loss") is not False else " (no loss)"
@@ -115,12 +116,12 @@ class _Completion:
 
 @dataclass
 class Reader:
-    """Reads rollouts with the template of the model that wrote them, where its directory is part of the run."""
+    """Parser of rollouts that uses the template of the model that sampled them, if the run contains that model."""
 
     _renderers: dict[tuple[Path, str], Renderer | None] = field(default_factory=dict)
 
     def parts(self, table: Records, row: Row) -> list[tuple[str, str, str]]:
-        """(Label, text, style) of each part of a completion; of the whole text where there is no renderer for it."""
+        """Return (label, text, style) of each part of a completion, or of its whole text if there is no renderer."""
         renderer = self._renderer(table)
         read = renderer.read(_Completion(row["tokens"], row["forced"])).parts if renderer and row["tokens"] else ()
         found = [(PARTS[part.kind][0], part.text, PARTS[part.kind][1]) for part in read]
@@ -136,7 +137,7 @@ class Reader:
 
 
 def _load(folder: StageFolder, renderer: str) -> Renderer | None:
-    """None where the model was not made by the run, or its renderer is not installed: the plain text is shown then."""
+    """Load the renderer of a stage's model, or None if the run did not train the model or the renderer is missing."""
     trained = (folder.path / "model").is_dir()
     stage = folder.path if trained else folder.input("model")
     if stage is None or not (stage / "model").is_dir():
@@ -149,13 +150,13 @@ def _load(folder: StageFolder, renderer: str) -> Renderer | None:
 
 
 def n_tokens(row: Row) -> int:
-    """Tokens of a rollout that the model itself wrote."""
+    """Return the number of tokens that the model itself sampled, without forced tokens."""
     return len(row["tokens"]) - sum(row["forced"])
 
 
 @dataclass
 class Page:
-    """Where the history of one id is printed."""
+    """Printer of the history of one id."""
 
     console: Console
     identity: str
@@ -163,19 +164,19 @@ class Page:
     """Whether texts are printed in full."""
     reader: Reader = field(default_factory=Reader)
     told: set[tuple[str, str]] = field(default_factory=set)
-    """Questions and references that were printed for the stage: several of its tables have them."""
+    """Questions and references already printed for the current stage, several of whose tables may contain them."""
 
     def stage(self, folder: StageFolder) -> None:
-        """The heading of a stage."""
+        """Print the heading of a stage."""
         self.told.clear()
         self.console.print(Text.assemble((folder.stage, "bold underline"), (f"  {folder.path.name}", "dim")))
 
     def say(self, *facts: str, outcome: str | None = None) -> None:
-        """A line of facts."""
+        """Print a line of facts."""
         say(self.console, head(*facts, outcome=outcome))
 
     def text(self, label: str, text: str | None, style: str = "") -> None:
-        """A labelled text, clipped to the width unless all is to be printed; nothing without a text."""
+        """Print a labelled text, clipped to one line unless `whole`. Print nothing if the text is missing or empty."""
         if not text or (label, text) in self.told:
             return
         if label in ("question", "reference"):
@@ -184,5 +185,5 @@ class Page:
         labelled(self.console, label, block(text, whole=True) if self.whole else clip(text, room), style)
 
     def fact(self, label: str, text: str) -> None:
-        """A labelled text that is never clipped."""
+        """Print a labelled text without clipping it."""
         labelled(self.console, label, visible(text))

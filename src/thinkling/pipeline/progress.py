@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left in a terminal; without one, a line every 20 seconds."""
+"""Progress reports with rate and time left: bars in a terminal, and a line every 20 seconds otherwise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LINE_EVERY_SECONDS = 20.0
 
 
 class _Amount(ProgressColumn):
-    """Amount done of the total, and the rate since this process started."""
+    """A column with the amount done, the total, and the rate since this process started."""
 
     def render(self, task: RichTask) -> Text:
         unit = task.fields["unit"]
@@ -54,7 +54,7 @@ class _LineTask:
             self.last = now
             rate = (self.done - self.start_done) / (now - self.start)
             of, left = "", ""
-            if self.total is not None and self.done <= self.total:  # else it was an estimate
+            if self.total is not None and self.done <= self.total:  # otherwise the total was only an estimate
                 of = f"/{short(self.total)}"
                 left = f", {(self.total - self.done) / rate if rate else float('inf'):.0f} s left"
             self.console.print(
@@ -64,7 +64,7 @@ class _LineTask:
 
 
 class TerminalProgress:
-    """The runner's progress, shown by rank 0 only."""
+    """Progress reports of the runner, printed by rank 0 only."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -72,7 +72,7 @@ class TerminalProgress:
 
     @contextmanager
     def track(self, label: str, total: float | None, unit: str, done: float = 0) -> Iterator[_RichTask | _LineTask]:
-        """A bar, drawn below any bar that is already open."""
+        """Open a progress bar, drawn below any bar that is already open."""
         if not self.console.is_terminal:
             yield _LineTask(self.console, label, total, unit, done)
         elif self._bars is not None:
@@ -105,16 +105,16 @@ class TerminalProgress:
                 self._bars = None
 
     def note(self, text: str) -> None:
-        """Prints a line that stays in the terminal."""
+        """Print a line that remains in the terminal."""
         self.console.print(Text(f"  {text}"), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Prints a yellow line that stays in the terminal."""
+        """Print a warning in yellow that remains in the terminal."""
         self.console.print(Text(f"  warning: {text}", style="bold yellow"), soft_wrap=True)
 
 
 def short(value: float) -> str:
-    """1234567 → 1.23M."""
+    """Format a number in short form: 1234567 becomes `1.23M`."""
     for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "K")):
         if abs(value) >= scale:
             return f"{value / (1e3 if letter == 'K' else scale):.3g}{letter}"
@@ -122,17 +122,17 @@ def short(value: float) -> str:
 
 
 def note(fields: dict[str, object]) -> str:
-    """`loss 2.314  lr 0.004`."""
+    """Format metrics as `loss 2.314  lr 0.004`."""
     return "  ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
     )
 
 
 def progress_console() -> Console:
-    """Standard error, which keeps standard output free for results."""
+    """Return a console on standard error, so that standard output contains only results."""
     return Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 
 def result_console(quiet: bool = False) -> Console:
-    """Standard output; wide if it is not a terminal."""
+    """Return a console on standard output, 160 columns wide if standard output is not a terminal."""
     return Console(quiet=quiet, width=None if sys.stdout.isatty() else 160)

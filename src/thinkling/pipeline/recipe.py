@@ -1,4 +1,4 @@
-"""The recipe: one YAML file that says everything a run does. Loads no torch."""
+"""The recipe: one YAML file that describes a complete run. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -50,71 +50,74 @@ KINDS: dict[str, type[StageConfig]] = {
     "rl": RlConfig,
     "evaluate": EvaluateConfig,
 }
-"""Stage kinds in the order of the recipe; a kind is also the verb, the folder and the docs page."""
+"""Stage kinds in their usual order. Each is also the name of a command, of a folder in `stages` and of a docs page."""
 
 
 AnySource = Annotated[SerializeAsAny[InstanceOf[Source]], WithJsonSchema({})]
 
 
 class HardwareConfig(BaseModel):
-    """What the plan reckons with. Changes nothing in a run."""
+    """The hardware for which `plan` computes GPU-hours. It has no effect on a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = "H100 SXM"
-    """Name of the device, for the printed figures."""
+    """Name of the device, printed with the figures."""
     peak_flops: float = Field(default=989e12, gt=0)
-    """Dense bf16 FLOP/s of one device."""
+    """Peak dense bf16 FLOP/s of one device."""
     mfu: float = Field(default=0.40, gt=0, le=1)
-    """Share of the peak that training reaches: an assumption, printed with every figure that depends on it."""
+    """Assumed model FLOPs utilization: the fraction of `peak_flops` that training reaches. It is printed with the
+    figures that depend on it."""
     devices: int = Field(default=1, ge=1)
     """Number of devices."""
 
 
 class SandboxConfig(BaseModel):
-    """A sandbox that holds more than the standard library."""
+    """A sandbox in which programs can import more than the standard library."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     packages: list[Literal["numpy", "sympy"]] = Field(min_length=1)
-    """What programs and their tests can import besides. They have to be installed where thinkling is. A server with
-    them takes seconds to start, so that none has them by default."""
+    """Packages that programs and their tests can import in addition to the standard library. The packages must be
+    installed in the same environment as thinkling. By default there are none, because importing them makes each sandbox
+    server take seconds to start."""
 
 
 class Recipe(BaseModel):
-    """A run as data: the model, the tokenizer, where raw material comes from, and the stages in order."""
+    """The description of a run: the model, the tokenizer, the sources, and the stages in order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Name
     """Folder of the run under `runs/`."""
     seed: int = Field(default=0, ge=0)
-    """The one seed; a stage's is hash(seed, stage name)."""
+    """Seed of the run. Each stage's seed is hash(seed, stage name)."""
     threads: int = Field(default=1, ge=1)
-    """CPU threads. Hashed for stages whose bits depend on it: sums in another order give other bits."""
+    """Number of CPU threads. It is part of the hash of stages whose results depend on it, because a different order of
+    summation changes the rounding."""
     model: ModelConfig | None = None
-    """Shape of the model that the pretrain stage creates; used only by that stage."""
+    """Architecture and size of the model that the pretrain stage creates. Only this stage uses it."""
     tokenizer: TokenizerConfig | None = None
-    """Tokenizer of a model that is pre-trained: one to train, or one that exists."""
+    """Tokenizer of the model to pre-train. It is either trained by the tokenize stage or loaded from a path."""
     sources: dict[str, AnySource] = Field(default_factory=dict)
-    """Name → where raw material comes from; `type` says which kind of source it is."""
+    """Name → source, which provides raw material. The field `type` selects the type of source."""
     stages: dict[Name, Stage] = Field(min_length=1)
-    """Name → stage, in the order in which they run; `kind` says which kind of stage it is."""
+    """Name → stage, in the order in which the stages run. The field `kind` selects the kind of stage."""
     sandbox: Literal["required", "none"] | SandboxConfig = "required"
-    """`none`: this machine cannot confine code that a model wrote. Stages whose verifiers would run such code are
-    skipped, and so is what depends on them. `{packages: [numpy, sympy]}`: it is confined, and programs that verifiers
-    judge can import these."""
+    """Whether code written by a model must run in a sandbox. `required`: it must. `none`: this machine has no sandbox,
+    so stages that would run code written by a model are skipped, as are the stages that depend on them.
+    `{packages: [numpy, sympy]}`: the sandbox is required, and programs in it can import these packages."""
     plan_only: bool = False
-    """A recipe whose sources are not on this machine: it can be planned, not run."""
+    """Whether the recipe can only be planned and not run, because its sources are not on this machine."""
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
-    """What `plan` reckons GPU-hours with."""
+    """Hardware for which `plan` computes GPU-hours."""
     trackers: TrackersConfig = Field(default_factory=TrackersConfig)
-    """TensorBoard and Weights & Biases. Never hashed."""
+    """Settings of TensorBoard and Weights & Biases. They are not part of any hash."""
 
     @field_validator("sources", mode="before")
     @classmethod
     def _read_sources(cls, value: Any) -> Any:
-        """Each source by the class of its type, which a package may bring along."""
+        """Validate each source with the class of its type, which an installed package may have registered."""
         if not isinstance(value, dict):
             return value
         found: dict[str, Source] = {}
@@ -160,11 +163,12 @@ class Recipe(BaseModel):
         if self.plan_only:
             required = set()
         for role in required - set(stage.inputs):
-            raise ValueError(f"stages.{name}.inputs.{role}: missing; it must name a stage that makes {allowed[role]}")
+            raise ValueError(f"stages.{name}.inputs.{role}: missing; name a stage that produces {allowed[role]}")
         for role, producer in stage.inputs.items():
             if role not in allowed:
                 new = renamed_to(("stages", name, stage.kind, "inputs", role))
-                wrong = f"renamed to {new}" if new in allowed else f"unknown role; {stage.kind} takes {_list(allowed)}"
+                unknown = f"unknown role; the roles of {stage.kind} are: {_list(allowed)}"
+                wrong = f"renamed to {new}" if new in allowed else unknown
                 raise ValueError(f"stages.{name}.inputs.{role}: {wrong}")
             if producer not in made:
                 where = (
@@ -177,15 +181,15 @@ class Recipe(BaseModel):
                 self._check_state(name, stage, producer)
             elif made[producer] != allowed[role]:
                 raise ValueError(
-                    f"stages.{name}.inputs.{role}: {producer!r} makes {made[producer]}, not {allowed[role]}"
+                    f"stages.{name}.inputs.{role}: {producer!r} produces {made[producer]}, not {allowed[role]}"
                 )
 
     def packages(self) -> tuple[str, ...]:
-        """What judged programs can import beside the standard library."""
+        """Return the packages that programs in the sandbox can import besides the standard library."""
         return tuple(sorted(set(self.sandbox.packages))) if isinstance(self.sandbox, SandboxConfig) else ()
 
     def judging(self) -> dict[str, str]:
-        """Stages that run what a model wrote, to judge it or as a tool → the source of the problems."""
+        """Map each stage that runs model-written code, in a verifier or as a tool, to the source that requires it."""
         from thinkling.generate import tools
         from thinkling.verify import registry
 
@@ -198,7 +202,8 @@ class Recipe(BaseModel):
         return {name: running[0] for name, running in found.items() if running}
 
     def skipped(self) -> dict[str, str]:
-        """Stages that `sandbox: none` skips → why: those that would run code, and what depends on them."""
+        """Map each stage that `sandbox: none` skips to the reason: it would run model-written code, or it depends
+        on a skipped stage."""
         if self.sandbox != "none":
             return {}
         reasons = {
@@ -212,28 +217,28 @@ class Recipe(BaseModel):
         return {name: reasons[name] for name in self.stages if name in reasons}
 
     def _check_state(self, name: str, stage: StageConfig, producer: str) -> None:
-        """A training state is what a stage of the same kind, optimizer and dtype of weights kept in this run."""
+        """Check that `producer` keeps a training state and has the kind, optimizer and dtype of weights of `stage`."""
         where = f"stages.{name}.inputs.state: {producer!r}"
         other = self.stages.get(producer)
         if other is None or other.kind != stage.kind:
-            raise ValueError(f"{where} is not a {stage.kind} stage; only one of the same kind can be continued")
+            raise ValueError(f"{where} is not a {stage.kind} stage; only a stage of the same kind can be continued")
         if "state" not in other.products:
-            raise ValueError(f"{where} keeps no training state; set stages.{producer}.keep_state: true")
+            raise ValueError(f"{where} does not keep its training state; set stages.{producer}.keep_state: true")
         assert isinstance(stage, TrainingConfig)
         assert isinstance(other, TrainingConfig)
         if stage.optimizer.name != other.optimizer.name:
             raise ValueError(
                 f"{where} was trained with {other.optimizer.name}, so its state does not fit optimizer.name "
-                f"{stage.optimizer.name}; name the same optimizer in both"
+                f"{stage.optimizer.name}; set the same optimizer in both stages"
             )
         if stage.precision.weights != other.precision.weights:
             raise ValueError(
-                f"{where} keeps its state in {other.precision.weights}, and precision.weights is "
-                f"{stage.precision.weights}; set the same in both"
+                f"{where} keeps its state in {other.precision.weights}, but precision.weights of {name} is "
+                f"{stage.precision.weights}; set the same value in both stages"
             )
 
     def needed_by(self, targets: list[str]) -> list[str]:
-        """The targets and the stages that they depend on, in the recipe's order."""
+        """Return the targets and the stages that they depend on, in the order of the recipe."""
         wanted = set(targets)
         for name in reversed(list(self.stages)):
             if name in wanted:
@@ -241,7 +246,7 @@ class Recipe(BaseModel):
         return [name for name in self.stages if name in wanted]
 
     def sources_of(self, names: list[str]) -> dict[str, Any]:
-        """The named sources and those that they refer to."""
+        """Return the sources with these names and the sources that they refer to."""
         found: dict[str, Any] = {}
         queue = list(names)
         while queue:
@@ -253,7 +258,7 @@ class Recipe(BaseModel):
 
 
 def _check_tools(name: str, source: Source) -> None:
-    """Raises ValueError for a tool that is not known, or whose package is broken."""
+    """Raise ValueError if a tool of the source is unknown or its package is broken."""
     from thinkling.generate.tools import resolve
 
     for tool in sorted(source.tool_names()):
@@ -264,14 +269,14 @@ def _check_tools(name: str, source: Source) -> None:
 
 
 def read_source(name: str, fields: Any) -> Source:
-    """A source as a recipe spells it. Raises UserError with one line per mistake."""
+    """Create a source from its fields in a recipe. Raises UserError with one line per mistake."""
     if is_source(fields):
         return fields
     where = f"sources.{name}"
     if not isinstance(fields, dict):
         raise UserError(f"{where}: a source is a mapping with at least `type`")
     if "type" not in fields:
-        raise UserError(f"{where}: type is missing; known are {', '.join(TYPES.names())}")
+        raise UserError(f"{where}: type is missing; the known types are {', '.join(TYPES.names())}")
     try:
         kind: type[Source] = TYPES.resolve(str(fields["type"]))
     except UserError as error:
@@ -287,15 +292,15 @@ def _list(names: Any) -> str:
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Reads a recipe and applies overrides of the form `stages.pretrain.batch_tokens=2048`.
+    """Read a recipe and apply overrides of the form `stages.pretrain.batch_tokens=2048`.
 
-    Raises UserError with one line per mistake, each naming its field.
+    Raises UserError with one line per mistake, which starts with the field.
     """
     data = read_yaml(path)
     fields = [override.partition("=")[0] for override in overrides or []]
     for field in fields:
         if fields.count(field) > 1:
-            raise UserError(f"--set {field}: given twice; remove one")
+            raise UserError(f"--set {field}: specified twice; remove one of them")
     for override in overrides or []:
         apply_override(data, override, Recipe.model_fields)
     try:

@@ -1,4 +1,4 @@
-"""A recipe file as plain data: read strictly, and changed one field at a time."""
+"""Strict parsing of recipe files, and overrides of single fields."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ import yaml
 from thinkling.errors import UserError
 
 MOST_VALUES = 1_000_000
-"""Values of a recipe with all aliases written out: a file of ten lines can stand for billions."""
+"""Maximum number of values in a recipe after all YAML aliases are expanded. Nested aliases in a file of ten lines can
+expand to billions of values."""
 
 MOST_LEVELS = 100
-"""Lists and mappings inside each other: parsing hundreds of them takes seconds."""
+"""Maximum nesting depth of lists and mappings. Parsing hundreds of levels takes seconds."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error: the second would silently replace the first.
+    """YAML loader that raises an error for duplicate keys, where PyYAML would silently use the last one.
 
-    What a tag or a resolver cannot read (a month 99, `!!int x`, a number of 5,000 digits) is a ConstructorError too."""
+    Values that a tag or a resolver cannot parse (month 99, `!!int x`, a number of 5,000 digits) also raise
+    ConstructorError.
+    """
 
     _level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self._level >= MOST_LEVELS:
-            problem = f"nested too deeply: more than {MOST_LEVELS} lists and mappings inside each other"
+            problem = f"nested too deeply: more than {MOST_LEVELS} levels of lists and mappings"
             raise yaml.MarkedYAMLError(None, None, problem, self.get_mark())
         self._level += 1
         node = super().compose_node(parent, index)
@@ -39,7 +42,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
             kind = node.tag.rpartition(":")[2]
-            problem = f"a value cannot be read as {kind}; write it otherwise, or in quotes"
+            problem = f"a value cannot be read as {kind}; correct it or put it in quotes"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -50,20 +53,20 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(
-                    None, None, "a key is a list or a mapping; a key is a single value", key_node.start_mark
+                    None, None, "a key is a list or a mapping; use a single value as the key", key_node.start_mark
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice; remove one", key_node.start_mark
+                    None, None, f"the key {key!r} occurs twice; remove one of them", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a file, in which no two places share an object, not even under a YAML anchor.
+    """Parse a YAML file that contains a mapping. Aliases of an anchor are expanded to separate objects.
 
-    Raises UserError naming the file, and the line if the YAML is at fault.
+    Raises UserError with the path and, if the YAML is invalid, the line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -79,23 +82,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise UserError(f"{path}{where}: not valid YAML: {problem}") from error
     except RecursionError:
-        raise UserError(f"{path}: lists and mappings are nested too deep") from None
+        raise UserError(f"{path}: lists and mappings are nested too deeply") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if not isinstance(data, dict):
-        raise UserError(f"{path}: a recipe is a mapping, with at least `name` and `stages`")
+        raise UserError(f"{path}: a recipe must be a mapping with at least `name` and `stages`")
     return data
 
 
 def apply_override(data: dict[str, Any], override: str, known: Collection[str]) -> None:
-    """Sets exactly one field, `a.b.0.c=value` with the value read as YAML.
+    """Set one field from an override such as `a.b.0.c=value`, whose value is parsed as YAML.
 
-    All parts of the path but the last must exist; `known` are top-level fields that may be missing from the file.
-    Raises UserError naming the part of the path that does not exist.
+    All parts of the path except the last must exist. `known`: top-level fields that may be missing from the file.
+    Raises UserError with the part of the path that does not exist.
     """
     path, sign, text = override.partition("=")
     if not sign or not path:
-        raise UserError(f"--set {override}: write field=value, as in --set stages.pretrain.checkpoint_every=100")
+        raise UserError(f"--set {override}: write field=value, for example --set stages.pretrain.checkpoint_every=100")
     *parents, last = path.split(".")
     node: Any = data
     for depth, part in enumerate(parents):
@@ -112,17 +115,17 @@ def apply_override(data: dict[str, Any], override: str, known: Collection[str]) 
     except yaml.YAMLError as error:
         raise UserError(f"--set {override}: the value is not valid YAML") from error
     except RecursionError:
-        raise UserError(f"--set {path}: lists and mappings are nested too deep") from None
+        raise UserError(f"--set {path}: lists and mappings are nested too deeply") from None
     except UserError as error:
         raise UserError(f"--set {override}: {error}") from error
     if isinstance(node, list):
         if not last.isdigit() or int(last) >= len(node):
-            raise UserError(f"--set {override}: {'.'.join(parents)} is a list of {len(node)}")
+            raise UserError(f"--set {override}: {'.'.join(parents)} is a list of length {len(node)}")
         node[int(last)] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
-        raise UserError(f"--set {override}: {'.'.join(parents)} is a single value")
+        raise UserError(f"--set {override}: {'.'.join(parents)} is a single value without fields")
 
 
 def _parse(text: str) -> Any:
@@ -136,24 +139,26 @@ def _parse(text: str) -> Any:
 
 
 class _Copy:
-    """A copy in which every alias is a separate object: in YAML all aliases of an anchor share one."""
+    """Copies parsed YAML so that every alias becomes a separate object, because PyYAML shares one object between all
+    aliases of an anchor."""
 
     def __init__(self) -> None:
         self._values = 0
 
     def of(self, node: Any, path: tuple[str, ...] = (), above: tuple[int, ...] = ()) -> Any:
-        """Raises UserError for an anchor that contains itself, too many values, and a number that is not finite."""
+        """Copy a value. Raises UserError for an anchor that contains itself, too many values, or a number that is not
+        finite."""
         self._values += 1
         if self._values > MOST_VALUES:
             raise UserError(
-                f"more than {MOST_VALUES:,} values, with YAML anchors written out; remove anchors within anchors"
+                f"more than {MOST_VALUES:,} values after expanding YAML anchors; remove anchors inside anchors"
             )
         if id(node) in above:
-            raise UserError("a YAML anchor contains itself; write the value out")
+            raise UserError("a YAML anchor contains itself; remove the anchor and write out its value")
         if isinstance(node, dict):
             return {key: self.of(value, (*path, str(key)), (*above, id(node))) for key, value in node.items()}
         if isinstance(node, list):
             return [self.of(value, (*path, str(i)), (*above, id(node))) for i, value in enumerate(node)]
         if isinstance(node, float) and not math.isfinite(node):
-            raise UserError(f"{'.'.join(path) or 'the value'}: {node} is not a finite number; write a number")
+            raise UserError(f"{'.'.join(path) or 'the value'}: {node} is not a finite number; write a finite number")
         return node

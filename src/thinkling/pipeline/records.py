@@ -1,7 +1,7 @@
-"""What the stages of a run wrote, as records: the tables of an artifact, and rows of a table.
+"""Reading of the records that stages wrote: the tables of an artifact and the rows of a table.
 
-What a Parquet table holds follows from its columns, so a new stage needs no code here. A search reads the columns that
-it compares, then the row groups that hold something it found; nothing is held in memory but what is returned.
+The form of a Parquet table is recognised by its columns, so a new stage needs no code in this module. A search first
+reads the columns that it compares, then the row groups that contain matches. Only the results stay in memory.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ from thinkling.pipeline.forms import LINES, PARQUET, Form, Row
 from thinkling.pipeline.stage_folders import StageFolder
 
 _FOLDERS = ("rollouts", "samples", "evaluations", "grades", "band")
-"""Folders of an artifact that hold tables; others hold models, shards and checkpoints."""
+"""Folders of an artifact that contain tables. Other folders contain models, shards and checkpoints."""
 _TOKEN_LEVEL = frozenset({"logprobs", "versions", "prompt"})
-"""Columns of one number per token that nobody reads here. `tokens` and `forced` are needed to read a completion."""
+"""Columns with one number per token that are not loaded. `tokens` and `forced` are needed to parse a completion."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table of an artifact, in one file or many."""
+    """One table of an artifact, in one or more files."""
 
     folder: StageFolder
     name: str
-    """Path of its file below the artifact, without the ending; of its folder where it has many."""
+    """Path relative to the artifact: that of the table's file without its extension, or that of the table's folder if
+    the table consists of numbered files."""
     form: Form
     files: tuple[Path, ...]
 
     @property
     def step(self) -> int | None:
-        """The step after which the rollouts were sampled."""
+        """The optimizer step after which the table's rollouts were sampled; None if its name has no step."""
         numbers = [part for part in self.name.split("/")[1:2] if part.isdigit()]
         return int(numbers[0]) if numbers else None
 
 
 @dataclass(frozen=True)
 class Item:
-    """A record, and the table that it is in."""
+    """A record and its table."""
 
     table: Table
     row: Row
@@ -59,9 +60,9 @@ class Item:
 
 
 def tables(folder: StageFolder) -> list[Table]:
-    """All tables of an artifact. Of a stage that has not finished, those that are whole.
+    """Return all tables of an artifact. If the stage is unfinished, return those with complete files.
 
-    Raises UserError naming a file that cannot be read.
+    Raises UserError with the path of a file that cannot be read.
     """
     groups: dict[str, list[Path]] = {}
     for path in sorted(folder.path.glob("*.parquet")):
@@ -84,16 +85,19 @@ def tables(folder: StageFolder) -> list[Table]:
 
 @dataclass(frozen=True)
 class _Part:
-    """A row group of a Parquet file, or a file of JSON lines."""
+    """A row group of a Parquet file, or a whole file of JSON lines."""
 
     table: Table
     path: Path
     group: int
     n_rows: int | None
-    """None where it is known only when the rows have been read."""
+    """Number of rows; None for JSON lines, which must be read to count them."""
 
     def rows(self, columns: Sequence[str] | None, chosen: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Rows with some columns, all of them if None; those at the `chosen` places, or all."""
+        """Read the rows at the `chosen` indices, or all rows if None, with the given columns.
+
+        If `columns` is None, every column except those of `_TOKEN_LEVEL` is read.
+        """
         if self.path.suffix != ".parquet":
             wanted = None if chosen is None else frozenset(chosen)
             lines = (row for i, row in enumerate(_lines(self.path)) if wanted is None or i in wanted)
@@ -103,7 +107,7 @@ class _Part:
         return (table if chosen is None else table.take(pa.array(chosen, pa.int64()))).to_pylist()
 
     def values(self, column: str) -> list[Any]:
-        """One column."""
+        """Read one column."""
         if self.path.suffix != ".parquet":
             return [row[column] for row in _lines(self.path)]
         return self._read([column]).column(0).to_pylist()
@@ -114,7 +118,7 @@ class _Part:
 
 
 def _file(path: Path) -> pq.ParquetFile:
-    """The file, opened: its metadata is read once, however many row groups it has."""
+    """Open a Parquet file. The file is cached, so that its metadata is not read again for each row group."""
     with readable(path):
         return _opened(path, path.stat().st_mtime_ns)
 
@@ -135,9 +139,10 @@ def _parts(table: Table) -> Iterator[_Part]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """JSON lines; of a ledger with the `id` of the record, where it has one. A line that is being written is left out.
+    """Yield the objects of a JSON Lines file. In a ledger, each object gets the `id` of its record, or None.
 
-    Raises UserError naming a line that is not JSON.
+    An incomplete last line, which is still being written, is ignored. Raises UserError with the number of a line that
+    is not JSON.
     """
     with readable(path), path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -146,12 +151,12 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{path}:{number}: not JSON; remove the file to look at the other records") from error
+                raise UserError(f"{path}:{number}: invalid JSON; remove the file to show other records") from error
             yield row | {"id": record_of(row).get("id")} if "record" in row else row
 
 
 def record_of(row: Row) -> dict[str, Any]:
-    """The record that a line of rejected.jsonl is about; empty where it is not a JSON object, or was cut short."""
+    """Parse the record in a line of rejected.jsonl. Return {} if the record is not a JSON object or was truncated."""
     if not str(row.get("record", "")).startswith("{"):
         return {}
     try:
@@ -162,14 +167,14 @@ def record_of(row: Row) -> dict[str, Any]:
 
 
 def ids(table: Table) -> Iterator[str]:
-    """All ids of a table's records; one may come more than once."""
+    """Yield all ids of a table's records. An id may occur more than once."""
     for part in _parts(table):
         for name in table.form.ids:
             yield from (str(identity) for identity in part.values(name) if identity is not None)
 
 
 def find(wanted: Sequence[Table], identity: str, columns: Sequence[str] | None = None) -> list[Item]:
-    """The records with this id, in order; with some columns, or all but those of one number per token."""
+    """Return the records with this id, in order, with the given columns, or with all except `_TOKEN_LEVEL` if None."""
     found = []
     for table in wanted:
         for part in _parts(table):
@@ -179,17 +184,17 @@ def find(wanted: Sequence[Table], identity: str, columns: Sequence[str] | None =
 
 
 def where(table: Table, columns: Sequence[str], takes: Callable[[Row], bool]) -> Iterator[dict[str, Any]]:
-    """Some columns of the rows that are taken, in order."""
+    """Yield the given columns of the rows that `takes` accepts, in order."""
     for part in _parts(table):
         yield from (row for row in part.rows(columns) if takes(row))
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Records of one form."""
+    """Records of one form, drawn at random."""
 
     total: int
-    """Records that were to choose from."""
+    """Number of records from which the items were drawn."""
     items: list[Item]
 
 
@@ -200,9 +205,10 @@ def draw(
     n: int,
     seed: int,
 ) -> Drawn:
-    """`n` of the records of some tables, or all if there are no more, drawn by `seed`, in the order of the files.
+    """Draw `n` records from some tables with the given seed, or all if there are fewer, in the order of the files.
 
-    `takes`: whether a record is one to choose from, by some `columns` of its table; if there are none, all are.
+    `takes`: whether a record may be drawn, given the values of its table's `columns`. If there are no columns, every
+    record of a Parquet table may be drawn.
     """
 
     def places(part: _Part) -> Sequence[int]:
@@ -225,7 +231,7 @@ def draw(
 
 
 def draw_of(items: Sequence[Item], n: int, seed: int) -> Drawn:
-    """The same of records that are in memory."""
+    """Draw from records in memory in the same way as `draw`."""
     return Drawn(len(items), [items[rank] for rank in _ranks(len(items), n, seed)])
 
 
@@ -234,7 +240,10 @@ def _ranks(total: int, n: int, seed: int) -> list[int]:
 
 
 def count(table: Table, keys: Sequence[str], key: Callable[[Row], Any]) -> Counter[Any]:
-    """Records by what `key` makes of some of their columns; where it needs none, no row is read."""
+    """Count the records of a table by `key`, which receives the columns `keys`.
+
+    If `keys` is empty, no rows of Parquet files are read.
+    """
     found: Counter[Any] = Counter()
     for part in _parts(table):
         if keys or part.n_rows is None:

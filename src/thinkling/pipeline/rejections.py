@@ -1,4 +1,5 @@
-"""What stages rejected, by reason, as their manifests count it: each kind of stage counts in its own words."""
+"""Counts of rejected records by reason, from the manifests of stages. The keys in a manifest depend on the kind of
+stage."""
 
 from __future__ import annotations
 
@@ -8,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 BAND = ("too_hard", "too_easy", "undecided")
-"""Why problems are outside the band of an rl stage."""
+"""Reasons for which a problem is outside the band of an rl stage."""
 _SIDES = ("student_", "teacher_")
-"""How the reasons begin for which problems make no pair."""
+"""Prefixes of the reasons for which a problem yields no pair in a dpd stage."""
 
 
 @dataclass(frozen=True)
 class Rejections:
-    """Records of one stage, or of one source in it: received = kept + rejected."""
+    """Counts of the records of one stage, or of one source in a stage: received = kept + rejected."""
 
     where: str
     received: int
@@ -33,7 +34,8 @@ class Rejections:
 
 
 def rejections(stage: str, counts: Mapping[str, Any]) -> Iterator[Rejections]:
-    """What a stage rejected, by source where it counts so; none where all was kept."""
+    """Yield the rejections of a stage, per source if the stage counts per source. Entries without rejections are
+    omitted."""
     yield from (found for found in _all(stage, counts) if found.reasons)
 
 

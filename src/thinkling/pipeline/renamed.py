@@ -1,11 +1,11 @@
-"""Recipe keys that were renamed or moved, so that the error names the new key instead of `unknown key`."""
+"""Recipe keys that were renamed or moved, for error messages that report the new key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 ANY = "*"
-"""Stands for every kind of stage."""
+"""Key of `RENAMED` that applies to every kind of stage."""
 
 RENAMED: Mapping[str, Mapping[str, str]] = {
     ANY: {
@@ -38,8 +38,8 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     },
     "evaluate": {"batch_size": "max_concurrent", "form": "renderer"},
 }
-"""Kind of stage → old key → new key. A key appears here only for the kinds whose schema no longer has it at the place
-where it was found: `renamed_to` is asked about unknown keys alone."""
+"""Kind of stage → old key → new key. Only unknown keys are looked up, so a key that is still valid elsewhere in the
+schema of the same kind may be listed."""
 
 SOURCES: Mapping[str, str] = {
     "corrupted": "noise_fraction",
@@ -47,7 +47,7 @@ SOURCES: Mapping[str, str] = {
     "without_trace": "answer_only_fraction",
     "duplicated": "duplicate_fraction",
 }
-"""Old key of a source, of any type → new key."""
+"""Old key of a source → new key, for all types of sources."""
 
 MOVED: Mapping[str, Mapping[str, str]] = {
     "sft": {key: f"the source, as {new}" for key, new in SOURCES.items()} | {"roles": "the source"},
@@ -56,12 +56,14 @@ MOVED: Mapping[str, Mapping[str, str]] = {
         "corrupted_characters": "style_options.noise_strength",
     },
 }
-"""Kind of stage → old key → where to write it now, for keys that left their place."""
+"""Kind of stage → old key → its new place in the recipe, for keys that moved."""
 
 
 def renamed_to(location: Sequence[int | str]) -> str | None:
-    """The new name of an unknown key, or None. `location` is pydantic's path to it: (stages, NAME, KIND, …, key), or
-    (key) for a source's."""
+    """Return the new name of an unknown key, or None if it was not renamed.
+
+    `location`: pydantic's path to the key, which is (stages, NAME, KIND, …, key), or (key) in a source.
+    """
     if len(location) == 1:
         return SOURCES.get(str(location[0]))
     if len(location) < 4 or location[0] != "stages":
@@ -71,7 +73,7 @@ def renamed_to(location: Sequence[int | str]) -> str | None:
 
 
 def moved_to(location: Sequence[int | str]) -> str | None:
-    """Where to write a key that is unknown at its old place now, or None."""
+    """Return the new place of an unknown key, or None if it was not moved."""
     if len(location) < 4 or location[0] != "stages":
         return None
     return MOVED.get(str(location[2]), {}).get(str(location[-1]))

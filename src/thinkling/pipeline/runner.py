@@ -1,4 +1,4 @@
-"""Runs a recipe stage by stage, each into an artifact. Finished stages are skipped, interrupted ones resumed."""
+"""Execution of a recipe, one artifact per stage. Finished stages are skipped, and interrupted stages are resumed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ State = Literal["done", "partial", "to do", "waiting", "skipped"]
 
 @dataclass(frozen=True)
 class Done:
-    """A finished stage of a run; `skipped` if an earlier run had finished it."""
+    """A finished stage of a run. `skipped`: whether the stage had finished before this command."""
 
     name: str
     artifact: Artifact
@@ -48,23 +48,24 @@ class Done:
 
 
 class Run:
-    """A recipe and its folder. Looking up what is done changes nothing on disk."""
+    """A recipe and its folder. The methods of this class only read from disk."""
 
     def __init__(self, recipe: Recipe, root: Path) -> None:
-        """`root` is the folder that holds all runs.
+        """Create a run of `recipe` in a subfolder of `root`, which is the folder of all runs.
 
         Raises UserError if the recipe can only be planned.
         """
         if recipe.plan_only:
-            raise UserError(
-                f"{recipe.name}: a recipe with `plan_only: true` can be planned, not run: thinkling plan RECIPE"
-            )
+            raise UserError(f"{recipe.name}: a recipe with `plan_only: true` cannot be run; use thinkling plan RECIPE")
         self.recipe = recipe
         self.directory = root / recipe.name
         self._raw: dict[str, str] = {}
 
     def resolved(self, name: str) -> dict[str, Any]:
-        """Everything that a stage's result depends on except its inputs. It is hashed and written to the manifest."""
+        """Return everything that determines a stage's result, except its inputs.
+
+        The returned mapping is hashed and written to the manifest.
+        """
         stage = self.recipe.stages[name]
         sources = self.recipe.sources_of(stage.source_names())
         return {
@@ -92,12 +93,12 @@ class Run:
         return {"tokenizer": hash_of(directory_digests(tokenizer.path))}
 
     def final(self, name: str, inputs: dict[str, Artifact]) -> tuple[Path, str]:
-        """Path of a stage's artifact, given its inputs, and the full hash."""
+        """Return the path of a stage's artifact, given its inputs, and the full hash."""
         digest = hash_of({**self.resolved(name), "inputs": {role: a.digest for role, a in inputs.items()}})
         return self.directory / f"{name}-{digest[:8]}", digest
 
     def inputs(self, name: str, done: dict[str, Artifact]) -> dict[str, Artifact] | None:
-        """The stage's inputs, or None if one of them does not exist yet.
+        """Return the stage's inputs, or None if one of them does not exist yet.
 
         Raises UserError if one of the user's model directories is missing.
         """
@@ -112,7 +113,10 @@ class Run:
         return found
 
     def states(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, State, Path | None]]:
-        """Stages with their states: all of them, or `names`, which must include what they depend on."""
+        """Yield the name, state and artifact path of all stages, or of `names`.
+
+        `names` must include all stages that the named stages depend on.
+        """
         done: dict[str, Artifact] = {}
         skipped = self.recipe.skipped()
         for name in self.recipe.stages if names is None else names:
@@ -131,7 +135,7 @@ class Run:
                 yield name, "partial" if partial_of(final).exists() else "to do", final
 
     def finished(self, names: Iterable[str] | None = None) -> dict[str, Artifact]:
-        """Finished artifacts by stage: of all stages, or of `names` as in `states`."""
+        """Map each finished stage to its artifact. `names`: as in `states`."""
         return {
             name: Artifact(path, read_manifest(path))
             for name, state, path in self.states(names)
@@ -140,12 +144,12 @@ class Run:
 
 
 def partial_of(final: Path) -> Path:
-    """The directory of a stage while it runs."""
+    """Return the directory into which a stage writes until it has finished."""
     return final.with_name(final.name + ".partial")
 
 
 def execute(run: Run, console: Console, targets: list[str] | None = None) -> list[Done]:
-    """Runs the targets (all stages if None) and what they depend on.
+    """Run the targets (all stages if None) and the stages that they depend on.
 
     Raises UserError if the recipe, the data or an artifact is invalid, or if another process is working on this run.
     """
@@ -163,12 +167,12 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
         if rank == 0:
             _check_space(run, states, console)
     except UserError:
-        if rank > 0:  # rank 0 prints the error; torchrun would kill it as soon as this process ends
+        if rank > 0:  # rank 0 prints the error, but torchrun kills rank 0 as soon as this process exits
             time.sleep(3)
             raise SystemExit(2) from None
         raise
     make_directory(run.directory)
-    # Stages verify their inputs, so only artifacts that no stage takes as input are verified here.
+    # Stages that run verify their inputs, so only the other artifacts are verified here.
     to_verify = {producer for name in to_do for producer in recipe.stages[name].inputs.values()}
     done: dict[str, Artifact] = {}
     result: list[Done] = []
@@ -182,7 +186,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             if skipped:
                 done[name] = reuse(final, rank == 0 and name not in to_verify)
                 if rank == 0:
-                    console.print(f"{title}: done before, skipped", style="dim", highlight=False)
+                    console.print(f"{title}: finished earlier, skipped", style="dim", highlight=False)
             elif rank == 0:
                 done[name] = work(run, name, inputs, final, digest, console, title)
             else:
@@ -198,7 +202,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
 
 
 def _check_space(run: Run, states: list[tuple[str, State, Path | None]], console: Console) -> None:
-    """Raises UserError if the disk surely has too little space for the stages; warns if it may have too little."""
+    """Raise UserError if the stages certainly need more space than is free, and warn if they may need more."""
     found = space.needed(run, states)
     space.refuse(found, run.recipe)
     if found.close:
@@ -206,7 +210,10 @@ def _check_space(run: Run, states: list[tuple[str, State, Path | None]], console
 
 
 def reuse(final: Path, in_full: bool) -> Artifact:
-    """A finished artifact. If `in_full`, every file is digested again: sizes and times do not reveal a flipped bit."""
+    """Open a finished artifact.
+
+    `in_full`: whether to verify the digest of every file, because sizes and times do not reveal a flipped bit.
+    """
     manifest = read_manifest(final)
     if in_full:
         verify(final, manifest)
@@ -216,14 +223,14 @@ def reuse(final: Path, in_full: bool) -> Artifact:
 def work(
     run: Run, name: str, inputs: dict[str, Artifact], final: Path, digest: str, console: Console, title: str
 ) -> Artifact:
-    """Runs one stage on rank 0, then renames its directory."""
+    """Run one stage on rank 0, then rename its directory."""
     partial = partial_of(final)
     resumed = partial.exists()
     console.print(f"{title}{': resumed' if resumed else ''}", style="bold", highlight=False)
     for artifact in inputs.values():
         if "recorded" in artifact.manifest:
             verify(artifact.path, artifact.manifest)
-    if (partial / MANIFEST).is_file():  # killed after the stage had finished, before its directory was renamed
+    if (partial / MANIFEST).is_file():  # the process was killed after the stage finished and before the rename
         return complete(partial, final)
     partial.mkdir(exist_ok=True)
     context = make_context(run, name, inputs, partial)
@@ -243,15 +250,15 @@ def work(
     recorded = {"wall_seconds": round(wall, 2), "peak_rss_mb": round(memory.peak_mb, 1), "resumed": resumed}
     artifact = finish(partial, final, manifest, recorded)
     console.print(
-        f"  {wall:.1f} s, {memory.peak_mb:.0f} MB at most → {final}", style="dim", highlight=False, soft_wrap=True
+        f"  {wall:.1f} s, peak memory {memory.peak_mb:.0f} MB → {final}", style="dim", highlight=False, soft_wrap=True
     )
     return artifact
 
 
 def follow(run: Run, name: str, inputs: dict[str, Artifact], final: Path) -> Artifact:
-    """What other ranks do: take part in distributed stages, and wait for rank 0 to finish each stage.
+    """Take part in a stage on a rank other than 0: run it if it is distributed, then wait for rank 0 to finish it.
 
-    If rank 0 fails, torchrun stops the others.
+    If rank 0 fails, torchrun stops the other ranks.
     """
     stage = run.recipe.stages[name]
     partial = partial_of(final)
@@ -265,7 +272,7 @@ def follow(run: Run, name: str, inputs: dict[str, Artifact], final: Path) -> Art
 
 
 def make_context(run: Run, name: str, inputs: dict[str, Artifact], partial: Path) -> StageContext:
-    """The context passed to a stage."""
+    """Create the context that is passed to a stage."""
     recipe, stage = run.recipe, run.recipe.stages[name]
     return StageContext(
         name=name,
@@ -284,7 +291,7 @@ def make_context(run: Run, name: str, inputs: dict[str, Artifact], partial: Path
 
 
 def start(stage: StageConfig, context: StageContext) -> None:
-    """Calls `run` of the stage's package, which loads torch and other heavy packages."""
+    """Call `run` of the stage's package. Only the import of that package loads torch and other heavy packages."""
     run = importlib.import_module(f"thinkling.stages.{stage.kind}.stage").run
     if stage.uses_torch:
         import torch
@@ -296,7 +303,7 @@ def start(stage: StageConfig, context: StageContext) -> None:
 
 
 def link_models(run: Run, done: dict[str, Artifact]) -> None:
-    """Points `base` at the last pre-trained model and `model` at the last model of all, atomically."""
+    """Atomically point `base` at the last pretrain stage's model and `model` at the last training stage's model."""
     models = [(n, a) for n, a in done.items() if run.recipe.stages[n].produces == "model"]
     bases = [(n, a) for n, a in models if run.recipe.stages[n].kind == "pretrain"]
     for link, candidates in (("base", bases), ("model", models)):
@@ -309,28 +316,29 @@ def link_models(run: Run, done: dict[str, Artifact]) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Creates the run's folder and checks that it can be written. Raises UserError if not."""
+    """Create the run's folder. Raises UserError if the folder cannot be written to."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / ".lock").touch()
     except OSError as error:
         raise UserError(
-            f"{error.filename or directory}: cannot be written ({error.strerror}); choose another folder by --runs"
+            f"{error.filename or directory}: cannot be written ({error.strerror}); choose another folder with --runs"
         ) from error
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """One process per run: a lock that the kernel releases when the process ends, however it ends.
+    """Lock a run, so that only one process at a time works on it.
 
-    Raises UserError if another process holds it.
+    The kernel releases the lock when the process exits, even if it is killed. Raises UserError if another process has
+    the lock.
     """
     with (directory / ".lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"{directory}: another process is working on this run; wait for it, or give this one a `name`"
+                f"{directory}: another process is working on this run; wait until it ends, or change the run's `name`"
             ) from error
         yield
 

@@ -1,4 +1,4 @@
-"""The verb `show`: some of the records that a stage wrote or rejected, or their counts by reason."""
+"""The `show` command: print records that a stage wrote or rejected, or their counts by reason."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ from thinkling.pipeline.unpaired import SAMPLES, unpaired
 
 SCORES = "scores.json"
 _MAIN = (DOCUMENTS, CONVERSATIONS, PAIRS, BAND, ROLLOUTS)
-"""Records that are shown where rejected ones are not asked for."""
+"""Forms of the records to show by default. With `--rejected` or `--reason`, `_WITH_REASONS` is used instead."""
 _WITH_REASONS = (REJECTED, LEDGER, JOBS, BAND, UNPAIRED, ROLLOUTS, REPLIES)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which records are wanted."""
+    """The user's selection of records."""
 
     rejected: bool = False
-    """Only rejected ones; of rollouts those that are not right."""
+    """Select only rejected records, including rollouts that are not right."""
     reason: str | None = None
-    """Only those whose reason contains this text."""
+    """Select only records whose reason contains this text, ignoring case."""
     source: str | None = None
-    """Only those of this source, family or task set."""
+    """Select only records of this source, family or task set."""
 
     @property
     def by_reason(self) -> bool:
-        """Whether records without a reason are left out."""
+        """Whether records without a reason are excluded."""
         return self.rejected or self.reason is not None
 
     def columns(self, form: Form) -> tuple[str, ...]:
-        """Columns by which a record is chosen."""
+        """Return the columns that `takes` reads."""
         source = (form.source,) if self.source is not None and form.source else ()
         return (*(form.reads if self.by_reason else ()), *source)
 
     def takes(self, form: Form, row: Row) -> bool:
-        """Whether a record is wanted. Its table's name is looked at elsewhere."""
+        """Whether a record is selected, judged by its columns alone. `of` handles task sets, which are table names."""
         if self.by_reason:
             found = form.reason(row)
             if found is None or (self.reason is not None and self.reason.lower() not in found.lower()):
@@ -72,19 +72,19 @@ class Choice:
         return self.source is None or is_of(self.source, row[form.source] if form.source else "")
 
     def of(self, table: Table) -> Choice:
-        """What is left to choose by in a table: nothing by source where the table is of that task set."""
+        """Return the choice to apply to the rows of a table, without `source` if that is the table's task set."""
         return Choice(self.rejected, self.reason) if self.source == _task_set(table) else self
 
 
 def is_of(wanted: str, source: str | None) -> bool:
-    """Whether a record's source is the one that is wanted, or a part of it, such as one family."""
+    """Whether a record's source equals `wanted` or is a part of it, such as one of its families."""
     return source == wanted or (source or "").startswith(f"{wanted}/")
 
 
 def show(run: Path, stage: str, choice: Choice, n: int, seed: int, console: Console) -> None:
-    """Prints `n` records of each kind, or with `n` 0 how many there are by reason.
+    """Print `n` records of each kind, or, if `n` is 0, the counts of records by reason.
 
-    Raises UserError that names the stages, sources or reasons there are, where the wanted one is not among them.
+    Raises UserError, which lists the existing stages, sources or reasons, if the requested one does not exist.
     """
     folder = _folder(run, stage)
     found = tables(folder)
@@ -92,10 +92,10 @@ def show(run: Path, stage: str, choice: Choice, n: int, seed: int, console: Cons
     lost_items = [Item(Table(folder, "problems without a pair", UNPAIRED, ()), asdict(one)) for one in lost]
     if not found:
         others = [other.stage for other in stage_folders(run) if tables(other)]
-        raise UserError(f"{stage}: it writes no records to look at; these stages do: {', '.join(others) or 'none'}")
+        raise UserError(f"{stage}: the stage writes no records; stages with records: {', '.join(others) or 'none'}")
     _check(choice, found, lost_items)
     if folder.manifest is None:
-        console.print(Text(f"{folder.path.name}: not finished; what is whole is shown", style="yellow"))
+        console.print(Text(f"{folder.path.name}: unfinished; only complete files are shown", style="yellow"))
     if n == 0:
         console.print(table_of_reasons(folder, _reasons(found, lost_items, choice)))
         for line in summary.turned_away(stage, folder.counts):
@@ -136,7 +136,7 @@ def _folder(run: Path, stage: str) -> StageFolder:
     mine = [folder for folder in folders if folder.stage == stage]
     if not mine:
         there = list(dict.fromkeys(folder.stage for folder in folders))
-        raise UserError(f"{run}: it has no stage {stage!r}{nearest(stage, there)}; there are {', '.join(there)}")
+        raise UserError(f"{run}: no stage {stage!r}{nearest(stage, there)}; its stages are {', '.join(there)}")
     return mine[-1]
 
 
@@ -145,7 +145,7 @@ def _has_samples(found: Sequence[Table]) -> bool:
 
 
 def _check(choice: Choice, found: Sequence[Table], lost: Sequence[Item]) -> None:
-    """Raises UserError where no record has the wanted source or reason."""
+    """Raise UserError if no record has the requested source or reason."""
     if choice.source is not None:
         sources: Counter[str] = Counter()
         for table in found:
@@ -154,13 +154,14 @@ def _check(choice: Choice, found: Sequence[Table], lost: Sequence[Item]) -> None
                 sources.update(count(table, (name,), lambda row, name=name: row[name] or "none"))
         task_sets = {_task_set(table) for table in found}
         if choice.source not in task_sets and not any(is_of(choice.source, name) for name in sources):
-            raise UserError(f"--source {choice.source}: no record has it; there are {_listed(sources)}")
+            raise UserError(f"--source {choice.source}: no record has this source; the sources are {_listed(sources)}")
     if choice.by_reason:
         reasons = Counter({reason: n for (_, reason), n in _reasons(found, lost, Choice()).items() if reason})
         wanted = choice.reason or ""
         if not any(wanted.lower() in reason.lower() for reason in reasons):
             option = f"--reason {wanted}" if choice.reason is not None else "--rejected"
-            there = f"no reason contains it; there are {_listed(reasons)}" if reasons else "nothing was rejected"
+            none = f"no reason contains this text; the reasons are {_listed(reasons)}"
+            there = none if reasons else "nothing was rejected"
             raise UserError(f"{option}: {there}")
 
 
@@ -169,7 +170,7 @@ def _listed(found: Counter[str]) -> str:
 
 
 def _reasons(found: Sequence[Table], lost: Sequence[Item], choice: Choice) -> Counter[tuple[str, str | None]]:
-    """(Kind of record, reason or None) → records, kinds in the order in which they are shown."""
+    """Count the records by (kind of record, reason or None). The kinds are in the order in which they are shown."""
     counts: Counter[tuple[str, str | None]] = Counter()
     for form in dict.fromkeys((*_MAIN, *_WITH_REASONS)):
         for table in (table for table in found if table.form is form):
@@ -184,10 +185,10 @@ def _reasons(found: Sequence[Table], lost: Sequence[Item], choice: Choice) -> Co
 
 
 def table_of_reasons(folder: StageFolder, counts: Counter[tuple[str, str | None]]) -> RichTable:
-    """Records by kind and reason, the most frequent first."""
+    """Return a table of the counts by kind and reason, with the most frequent reasons first."""
     table = RichTable(title=f"{folder.stage}: records by reason", title_justify="left")
     table.add_column("records", overflow="fold")
-    table.add_column("kept, or reason", overflow="fold")
+    table.add_column("kept or reason", overflow="fold")
     table.add_column("n", justify="right", no_wrap=True)
     kinds = list(dict.fromkeys(kind for kind, _ in counts))
     for kind in kinds:
@@ -206,10 +207,10 @@ def _scores(folder: StageFolder, width: int) -> RichTable:
 
 
 def _hint(folder: StageFolder, found: Sequence[Table], choice: Choice, console: Console) -> None:
-    """How to see what was rejected, where it is not shown."""
+    """Print how to show the records that have a reason, if there are any and they were not requested."""
     if choice.by_reason:
         return
     reasons = Counter({r: n for (_, r), n in _reasons(found, (), choice).items() if r is not None})
     if reasons:
-        line = f"with a reason: {_listed(reasons)}. `--reason TEXT` shows them, `--n 0` counts them."
+        line = f"records with a reason: {_listed(reasons)}. `--reason TEXT` shows them, and `--n 0` counts them."
         say(console, Text(line, style="dim"), indent=0)

@@ -1,4 +1,4 @@
-"""Records as the verb `show` prints them: a line of facts, then the texts, the start of long ones."""
+"""Printing of records for the `show` command: a line of facts, then the record's texts, cut if they are long."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Printer:
     reader: Reader
 
     def print(self, form: Form, drawn: Drawn) -> None:
-        """Prints the records under a heading; nothing where there are none to choose from."""
+        """Print the records under a heading. Print nothing if no record matches the user's selection."""
         if not drawn.total:
             return
         title = f"{len(drawn.items):,} of {drawn.total:,} {form.name}"
@@ -47,18 +47,18 @@ class Printer:
             self.console.print()
 
     def facts(self, *facts: str, outcome: str | None = None) -> None:
-        """The first line of a record."""
+        """Print the first line of a record."""
         printing.say(self.console, head(*facts, outcome=outcome))
 
     def text(self, label: str, text: str | None, style: str = "") -> None:
-        """A text of a record; nothing without one."""
+        """Print a text of a record. Print nothing if the text is missing or empty."""
         if text and label:
             labelled(self.console, label, block(text), style)
         elif text:
             printing.say(self.console, Text(block(text), style=style), indent=4)
 
     def conversation(self, row: Mapping[str, object], messages: Iterable[tuple[str, str, str]], *facts: str) -> None:
-        """A conversation by its turns."""
+        """Print a conversation turn by turn."""
         answers = f"answers problem {row['problem_id']}" if row["problem_id"] not in (None, row["id"]) else ""
         self.facts(str(row["id"]), str(row["source"]), answers, *facts)
         for label, text, style in messages:
@@ -125,7 +125,7 @@ def _pair(printer: Printer, item: Item) -> None:
 def _problem(printer: Printer, item: Item) -> None:
     row = item.row
     fate = f"outside the band: {item.reason}" if item.reason else "in the band"
-    rate = f"{row['passes']} of {row['samples']} samples right, or preferred"
+    rate = f"{row['passes']} of {row['samples']} samples right or preferred"
     printer.facts(fate, rate, row["problem_id"], row["source"], row["family"] if row["family"] != row["source"] else "")
     printer.text("question", row["question"], ROLES["user"])
     printer.text("reference", row["reference"])

@@ -1,4 +1,4 @@
-"""The disk space that the stages still to run need, against what is free where runs are written."""
+"""The disk space that the unfinished stages of a run need, compared with the free space in the folder of runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thinkling.pipeline.runner import Run
 
 CLOSE = 0.9
-"""Fraction of the free space above which the need counts as close to it."""
+"""Fraction of the free space; a larger estimate causes a warning."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,20 @@ class Needed:
     """Space needed and space free, in bytes."""
 
     most: float
-    """An estimate, rather too high, without `unknown`."""
+    """Estimate of the space needed, on the high side, excluding `unknown`."""
     surely: float
-    """What weights and training states alone take."""
+    """Space needed by weights and training states alone, which is known exactly."""
     stage: str
-    """The stage that works when `surely` is reached."""
+    """The stage during which `surely` is reached."""
     unknown: tuple[str, ...]
-    """What is not counted, since nothing says how large it is."""
+    """Descriptions of the data whose size cannot be estimated."""
     free: float
     directory: Path
-    """The folder of runs."""
+    """The folder that contains the runs."""
 
     @property
     def too_little(self) -> bool:
-        """Whether the free space is surely not enough."""
+        """Whether the free space is certainly not enough."""
         return self.surely > self.free
 
     @property
@@ -50,7 +50,7 @@ class Needed:
         return self.most > CLOSE * self.free
 
     def line(self) -> str:
-        """`disk: about 41 GB needed, 120 GB free`, with what follows from it."""
+        """Return a line such as `disk: about 41 GB needed, 120 GB free in runs`, with a warning if necessary."""
         there = f"{shown(self.free)} free in {self.directory}"
         if not self.most and not self.unknown:
             return f"disk: nothing left to write, {there}"
@@ -61,10 +61,10 @@ class Needed:
 
 
 def needed(run: Run, states: Iterable[tuple[str, str, Path | None]]) -> Needed:
-    """What the stages that have not finished need beyond what they have written; `states` as returned by `Run.states`.
+    """Estimate the space that the unfinished stages need, in addition to what they have written already.
 
-    Stages run one after another, and what a stage keeps stays there while the next ones run. Raises UserError if a
-    source or model whose size is needed cannot be read.
+    `states`: as returned by `Run.states`. Stages run one after another, so the output of a finished stage still takes
+    space while later stages run. Raises UserError if a source or model whose size is needed cannot be read.
     """
     spaces, unknown, stage = Spaces(run.recipe), list[str](), ""
     kept = sure_kept = most = surely = 0.0
@@ -86,7 +86,7 @@ def needed(run: Run, states: Iterable[tuple[str, str, Path | None]]) -> Needed:
 
 
 def refuse(found: Needed, recipe: Recipe) -> None:
-    """Raises UserError where the free space is surely not enough."""
+    """Raise UserError if the free space is certainly not enough."""
     if not found.too_little:
         return
     config, cures = recipe.stages[found.stage], ["choose another folder with --runs"]
@@ -97,20 +97,20 @@ def refuse(found: Needed, recipe: Recipe) -> None:
             f"raise stages.{found.stage}.checkpoint_every, so that fewer than {CHECKPOINTS} checkpoints are written"
         )
     raise UserError(
-        f"{found.directory}: stages.{found.stage} needs at least {shown(found.surely)} for weights and checkpoints, "
-        f"with the models of the stages before it, and {shown(found.free)} are free; make room, "
+        f"{found.directory}: stages.{found.stage} needs at least {shown(found.surely)} for its weights and "
+        f"checkpoints and the models of earlier stages, but only {shown(found.free)} is free; free some space, "
         f"{', or '.join(cures)}"
     )
 
 
 def free(root: Path) -> float:
-    """Bytes that are free in a folder, or where it would be made."""
+    """Return the number of free bytes on the disk of a folder. The folder need not exist yet."""
     there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     return float(shutil.disk_usage(there).free)
 
 
 def shown(size: float) -> str:
-    """`41 GB`, `3.2 MB`."""
+    """Format a number of bytes, such as `41 GB` or `3.2 MB`."""
     for scale, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
         if size >= scale:
             return f"{size / scale:.{0 if size >= 10 * scale else 1}f} {unit}"
@@ -118,7 +118,7 @@ def shown(size: float) -> str:
 
 
 def _written(run: Run, name: str, path: Path | None) -> float:
-    """Bytes of a stage that are there already: what it had written when it was killed, and parts of curate."""
+    """Return the bytes that an unfinished stage has already written, including the saved parts of a curate stage."""
     if path is None:
         return 0.0
     config, found = run.recipe.stages[name], [path.with_name(path.name + ".partial")]

@@ -1,4 +1,4 @@
-"""The artifacts in a run's folder, by stage: the newest of each, in the order in which they were made."""
+"""The artifacts in a run's folder: the newest of each stage, in the order in which they were written."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ _ARTIFACT = re.compile(r"(?P<stage>.+)-[0-9a-f]{8}(?P<partial>\.partial)?")
 
 @dataclass(frozen=True)
 class StageFolder:
-    """What a stage wrote, or is writing."""
+    """The folder of a stage, which is either a finished artifact or still being written."""
 
     stage: str
     path: Path
     manifest: Mapping[str, Any] | None
-    """None for a stage that has not finished."""
+    """None if the stage is unfinished."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The stage's part of the recipe, with all defaults; empty for one that has not finished."""
+        """The stage's section of the recipe, with all defaults; empty if the stage is unfinished."""
         return (self.manifest or {}).get("resolved", {}).get("stage", {})
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """Empty for a stage that has not finished."""
+        """The counts in the manifest; empty if the stage is unfinished."""
         return (self.manifest or {}).get("counts", {})
 
     def input(self, role: str) -> Path | None:
-        """The artifact of the run that the stage read; None where it has no such input, or one from elsewhere."""
+        """Return the folder of the input artifact with this role; None if there is no such input or it is not part of
+        the run."""
         name = (self.manifest or {}).get("inputs", {}).get(role, {}).get("artifact")
         path = None if name is None else self.path.parent / name
         return path if path is not None and path.is_dir() else None
 
     @classmethod
     def open(cls, path: Path) -> StageFolder:
-        """A finished artifact. Raises UserError if its manifest cannot be read."""
+        """Open a finished artifact. Raises UserError if its manifest cannot be read."""
         manifest = read_manifest(path)
         return cls(manifest["stage"], path, manifest)
 
 
 def stage_folders(run: Path) -> list[StageFolder]:
-    """The newest artifact of each stage, in the order in which they were made; behind them the stages that have not
-    finished, where they are newer than what they replace.
+    """Return the newest finished artifact of each stage, in the order in which the artifacts were finished.
 
-    Raises UserError for an artifact whose manifest cannot be read.
+    After these, the list contains the unfinished artifacts that are newer than the finished artifact of the same stage.
+    Raises UserError if the manifest of an artifact cannot be read.
     """
     finished: dict[str, tuple[tuple[float, int], StageFolder]] = {}
     partial: list[tuple[int, StageFolder]] = []

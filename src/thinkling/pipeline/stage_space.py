@@ -1,8 +1,8 @@
-"""Disk space that one stage takes: a formula per kind, as docs/training.md lists them.
+"""Estimates of the disk space of a stage, with one formula per kind of stage (docs/training.md lists them).
 
-Estimates are rather too high than too low. Weights and training states follow from the parameters and are exact; text,
-tokens and logs follow from the sizes of the sources. The length of a model's answers is not known: half of their limit
-is counted.
+Estimates are on the high side. The sizes of weights and training states follow from the parameter counts and are exact.
+Those of text, tokens and logs are estimated from the sizes of the sources. The lengths of a model's replies are not
+known in advance, so half of `max_new_tokens` is assumed.
 """
 
 from __future__ import annotations
@@ -30,90 +30,94 @@ from thinkling.stages.training.config import EvaluatedConfig, TrainingConfig
 from thinkling.tasks.problem import Split
 
 CHECKPOINTS = 3
-"""Training states on the disk at once: two that are kept, and the one that is being written."""
+"""Training states on disk at the same time: the two that are kept and the one being written."""
 BEST = 4
-"""With `keep_best`, copies of the weights at once: the best ones as of each checkpoint, and the one being written."""
+"""Copies of the weights on disk at the same time with `keep_best`: the best as of each checkpoint, and the one being
+written."""
 ZSTD = 0.45
-"""Bytes of Parquet per byte of text: zstd leaves a quarter of code and two fifths of web text."""
+"""Bytes of Parquet per byte of text. zstd compresses code to a quarter of its size and web text to two fifths."""
 FILLED = 0.5
-"""Length of a sample or reply as a fraction of `max_new_tokens`, which bounds it: a guess, rather too large."""
+"""Assumed length of a sample or reply as a fraction of `max_new_tokens`. This is a guess on the high side."""
 TOKEN_OF_SAMPLE = 8.0
-"""Bytes of Parquet per sampled token: its id, log-probability and text, compressed."""
+"""Compressed bytes of Parquet per sampled token, for its id, log-probability and text."""
 CALL = 250.0
-"""Bytes of a question to a model in refine's log, besides prompt and reply."""
+"""Bytes per model call in refine's log, in addition to the prompt and the reply."""
 LOG_LINE = 400.0
-"""Bytes of logs per optimizer step; of rl, which logs more, twice."""
+"""Bytes of logs per optimizer step. rl logs twice as much."""
 SMALL = 20_000.0
-"""Bytes of a stage's small files: manifest, configurations, spans."""
+"""Bytes of a stage's small files, such as the manifest, configurations and spans."""
 PARQUET = 5_000.0
-"""Bytes of a Parquet file of samples without any."""
+"""Bytes of an empty Parquet file of samples."""
 SAMPLES_PER_FILE = 128
 LABELLER, WORDS = 300_000.0, 2**17
-"""Bytes of a labeller without words, and the words that it knows at most."""
+"""Bytes of a labeller without its vocabulary, and the maximum number of words in the vocabulary."""
 EXCERPT = 12_000
-"""Bytes of a document that grading reads at most."""
+"""Maximum number of bytes of a document that grading reads."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Bytes on the disk."""
+    """Disk space of a stage in bytes."""
 
     kept: float
-    """What stays when the stage has finished."""
+    """Bytes that remain after the stage has finished."""
     peak: float
-    """Largest total while it works."""
+    """Maximum number of bytes while the stage runs."""
     sure_kept: float = 0.0
     """The part of `kept` that is known exactly: weights and training states."""
     sure_peak: float = 0.0
     """The part of `peak` that is known exactly."""
     unknown: tuple[str, ...] = ()
-    """What is not counted, since nothing says how large it is."""
+    """Descriptions of the data whose size cannot be estimated."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What decides the size of a model's files."""
+    """The properties of a model that determine the size of its files."""
 
     parameters: int
     in_layers: int
-    """Of these the ones in the layers, which Muon trains with one moment instead of two."""
+    """Number of parameters without embeddings. Muon stores one moment for each of these instead of two."""
     vocab_size: int
     tokenizer: float
     """Bytes of the tokenizer's files."""
 
     def weights(self, config: TrainingConfig) -> float:
-        """Bytes of the exported weights."""
+        """Return the size of the exported weights in bytes."""
         return float(self.parameters * _width(config))
 
     def state(self, config: TrainingConfig) -> float:
-        """Bytes of weights and optimizer state."""
+        """Return the size of the weights and the optimizer state in bytes."""
         moments = 2 * self.parameters - (self.in_layers if config.optimizer.name == "muon" else 0)
         return float((self.parameters + moments) * _width(config))
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenizer."""
+    """The size of a tokenizer."""
 
     vocab_size: int
     files: float
-    """Bytes of its files."""
+    """Bytes of the tokenizer's files."""
 
 
 class Spaces:
-    """Space of a recipe's stages. Ask for them in the recipe's order: each depends on what earlier stages produce."""
+    """Estimates for a recipe's stages.
+
+    `of` must be called in the order of the stages, because each estimate depends on the outputs of earlier stages.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.made: dict[str, Size | Tokens | Model | None] = {}
-        """Stage, or source of type model → what it makes; None where that is not known."""
+        """Name of a stage or of a source of type model → the size of its output; None if the size is not known."""
         for name, source in recipe.sources.items():
             if source.artifact_kind == "model":
                 self.made[name] = None
         self._sizes: dict[tuple[Any, ...], Size | None] = {}
 
     def finished(self, name: str, artifact: Artifact) -> None:
-        """Takes what a stage makes from its artifact."""
+        """Set the output size of a finished stage from its artifact."""
         stage, path = self.recipe.stages[name], artifact.path
         if isinstance(stage, CurateConfig):
             self.made[name] = _documents(path / "documents.parquet")
@@ -126,7 +130,7 @@ class Spaces:
             self.made[name] = _model_of(artifact.model_dir)
 
     def of(self, name: str) -> Space:
-        """The space that a stage takes."""
+        """Estimate the space of a stage."""
         stage = self.recipe.stages[name]
         for producer in stage.inputs.values():
             if self.made.get(producer) is None and producer in self.recipe.sources:
@@ -145,7 +149,8 @@ class Spaces:
         return formula(name, stage) if formula else Space(SMALL, SMALL, unknown=(f"stages.{name}",))
 
     def _curate(self, name: str, config: CurateConfig) -> Space:
-        """Kept and rejected documents together hold all text; with grading, the pool holds it once more."""
+        """Estimate a curate stage. Kept and rejected documents together contain all text. With grading, the pool
+        contains the text a second time."""
         sizes = {source: self._size(source, "documents") for source in config.sources}
         unknown = tuple(f"documents of sources.{source}" for source, size in sizes.items() if size is None)
         known = [size for size in sizes.values() if size is not None]
@@ -213,7 +218,7 @@ class Spaces:
         text, n = sum(size.bytes for size in known), sum(size.records for size in known)
         stored = text * ZSTD
         tokens = text / bytes_per_token(model.vocab_size if model else 2**16)
-        # Packed rows are never full; none holds less than one conversation.
+        # Packed rows are never completely full, but each contains at least one conversation.
         rows = min(n, 1.5 * tokens / config.sequence_length + 1)
         steps = math.ceil(config.epochs * rows / config.batch_size)
         steps = min(steps, config.max_steps or steps)
@@ -228,7 +233,7 @@ class Spaces:
             k = config.pairs.student_samples + config.pairs.teacher_samples
             n, prompt = self._problems(wanted.source, "train", wanted.n_problems, wanted.families)
             one = prompt + config.pairs.max_new_tokens * FILLED * TOKEN_OF_SAMPLE
-            # A pair holds two of the samples again.
+            # A pair contains copies of two samples.
             samples += n * (k + 2 * config.pairs.pairs_per_problem) * one + 3 * _files(n)
         for wanted in config.preferences:
             size = self._size(wanted.source, "pairs", None, wanted.n_pairs)
@@ -244,7 +249,7 @@ class Spaces:
             n, prompt = self._problems(wanted.source, "train", wanted.n_problems, wanted.families)
             prompts.append(prompt)
             band += n * config.band.samples * (prompt + longest) + _files(n)
-        # Half of the groups are refilled once.
+        # Assume that half of the groups are refilled once.
         samples = 1.5 * config.prompts_per_step * config.samples_per_prompt
         step = samples * (max(prompts) + longest) + (1 + config.max_refills) * PARQUET
         kept = math.ceil(config.steps / config.rollouts_every) * step + 100 * band / max(longest, 1)
@@ -261,7 +266,8 @@ class Spaces:
         return Space(size, size)
 
     def _refine(self, name: str, config: RefineConfig) -> Space:
-        """A job is drafted, given a checklist, criticised and revised in every round, and its chain completed."""
+        """Estimate a refine stage: per job, a draft, a checklist, a critique and a revision in each round, and the
+        completed chain of thought."""
         problems = config.problems
         n, prompt = self._problems(problems.source, "train", problems.n_problems, problems.families)
         draft = max(backend.max_new_tokens for backend in config.drafters)
@@ -270,7 +276,8 @@ class Spaces:
         replies += (config.rounds + 1) * sum(backend.max_new_tokens for backend in config.evaluators)
         calls = 3 + config.rounds + (config.rounds + 1) * len(config.evaluators)
         replies, draft, reviser, chain = (FILLED * n_tokens for n_tokens in (replies, draft, reviser, chain))
-        # A token is about 4 bytes; a solution is asked about in each round, and kept with its reasoning at the end.
+        # A token is about 4 bytes. The prompt of each call includes a solution, and the final conversation contains a
+        # solution with its reasoning.
         events = n * (calls * (CALL + prompt + 4 * max(draft, reviser)) + 4 * replies)
         conversations = n * (CALL + prompt + 4 * (max(draft, reviser) + chain))
         self.made[name] = Size(conversations, n)
@@ -282,8 +289,11 @@ class Spaces:
     def _training(
         self, name: str, config: TrainingConfig, steps: int | None, lines: int, kept: float = 0.0, passing: float = 0.0
     ) -> Space:
-        """`steps`: None if not known, and then many; `lines`: of logs; `kept`, `passing`: what else is written, which
-        stays or is deleted at the end."""
+        """Estimate the weights, checkpoints, logs and evaluations of a training stage.
+
+        `steps`: None if not known, in which case the maximum number of checkpoints is assumed. `lines`: number of log
+        lines. `kept` and `passing`: bytes of other files that remain after the stage or are deleted at its end.
+        """
         model = self.made[name]
         if not isinstance(model, Model):
             return Space(0.0, 0.0, unknown=(f"weights and checkpoints of stages.{name}",))
@@ -299,14 +309,14 @@ class Spaces:
                 assert config.evaluation is not None
                 one = prompt + config.evaluation.max_new_tokens * FILLED * TOKEN_OF_SAMPLE
                 evaluations += times * (n * config.evaluation.k * one + _files(n))
-        # The exported model and the state that is kept are written while two checkpoints are there.
+        # The exported model and the final state are written while two checkpoints are on disk.
         sure_peak = max(states * state, min(states, 2) * state + sure_kept) + min(best, 1) * weights
         small = SMALL + model.tokenizer + lines * LOG_LINE + kept + evaluations
         beside = max(best - 1, 0) * weights + small + passing + states * SMALL + model.tokenizer
         return Space(sure_kept + small, sure_peak + beside, sure_kept, sure_peak)
 
     def _enters(self, name: str, config: StageConfig) -> Model | None:
-        """The model that a stage starts from, which is also the size of the one that it makes."""
+        """Return the model from which a stage starts; None if not known. The stage's output has the same size."""
         model = self.made.get(config.inputs["model"])
         self.made[name] = model if isinstance(model, Model) else None
         return model if isinstance(model, Model) else None
@@ -327,24 +337,25 @@ class Spaces:
     def _problems(
         self, source: str, split: Split, n: int | None, families: Sequence[str] | None
     ) -> tuple[float, float]:
-        """(Problems, bytes that a sample of one takes besides the completion.)"""
+        """Return the number of problems and the bytes per sample without its completion."""
         size = self._size(source, "problems", split, n, families)
         assert size is not None
         return size.records, 50 + ZSTD * size.bytes / max(size.records, 1)
 
 
 def _width(config: TrainingConfig) -> int:
-    """Bytes per number of weights and optimizer state."""
+    """Return the bytes per element of the weights and the optimizer state."""
     return 2 if config.precision.weights == "bfloat16" else 4
 
 
 def bytes_per_token(vocab_size: int) -> float:
-    """Bytes of UTF-8 per token, rather too few: 1.6 with 265 tokens, 3 from 33K on, where English has 4."""
+    """Estimate the bytes of UTF-8 per token, on the low side: 1.6 for a vocabulary of 265 tokens, 3 for 33K tokens or
+    more (English text then has 4)."""
     return min(3.0, math.log2(vocab_size) / 5)
 
 
 def _files(problems: float) -> float:
-    """Bytes of the files that samples are in, without the samples."""
+    """Return the bytes of the Parquet files of samples without the samples themselves."""
     return PARQUET * math.ceil(problems / SAMPLES_PER_FILE)
 
 
@@ -378,5 +389,5 @@ def _documents(path: Path) -> Size:
 
 
 def size_of(directory: Path) -> float:
-    """Bytes of the files in a directory."""
+    """Return the total size of the files in a directory in bytes."""
     return float(sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file()))

@@ -1,4 +1,4 @@
-"""The result of a run: summary.json, the scores as a table and a plot in the terminal, and a table of stages."""
+"""The summary of a run: summary.json, and the tables of scores and stages in the terminal."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 BAR_WIDTH = 40
 LONGEST_COUNT = 24
-"""Columns that the counts of a stage keep, so that no number is cut."""
+"""Minimum width of the column of counts, so that no number is cut."""
 
 
 def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """The contents of summary.json. A stage's wall_seconds are those of the run that produced it."""
+    """Return the contents of summary.json. A stage's `wall_seconds` is from the run that wrote its artifact."""
     recipe, done = run.recipe, run.finished()
     return {
         "recipe": recipe.name,
@@ -46,7 +46,7 @@ def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
 
 
 def scores(recipe: Recipe, done: dict[str, Artifact]) -> list[dict[str, Any]]:
-    """The scores of all evaluate stages, in the order of the stages."""
+    """Return the scores of all evaluate stages, in the order of the stages."""
     found = []
     for name, artifact in done.items():
         stage = recipe.stages[name]
@@ -57,16 +57,17 @@ def scores(recipe: Recipe, done: dict[str, Artifact]) -> list[dict[str, Any]]:
 
 
 def write(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """Writes summary.json into the run's folder and returns it."""
+    """Write summary.json to the run's folder and return its contents."""
     summary = summarise(run, wall_seconds)
     write_json(run.directory / "summary.json", summary)
     return summary
 
 
 def show(summary: dict[str, Any], console: Console, run: str | None = None) -> None:
-    """Prints a summary: scores with their intervals, then what stages took, and what they rejected.
+    """Print a summary: scores with their intervals, then the time, memory and counts of each stage and its rejections.
 
-    `run`: how the run is named on the command line, where not by its recipe's name."""
+    `run`: the run as specified on the command line; by default the recipe's name.
+    """
     if summary["scores"]:
         console.print(score_table(summary["scores"], console.width))
     for entry in summary["scores"]:
@@ -74,7 +75,7 @@ def show(summary: dict[str, Any], console: Console, run: str | None = None) -> N
             interval = f"{won['low']:.3f}–{won['high']:.3f}"
             console.print(
                 f"{entry['checkpoint']} against the baseline on {entry['task_set']}: wins {won['mean']:.3f} "
-                f"({interval}) of the comparisons, by the rule",
+                f"({interval}) of the comparisons, judged by the grading rule",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -92,11 +93,11 @@ def show(summary: dict[str, Any], console: Console, run: str | None = None) -> N
         for line in turned_away(stage["name"], stage["counts"]):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if (command := how_to_look(summary, run or summary["recipe"])) is not None:
-        console.print(f"to look at them: `{command}`", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"to see the rejected records: `{command}`", highlight=False, markup=False, soft_wrap=True)
 
 
 def stage_table(summary: dict[str, Any]) -> Table:
-    """What stages took, and what they counted."""
+    """Return a table of the time, the peak memory and the counts of each stage."""
     table = Table(
         title=f"{summary['recipe']}, seed {summary['seed']}: {summary['wall_seconds']:.0f} s", title_justify="left"
     )
@@ -112,12 +113,12 @@ def stage_table(summary: dict[str, Any]) -> Table:
 
 
 def turned_away(stage: str, counts: Mapping[str, Any]) -> Iterator[str]:
-    """Lines such as `curate: pages: 142 in, 135 kept, 7 rejected: duplicate 7`, per source that had some rejected."""
+    """Yield a line such as `curate: pages: 142 in, 135 kept, 7 rejected: duplicate 7` per source with rejections."""
     yield from map(str, rejections(stage, counts))
 
 
 def how_to_look(summary: dict[str, Any], run: str) -> str | None:
-    """The command that shows records of the most frequent reason of the first stage that rejected some."""
+    """Return the `show` command for the most frequent reason in the first stage with rejections, or None."""
     for stage in summary["stages"]:
         for found in rejections(stage["name"], stage["counts"]):
             for reason, _ in found.most_frequent_first:
@@ -127,8 +128,10 @@ def how_to_look(summary: dict[str, Any], run: str) -> str | None:
 
 
 def score_table(entries: list[dict[str, Any]], width: int) -> Table:
-    """Scores as a table, at `width` columns with a bar (`█` up to the mean, `─` over the interval) if there is room for
-    one. Names are folded before any number would be cut."""
+    """Return a table of scores that fits into `width` columns. Long names are folded, so that no number is cut.
+
+    If there is room, each row has a bar, with `█` up to the mean and `─` over the interval.
+    """
     k = ", ".join(sorted({f"{'mean grade' if e.get('measure') == 'grade' else 'avg'}@{e['k']}" for e in entries}))
     table = Table(title=f"scores ({k}; 95% bootstrap interval over problems)", title_justify="left")
     cells = {
@@ -158,7 +161,7 @@ def _or_dash(value: float | None) -> str:
 
 
 def bar(mean: float, low: float, high: float, width: int = BAR_WIDTH) -> str:
-    """A bar of `width` characters for 0–1."""
+    """Draw a bar of `width` characters over the range from 0 to 1."""
     cells = []
     for i in range(width):
         at = (i + 0.5) / width

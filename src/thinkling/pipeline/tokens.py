@@ -1,4 +1,4 @@
-"""The verb `tokens`: conversations of a stage as the model reads them, before anything is trained."""
+"""The `tokens` command: print conversations of an sft stage token by token, before anything is trained."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _MARKS = ("⟦", "⟧")
 _OUTCOMES: dict[Outcome, list[str]] = {
     "kept": [],
     "overlong_truncated": ["truncated to fit sequence_length"],
-    "overlong_dropped": ["LEFT OUT: longer than sequence_length"],
-    "without_loss": ["LEFT OUT: no token carries loss"],
-    "unrenderable": ["LEFT OUT: the chat template cannot write it whole"],
+    "overlong_dropped": ["OMITTED: longer than sequence_length"],
+    "without_loss": ["OMITTED: no token carries loss"],
+    "unrenderable": ["OMITTED: the chat template cannot render it completely"],
 }
 
 
 def show(recipe: Recipe, root: Path, stage: str | None, n: int, console: Console) -> None:
-    """Prints `n` conversations of an sft stage, the first of each of its sources in turn, token by token.
+    """Print the first `n` conversations of an sft stage token by token, taking one from each of its sources in turn.
 
-    Colours change from token to token; where the console has none, brackets enclose what carries loss. Raises UserError
-    where the stage, its start model or the conversations of an earlier stage are not there.
+    Colours alternate from token to token. On a console without colours, brackets enclose the tokens that carry loss.
+    Raises UserError if the recipe has no such stage, or if its model or conversations have not been written yet.
     """
     name, config = _stage(recipe, stage)
     run = Run(recipe, root)
@@ -53,22 +53,22 @@ def show(recipe: Recipe, root: Path, stage: str | None, n: int, console: Console
     found = origins(config, sources, given, seed)
     console.print(_legend(console))
     encode, number = encoder(renderer), 0
-    with TemporaryDirectory() as folder:  # for what sources reject: it is the stage that keeps it
+    with TemporaryDirectory() as folder:  # for the sources' rejected records, which only a real run keeps
         ctx = StageContext(name, Path(folder), {}, seed, sources=sources)
         left_out = LeftOut.of(config, ctx, Parallel(), config.validation_fraction)
         for number, (origin, conversation) in enumerate(_in_turn(found, left_out, n), 1):
             _print(fit(conversation, encode, config), f"{number}/{n}  {origin}", renderer.tokenizer, console)
     if not number:
-        raise UserError(f"stages.{name}: no conversations; check families, n_examples, or the source's files")
+        raise UserError(f"stages.{name}: no conversations; check `families`, `n_examples` and the files of the sources")
 
 
 def _stage(recipe: Recipe, wanted: str | None) -> tuple[str, SftConfig]:
     found = {name: stage for name, stage in recipe.stages.items() if isinstance(stage, SftConfig)}
     if wanted is None and len(found) == 1:
         wanted = next(iter(found))
-    there = f"there are: {', '.join(found)}" if found else "the recipe has none"
+    there = f"available: {', '.join(found)}" if found else "the recipe has none"
     if wanted is None:
-        raise UserError(f"--stage: missing; name a stage of kind sft; {there}")
+        raise UserError(f"--stage: missing; specify a stage of kind sft; {there}")
     if wanted not in found:
         raise UserError(f"--stage {wanted}: no stage of kind sft has this name; {there}")
     return wanted, found[wanted]
@@ -81,14 +81,14 @@ def _input(run: Run, name: str, role: str, done: dict[str, Artifact]) -> Artifac
     if producer not in done:
         kind = run.recipe.stages[producer].kind
         raise UserError(
-            f"stages.{name}.inputs.{role}: stage {producer} is not finished in {run.directory}; run it first: "
+            f"stages.{name}.inputs.{role}: stage {producer} has not finished in {run.directory}; run it first: "
             f"thinkling {kind} RECIPE --stage {producer}"
         )
     return done[producer]
 
 
 def _in_turn(found: Sequence[Origin], left_out: LeftOut, n: int) -> Iterator[tuple[str, Conversation]]:
-    """The first conversations of each origin in turn, `n` at most, without those that are only evaluated."""
+    """Yield at most `n` conversations, one from each origin in turn, without those reserved for evaluation."""
     trained = partial(left_out.training, validate=lambda _: None)
     streams = [(origin.name, origin.conversations(trained)) for origin in found]
     while streams and n > 0:
@@ -103,10 +103,10 @@ def _in_turn(found: Sequence[Origin], left_out: LeftOut, n: int) -> Iterator[tup
 
 def _legend(console: Console) -> Text:
     if console.color_system is None:
-        return Text(f"{_MARKS[0]}loss{_MARKS[1]} no loss, ↵ end of a line")
+        return Text(f"{_MARKS[0]}loss{_MARKS[1]} no loss, ↵ end of line")
     return Text.assemble(
         ("loss", _LOSS[0]), (" loss", _LOSS[1]), ("   no loss", _NO_LOSS[0]), (" no loss", _NO_LOSS[1]),
-        "   one shade per token, ↵ end of a line",
+        "   shades alternate by token, ↵ end of line",
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def _print(fitted: Fitted, title: str, tokenizer: Tokenizer, console: Console) -
     facts = [
         f"{fitted.conversation.source} {fitted.conversation.id}",
         f"{len(fitted.ids):,} tokens, {int(fitted.loss[1:].sum()):,} with loss",
-        f"{len(messages)} turns, {spoken} the assistant's, {with_loss} with loss",
+        f"{len(messages)} turns, {spoken} by the assistant, {with_loss} with loss",
         *_OUTCOMES[fitted.outcome],
         *([fitted.detail] if fitted.detail else []),
     ]
@@ -139,5 +139,5 @@ def _tokens(fitted: Fitted, tokenizer: Tokenizer, coloured: bool) -> Text:
 
 
 def _shown(text: str) -> str:
-    """The text with line ends shown, and control characters replaced: data must not steer the terminal."""
+    """Make line ends visible and replace control characters, so that data cannot control the terminal."""
     return "".join(c if c.isprintable() or c == "\t" else "↵\n" if c == "\n" else "\ufffd" for c in text)

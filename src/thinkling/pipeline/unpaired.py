@@ -1,4 +1,7 @@
-"""Problems of a dpd stage whose samples made no pair, and why. The stage only counts them; its samples name them."""
+"""Problems of a dpd stage whose samples yielded no preference pair, with the reasons.
+
+The stage only counts these problems, so they are derived from its samples.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from thinkling.stages.dpd.pairs import rejection, without_pair
 from thinkling.verify.verdict import Outcome
 
 SAMPLES = {role: f"samples/{role}" for role in ("student", "teacher")}
-"""Who wrote samples → the name of their table."""
+"""Role of the model → the name of the table of its samples."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Unpaired:
 
 
 def reason_of(folder: StageFolder, identity: str) -> str | None:
-    """Why a problem of a finished stage has no pair; None where it has one, or was not sampled."""
+    """Return why a problem of a finished stage has no pair; None if it has a pair or was not sampled."""
     found = {role: _samples(folder, name, identity) for role, name in SAMPLES.items()}
     if not found["student"] or not folder.settings:
         return None
@@ -36,7 +39,7 @@ def reason_of(folder: StageFolder, identity: str) -> str | None:
 
 
 def unpaired(folder: StageFolder) -> Iterator[Unpaired]:
-    """The problems of a finished stage that have no pair, those first that need no teacher to know it."""
+    """Yield the problems of a finished stage that have no pair. Rejections due to the student come first."""
     if not folder.settings.get("pairs"):
         return
     min_margin, sequence_length = _limits(folder)
@@ -44,7 +47,7 @@ def unpaired(folder: StageFolder) -> Iterator[Unpaired]:
     for mine in _by_problem(_table(folder, SAMPLES["student"])):
         reason = rejection("student", mine, Outcome.WRONG, sequence_length)
         if reason is None:
-            # What is needed of them from now on is which are right.
+            # Token-level columns are not needed any more: only the verdicts are.
             left[mine[0].problem_id] = [replace(r, prompt=[], tokens=[], logprobs=[], versions=[]) for r in mine]
         else:
             yield _unpaired(mine[0], reason)
@@ -71,7 +74,7 @@ def _samples(folder: StageFolder, name: str, identity: str) -> list[Rollout]:
 
 
 def _by_problem(found: Sequence[Table]) -> Iterator[list[Rollout]]:
-    """The samples of each problem, which lie side by side."""
+    """Yield the samples of each problem, which are in consecutive rows."""
     rows = (Item(table, row) for table in found for row in where(table, SCHEMA.names, lambda row: True))
     for _, samples in groupby(map(_rollout, rows), key=lambda rollout: rollout.problem_id):
         yield list(samples)

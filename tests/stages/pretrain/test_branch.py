@@ -185,19 +185,19 @@ def test_a_branch_without_a_state_is_one_clear_line(tmp_path: Path) -> None:
         "decay",
     ]
     for override, message in (
-        ("stages.plateau.keep_state=false", "'plateau' keeps no training state; set stages.plateau.keep_state: true"),
+        ("stages.plateau.keep_state=false", "'plateau' does not keep its training state; set stages.plateau"),
         (
             "stages.decay.inputs.state=tokens",
-            "'tokens' is not a pretrain stage; only one of",
+            "'tokens' is not a pretrain stage; only a stage of",
         ),
         (
             "stages.decay.inputs.state=mine",
-            "'mine' is not a pretrain stage; only one of the same kind can be continued",
+            "'mine' is not a pretrain stage; only a stage of the same kind can be continued",
         ),
-        ("stages.decay.optimizer.name=muon", "does not fit optimizer.name muon; name the same optimizer in both"),
+        ("stages.decay.optimizer.name=muon", "does not fit optimizer.name muon; set the same optimizer in both"),
         (
             "stages.decay.precision={weights: bfloat16}",
-            "keeps its state in float32, and precision.weights is bfloat16; set the same in both",
+            "keeps its state in float32, but precision.weights of decay is bfloat16; set the same value in both",
         ),
     ):
         with pytest.raises(UserError) as caught:
