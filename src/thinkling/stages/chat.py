@@ -15,7 +15,7 @@ class ChattingConfig(StageConfig):
     """A stage that chats with one or more of its input models."""
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
-        """Field → (role in `inputs` of a chat model, its chat template)."""
+        """Returns configuration field → (role of a chat model in `inputs`, settings of its chat template)."""
         return {}
 
     def digested_paths(self) -> dict[str, Path]:

@@ -220,7 +220,7 @@ def test_problems_of_several_sources(context, make_config) -> None:
 
 
 def test_schedule_that_does_not_fit(make_config) -> None:
-    with pytest.raises(ValueError, match="warmup_steps and decay_fraction together exceed steps"):
+    with pytest.raises(ValueError, match="warm-up and decay together take more than `steps` steps"):
         make_config(warmup_steps=4)
 
 

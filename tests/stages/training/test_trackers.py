@@ -155,7 +155,7 @@ def test_a_tracker_of_a_package_receives_what_the_others_do(tmp_path: Path, adde
 @pytest.mark.parametrize(
     ("trackers", "message"),
     [
-        ({"line": {}}, "unknown tracker 'line'; known are tensorboard, wandb, lines, no; a package adds one by"),
+        ({"line": {}}, "unknown tracker 'line'; known trackers are tensorboard, wandb, lines, no; a package can add"),
         ({"lines": None}, "should be a valid dictionary"),
         ({"lines": {}}, r"^trackers\.lines: file is missing$"),
         ({"no": {}}, r"^trackers\.no: its entry point is <function metrics .*>, but must be a subclass of Tracker$"),
