@@ -125,9 +125,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     with pytest.raises(UserError, match="unknown renderer 'poems'; known are chat, puzzle_pages"):
         run(tmp_path / "b", start, {"writing": {"source": "writing", "renderer": "poems"}})
     run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
-    with pytest.raises(
-        UserError, match=r"inputs\.baseline: its task set 'both' has different problems or does not exist"
-    ):
+    with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'both' has different problems or is missing"):
         run(tmp_path / "d", start, {"both": {"source": "puzzles"}}, tmp_path / "c")
     with pytest.raises(UserError, match=r"grades.writing\.parquet: not readable as Parquet"):
         run(tmp_path / "e", start, SETS, tmp_path / "c")

@@ -6,8 +6,8 @@ of all pairs.
 If enabled, w_solved · KL along the student's correct answers is added, averaged over these answers.
 
 Shapes: B rows, T positions, N = B·T tokens, D hidden size of the student, E hidden size of the teacher, V vocabulary
-size, M tokens per chunk, P pairs, S sequences. Sequence 2p is y⁺ of pair p, sequence 2p + 1 is y⁻ of pair p, and sequences
-from 2P on are answers to solved problems.
+size, M tokens per chunk, P pairs, S sequences. Sequence 2p is y⁺ of pair p, sequence 2p + 1 is y⁻ of pair p, and
+sequences from 2P on are answers to solved problems.
 """
 
 from __future__ import annotations

@@ -124,5 +124,5 @@ def _minus(ctx: StageContext, name: str, baseline: Artifact, rollouts: Sequence[
         return asdict(against(baseline.path / "rollouts" / name, rollouts))
     except ValueError as error:
         raise UserError(
-            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems or does not exist; {error}"
+            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems or is missing; {error}"
         ) from error
