@@ -98,8 +98,8 @@ class StageConfig(BaseModel):
         return []
 
     def digested_paths(self) -> dict[str, Path]:
-        """Returns configuration field → directory outside the run that the stage reads. The digest of the directory's
-        files is hashed too."""
+        """Returns a mapping from configuration field to the directory outside the run that the stage reads. The digest
+        of the directory's files is hashed too."""
         return {}
 
 
@@ -109,7 +109,7 @@ class StageContext:
 
     name: str
     directory: Path
-    """The `.partial` directory of the stage. It still contains the files that a killed run has written."""
+    """The `.partial` directory of the stage. If an earlier run was killed, it still contains the files of that run."""
     inputs: Mapping[str, Artifact]
     seed: int
     """The stage's own seed: hash(recipe seed, stage name)."""
@@ -123,7 +123,7 @@ class StageContext:
     """Directory of the run for data that outlives the stage's artifact, such as answers that were paid for. If None,
     the stage's own directory is used."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
-    """Everything that determines the result, except for the inputs. It is the basis of the stage's hash."""
+    """Everything that determines the result, except for the inputs. It is included in the stage's hash."""
     trackers: TrackersConfig | None = None
     """Trackers to which training is logged in addition to the stage's own files."""
     counts: dict[str, Any] = field(default_factory=dict)

@@ -19,9 +19,9 @@ class NearDedupConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     threshold: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of the word n-gram sets of two documents from which on the documents count as near duplicates.
-    Candidate pairs are found with 20 bands of 6 MinHash values. This finds almost all pairs with a similarity of 0.8 or
-    above, and most pairs with a similarity of 0.6 or above."""
+    """Two documents count as near duplicates if the Jaccard similarity of their sets of word n-grams is at least this
+    value. Candidate pairs are found with 20 bands of 6 MinHash values. This finds almost all pairs with a similarity of
+    0.8 or above, and most pairs with a similarity of 0.6 or above."""
     run: int = Field(default=5, ge=1)
     """Number of words per n-gram. In scripts without spaces, each character counts as one word (in Thai, Lao, Khmer and
     Burmese, as half a word)."""
@@ -46,7 +46,8 @@ class CurateConfig(StageConfig):
     """Settings for grading documents and splitting them by quality value and by similarity to seed documents. Replaces
     `quality`."""
     heldout: list[str] = Field(default_factory=list)
-    """Names of sources of problems. Documents that contain a problem of their held-out splits are rejected."""
+    """Names of sources of problems. Documents that contain a problem from the held-out split of one of these sources
+    are rejected."""
     min_characters: int = Field(default=1, ge=1)
     """Minimum number of characters. Shorter documents are rejected."""
     max_characters: int = Field(default=2_000_000, ge=1)
@@ -95,7 +96,7 @@ class CurateConfig(StageConfig):
 
     @property
     def depends_on_threads(self) -> bool:
-        """Whether documents are graded: grading fits linear models, whose sums BLAS splits by thread."""
+        """True with grading, because grading fits linear models, and BLAS splits their sums by thread."""
         return self.grading is not None
 
     def needs(self) -> list[Need]:

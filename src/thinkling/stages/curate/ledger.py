@@ -33,7 +33,8 @@ class Ledger(RejectedWriter):
         self.rejected.setdefault(document["source"], Counter())[reason] += 1
 
     def restore(self, path: Path, counts: Mapping[str, Any]) -> None:
-        """Restores the records that an earlier step rejected from that step's file (`path`) and `state` (`counts`)."""
+        """Restores the rejected records of an earlier step: the rows of its file (`path`), and its `state`
+        (`counts`)."""
         self.received = Counter(counts["received"])
         self.rejected = {source: Counter(reasons) for source, reasons in counts["rejected"].items()}
         with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -51,7 +52,8 @@ class Ledger(RejectedWriter):
         self.characters[document["source"]] += len(document["text"])
 
     def counts(self) -> dict[str, Any]:
-        """Returns ``{"in", "kept", "rejected": {reason: n}, "sources": {source: the same and "characters"}}``.
+        """Returns ``{"in", "kept", "rejected": {reason: n}, "sources": {source: counts}}``. The counts of a source also
+        include ``characters``, the number of characters kept.
 
         Raises RuntimeError if records were lost or added along the way.
         """

@@ -2,7 +2,7 @@
 
 ``grading.json`` is the report. It contains the agreement of the labeller by tag and by kind of damage, the weights, the
 importance, the recall of the search, and the split. ``labeller/`` contains the labeller, and ``annotated.parquet``
-contains the labeller's training examples. The latter is not written if the labeller was trained by an earlier run.
+contains its training examples. ``annotated.parquet`` is not written if the labeller comes from an earlier run.
 """
 
 from __future__ import annotations

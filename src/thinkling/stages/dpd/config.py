@@ -95,7 +95,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     solved_per_step: int = Field(default=0, ge=0)
     """Number of solved problems per step, over all ranks and in addition to the pairs. A problem is solved if all of
     the student's samples are correct. The term `weights.kl_solved` keeps the student close to the teacher along one of
-    the student's own answers to each of these problems, so that the student does not forget what no pair covers
+    the student's own answers to each of these problems, so that the student does not forget skills that no pair covers
     (docs/LAB.md). Not part of the paper."""
     sequence_length: int = Field(ge=16)
     """Number of tokens per packed row. A sample that does not fit into a row together with its prompt is not used in a

@@ -32,7 +32,7 @@ def given_pairs(
     pairs, which are counted by reason.
 
     `equal`: both sides have the same tokens. `without_loss`: one side has no token that carries loss. `too_long`: one
-    side does not fit into a row. `evaluated`: the pair asks an evaluated problem.
+    side does not fit into a row. `evaluated`: the pair contains the question of an evaluated problem.
     """
     found: list[Pair] = []
     counts: dict[str, dict[str, int]] = {}

@@ -42,7 +42,7 @@ def chunked_kl(
     fp64 input).
 
     The KL divergence is KL(teacher ‖ student) or, with `reverse`, KL(student ‖ teacher). Tokens with factor 0 are
-    skipped, and their KL is returned as 0. Only the logits of `chunk` tokens of student and teacher exist at a time.
+    skipped, and their KL is returned as 0. The logits of student and teacher exist only for `chunk` tokens at a time.
     Gradients flow only to `x_ND` and `weight_VD`. They are computed in the forward pass, and the gradient of the head
     is summed in fp32.
     """

@@ -118,7 +118,7 @@ def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, sequence_
     can.
 
     `<side>_not_<outcome>`: no sample has the outcome `wanted`. `<side>_truncated`: all samples with this outcome
-    reached max_new_tokens. `<side>_too_long`: samples with this outcome are complete, but do not fit into a row.
+    reached max_new_tokens. `<side>_too_long`: the complete samples with this outcome do not fit into a row.
     """
     if usable(rollouts, wanted, sequence_length):
         return None

@@ -104,7 +104,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         counted = samples.counts | {f"preferences.{source}": n["kept"] for source, n in given_counts.items()}
         reasons = ", ".join(f"{name} {n}" for name, n in counted.items())
         raise UserError(
-            f"batch_size {config.batch_size}: only {len(pairs)} pairs are available ({reasons}); lower it or use more "
+            f"batch_size {config.batch_size}: only {len(pairs)} pairs are available ({reasons}); lower it, or use more "
             f"{'problems (n_problems)' if config.problems else 'preferences'}"
         )
     if config.weights.dpo:

@@ -22,7 +22,7 @@ def against(baseline: Path, mine: Sequence[Rollout]) -> Difference:
 
 
 def _accuracies(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Returns problem → fraction of its samples that are correct."""
+    """Returns a mapping from problem to the fraction of its samples that are correct."""
     right: dict[str, list[bool]] = {}
     for rollout in rollouts:
         right.setdefault(rollout.problem_id, []).append(rollout.right)

@@ -55,7 +55,7 @@ def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[Gra
     """Returns the score computed from grades instead of verdicts: its mean, its interval, its means per family, and its
     mean over samples with reasoning.
 
-    `outcomes` still counts verdicts, in which a grade of 1 is right.
+    `outcomes` still counts verdicts; a grade of 1 counts as right.
     """
     values = [row.grade for row in graded]
     low, high = bootstrap_interval(_problem_means(graded, values))

@@ -42,12 +42,14 @@ class BackendConfig(SamplingConfig, ServerConfig):
             raise ValueError("chat: has no effect with url, because the server applies its own template; remove chat")
         for name in ("temperature", "top_p"):
             if name in self.omit and name in self.model_fields_set:
-                raise ValueError(f"{name}: listed in omit, so it would not be sent; remove it, or remove it from omit")
+                raise ValueError(
+                    f"{name}: is listed in omit, so it would not be sent; unset {name}, or remove it from omit"
+                )
         return self
 
     @property
     def identity(self) -> str:
-        """A key of the model behind the backend. Backends with the same key share a model."""
+        """Key that identifies the model behind the backend. Backends with the same key share a model."""
         if self.input is not None:
             return f"{self.input} {self.chat.model_dump_json()}"
         return repr([(name, getattr(self, name)) for name in ServerConfig.model_fields])
@@ -63,8 +65,8 @@ class RefineConfig(ChattingConfig):
     """Models that write drafts, for example teachers and the current model. Jobs are assigned to the drafters in
     turn."""
     checklist: BackendConfig
-    """Model that writes the checklist for a problem, i.e. the items that a solution of this problem must meet. It sees
-    only the problem statement."""
+    """Model that writes the checklist for a problem, i.e. the items that a solution of this problem must meet. The
+    model sees only the problem statement."""
     evaluators: list[BackendConfig] = Field(min_length=1)
     """Models that judge solutions. Each evaluator judges every item of the checklist. An item is met if all evaluators
     whose critique can be parsed consider it met."""
@@ -90,7 +92,8 @@ class RefineConfig(ChattingConfig):
     checklist_version: int = Field(default=1, ge=1)
     """Version of the checklists. It is part of a job's key; increase it when the wording of checklists changes."""
     chunk: int = Field(default=512, ge=1)
-    """Number of jobs that are processed together in each phase. Completed phases of a chunk survive a kill."""
+    """Number of jobs that are processed together in each phase. If a run is killed, completed phases of a chunk are not
+    repeated."""
 
     output_version: ClassVar[int] = 4
     uses_torch: ClassVar[bool] = True

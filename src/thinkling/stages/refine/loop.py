@@ -147,8 +147,7 @@ class RefineLoop:
         prompt: Callable[[Job], str],
         ended: bool = False,
     ) -> list[tuple[Job, Reply]]:
-        """Asks a question about each open job (about all given jobs if `ended`), and returns jobs paired with
-        replies."""
+        """Asks a question for each open job (for all given jobs if `ended`), and returns jobs paired with replies."""
         chosen = [job for job in jobs if job.open or ended]
         questions = []
         for job in chosen:

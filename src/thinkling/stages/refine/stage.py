@@ -58,7 +58,8 @@ def chosen_problems(config: RefineConfig, ctx: StageContext, style: Style) -> li
 
 
 def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
-    """Returns a model for each configuration field of a backend. Fields with the same backend share a model."""
+    """Returns a model for each configuration field that specifies a backend. Fields with the same backend share a
+    model."""
     made: dict[str, Replier] = {}
     found: dict[str, Replier] = {}
     for field, backend in config.backends.items():

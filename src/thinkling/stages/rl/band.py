@@ -164,7 +164,8 @@ def read(path: Path) -> list[PassRate]:
 
 
 def histogram(rows: Sequence[PassRate]) -> dict[int, int]:
-    """Returns number of passing samples → number of problems, from 0 to the number of samples per problem."""
+    """Returns a mapping from number of passing samples, from 0 to the number of samples per problem, to number of
+    problems."""
     counts = Counter(row.passes for row in rows)
     return {passes: counts[passes] for passes in range(rows[0].samples + 1)}
 

@@ -67,11 +67,11 @@ class BandConfig(BaseModel):
     samples: int = Field(default=16, ge=2)
     """Number of samples per problem from which the pass rate is computed (docs/recipe.md, RL: avg@16)."""
     low: float = Field(default=0.1, ge=0, lt=1)
-    """Lower bound of the pass rate, as a fraction. The pass rate must be above it."""
+    """Lower bound of the pass rate, as a fraction. Problems are kept only if their pass rate is above this bound."""
     high: float = Field(default=0.9, gt=0, le=1)
-    """Upper bound of the pass rate, as a fraction. The pass rate must be below it; with 16 samples and the default
-    bounds, 2 to 14 samples must be correct. With the reward `preference`, a sample passes if it is preferred to the
-    reference, which is an additional sample of the initial model."""
+    """Upper bound of the pass rate, as a fraction. Problems are kept only if their pass rate is below this bound; with
+    16 samples and the default bounds, 2 to 14 samples must be correct. With the reward `preference`, a sample passes if
+    it is preferred to the reference, which is an additional sample of the initial model."""
     min_prompts: int = Field(default=32, ge=1)
     """Minimum number of problems of each source inside the band. If there are fewer, the stage stops and prints a
     histogram of the pass rates."""
@@ -96,8 +96,7 @@ class JudgeConfig(ServerConfig):
 
 
 class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
-    """Reinforcement learning with GRPO (arXiv 2402.03300) without a KL term. Training is on-policy unless configured
-    otherwise."""
+    """Reinforcement learning with GRPO (arXiv 2402.03300) without a KL term. Training is on-policy by default."""
 
     kind: Literal["rl"]
     problems: list[RewardedProblemsConfig] = Field(min_length=1)

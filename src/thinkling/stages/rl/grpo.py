@@ -56,7 +56,7 @@ class Sample:
     """Whether each token was written by a tool. Tokens written by a tool carry no loss."""
     advantage: float
     truncated: bool = False
-    """Whether the sample was truncated. Truncated samples count in the mean of their group, but carry no loss."""
+    """Whether the sample was truncated. Truncated samples contribute to the mean of their group, but carry no loss."""
 
 
 def samples_of(rollouts: Sequence[Rollout], rewards: Sequence[float], kind: str) -> list[Sample]:
@@ -92,8 +92,9 @@ def loss_batches(
 ) -> list[LossBatch]:
     """Returns micro-batches of about `micro_tokens` tokens, or an empty list if no sample carries loss.
 
-    Truncated samples are omitted because their loss is masked, and so are samples in which every token is forced. With
-    `dr_grpo`, omitted samples still count in the divisor, which does not depend on lengths.
+    Truncated samples are omitted because their loss is masked. Samples in which every token is forced are omitted
+    because they carry no loss. With `dr_grpo`, omitted samples still count in the divisor, which does not depend on
+    lengths.
     """
     used = [s for s in samples if not s.truncated and not all(s.forced)]
     if not used:

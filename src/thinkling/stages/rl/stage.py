@@ -177,8 +177,8 @@ class RlLoop(Callback):
         self.engine.release()
 
     def batches(self, update: int) -> list[LossBatch] | None:
-        """Returns the micro-batches of an update, made from every n-th group for n updates per batch. Returns None, so
-        that the step has no update, if none of these groups is informative."""
+        """Returns the micro-batches of an update, or None if none of its samples carries loss; the step then has no
+        update. With n updates per batch, each update uses every n-th group."""
         n = self.config.updates_per_batch
         mine = [sample for group in self._rollouts.groups[update % n :: n] for sample in group]
         found = loss_batches(mine, self.config.normalisation, self.config.max_new_tokens, self.config.micro_tokens)
@@ -219,7 +219,7 @@ def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dic
     if total < config.prompts_per_step:
         raise UserError(
             f"stages.{ctx.name}.prompts_per_step {config.prompts_per_step}: only {total} problems in "
-            f"{', '.join(found)}, and a step uses each of them at most once; lower it or use more problems"
+            f"{', '.join(found)}, and a step uses each of them at most once; lower it, or use more problems"
         )
     return found
 
@@ -232,7 +232,7 @@ def warn_of_small_pools(prompts: Prompts, ctx: StageContext, steps: int) -> None
         if asked > len(pool.problems):
             ctx.progress.warn(
                 f"stages.{ctx.name}.prompts_per_step: a step needs up to {asked} problems of {pool.name!r}, but the "
-                f"band kept {len(pool.problems)}, so steps will be smaller; lower it or raise n_problems"
+                f"band kept {len(pool.problems)}, so steps will be smaller; lower it, or raise n_problems"
             )
 
 
@@ -255,7 +255,7 @@ def _band_counts(rows: Sequence[band.PassRate]) -> dict[str, Any]:
 
 
 def _totals(ctx: StageContext) -> dict[str, Any]:
-    """Returns sums over metrics.jsonl, which survives if the run is killed after training."""
+    """Returns sums over metrics.jsonl, which is still available if the run is killed after training."""
     lines = [json.loads(line) for line in (ctx.directory / METRICS).read_text(encoding="utf-8").splitlines()]
     steps = {line["version"]: line for line in lines}.values()
     summed = ("samples", "undecided", "groups", "groups_equal", "groups_too_small", "groups_refilled", "groups_missing")

@@ -43,7 +43,7 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     """Weight of the input `conversations`. Required if the examples have weights."""
     epochs: float = Field(gt=0)
     """Number of passes over the examples and the input `conversations`. With weights, this sets the length of training,
-    which is `epochs` times the number of all rows."""
+    which is `epochs` times the total number of rows."""
     max_repeats: float = Field(default=4, ge=1)
     """Maximum number of passes over a source if weights are set, or `epochs` if that is larger. If a source would be
     repeated more often, the stage raises an error. For up to about four passes, repeated data is worth nearly as much

@@ -15,7 +15,7 @@ from thinkling.generate.renderer import Renderer
 from thinkling.stages.sft.config import SftConfig
 
 Outcome = Literal["kept", "overlong_truncated", "overlong_dropped", "without_loss", "unrenderable"]
-"""Result for a conversation. Conversations with one of the first two outcomes are trained on."""
+"""Outcome of fitting a conversation into a row. Conversations with one of the first two outcomes are trained on."""
 
 Encode = Callable[[Conversation], EncodedChat]
 

@@ -53,8 +53,8 @@ def validation_documents(groups: Mapping[str, Group], fraction: float) -> set[in
 
 
 def training_sample(groups: Mapping[str, Group], validation: set[int], characters: int) -> dict[int, int]:
-    """Returns row number → number of characters to take from the start of the document. Validation documents are
-    excluded.
+    """Returns a mapping from row number to the number of characters to take from the start of the document. Validation
+    documents are excluded.
 
     Each group contributes the same number of characters. If a group has fewer, the other groups share the remainder.
     """

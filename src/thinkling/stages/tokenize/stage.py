@@ -57,8 +57,8 @@ def run(config: TokenizeConfig, ctx: StageContext) -> None:
 
 
 def _given(directory: Path) -> Tokenizer:
-    """Loads the user's tokenizer. If it has no chat template but has the ChatML tokens, it is given thinkling's chat
-    template."""
+    """Loads the user's tokenizer. If it has no chat template but has the ChatML tokens, thinkling's chat template is
+    added."""
     tokenizer = Tokenizer.load(directory)
     if tokenizer.chat_template is None and tokenizer.has_token(IM_START) and tokenizer.has_token(IM_END):
         return tokenizer.with_chat_template(OURS.source)

@@ -140,7 +140,7 @@ class _Scores:
             yield _line(step, name, **_score(rollouts, problems, config.k))
 
     def _warn(self, name: str, rollouts: Sequence[Rollout]) -> None:
-        """Warns if all samples have the same defect, and if a verifier failed. Each warning is shown once per task
+        """Warns if all samples have the same defect or if a verifier failed. Each warning is shown once per task
         set."""
         failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
         reasons = {

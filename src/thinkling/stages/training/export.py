@@ -31,8 +31,8 @@ GENERATION = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
 def export(
     model: Decoder, directory: Path, tokenizer_dir: Path, parallel: Parallel, renderer: Renderer | None = None
 ) -> None:
-    """Writes a Hugging Face directory, which includes the chat template of `renderer` if that is given. Sharded weights
-    are gathered, and rank 0 writes them."""
+    """Writes a Hugging Face directory. If `renderer` is given, the directory includes its chat template. Sharded
+    weights are gathered, and rank 0 writes them."""
     from torch.distributed.tensor import DTensor
 
     state = {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in model.state_dict().items()}

@@ -36,7 +36,8 @@ class LeftOut:
 
     @classmethod
     def of(cls, config: EvaluatedConfig, ctx: StageContext, parallel: Parallel, validation: float = 0.0) -> LeftOut:
-        """Selects the items that a stage excludes from training. Nothing is excluded if the stage evaluates nothing.
+        """Selects the items that a stage excludes from training. If the stage has no evaluation and no validation
+        split, nothing is excluded.
 
         The problems are drawn with the same seed in all stages and runs. The curves of different stages are therefore
         comparable, and stages that evaluate on the same task sets exclude the same problems from training.

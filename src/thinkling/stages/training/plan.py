@@ -51,7 +51,7 @@ class TrainingPlan:
     """Everything on which a training run depends."""
 
     model: Decoder
-    """Model, which is trained in place."""
+    """Model to train. It is trained in place."""
     optimizer: OptimizerConfig
     batches: Callable[[int], Sequence[Any] | None]
     """Step → micro-batches of this rank. The number of micro-batches is the same on all ranks. For a step without an
@@ -59,7 +59,8 @@ class TrainingPlan:
     learning_rate: Callable[[int], float]
     """Step → learning rate."""
     total_steps: int
-    """Number of the step at which training ends. Steps count from 0, or from the end of `start`."""
+    """Number of the step at which training ends. Training covers the steps from `first_step` up to, but not including,
+    this step."""
     tokens_per_step: Callable[[int], int]
     """Step → number of tokens over all ranks, used for progress bars and speeds."""
     tokenizer_dir: Path
@@ -74,9 +75,9 @@ class TrainingPlan:
     checkpoint_every: int = 500
     """Number of steps between checkpoints."""
     objective: Objective | None = None
-    """Objective of the training. Defaults to the next-token loss."""
+    """Training objective. Defaults to the next-token loss."""
     logged: Logged = count_and_sums
-    """Returns the values of a step that are written to metrics.jsonl."""
+    """Computes the values of a step that are written to metrics.jsonl."""
     callbacks: Sequence[Callback] = ()
     """The stage's own callbacks. They are called before logs and trackers."""
     validation: Validation | None = None
