@@ -1,1 +1,1 @@
-"""The stages of a recipe; they meet only in artifacts."""
+"""The stages of a recipe. Stages exchange data only through artifacts."""

@@ -1,4 +1,5 @@
-"""The interface of a stage: a configuration free of heavy imports, and the context it receives from the runner."""
+"""The interface of a stage: a configuration that needs no heavy imports, and the context that the stage receives from
+the runner."""
 
 from __future__ import annotations
 
@@ -23,21 +24,23 @@ if TYPE_CHECKING:
 
 
 ANSWERS, PARTS = "answers", "parts"
-"""Directories in a run that are not artifacts: answers from served models, and reusable parts of stages."""
+"""Directories in a run that are not artifacts: one for answers from served models, and one for reusable parts of
+stages."""
 
 
 class Need(NamedTuple):
-    """A source that a stage reads: the field that names it and what the source must offer."""
+    """A source that a stage reads: the configuration field that refers to the source, and what the source must
+    provide."""
 
     field: str
     source: str
     offer: Offer
     split: Split | None = None
-    """For problems: which split is read."""
+    """Split that is read. Used only for problems."""
     n: int | None = None
-    """Number of items to read; all if None."""
+    """Number of items to read. If None, all items are read."""
     families: Sequence[str] | None = None
-    """Families to read; all if None."""
+    """Families to read. If None, all families are read."""
 
 
 class StageConfig(BaseModel):
@@ -47,62 +50,66 @@ class StageConfig(BaseModel):
 
     kind: str
     inputs: dict[str, str] = Field(default_factory=dict)
-    """Role → name of an earlier stage or of a source of type `model`."""
+    """Role → name of an earlier stage, or of a source of type `model`."""
 
     output_version: ClassVar[int] = 1
-    """Increased by hand whenever the same configuration starts to produce different bytes."""
+    """Version of the stage's output. Increased by hand whenever the same configuration starts to produce different
+    bytes."""
     roles: ClassVar[Mapping[str, str]] = {}
-    """Role → expected kind of artifact: documents, tokens, model, scores. Roles ending in `?` are optional."""
+    """Role → kind of artifact that the role requires: documents, tokens, model, scores. Roles ending in `?` are
+    optional."""
     produces: ClassVar[str] = ""
     uses: ClassVar[frozenset[str]] = frozenset()
     """Top-level sections of the recipe that the stage reads: `model`, `tokenizer`."""
     uses_torch: ClassVar[bool] = False
-    """Whether the stage computes with torch, in which case the runner sets the number of threads."""
+    """Whether the stage computes with torch. If it does, the runner sets the number of threads."""
     distributed: ClassVar[bool] = False
-    """Whether all ranks of a torchrun take part; otherwise rank 0 works and the others wait."""
+    """Whether all ranks started by torchrun take part. If not, rank 0 works and the other ranks wait."""
 
     @property
     def depends_on_threads(self) -> bool:
-        """Whether the bits of the result depend on the number of threads; if so, that number is hashed."""
+        """Whether the bits of the result depend on the number of threads. If they do, the number of threads is
+        hashed."""
         return self.uses_torch
 
     @property
     def products(self) -> frozenset[str]:
-        """Input kinds that the stage's artifact satisfies."""
+        """Kinds of input for which the stage's artifact can be used."""
         return frozenset({self.produces})
 
     def needs(self) -> list[Need]:
-        """Sources of the recipe that the stage itself reads."""
+        """Returns the sources that the stage itself reads."""
         return []
 
     def source_names(self) -> list[str]:
-        """Names of these sources, without duplicates."""
+        """Returns the names of the sources in `needs`, without duplicates."""
         return list(dict.fromkeys(need.source for need in self.needs()))
 
     def extras(self) -> list[Extra]:
-        """Packages required beyond thinkling's own dependencies."""
+        """Returns the packages that the stage requires in addition to thinkling's own dependencies."""
         return []
 
     def judges(self) -> list[str]:
-        """Problem sources whose verifiers judge model answers in this stage."""
+        """Returns the names of the problem sources whose verifiers judge a model's answers in this stage."""
         return []
 
     def calls(self) -> list[str]:
-        """Problem sources whose tools may be called by a model in this stage."""
+        """Returns the names of the problem sources whose tools a model can call in this stage."""
         return []
 
     def digested_paths(self) -> dict[str, Path]:
-        """Field → directory outside the run that the stage reads; the digest of its files is hashed too."""
+        """Returns a mapping from configuration field to the directory outside the run that the stage reads. The digest
+        of the directory's files is hashed too."""
         return {}
 
 
 @dataclass
 class StageContext:
-    """What a stage can read, and where it writes."""
+    """Everything that a stage can read, and the directory to which it writes."""
 
     name: str
     directory: Path
-    """The `.partial` directory. It still contains whatever a killed run left there."""
+    """The `.partial` directory of the stage. If an earlier run was killed, it still contains the files of that run."""
     inputs: Mapping[str, Artifact]
     seed: int
     """The stage's own seed: hash(recipe seed, stage name)."""
@@ -110,19 +117,20 @@ class StageContext:
     model: ModelConfig | None = None
     tokenizer: TokenizerConfig | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
-    """The sources named by the stage, and any sources that those name in turn."""
+    """The sources to which the stage refers, and the sources to which those sources refer."""
     progress: Progress = field(default_factory=Silent)
     kept: Path | None = None
-    """Directory of the run for data that outlives the stage's artifact, such as paid-for answers; if None, the stage's
-    own directory is used."""
+    """Directory of the run for data that outlives the stage's artifact, such as answers that were paid for. If None,
+    the stage's own directory is used."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
-    """Everything besides the inputs that determines the result; this is what gets hashed."""
+    """Everything that determines the result, except for the inputs. It is included in the stage's hash."""
     trackers: TrackersConfig | None = None
-    """Where training is logged in addition to the stage's own files."""
+    """Trackers to which training is logged in addition to the stage's own files."""
     counts: dict[str, Any] = field(default_factory=dict)
-    """Record counts for the manifest. Data stages: in = kept + rejected by reason."""
+    """Record counts for the manifest. In data stages, `in` equals `kept` plus all records in `rejected`, which are
+    counted by reason."""
     ledger: Ledger = field(init=False)
-    """Kept and rejected records of the sources; the counts go into the manifest as `sources`."""
+    """Ledger of the kept and rejected records of the sources. The counts are written to the manifest as `sources`."""
 
     @property
     def answers(self) -> Path:

@@ -15,7 +15,8 @@ class ChattingConfig(StageConfig):
     """A stage that chats with one or more of its input models."""
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
-        """Field → (role in `inputs` of a chat model, its chat template)."""
+        """Returns a mapping from configuration field to (role of a chat model in `inputs`, settings of its chat
+        template)."""
         return {}
 
     def digested_paths(self) -> dict[str, Path]:

@@ -13,12 +13,13 @@ class ProblemsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """A source that offers problems."""
+    """Name of a source that provides problems."""
     n_problems: int | None = Field(default=None, ge=1)
-    """Number of distinct training problems, drawn evenly across families; if not set, all problems of the source."""
+    """Number of distinct training problems, drawn evenly across families. If not set, all problems of the source are
+    used."""
     families: list[str] | None = Field(default=None, min_length=1)
-    """Families to use; if not set, all families of the source."""
+    """Problem families to use. If not set, all families of the source are used."""
 
     def need(self) -> Need:
-        """What the stage reads from the source."""
+        """Returns the problems that the stage reads from the source."""
         return Need("problems.source", self.source, "problems", "train", self.n_problems, self.families)

@@ -25,7 +25,7 @@ def test_grading_takes_the_place_of_quality() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"grading": GRADING, "quality": {"a": "hq"}}, "remove one of the two"),
+        ({"grading": GRADING, "quality": {"a": "hq"}}, "remove quality"),
         ({}, r"quality\.a: missing"),
         ({"grading": {**GRADING, "seeds": {"b": 3}}}, r"grading\.seeds: b is not one"),
         ({"grading": {**GRADING, "annotated": {"b": 3}}}, r"grading\.annotated: b is not one"),

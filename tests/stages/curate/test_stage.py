@@ -181,7 +181,7 @@ def test_user_errors_name_the_source(tmp_path: Path, sources: dict[str, Any], me
 
 
 def test_a_source_without_a_single_document_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"sources\.w: no document in 2 records \(no text 2\)"):
+    with pytest.raises(UserError, match=r"sources\.w: no usable document in 2 records \(no text 2\)"):
         run(tmp_path / "out", {"w": jsonl(tmp_path / "w.jsonl", {"body": "a"}, {"body": "b"})})
     assert not (tmp_path / "out/documents.parquet").exists()
 

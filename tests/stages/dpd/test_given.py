@@ -269,20 +269,20 @@ def test_references_are_computed_in_the_dtype_of_training(context: Any, weights:
     [
         (
             {"preferences": []},
-            "problems: missing; set problems to make pairs from, or preferences to use existing pairs",
+            "problems: missing; set problems to make pairs from them, or preferences to use existing pairs",
         ),
         (
             {"weights": {}},
-            r"inputs\.teacher is missing: weights\.kl_chosen .* is plain DPO: weights: \{kl_chosen: 0",
+            r"inputs\.teacher is missing: weights\.kl_chosen .* use plain DPO with weights: \{kl_chosen: 0",
         ),
         (
             {"problems": [{"source": "p"}], "pairs": {"max_new_tokens": 9}},
-            r"inputs\.teacher is missing: the chosen side",
+            r"inputs\.teacher is missing: with problems, the chosen side",
         ),
-        ({"problems": [{"source": "p"}]}, "pairs: missing; it sets how pairs are made from problems"),
+        ({"problems": [{"source": "p"}]}, "pairs: missing, but required with problems"),
         ({"pairs": {"max_new_tokens": 9}}, "pairs: has no effect without problems"),
         ({"solved_per_step": 2}, "solved_per_step: has no effect without problems"),
-        ({"inputs": {"model": "a", "teacher": "t"}}, r"inputs\.teacher: not used"),
+        ({"inputs": {"model": "a", "teacher": "t"}}, r"inputs\.teacher: has no effect"),
         ({"preferences": [{"source": "a"}, {"source": "a"}]}, "preferences: a source is listed twice"),
     ],
 )

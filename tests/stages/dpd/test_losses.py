@@ -190,7 +190,7 @@ def test_kl_needs_a_teacher(make_config: Callable[..., DpdConfig]) -> None:
 
 
 def test_all_weights_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="all three weights are 0"):
+    with pytest.raises(ValueError, match="dpo, kl_chosen and kl_rejected are all 0"):
         WeightsConfig.model_validate(SUBSETS[0])
 
 

@@ -192,7 +192,7 @@ def test_a_student_that_solves_nothing_is_trained_on_the_pairs_alone(
     monkeypatch.setattr(ctx.progress, "warn", warnings.append)
     stage.run(make_config(solved_per_step=3), ctx)
     assert len(warnings) == 1
-    assert warnings[0].startswith("stages.dpd.solved_per_step: the student got no problem right")
+    assert warnings[0].startswith("stages.dpd.solved_per_step: no problem was answered correctly")
     assert ctx.counts["solved"] == 0
     assert (ctx.directory / "model" / "model.safetensors").is_file()
 
@@ -220,7 +220,7 @@ def test_problems_of_several_sources(context, make_config) -> None:
 
 
 def test_schedule_that_does_not_fit(make_config) -> None:
-    with pytest.raises(ValueError, match="warmup_steps and decay_fraction together exceed steps"):
+    with pytest.raises(ValueError, match="warm-up and decay together take more than `steps` steps"):
         make_config(warmup_steps=4)
 
 

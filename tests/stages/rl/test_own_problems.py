@@ -134,11 +134,11 @@ ALONE = {"evaluate_every": None, "evaluation": None, "keep_best": False}
         ),
         (
             {"band": {"min_prompts": 15}}, 20,
-            r"source 'own' has only 14 problems besides 6 used for evaluation",
+            r"source 'own' has only 14 problems that are not among the 6 evaluated ones",
         ),
         (
             {"prompts_per_step": 64, **ALONE}, 20,
-            r"stages\.rl\.prompts_per_step 64: only 20 problems in own, and a step asks each at most once",
+            r"stages\.rl\.prompts_per_step 64: only 20 problems in own, and a step uses each of them at most once",
         ),
         ({}, 5, r"sources\.own: it has 5 problems, not 6"),
     ],
@@ -158,6 +158,4 @@ def test_a_band_smaller_than_a_step_is_warned_of(tmp_path: Path, start: Path, mo
     both = [{"source": "own", "weight": 1}, {"source": "more", "weight": 3}]
     rl_stage.run(config(problems=both, prompts_per_step=8, steps=1, **ALONE), context(tmp_path / "r", start))
     assert len(warnings) == 1
-    assert warnings[0].startswith(
-        "stages.rl.prompts_per_step: a step asks for up to 6 problems of 'more', but the band"
-    )
+    assert warnings[0].startswith("stages.rl.prompts_per_step: a step needs up to 6 problems of 'more', but the band")

@@ -185,7 +185,9 @@ def test_the_log_tells_judge_and_rule_and_the_band_its_references(tmp_path: Path
 @pytest.mark.usefixtures("stopping")
 def test_an_empty_band_fails_with_its_histogram(tmp_path: Path, start: Path) -> None:
     tight = settings(band={"samples": 4, "low": 0.45, "high": 0.49, "min_prompts": 1})
-    with pytest.raises(UserError, match=r"rl_preference\.band: 0 of 12 problems of 'writing'.*by right samples"):
+    with pytest.raises(
+        UserError, match=r"rl_preference\.band: 0 of 12 problems of 'writing'.*by number of correct samples"
+    ):
         rl_stage.run(tight, context(tmp_path / "r", start))
 
 

@@ -214,14 +214,14 @@ class Empty(ChatsSource):
 @pytest.mark.parametrize(
     ("source", "fields", "message"),
     [
-        (Empty(), {}, "^examples: a: no conversations; check families"),
+        (Empty(), {}, "^examples: a: no conversations were found; check families"),
         (
             ChatsSource(),
             {"sequence_length": 16},
-            r"sequence_length 16: all conversations are longer; the shortest has \d",
+            r"sequence_length 16: all conversations are longer; raise it to at least \d",
         ),
         (ChatsSource(silent_every=1), {}, "^examples: a: no conversation has an assistant turn with loss"),
-        (ChatsSource(), {"batch_size": 99}, r"batch_size 99: only \d+ rows available; lower it"),
+        (ChatsSource(), {"batch_size": 99}, r"batch_size 99: only \d+ rows are available; lower batch_size"),
         (ChatsSource(), {"overlong": "error", "sequence_length": 16}, "conversation 'a0' of chats has"),
         (
             ChatsSource(),
@@ -231,12 +231,12 @@ class Empty(ChatsSource):
                     {"source": "b", "n_examples": 99, "weight": 1},
                 ]
             },
-            r"^examples: a: its weight repeats it \d+\.\d times in \d+ steps, but max_repeats allows 4; lower",
+            r"^examples: a: its weight repeats the source \d+\.\d times in \d+ steps, but max_repeats allows 4; lower",
         ),
         (
             Empty(),
             {"examples": [{"source": "a", "weight": 9}, {"source": "b", "weight": 1}]},
-            r"^examples: a: no conversation is left to train on \(conversations 0, kept 0\); remove it",
+            r"^examples: a: no conversation is left to train on \(conversations 0, kept 0\); remove the entry",
         ),
     ],
 )

@@ -62,7 +62,7 @@ def test_precision_is_fp32_unless_it_is_said() -> None:
 
 def test_bf16_weights_need_adamw() -> None:
     sft(precision={"weights": "bfloat16"})
-    with pytest.raises(ValidationError, match=r"precision\.weights: muon keeps .* set it to float32, or .* to adamw"):
+    with pytest.raises(ValidationError, match=r"precision\.weights: muon requires .* to float32, or .* to adamw"):
         sft(precision={"weights": "bfloat16"}, optimizer={"name": "muon"})
 
 
@@ -102,11 +102,11 @@ def test_an_evaluation_is_a_need_and_its_source_judges() -> None:
         ({"evaluate_every": 5, "evaluation": {"task_sets": {}, "max_new_tokens": 9}}, "at least 1 item"),
         (
             {"evaluate_every": 5, "validation_fraction": 0.1, "keep_best": True, "keep_state": True},
-            "keep_state: the training state is that of the last step",
+            "keep_state: the training state is from the last step",
         ),
         (
             {"evaluate_every": 5, "evaluation": {**TASK_SETS, "task_sets": {"loss": {"source": "p", "n_problems": 1}}}},
-            "'loss' cannot be a task set's name",
+            "'loss' is reserved for the validation loss",
         ),
         (
             {"evaluate_every": 5, "evaluation": {**TASK_SETS, "task_sets": {"../x": {"source": "p", "n_problems": 1}}}},

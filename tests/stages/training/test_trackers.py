@@ -108,7 +108,7 @@ def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, na
     config = TrackersConfig.model_validate({name: True if name == "tensorboard" else {"project": "p"}})
     with pytest.raises(UserError) as caught:
         check_installed(config)
-    assert str(caught.value) == f"trackers.{name}: package {name} is not installed; pip install 'thinkling[track]'"
+    assert str(caught.value) == f"trackers.{name}: package {name} is not installed; run pip install 'thinkling[track]'"
     check_installed(TrackersConfig())
 
 
@@ -155,10 +155,10 @@ def test_a_tracker_of_a_package_receives_what_the_others_do(tmp_path: Path, adde
 @pytest.mark.parametrize(
     ("trackers", "message"),
     [
-        ({"line": {}}, "unknown tracker 'line'; known are tensorboard, wandb, lines, no; a package adds one by"),
+        ({"line": {}}, "unknown tracker 'line'; known trackers are tensorboard, wandb, lines, no; a package can add"),
         ({"lines": None}, "should be a valid dictionary"),
         ({"lines": {}}, r"^trackers\.lines: file is missing$"),
-        ({"no": {}}, r"^trackers\.no: its entry point is <function metrics .*>, but must be a subclass of Tracker$"),
+        ({"no": {}}, r"^trackers\.no: its entry point is <function metrics .*>, but it must be a subclass of Tracker$"),
     ],
 )
 def test_a_mistake_in_trackers_is_told_before_anything_runs(added: None, trackers: Any, message: str) -> None:

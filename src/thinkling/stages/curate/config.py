@@ -14,19 +14,20 @@ from thinkling.stages.base import Need, StageConfig
 
 
 class NearDedupConfig(BaseModel):
-    """Drops documents that share most of their word n-grams with an earlier document."""
+    """Near deduplication, which rejects documents that share most of their word n-grams with an earlier document."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     threshold: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of two documents' sets of word n-grams at which they count as duplicates. Candidates come from
-    20 bands of 6 MinHash values: pairs at 0.8 or above are found almost surely, from 0.6 on most likely."""
+    """Two documents count as near duplicates if the Jaccard similarity of their sets of word n-grams is at least this
+    value. Candidate pairs are found with 20 bands of 6 MinHash values. This finds almost all pairs with a similarity of
+    0.8 or above, and most pairs with a similarity of 0.6 or above."""
     run: int = Field(default=5, ge=1)
-    """Words per n-gram. In scripts without spaces each character counts as a word (Thai, Lao, Khmer, Burmese: as half a
-    word)."""
+    """Number of words per n-gram. In scripts without spaces, each character counts as one word (in Thai, Lao, Khmer and
+    Burmese, as half a word)."""
     min_words: int = Field(default=50, ge=1)
-    """Documents with fewer words are only deduplicated exactly, since every symbol matters in a short text. Scripts
-    without spaces are counted as in `run`."""
+    """Minimum number of words for near deduplication. Shorter documents are only deduplicated exactly, because every
+    symbol matters in a short text. Scripts without spaces are counted as in `run`."""
 
 
 class CurateConfig(StageConfig):
@@ -34,24 +35,27 @@ class CurateConfig(StageConfig):
 
     kind: Literal["curate"]
     sources: list[str] = Field(min_length=1)
-    """Text sources to read."""
+    """Names of the text sources to read."""
     quality: dict[str, Literal["hq", "mq"]] = Field(default_factory=dict)
-    """Quality of each source's documents if they are not graded. Noisy documents that a source emits under a separate
-    name are always `mq`."""
+    """Source → quality of its documents. Required for every source unless `grading` is set. Noisy documents that a
+    source emits under a separate name are always `mq`."""
     near_dedup: NearDedupConfig | None = None
-    """Near deduplication, in addition to exact deduplication; disabled if not set."""
+    """Settings for near deduplication, which follows exact deduplication. If not set, only exact duplicates are
+    removed."""
     grading: GradingConfig | None = None
-    """Grades documents and splits them by quality value and similarity to seeds; replaces `quality`."""
+    """Settings for grading documents and splitting them by quality value and by similarity to seed documents. Replaces
+    `quality`."""
     heldout: list[str] = Field(default_factory=list)
-    """Sources of problems whose held-out split must not occur in the documents."""
+    """Names of sources of problems. Documents that contain a problem from the held-out split of one of these sources
+    are rejected."""
     min_characters: int = Field(default=1, ge=1)
-    """Shorter documents are rejected."""
+    """Minimum number of characters. Shorter documents are rejected."""
     max_characters: int = Field(default=2_000_000, ge=1)
-    """Longer documents are rejected."""
+    """Maximum number of characters. Longer documents are rejected."""
     ngram: int = Field(default=13, ge=2)
-    """Number of consecutive words that a document must share with a held-out prose problem to be dropped (13: GPT-3,
-    appendix C). In scripts without spaces, 2 characters (Chinese, Japanese) or 3 letters (Thai and similar) count as
-    one word."""
+    """Number of consecutive words that a document must share with a held-out prose problem to be rejected. The default,
+    13, is taken from GPT-3 (appendix C). In scripts without spaces, 2 characters (Chinese, Japanese) or 3 letters (Thai
+    and similar scripts) count as one word."""
 
     produces: ClassVar[str] = "documents"
     output_version: ClassVar[int] = 2
@@ -61,12 +65,12 @@ class CurateConfig(StageConfig):
     def _every_source_once(self) -> CurateConfig:
         for name in self.sources:
             if self.sources.count(name) > 1:
-                raise ValueError(f"sources: {name!r} is listed twice")
+                raise ValueError(f"sources: {name!r} is listed twice; remove one of the entries")
             if self.grading is None and name not in self.quality:
                 raise ValueError(f"quality.{name}: missing; set it to hq or mq")
         for name in self.quality:
             if name not in self.sources:
-                raise ValueError(f"quality.{name}: is not one of the stage's sources")
+                raise ValueError(f"quality.{name}: is not one of the stage's sources; remove it, or add it to sources")
         return self
 
     @model_validator(mode="after")
@@ -74,12 +78,14 @@ class CurateConfig(StageConfig):
         if self.grading is None:
             return self
         if self.quality:
-            raise ValueError("quality: grading sets the quality of each document; remove one of the two")
+            raise ValueError(
+                "quality: has no effect, because grading sets the quality of each document; remove quality"
+            )
         for field in ("seeds", "annotated", "bytes_per_token"):
             named = getattr(self.grading, field)
             for name in named if isinstance(named, dict) else ():
                 if name not in self.sources:
-                    raise ValueError(f"grading.{field}: {name} is not one of the stage's sources")
+                    raise ValueError(f"grading.{field}: {name} is not one of the stage's sources; remove it")
         if isinstance(sizes := self.grading.bytes_per_token, dict):
             for name in self.sources:
                 if name not in sizes:
@@ -90,7 +96,7 @@ class CurateConfig(StageConfig):
 
     @property
     def depends_on_threads(self) -> bool:
-        """Grading fits linear models, and BLAS splits their sums by thread."""
+        """True with grading, because grading fits linear models, and BLAS splits their sums by thread."""
         return self.grading is not None
 
     def needs(self) -> list[Need]:

@@ -1,4 +1,4 @@
-"""Record counts per source: in = kept + rejected by reason."""
+"""Record counts per source, in which `in` equals `kept` plus all rejected records, which are counted by reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thinkling.data.readers import readable
 
 
 class Ledger(RejectedWriter):
-    """Writes rejected.parquet and counts what happened to every record, by source and reason."""
+    """Writes rejected.parquet and counts every record by source, as kept or by the reason for its rejection."""
 
     def __init__(self, path: Path, max_characters: int) -> None:
         super().__init__(path, max_characters)
@@ -33,7 +33,8 @@ class Ledger(RejectedWriter):
         self.rejected.setdefault(document["source"], Counter())[reason] += 1
 
     def restore(self, path: Path, counts: Mapping[str, Any]) -> None:
-        """Restores what an earlier step rejected: the rows of its file and its `state`."""
+        """Restores the rejected records of an earlier step: the rows of its file (`path`), and its `state`
+        (`counts`)."""
         self.received = Counter(counts["received"])
         self.rejected = {source: Counter(reasons) for source, reasons in counts["rejected"].items()}
         with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -42,7 +43,7 @@ class Ledger(RejectedWriter):
                     super().write(row, row["reason"], row["detail"] or "")
 
     def state(self) -> dict[str, Any]:
-        """The counts that `restore` accepts."""
+        """Returns the counts in the form that `restore` accepts."""
         return {"received": dict(self.received), "rejected": {name: dict(n) for name, n in self.rejected.items()}}
 
     def keep(self, document: Mapping[str, Any]) -> None:
@@ -51,7 +52,8 @@ class Ledger(RejectedWriter):
         self.characters[document["source"]] += len(document["text"])
 
     def counts(self) -> dict[str, Any]:
-        """``{"in", "kept", "rejected": {reason: n}, "sources": {source: the same, plus "characters" kept}}``.
+        """Returns ``{"in", "kept", "rejected": {reason: n}, "sources": {source: counts}}``. The counts of a source also
+        include ``characters``, the number of characters kept.
 
         Raises RuntimeError if records were lost or added along the way.
         """

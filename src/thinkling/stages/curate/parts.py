@@ -1,8 +1,9 @@
-"""Intermediate results of curate, kept in the run so that changing a budget, minimum or weight repeats no earlier work.
+"""Intermediate results of curate. They are stored in the run, so that a change of a budget, minimum or weight does not
+repeat earlier work.
 
-`pool`: documents after admission, deduplication and decontamination. `grades`: findings of the annotator, the labeller
-and the similarity search. Only the split is recomputed. The name of a part contains a digest of everything it depends
-on; its files are digested and verified before reuse.
+`pool` contains the documents after admission, deduplication and decontamination. `grades` contains the results of the
+annotator, the labeller and the similarity search. Only the split is recomputed. The name of a part contains a digest of
+everything on which the part depends. The files of a part are digested too, and verified before they are reused.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ from thinkling.stages.base import PARTS, StageContext
 from thinkling.stages.curate.config import CurateConfig
 
 VERSION = 1
-"""Increased by hand whenever the same configuration produces a part with different contents."""
+"""Version of the parts. Increased by hand whenever the same configuration starts to produce a part with different
+contents."""
 WORK = "work"
-"""Scratch directory inside the stage's own; removed before the stage ends."""
+"""Scratch directory inside the stage's directory; removed before the stage ends."""
 SPLIT = frozenset({"hq_tokens", "mq_tokens", "minimum", "weights", "penalty", "bytes_per_token"})
-"""Fields of `grading` that affect neither part."""
+"""Fields of `grading` that affect only the split, and therefore neither of the parts."""
 
 
 def part(ctx: StageContext, name: str, key: Any, make: Callable[[Path], None]) -> tuple[Path, bool]:
-    """The directory of a part, and whether it already existed. If not, `make` fills it; it is created atomically.
+    """Returns the directory of a part, and whether the part already existed. If it did not, `make` writes its files,
+    and the directory is created atomically.
 
-    Raises UserError if one of its files was changed.
+    Raises UserError if a file of an existing part was changed.
     """
     final = part_path(ctx.kept or ctx.directory / WORK, ctx.name, name, key)
     if (final / MANIFEST).exists():
@@ -43,19 +46,19 @@ def part(ctx: StageContext, name: str, key: Any, make: Callable[[Path], None]) -
 
 
 def part_path(root: Path, stage: str, name: str, key: Any) -> Path:
-    """Directory of a part of a stage in the directory of a run."""
+    """Returns the directory of a stage's part; `root` is the directory of the run."""
     return root / PARTS / f"{stage}-{name}-{hash_of(key)[:16]}"
 
 
 def pool_key(config: CurateConfig, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything the pool depends on."""
+    """Returns everything on which the pool depends."""
     raw = {name: digest for name, digest in resolved.get("raw", {}).items() if name != "grading.labeller"}
     stage = config.model_dump(mode="json", exclude={"grading"})
     return {**resolved, "stage": stage, "raw": raw, "version": VERSION}
 
 
 def grades_key(config: CurateConfig, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything the grades depend on."""
+    """Returns everything on which the grades depend."""
     assert config.grading is not None
     grading = config.grading.model_dump(mode="json", exclude=set(SPLIT))
     labeller = resolved.get("raw", {}).get("grading.labeller")

@@ -1,9 +1,10 @@
-"""curate: sources → documents.
+"""The curate stage: sources → documents.
 
-All records go through the same steps: admission, exact deduplication across sources, near deduplication if enabled, and
-decontamination against held-out problems. Kept documents take the quality of their source, or are graded and split
-individually (`write_graded`). ``documents.parquet`` contains the kept documents, ``rejected.parquet`` the others with
-reasons, and ``provenance.json`` the version of the standard library, if one was read.
+All records pass through the same steps: admission, exact deduplication across sources, near deduplication if enabled,
+and decontamination against held-out problems. Kept documents take the quality of their source, or are graded and split
+individually (`write_graded`). ``documents.parquet`` contains the kept documents, and ``rejected.parquet`` contains all
+others with the reasons. If a source reads Python's standard library, ``provenance.json`` contains the library's
+version.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ DOCUMENTS, REJECTED, PROVENANCE = "documents.parquet", "rejected.parquet", "prov
 
 
 def run(config: CurateConfig, ctx: StageContext) -> None:
-    """Writes the documents artifact. With grading, parts of an earlier or killed run are reused (`parts`).
+    """Writes the documents artifact. With grading, the parts of an earlier or killed run are reused (`parts`).
 
-    Raises UserError if a source is unreadable or yields no document, or if a required extra is not installed.
+    Raises UserError if a source cannot be read or yields no document, or if a required extra is not installed.
     """
     _clear(ctx.directory)
     if config.grading is not None:
@@ -92,8 +93,8 @@ def _write_distinct(
     keep: Callable[[Document], None] = lambda document: None,
     streams: list[DocumentStream] | None = None,
 ) -> int:
-    """Writes documents that are admitted, unique and clean; returns the number of held-out problems. Opened streams are
-    appended to `streams` if given."""
+    """Writes the documents that are admitted, unique and not contaminated, and returns the number of held-out problems.
+    Opened streams are appended to `streams` if it is given."""
     found = _streams(config, ctx)
     if streams is not None:
         streams += found
@@ -121,14 +122,14 @@ def _streams(config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
 
 
 def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
-    """The streams of a source. With grading, all of them are `mq` until the split decides."""
+    """Opens the streams of a source. With grading, all documents are `mq` until the split assigns their quality."""
     return ctx.sources[name].documents("mq" if config.grading else config.quality[name], ctx.seed)
 
 
 def _near_unique(
     documents: Iterator[Document], settings: NearDuplicates, ctx: StageContext, counts: Counts, ledger: Ledger
 ) -> Iterator[Document]:
-    """Spools the documents to disk, compares them all, then yields the first of each cluster."""
+    """Spools the documents to disk, compares all of them, then yields the first document of each cluster."""
     path, ids = ctx.directory / WORK / "distinct.parquet", []
     with DocumentWriter(path) as writer:
 
@@ -144,7 +145,7 @@ def _near_unique(
 
 
 def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, ledger: Ledger) -> Iterator[Document]:
-    """Admitted documents of a stream, before any comparison with others."""
+    """Yields the admitted documents of a stream, before they are compared with other documents."""
     counts = Counts(f"admit {stream.source}")
     with ctx.progress.track(f"{ctx.name}: {stream.source}", stream.n_records, "documents") as task:
 
@@ -170,12 +171,12 @@ def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, l
     if counts.kept == 0:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.rejected.items())) or "no records"
         raise UserError(
-            f"sources.{stream.source}: no document in {counts.received} records ({reasons}); fix the source"
+            f"sources.{stream.source}: no usable document in {counts.received} records ({reasons}); fix the source"
         )
 
 
 def _identified(documents: Iterator[Document]) -> Iterator[Document]:
-    """Sets ids to ``<source>/<own id>``, appending a number if the user's files repeat an id."""
+    """Sets each id to ``<source>/<id in the source>``, and appends a number if the user's files repeat an id."""
     seen: dict[str, int] = {}
     for document in documents:
         identity = f"{document['source']}/{document['id']}"
@@ -187,12 +188,14 @@ def _check_names(streams: list[DocumentStream]) -> None:
     seen: set[str] = set()
     for stream in streams:
         if stream.source in seen:
-            raise UserError(f"sources.{stream.source}: another source writes documents under this name; rename it")
+            raise UserError(
+                f"sources.{stream.source}: another source writes documents under this name; rename one of the two"
+            )
         seen.add(stream.source)
 
 
 def _write_provenance(config: CurateConfig, ctx: StageContext, directory: Path) -> None:
-    """Writes the provenance reported by the sources, with their files merged."""
+    """Writes the provenance that the sources report, with their lists of files merged."""
     merged: dict[str, Any] = {}
     files: dict[str, str] = {}
     for name in config.sources:
@@ -204,7 +207,7 @@ def _write_provenance(config: CurateConfig, ctx: StageContext, directory: Path) 
 
 
 def _clear(directory: Path) -> None:
-    """Removes leftovers of an interrupted run."""
+    """Removes the files that an interrupted run left."""
     for path in directory.iterdir():
         _remove(path)
 

@@ -1,8 +1,8 @@
-"""Writes graded documents: documents.parquet with a column per grade, plus the evidence behind the grades.
+"""Writes graded documents: documents.parquet with a column per grade, and the evidence for the grades.
 
-``grading.json`` is the report (agreement of the labeller by tag and kind of damage, weights, importance, recall of the
-search, the split). ``labeller/`` is the labeller itself and ``annotated.parquet`` its training examples (absent if the
-labeller comes from an earlier run).
+``grading.json`` is the report. It contains the agreement of the labeller by tag and by kind of damage, the weights, the
+importance, the recall of the search, and the split. ``labeller/`` contains the labeller, and ``annotated.parquet``
+contains its training examples. ``annotated.parquet`` is not written if the labeller comes from an earlier run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ GRADED_SCHEMA = pa.schema(
         pa.field("value_terms", pa.string(), nullable=False),
     ]
 )
-"""`SCHEMA`, the 20 grades, similarity to the seeds, the quality value, and its largest terms."""
+"""`SCHEMA`, followed by the 20 grades, the similarity to the seeds, the quality value, and the largest terms of that
+value."""
 ANNOTATED_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -72,11 +73,11 @@ def write(
     ctx: StageContext,
     ledger: Ledger,
 ) -> None:
-    """Grades the documents of the part `pool` and writes those that are kept; the ledger records the others with a
-    reason.
+    """Grades the documents of the part `pool` and writes the documents that are kept. All other documents are recorded
+    in the ledger with a reason.
 
-    `target`: the documents file. `streams`: opens the sources; only called if the pool has not been measured yet.
-    Labeller, examples and report go into the stage's directory.
+    `target`: path of the documents file. `streams`: opens the sources; called only if the pool has not been measured
+    yet. The labeller, its examples and the report are written to the stage's directory.
     """
     grading = config.grading
     assert grading is not None
@@ -109,7 +110,7 @@ def write(
 
 
 def _measure(pool: Pool, grading: GradingConfig, directory: Path, ctx: StageContext) -> None:
-    """Fills the part `grades`."""
+    """Measures the documents and writes the files of the part `grades`."""
     served = _annotator(grading, ctx)
     measured, learned = measure_pool(pool, grading, served, ctx.directory / WORK / "lance", ctx.seed, ctx.progress)
     learned.labeller.save(directory / "labeller")
@@ -137,8 +138,8 @@ def _read_measured(directory: Path) -> tuple[Measured, dict[str, Any]]:
 
 
 def _kept(pool: Pool, graded: Graded, ledger: Ledger, task: Task) -> Iterator[Document]:
-    """The kept documents with their grades, under their source's name in the recipe: quality is recorded in the
-    grades."""
+    """Yields the kept documents with their grades. `source` is set to the source's name in the recipe, because the
+    grades already record the quality."""
     row = 0
     for batch in pool.batches():
         for document in batch:
@@ -164,7 +165,7 @@ def _columns(pool: Pool, graded: Graded, row: int) -> Document:
 
 
 def _annotator(config: GradingConfig, ctx: StageContext) -> ServedAnnotator | None:
-    """The served model named by the recipe, or None for the rules."""
+    """Returns the served model that the recipe specifies, or None if the annotator is `rules`."""
     if config.annotator == "rules":
         return None
     # These imports load torch, which curate does not need otherwise.

@@ -1,1 +1,1 @@
-"""Teacher's correct answers paired with the student's incorrect ones → a student moved toward the former."""
+"""Pairs of a teacher's correct answer and a student's incorrect answer → a student that is closer to the teacher."""

@@ -1,7 +1,7 @@
-"""Pairs → packed rows for one forward pass, and the choice of pairs for each step.
+"""Packs pairs into rows for one forward pass, and selects the pairs of each step.
 
-B rows, T positions, P pairs, A solved problems, S = 2P + A sequences: sequence 2p is y⁺ of pair p, 2p + 1 its y⁻, 2P +
-a the answer to solved problem a.
+Shapes: B rows, T positions, P pairs, A solved problems, S = 2P + A sequences. Sequence 2p is y⁺ of pair p, sequence 2p
++ 1 is y⁻ of pair p, and sequence 2P + a is the answer to solved problem a.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from thinkling.stages.dpd.pairs import Pair
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Pairs (both sides, or just the side a loss needs) and solved problems for one forward pass."""
+    """Pairs (both sides, or only the side that the loss needs) and solved problems for one forward pass."""
 
     packed: PackedBatch
     sequences_BT: np.ndarray
-    """int64: the sequence each position belongs to, -1 in padding."""
+    """int64: number of the sequence to which each position belongs, -1 in padding."""
     references_S: np.ndarray
-    """float64, (2P,): log π_ref(y|x) of the pairs' sequences."""
+    """float64, (2P,): log π_ref(y|x) of the sequences that belong to pairs."""
     n_pairs: int
     n_solved: int
 
@@ -37,7 +37,8 @@ def pack_pairs(
     sides: Sequence[int] = (0, 1),
     solved: Sequence[Rollout] = (),
 ) -> PairBatch:
-    """Packs by first fit. `sides`: 0 for y⁺, 1 for y⁻. Prompts and tool output carry no loss."""
+    """Packs pairs and solved problems by first fit. `sides`: 0 for y⁺, 1 for y⁻. Prompts and tool output carry no
+    loss."""
     numbers = [2 * p + side for p in range(len(pairs)) for side in sides]
     written = [(pairs[s // 2].prompt, pairs[s // 2].sides[s % 2]) for s in numbers]
     numbers += range(2 * len(pairs), 2 * len(pairs) + len(solved))
@@ -59,15 +60,15 @@ def _with_prompt(prompt: list[int], tokens: list[int], forced: list[bool]) -> tu
 
 
 class PairOrder:
-    """Selects which of `n` pairs or solved problems each step uses: every item once per epoch, in an order drawn from
-    (seed, epoch), indefinitely."""
+    """Selects which of `n` pairs or solved problems each step uses. Every item is used once per epoch, in an order
+    drawn from (seed, epoch). The number of epochs is not limited."""
 
     def __init__(self, n: int, batch: int, seed: int) -> None:
         self.n, self.batch, self.seed = n, batch, seed
         self._orders: dict[int, np.ndarray] = {}
 
     def step(self, step: int) -> list[int]:
-        """Indices for a step; depends on the step alone."""
+        """Returns the indices for a step, which depend only on the number of the step."""
         places = range(step * self.batch, (step + 1) * self.batch)
         return [int(self._order(place // self.n)[place % self.n]) for place in places]
 

@@ -15,18 +15,19 @@ from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 
 class PairsConfig(ToolSamplingConfig):
-    """How pairs are made: sample the student, then sample the teacher on the problems where the student failed. The
-    sampling defaults are those of evaluation, i.e. of normal use."""
+    """How pairs are made: the student is sampled on all problems, then the teacher is sampled on the problems that the
+    student failed. The sampling defaults are the same as for evaluation, i.e. for normal use of a model."""
 
     student_samples: int = Field(default=4, ge=1)
-    """Samples per problem from the initial checkpoint."""
+    """Number of samples per problem from the student, which at this point is the initial checkpoint."""
     teacher_samples: int = Field(default=2, ge=1)
-    """Samples from the teacher for each problem that the student got wrong at least once."""
+    """Number of samples from the teacher for each problem that the student answered incorrectly at least once."""
     pairs_per_problem: int = Field(default=1, ge=1)
-    """Maximum pairs per problem; each uses a different incorrect student sample."""
+    """Maximum number of pairs per problem. Each pair uses a different incorrect sample of the student."""
     min_margin: float = Field(default=0.0, ge=0, le=1)
-    """Minimum lead of the teacher on a problem: its fraction of correct samples minus the student's. Keeps only pairs
-    in which y⁺ is clearly better (docs/recipe.md, DPD; the threshold is unknown)."""
+    """Minimum margin on a problem, i.e. the teacher's fraction of correct samples minus the student's. A positive value
+    keeps only pairs in which y⁺ is clearly better. The threshold used by the original recipe is unknown
+    (docs/recipe.md, DPD)."""
 
 
 class PreferencesConfig(BaseModel):
@@ -35,64 +36,72 @@ class PreferencesConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """A source that offers pairs."""
+    """Name of a source that provides preference pairs."""
     n_pairs: int | None = Field(default=None, ge=1)
-    """Number of pairs; if not set, all pairs of the source."""
+    """Number of pairs. If not set, all pairs of the source are used."""
 
 
 class WeightsConfig(BaseModel):
-    """Weights of the loss terms, 1 each since none are published (docs/recipe.md, DPD). Terms with weight 0 are
-    skipped."""
+    """Weights of the loss terms. All default to 1 because no values are published (docs/recipe.md, DPD). Terms with
+    weight 0 are skipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     dpo: float = Field(default=1.0, ge=0)
-    """The pair's margin relative to the initial checkpoint (arXiv 2305.18290 eq. 7)."""
+    """Weight of the DPO term, which increases the pair's margin relative to the initial checkpoint (arXiv 2305.18290
+    eq. 7)."""
     kl_chosen: float = Field(default=1.0, ge=0)
-    """KL to the teacher along chosen completions."""
+    """Weight of the KL divergence between teacher and student along chosen completions."""
     kl_rejected: float = Field(default=1.0, ge=0)
-    """KL to the teacher along rejected completions, which are the student's own."""
+    """Weight of the KL divergence between teacher and student along rejected completions. In pairs made from
+    `problems`, the student wrote the rejected completions."""
     kl_solved: float = Field(default=1.0, ge=0)
-    """KL to the teacher along the student's correct answers; used if `solved_per_step` is above 0."""
+    """Weight of the KL divergence between teacher and student along the student's correct answers. Has no effect if
+    `solved_per_step` is 0."""
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> WeightsConfig:
         if not (self.dpo or self.kl_chosen or self.kl_rejected):
-            raise ValueError("all three weights are 0; raise one of them")
+            raise ValueError("dpo, kl_chosen and kl_rejected are all 0; set at least one of them to a positive value")
         return self
 
 
 class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
-    """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillation terms in one loss."""
+    """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillation terms, combined in one
+    loss."""
 
     kind: Literal["dpd"]
     problems: list[ProblemsConfig] = Field(default_factory=list)
-    """Problems to sample student and teacher on; some of them become pairs. The teacher must be able to solve them."""
+    """Problems on which student and teacher are sampled to make pairs. Not every problem yields a pair, and the teacher
+    must be able to solve the problems."""
     pairs: PairsConfig | None = None
-    """How pairs are made from `problems`; required if `problems` is set."""
+    """Settings for making pairs from `problems`. Required if `problems` is set."""
     preferences: list[PreferencesConfig] = Field(default_factory=list)
-    """Existing pairs, trained on together with those made from `problems`."""
+    """Existing preference pairs. They are used together with the pairs made from `problems`."""
     weights: WeightsConfig = Field(default_factory=WeightsConfig)
     """Weights of the loss terms."""
     beta: float = Field(default=0.1, gt=0)
-    """β of the DPO term; our choice, since no value is published (docs/recipe.md, DPD)."""
+    """β of the DPO term. The default is our choice, because no value is published (docs/recipe.md, DPD)."""
     kl: Literal["sum", "mean"] = "sum"
-    """Reduction of the KL over a completion: the sum over its tokens, as in the formula (docs/recipe.md, DPD), or their
-    mean."""
+    """How the KL divergences of the tokens of a completion are combined: `sum`, as in the formula (docs/recipe.md,
+    DPD), or `mean`."""
     direction: Literal["forward", "reverse"] = "forward"
-    """`forward`: KL(teacher ‖ student), an assumption (docs/recipe.md, DPD); `reverse`: KL(student ‖ teacher)."""
+    """Direction of the KL divergence. `forward` is KL(teacher ‖ student), which is an assumption (docs/recipe.md, DPD);
+    `reverse` is KL(student ‖ teacher)."""
     steps: int = Field(ge=1)
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     batch_size: int = Field(ge=1)
-    """Pairs per optimizer step, over all ranks; the loss is their mean."""
+    """Number of pairs per optimizer step, over all ranks. The loss is the mean over these pairs."""
     solved_per_step: int = Field(default=0, ge=0)
-    """Problems per step (over all ranks, in addition to the pairs) that the student always gets right. The student is
-    held to the teacher along one of its own answers, to prevent forgetting of what no pair covers (docs/LAB.md). Not in
-    the paper."""
+    """Number of solved problems per step, over all ranks and in addition to the pairs. A problem is solved if all of
+    the student's samples are correct. The term `weights.kl_solved` keeps the student close to the teacher along one of
+    the student's own answers to each of these problems, so that the student does not forget skills that no pair covers
+    (docs/LAB.md). Not part of the paper."""
     sequence_length: int = Field(ge=16)
-    """Tokens per packed row. Samples that do not fit together with their prompt are not paired."""
+    """Number of tokens per packed row. A sample that does not fit into a row together with its prompt is not used in a
+    pair."""
     checkpoint_every: int = Field(default=100, ge=1)
-    """Steps between checkpoints. A killed run resumes from the latest one."""
+    """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
 
     output_version: ClassVar[int] = 3
     produces: ClassVar[str] = "model"
@@ -102,18 +111,24 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     @model_validator(mode="after")
     def _schedule_fits(self) -> DpdConfig:
         if self.warmup_steps + round(self.steps * self.decay_fraction) > self.steps:
-            raise ValueError("warmup_steps and decay_fraction together exceed steps; lower one of them")
+            raise ValueError(
+                "warm-up and decay together take more than `steps` steps; lower warmup_steps or decay_fraction"
+            )
         return self
 
     @model_validator(mode="after")
     def _pairs_from_somewhere(self) -> DpdConfig:
         sources = [p.source for p in self.preferences]
         if len(set(sources)) < len(sources):
-            raise ValueError("preferences: a source is listed twice")
+            raise ValueError("preferences: a source is listed twice; remove one of the entries")
         if not self.problems and not self.preferences:
-            raise ValueError("problems: missing; set problems to make pairs from, or preferences to use existing pairs")
+            raise ValueError(
+                "problems: missing; set problems to make pairs from them, or preferences to use existing pairs"
+            )
         if self.problems and self.pairs is None:
-            raise ValueError("pairs: missing; it sets how pairs are made from problems, such as {max_new_tokens: 4096}")
+            raise ValueError(
+                "pairs: missing, but required with problems; set it, for example to {max_new_tokens: 4096}"
+            )
         if not self.problems:
             for name, given in {"pairs": self.pairs is not None, "solved_per_step": self.solved_per_step > 0}.items():
                 if given:
@@ -125,17 +140,18 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
         if "teacher" in self.inputs:
             if not self.problems and not self.imitates:
                 raise ValueError(
-                    "inputs.teacher: not used, since there are no problems and all KL weights are 0; remove it"
+                    "inputs.teacher: has no effect, because there are no problems and all KL weights are 0; remove it"
                 )
         elif self.problems:
             raise ValueError(
-                "inputs.teacher is missing: the chosen side of a pair is a correct answer of the teacher to one of the "
-                "problems; name a stage or a source of type model, or remove problems and train on preferences alone"
+                "inputs.teacher is missing: with problems, the chosen side of each pair is a correct answer of the "
+                "teacher; set inputs.teacher to a stage or a source of type model, or remove problems and train only "
+                "on preferences"
             )
         elif self.imitates:
             raise ValueError(
                 "inputs.teacher is missing: weights.kl_chosen and weights.kl_rejected pull the student towards a "
-                "teacher; name one, or set both to 0, which is plain DPO: weights: {kl_chosen: 0, kl_rejected: 0}"
+                "teacher; set inputs.teacher, or use plain DPO with weights: {kl_chosen: 0, kl_rejected: 0}"
             )
         return self
 

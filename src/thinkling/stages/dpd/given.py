@@ -28,10 +28,11 @@ REASONS = {
 def given_pairs(
     config: DpdConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut
 ) -> tuple[list[Pair], dict[str, dict[str, int]]]:
-    """Pairs from all sources, with counts for each: pairs = kept + rejected by reason.
+    """Returns the pairs of all sources, and the counts of each source, in which `pairs` equals `kept` plus the rejected
+    pairs, which are counted by reason.
 
-    `equal`: both sides have the same tokens. `without_loss`: one side has no trainable token. `too_long`: one side does
-    not fit into a row. `evaluated`: it asks one of the evaluation problems.
+    `equal`: both sides have the same tokens. `without_loss`: one side has no token that carries loss. `too_long`: one
+    side does not fit into a row. `evaluated`: the pair contains the question of an evaluated problem.
     """
     found: list[Pair] = []
     counts: dict[str, dict[str, int]] = {}
@@ -54,7 +55,7 @@ def given_pairs(
 
 
 def rejection(pair: Pair, sequence_length: int) -> str | None:
-    """Why a pair cannot be trained on, or None."""
+    """Returns the reason why a pair cannot be trained on, or None if it can."""
     if pair.chosen.tokens == pair.rejected.tokens:
         return "equal"
     if any(all(side.forced) for side in pair.sides):
@@ -66,18 +67,18 @@ def rejection(pair: Pair, sequence_length: int) -> str | None:
 
 @dataclass(frozen=True)
 class _Encoded:
-    """A conversation with one of the two endings."""
+    """A conversation that ends with one side of a pair."""
 
     ids: np.ndarray
     mask: np.ndarray
 
 
 def _encoded(pair: PreferencePair, source: str, renderer: Renderer) -> Pair:
-    """Encodes the pair. The prompt is what both sides share with the prompt that the model would be given; tokens not
-    written by the assistant of that side are forced.
+    """Encodes a pair. The prompt is the longest beginning that both sides share with the prompt that the model would
+    receive. In each side, tokens that the assistant did not write are forced.
 
-    Raises UserError naming the pair if the template cannot render it, or renders earlier assistant turns differently
-    once an ending follows, which makes prompt and ending inseparable.
+    Raises UserError with the pair's id if the template cannot render the pair, or if it renders earlier assistant turns
+    differently when an answer follows, because prompt and answer then cannot be separated.
     """
     tools = list(pair.tools) or None
     try:
@@ -104,14 +105,14 @@ def _side(encoded: _Encoded, start: int, renderer: Renderer) -> Side:
 
 
 def _last_loss(renderer: Renderer, messages: Sequence[Message], tools: Sequence[Message] | None) -> int:
-    """Index of the last token that an assistant wrote in the messages, or -1."""
+    """Returns the index of the last token that an assistant wrote in the messages, or -1 if there is none."""
     if not any(message["role"] == "assistant" for message in messages):
         return -1
     return max(np.flatnonzero(renderer.encode(messages, tools)[1]).tolist(), default=-1)
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:
-    """Length of the longest common prefix."""
+    """Returns the length of the longest common prefix."""
     n = min(len(a), len(b))
     differing = np.flatnonzero(a[:n] != b[:n])
     return int(differing[0]) if len(differing) else n

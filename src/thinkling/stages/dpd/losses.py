@@ -1,12 +1,13 @@
-"""The three terms of dual preference distillation (docs/recipe.md, DPD), in one forward pass over both sides of all
-pairs.
+"""The three terms of dual preference distillation (docs/recipe.md, DPD), computed in one forward pass over both sides
+of all pairs.
 
     L = w_dpo · -log σ(β (Δ⁺ - Δ⁻)) + w⁺ · KL along y⁺ + w⁻ · KL along y⁻,    Δ = log π(y|x) - log π_ref(y|x)
 
-plus, if enabled, w_solved · KL along the student's correct answers, averaged separately.
+If enabled, w_solved · KL along the student's correct answers is added, averaged over these answers.
 
-Shapes: B rows, T positions, N = B·T tokens, D student hidden, E teacher hidden, V vocab, M tokens per chunk, P pairs, S
-sequences: 2p is y⁺ of pair p, 2p + 1 its y⁻, those from 2P on are answers to solved problems.
+Shapes: B rows, T positions, N = B·T tokens, D hidden size of the student, E hidden size of the teacher, V vocabulary
+size, M tokens per chunk, P pairs, S sequences. Sequence 2p is y⁺ of pair p, sequence 2p + 1 is y⁻ of pair p, and
+sequences from 2P on are answers to solved problems.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ def chunked_kl(
     reverse: bool = False,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(Σ factor · KL as a scalar, KL_N without gradient): nats over the whole vocabulary, fp32 (fp64 for fp64 input).
+    """Returns (Σ factor · KL as a scalar, KL_N without gradient), in nats over the whole vocabulary, in fp32 (fp64 for
+    fp64 input).
 
-    KL(teacher ‖ student), or the other direction with `reverse`. Tokens with factor 0 are skipped; their KL is returned
-    as 0. Only the logits of `chunk` tokens exist at a time, for student and teacher. Gradients flow to x and weight
-    only; they are computed in the forward pass, with the head's gradient summed in fp32.
+    The KL divergence is KL(teacher ‖ student) or, with `reverse`, KL(student ‖ teacher). Tokens with factor 0 are
+    skipped, and their KL is returned as 0. The logits of student and teacher exist only for `chunk` tokens at a time.
+    Gradients flow only to `x_ND` and `weight_VD`. They are computed in the forward pass, and the gradient of the head
+    is summed in fp32.
     """
     return _Kl.apply(x_ND, weight_VD, teacher_x_NE, teacher_weight_VE, factors_N, reverse, chunk)
 
@@ -103,33 +106,34 @@ class _Kl(torch.autograd.Function):
 
 
 def sum_by_sequence(values_N: Tensor, sequences_N: Tensor, n_sequences: int) -> Tensor:
-    """Sums over the tokens of each sequence (S); tokens numbered -1 belong to none."""
+    """Returns sums over the tokens of each sequence, (S,). Tokens with the number -1 belong to no sequence."""
     kept = sequences_N >= 0
     return values_N.new_zeros(n_sequences).index_add(0, sequences_N[kept], values_N[kept])
 
 
 def dpo_loss(log_probs_S: Tensor, reference_S: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """(loss per pair, reward margin per pair β (Δ⁺ - Δ⁻)), both (P,), from log π(y|x) and log π_ref(y|x): arXiv
-    2305.18290 eq. 7."""
+    """Returns the loss and the reward margin β (Δ⁺ - Δ⁻) of each pair, both (P,), computed from log π(y|x) and log
+    π_ref(y|x) (arXiv 2305.18290 eq. 7)."""
     ratios_S = log_probs_S - reference_S
     margin_P = beta * (ratios_S[0::2] - ratios_S[1::2])
     return -F.logsigmoid(margin_P), margin_P
 
 
 def sequence_log_probs(model: Decoder, batch: PairBatch, device: torch.device) -> Tensor:
-    """log π(y|x) summed over the loss tokens of each pair sequence, (2P,), with gradient."""
+    """Returns log π(y|x) of each sequence that belongs to a pair, summed over its loss tokens, (2P,), with gradient."""
     x_ND, labels_N, sequences_N, _ = _forward(model, batch, device)
     log_probs_N = chunked_log_probs(x_ND, model.output_weight, labels_N)
     return sum_by_sequence(log_probs_N, sequences_N, 2 * batch.n_pairs + batch.n_solved)[: 2 * batch.n_pairs]
 
 
 def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.device) -> Objective:
-    """The joint loss of a PairBatch, its count (pairs), and sums over pairs for logging: each unweighted term, plus the
-    DPO term's reward margin and how often it is positive. `teacher` is required for KL terms."""
+    """Returns an objective that computes the joint loss of a PairBatch, the number of its pairs, and sums over pairs
+    for logging: each unweighted term, the reward margin of the DPO term, and the number of pairs with a positive
+    margin. `teacher` is required for KL terms."""
     weights = config.weights
     if config.imitates and teacher is None:
         raise ValueError("a KL term has a positive weight, but no teacher is given")
-    # The trainer divides by the number of pairs; this term is a mean over solved problems.
+    # The trainer divides the loss by the number of pairs, but this term is a mean over solved problems.
     per_solved = config.batch_size / config.solved_per_step if config.holds else 0.0
 
     def objective(model: nn.Module, batch: PairBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
@@ -148,7 +152,7 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
         if teacher is not None and config.imitates:
             with torch.no_grad():
                 teacher_x_NE = teacher(torch.from_numpy(batch.packed.tokens_BT).to(device), layout).flatten(0, 1)
-            # The vocabulary may be padded to another size; padding is never a label.
+            # The two vocabularies may be padded to different sizes; padding is never a label.
             vocab = min(len(model.output_weight), len(teacher.output_weight))
             fractions_N = _fractions(sequences_N, n, config.kl == "mean").to(total.dtype)
             side_N = torch.where(sequences_N < in_pairs, sequences_N % 2, 2)
@@ -173,7 +177,8 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
 
 
 def _fractions(sequences_N: Tensor, n_sequences: int, mean: bool) -> Tensor:
-    """Weight of each token's KL within its sequence: 1, or 1/(loss tokens) for the mean; 0 where there is no loss."""
+    """Returns the weight of each token's KL within its sequence: 1 or, with `mean`, 1/(number of loss tokens). Tokens
+    without loss have weight 0."""
     bears_N = (sequences_N >= 0).double()
     if not mean:
         return bears_N
@@ -182,7 +187,7 @@ def _fractions(sequences_N: Tensor, n_sequences: int, mean: bool) -> Tensor:
 
 
 def _forward(model: Decoder, batch: PairBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, DocumentLayout]:
-    """Hidden states x_ND, labels_N, sequences_N (-1 where there is no loss) and the layout."""
+    """Returns the hidden states x_ND, labels_N, sequences_N (-1 for tokens without loss) and the layout."""
     packed = batch.packed
     layout = DocumentLayout.from_lengths(packed.lengths, packed.tokens_BT.shape[1], device)
     x_ND = model(torch.from_numpy(packed.tokens_BT).to(device), layout).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Judged samples → pairs of a correct teacher sample and an incorrect student sample, stored as Parquet for
+"""Judged samples → pairs of a correct teacher sample and an incorrect student sample, which are stored as Parquet for
 auditing."""
 
 from __future__ import annotations
@@ -43,25 +43,26 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Side:
-    """One completion of a pair. Fields as in `Rollout`."""
+    """One completion of a pair. The fields have the same meaning as in `Rollout`."""
 
     sample: int
     text: str
     tokens: list[int]
     forced: list[bool]
     reference_log_prob: float | None = None
-    """ln of the initial checkpoint's probability of the tokens not written by a tool; None if the loss has no DPO
-    term."""
+    """Natural logarithm of the probability that the initial checkpoint assigns to the tokens, except for tokens written
+    by a tool. None if the loss has no DPO term."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Chosen (y⁺) and rejected (y⁻) completion of one prompt. Columns of the pairs Parquet, in this order."""
+    """The chosen (y⁺) and the rejected (y⁻) completion of a prompt. The fields are the columns of pairs.parquet, in
+    this order."""
 
     problem_id: str
-    """For existing pairs: the pair's id."""
+    """Id of the problem. For existing pairs, the id of the pair."""
     family: str
-    """For existing pairs: the source's name."""
+    """Family of the problem. For existing pairs, the name of the source."""
     question: str
     """The last user message."""
     answer: str
@@ -77,7 +78,7 @@ class Pair:
         return self.chosen, self.rejected
 
     def with_references(self, chosen: float, rejected: float) -> Pair:
-        """The pair with the initial checkpoint's log-probabilities."""
+        """Returns the pair with the log-probabilities of the initial checkpoint."""
         return replace(
             self,
             chosen=replace(self.chosen, reference_log_prob=chosen),
@@ -86,9 +87,9 @@ class Pair:
 
 
 def by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
-    """Samples of each problem, in order.
+    """Groups samples by problem, in order.
 
-    Raises UserError if a verifier failed: a failure must neither pass for a wrong answer nor go unnoticed.
+    Raises UserError if a verifier failed, because a failure must neither count as an incorrect answer nor go unnoticed.
     """
     failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
     if failed:
@@ -103,7 +104,8 @@ def by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
 
 
 def usable(rollouts: Sequence[Rollout], outcome: Outcome, sequence_length: int) -> list[Rollout]:
-    """Distinct samples with the given outcome that are not truncated and fit into a row together with their prompt."""
+    """Returns the distinct samples that have the given outcome, are not truncated, and fit into a row together with
+    their prompt."""
     found: dict[tuple[int, ...], Rollout] = {}
     for r in rollouts:
         if r.outcome == outcome and r.finish_reason == "stop" and len(r.prompt) + len(r.tokens) <= sequence_length:
@@ -112,10 +114,11 @@ def usable(rollouts: Sequence[Rollout], outcome: Outcome, sequence_length: int) 
 
 
 def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, sequence_length: int) -> str | None:
-    """Why a model's samples of a problem provide no side of a pair, or None if they do.
+    """Returns the reason why none of a model's samples of a problem can be a side of a pair, or None if one of them
+    can.
 
-    `<side>_not_<outcome>`: no such sample. `<side>_truncated`: all such samples hit max_new_tokens. `<side>_too_long`:
-    the others do not fit into a row.
+    `<side>_not_<outcome>`: no sample has the outcome `wanted`. `<side>_truncated`: all samples with this outcome
+    reached max_new_tokens. `<side>_too_long`: the complete samples with this outcome do not fit into a row.
     """
     if usable(rollouts, wanted, sequence_length):
         return None
@@ -128,7 +131,8 @@ def rejection(side: str, rollouts: Sequence[Rollout], wanted: Outcome, sequence_
 def without_pair(
     student: Sequence[Rollout], teacher: Sequence[Rollout], min_margin: float, sequence_length: int
 ) -> str | None:
-    """Why the samples of a problem make no pair: a side's `rejection`, or `margin`; None where they make one."""
+    """Returns the reason why the samples of a problem yield no pair (the `rejection` of a side, or `margin`), or None
+    if they yield a pair."""
     reason = rejection("student", student, Outcome.WRONG, sequence_length)
     reason = reason or rejection("teacher", teacher, Outcome.RIGHT, sequence_length)
     if reason is None and fraction_right(teacher) - fraction_right(student) < min_margin:
@@ -142,10 +146,12 @@ def make_pairs(
     config: PairsConfig,
     sequence_length: int,
 ) -> tuple[list[Pair], dict[str, int]]:
-    """Pairs, problem by problem, and the counts: problems = kept + rejected by reason.
+    """Returns the pairs, problem by problem, and the counts, in which `problems` equals `kept` plus the rejected
+    problems, which are counted by reason.
 
-    The i-th incorrect student sample is paired with the i-th correct teacher sample, cycling through the latter.
-    `teacher` contains the problems for which the student has a usable sample.
+    The i-th incorrect student sample is paired with the i-th correct teacher sample; if there are fewer teacher
+    samples, they are reused in turn. `teacher` contains the problems for which the student has a usable incorrect
+    sample.
     """
     pairs: list[Pair] = []
     reasons: Counter[str] = Counter()
@@ -163,13 +169,13 @@ def make_pairs(
 
 
 def solved_by(student: Mapping[str, list[Rollout]], sequence_length: int) -> list[Rollout]:
-    """One usable answer for each problem that the student got right in every sample."""
+    """Returns one usable answer for each problem that the student answered correctly in every sample."""
     always = [mine for mine in student.values() if all(r.right for r in mine)]
     return [found[0] for mine in always if (found := usable(mine, Outcome.RIGHT, sequence_length))]
 
 
 def fraction_right(rollouts: Sequence[Rollout]) -> float:
-    """Fraction of correct samples, as in avg@k."""
+    """Returns the fraction of correct samples, as in avg@k."""
     return sum(r.right for r in rollouts) / len(rollouts)
 
 
@@ -179,12 +185,12 @@ def _pair(right: Rollout, wrong: Rollout, margin: float) -> Pair:
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Writes the file atomically, with its digest; the same pairs produce the same bytes."""
+    """Writes the file atomically, and its digest. The same pairs produce the same bytes."""
     write_table(path, map(asdict, pairs), SCHEMA)
     seal(path)
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Reads the pairs of a file, in order. Raises UserError naming the file if it is unreadable."""
+    """Reads the pairs of a file, in order. Raises UserError with the file's path if the file cannot be read."""
     rows = read_table(path, SCHEMA)
     return [Pair(**{**r, "chosen": Side(**r["chosen"]), "rejected": Side(**r["rejected"])}) for r in rows]

@@ -1,4 +1,5 @@
-"""The dpd stage: student and teacher samples, and existing preferences → pairs → three-term loss → a better student."""
+"""The dpd stage: samples of student and teacher, and existing preferences → pairs → three-term loss → a better
+student."""
 
 from __future__ import annotations
 
@@ -50,15 +51,16 @@ from thinkling.train.precision import DTYPES, computing
 from thinkling.verify.verdict import Outcome
 
 CHUNK = 128
-"""Problems that are sampled together and stored in one file."""
+"""Number of problems that are sampled together and stored in one file."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """The initial checkpoint and the teacher, both frozen and on the device."""
+    """The initial checkpoint and the teacher, both frozen and loaded on the device."""
 
     loaded_student: LoadedModel
-    """Its renderer serves both models: the teacher is prompted with the same tokens along which it is imitated."""
+    """The student's renderer is used for both models, because the teacher must be prompted with the tokens along which
+    the student imitates it."""
     loaded_teacher: LoadedModel | None
 
     @property
@@ -79,10 +81,11 @@ class Models:
 
 
 def run(config: DpdConfig, ctx: StageContext) -> None:
-    """Makes pairs, adds existing ones, trains on them and exports the model; resumes after the last finished chunk or
-    checkpoint.
+    """Makes pairs, adds existing pairs, trains on all of them and exports the model. A resumed run continues after the
+    last completed chunk or checkpoint.
 
-    Raises UserError if the tokenizers differ, a verifier failed, or there are fewer pairs than one step needs.
+    Raises UserError if the tokenizers of student and teacher differ, if a verifier failed, or if there are fewer pairs
+    than one step needs.
     """
     parallel = setup()
     for name in ("batch_size", "solved_per_step"):
@@ -111,8 +114,8 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     solved = solved_by(samples.student, config.sequence_length)
     if config.holds and not solved:
         ctx.progress.warn(
-            f"stages.{ctx.name}.solved_per_step: the student got no problem right in all of its samples, so "
-            "solved problems are left out of the loss; training on the pairs alone"
+            f"stages.{ctx.name}.solved_per_step: no problem was answered correctly in all of the student's "
+            "samples, so the loss has no term for solved problems; training only on pairs"
         )
         config = config.model_copy(update={"solved_per_step": 0})
     if given:
@@ -132,19 +135,20 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
 
 @dataclass(frozen=True)
 class SampledPairs:
-    """Pairs of samples, and the samples they were made from."""
+    """Pairs made from samples, and the samples from which they were made."""
 
     pairs: list[Pair]
     counts: dict[str, int]
     student: dict[str, list[Rollout]]
-    """Problem → samples."""
+    """Id of each problem → its samples."""
     teacher: dict[str, list[Rollout]]
 
 
 def sample_pairs(
     config: DpdConfig, ctx: StageContext, parallel: Parallel, models: Models, left_out: LeftOut
 ) -> SampledPairs:
-    """Pairs from the student's and teacher's samples of the problems that are not used for evaluation."""
+    """Samples student and teacher on the problems that are not used for evaluation, and makes pairs from the
+    samples."""
     if config.pairs is None:
         return SampledPairs([], {}, {}, {})
     wanted = problems(config, ctx)
@@ -159,8 +163,8 @@ def sample_pairs(
 
 
 def load_models(config: DpdConfig, ctx: StageContext, parallel: Parallel) -> Models:
-    """The student in its training dtype and the teacher, if any, in the dtype of its weights; both use the same chat
-    template.
+    """Loads the student in its training dtype and the teacher, if there is one, in the dtype of its weights. Both are
+    loaded with the settings in `chat`.
 
     Raises UserError if their vocabularies differ.
     """
@@ -177,13 +181,13 @@ def load_models(config: DpdConfig, ctx: StageContext, parallel: Parallel) -> Mod
         sizes = " and ".join(str(len(v)) for v in vocabularies)
         raise UserError(
             f"stages.{ctx.name}.inputs.teacher: its tokenizer differs from the student's ({sizes} tokens); "
-            "imitation is token by token, so choose a teacher trained with the same tokenizer"
+            "distillation compares single tokens, so choose a teacher with the same tokenizer"
         )
     return Models(student, LoadedModel.load(directories[1], parallel.device, chat=chat))
 
 
 def problems(config: DpdConfig, ctx: StageContext) -> list[Problem]:
-    """Training problems, by source, then by family."""
+    """Returns the training problems, ordered by source and then by family."""
     return [
         problem
         for p in config.problems
@@ -199,7 +203,8 @@ def sample(
     wanted: Sequence[Problem],
     models: Models,
 ) -> list[Rollout]:
-    """Judged samples of all `wanted` problems, stored in `samples/<role>/`; ranks share the missing chunks."""
+    """Returns judged samples of all `wanted` problems, which are stored in `samples/<role>/`. Missing chunks are
+    divided among the ranks."""
     pairs, loaded = config.pairs, models.loaded_student if role == "student" else models.loaded_teacher
     assert pairs is not None
     assert loaded is not None
@@ -233,9 +238,9 @@ def sample(
 def with_references(
     config: DpdConfig, ctx: StageContext, pairs: list[Pair], models: Models, parallel: Parallel
 ) -> list[Pair]:
-    """Adds the initial checkpoint's log-probabilities to the pairs: two floats per pair, computed once.
+    """Adds the log-probabilities of the initial checkpoint to the pairs: two floats per pair, computed once.
 
-    Reused from pairs.parquet if an earlier attempt of this run finished them.
+    They are read from pairs.parquet if an earlier attempt of this run computed all of them.
     """
     path = ctx.directory / FILE
     found = read_pairs(path) if path.exists() else []
@@ -268,7 +273,7 @@ def train_student(
     parallel: Parallel,
     left_out: LeftOut,
 ) -> None:
-    """Trains the student on each step's pairs and solved problems."""
+    """Trains the student on the pairs and solved problems of each step."""
     weights = config.weights
     needed = [weights.dpo or weights.kl_chosen, weights.dpo or weights.kl_rejected]
     sides = [side for side in (0, 1) if needed[side]]
@@ -325,12 +330,13 @@ def train_student(
 
 
 def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:
-    """The number of pairs, and the objective's sums as means per pair."""
+    """Returns the number of pairs, and the objective's sums as means per pair."""
     return {"pairs": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
 
 
 def _summary(samples: dict[str, list[Rollout]]) -> dict[str, Any]:
-    """Problems, samples by outcome, and avg@k of a model on the problems it was given here."""
+    """Returns the number of problems, the number of samples by outcome, and avg@k of a model on the problems on which
+    it was sampled."""
     outcomes = Counter(r.outcome for rollouts in samples.values() for r in rollouts)
     mean = sum(map(fraction_right, samples.values())) / len(samples) if samples else 0.0
     return {

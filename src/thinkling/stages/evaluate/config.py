@@ -15,33 +15,35 @@ from thinkling.stages.sampling import ToolSamplingConfig
 
 
 class TaskSetConfig(BaseModel):
-    """A set of problems to score the model on, and how they are presented."""
+    """A set of problems on which the model is scored, and how the problems are presented."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """A source that offers problems; its held-out split is used."""
+    """Name of a source that provides problems. Its held-out split is used."""
     renderer: str = "chat"
-    """How the problem is presented to the model. `chat`: as a user turn. Others are plug-ins (entry points
-    `thinkling.renderers`), for example one in which a base model, which has seen no chat, continues a page of text."""
+    """How each problem is presented to the model. `chat` presents it as a user turn. Other renderers are plug-ins
+    (entry points in the group `thinkling.renderers`), for example for a base model, which has seen no chats and
+    continues a page of text instead."""
 
 
 class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
-    """avg@k: the mean over k samples per problem, with a bootstrap interval over problems. If answers are graded by a
-    rule, the mean grade, and with a baseline the win rate against it according to the rule."""
+    """Measures avg@k, the mean score over k samples per problem, with a bootstrap interval over problems. If a rule
+    grades the answers, the score is the mean grade, and if there is a baseline, the stage also reports the win rate
+    against it according to the rule."""
 
     kind: Literal["evaluate"]
     task_sets: dict[Name, TaskSetConfig] = Field(min_length=1)
-    """Name → held-out problems of a source and how they are presented."""
+    """Name of each task set → the held-out problems of a source, and how they are presented."""
     k: int = Field(default=8, ge=1)
-    """Samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
+    """Number of samples per problem (docs/recipe.md, Evaluation: 8 on AIME, 3 elsewhere)."""
 
     output_version: ClassVar[int] = 6
     uses_torch: ClassVar[bool] = True
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
-    """`baseline`: an earlier evaluation of the same task sets. Those that a rule grades are compared sample by sample,
-    the others by the accuracy on each problem."""
+    """`baseline`: an earlier evaluation of the same task sets. Task sets that a rule grades are compared sample by
+    sample; all others are compared by the accuracy on each problem."""
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
         return super().chats() if any(t.renderer == "chat" for t in self.task_sets.values()) else {}
@@ -49,7 +51,9 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     @model_validator(mode="after")
     def _chat_is_used(self) -> EvaluateConfig:
         if self.chat != ChatConfig() and any(t.renderer != "chat" for t in self.task_sets.values()):
-            raise ValueError("chat: has no effect on a task set whose renderer is not chat; remove one of the two")
+            raise ValueError(
+                "chat: has no effect if the renderer of a task set is not chat; remove it, or use the renderer chat"
+            )
         return self
 
     def needs(self) -> list[Need]:

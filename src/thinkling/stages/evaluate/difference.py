@@ -1,4 +1,4 @@
-"""How much better or worse than an earlier evaluation, where problems are right or wrong."""
+"""Difference in accuracy from an earlier evaluation, for task sets whose answers are judged by verifiers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from thinkling.stats import Difference, difference
 
 
 def against(baseline: Path, mine: Sequence[Rollout]) -> Difference:
-    """Accuracy minus that of the baseline on the same problems; k may differ.
+    """Returns the accuracy minus the baseline's accuracy on the same problems. The two evaluations may use different k.
 
-    `baseline`: folder of its rollouts. Raises ValueError if it has other problems.
+    `baseline`: directory of the baseline's rollouts. Raises ValueError if the baseline has different problems.
     """
     here = _accuracies(mine)
     there = _accuracies([r for file in sorted(baseline.glob("*.parquet")) for r in read_rollouts(file)])
     if here.keys() != there.keys():
-        raise ValueError("answers to other problems cannot be compared")
+        raise ValueError("answers to different problems cannot be compared")
     return difference([accuracy - there[problem] for problem, accuracy in here.items()])
 
 
 def _accuracies(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Problem → share of its samples that are right."""
+    """Returns a mapping from problem to the fraction of its samples that are correct."""
     right: dict[str, list[bool]] = {}
     for rollout in rollouts:
         right.setdefault(rollout.problem_id, []).append(rollout.right)

@@ -22,7 +22,7 @@ SCHEMA = pa.schema([("problem_id", pa.string()), ("sample", pa.int32()), ("grade
 
 @dataclass(frozen=True)
 class GradedSample:
-    """A row of grades/TASK_SET.parquet: the rule's grade for one sample, in 0–1."""
+    """A row of grades/TASK_SET.parquet: the rule's grade of one sample, from 0 to 1."""
 
     problem_id: str
     sample: int
@@ -31,8 +31,9 @@ class GradedSample:
 
 @dataclass(frozen=True)
 class WinRate:
-    """Fraction of samples graded higher than the baseline's sample of the same problem and number, drawn with the same
-    random numbers; ties count half. Bootstrap interval over `n` problems."""
+    """Fraction of samples that are graded higher than the baseline's sample with the same problem and number, which was
+    drawn with the same random numbers. Ties count as one half. `low` and `high` are a bootstrap interval over `n`
+    problems."""
 
     mean: float
     low: float
@@ -41,7 +42,8 @@ class WinRate:
 
 
 def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> list[GradedSample]:
-    """One row per sample, in the order of the rollouts: `k` per problem, in the order of the problems."""
+    """Returns one row per sample, in the order of the rollouts. There must be `k` rollouts per problem, in the order of
+    the problems."""
     asked = [problem for problem in problems for _ in range(k)]
     return [
         GradedSample(r.problem_id, r.sample, grade(problem, r.reading, r.truncated))
@@ -50,9 +52,10 @@ def grade_rollouts(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: 
 
 
 def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[GradedSample]) -> Score:
-    """The score based on grades instead of right and wrong: mean, interval, per family, and for samples with reasoning.
+    """Returns the score computed from grades instead of verdicts: its mean, its interval, its means per family, and its
+    mean over samples with reasoning.
 
-    `outcomes` still counts verdicts: a grade of 1 is right.
+    `outcomes` still counts verdicts; a grade of 1 counts as right.
     """
     values = [row.grade for row in graded]
     low, high = bootstrap_interval(_problem_means(graded, values))
@@ -71,7 +74,7 @@ def graded_score(score: Score, rollouts: Sequence[Rollout], graded: Sequence[Gra
 
 
 def win_rate(mine: Sequence[GradedSample], other: Sequence[GradedSample]) -> WinRate:
-    """Compares sample by sample. Raises ValueError if problems or samples differ."""
+    """Compares two evaluations sample by sample. Raises ValueError if their problems or samples differ."""
     if [(r.problem_id, r.sample) for r in mine] != [(r.problem_id, r.sample) for r in other]:
         raise ValueError("grades of different problems or samples cannot be compared")
     wins = [win(a.grade, b.grade) for a, b in zip(mine, other, strict=True)]
@@ -81,7 +84,7 @@ def win_rate(mine: Sequence[GradedSample], other: Sequence[GradedSample]) -> Win
 
 
 def _problem_means(rows: Sequence[GradedSample], values: Sequence[float]) -> np.ndarray:
-    """Mean of each problem's values; samples of a problem are adjacent."""
+    """Returns the mean of each problem's values. The samples of a problem must be adjacent."""
     pairs = zip((row.problem_id for row in rows), values, strict=True)
     return np.array([np.mean([v for _, v in group]) for _, group in groupby(pairs, key=lambda pair: pair[0])])
 
@@ -92,5 +95,5 @@ def write_grades(path: Path, rows: Sequence[GradedSample]) -> None:
 
 
 def read_grades(path: Path) -> list[GradedSample]:
-    """Reads the rows of a file. Raises UserError naming it if it is missing or unreadable."""
+    """Reads the rows of a file. Raises UserError with the file's path if the file is missing or cannot be read."""
     return [GradedSample(**row) for row in read_table(path, SCHEMA)]

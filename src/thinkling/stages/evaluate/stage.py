@@ -1,4 +1,5 @@
-"""The evaluate stage: held-out problems → samples → verdicts → avg@k, or grades by a rule → mean grade, win rate."""
+"""The evaluate stage: held-out problems → samples → verdicts → avg@k; or, if a rule grades the answers, → grades → mean
+grade and win rate."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ from thinkling.verify.preference import is_graded
 
 
 def run(config: EvaluateConfig, ctx: StageContext) -> None:
-    """Scores the model on every task set; resumes after the last finished chunk of samples.
+    """Scores the model on every task set. A resumed run continues after the last completed chunk of samples.
 
-    Raises UserError if a rule grades only some families of a task set, the baseline does not fit, or a verifier failed;
-    no score is written then.
+    Raises UserError if a rule grades only some families of a task set, if the baseline does not match the task sets, or
+    if a verifier failed. No score is written in these cases.
     """
     directory = ctx.inputs["model"].model_dir
     renderers = {name: load_renderer(t.renderer, directory, config.chat) for name, t in config.task_sets.items()}
@@ -73,8 +74,8 @@ def _is_graded(config: EvaluateConfig, ctx: StageContext, name: str, problems: S
     found = {is_graded(problem) for problem in problems}
     if len(found) == 2:
         raise UserError(
-            f"stages.{ctx.name}.task_sets.{name}: a rule grades some families of {config.task_sets[name].source!r} and "
-            "not others; use a separate source for each"
+            f"stages.{ctx.name}.task_sets.{name}: a rule grades only some families of "
+            f"{config.task_sets[name].source!r}; use separate sources for families with and without a rule"
         )
     return True in found
 
@@ -82,8 +83,9 @@ def _is_graded(config: EvaluateConfig, ctx: StageContext, name: str, problems: S
 def _counts(
     ctx: StageContext, name: str, config: EvaluateConfig, score: Score, rollouts: Sequence[Rollout]
 ) -> dict[str, Any]:
-    """Samples by outcome, truncated samples and well-formed ones. A base model may legitimately score 0, so it is a
-    warning in the terminal and in the counts, not an error, if all samples fail in the same way."""
+    """Counts the samples by outcome, the truncated samples and the well-formed samples. If all samples fail in the same
+    way, a warning is shown in the terminal and added to the counts. This is not an error, because a base model may
+    legitimately score 0."""
     counts: dict[str, Any] = {
         "problems": score.n,
         "samples": score.n * score.k,
@@ -122,5 +124,5 @@ def _minus(ctx: StageContext, name: str, baseline: Artifact, rollouts: Sequence[
         return asdict(against(baseline.path / "rollouts" / name, rollouts))
     except ValueError as error:
         raise UserError(
-            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems, or is not there; {error}"
+            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems or is missing; {error}"
         ) from error

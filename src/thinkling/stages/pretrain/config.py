@@ -13,26 +13,31 @@ from thinkling.train.schedule import DecayShape
 
 
 class PhaseConfig(BaseModel):
-    """A span of training with one mixture, sequence length and RoPE base, and one learning rate segment."""
+    """A span of training with a fixed mixture, sequence length and RoPE base, and one segment of the learning rate
+    schedule."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
     """Name of the phase in plans and logs."""
     tokens: Tokens
-    """Length of the phase, rounded to whole optimizer steps."""
+    """Length of the phase in tokens, rounded to whole optimizer steps."""
     learning_rate: tuple[float, float] | float
-    """Constant value, or [first, last] to interpolate between (see `shape`)."""
+    """Constant learning rate, or [first, last] to interpolate between two learning rates (see `shape`)."""
     shape: DecayShape = "linear"
-    """Curve from first to last (docs/recipe.md, Pre-training: the shape of the decay is unknown)."""
+    """Shape of the curve from the first to the last learning rate. The shape of the decay in the original recipe is
+    unknown (docs/recipe.md, Pre-training)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-    """Source → weight. Weights are relative and determine each source's share of rows, and so of tokens."""
+    """Source → weight. Weights are relative. They determine each source's share of the rows, and therefore of the
+    tokens."""
     sequence_length: int | None = Field(default=None, ge=8)
-    """Tokens per row; if not set, that of the previous phase."""
+    """Number of tokens per row. If not set, the value of the previous phase is used."""
     rope_theta: float | None = Field(default=None, gt=0)
-    """RoPE base from this phase on (ABF: raised for long rows); if not set, that of the previous phase."""
+    """RoPE base from this phase on (ABF: the base is raised for long rows). If not set, the value of the previous phase
+    is used."""
     decay: bool = False
-    """Marks the start of the decay, the only point at which mixture and learning rate may change together."""
+    """Whether the decay starts with this phase. The start of the decay is the only point at which mixture and learning
+    rate may change together."""
 
     @property
     def lr_first(self) -> float:
@@ -48,18 +53,20 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
 
     kind: Literal["pretrain"]
     sequence_length: int = Field(ge=8)
-    """Tokens per row in the first phase (docs/recipe.md, Pre-training; the full recipe's 4,096 is our choice)."""
+    """Number of tokens per row in the first phase (docs/recipe.md, Pre-training; the value of the full recipe, 4,096,
+    is our choice)."""
     batch_tokens: Tokens
-    """Tokens per optimizer step over all ranks; must be a multiple of every phase's sequence_length."""
+    """Number of tokens per optimizer step, over all ranks. Must be a multiple of every phase's `sequence_length`."""
     phases: list[PhaseConfig] = Field(min_length=1)
-    """Phases in order: tokens, learning rate, mixture."""
+    """Phases of training, in order. Each phase sets a number of tokens, a learning rate and a mixture."""
     max_epochs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Source → maximum passes over its documents; a plan that needs more is rejected."""
+    """Source → maximum number of passes over its documents. A plan that needs more passes is rejected."""
     default_max_epochs: float = Field(default=4.0, gt=0)
-    """Limit for sources not listed in `max_epochs` (4: beyond that, repeated data is worth little, arXiv
-    2305.16264)."""
+    """Maximum number of passes over sources that are not listed in `max_epochs`. The default is 4, because beyond four
+    passes repeated data is worth little (arXiv 2305.16264)."""
     validation_rows: int = Field(default=64, ge=0)
-    """Rows per source, from tokenize's validation split, on which the loss is measured after every phase."""
+    """Number of rows per source on which the validation loss is measured after every phase. The rows are taken from
+    tokenize's validation split."""
 
     output_version: ClassVar[int] = 5
     produces: ClassVar[str] = "model"
@@ -71,13 +78,13 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
     def _check(self) -> PretrainConfig:
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
-            raise ValueError("phases: two phases have the same name; rename one")
+            raise ValueError("phases: two phases have the same name; rename one of them")
         length = self.sequence_length
         for phase in self.phases:
             length = phase.sequence_length or length
             if self.batch_tokens % length:
                 raise ValueError(
                     f"phases.{phase.name}: batch_tokens {self.batch_tokens} is not a multiple of sequence_length "
-                    f"{length}"
+                    f"{length}; change one of them"
                 )
         return self

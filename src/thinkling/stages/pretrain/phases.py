@@ -14,7 +14,7 @@ from thinkling.train.schedule import Schedule, Segment, Shape
 
 @dataclass(frozen=True)
 class Phase:
-    """A fully resolved phase, covering steps `first_step … first_step + steps − 1`."""
+    """A fully resolved phase, which covers steps `first_step … first_step + steps − 1`."""
 
     name: str
     first_step: int
@@ -26,7 +26,7 @@ class Phase:
     lr_last: float
     shape: Shape
     fractions: dict[str, float]
-    """Source → fraction of the rows; sums to 1."""
+    """Source → fraction of the rows. The fractions sum to 1."""
     decay: bool
 
     @property
@@ -44,12 +44,12 @@ class Phase:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all steps, padding included."""
+        """Number of tokens in all steps, including padding."""
         return self.rows * self.sequence_length
 
 
 def schedule(phases: Sequence[Phase]) -> Schedule:
-    """Learning rate of every step."""
+    """Returns the learning rate schedule of all phases."""
     return Schedule(
         [
             Segment(
@@ -64,10 +64,11 @@ def schedule(phases: Sequence[Phase]) -> Schedule:
 
 
 def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> list[Phase]:
-    """Fills in what a phase inherits from the previous one, and rounds tokens to whole steps (at least one).
+    """Fills in the values that a phase inherits from the previous phase, and rounds tokens to whole steps (at least
+    one).
 
-    `rope_theta` and `first_step` are the stage's starting point: the model's RoPE base and 0, or the end of a kept
-    state.
+    `rope_theta` and `first_step` define the starting point of the stage: the model's RoPE base, and either 0 or the
+    step at which the stored state ends.
     """
     phases: list[Phase] = []
     length, theta, step = config.sequence_length, rope_theta, first_step
@@ -95,7 +96,7 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
 
 
 def phase_of(phases: Sequence[Phase], step: int) -> Phase:
-    """The phase containing a step."""
+    """Returns the phase that contains a step."""
     for phase in phases:
         if step < phase.end:
             return phase
@@ -103,12 +104,13 @@ def phase_of(phases: Sequence[Phase], step: int) -> Phase:
 
 
 def check_order(phases: Sequence[PhaseConfig | Phase]) -> None:
-    """Checks the FG-WSD rule: learning rate and mixture never change at the same step, except where decay starts.
+    """Checks the FG-WSD rule: learning rate and mixture never change at the same step, except at the start of the
+    decay.
 
-    A change of learning rate is a jump between phases or a switch between a constant and a slope, including the end of
-    warm-up, where the slope meets the plateau.
+    The learning rate changes if it jumps between two phases, or if it switches between a constant and a slope. This
+    includes the end of warm-up, where the slope meets the plateau.
 
-    Raises UserError naming the phase.
+    Raises UserError with the phase's name if the rule is violated.
     """
     for before, after in itertools.pairwise(phases):
         mixture_moves = _normalised(before.mixture) != _normalised(after.mixture)
@@ -118,7 +120,7 @@ def check_order(phases: Sequence[PhaseConfig | Phase]) -> None:
         if mixture_moves and rate_moves and not after.decay:
             raise UserError(
                 f"phases.{after.name}: mixture and learning rate change at the same step, which FG-WSD forbids; move "
-                "one of the two to a separate phase, or set `decay: true` where decay begins"
+                "one of the changes to a separate phase, or set `decay: true` in the phase in which the decay starts"
             )
 
 
@@ -128,7 +130,8 @@ def _normalised(mixture: dict[str, float]) -> dict[str, float]:
 
 
 def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, float]]:
-    """Passes over each source per phase: tokens drawn from it divided by its size in tokens, ignoring padding."""
+    """Returns the number of passes over each source in each phase: the tokens drawn from the source divided by its size
+    in tokens, ignoring padding."""
     return [
         {name: phase.tokens * fraction / sizes[name] for name, fraction in phase.fractions.items() if name in sizes}
         for phase in phases
@@ -136,12 +139,12 @@ def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, f
 
 
 def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[str, float]) -> None:
-    """Raises UserError naming a source that is unknown, or that would be repeated beyond its limit."""
+    """Raises UserError if a source is unknown, or if it would be repeated beyond its limit."""
     for phase in phases:
         for name in phase.fractions:
             if name not in sizes:
                 known = ", ".join(sorted(sizes)) or "none"
-                raise UserError(f"phases.{phase.name}.mixture: unknown source {name!r}; known are {known}")
+                raise UserError(f"phases.{phase.name}.mixture: unknown source {name!r}; known sources are {known}")
     total: dict[str, float] = dict.fromkeys(sizes, 0.0)
     for part in epochs(phases, sizes):
         for name, value in part.items():

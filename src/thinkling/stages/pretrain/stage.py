@@ -32,11 +32,11 @@ from thinkling.train.precision import DTYPES
 def run(config: PretrainConfig, ctx: StageContext) -> None:
     """Trains through all phases and exports the base model.
 
-    With an input `state`, the phases continue those of the stage that kept it: weights, optimizer, learning rate and
-    data order behave as if both were a single stage.
+    With an input `state`, the phases continue those of the stage that stored the state: weights, optimizer, learning
+    rate and data order behave as if the two stages were one.
 
-    Raises UserError, before any training, if mixture and learning rate change together, a mixture names an unknown
-    source, a source would be repeated beyond its limit, or the state belongs to different tokens.
+    Raises UserError, before any training, if mixture and learning rate change together, if a mixture contains an
+    unknown source, if a source would be repeated beyond its limit, or if the state belongs to different tokens.
     """
     parallel = setup()
     tokens = ctx.inputs["tokens"]
@@ -105,20 +105,21 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         tokens=sum(p.tokens for p in own),
         parameters=model.config.parameter_count(),
         phase_ends=[p.end for p in own],
-        # Includes the phases before a kept state, since epoch limits apply to all of them.
+        # This includes the phases before the stored state, because epoch limits apply to all phases.
         sources={name: dict(used) for name, used in loader.usage().items()},
     )
 
 
 def kept_of(ctx: StageContext) -> KeptState | None:
-    """The state to continue from, if any. Raises UserError if it belongs to different tokens."""
+    """Returns the state from which training continues, or None. Raises UserError if the state belongs to different
+    tokens."""
     if "state" not in ctx.inputs:
         return None
     state = read_kept(ctx.inputs["state"])
     if state.facts["tokens"] != ctx.inputs["tokens"].digest:
         raise UserError(
             f"stages.{ctx.name}.inputs.tokens: {state.directory.parent.name} was trained on different tokens, so "
-            "the data order cannot continue; use the same tokens stage"
+            "the data order cannot continue; use the same tokens"
         )
     return state
 
@@ -136,13 +137,14 @@ class RopeBase(Callback):
 
 
 class WriteValidation(Callback):
-    """Writes the losses at the end of each phase, starting with `0.json` for the stage's first."""
+    """Writes the validation losses at the end of each phase. The file for the stage's first phase is `0.json`."""
 
     def __init__(self, directory: Path, phases: Sequence[Phase]) -> None:
         self.directory, self.phases = directory, phases
 
     def on_start(self, first_step: int) -> None:
-        """Raises UserError if losses of phases before the checkpoint are damaged or missing."""
+        """Checks the files of completed phases. Raises UserError if the losses of a phase before the checkpoint are
+        corrupt or missing."""
         self.directory.mkdir(exist_ok=True)
         for number, phase in enumerate(self.phases):
             if phase.end <= first_step:
@@ -159,8 +161,8 @@ class WriteValidation(Callback):
 
 
 def make_model(ctx: StageContext, vocab_size: int, dtype: torch.dtype) -> Decoder:
-    """The model to train: loaded from the given state or model, or freshly initialised in the recipe's shape from the
-    stage's seed. Weights are in the training `dtype`, whatever the dtype on disk."""
+    """Returns the model to train. It is loaded from the given state or model, or initialised with the stage's seed in
+    the shape that the recipe defines. The weights are converted to the training `dtype`."""
     for role in ("state", "model"):
         if role in ctx.inputs:
             return load_pretrained(ctx.inputs[role].model_dir, dtype)
@@ -172,7 +174,7 @@ def make_model(ctx: StageContext, vocab_size: int, dtype: torch.dtype) -> Decode
 
 
 def validation_batches(directory: Path, n_rows: int, sequence_length: int, pad_id: int) -> dict[str, list[PackedBatch]]:
-    """Up to `n_rows` rows per source of the validation documents, each document at most once."""
+    """Returns up to `n_rows` rows per source of the validation documents. Each document is used at most once."""
     if not n_rows or not directory.is_dir():
         return {}
     batches = {}

@@ -1,4 +1,5 @@
-"""jobs.parquet, a human-readable record of every job and its rounds, and the verifiers' opinion once all is decided."""
+"""The audit: jobs.parquet, a human-readable record of every job and its rounds, and the verifiers' verdicts on all
+solutions."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ SCHEMA = pa.schema(
 
 
 def outcomes(jobs: Sequence[Job], problems: Mapping[str, Problem]) -> dict[tuple[str, int], Outcome]:
-    """The verifier's outcome of every solution, by job and round. The only place that reads reference answers."""
+    """Returns the verifier's outcome for every solution, by job and round. Only this function reads reference
+    answers."""
     places = [(job, number) for job in jobs for number in range(len(job.rounds))]
     samples = [(problems[job.asked.problem_id], Reading.of(job.rounds[n].solution.answer)) for job, n in places]
     verdicts = verify_many(samples)
@@ -55,7 +57,7 @@ def outcomes(jobs: Sequence[Job], problems: Mapping[str, Problem]) -> dict[tuple
 
 
 def outcome_of(job: Job, solution: Solution, found: Mapping[tuple[str, int], Outcome]) -> Outcome:
-    """The outcome of one of a job's solutions."""
+    """Returns the outcome of one of a job's solutions."""
     number = next(n for n, r in enumerate(job.rounds) if r.solution == solution)
     return found[job.asked.key, number]
 
@@ -96,11 +98,12 @@ def _row(job: Job, found: Mapping[tuple[str, int], Outcome], version: int) -> di
 def quality(
     jobs: Sequence[Job], found: Mapping[tuple[str, int], Outcome], kept: Mapping[str, Outcome]
 ) -> dict[str, Any]:
-    """Quality of each role according to the verifier; for the report only, never for deciding what to keep.
+    """Measures the quality of each role according to the verifier. The result is only reported, and never used to
+    decide which solutions are kept.
 
-    `drafts`, `noisy_drafts`, `final` and `kept`: totals, and how many are right. `critic`: judged solutions by whether
-    all items were met and whether the answer is right. `revisions`: wrong solutions that were revised, and how many of
-    the revisions are right.
+    `drafts`, `noisy_drafts`, `final` and `kept`: number of solutions, and how many are correct. `critic`: number of
+    judged solutions, by whether all items were met and whether the answer is correct. `revisions`: number of incorrect
+    solutions that were revised, and how many of the revisions are correct.
     """
 
     def right(job: Job, number: int) -> bool:

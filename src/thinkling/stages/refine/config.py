@@ -23,31 +23,33 @@ INPUTS = ("refiner", "student", "teacher")
 
 
 class BackendConfig(SamplingConfig, ServerConfig):
-    """The model behind a role: one of the stage's inputs, or a server with the OpenAI chat completions API."""
+    """The model that plays a role: one of the stage's inputs, or a server with the OpenAI chat completions API."""
 
     input: Literal["refiner", "student", "teacher"] | None = None
-    """Role in `inputs` of the model to use."""
+    """Key in `inputs` of the model to use."""
     temperature: float = Field(default=0.0, ge=0)
-    """Sampling temperature; 0 is greedy decoding."""
+    """Sampling temperature; 0 means greedy decoding."""
     chat: ChatConfig = Field(default_factory=ChatConfig)
-    """Chat template of the `input` model; a server applies its own."""
+    """Chat template of the `input` model. A server applies its own chat template."""
 
     @model_validator(mode="after")
     def _local_or_served(self) -> BackendConfig:
         if (self.input is None) == (self.url is None):
-            raise ValueError("set either input, or url and model (both at once: field={url: …, model: …})")
+            raise ValueError("set either input, or url and model (in one override: field={url: …, model: …})")
         if self.url is not None and self.model is None:
             raise ValueError("model: missing; set the name of the served model")
         if self.url is not None and self.chat != ChatConfig():
-            raise ValueError("chat: the server behind url has its own chat template; remove it")
+            raise ValueError("chat: has no effect with url, because the server applies its own template; remove chat")
         for name in ("temperature", "top_p"):
             if name in self.omit and name in self.model_fields_set:
-                raise ValueError(f"{name}: listed in omit, so it would not be sent; remove one of the two")
+                raise ValueError(
+                    f"{name}: is listed in omit, so it would not be sent; unset {name}, or remove it from omit"
+                )
         return self
 
     @property
     def identity(self) -> str:
-        """Backends with the same identity share a model."""
+        """Key that identifies the model behind the backend. Backends with the same key share a model."""
         if self.input is not None:
             return f"{self.input} {self.chat.model_dump_json()}"
         return repr([(name, getattr(self, name)) for name in ServerConfig.model_fields])
@@ -58,35 +60,40 @@ class RefineConfig(ChattingConfig):
 
     kind: Literal["refine"]
     problems: ProblemsConfig
-    """Problems to solve; each problem is one job."""
+    """Problems to solve. Each problem is one job."""
     drafters: list[BackendConfig] = Field(min_length=1)
-    """Models that write drafts, such as teachers and the current model; jobs are assigned to them in turn."""
+    """Models that write drafts, for example teachers and the current model. Jobs are assigned to the drafters in
+    turn."""
     checklist: BackendConfig
-    """Writes the checklist that a solution of this particular problem must meet, from the problem statement alone."""
+    """Model that writes the checklist for a problem, i.e. the items that a solution of this problem must meet. The
+    model sees only the problem statement."""
     evaluators: list[BackendConfig] = Field(min_length=1)
-    """Each evaluator judges every item; an item counts as met only if all of them agree."""
+    """Models that judge solutions. Each evaluator judges every item of the checklist. An item is met if all evaluators
+    whose critique can be parsed consider it met."""
     reviser: BackendConfig
-    """Rewrites a solution according to the critique that found the most faults."""
+    """Model that rewrites a solution according to the critique that found the most faults."""
     chain: BackendConfig
-    """Chain completion: prompt and final solution → summary of the reasoning, then the chain of thought leading to
-    it."""
+    """Model for chain completion. From the problem and the final solution, it writes a summary of the reasoning, then
+    the chain of thought that leads to the solution."""
     style: str = "words"
     """How roles are prompted and how their replies are parsed: `words` for instruction-following models, or the name of
     an entry point in the group `thinkling.refine_styles`."""
     style_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the style; `words` has none."""
+    """Options of the style. `words` has no options."""
     rounds: int = Field(default=3, ge=0)
-    """Maximum revisions per job."""
+    """Maximum number of revisions per job."""
     patience: int = Field(default=2, ge=1)
-    """A job ends after this many consecutive revisions that meet no more items than the best one before."""
+    """Number of consecutive revisions without improvement after which a job ends. A revision is an improvement if it
+    meets more items than all earlier solutions of the job."""
     keep: Literal["checklist", "verified", "any"] = "checklist"
-    """`checklist`: keep solutions that meet all items. `verified`: of those, keep the ones that the problem's verifier
-    accepts (uses the reference answer, which no role ever sees). `any`: also keep the best solution of jobs that ended
-    otherwise."""
+    """Which solutions are kept. `checklist`: solutions that meet all items. `verified`: solutions that meet all items
+    and that the problem's verifier accepts (the verifier uses the reference answer, which no role ever sees). `any`:
+    solutions that meet all items, and the best solution of each job that ended for a different reason."""
     checklist_version: int = Field(default=1, ge=1)
-    """Part of a job's key; increase it when the wording of checklists changes."""
+    """Version of the checklists. It is part of a job's key; increase it when the wording of checklists changes."""
     chunk: int = Field(default=512, ge=1)
-    """Jobs processed together in each phase. Finished phases of a chunk survive a kill."""
+    """Number of jobs that are processed together in each phase. If a run is killed, completed phases of a chunk are not
+    repeated."""
 
     output_version: ClassVar[int] = 4
     uses_torch: ClassVar[bool] = True
@@ -95,7 +102,7 @@ class RefineConfig(ChattingConfig):
 
     @property
     def backends(self) -> dict[str, BackendConfig]:
-        """All backends, by the field that names them."""
+        """All backends, by configuration field."""
         several = {"drafters": self.drafters, "evaluators": self.evaluators}
         named = {f"{field}.{i}": backend for field, backends in several.items() for i, backend in enumerate(backends)}
         return {**named, "checklist": self.checklist, "reviser": self.reviser, "chain": self.chain}
@@ -104,7 +111,7 @@ class RefineConfig(ChattingConfig):
     def _inputs_are_there(self) -> RefineConfig:
         for field, backend in self.backends.items():
             if backend.input is not None and backend.input not in self.inputs:
-                raise ValueError(f"{field}.input: {backend.input!r} is not in inputs; add it there")
+                raise ValueError(f"{field}.input: {backend.input!r} is not in inputs; add it to inputs")
         return self
 
     @model_validator(mode="after")
@@ -123,12 +130,15 @@ class RefineConfig(ChattingConfig):
         return {f"{f}.chat": (b.input, b.chat) for f, b in self.backends.items() if b.input is not None}
 
     def make_style(self) -> Style:
-        """The style with its options. Raises UserError, TypeError or ValidationError if either is invalid."""
+        """Creates the style with its options.
+
+        Raises UserError, TypeError or ValidationError if the style or its options are invalid.
+        """
         return STYLES.resolve(self.style)(**self.style_options)
 
     def needs(self) -> list[Need]:
         return [self.problems.need()]
 
     def judges(self) -> list[str]:
-        """The audit judges every solution."""
+        """Returns the source of the problems, because the audit judges every solution."""
         return [self.problems.source]

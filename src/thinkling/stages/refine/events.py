@@ -1,8 +1,8 @@
-"""Questions and answers, phase by phase, in files that are written once, atomically, and never changed.
+"""Questions and replies, stored phase by phase in files that are written once, atomically, and never changed.
 
-A phase is one kind of question to the open jobs of a chunk (`00002-03-critique-1.jsonl`). A resumed run reads the
-phases that exist and continues with the next, so it batches exactly as an uninterrupted run would and produces the same
-bytes.
+A phase consists of questions of one kind about the open jobs of a chunk (`00002-03-critique-1.jsonl`). A resumed run
+reads the files of completed phases and continues with the next phase. It therefore forms the same batches as an
+uninterrupted run, and produces the same bytes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ class Question:
     key: str
     """Key of the job."""
     event: str
-    """draft, checklist, critique, revision or chain."""
+    """Kind of question: draft, checklist, critique, revision or chain."""
     round: int
     by: str
-    """The field that names the backend, and the model behind it: `evaluators.0 input refiner`."""
+    """Configuration field of the backend, and the model behind the backend, for example `evaluators.0 input
+    refiner`."""
     seed: int
     prompt: str
 
@@ -43,11 +44,12 @@ class Events:
         self.directory, self.chunk, self.phase = directory, chunk, 0
 
     def is_answered(self, name: str) -> bool:
-        """Whether the next phase, with this name, already has its file."""
+        """Whether the next phase, which must have this name, already has a file."""
         return self._path(name).exists()
 
     def ask(self, name: str, questions: Sequence[Question], answer: Answer) -> list[Reply]:
-        """Replies in order, read from the phase's file or obtained from `answer`; without questions nothing is written.
+        """Returns the replies in order, read from the phase's file or obtained from `answer`. If there are no
+        questions, no file is written.
 
         Raises UserError if the file contains different questions.
         """
@@ -72,5 +74,5 @@ def _read(path: Path, questions: Sequence[Question]) -> list[Reply]:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     replies = [Reply(**record.pop("reply")) for record in records]
     if records != [asdict(question) for question in questions]:
-        raise UserError(f"{path}: contains different questions; remove {path.parent} to start refinement over")
+        raise UserError(f"{path}: contains different questions; remove {path.parent} to restart the refinement")
     return replies

@@ -1,5 +1,5 @@
-"""Jobs and their progress. Roles are prompted from an `Asked`, which has no reference answer, so none can leak into a
-prompt."""
+"""Jobs and their progress. Roles are prompted from an `Asked`, which does not contain the reference answer, so that the
+reference answer cannot leak into a prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from thinkling.tasks.problem import Problem
 
 @dataclass(frozen=True)
 class Asked:
-    """What the roles may know about a problem."""
+    """The part of a problem that the roles may see."""
 
     key: str
     """Key of the job: hash of problem, job seed and checklist version."""
@@ -20,7 +20,7 @@ class Asked:
     family: str
     question: str
     system: str = ""
-    """System message for drafts; none if empty."""
+    """System message for drafts. If empty, there is no system message."""
 
     @staticmethod
     def of(problem: Problem, seed: int, checklist_version: int) -> Asked:
@@ -36,24 +36,25 @@ class Round:
     critiques: list[str] = field(default_factory=list)
     """Text of each evaluator's critique, in order."""
     verdicts: list[list[bool] | None] = field(default_factory=list)
-    """Per evaluator and item; None if the critique could not be parsed."""
+    """For each evaluator, whether each item is met. None if the critique could not be parsed."""
 
     @property
     def met(self) -> list[bool] | None:
-        """Items that all evaluators with a readable critique consider met; None if there is no readable critique."""
+        """Whether each item is met according to all evaluators whose critique could be parsed. None if no critique
+        could be parsed."""
         readable = [verdict for verdict in self.verdicts if verdict is not None]
         return [all(marks) for marks in zip(*readable, strict=True)] if readable else None
 
     @property
     def harshest(self) -> str:
-        """The critique with the fewest items met; the first in case of ties."""
+        """The critique with the fewest items met, among those that could be parsed. In case of a tie, the first one."""
         readable = [(sum(v), i) for i, v in enumerate(self.verdicts) if v is not None]
         return self.critiques[min(readable)[1]]
 
 
 @dataclass
 class Job:
-    """A problem being refined."""
+    """A problem whose solution is being refined."""
 
     asked: Asked
     drafter: int
@@ -62,10 +63,10 @@ class Job:
     items: list[str] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     end: str | None = None
-    """None while open; then `met`, `no_gain`, `budget`, or `<role>_unreadable`."""
+    """None while the job is open. Afterwards `met`, `no_gain`, `budget` or `<role>_unreadable`."""
     chain: Chain | None = None
     rejected: str | None = None
-    """Why the job yields nothing; None if it yields a solution."""
+    """Reason why the job yields no solution. None if it yields one."""
 
     @property
     def open(self) -> bool:
@@ -77,12 +78,12 @@ class Job:
 
     @property
     def best(self) -> Round:
-        """The round with the most items met; the first in case of ties."""
+        """The round with the most items met. In case of a tie, the first one."""
         return max(self.rounds, key=lambda r: sum(r.met or []))
 
     def judge(self, rounds: int, patience: int) -> None:
-        """Applies the stop rule once the last solution is judged: all items met, unreadable critiques, no gain, or
-        budget."""
+        """Ends the job if, after its last solution was judged, all items are met, no critique could be parsed, the
+        latest revisions brought no gain, or the budget of revisions is used up."""
         scores = [sum(r.met or []) for r in self.rounds]
         met = self.last.met
         if met is None:

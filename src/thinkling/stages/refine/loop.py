@@ -21,22 +21,22 @@ from thinkling.stages.refine.style import Solution, Style
 
 
 class RefineLoop:
-    """Takes jobs through all roles. `models`: a model for each of `config.backends`."""
+    """Passes jobs through all roles. `models`: a model for each of `config.backends`."""
 
     def __init__(self, config: RefineConfig, style: Style, models: Mapping[str, Replier], seed: int) -> None:
         self.config, self.style, self.models, self.seed = config, style, models, seed
         self.readings = Readings()
         self.on_phase: Callable[[str], None] = lambda event: None
-        """Called with the kind of question after each of a chunk's `n_phases`."""
+        """Called with the kind of question after each of the `n_phases` of a chunk."""
 
     @property
     def n_phases(self) -> int:
-        """Rounds of questions that a chunk goes through."""
+        """Number of phases of a chunk, i.e. of rounds of questions."""
         return 3 + self.config.rounds + (self.config.rounds + 1) * len(self.config.evaluators)
 
     def run(self, asked: Sequence[Asked], first: int, events: Events) -> list[Job]:
-        """Finished jobs of a chunk, each with its chain or a reason for having none. `first`: number of the first
-        job."""
+        """Processes a chunk and returns its finished jobs. Each job has a chain or a reason for having none. `first`:
+        number of the first job."""
         jobs = [
             Job(one, (first + i) % len(self.config.drafters), self.style.is_noisy(self.seed, one.key))
             for i, one in enumerate(asked)
@@ -147,7 +147,7 @@ class RefineLoop:
         prompt: Callable[[Job], str],
         ended: bool = False,
     ) -> list[tuple[Job, Reply]]:
-        """Asks for each open job (for all given jobs if `ended`), and pairs jobs with replies."""
+        """Asks a question for each open job (for all given jobs if `ended`), and returns jobs paired with replies."""
         chosen = [job for job in jobs if job.open or ended]
         questions = []
         for job in chosen:
@@ -170,7 +170,7 @@ class RefineLoop:
     def _batches(
         self, names: Sequence[str], systems: Sequence[str], questions: Sequence[Question]
     ) -> dict[str, _Batch]:
-        """What is sent to each backend, by field."""
+        """Returns the batch of questions for each backend, by configuration field."""
         found: dict[str, _Batch] = {}
         for name in dict.fromkeys(names):
             backend = self.config.backends[name]
@@ -187,7 +187,7 @@ class RefineLoop:
         return found
 
     def _answer(self, n: int, batches: Mapping[str, _Batch]) -> list[Reply]:
-        """Replies in the order of the `n` questions; questions to the same backend are sent together."""
+        """Returns the replies in the order of the `n` questions. Questions to the same backend are sent together."""
         found: dict[int, Reply] = {}
         for name, batch in batches.items():
             found |= dict(zip(batch.places, self.models[name].reply(*batch.request), strict=True))
@@ -202,12 +202,13 @@ class _Batch(NamedTuple):
 
 
 def whole(reply: Reply) -> str:
-    """Text of the reply; empty, which every parser rejects, if it was truncated."""
+    """Returns the text of the reply. If the reply was truncated, returns an empty text, which every parser rejects."""
     return reply.text if reply.finish_reason == "stop" else ""
 
 
 def final(job: Job, keep: str) -> Solution | None:
-    """The solution that a job yields, or None. With `any`, the best one that was judged."""
+    """Returns the solution that a job yields, or None. If `keep` is `any`, a job that did not meet all items yields its
+    best judged solution."""
     if job.end == "met":
         return job.last.solution
     judged = [r for r in job.rounds if r.met is not None]
@@ -215,5 +216,5 @@ def final(job: Job, keep: str) -> Solution | None:
 
 
 def named(backend: BackendConfig) -> str:
-    """Name of the backend in the records; never includes its key."""
+    """Returns the name of the backend for the records. It never includes the API key."""
     return f"input {backend.input}" if backend.input is not None else f"{backend.url} {backend.model}"

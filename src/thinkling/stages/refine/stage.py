@@ -24,7 +24,7 @@ from thinkling.verify.verdict import Outcome
 
 
 def run(config: RefineConfig, ctx: StageContext) -> None:
-    """Refines solutions of training problems; resumes after the last finished phase.
+    """Refines solutions of training problems. A resumed run continues after the last completed phase.
 
     Raises UserError if a source, family, model or server is unavailable, or if no job yields a solution.
     """
@@ -48,7 +48,7 @@ def run(config: RefineConfig, ctx: StageContext) -> None:
 
 
 def chosen_problems(config: RefineConfig, ctx: StageContext, style: Style) -> list[Problem]:
-    """Training problems, shuffled by id so that each chunk contains all families."""
+    """Returns the training problems, sorted by id so that the families are mixed within each chunk."""
     wanted = config.problems
     found = ctx.sources[wanted.source].problems("train", wanted.n_problems, ctx.seed, wanted.families)
     for family in dict.fromkeys(problem.family for problem in found):
@@ -58,7 +58,8 @@ def chosen_problems(config: RefineConfig, ctx: StageContext, style: Style) -> li
 
 
 def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
-    """A model for each field that names one; fields that name the same model share it."""
+    """Returns a model for each configuration field that specifies a backend. Fields with the same backend share a
+    model."""
     made: dict[str, Replier] = {}
     found: dict[str, Replier] = {}
     for field, backend in config.backends.items():
@@ -77,8 +78,8 @@ def backends(config: RefineConfig, ctx: StageContext) -> dict[str, Replier]:
 def finish(
     config: RefineConfig, ctx: StageContext, jobs: list[Job], problems: Mapping[str, Problem], readings: Readings
 ) -> None:
-    """Writes conversations, audit and counts. Verdicts are computed after all decisions, unless `keep` requires
-    them."""
+    """Writes the conversations, the audit and the counts. Verdicts are computed after all jobs have ended, and only
+    `keep: verified` uses them to decide which solutions are kept."""
     readings.write(ctx.directory)
     say(readings.counts(), f"stages.{ctx.name}", ctx.progress)
     found = outcomes(jobs, problems)
@@ -124,7 +125,8 @@ def finish(
 
 
 def _say_kept(ctx: StageContext, n: int, kept: Mapping[str, Outcome], rejected: Counter[str]) -> None:
-    """Reports what became of the jobs, and warns if the verifiers accept none of the kept solutions."""
+    """Reports how many jobs were kept and why the others were rejected, and warns if the verifiers accept none of the
+    kept solutions."""
     reasons = "".join(f", {reason} {count:,}" for reason, count in sorted(rejected.items()))
     ctx.progress.note(f"stages.{ctx.name}: kept {len(kept):,} of {n:,} jobs{reasons}")
     by_outcome = Counter(kept.values())

@@ -1,4 +1,5 @@
-"""The interface of a style: how roles are prompted and how replies are parsed. No role ever sees a reference answer."""
+"""The interface of a style, which defines how roles are prompted and how replies are parsed. No role ever sees a
+reference answer."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Solution:
-    """A draft or a revision: its reasoning, possibly empty, and its answer."""
+    """A draft or a revision: its reasoning, which may be empty, and its answer."""
 
     reasoning: str
     answer: str
@@ -25,23 +26,24 @@ class Chain:
     summary: str
     text: str
     agrees: bool
-    """Whether it arrives at the requested solution."""
+    """Whether the chain arrives at the given solution."""
 
 
 class Style(Protocol):
-    """Prompts, and parsers that return None for replies that are not well-formed; nothing is guessed."""
+    """Prompts of the roles, and parsers of their replies. A parser returns None if a reply is not well-formed, and
+    never guesses."""
 
     def refuses(self, family: str) -> str | None:
-        """Why the style cannot handle problems of this family; None if it can."""
+        """Returns the reason why the style cannot handle problems of this family, or None if it can."""
         ...
 
     def is_noisy(self, seed: int, key: str) -> bool:
-        """Whether to add noise to a job's draft on purpose, so that there is something to refine. Used in demos
-        only."""
+        """Whether noise is added to a job's draft on purpose, so that there is something to refine. Used only in
+        demos."""
         ...
 
     def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:
-        """The draft of a noisy job with noise added, independent of the reference answer."""
+        """Returns the draft of a noisy job with added noise, which does not depend on the reference answer."""
         ...
 
     def draft(self, reply: Reply) -> Solution | None: ...

@@ -87,7 +87,8 @@ class Words:
 
 
 def _numbered(text: str, pattern: re.Pattern[str]) -> list[str] | None:
-    """Text of the lines, which must be numbered consecutively from 1; None if any line does not match."""
+    """Returns the text of the lines, which must be numbered consecutively from 1, or None if any line does not
+    match."""
     found = []
     for line in filter(str.strip, text.splitlines()):
         match = pattern.fullmatch(line)

@@ -1,1 +1,2 @@
-"""A model and verifiable problems → a model that solves more of them: on-policy GRPO within a pass-rate band."""
+"""A model and verifiable problems → a model that solves more of them, trained with on-policy GRPO inside a band of pass
+rates."""

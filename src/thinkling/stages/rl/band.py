@@ -1,10 +1,10 @@
-"""The pass-rate band: problems that the initial model gets right neither always nor never.
+"""The pass-rate band: problems that the initial model answers correctly in some, but not all, of its samples.
 
-Only such problems can produce groups with different rewards; any other costs samples without yielding a gradient. Pass
-rates are measured at the start of every stage with its initial model, since each stage shifts them.
+Only these problems can produce groups with different rewards; all others cost samples without yielding a gradient. Pass
+rates are measured with the initial model at the start of every stage, because every stage changes them.
 
-With a preference reward, one extra sample is drawn per problem and becomes its reference. A fixed reference from the
-initial model keeps rewards comparable across steps and needs one comparison per sample.
+With a preference reward, one extra sample is drawn per problem and becomes the problem's reference. A fixed reference
+from the initial model keeps rewards comparable across steps and requires only one comparison per sample.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ class PassRate:
     family: str
     question: str
     passes: int
-    """Samples that were right, or preferred to the reference."""
+    """Number of samples that are correct or, with a preference reward, preferred to the reference."""
     undecided: int
-    """Samples whose verdict is neither right nor wrong, or that have no reference; a problem with any of these is
-    dropped."""
+    """Number of samples whose verdict is neither right nor wrong, or that have no reference. A problem with such
+    samples is dropped."""
     samples: int
     kept: bool
     reference: str | None = None
-    """Answer that samples are compared with; null for verdict rewards, and if the initial model's answer is
-    unreadable."""
+    """Answer with which samples are compared. Null for verdict rewards, and if the initial model's answer cannot be
+    parsed."""
 
 
 def inside(passes: int, samples: int, low: float, high: float) -> bool:
@@ -71,7 +71,7 @@ def inside(passes: int, samples: int, low: float, high: float) -> bool:
 
 
 def pass_rates(source: str, rollouts: Sequence[Rollout], band: BandConfig) -> list[PassRate]:
-    """One row per problem, in the order of the rollouts."""
+    """Returns one row per problem, in the order of the rollouts."""
     rows = []
     for problem_id, samples in _by_problem(rollouts).items():
         passes = sum(r.right for r in samples)
@@ -85,7 +85,8 @@ def pass_rates(source: str, rollouts: Sequence[Rollout], band: BandConfig) -> li
 def preference_rates(
     source: str, rollouts: Sequence[Rollout], band: BandConfig, preference_model: Pairwise
 ) -> list[PassRate]:
-    """Same as `pass_rates`, by preference: the first sample of each problem is the reference for the others."""
+    """Like `pass_rates`, but based on preferences: the first sample of each problem is the reference for the other
+    samples."""
     by_problem = _by_problem(rollouts)
     references = {problem_id: answer_of(samples[0], preference_model) for problem_id, samples in by_problem.items()}
     pairs = [(r, reference) for r in rollouts if r.sample and (reference := references[r.problem_id]) is not None]
@@ -117,12 +118,13 @@ def measure(
     directory: Path,
     preference_model: Pairwise | None = None,
 ) -> list[PassRate]:
-    """Pass rates at avg@`band.samples`, by verdict, or by preference if a preference model is given.
+    """Measures pass rates with `band.samples` samples per problem, based on preferences if a preference model is given
+    and on verdicts otherwise.
 
-    Finished chunks are stored in `directory` until `write` has all rows.
+    Completed chunks are stored in `directory` until `write` has written all rows.
 
-    Raises UserError if no sample of the first chunk can count, or if the verifier failed on every sample and so cannot
-    work here, for example without a sandbox.
+    Raises UserError if no sample of the first chunk is usable, or if the verifier failed on every sample, which means
+    that it cannot work on this machine, for example because there is no sandbox.
     """
     directory.mkdir(parents=True, exist_ok=True)
     chunks = 0
@@ -139,8 +141,8 @@ def measure(
     )
     if all(r.outcome == Outcome.ERROR for r in rollouts):
         raise UserError(
-            f"problems.{source}: its verifier failed on all {len(rollouts)} samples ({rollouts[0].detail}); fix that, "
-            "or, if there is no sandbox, set sandbox: none in the recipe"
+            f"problems.{source}: its verifier failed on all {len(rollouts)} samples ({rollouts[0].detail}); fix the "
+            "cause or, if there is no sandbox, set sandbox: none in the recipe"
         )
     return (
         pass_rates(source, rollouts, band)
@@ -150,19 +152,20 @@ def measure(
 
 
 def write(path: Path, rows: Sequence[PassRate], chunks: Path) -> None:
-    """Writes band.parquet and deletes the chunks it was made from."""
+    """Writes band.parquet and deletes the chunks from which it was made."""
     write_table(path, map(asdict, rows), SCHEMA)
     seal(path)
     shutil.rmtree(chunks, ignore_errors=True)
 
 
 def read(path: Path) -> list[PassRate]:
-    """The rows of band.parquet, in order."""
+    """Reads the rows of band.parquet, in order."""
     return [PassRate(**row) for row in read_table(path, SCHEMA)]
 
 
 def histogram(rows: Sequence[PassRate]) -> dict[int, int]:
-    """Number of right samples → number of problems, from 0 to the samples per problem."""
+    """Returns a mapping from number of passing samples, from 0 to the number of samples per problem, to number of
+    problems."""
     counts = Counter(row.passes for row in rows)
     return {passes: counts[passes] for passes in range(rows[0].samples + 1)}
 
@@ -177,7 +180,7 @@ def check(stage: str, source: str, rows: Sequence[PassRate], band: BandConfig) -
     tail = f"; {undecided} problems have samples without a verdict" if undecided else ""
     raise UserError(
         f"stages.{stage}.band: {kept} of {len(rows)} problems of {source!r} have a pass rate strictly between "
-        f"{band.low} and {band.high}, min_prompts is {band.min_prompts}; problems by right samples of "
-        f"{band.samples}: {bars}{tail}. Raise n_problems, use problems closer to the model's ability, or "
-        "lower min_prompts"
+        f"{band.low} and {band.high}, but min_prompts is {band.min_prompts}; problems by number of correct samples "
+        f"out of {band.samples}: {bars}{tail}. Raise n_problems, use problems closer to the model's ability, or lower "
+        "min_prompts"
     )

@@ -1,7 +1,7 @@
-"""Rollouts of a step: sample, judge, reward, drop uninformative groups, refill.
+"""Collects the rollouts of a step: samples, judges and rewards them, drops uninformative groups, and refills.
 
-Each round of a step is written to disk once judged, and a resumed run reads it back, so nothing is sampled twice and
-verdicts that depend on timing stay the same.
+Each round of a step is written to disk once it is judged, and a resumed run reads it back. Nothing is therefore sampled
+twice, and verdicts that depend on timing stay the same.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Rollouts:
     rewards: dict[str, list[float]] = field(default_factory=dict)
     """All rewards by source, including those of dropped groups."""
     figures: dict[str, list[float]] = field(default_factory=dict)
-    """Additional figures from the rewards, by name."""
+    """Additional figures that the rewards report, by name."""
     equal: int = 0
-    """Groups dropped because all rewards are equal."""
+    """Number of groups that were dropped because all of their rewards are equal."""
     too_small: int = 0
-    """Groups dropped because too few of their samples have a reward."""
+    """Number of groups that were dropped because too few of their samples have a reward."""
     refills: int = 0
-    """Groups requested beyond the first round."""
+    """Number of groups that were requested after the first round."""
     missing: int = 0
-    """Groups requested but not obtained."""
+    """Number of groups that were requested but not obtained."""
 
     def statistics(self) -> dict[str, Any]:
-        """What metrics.jsonl reports for the step; fractions and means are over all samples."""
+        """Returns the figures for metrics.jsonl. Fractions and means are taken over all samples."""
         n = len(self.sampled)
         outcomes = Counter(r.outcome for r in self.sampled)
         several = {f"reward_{source}": values for source, values in self.rewards.items() if len(self.rewards) > 1}
@@ -69,7 +69,7 @@ class Rollouts:
 
 
 class Collector:
-    """Collects samples from the engine's current weights."""
+    """Collects samples that are generated with the engine's current weights."""
 
     def __init__(
         self,
@@ -81,16 +81,16 @@ class Collector:
         store: Path,
         warn: Callable[[str], None] = warnings.warn,
     ) -> None:
-        """`stage`: the stage's name, for errors. `store`: directory for rollouts, one subdirectory per step. `warn` is
-        called for damaged ones."""
+        """`stage`: the stage's name, for error messages. `store`: directory for rollouts, with one subdirectory per
+        step. `warn`: called with a warning about corrupt rollouts."""
         self.stage, self.sampler, self.prompts = stage, sampler, prompts
         self.config, self.seed, self.store, self._warn = config, seed, store, warn
 
     def resume(self, step: int) -> None:
-        """Checks what a killed run left before `step` is collected. Damaged rollouts from the current or later weights
-        are sampled again.
+        """Checks the rollouts that a killed run left, before `step` is collected. Corrupt rollouts of this step and
+        later steps are sampled again.
 
-        Raises UserError if earlier rollouts, which go into the artifact, are damaged or missing.
+        Raises UserError if rollouts of earlier steps that belong in the artifact are corrupt or missing.
         """
         for past in range(0, step, self.config.rollouts_every):
             if not self._directory(past).is_dir():
@@ -106,9 +106,9 @@ class Collector:
         return self.store / f"{step:05d}"
 
     def collect(self, step: int) -> Rollouts:
-        """Runs rounds until every pool has its groups, `max_refills` is used up, or no problem is left to ask.
+        """Samples in rounds until every pool has its groups, `max_refills` is used up, or no problem is left.
 
-        Raises UserError if no sample of the very first step can count.
+        Raises UserError if no sample of the first step is usable.
         """
         found = Rollouts()
         missing = self.prompts.wanted(step)
@@ -145,7 +145,7 @@ class Collector:
         )
 
     def _judge(self, pool: int, groups: Sequence[tuple[Problem, list[Rollout]]], found: Rollouts) -> int:
-        """Adds the informative groups to `found`; returns their number."""
+        """Adds the informative groups to `found` and returns their number."""
         before = len(found.groups)
         judged_groups = self.prompts.pools[pool].reward(groups)
         rewards = found.rewards.setdefault(self.prompts.pools[pool].name, [])

@@ -1,6 +1,6 @@
 """GRPO (arXiv 2402.03300 §4.1) without a KL term: advantages, the group filter, and the loss over packed samples.
 
-Shapes: N tokens of a micro-batch, D hidden, V vocab.
+Shapes: N tokens of a micro-batch, D hidden size, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from thinkling.model.loss import chunked_log_probs
 from thinkling.stages.rl.config import RlConfig
 
 STD_FLOOR = 1e-4
-"""Added to the standard deviation, as in TRL, so that near-equal real-valued rewards are not blown up."""
+"""Added to the standard deviation, as in TRL, so that tiny differences between real-valued rewards are not
+amplified."""
 
 
 def informative(rewards: Sequence[float]) -> bool:
-    """Whether a group provides a gradient: not all rewards are equal. Compared exactly, since the float standard
-    deviation of equal rewards need not be 0 (NeMo-RL PR 4158)."""
+    """Whether a group yields a gradient, i.e. whether its rewards are not all equal. The rewards are compared exactly,
+    because the standard deviation of equal floats need not be 0 (NeMo-RL PR 4158)."""
     return any(reward != rewards[0] for reward in rewards)
 
 
 def advantages(rewards: Sequence[float], kind: str) -> list[float]:
-    """Rewards minus their mean; with `mean_std`, divided by their sample standard deviation + 1e-4. Needs at least two
-    rewards."""
+    """Returns the rewards minus their mean. With `mean_std`, the differences are divided by the sample standard
+    deviation + 1e-4. At least two rewards are required."""
     n = len(rewards)
     mean = math.fsum(rewards) / n
     centred = [reward - mean for reward in rewards]
@@ -50,16 +51,16 @@ class Sample:
     prompt: Sequence[int]
     tokens: Sequence[int]
     logprobs: Sequence[float]
-    """ln p under the policy that sampled it, one value per token."""
+    """ln p of each token under the policy that sampled it."""
     forced: Sequence[bool]
-    """Tokens written by a tool: no loss."""
+    """Whether each token was written by a tool. Tokens written by a tool carry no loss."""
     advantage: float
     truncated: bool = False
-    """Truncated samples count in the mean of their group but carry no loss."""
+    """Whether the sample was truncated. Truncated samples contribute to the mean of their group, but carry no loss."""
 
 
 def samples_of(rollouts: Sequence[Rollout], rewards: Sequence[float], kind: str) -> list[Sample]:
-    """A group as samples."""
+    """Converts the rollouts of a group to samples."""
     return [
         Sample(r.prompt, r.tokens, r.logprobs, r.forced, advantage, r.truncated)
         for r, advantage in zip(rollouts, advantages(rewards, kind), strict=True)
@@ -68,16 +69,17 @@ def samples_of(rollouts: Sequence[Rollout], rewards: Sequence[float], kind: str)
 
 @dataclass(frozen=True)
 class LossBatch:
-    """Samples concatenated into one row: prompt and completion are one document, without padding."""
+    """Samples concatenated into one row without padding. Each prompt forms one document with its completion."""
 
     tokens_N: np.ndarray
     """int64."""
     labels_N: np.ndarray
-    """int64, shifted: the token to predict; -100 where there is no loss."""
+    """int64, shifted: the token to predict, or -100 at positions without loss."""
     advantages_N: np.ndarray
-    """fp32, at the predicting position; 0 elsewhere, like the next two fields."""
+    """fp32, at the position that predicts the token; 0 at all other positions. This also applies to the next two
+    fields."""
     behaviour_N: np.ndarray
-    """fp32: ln p under the policy that sampled."""
+    """fp32: ln p under the policy that sampled the token."""
     weights_N: np.ndarray
     """fp32: weight of the token's loss."""
     lengths: tuple[int, ...]
@@ -88,10 +90,11 @@ class LossBatch:
 def loss_batches(
     samples: Sequence[Sample], normalisation: str, max_new_tokens: int, micro_tokens: int
 ) -> list[LossBatch]:
-    """Micro-batches of about `micro_tokens`; none if no sample carries loss.
+    """Returns micro-batches of about `micro_tokens` tokens, or an empty list if no sample carries loss.
 
-    Truncated samples are left out, since their loss is masked. They still count in `dr_grpo`, whose divisor does not
-    depend on lengths. Samples in which every token is forced carry no loss either.
+    Truncated samples are omitted because their loss is masked. Samples in which every token is forced are omitted
+    because they carry no loss. With `dr_grpo`, omitted samples still count in the divisor, which does not depend on
+    lengths.
     """
     used = [s for s in samples if not s.truncated and not all(s.forced)]
     if not used:
@@ -137,11 +140,13 @@ def _pack(samples: Sequence[Sample], normalisation: str, max_new_tokens: int) ->
 
 
 class GrpoObjective:
-    """The clipped policy-gradient loss of `LossBatch`es, for `Trainer`.
+    """The clipped policy-gradient loss of a `LossBatch`, as an objective for `Trainer`.
 
-    On-policy (`clip` None), the ratio is taken to the trainer's own detached log-probs: its value is 1 and its gradient
-    the policy gradient. Otherwise it is taken to the log-probs that came with the tokens. The two are compared in both
-    cases: `max_mismatch` is the largest |Δ ln p| since `reset`, and the logged sums yield the mean KL.
+    If training is on-policy (`clip` is None), the denominator of the probability ratio is the trainer's own detached
+    probability. The value of the ratio is then 1, and its gradient is the policy gradient. Otherwise, the denominator
+    is the probability recorded when the token was sampled. In both cases, the trainer's log-probabilities are compared
+    with the recorded ones: `max_mismatch` is the largest |Δ ln p| since `reset`, and the mean KL divergence is computed
+    from the logged sums.
     """
 
     def __init__(self, device: torch.device, temperature: float, clip: tuple[float, float] | None) -> None:
@@ -149,7 +154,7 @@ class GrpoObjective:
         self.reset()
 
     def reset(self) -> None:
-        """Resets the observed mismatch."""
+        """Resets `max_mismatch`."""
         self._max = torch.zeros((), device=self.device)
 
     @property
@@ -185,6 +190,6 @@ class GrpoObjective:
 
 
 def objective_of(config: RlConfig, device: torch.device) -> GrpoObjective:
-    """The training objective of a stage."""
+    """Creates the training objective of a stage."""
     clip = (config.clip_low, config.clip_high) if config.updates_per_batch > 1 else None
     return GrpoObjective(device, config.temperature, clip)

@@ -1,4 +1,5 @@
-"""Selects the problems of each step by pure functions of (seed, step), so that a resumed run asks the same ones."""
+"""Selects the problems of each step with pure functions of (seed, step), so that a resumed run selects the same
+problems."""
 
 from __future__ import annotations
 
@@ -33,12 +34,13 @@ class Prompts:
         self._before = np.cumsum(self._per_step, axis=0) - self._per_step
 
     def wanted(self, step: int) -> list[int]:
-        """Groups requested from each pool in a step."""
+        """Returns the number of groups requested from each pool in a step."""
         return self._per_step[step].tolist()
 
     def candidates(self, step: int, pool: int) -> Iterator[Problem]:
-        """Each of the pool's problems once: first those scheduled for this step, then, for refills, the others in an
-        order specific to the step. Across steps, every problem is scheduled once per epoch, regardless of refills."""
+        """Yields each problem of a pool once: first the problems that are scheduled for this step, then, for refills,
+        all other problems in an order specific to the step. Over all steps, every problem is scheduled once per epoch,
+        regardless of refills."""
         chosen, name = self.pools[pool], self.pools[pool].name
         n = len(chosen.problems)
         first = int(self._before[step, pool])

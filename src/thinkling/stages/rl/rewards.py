@@ -1,7 +1,8 @@
-"""Rewards of groups. A verdict is not a reward: only right and wrong become numbers. A preference is a number already.
+"""Rewards of groups. A verdict is not a reward: only the verdicts right and wrong are converted into numbers. A
+preference is already a number.
 
-A reward is a function of a problem and one of its samples (`SampleReward`), listed in a recipe's `rewards` with its
-weight. Only preference rewards use a model, and so process many groups at once.
+A reward is a function of a problem and one of its samples (`SampleReward`) that is listed with a weight in a recipe's
+`rewards`. Only preference rewards use a model, which is why they process many groups at once.
 """
 
 from __future__ import annotations
@@ -26,32 +27,33 @@ class Judged:
     """Rewards of groups."""
 
     rewards: list[list[float | None]]
-    """One per sample; None for samples to remove from their group."""
+    """One reward per sample; None for a sample that must be removed from its group."""
     figures: dict[str, list[float]] = field(default_factory=dict)
-    """Other figures worth monitoring, any number of values each; metrics.jsonl reports their means."""
+    """Name → values of other figures worth monitoring. metrics.jsonl reports the mean of the values."""
 
 
 Reward = Callable[[Sequence[Group]], Judged]
-"""Takes many groups at once, so that a preference model can batch them; a group's rewards must not depend on other
-groups."""
+"""Computes the rewards of many groups at once, so that a preference model can batch them. The rewards of a group must
+not depend on other groups."""
 
 
 SampleReward = Callable[[Problem, Rollout], float | None]
-"""Reward of one sample; None for a sample without a reward, which is removed from its group."""
+"""Computes the reward of one sample. None means that the sample has no reward and is removed from its group."""
 
 
 def verdict(problem: Problem, rollout: Rollout) -> float | None:
-    """Right 1, wrong (including truncated) 0; unverifiable, timeout and error are removed from the group."""
+    """Returns 1 for the verdict right and 0 for the verdict wrong, which includes truncated samples. Samples with the
+    verdict unverifiable, timeout or error are removed from the group."""
     return {Outcome.RIGHT.value: 1.0, Outcome.WRONG.value: 0.0}.get(rollout.outcome)
 
 
 def well_formed(problem: Problem, rollout: Rollout) -> float:
-    """1 if the reply can be parsed: reasoning closed, calls answered, non-empty answer; otherwise 0."""
+    """Returns 1 if the reply can be parsed (reasoning closed, calls answered, answer not empty), otherwise 0."""
     return float(not rollout.truncated and rollout.reading.well_formed)
 
 
 class WeightedRewards:
-    """The weighted sum of several rewards. With more than one, the figures report each contribution."""
+    """The weighted sum of several rewards. If there is more than one reward, the figures include the mean of each."""
 
     def __init__(self, rewards: Mapping[str, tuple[float, Reward]]) -> None:
         self.rewards = dict(rewards)
@@ -83,11 +85,11 @@ def by_sample(reward: SampleReward) -> Reward:
 
 
 class PreferenceRewards:
-    """Probability, in 0–1, that a pairwise model prefers a sample to the problem's reference.
+    """Probability, from 0 to 1, that a pairwise model prefers a sample to the problem's reference.
 
-    One reference per problem means one comparison per sample. `references`: problem id → answer. If a rule also grades
-    the problem, the figures include its grade: a rising reward without a rising grade means that the model is being
-    exploited.
+    With one reference per problem, each sample needs one comparison. `references`: problem id → answer. If a rule also
+    grades the problem, the figures include the rule's grade: if the reward rises but the grade does not, the trained
+    model exploits the preference model.
     """
 
     def __init__(self, preference_model: Pairwise, references: Mapping[str, str]) -> None:
@@ -116,14 +118,15 @@ def prefer(preference_model: Pairwise, pairs: Sequence[tuple[Rollout, str]]) -> 
 
 
 def answer_of(rollout: Rollout, preference_model: Pairwise) -> str | None:
-    """The sample's answer as the preference model sees it; None if it was truncated or cannot be parsed."""
+    """Returns the sample's answer as the preference model sees it, or None if the sample was truncated or cannot be
+    parsed."""
     return None if rollout.truncated else preference_model.answer(rollout.reading)
 
 
 def reward_of(
     config: RewardedProblemsConfig, preference_model: Pairwise | None, references: Mapping[str, str]
 ) -> Reward:
-    """The reward for a source's problems."""
+    """Creates the reward for a source's problems."""
     found: dict[str, tuple[float, Reward]] = {}
     for name, weight in config.rewards.items():
         if name == PREFERENCE:

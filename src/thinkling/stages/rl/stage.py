@@ -48,7 +48,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, dtype=DTYPES[config.precision.weights], trainable=True, chat=config.chat)
     device = loaded.device
-    # Sample in the training dtype: keeping one side in fp32 does not reduce the mismatch.
+    # Sample in the training dtype: fp32 in only one of sampling and training does not reduce the mismatch.
     engine = make_engine(loaded, config.max_concurrent, DTYPES[config.precision.compute])
     sampling = Sampling(config.temperature, config.top_p)
     sampler = Sampler(engine, loaded.renderer, sampling, config.max_new_tokens, config.max_tool_calls)
@@ -89,7 +89,8 @@ def run(config: RlConfig, ctx: StageContext) -> None:
 
 
 def _report_judge(judge: ServedJudge, ctx: StageContext) -> None:
-    """Counts this process's requests: a resumed stage only counts those made after its last checkpoint."""
+    """Reports the requests of this process. If the stage was resumed, only requests after its last checkpoint are
+    counted."""
     counts = judge.readings.counts()
     judge.readings.write(ctx.directory)
     say(counts, f"stages.{ctx.name}", ctx.progress)
@@ -115,16 +116,16 @@ def make_pools(
     preference_model: Pairwise | None = None,
     left_out: LeftOut | None = None,
 ) -> list[PromptPool]:
-    """The problems kept by the band, by source. Measures pass rates unless band.parquet already exists.
+    """Returns the problems that the band keeps, by source. Pass rates are measured unless band.parquet already exists.
 
-    Raises UserError if a source has too few problems (before sampling any), or the band keeps too few.
+    Raises UserError if a source has too few problems (before any problem is sampled), or if the band keeps too few.
     """
     problems = make_problems(config, ctx, left_out or LeftOut())
     path, chunks = ctx.directory / band.BAND, ctx.directory / "band"
     for kept in (path, chunks):
         drop_damaged(kept, ctx.progress.warn, "measuring it again")
     if path.exists():
-        shutil.rmtree(chunks, ignore_errors=True)  # a run killed while it deleted them
+        shutil.rmtree(chunks, ignore_errors=True)  # left by a run that was killed while deleting them
     else:
         rows: list[band.PassRate] = []
         compared_by = {p.source: preference_model if p.compares else None for p in config.problems}
@@ -151,7 +152,8 @@ def make_pools(
 
 
 class RlLoop(Callback):
-    """One rollout batch, then `updates_per_batch` updates from it. Each update is a step of the trainer."""
+    """Collects one rollout batch, then makes `updates_per_batch` updates from it. Each update is a step of the
+    trainer."""
 
     def __init__(self, config: RlConfig, engine: Engine, collector: Collector, device: torch.device) -> None:
         self.config, self.engine, self.collector = config, engine, collector
@@ -159,7 +161,8 @@ class RlLoop(Callback):
         self._rollouts = Rollouts()
 
     def on_start(self, first_step: int) -> None:
-        """Damaged rollouts of a killed run are sampled again if the weights that produce them are still available."""
+        """Checks the rollouts of a killed run. Corrupt rollouts are sampled again if the weights that produced them are
+        still available."""
         self.collector.resume(first_step // self.config.updates_per_batch)
 
     def before_step(self, step: int) -> None:
@@ -174,14 +177,16 @@ class RlLoop(Callback):
         self.engine.release()
 
     def batches(self, update: int) -> list[LossBatch] | None:
-        """Micro-batches of an update, made from every n-th group. None, so no update, if no group is informative."""
+        """Returns the micro-batches of an update, or None if none of its samples carries loss; the step then has no
+        update. With n updates per batch, each update uses every n-th group."""
         n = self.config.updates_per_batch
         mine = [sample for group in self._rollouts.groups[update % n :: n] for sample in group]
         found = loss_batches(mine, self.config.normalisation, self.config.max_new_tokens, self.config.micro_tokens)
         return found or None
 
     def logged(self, update: int, metrics: StepMetrics) -> dict[str, Any]:
-        """The objective's sums as means per loss token (zeros without an update), plus the rollout statistics."""
+        """Returns the objective's sums as means per loss token (0 if there is no update), and the statistics of the
+        rollouts."""
         tokens = metrics.metrics.get("tokens", 0.0)
         return {
             "loss_tokens": int(tokens),
@@ -194,8 +199,8 @@ class RlLoop(Callback):
 
 
 def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dict[str, list[Problem]]:
-    """The problems of each source that are not used for evaluation. Raises UserError if there are too few for the band
-    or for a step."""
+    """Returns the problems of each source that are not used for evaluation. Raises UserError if there are too few of
+    them for the band or for a step."""
     found: dict[str, list[Problem]] = {}
     for p in config.problems:
         seed = derive(ctx.seed, "problems", p.source)
@@ -204,7 +209,7 @@ def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dic
         if left_out.ids:
             ctx.counts.setdefault("left_out_problems", {})[p.source] = len(asked) - len(found[p.source])
         if len(found[p.source]) < config.band.min_prompts:
-            evaluated = f" besides {len(left_out.ids)} used for evaluation" if left_out.ids else ""
+            evaluated = f" that are not among the {len(left_out.ids)} evaluated ones" if left_out.ids else ""
             raise UserError(
                 f"stages.{ctx.name}.band.min_prompts {config.band.min_prompts}: source {p.source!r} has only "
                 f"{len(found[p.source])} problems{evaluated}, so the band cannot keep enough; lower min_prompts, or "
@@ -214,24 +219,26 @@ def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dic
     if total < config.prompts_per_step:
         raise UserError(
             f"stages.{ctx.name}.prompts_per_step {config.prompts_per_step}: only {total} problems in "
-            f"{', '.join(found)}, and a step asks each at most once; lower it, or use more problems"
+            f"{', '.join(found)}, and a step uses each of them at most once; lower it, or use more problems"
         )
     return found
 
 
 def warn_of_small_pools(prompts: Prompts, ctx: StageContext, steps: int) -> None:
-    """Warns if the band kept fewer problems of a source than a step asks for: every such step lacks groups."""
+    """Warns if the band kept fewer problems of a source than a step needs, because these steps will have fewer
+    groups."""
     for number, pool in enumerate(prompts.pools):
         asked = max(prompts.wanted(step)[number] for step in range(steps))
         if asked > len(pool.problems):
             ctx.progress.warn(
-                f"stages.{ctx.name}.prompts_per_step: a step asks for up to {asked} problems of {pool.name!r}, but the "
+                f"stages.{ctx.name}.prompts_per_step: a step needs up to {asked} problems of {pool.name!r}, but the "
                 f"band kept {len(pool.problems)}, so steps will be smaller; lower it, or raise n_problems"
             )
 
 
 def _band_counts(rows: Sequence[band.PassRate]) -> dict[str, Any]:
-    """in = kept + rejected by reason."""
+    """Returns the counts of a source, in which `problems` equals the sum of `kept`, `too_hard`, `too_easy` and
+    `undecided`."""
     undecided = [row for row in rows if row.undecided]
     out = [row for row in rows if not row.kept and not row.undecided]
     return {
@@ -248,7 +255,7 @@ def _band_counts(rows: Sequence[band.PassRate]) -> dict[str, Any]:
 
 
 def _totals(ctx: StageContext) -> dict[str, Any]:
-    """Sums over the log, which survives a kill after training."""
+    """Returns sums over metrics.jsonl, which is still available if the run is killed after training."""
     lines = [json.loads(line) for line in (ctx.directory / METRICS).read_text(encoding="utf-8").splitlines()]
     steps = {line["version"]: line for line in lines}.values()
     summed = ("samples", "undecided", "groups", "groups_equal", "groups_too_small", "groups_refilled", "groups_missing")

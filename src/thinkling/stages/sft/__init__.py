@@ -1,1 +1,1 @@
-"""Problems with worked reasoning → a model that answers in chat format and thinks first."""
+"""Conversations with reasoning → a model that answers in chat format and thinks first."""

@@ -18,18 +18,19 @@ class ExamplesConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """A source that offers conversations: existing ones, or problems with their solutions."""
+    """Name of a source that provides conversations: existing ones, or problems with their solutions."""
     n_examples: int | None = Field(default=None, ge=1)
-    """Number of conversations, drawn evenly across families; if not set, all conversations of the source."""
+    """Number of conversations, drawn evenly across families. If not set, all conversations of the source are used."""
     families: list[str] | None = Field(default=None, min_length=1)
-    """Families to use; if not set, all families of the source."""
+    """Problem families to use. If not set, all families of the source are used."""
     weight: float | None = Field(default=None, gt=0)
-    """Share of the training tokens, relative to the other weights. Set it for all examples and for the input
-    `conversations` (`conversations_weight`), or for none, in which case all conversations are trained on equally
-    often."""
+    """Share of the training tokens, relative to the other weights. Set a weight either for all examples and for the
+    input `conversations` (`conversations_weight`), or for none of them. Without weights, all conversations are trained
+    on equally often."""
     one_sample_per_round: bool = False
-    """Split a multi-round conversation into one sample per round, in which only that round's turns carry loss. Use it
-    with templates that drop the reasoning of earlier rounds; otherwise only the last round's reasoning is learned."""
+    """Whether to split a multi-round conversation into one sample per round, in which only the turns of that round
+    carry loss. Use it with chat templates that drop the reasoning of earlier rounds; otherwise, only the reasoning of
+    the last round is learned."""
 
 
 class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
@@ -39,32 +40,34 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     examples: list[ExamplesConfig] = Field(default_factory=list)
     """Conversations from the recipe's sources: a list of mappings, or a single mapping."""
     conversations_weight: float | None = Field(default=None, gt=0)
-    """Weight of the input `conversations`; required if the examples have weights."""
+    """Weight of the input `conversations`. Required if the examples have weights."""
     epochs: float = Field(gt=0)
-    """Passes over examples and conversations. With weights, this sets the length of training: `epochs` times all
-    rows."""
+    """Number of passes over the examples and the input `conversations`. With weights, this sets the length of training,
+    which is `epochs` times the total number of rows."""
     max_repeats: float = Field(default=4, ge=1)
-    """With weights: maximum passes over a source, or `epochs` if that is larger; a run that would exceed it is
-    rejected. Up to about four passes, repeated data is worth nearly as much as new data."""
+    """Maximum number of passes over a source if weights are set, or `epochs` if that is larger. If a source would be
+    repeated more often, the stage raises an error. For up to about four passes, repeated data is worth nearly as much
+    as new data."""
     overlong: Literal["drop", "truncate", "error"] = "drop"
-    """What to do with conversations longer than `sequence_length`. `truncate` removes turns from the end, so that the
-    last remaining turn is complete and trained on; if not even the first such turn fits, the conversation is
-    dropped."""
+    """What to do with conversations longer than `sequence_length`. `drop` excludes the conversation, and `error` stops
+    the stage. `truncate` removes turns from the end, so that the last remaining turn is complete and carries loss; if
+    not even the first turn with loss fits, the conversation is dropped."""
     unrenderable: Literal["error", "drop"] = "error"
-    """What to do with conversations that the chat template cannot render, or cannot render without loss (for example of
-    reasoning or tool calls). `error` stops the stage and names the conversation; `drop` leaves it out, counts it and
-    records the reason."""
+    """What to do with conversations that the chat template cannot render, or cannot render without losing content (for
+    example reasoning or tool calls). `error` stops the stage and reports the conversation; `drop` excludes the
+    conversation, counts it and records the reason."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Maximum optimizer steps; the remaining rows are not used. If not set, all rows are used."""
+    """Maximum number of optimizer steps. The remaining rows are not used. If not set, all rows are used."""
     sequence_length: int = Field(ge=16)
-    """Tokens per packed row (docs/recipe.md, SFT: 32K in the cold start, 64K overall)."""
+    """Number of tokens per packed row (docs/recipe.md, SFT: 32K in the cold start, 64K in overall SFT)."""
     batch_size: int = Field(ge=1)
-    """Rows per optimizer step, over all ranks."""
+    """Number of rows per optimizer step, over all ranks."""
     validation_fraction: float = Field(default=0.0, ge=0, le=0.5)
-    """Fraction of conversations held out of training as a validation split, drawn by hash; their loss is measured with
-    `evaluate_every`. Conversations of the same problem stay on the same side."""
+    """Fraction of the conversations that is held out of training as a validation split, selected by hash. The loss on
+    this split is measured every `evaluate_every` steps. Conversations about the same problem are either all in the
+    validation split or all in the training data."""
     checkpoint_every: int = Field(default=200, ge=1)
-    """Steps between checkpoints. A killed run resumes from the latest one."""
+    """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
 
     output_version: ClassVar[int] = 4
     produces: ClassVar[str] = "model"
@@ -83,7 +86,7 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     @model_validator(mode="after")
     def _something_to_learn(self) -> SftConfig:
         if not self.examples and "conversations" not in self.inputs:
-            raise ValueError("examples: missing; set them, or name a stage in inputs.conversations")
+            raise ValueError("examples: missing; set examples, or set inputs.conversations to a stage")
         return self
 
     @model_validator(mode="after")

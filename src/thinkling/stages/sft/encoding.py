@@ -1,4 +1,4 @@
-"""Streams all conversations of an sft stage into conversations.parquet and, encoded, into a directory of tokens."""
+"""Streams all conversations of an sft stage to conversations.parquet and, encoded, to a directory of tokens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from thinkling.stages.training.left_out import LeftOut
 from thinkling.train.parallel import Parallel
 
 DIRECTORY = "encoded"
-"""Inside the stage's directory; deleted when the stage ends."""
+"""Directory of the encoded conversations inside the stage's directory; deleted when the stage ends."""
 _REPORT_EVERY = 64
 REASONS = {
     "overlong_dropped": "longer than sequence_length",
@@ -43,8 +43,8 @@ REASONS = {
 
 
 def restore_ledger(ctx: StageContext, parallel: Parallel) -> None:
-    """Restores the counts of a killed run that finished encoding, before any source counts its records again. If one of
-    its files is damaged, everything is encoded again."""
+    """Restores the counts of a killed run that completed encoding, before any source counts its records again. If a
+    file written by encoding is corrupt, everything is encoded again."""
     directory = ctx.directory / DIRECTORY
     if parallel.rank == 0 and directory.exists() and (reason := _damage(ctx.directory)):
         ctx.progress.warn(f"{reason}; encoding again")
@@ -57,7 +57,8 @@ def restore_ledger(ctx: StageContext, parallel: Parallel) -> None:
 
 
 def _damage(stage: Path) -> str | None:
-    """Describes what differs in the stage's directory from what encoding wrote; None if nothing does."""
+    """Describes the first file in the stage's directory that differs from the file that encoding wrote. Returns None if
+    there is no difference."""
     for directory in (stage / DIRECTORY, stage / VALIDATION):
         if reason := encoded_damage(directory):
             return reason
@@ -68,17 +69,17 @@ def _damage(stage: Path) -> str | None:
         if not path.is_file():
             return f"{path}: is missing"
         if digest_of(path, entry["bytes"]) != entry:  # files of rejected records may grow
-            return f"{path}: is damaged"
+            return f"{path}: is corrupt"
     return None
 
 
 def encoded_conversations(
     config: SftConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut, parallel: Parallel
 ) -> EncodedConversations:
-    """The conversations to train on, encoded once by rank 0; results of a killed run that finished encoding are reused.
-    Afterwards `left_out` contains those that are not trained on.
+    """Returns the conversations to train on, which rank 0 encodes once. If a killed run completed encoding, its results
+    are reused. Afterwards, `left_out` contains the numbers of conversations that are not trained on.
 
-    Raises UserError if no conversation remains, or a source with a weight has none.
+    Raises UserError if there is no conversation to train on, in total or in a source that has a weight.
     """
     directory = ctx.directory / DIRECTORY
     again = is_whole(directory)
@@ -86,7 +87,7 @@ def encoded_conversations(
         given = ctx.inputs.get("conversations")
         found = origins(config, ctx.sources, None if given is None else given.file(FILE), ctx.seed)
         _Encoding(config, ctx, renderer, left_out).write(directory, found)
-    # No barrier here: encoding may take longer than the timeout of collectives.
+    # There is no barrier here, because encoding may take longer than the timeout of collectives.
     while not is_whole(directory):
         time.sleep(0.2)
     encoded = EncodedConversations(directory)
@@ -106,7 +107,7 @@ class _Encoding:
         self.sample = SpansSample(renderer.tokenizer, derive(ctx.seed, "spans"))
 
     def write(self, directory: Path, found: Sequence[Origin]) -> None:
-        """Writes conversations.parquet, spans.jsonl and, last, the directory."""
+        """Writes conversations.parquet, spans.jsonl and, last, the directory of tokens."""
         numbers = [origin.n_estimated for origin in found]
         total = None if None in numbers else sum(n for n in numbers if n is not None)
         with EncodedWriter(directory) as writer:
@@ -166,23 +167,25 @@ def _check_left(config: SftConfig, encoded: EncodedConversations) -> None:
     counts = encoded.info["counts"]
     where = f"examples: {', '.join(counts)}"
     if not sum(entry["conversations"] for entry in counts.values()):
-        raise UserError(f"{where}: no conversations; check families, n_examples, or the source's files")
+        raise UserError(f"{where}: no conversations were found; check families, n_examples, or the source's files")
     for name, entry in counts.items():
         if config.weighted and not entry["kept"]:
-            raise UserError(f"examples: {name}: no conversation is left to train on ({_spelled(entry)}); remove it")
+            raise UserError(
+                f"examples: {name}: no conversation is left to train on ({_spelled(entry)}); remove the entry"
+            )
     if encoded.n:
         return
     if any(entry.get("unrenderable") for entry in counts.values()):
         total = sum(map(Counter, counts.values()), Counter[str]())
         raise UserError(
-            f"unrenderable: nothing is left to train on ({_spelled(total)}); {LEDGER} lists why the chat template "
-            "cannot render them"
+            f"unrenderable: no conversation is left to train on ({_spelled(total)}); {LEDGER} lists why the "
+            "chat template cannot render the conversations"
         )
     if encoded.info["shortest"] is None:
         raise UserError(f"{where}: no conversation has an assistant turn with loss; check the source's files")
     raise UserError(
-        f"sequence_length {config.sequence_length}: all conversations are longer; the shortest has "
-        f"{encoded.info['shortest']} tokens"
+        f"sequence_length {config.sequence_length}: all conversations are longer; raise it to at least "
+        f"{encoded.info['shortest']}, the length of the shortest conversation"
     )
 
 

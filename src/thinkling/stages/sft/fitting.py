@@ -1,4 +1,4 @@
-"""Conversation → tokens that fit into a row, or a reason why there are none."""
+"""Converts a conversation to tokens that fit into a row, or to a reason why it cannot be trained on."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from thinkling.generate.renderer import Renderer
 from thinkling.stages.sft.config import SftConfig
 
 Outcome = Literal["kept", "overlong_truncated", "overlong_dropped", "without_loss", "unrenderable"]
-"""What happened to a conversation. The first two are trained on."""
+"""Outcome of fitting a conversation into a row. Conversations with one of the first two outcomes are trained on."""
 
 Encode = Callable[[Conversation], EncodedChat]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A conversation as it is trained on or left out."""
+    """A conversation with the tokens that are trained on, or with the reason why it is excluded."""
 
     conversation: Conversation
-    """What remains of it."""
+    """The conversation, without the turns that were removed."""
     ids: np.ndarray
     """int32 (T,)."""
     loss: np.ndarray
     """bool (T,)."""
     outcome: Outcome
     turns_without_loss: int = 0
-    """Number of its assistant turns that are not trained on."""
+    """Number of assistant turns that are not trained on."""
     detail: str = ""
-    """Why it cannot be rendered."""
+    """Reason why the conversation cannot be rendered."""
 
     @property
     def is_kept(self) -> bool:
@@ -42,8 +42,8 @@ class Fitted:
 
 
 def encoder(renderer: Renderer) -> Encode:
-    """Returns a function that encodes conversations, including their tools, as the model reads them; its UserErrors
-    name the conversation."""
+    """Returns a function that encodes conversations, including their tools, as the model reads them. UserErrors of the
+    function include the id of the conversation."""
 
     def encode(conversation: Conversation) -> EncodedChat:
         try:
@@ -55,9 +55,9 @@ def encoder(renderer: Renderer) -> Encode:
 
 
 def fit(conversation: Conversation, encode: Encode, config: SftConfig) -> Fitted:
-    """Applies `overlong` and `unrenderable`.
+    """Encodes a conversation and applies the options `overlong` and `unrenderable`.
 
-    Raises UserError if the conversation is too long or cannot be rendered, and the respective option is `error`.
+    Raises UserError if the conversation is too long or cannot be rendered and the corresponding option is `error`.
     """
     try:
         whole = _encoded(conversation, encode)
@@ -73,16 +73,17 @@ def fit(conversation: Conversation, encode: Encode, config: SftConfig) -> Fitted
     if config.overlong == "error":
         raise UserError(
             f"conversation {conversation.id!r} of {conversation.source} has {len(whole.ids):,} tokens, more than "
-            f"sequence_length {config.sequence_length:,}; raise it, or set overlong to drop or truncate"
+            f"sequence_length {config.sequence_length:,}; raise sequence_length, or set overlong to drop or truncate"
         )
     shorter = truncated(conversation, encode, config.sequence_length) if config.overlong == "truncate" else None
     return shorter or replace(whole, outcome="overlong_dropped")
 
 
 def truncated(conversation: Conversation, encode: Encode, sequence_length: int) -> Fitted | None:
-    """The longest beginning of an overlong conversation that fits and ends with a trained-on turn; None if none fits.
+    """Returns the longest beginning of an overlong conversation that fits into a row and ends with a turn that is
+    trained on. Returns None if no beginning fits.
 
-    Each candidate is encoded from scratch, since templates render the last round differently from earlier ones.
+    Each candidate is encoded from scratch, because templates render the last round differently from earlier rounds.
     """
     messages = conversation.messages
     ends = [i + 1 for i, message in enumerate(messages) if is_trained_on(message)]

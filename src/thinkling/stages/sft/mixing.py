@@ -1,4 +1,4 @@
-"""Selects the rows of an sft run: all sources pooled, or mixed by weight."""
+"""Selects the rows of an sft run. The sources are either pooled or mixed by weight."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
     mixed: MixedRows
     steps: int
     left_over: int
-    """Rows after the last complete step."""
+    """Number of rows after the last complete step, which are not used."""
 
 
 def rows_of(
@@ -34,7 +34,10 @@ def rows_of(
     progress: Progress | None = None,
     label: str = "packing",
 ) -> Rows:
-    """Raises UserError if there are fewer rows than a step needs, or a weight implies too many repeats of a source."""
+    """Selects the rows of a run.
+
+    Raises UserError if there are fewer rows than one step needs, or if a weight requires too many repeats of a source.
+    """
     progress = progress or Silent()
     if config.weighted:
         with progress.track(label, encoded.n, "conversations") as task:
@@ -48,8 +51,8 @@ def rows_of(
 
 
 def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int, task: Task) -> Rows:
-    """Packs each source separately. All rows have the same length, so shares of rows are shares of tokens, up to
-    padding."""
+    """Packs each source separately. All rows have the same length, so the sources' shares of the rows are also their
+    shares of the tokens, except for padding."""
     weights = _weights(config, encoded)
     parts = [
         ConversationRows(encoded, group.items, config.sequence_length, derive(seed, group.name))
@@ -63,16 +66,17 @@ def _weighted(config: SftConfig, encoded: EncodedConversations, seed: int, task:
     mixed = MixedRows(parts, weights, steps * config.batch_size)
     limit = max(config.max_repeats, config.epochs)
     for group, rows, used in zip(encoded.groups, once, mixed.rows_of_part, strict=True):
-        if used > limit * rows + 1:  # row counts match a source's share up to one row
+        if used > limit * rows + 1:  # row counts may differ from a source's share by one row
             raise UserError(
-                f"examples: {group.name}: its weight repeats it {used / rows:.1f} times in {steps} steps, but "
-                f"max_repeats allows {limit:g}; lower its weight or epochs, use more of it, or raise max_repeats"
+                f"examples: {group.name}: its weight repeats the source {used / rows:.1f} times in {steps} steps, "
+                f"but max_repeats allows {limit:g}; lower the weight or epochs, add data, or raise max_repeats"
             )
     return Rows(mixed, steps, left_over)
 
 
 def _weights(config: SftConfig, encoded: EncodedConversations) -> Sequence[float]:
-    """In the order of the groups, i.e. of the recipe: examples, then the input conversations."""
+    """Returns the weights in the order of the groups, which is also the order in the recipe: examples, then the input
+    conversations."""
     weights = [examples.weight for examples in config.examples]
     weights += [config.conversations_weight] if "conversations" in config.inputs else []
     assert len(weights) == len(encoded.groups)
@@ -80,17 +84,18 @@ def _weights(config: SftConfig, encoded: EncodedConversations) -> Sequence[float
 
 
 def _steps(config: SftConfig, n_rows: int) -> tuple[int, int]:
-    """(Number of steps, rows left over)."""
+    """Returns the number of steps and the number of rows left over."""
     steps = min(n_rows // config.batch_size, config.max_steps or n_rows)
     if not steps:
         raise UserError(
-            f"batch_size {config.batch_size}: only {n_rows} rows available; lower it, or use more examples or epochs"
+            f"batch_size {config.batch_size}: only {n_rows} rows are available; lower batch_size, or use more examples "
+            "or epochs"
         )
     return steps, n_rows - steps * config.batch_size
 
 
 def counts_of(config: SftConfig, encoded: EncodedConversations, rows: Rows) -> Mapping[str, Any]:
-    """Record counts for the manifest: in total, and `by_source`."""
+    """Returns record counts for the manifest: in total, and `by_source`."""
     made, used = encoded.info["counts"], rows.mixed.used()
     sums = {name: sum(entry.get(name, 0) for entry in made.values()) for name in _OUTCOMES}
     given = sum(made[name]["conversations"] for name in encoded.info["given"])
@@ -114,7 +119,7 @@ def counts_of(config: SftConfig, encoded: EncodedConversations, rows: Rows) -> M
 
 
 def _given_by(config: SftConfig, rows: Rows, group: Group, number: int, used: RowsUsed | None) -> dict[str, Any]:
-    """Contribution of one source to training. Rows and padding are known only for sources that are packed
+    """Returns the contribution of one source to training. Rows and padding are known only for sources that are packed
     separately."""
     if used is None:
         return {"epochs": 0.0, "tokens": 0, "loss_tokens": 0}

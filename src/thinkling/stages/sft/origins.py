@@ -1,4 +1,4 @@
-"""Where the conversations of an sft stage come from."""
+"""Sources of the conversations of an sft stage."""
 
 from __future__ import annotations
 
@@ -22,31 +22,33 @@ class Origin:
     """An entry of `examples`, or the input `conversations`."""
 
     name: str
-    """Name of the source or stage in the recipe; ` (2)` is appended if it is listed again."""
+    """Name of the source or stage in the recipe. ` (2)` is appended if a source is listed a second time."""
     n: int | None
-    """Number of conversations, if known before reading them."""
+    """Number of conversations, if it is known before they are read."""
     read: Callable[[], Iterator[Conversation]]
     given: bool = False
     """Whether this is the input `conversations`."""
     one_sample_per_round: bool = False
     estimate: Callable[[], float | None] = lambda: None
-    """Number of conversations where `n` is not known, estimated from the files' sizes."""
+    """Returns the number of conversations, estimated from file sizes. Used if `n` is not known."""
 
     @property
     def n_estimated(self) -> float | None:
-        """Number of conversations for the time left; None if it cannot even be estimated."""
+        """Number of conversations from which the remaining time is estimated, or None if it cannot be estimated."""
         return self.estimate() if self.n is None else self.n
 
     def conversations(
         self, chosen: Callable[[Iterator[Conversation]], Iterator[Conversation]] = iter
     ) -> Iterator[Conversation]:
-        """Conversations to train on, in a fixed order. `chosen` filters them before they are split into rounds."""
+        """Yields the conversations to train on, in a fixed order. `chosen` filters them before they are split into
+        rounds."""
         for conversation in chosen(self.read()):
             yield from rounds(conversation) if self.one_sample_per_round else [conversation]
 
 
 def origins(config: SftConfig, sources: Mapping[str, Source], given: Path | None, seed: int) -> list[Origin]:
-    """In recipe order, the input last. `given`: the file of the input `conversations`, if any."""
+    """Returns the origins in the order of the recipe, with the input `conversations` last. `given`: the file of this
+    input, if there is one."""
     found: list[Origin] = []
     times: Counter[str] = Counter()
     for number, wanted in enumerate(config.examples):

@@ -1,4 +1,4 @@
-"""Human-readable loss masks: spans.jsonl, and the pieces printed by `thinkling tokens`."""
+"""Human-readable loss masks: spans.jsonl, and the text that `thinkling tokens` prints."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from thinkling.stages.sft.fitting import Fitted
 FILE = "spans.jsonl"
 N_SAMPLES = 20
 _LONGEST_CHARACTER = 4
-"""Maximum bytes, and so tokens, of a UTF-8 character."""
+"""Maximum number of bytes, and therefore of tokens, in a UTF-8 character."""
 
 
 class TextPiece(NamedTuple):
-    """Text of one token, or of several that together form a character."""
+    """Text of one token, or of several tokens that together form a character."""
 
     text: str
     loss: bool
 
 
 def pieces(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> Iterator[TextPiece]:
-    """The text of each token in turn, with whether it carries loss."""
+    """Yields the text of each token in turn, and whether the token carries loss."""
     start = 0
     for end in range(1, len(ids) + 1):
         text = _text(tokenizer, ids, start, end)
@@ -41,7 +41,8 @@ def pieces(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> It
 
 
 def segments(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> list[dict[str, Any]]:
-    """Runs of tokens with and without loss: `[{"text", "loss"}]`; concatenated, the texts are the conversation."""
+    """Returns runs of tokens with and without loss as `[{"text", "loss"}]`. The concatenated texts are the
+    conversation."""
     return [
         {"text": "".join(piece.text for piece in run), "loss": carries}
         for carries, run in groupby(pieces(tokenizer, ids, loss), lambda piece: piece.loss)
@@ -49,7 +50,8 @@ def segments(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> 
 
 
 def _text(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> str:
-    """The text that tokens start:end add to the text before them; some tokenizers drop a leading space otherwise."""
+    """Returns the text that tokens start:end add to the text before them. Without the preceding token, some tokenizers
+    drop a leading space."""
     if start == 0:
         return tokenizer.decode(ids[:end])
     before = tokenizer.decode(ids[start - 1 : start])
@@ -58,7 +60,8 @@ def _text(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> str
 
 
 class SpansSample:
-    """A sample of 20 conversations at most: the first of each source, up to 10, and others drawn by seed."""
+    """A sample of up to 20 conversations: the first conversation of each source (of up to 10 sources), and others drawn
+    by seed."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
         self._tokenizer, self._seed = tokenizer, seed
@@ -67,7 +70,8 @@ class SpansSample:
         self._n = 0
 
     def offer(self, origin: str, fitted: Fitted) -> None:
-        """Offers the next conversation; only the smallest hashes are kept, so memory use is constant."""
+        """Offers the next conversation to the sample. Only the conversations with the smallest hashes are kept, so
+        memory use is constant."""
         self._n += 1
         if origin not in self._first and len(self._first) < N_SAMPLES // 2:
             self._first[origin] = (self._n, origin, fitted)

@@ -1,4 +1,4 @@
-"""The sft stage: conversations → tokens on disk → packed rows → trainer → thinking model."""
+"""The sft stage: conversations → tokens on disk → packed rows → trainer → a model that thinks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from thinkling.train.precision import DTYPES
 def run(config: SftConfig, ctx: StageContext) -> None:
     """Trains on conversations and exports the model.
 
-    Raises UserError if no conversation is left to train on, there are fewer rows than one step needs, or a source would
-    be repeated too often.
+    Raises UserError if no conversation is left to train on, if there are fewer rows than one step needs, or if a source
+    would be repeated too often.
     """
     parallel = setup()
     if config.batch_size % parallel.world_size:

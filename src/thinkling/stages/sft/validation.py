@@ -1,4 +1,5 @@
-"""The validation split, on which loss is measured during training: validation.parquet, and encoded in a directory."""
+"""The validation split, on which the loss is measured during training. It is stored in validation.parquet and, encoded,
+in a directory of tokens."""
 
 from __future__ import annotations
 
@@ -18,19 +19,19 @@ from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.fitting import Encode, Fitted, fit
 
 FILE = "validation.parquet"
-"""The conversations as they are measured."""
+"""Conversations of the validation split, as they are measured."""
 DIRECTORY = "encoded_validation"
-"""Inside the stage's directory; deleted when the stage ends."""
+"""Directory of the encoded validation split inside the stage's directory; deleted when the stage ends."""
 
 
 class ValidationWriter:
-    """Context manager that takes conversations one by one, as training does. `note` is called for those that do not
-    fit."""
+    """Context manager that writes the conversations of the validation split, which are encoded one by one in the same
+    way as for training. `note` is called for conversations that cannot be measured."""
 
     def __init__(
         self, config: SftConfig, directory: Path, encode: Encode, note: Callable[[str, Fitted, str], None]
     ) -> None:
-        """`directory`: the stage's."""
+        """`directory`: the stage's directory."""
         self.n_measured = self.n_left_out = 0
         self._config, self._encode, self._note = config, encode, note
         self._encoded = EncodedWriter(directory / DIRECTORY)
@@ -61,8 +62,8 @@ class ValidationWriter:
 def validation_batches(
     config: SftConfig, ctx: StageContext, n_drawn: int, rows: int, pad_id: int
 ) -> Callable[[], Iterator[PackedBatch]] | None:
-    """The validation conversations, packed in batches of `rows` rows and read from disk on each call; None if the stage
-    does not use a validation split.
+    """Returns a function that reads the validation conversations from disk, packed in batches of `rows` rows. Returns
+    None if the stage does not use a validation split.
 
     Raises UserError if none of the `n_drawn` conversations can be measured.
     """
@@ -72,7 +73,7 @@ def validation_batches(
     if not encoded.n:
         raise UserError(
             f"validation_fraction {config.validation_fraction}: none of the {n_drawn} conversations drawn for "
-            "validation can be measured; raise it, or raise sequence_length"
+            "validation can be measured; raise validation_fraction or sequence_length"
         )
     packed = ConversationRows(encoded, range(encoded.n), config.sequence_length, derive(ctx.seed, "validation"), 1.0)
 

@@ -15,10 +15,11 @@ class TokenizeConfig(StageConfig):
 
     kind: Literal["tokenize"]
     validation_fraction: float = Field(default=0.01, ge=0, lt=0.5)
-    """Fraction of each source's documents held out to measure loss on unseen text, selected by a hash of the id."""
+    """Fraction of each source's documents that is held out to measure the loss on unseen text. The documents are
+    selected by a hash of their id."""
     training_characters: int = Field(default=8_000_000, ge=1)
-    """Maximum characters to train a new tokenizer on, split equally across sources. No effect if the recipe specifies
-    an existing tokenizer."""
+    """Maximum number of characters on which a new tokenizer is trained, split equally across sources. Has no effect if
+    the recipe specifies an existing tokenizer."""
 
     output_version: ClassVar[int] = 4
     produces: ClassVar[str] = "tokens"

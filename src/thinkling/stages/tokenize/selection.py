@@ -1,6 +1,7 @@
 """Selects the validation documents and the text on which a tokenizer is trained.
 
-Both depend on a hash of the document's id: they are the same for every seed and any order of the documents.
+Both selections are based on a hash of each document's id. They do not depend on the seed or on the order of the
+documents.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from typing import Any
 
 @dataclass
 class Group:
-    """The documents of one source and quality, in file order: row number, hash of the id, characters."""
+    """The documents of one source and quality, in file order: row number, hash of the id, number of characters."""
 
     rows: array[int] = field(default_factory=lambda: array("q"))
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     characters: array[int] = field(default_factory=lambda: array("q"))
 
     def by_hash(self) -> list[int]:
-        """Positions in the group, smallest hash first."""
+        """Returns positions in the group, ordered by hash."""
         return sorted(range(len(self.rows)), key=lambda i: (self.hashes[i], self.rows[i]))
 
 
 def group_name(document: Mapping[str, Any]) -> str:
-    """``<quality>-<source>``: the name used in the mixture of a phase."""
+    """Returns ``<quality>-<source>``, which is the group's name in the mixture of a phase."""
     return f"{document['quality']}-{document['source']}"
 
 
 def survey(documents: Iterable[Mapping[str, Any]]) -> dict[str, Group]:
-    """Reads all documents once and records what the selections need, at 24 bytes per document. Groups are in order of
-    name."""
+    """Reads all documents once and records the data on which the selections are based, 24 bytes per document. Groups
+    are sorted by name."""
     groups: dict[str, Group] = {}
     for row, document in enumerate(documents):
         group = groups.setdefault(group_name(document), Group())
@@ -43,7 +44,8 @@ def survey(documents: Iterable[Mapping[str, Any]]) -> dict[str, Group]:
 
 
 def validation_documents(groups: Mapping[str, Group], fraction: float) -> set[int]:
-    """Rows of the validation documents: for each group of n documents, the ⌊fraction · n⌋ with the smallest hashes."""
+    """Returns the row numbers of the validation documents: in each group of n documents, the ⌊fraction · n⌋ documents
+    with the smallest hashes."""
     chosen: set[int] = set()
     for group in groups.values():
         chosen.update(group.rows[i] for i in group.by_hash()[: int(fraction * len(group.rows))])
@@ -51,9 +53,10 @@ def validation_documents(groups: Mapping[str, Group], fraction: float) -> set[in
 
 
 def training_sample(groups: Mapping[str, Group], validation: set[int], characters: int) -> dict[int, int]:
-    """Row → number of characters to take from its start; excludes validation documents.
+    """Returns a mapping from row number to the number of characters to take from the start of the document. Validation
+    documents are excluded.
 
-    Each group gets the same number of characters; if a group has fewer, the others share the remainder.
+    Each group contributes the same number of characters. If a group has fewer, the other groups share the remainder.
     """
     orders = {n: [i for i in g.by_hash() if g.rows[i] not in validation] for n, g in groups.items()}
     sizes = {name: sum(groups[name].characters[i] for i in order) for name, order in orders.items()}
@@ -69,7 +72,8 @@ def training_sample(groups: Mapping[str, Group], validation: set[int], character
 
 
 def share_out(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """Splits ``total`` equally; shares are capped at the group's size and the remainder goes to the others."""
+    """Splits ``total`` equally among groups. Each share is capped at the group's size, and the remainder is split among
+    the other groups."""
     shares: dict[str, int] = {}
     left = total
     for position, (name, size) in enumerate(sorted(sizes.items(), key=lambda item: (item[1], item[0]))):

@@ -1,7 +1,8 @@
-"""tokenize: documents → tokenizer and shards.
+"""The tokenize stage: documents → tokenizer and shards.
 
-``tokenizer/`` can be loaded by transformers.AutoTokenizer, chat template included. ``shards/<quality>-<source>/``
-contains the training tokens, ``validation/<quality>-<source>/`` those of the validation documents.
+``tokenizer/`` can be loaded by transformers.AutoTokenizer and includes the chat template.
+``shards/<quality>-<source>/`` contains the tokens of the training documents, and ``validation/<quality>-<source>/``
+contains the tokens of the validation documents.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ _DOCUMENTS_PER_BATCH = 1024
 
 
 def run(config: TokenizeConfig, ctx: StageContext) -> None:
-    """Writes the tokens artifact. An interrupted run starts over, since the stage is short.
+    """Writes the tokens artifact. An interrupted run starts over, because the stage is short.
 
-    Raises UserError if the documents are missing or unreadable, or the tokenizer directory is unusable.
+    Raises UserError if the documents are missing or cannot be read, or if the tokenizer directory is invalid.
     """
     assert ctx.tokenizer is not None, "the recipe's validation requires a tokenizer for tokenize stages"
     _clear(ctx.directory)
@@ -56,7 +57,8 @@ def run(config: TokenizeConfig, ctx: StageContext) -> None:
 
 
 def _given(directory: Path) -> Tokenizer:
-    """The user's tokenizer with its own chat template, or with ours if it has none but has the ChatML tokens."""
+    """Loads the user's tokenizer. If it has no chat template but has the ChatML tokens, thinkling's chat template is
+    added."""
     tokenizer = Tokenizer.load(directory)
     if tokenizer.chat_template is None and tokenizer.has_token(IM_START) and tokenizer.has_token(IM_END):
         return tokenizer.with_chat_template(OURS.source)
@@ -78,14 +80,15 @@ def _trained(path: Path, sample: dict[int, int], config: TokenizerConfig, ctx: S
 
 
 def _learnable(text: str, markup: bool) -> list[str]:
-    """The text that is tokenized as ordinary text: pieces of a special token's spelling would be useless to learn."""
+    """Returns the parts of a text that are tokenized as ordinary text. If the text has markup, special tokens are
+    excluded, because learning pieces of their spelling would be useless."""
     return [part for part in _SPECIAL.split(text) if part] if markup else [text]
 
 
 def _write_shards(
     path: Path, groups: dict[str, Group], validation: set[int], tokenizer: Tokenizer, ctx: StageContext
 ) -> dict[str, Any]:
-    """Encodes every document into the shards of its group; returns the counts."""
+    """Encodes every document into the shards of its group and returns the counts."""
     total = sum(len(group.rows) for group in groups.values())
     size: Counter[str] = Counter()
     with ExitStack() as stack:
@@ -116,7 +119,8 @@ def _write_shards(
 
 
 def _counts_of(name: str, writers: dict[tuple[str, str], ShardWriter], size: int) -> dict[str, Any]:
-    """Documents and tokens (end-of-text included) of a group, and UTF-8 bytes per token over both parts."""
+    """Returns the documents and tokens (including end-of-text tokens) of a group, and its UTF-8 bytes per token over
+    training and validation shards."""
     shards, validation = writers[SHARDS, name], writers.get((VALIDATION, name))
     documents, tokens = (validation.n_documents, validation.n_tokens) if validation else (0, 0)
     return {
@@ -130,7 +134,7 @@ def _counts_of(name: str, writers: dict[tuple[str, str], ShardWriter], size: int
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Batches of documents, limited in number and in characters to bound memory."""
+    """Yields batches of documents. The number of documents and characters per batch is limited to bound memory use."""
     batch: list[Document] = []
     characters = 0
     for document in documents:
@@ -144,6 +148,6 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _clear(directory: Path) -> None:
-    """Removes leftovers of an interrupted run."""
+    """Removes the files that an interrupted run left."""
     for path in directory.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

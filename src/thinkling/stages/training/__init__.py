@@ -1,1 +1,1 @@
-"""What training stages share. `config` is lightweight; the other modules load torch."""
+"""Code shared by the training stages. `config` does not import torch; the other modules do."""

@@ -1,4 +1,4 @@
-"""Callbacks of all training stages: step log, progress bar, validation."""
+"""Callbacks shared by all training stages: step log, progress bar, validation."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ from thinkling.progress import Progress, Task
 from thinkling.train.callback import Callback, StepMetrics
 
 METRICS, LOG = "metrics.jsonl", "train.log.jsonl"
-"""One line per step. The first file is identical in every run; the second contains times and speeds."""
+"""Logs with one line per step. The first log is identical in every repetition of a run; the second contains times and
+speeds."""
 
 CHECKPOINTS = "checkpoints"
-"""Subdirectory of a training stage."""
+"""Subdirectory of a training stage in which its checkpoints are stored."""
 
 SHOWN = 3
-"""Number of validation figures shown beside a progress bar."""
+"""Maximum number of validation figures that are shown next to a progress bar."""
 
 Logged = Callable[[int, StepMetrics], dict[str, Any]]
-"""(step, its metrics) → JSON values to write to metrics.jsonl for that step, in addition to loss, learning rate and
-gradient norm."""
+"""(step, metrics of the step) → JSON values that are written to metrics.jsonl for that step, in addition to loss,
+learning rate and gradient norm."""
 
 
 def count_and_sums(step: int, metrics: StepMetrics) -> dict[str, Any]:
-    """The step's number of loss tokens, and the objective's metrics as sums."""
+    """Returns the number of loss tokens of the step, and the objective's metrics as sums."""
     return {"loss_tokens": metrics.n_tokens, **metrics.metrics}
 
 
 def line_of(step: int, metrics: StepMetrics, lr: float, logged: Logged) -> dict[str, Any]:
-    """A step's line of metrics.jsonl."""
+    """Returns the line of metrics.jsonl for a step."""
     line = {"step": step, "loss": metrics.loss, "lr": lr, "grad_norm": metrics.grad_norm}
     return {**line, **logged(step, metrics)}
 
 
 def checkpoint(directory: Path, first_step: int) -> Path:
-    """The checkpoint in a stage's directory from which training resumes, if it does."""
+    """Returns the path, inside a stage's directory, of the checkpoint from which training resumes at `first_step`."""
     return directory / CHECKPOINTS / f"step-{first_step:08d}"
 
 
 def lines_by_step(path: Path) -> list[tuple[int, str]]:
-    """The lines of a log with their steps; none if the file is missing. Torn or damaged lines are skipped: the
-    remaining ones are compared with the checkpoint's digest."""
+    """Reads the lines of a log with their steps. Returns an empty list if the file is missing. Incomplete or corrupt
+    lines are skipped; the caller compares the remaining lines with the checkpoint's digest."""
     text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
     found = []
     for line in text.split("\n"):
@@ -77,7 +78,8 @@ class StepLog(Callback):
         self._files: list[Any] = []
 
     def on_start(self, first_step: int) -> None:
-        """Opens both files and cuts off what a killed run wrote from `first_step` on, including partial lines.
+        """Opens both files and removes the lines that a killed run wrote from `first_step` on, including incomplete
+        lines.
 
         Raises UserError if metrics.jsonl differs from its state at the checkpoint.
         """
@@ -119,13 +121,12 @@ class StepLog(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar of `unit`s that shows loss, learning rate and the latest validation figures."""
+    """Progress bar, measured in `unit`, that shows the loss, the learning rate and the latest validation figures."""
 
     def __init__(
         self, progress: Progress, label: str, amounts: Callable[[int], int], steps: range, unit: str = "tokens"
     ) -> None:
-        """Each step advances the bar by `amounts(step)` units; `steps` are those of the whole run, including completed
-        ones."""
+        """Each step advances the bar by `amounts(step)`. `steps` covers the whole run, including completed steps."""
         self.progress, self.label, self.amounts, self.steps, self.unit = progress, label, amounts, steps, unit
         self._stack = ExitStack()
         self._task: Task | None = None
@@ -141,7 +142,7 @@ class ProgressBar(Callback):
         self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr, **self._found)
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
-        """Shows the latest figures beside the bar, as far as they fit."""
+        """Shows the latest validation figures next to the bar, up to `SHOWN` of them."""
         self._found = {f"validation {name}": found for name, found in list(losses.items())[:SHOWN]}
 
     def on_end(self) -> None:
@@ -150,12 +151,12 @@ class ProgressBar(Callback):
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss on text that is not trained on, measured after certain steps."""
+    """Loss on text that is not used for training, measured after certain steps."""
 
     due: Callable[[int], bool]
-    """Whether validation runs after a step."""
+    """Whether validation runs after the given step."""
     losses: Callable[[nn.Module], dict[str, float]]
-    """Mean loss per token by source, on every rank."""
+    """Returns the mean loss per token of each source, on every rank."""
 
 
 class RunValidation(Callback):

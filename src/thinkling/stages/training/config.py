@@ -15,21 +15,23 @@ from thinkling.train.config import OptimizerConfig, PrecisionConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
 LOSS = "loss"
-"""Name under which the validation loss is reported to callbacks, alongside the task sets."""
+"""Name under which the validation loss is reported to callbacks. Task sets are reported under their own names."""
 
 
 class TrainingConfig(StageConfig):
-    """Fields of every training stage."""
+    """Fields shared by all training stages."""
 
     optimizer: OptimizerConfig
     """Optimizer, peak learning rate and gradient clipping."""
     precision: PrecisionConfig = PrecisionConfig()
-    """Dtypes of computation (`compute`) and of weights and optimizer state (`weights`); both default to fp32."""
+    """Dtype of the computation (`compute`), and dtype of the weights and the optimizer state (`weights`). Both default
+    to fp32."""
     checkpoint_every: int = Field(default=500, ge=1)
-    """Steps between checkpoints. A killed run resumes from the latest one."""
+    """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
     keep_state: bool = False
-    """Keep the final training state (weights and optimizer; with AdamW in fp32 about three times the model's size) as
-    `state/` in the artifact, so that another stage can continue from it: `inputs: {state: THIS_STAGE}`."""
+    """Whether to store the final training state (weights and optimizer state; with AdamW in fp32, about three times the
+    size of the model) as `state/` in the artifact. A later stage can then continue from it with `inputs: {state:
+    THIS_STAGE}`."""
 
     uses_torch: ClassVar[bool] = True
 
@@ -41,8 +43,8 @@ class TrainingConfig(StageConfig):
     def _weights_of_the_optimizer(self) -> TrainingConfig:
         if self.precision.weights == "bfloat16" and self.optimizer.name == "muon":
             raise ValueError(
-                "precision.weights: muon keeps weights in float32, since only adamw's updates are rounded "
-                "stochastically; set it to float32, or optimizer.name to adamw"
+                "precision.weights: muon requires float32, because only adamw rounds its updates stochastically; set "
+                "precision.weights to float32, or optimizer.name to adamw"
             )
         return self
 
@@ -51,57 +53,61 @@ class TrainingConfig(StageConfig):
         state, model = self.inputs.get("state"), self.inputs.get("model")
         if state and model and state != model:
             raise ValueError(
-                f"inputs.state: {state!r} is not the stage of inputs.model, {model!r}; a state includes its weights, "
-                "so name one stage in both"
+                f"inputs.state: {state!r} is not the stage of inputs.model, {model!r}; a state contains the model's "
+                "weights, so set both inputs to the same stage"
             )
         return self
 
 
 class EvaluatedProblemsConfig(BaseModel):
-    """Problems on which the model is scored during training. They come from the training split, since they may be used
-    to choose a checkpoint; held-out problems are reserved for the final score."""
+    """Problems on which the model is scored during training. They are taken from the training split because the scores
+    may be used to choose a checkpoint; held-out problems are reserved for the final score."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     source: str
-    """A source that offers problems."""
+    """Name of a source that provides problems."""
     n_problems: int = Field(ge=1)
-    """Number of problems from the training split, the same in every run and stage. The stage does not train on them."""
+    """Number of problems to take from the training split. All runs and stages take the same problems, and this stage
+    does not train on them."""
     families: list[str] | None = Field(default=None, min_length=1)
-    """Families to use; if not set, all families of the source."""
+    """Problem families to use. If not set, all families of the source are used."""
     renderer: str = "chat"
-    """How the problem is presented to the model, as in the task sets of an evaluate stage."""
+    """How each problem is presented to the model. The options are the same as in the task sets of an evaluate stage."""
 
 
 class EvaluationConfig(ToolSamplingConfig):
-    """avg@k during training: what the model is scored on, and how it is sampled."""
+    """Problems and sampling settings with which avg@k is measured during training."""
 
     task_sets: dict[Name, EvaluatedProblemsConfig] = Field(min_length=1)
-    """Name → problems. The score is the mean over task sets."""
+    """Name of each task set → its problems. The score of an evaluation is the mean over task sets."""
     k: int = Field(default=1, ge=1)
-    """Samples per problem. Defaults to 1, since more problems narrow the interval faster than more samples per
-    problem."""
+    """Number of samples per problem. The default is 1 because additional problems narrow the confidence interval faster
+    than additional samples per problem."""
 
     @field_validator("task_sets")
     @classmethod
     def _names(cls, task_sets: dict[str, EvaluatedProblemsConfig]) -> dict[str, EvaluatedProblemsConfig]:
         if LOSS in task_sets:
-            raise ValueError(f"{LOSS!r} cannot be a task set's name: it is the validation loss")
+            raise ValueError(f"{LOSS!r} is reserved for the validation loss; rename the task set")
         return task_sets
 
 
 class EvaluatedConfig(TrainingConfig):
-    """Fields of stages that can evaluate the model during training."""
+    """Fields shared by the stages that can evaluate the model during training."""
 
     evaluate_every: int | None = Field(default=None, ge=1)
-    """Steps between evaluations, plus one after the last step. If not set, the model is not evaluated."""
+    """Number of steps between evaluations. The model is also evaluated after the last step. If not set, the model is
+    not evaluated during training."""
     evaluate_at_start: bool = True
-    """With `evaluate_every`: also evaluate the initial model, as step 0, to show what training adds."""
+    """Whether to evaluate the initial model too, as step 0, so that the effect of training is visible. Has no effect
+    without `evaluate_every`."""
     evaluation: EvaluationConfig | None = None
-    """Problems on which the model is scored."""
+    """Problems on which the model is scored, and how it is sampled."""
     keep_best: bool = False
-    """Export the model of the best evaluation instead of the last step's: the highest mean over task sets or, if there
-    are none, the lowest validation loss; the earlier one in case of ties. Step 0 counts if it is evaluated."""
+    """Whether to export the model of the best evaluation instead of the model of the last step. The best evaluation has
+    the highest mean over task sets or, if there are no task sets, the lowest validation loss; in case of a tie, the
+    earlier evaluation is used. Step 0 is included if it is evaluated."""
 
     @property
     def measures_loss(self) -> bool:
@@ -118,7 +124,9 @@ class EvaluatedConfig(TrainingConfig):
                 "keep_best": self.keep_best,
             }.items():
                 if given:
-                    raise ValueError(f"{name}: has no effect without evaluate_every; set it, in steps")
+                    raise ValueError(
+                        f"{name}: has no effect without evaluate_every; set evaluate_every to a number of steps"
+                    )
         elif not measured:
             known = "evaluation" + (
                 " or validation_fraction" if "validation_fraction" in type(self).model_fields else ""
@@ -126,8 +134,8 @@ class EvaluatedConfig(TrainingConfig):
             raise ValueError(f"evaluate_every: there is nothing to evaluate; set {known}")
         if self.keep_best and self.keep_state:
             raise ValueError(
-                "keep_state: the training state is that of the last step, but with keep_best the model may be from "
-                "an earlier one, so the two would not match; set one of them to false"
+                "keep_state: the training state is from the last step, but with keep_best the exported model may be "
+                "from an earlier step, so state and model would not match; set keep_state or keep_best to false"
             )
         return self
 
@@ -146,29 +154,30 @@ class EvaluatedConfig(TrainingConfig):
 
 
 class MicroBatchConfig(BaseModel):
-    """How a step's batch is split into forward passes, for items of equal length."""
+    """How the batch of a step is split into forward passes if all of its items have the same length."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Batch items per forward pass and rank; if not set, all items of a rank."""
+    """Number of batch items that each rank processes in one forward pass. If not set, a rank processes all of its items
+    at once."""
 
 
 class ScheduleConfig(EvaluatedConfig):
-    """A learning rate that warms up, stays at the optimizer's `lr`, then decays."""
+    """Learning rate schedule: a linear warm-up, a plateau at the optimizer's `lr`, then a decay."""
 
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps of linear learning rate warm-up from 0."""
+    """Number of steps over which the learning rate increases linearly from 0 to its peak."""
     decay_fraction: float = Field(default=0.5, ge=0, le=1)
-    """Fraction of steps at the end of training over which the learning rate decays to `final_lr_fraction` of its
+    """Fraction of all steps, at the end of training, over which the learning rate decays to `final_lr_fraction` of its
     peak."""
     final_lr_fraction: float = Field(default=0.1, ge=0, le=1)
-    """Final learning rate, as a fraction of the peak."""
+    """Learning rate at the end of training, as a fraction of the peak."""
     decay_shape: DecayShape = "linear"
-    """Curve of the decay."""
+    """Shape of the decay curve."""
 
     def schedule(self, total_steps: int, updates_per_step: int = 1) -> Schedule:
-        """Learning rate of each of `total_steps` steps, expanded to `updates_per_step` updates per step."""
+        """Returns the learning rate schedule for `total_steps` steps of `updates_per_step` updates each."""
         return warmup_stable_decay(
             total_steps * updates_per_step,
             self.optimizer.lr,
@@ -187,35 +196,39 @@ TRACKERS = Registry(
         "wandb": "thinkling.stages.training.trackers:Wandb",
     },
 )
-"""Key in a recipe's `trackers` → its `Tracker` class. Also the name of the tracker's directory inside the run's."""
+"""Key in a recipe's `trackers` → `Tracker` class. The key is also the name of the tracker's directory inside the run's
+directory."""
 
 
 class WandbConfig(BaseModel):
-    """Weights & Biases. The API key comes from WANDB_API_KEY or `wandb login`, never from the recipe."""
+    """Settings for Weights & Biases. The API key is read from WANDB_API_KEY or from the login stored by `wandb login`,
+    never from the recipe."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     project: str = Field(min_length=1)
-    """Project in which the runs appear."""
+    """W&B project to which the runs are logged."""
     entity: str | None = None
-    """User or team; defaults to the account's default entity."""
+    """W&B user or team that owns the project. Defaults to the account's default entity."""
     mode: Literal["online", "offline"] = "online"
-    """`offline`: write to runs/NAME/wandb/ only, for a later `wandb sync`."""
+    """`online` uploads during training. `offline` only writes to runs/NAME/wandb/, from which `wandb sync` can upload
+    later."""
 
 
 class TrackersConfig(BaseModel):
-    """Where training is logged in addition to metrics.jsonl. A machine setting: never hashed, and can be changed on
-    resume.
+    """Experiment trackers to which training is logged in addition to metrics.jsonl. This is a setting of the machine:
+    it is never hashed, and it can be changed when a run is resumed.
 
-    Other keys are trackers provided by packages (entry points `thinkling.trackers`), with their settings.
+    Other keys are the names of trackers provided by packages (entry points in the group `thinkling.trackers`). Their
+    values are the settings of the tracker.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     tensorboard: bool = False
-    """Write event files to runs/NAME/tensorboard/STAGE/."""
+    """Whether to write TensorBoard event files to runs/NAME/tensorboard/STAGE/."""
     wandb: WandbConfig | None = None
-    """Log each training stage as a W&B run named NAME/STAGE."""
+    """Settings for Weights & Biases. If set, each training stage is logged as a W&B run named NAME/STAGE."""
     __pydantic_extra__: dict[str, dict[str, Any]] = Field(init=False)
 
     @model_validator(mode="after")
@@ -223,13 +236,13 @@ class TrackersConfig(BaseModel):
         for name in self.model_extra or {}:
             if name not in TRACKERS:
                 raise ValueError(
-                    f"unknown tracker {name!r}; known are {', '.join(TRACKERS.names())}; a package adds one by an "
-                    f"entry point of the group {TRACKERS.group}"
+                    f"unknown tracker {name!r}; known trackers are {', '.join(TRACKERS.names())}; a package can add a "
+                    f"tracker with an entry point in the group {TRACKERS.group}"
                 )
         return self
 
     def chosen(self) -> Mapping[str, Any]:
-        """Tracker → its settings, for all enabled trackers."""
+        """Returns the name and the settings of every enabled tracker."""
         built_in: dict[str, Any] = {"tensorboard": self.tensorboard or None, "wandb": self.wandb}
         asked = built_in | (self.model_extra or {})
         return {name: settings for name, settings in asked.items() if settings is not None}

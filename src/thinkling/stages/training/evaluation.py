@@ -1,4 +1,4 @@
-"""Evaluation during training: when to run, on what, what is written, and which step's weights are the best so far."""
+"""Evaluation during training: when it runs, what it measures and writes, and which step has the best weights so far."""
 
 from __future__ import annotations
 
@@ -42,24 +42,25 @@ from thinkling.verify.verdict import Outcome
 
 FILE, ROLLOUTS, BEST = "evaluations.jsonl", "evaluations", "best"
 Line = dict[str, Any]
-"""A line of evaluations.jsonl: `step` (completed steps) and `task_set` with `mean`, `low`, `high` (95% bootstrap over
-problems); if `task_set` is null, the `loss` of the validation split."""
+"""A line of evaluations.jsonl: `step` (number of completed steps) and `task_set` with `mean`, `low` and `high` (95%
+bootstrap interval over problems). If `task_set` is null, the line contains the `loss` of the validation split
+instead."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured during training, and when."""
+    """Measurements that are made during training, and when they are made."""
 
     every: int
-    """Steps between evaluations."""
+    """Number of steps between evaluations."""
     at_start: bool
     keep_best: bool
     n_lines: int
-    """Lines per evaluation."""
+    """Number of lines per evaluation."""
     measure: Callable[[nn.Module, int], list[Line]]
-    """(model, completed steps) → the lines of an evaluation, equal on all ranks."""
+    """(model, number of completed steps) → the lines of an evaluation, equal on all ranks."""
     warn: Callable[[str], None] = warnings.warn
-    """Called for damaged files that are recreated."""
+    """Called with a warning for each corrupt file that is recreated."""
 
 
 def evaluation_of(
@@ -71,9 +72,11 @@ def evaluation_of(
     validation: Callable[[], Iterator[PackedBatch]] | None = None,
     updates_per_step: int = 1,
 ) -> Evaluation | None:
-    """The evaluation requested by the stage, if any, of the model that is trained in place as `loaded.decoder`.
+    """Returns the evaluation that the stage requests, or None. The evaluated model is `loaded.decoder`, which is
+    trained in place.
 
-    `validation`: reads the batches on which loss is measured. `updates_per_step`: trainer steps per step of the stage.
+    `validation`: reads the batches on which the loss is measured. `updates_per_step`: number of trainer steps per step
+    of the stage.
     """
     if config.evaluate_every is None:
         return None
@@ -84,8 +87,8 @@ def evaluation_of(
         model.eval()
         lines = list(scores.lines(step)) if scores else []
         if validation is not None:
-            # All ranks take part in the forward passes of a sharded model; all use rank 0's figure, so that they agree
-            # on the best step.
+            # All ranks take part in the forward passes of a sharded model, but all of them use the loss of rank 0, so
+            # that they agree on the best step.
             own = mean_loss(model, validation(), parallel.device, config.precision.compute)
             own *= parallel.rank == 0
             loss = parallel.all_reduce_sum(torch.tensor(own, dtype=torch.float64, device=parallel.device))
@@ -99,10 +102,10 @@ def evaluation_of(
 
 
 class _Scores:
-    """avg@k on task sets, using the native engine with the current weights.
+    """Measures avg@k on task sets, using the native engine with the current weights.
 
-    A sample uses the same random numbers at every step, so that steps differ by their weights only. Rollouts are stored
-    in `evaluations/STEP/TASK_SET`, where a resumed run finds the completed ones.
+    A sample uses the same random numbers at every step, so that steps differ only in their weights. Rollouts are stored
+    in `evaluations/STEP/TASK_SET`, where a resumed run finds those that were completed.
     """
 
     def __init__(
@@ -120,7 +123,8 @@ class _Scores:
         self._warned: set[str] = set()
 
     def lines(self, step: int) -> Iterator[Line]:
-        """One line per task set. The engine, which copies the weights, exists only during this call."""
+        """Yields one line per task set. The engine contains a copy of the weights, so it exists only during this
+        call."""
         config = self.config
         engine = make_engine(self.loaded, config.max_concurrent)
         engine.update_weights(step)
@@ -136,7 +140,8 @@ class _Scores:
             yield _line(step, name, **_score(rollouts, problems, config.k))
 
     def _warn(self, name: str, rollouts: Sequence[Rollout]) -> None:
-        """Warns about problems that affect all samples and about failed verifiers; each once per task set."""
+        """Warns if all samples have the same defect or if a verifier failed. Each warning is shown once per task
+        set."""
         failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
         reasons = {
             "unreadable": all_unreadable([(r.reading, r.truncated) for r in rollouts], self.config.max_new_tokens),
@@ -156,8 +161,8 @@ def _line(step: int, task_set: str | None, **found: Any) -> Line:
 
 
 def _score(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> dict[str, Any]:
-    """avg@k with its interval, or the mean grade if a rule grades the answers. There is no mean if a verifier
-    failed."""
+    """Returns avg@k with its interval or, if a rule grades the answers, the mean grade with its interval. If a verifier
+    failed, the mean and the interval are omitted."""
     asked = [problem for problem in problems for _ in range(k)]
     values = [
         grade(problem, r.reading, r.truncated) if is_graded(problem) else float(r.right)
@@ -178,8 +183,8 @@ def _score(rollouts: Sequence[Rollout], problems: Sequence[Problem], k: int) -> 
 
 
 def value_of(lines: Sequence[Line]) -> float | None:
-    """The value of a step, higher being better: the mean over its task sets or, if there are none, its negated
-    loss. None if a score is missing or the loss is not finite."""
+    """Returns the value by which evaluations are compared (higher is better): the mean over task sets or, if there are
+    none, the negated loss. Returns None if a score is missing or the loss is not finite."""
     means = [line["mean"] for line in lines if line["task_set"] is not None]
     if means:
         return None if None in means else math.fsum(means) / len(means)
@@ -187,26 +192,27 @@ def value_of(lines: Sequence[Line]) -> float | None:
 
 
 def by_step(lines: Sequence[Line]) -> dict[int, list[Line]]:
-    """The lines of each evaluation, by completed steps."""
+    """Groups lines by evaluation: number of completed steps → lines."""
     return {step: list(found) for step, found in groupby(lines, key=lambda line: line["step"])}
 
 
 def best_step(lines: Sequence[Line]) -> int | None:
-    """The step of the best evaluation, the earlier one in case of ties; None if no step has a value."""
+    """Returns the step of the best evaluation, or None if no step has a value. In case of a tie, the earlier step is
+    returned."""
     values = {step: value for step, found in by_step(lines).items() if (value := value_of(found)) is not None}
     return max(values, key=lambda step: values[step]) if values else None
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The complete lines of evaluations.jsonl; none if the file is missing."""
+    """Reads the complete lines of evaluations.jsonl. Returns an empty list if the file is missing."""
     return [json.loads(line) for _, line in lines_by_step(path)]
 
 
 class RunEvaluation(Callback):
-    """Evaluates when due, writes evaluations.jsonl, notifies the other callbacks, and keeps the best weights.
+    """Runs evaluations, writes evaluations.jsonl, notifies the other callbacks, and stores the best weights.
 
-    A killed run resumes from a checkpoint and repeats some steps. The best weights as of each existing checkpoint
-    therefore stay on disk, in `best/STEP/`, even if a later step is better.
+    A killed run resumes from a checkpoint and repeats some steps. For each existing checkpoint, the weights that were
+    the best at that point therefore stay on disk, in `best/STEP/`, even if a later step is better.
     """
 
     def __init__(
@@ -219,18 +225,19 @@ class RunEvaluation(Callback):
         parallel: Parallel,
         export: Callable[[Path], None],
     ) -> None:
-        """`directory`: the stage's. `steps`: all steps of the training run. `export`: writes the model as a
+        """`directory`: the stage's directory. `steps`: all steps of the training run. `export`: writes the model to a
         directory."""
         self.evaluation, self.model, self.directory, self.steps = evaluation, model, directory, steps
         self.listeners, self.parallel, self.export = listeners, parallel, export
         self.lines: list[Line] = []
         self._safe: set[int | None] = set()
-        """Steps of the best weights as of each existing checkpoint."""
+        """For each existing checkpoint, the step that had the best weights at that point."""
 
     def on_start(self, first_step: int) -> None:
-        """Drops what a killed run measured after its last checkpoint; it is measured again, with the same result.
+        """Drops the measurements that a killed run made after its last checkpoint. They are repeated, with the same
+        results.
 
-        Raises UserError if earlier measurements, or the best weights up to then, are damaged.
+        Raises UserError if earlier measurements, or the best weights at the checkpoint, are corrupt.
         """
         found = by_step(read_lines(self.directory / FILE))
         whole = [lines for step, lines in found.items() if step <= first_step and len(lines) == self.evaluation.n_lines]
@@ -252,7 +259,7 @@ class RunEvaluation(Callback):
     def _safe_steps(self) -> set[int | None]:
         folder = self.directory / CHECKPOINTS
         steps = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdecimal()]
-        steps = steps or [self.steps.start]  # where a killed run would resume
+        steps = steps or [self.steps.start]  # the step from which a killed run would resume
         return {best_step([line for line in self.lines if line["step"] <= step]) for step in steps}
 
     def _check_files(self) -> None:
@@ -280,7 +287,7 @@ class RunEvaluation(Callback):
     def _evaluate(self, done: int) -> None:
         new = self.evaluation.measure(self.model, done)
         if self.evaluation.keep_best and best_step([*self.lines, *new]) == done:
-            # Before the line is written, since a line implies that its weights exist if they are the best.
+            # The weights are stored first, because a line implies that its weights exist if they are the best.
             self._keep_weights(done)
         self.lines += new
         if self.parallel.rank == 0:
@@ -310,7 +317,7 @@ class RunEvaluation(Callback):
 
 
 def best_weights(directory: Path, step: int) -> Path:
-    """Directory of a step's weights while it is the best."""
+    """Returns the directory that contains the weights of a step while that step is the best."""
     return directory / BEST / f"step-{step:08d}"
 
 
@@ -319,7 +326,8 @@ def _written(line: Line) -> str:
 
 
 def summary(directory: Path, keep_best: bool) -> dict[str, Any]:
-    """For the counts: the number of evaluations, the last and the best one, and the step whose model is exported."""
+    """Returns a summary for the manifest's counts: the number of evaluations, the last and the best evaluation, and the
+    step whose model is exported."""
     found = by_step(read_lines(directory / FILE))
     last, best = max(found), best_step([line for lines in found.values() for line in lines])
     measure = "mean" if any(line["task_set"] is not None for line in found[last]) else LOSS

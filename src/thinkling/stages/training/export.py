@@ -1,5 +1,4 @@
-"""Exports trained weights as a Hugging Face directory: at the end of training, of the best step, and of any
-checkpoint."""
+"""Exports weights as a Hugging Face directory: the weights of the last step, of the best step, or of any checkpoint."""
 
 from __future__ import annotations
 
@@ -23,16 +22,17 @@ from thinkling.train.checkpoint import read_weights
 from thinkling.train.parallel import Parallel
 
 TOKENIZER, CONFIG = "tokenizer", "config.json"
-"""In a stage's `checkpoints/`: the tokenizer's files. In each checkpoint: the model's configuration at that step."""
+"""`TOKENIZER` is the directory of the tokenizer's files in a stage's `checkpoints/`. `CONFIG` is the file in each
+checkpoint that contains the model's configuration at that step."""
 GENERATION = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
-"""Sampling settings of a model that names none."""
+"""Sampling settings that are exported if the model has none."""
 
 
 def export(
     model: Decoder, directory: Path, tokenizer_dir: Path, parallel: Parallel, renderer: Renderer | None = None
 ) -> None:
-    """Writes a Hugging Face directory, including the chat template of `renderer` if given. Sharded weights are
-    gathered; rank 0 writes."""
+    """Writes a Hugging Face directory. If `renderer` is given, the directory includes its chat template. Sharded
+    weights are gathered, and rank 0 writes them."""
     from torch.distributed.tensor import DTensor
 
     state = {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in model.state_dict().items()}
@@ -50,12 +50,12 @@ def export(
 
 
 class CheckpointFiles(Callback):
-    """Stores the files needed to convert a checkpoint into a Hugging Face directory. On rank 0 only."""
+    """Stores the files that are needed to convert a checkpoint into a Hugging Face directory. Used on rank 0 only."""
 
     def __init__(
         self, checkpoints: Path, model: Decoder, tokenizer_dir: Path, renderer: Renderer | None = None
     ) -> None:
-        """The model's configuration is read at every checkpoint, since training may change it."""
+        """The model's configuration is read at every checkpoint, because training may change it."""
         self.checkpoints, self.model, self.tokenizer_dir, self.renderer = checkpoints, model, tokenizer_dir, renderer
 
     def on_start(self, first_step: int) -> None:
@@ -74,7 +74,7 @@ class CheckpointFiles(Callback):
 def export_checkpoint(checkpoint: Path, directory: Path) -> None:
     """Writes the weights of a checkpoint as a Hugging Face directory.
 
-    Raises UserError if the checkpoint is incomplete: an active run deletes old ones.
+    Raises UserError if the checkpoint is incomplete, which happens if an active run deletes it.
     """
     try:
         for file in (checkpoint / CONFIG, *(file for file, _ in sealed(checkpoint.parent / TOKENIZER))):
@@ -84,7 +84,7 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
         weights = read_weights(checkpoint)
         missing = sorted(model.state_dict().keys() - weights.keys())
         if missing:
-            raise OSError(f"it has no {missing[0]}")
+            raise OSError(f"{missing[0]} is missing")
         model.load_state_dict(weights, assign=True)
         tokenizer_dir = checkpoint.parent / TOKENIZER
         save_pretrained(
@@ -94,8 +94,8 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
             Renderer.load(tokenizer_dir).export(directory)
     except (OSError, SafetensorError, CheckpointException, UserError) as error:
         raise UserError(
-            f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is active, it has deleted "
-            "this checkpoint: choose a newer one"
+            f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is active, it may have "
+            "deleted this checkpoint, so choose a newer one"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a stage excludes from training because it is evaluated on it: problems, and a fraction of the conversations."""
+"""Problems and conversations that a stage excludes from training because it is evaluated on them."""
 
 from __future__ import annotations
 
@@ -19,35 +19,37 @@ from thinkling.train.parallel import Parallel
 
 @dataclass
 class LeftOut:
-    """Items that are evaluated, and so not trained on."""
+    """Items that are used for evaluation and therefore not for training."""
 
     problems: Mapping[str, Sequence[Problem]] = field(default_factory=dict)
-    """Task set → its problems."""
+    """Name of each task set → its problems."""
     validation_fraction: float = 0.0
     seed: int = 0
     n_validation: int = 0
-    """Conversations on which loss is measured."""
+    """Number of conversations on which the validation loss is measured."""
     n_unmeasured: int = 0
-    """Conversations drawn for validation that cannot be measured, for the same reasons for which others are not trained
-    on."""
+    """Number of conversations that were drawn for validation but cannot be measured, for example because they are too
+    long."""
     n_conversations: int = 0
-    """Conversations left out because they answer an evaluated problem; complete once `training` is exhausted."""
+    """Number of conversations that are excluded because they answer an evaluated problem. The number is complete once
+    `training` is exhausted."""
 
     @classmethod
     def of(cls, config: EvaluatedConfig, ctx: StageContext, parallel: Parallel, validation: float = 0.0) -> LeftOut:
-        """What a stage leaves out; nothing if it evaluates nothing.
+        """Selects the items that a stage excludes from training. If the stage has no evaluation and no validation
+        split, nothing is excluded.
 
-        The seed of the problems is the same in all stages and runs: their curves are comparable, and no stage trains on
-        the problems that another is evaluated on.
+        The problems are drawn with the same seed in all stages and runs. The curves of different stages are therefore
+        comparable, and stages that evaluate on the same task sets exclude the same problems from training.
 
-        Raises UserError if problems would be sampled by several processes, or a renderer is unknown.
+        Raises UserError if several processes would sample problems, or if a renderer is unknown.
         """
         if config.evaluation is None:
             return cls({}, validation, ctx.seed)
         if parallel.world_size > 1:
             raise UserError(
-                f"stages.{ctx.name}.evaluation: problems can only be sampled in a single process, but there are "
-                f"{parallel.world_size} that share the model; run without torchrun, or remove evaluation and "
+                f"stages.{ctx.name}.evaluation: problems can only be sampled by a single process, but "
+                f"{parallel.world_size} processes share the model; run without torchrun, or remove evaluation and "
                 "score the model in an evaluate stage"
             )
         for wanted in config.evaluation.task_sets.values():
@@ -70,18 +72,18 @@ class LeftOut:
         return frozenset(problem.question for problems in self.problems.values() for problem in problems)
 
     def without(self, problems: Sequence[Problem]) -> list[Problem]:
-        """The problems that are not used for evaluation, in order."""
+        """Returns the problems that are not used for evaluation, in order."""
         return [problem for problem in problems if problem.id not in self.ids]
 
     def asks(self, messages: Sequence[Message]) -> bool:
-        """Whether a user message is, word for word, the question of an evaluated problem."""
+        """Whether a user message is identical to the question of an evaluated problem."""
         return bool(self.ids) and any(m["role"] == "user" and m["content"] in self._questions for m in messages)
 
     def training(
         self, conversations: Iterable[Conversation], validate: Callable[[Conversation], None]
     ) -> Iterator[Conversation]:
-        """Conversations to train on, in order. Those drawn for validation are passed to `validate`; other exclusions
-        are counted."""
+        """Yields the conversations to train on, in order. Conversations drawn for validation are passed to `validate`.
+        Conversations that answer an evaluated problem are counted."""
         for conversation in conversations:
             if self.answers(conversation):
                 self.n_conversations += 1
@@ -91,19 +93,19 @@ class LeftOut:
                 yield conversation
 
     def answers(self, conversation: Conversation) -> bool:
-        """Whether it is about an evaluated problem."""
+        """Whether the conversation answers an evaluated problem."""
         return conversation.problem_id in self.ids or self.asks(conversation.messages)
 
     def validates(self, conversation: Conversation) -> bool:
-        """Whether it is drawn for validation: by hash, so independently of other conversations, and the same for all
-        that answer one problem."""
+        """Whether the conversation is drawn for validation. The draw is based on a hash: it does not depend on other
+        conversations, and it has the same result for all conversations that answer the same problem."""
         if not self.validation_fraction:
             return False
         drawn = derive(self.seed, "validation", conversation.problem_id or conversation.id)
         return drawn < self.validation_fraction * 2**63
 
     def counts(self) -> dict[str, int]:
-        """Number of excluded conversations by reason; empty if nothing is evaluated."""
+        """Returns the number of excluded conversations by reason, or an empty mapping if nothing is evaluated."""
         validated = {"validation": self.n_validation, "validation_unmeasured": self.n_unmeasured}
         return (validated if self.validation_fraction else {}) | (
             {"evaluated": self.n_conversations} if self.problems else {}

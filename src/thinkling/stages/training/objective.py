@@ -18,7 +18,8 @@ from thinkling.train.trainer import Objective
 
 
 def next_token_objective(device: torch.device) -> Objective:
-    """Cross-entropy over the labels of a PackedBatch, with documents isolated from each other; logs nothing extra."""
+    """Returns an objective that computes the cross-entropy over the labels of a PackedBatch. Documents do not attend to
+    each other. No additional metrics are logged."""
 
     def objective(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
         assert isinstance(model, Decoder)
@@ -34,8 +35,8 @@ def next_token_objective(device: torch.device) -> Objective:
 def mean_loss(
     model: nn.Module, batches: Iterable[PackedBatch], device: torch.device, compute: Dtype | None = None
 ) -> float:
-    """Mean loss per loss token over batches, in nats. `compute`: the training dtype, if it differs from that of the
-    weights."""
+    """Returns the mean loss per loss token over all batches, in nats. `compute`: dtype of the computation, if it
+    differs from the dtype of the weights."""
     objective = next_token_objective(device)
     with computing(model, DTYPES[compute]) if compute else nullcontext():
         parts = [objective(model, batch)[:2] for batch in batches]

@@ -1,4 +1,4 @@
-"""A training run as data, and its execution: resume, logs, export."""
+"""The plan of a training run, and its execution: resuming, logging and export."""
 
 from __future__ import annotations
 
@@ -48,63 +48,68 @@ from thinkling.train.trainer import Objective, Trainer, fit
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Everything a training run depends on."""
+    """Everything on which a training run depends."""
 
     model: Decoder
-    """Trained in place."""
+    """Model to train. It is trained in place."""
     optimizer: OptimizerConfig
     batches: Callable[[int], Sequence[Any] | None]
-    """Step → micro-batches of this rank, the same number on all ranks; None, on all ranks, for a step without an
-    update."""
+    """Step → micro-batches of this rank. The number of micro-batches is the same on all ranks. For a step without an
+    update, the result is None on all ranks."""
     learning_rate: Callable[[int], float]
     """Step → learning rate."""
     total_steps: int
-    """Step number at which training ends; steps count from 0, or from the end of `start`."""
+    """Number of the step at which training ends. Training covers the steps from `first_step` up to, but not including,
+    this step."""
     tokens_per_step: Callable[[int], int]
-    """Step → its tokens over all ranks, for progress bars and speeds."""
+    """Step → number of tokens over all ranks, used for progress bars and speeds."""
     tokenizer_dir: Path
-    """Tokenizer to export with the model."""
+    """Directory of the tokenizer that is exported with the model."""
     renderer: Renderer | None = None
-    """How conversations were rendered, if any were; exported with the model."""
+    """Renderer of the conversations, if there are any. It is exported with the model."""
     precision: PrecisionConfig | None = None
-    """Dtypes of computation and of the model, which is converted to `weights`; fp32 if None."""
+    """Dtypes of the computation and of the weights. The model is converted to the dtype of the weights. If None, both
+    are fp32."""
     seed: int = 0
     """Seed for stochastic rounding."""
     checkpoint_every: int = 500
-    """Steps between checkpoints."""
+    """Number of steps between checkpoints."""
     objective: Objective | None = None
-    """Defaults to next-token loss."""
+    """Training objective. Defaults to the next-token loss."""
     logged: Logged = count_and_sums
-    """What metrics.jsonl contains for a step."""
+    """Computes the values of a step that are written to metrics.jsonl."""
     callbacks: Sequence[Callback] = ()
-    """The stage's own callbacks; called before logs and trackers."""
+    """The stage's own callbacks. They are called before logs and trackers."""
     validation: Validation | None = None
     evaluation: Evaluation | None = None
-    """Scores and losses during training; with `keep_best` they determine the step whose model is exported."""
+    """Scores and losses that are measured during training. With `keep_best`, they determine the step whose model is
+    exported."""
     start: KeptState | None = None
-    """State of another stage to start from."""
+    """State of another stage from which training continues."""
     first_step: int = 0
-    """Number of the first step; above 0 if the steps of `start` count."""
+    """Number of the first step. It is above 0 if the steps of `start` are counted too."""
     keep: Mapping[str, Any] | None = None
-    """Facts (JSON) to keep with the final state; if None, the state is not kept."""
+    """Facts (valid as JSON) that are stored with the final state. If None, the state is not stored."""
     prefetch: int = 2
-    """Batches prepared while a step trains; 0 if a batch depends on the step before it."""
+    """Number of batches that are prepared while a step trains. Must be 0 if a batch depends on the previous step."""
     unit: str = "tokens"
-    """What `tokens_per_step` counts."""
+    """Unit in which `tokens_per_step` counts."""
 
 
 def kept_facts(config: TrainingConfig, **facts: Any) -> Mapping[str, Any] | None:
-    """`TrainingPlan.keep` of a stage."""
+    """Returns the value of `TrainingPlan.keep` for a stage: the facts, or None if the stage does not store its
+    state."""
     return facts if config.keep_state else None
 
 
 def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
-    """Trains, and writes `model/`, the logs and optionally `state/` to the stage's directory; resumes from the latest
-    checkpoint.
+    """Trains the model and writes `model/`, the logs and optionally `state/` to the stage's directory. A resumed run
+    continues from the latest checkpoint.
 
-    The seal of metrics.jsonl, written last, marks the end of training: a run killed after it does not train again.
+    The seal of metrics.jsonl is written last and marks the end of training. A run that is killed afterwards does not
+    train again.
 
-    Raises UserError if leftovers of a killed run are damaged and cannot be recreated.
+    Raises UserError if files that a killed run left are corrupt and cannot be recreated.
     """
     working, best = ctx.directory / CHECKPOINTS, ctx.directory / BEST
     if not seal_of(ctx.directory / METRICS).is_file():
@@ -136,7 +141,7 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
 
 
 def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> None:
-    """Writes `model/`: the weights of the last step, or of the best one if those are kept."""
+    """Writes `model/`: the weights of the best step with `keep_best`, otherwise the weights of the last step."""
     directory, best = ctx.directory / "model", None
     if plan.evaluation is not None and plan.evaluation.keep_best:
         best = best_step(read_lines(ctx.directory / FILE))
@@ -151,8 +156,8 @@ def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: De
 
 
 def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> list[Callback]:
-    """The stage's own callbacks, then logs and trackers on rank 0, then validation and evaluation, which notify all of
-    them."""
+    """Returns the stage's own callbacks, followed by logs and trackers (on rank 0), followed by validation and
+    evaluation, which notify all callbacks before them."""
     callbacks = list(plan.callbacks)
     steps = range(plan.first_step, plan.total_steps)
     if parallel.rank == 0:

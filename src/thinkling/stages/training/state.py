@@ -1,4 +1,4 @@
-"""The final training state of a stage, kept as `state/` in its artifact for other stages to continue from."""
+"""The final training state of a stage, stored as `state/` in its artifact so that other stages can continue from it."""
 
 from __future__ import annotations
 
@@ -25,32 +25,33 @@ class KeptState:
 
     directory: Path
     steps: int
-    """Completed steps."""
+    """Number of completed steps."""
     facts: Mapping[str, Any]
-    """Facts about its steps, recorded by the stage that kept the state; pretrain: its phases and the seed of its data
-    order."""
+    """Facts about the completed steps, recorded by the stage that stored the state. For pretrain, they are the phases,
+    the seed of the data order, and the digest of the tokens."""
 
     def load(self, tensors: dict[str, Tensor], parallel: Parallel) -> None:
-        """Reads into `tensors`, in place. Raises UserError if they belong to a different model or optimizer."""
+        """Reads the state into `tensors`, in place. Raises UserError if the state belongs to a different model or
+        optimizer."""
         read_state(self.directory, tensors, parallel)
 
 
 def read_kept(artifact: Artifact) -> KeptState:
-    """The state in a stage's artifact.
+    """Reads the state in a stage's artifact.
 
-    Raises UserError if there is none, or if its format is not supported.
+    Raises UserError if the artifact contains no state, or if the format of the state is not supported.
     """
     directory = artifact.file(DIRECTORY)
     found = json.loads(artifact.file(f"{DIRECTORY}/{FACTS}").read_text(encoding="utf-8"))
     if found["format"] != FORMAT:
-        raise UserError(f"{directory}: state format {found['format']}, but this version reads {FORMAT}; train again")
+        raise UserError(f"{directory}: state format {found['format']} is not supported, only {FORMAT}; train again")
     return KeptState(directory, found["steps"], found["facts"])
 
 
 def write_kept(
     directory: Path, steps: int, facts: Mapping[str, Any], tensors: dict[str, Tensor], parallel: Parallel
 ) -> None:
-    """Writes `state/` into a stage's directory; called on all ranks. `facts` must be JSON."""
+    """Writes `state/` to a stage's directory. Must be called on all ranks. `facts` must be valid as JSON."""
     keep_state(directory / DIRECTORY, tensors, parallel)
     if parallel.rank == 0:
         write_json(directory / DIRECTORY / FACTS, {"format": FORMAT, "steps": steps, "facts": facts})

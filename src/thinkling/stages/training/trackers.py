@@ -18,11 +18,11 @@ from thinkling.train.callback import Callback, StepMetrics
 
 
 def check_installed(config: TrackersConfig) -> None:
-    """Raises UserError, naming the tracker's field, if a tracker cannot be used here."""
+    """Raises UserError with the tracker's field if an enabled tracker cannot be used on this machine."""
     for name, settings in config.chosen().items():
         kind = TRACKERS.resolve(name)
         if not (isinstance(kind, type) and issubclass(kind, Tracker)):
-            raise UserError(f"trackers.{name}: its entry point is {kind!r}, but must be a subclass of Tracker")
+            raise UserError(f"trackers.{name}: its entry point is {kind!r}, but it must be a subclass of Tracker")
         try:
             kind.check(settings)
         except UserError as error:
@@ -32,13 +32,14 @@ def check_installed(config: TrackersConfig) -> None:
 def make_trackers(
     ctx: StageContext, tokens_per_step: Callable[[int], int], logged: Logged, unit: str
 ) -> list[Callback]:
-    """The trackers enabled by the recipe, for one stage."""
+    """Creates the trackers that the recipe enables, for one stage."""
     chosen = ctx.trackers.chosen() if ctx.trackers is not None else {}
     return [TRACKERS.resolve(name)(settings, ctx, tokens_per_step, logged, unit) for name, settings in chosen.items()]
 
 
 def scalars(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers in a line of metrics.jsonl, except its step; those of a mapping are named `name/key`."""
+    """Yields the numbers in a line of metrics.jsonl, except for the step. Numbers inside a mapping are named
+    `name/key`."""
     for name, value in line.items():
         if isinstance(value, Mapping):
             yield from scalars(value, f"{prefix}{name}/")
@@ -47,10 +48,12 @@ def scalars(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 class Tracker(Callback, ABC):
-    """Sends everything in metrics.jsonl, the speed, validation losses and checkpoints to `log`.
+    """Base class of trackers, which passes all numbers in metrics.jsonl, the speed, validation losses and checkpoints
+    to `log`.
 
-    `settings`: the tracker's entry in the recipe's `trackers`. A tracker that writes files does so in a directory of
-    that name beside the stages' directories (`ctx.directory.parent`). Created on rank 0 only.
+    `settings`: the tracker's entry in the recipe's `trackers`. A tracker that writes files must write them to a
+    directory with the tracker's name, next to the directories of the stages (`ctx.directory.parent`). Trackers are
+    created on rank 0 only.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Tracker(Callback, ABC):
 
     @classmethod
     def check(cls, settings: Any) -> None:
-        """Called before anything runs. Raises UserError for invalid settings or a missing package."""
+        """Checks the settings before anything runs. Raises UserError if they are invalid or a package is missing."""
 
     def on_start(self, first_step: int) -> None:
         self._last = time.monotonic()
@@ -84,16 +87,16 @@ class Tracker(Callback, ABC):
 
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Sends the numbers of a step: name → value. May be called several times per step, with different names."""
+        """Logs the numbers of a step: name → value. May be called several times per step, with different names."""
 
 
 def _require(package: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise UserError(f"package {package} is not installed; pip install 'thinkling[track]'")
+        raise UserError(f"package {package} is not installed; run pip install 'thinkling[track]'")
 
 
 class TensorBoard(Tracker):
-    """Event files. A resumed run hides what a killed one logged after its last checkpoint."""
+    """Writes event files. A resumed run hides the values that the killed run logged after its last checkpoint."""
 
     _writer: Any = None
 
@@ -124,7 +127,8 @@ class TensorBoard(Tracker):
 
 
 class Wandb(Tracker):
-    """A Weights & Biases run. A resumed stage continues it, under the id drawn by the first attempt."""
+    """Logs to a Weights & Biases run. A resumed stage continues the run of the first attempt, identified by the id that
+    the first attempt drew."""
 
     _run: Any = None
 
@@ -165,7 +169,7 @@ class Wandb(Tracker):
 
 
 def _id_of(path: Path) -> str:
-    """The id stored in a file; drawn and stored on first use."""
+    """Returns the id stored in a file. On the first call, the id is drawn and stored."""
     if not path.exists():
         path.write_text(secrets.token_hex(4), encoding="utf-8")
     return path.read_text(encoding="utf-8")
