@@ -169,7 +169,7 @@ def test_a_data_set_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
         values(path="org/sums", subset="other")
     with pytest.raises(UserError, match="has the subsets main, other; choose one with subset"):
         values(path="org/sums", split="train")
-    with pytest.raises(UserError, match="no files of subset 'min'; there are main, other"):
+    with pytest.raises(UserError, match="no files of subset 'min'; the subsets are main, other"):
         values(path="org/sums", subset="min")
 
 
@@ -188,7 +188,7 @@ def test_a_model_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
     assert model.summary() == f"org/tiny@{COMMIT}/config.json"
     with pytest.raises(UserError, match=r"models/start: no such local path, and the Hub's model .*hf download"):
         ModelSource(type="model", path="models/start").artifact()
-    with pytest.raises(ValueError, match=r"\./tiny is not a name on the Hub"):
+    with pytest.raises(ValueError, match=r"\./tiny is not a Hub name"):
         ModelSource(type="model", path="./tiny", revision="main")
 
 
@@ -197,7 +197,7 @@ def test_a_model_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
     [
         ({}, "set either path, or paths"),
         ({"path": "a", "paths": ["b"]}, "set either path, or paths"),
-        ({"path": "./a.jsonl", "revision": "main"}, "none of the paths is a name on the Hub"),
+        ({"path": "./a.jsonl", "revision": "main"}, "no path is a Hub name"),
     ],
 )
 def test_fields_that_contradict_each_other(fields: dict, message: str) -> None:
