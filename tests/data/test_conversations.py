@@ -64,7 +64,7 @@ def test_parquet_keeps_every_conversation(rows: list, tmp_path_factory: pytest.T
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 nothing PAR1")
-    with pytest.raises(UserError, match=r"broken\.parquet: not readable as Parquet"):
+    with pytest.raises(UserError, match=r"broken\.parquet: cannot be read as Parquet"):
         list(read_conversations(broken))
     with pytest.raises(UserError, match=r"absent\.parquet: not readable"):
         list(read_conversations(tmp_path / "absent.parquet"))

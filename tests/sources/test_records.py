@@ -186,7 +186,7 @@ def test_a_model_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
     model = ModelSource(type="model", path="org/tiny").bind("start", {})
     assert model.artifact().model_dir.name == COMMIT
     assert model.summary() == f"org/tiny@{COMMIT}/config.json"
-    with pytest.raises(UserError, match=r"models/start: no such local path, and the Hub's model .*hf download"):
+    with pytest.raises(UserError, match=r"models/start: no such local path, and the model .*hf download"):
         ModelSource(type="model", path="models/start").artifact()
     with pytest.raises(ValueError, match=r"\./tiny is not a Hub name"):
         ModelSource(type="model", path="./tiny", revision="main")
