@@ -66,7 +66,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     broken.write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(UserError, match=r"broken\.parquet: cannot be read as Parquet"):
         list(read_conversations(broken))
-    with pytest.raises(UserError, match=r"absent\.parquet: not readable"):
+    with pytest.raises(UserError, match=r"absent\.parquet: cannot be read"):
         list(read_conversations(tmp_path / "absent.parquet"))
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"id": ["1"]}), other)

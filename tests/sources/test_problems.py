@@ -237,7 +237,7 @@ def test_problems_without_a_solution_make_no_conversation(tmp_path: Path) -> Non
         mine.check("conversations", n=6)
     none = source(path=path, preset=None, fields={"answer": "answer"}, heldout_fraction=0)
     with pytest.raises(
-        UserError, match=r"0 training problems .* solution: set fields\.solution to the key of the solutions"
+        UserError, match=r"0 training problems .* solution; set fields\.solution to the key of the solutions"
     ):
         none.check("conversations")
 

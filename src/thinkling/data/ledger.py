@@ -95,6 +95,6 @@ class Ledger:
 def _text(record: Any) -> str:
     try:
         text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False, default=repr)
-    except (ValueError, RecursionError, TypeError):  # nested too deeply, or not JSON at all
+    except (ValueError, RecursionError, TypeError):  # the record is nested too deeply, or is not JSON
         text = f"a record that cannot be written as JSON, with {len(record)} fields"
     return text[:MAX_CHARACTERS]

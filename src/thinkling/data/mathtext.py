@@ -72,7 +72,7 @@ def one_form(text: str) -> str:
 def _without_latex(text: str) -> str:
     text = _ENVIRONMENT.sub(" ", _SPACING.sub(" ", text))
     text = _FONT.sub(" ", _SHORT_FRACTION.sub(r"{\1/\2}", text))
-    while True:  # innermost fractions first
+    while True:  # replaces the innermost fractions first
         replaced = _FRACTION.sub(r" \1/\2 ", text)
         if replaced == text:
             break

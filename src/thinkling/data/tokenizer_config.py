@@ -33,7 +33,7 @@ class TokenizerConfig(BaseModel):
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizerConfig:
         if (self.vocab_size is None) == (self.path is None):
-            raise ValueError("set exactly one of vocab_size (train a tokenizer) and path (use an existing one)")
+            raise ValueError("set exactly one of vocab_size (train a tokenizer) and path (use an existing tokenizer)")
         if self.path is not None and {"pre_split", "digits"} & self.model_fields_set:
             raise ValueError("pre_split and digits only apply if a tokenizer is trained; remove them, or remove path")
         try:

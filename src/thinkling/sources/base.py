@@ -113,7 +113,7 @@ class Source(BaseModel):
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
 
     def bind(self, name: str, sources: Mapping[str, Source]) -> Self:
-        """Sets the source's name and gives it access to the recipe's other sources."""
+        """Sets the source's name and makes the recipe's other sources available to the source."""
         self._name, self._all = name, sources
         return self
 

@@ -143,7 +143,7 @@ class ConversationsSource(RecordsSource):
                 self.ledger.keep(self.name)
                 yield item
             return
-        drawn: list[tuple[int, int]] = []  # (negated hash of seed and number, number): the n smallest hashes
+        drawn: list[tuple[int, int]] = []  # (negated hash of seed and number, number) of the n smallest hashes
         total = 0
         for total, _ in enumerate(self._sound(forms, self.ledger), start=1):
             heapq.heappush(drawn, (-derive(seed, "records", total), total))

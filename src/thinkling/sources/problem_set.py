@@ -163,7 +163,7 @@ def problem_of(reading: Reading, record: Record) -> tuple[Entry, str, str]:
     identity = item.identity or item.question
     digits = problem_id(family, identity)
     problem = Problem(
-        id=problem_id(f"sources.{reading.source}", item.id) if item.id else digits,  # unique across sources
+        id=problem_id(f"sources.{reading.source}", item.id) if item.id else digits,  # makes ids unique across sources
         family=family,
         question=question,
         answer=item.answer,

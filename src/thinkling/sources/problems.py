@@ -282,7 +282,7 @@ class ProblemsSource(RecordsSource):
                 raise UserError(f"{where}: no {kind} in the family {family!r}; available families: {listed}")
         chosen = [entry for entry in entries if families is None or entry.problem.family in families]
         if not chosen or len(chosen) < (n or 0):
-            wanted = f", but {n} were requested; request fewer" if chosen else f": {_CURES[kind]}"
+            wanted = f", but {n} were requested; request fewer" if chosen else f"; {_CURES[kind]}"
             raise UserError(f"{where}: it has {len(chosen)} {kind}{wanted}{self._set().reasons()}")
         return chosen
 
