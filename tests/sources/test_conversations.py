@@ -128,7 +128,7 @@ def test_conversations_drawn_depend_on_the_seed_alone_and_keep_their_order(tmp_p
 
 def test_more_than_there_are_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"sources\.chats: 2 conversations were requested, but it has only 1; request fewer"
+        UserError, match=r"sources\.chats: 2 conversations were requested, but the source has only 1; request fewer"
     ):
         answers(source(write(tmp_path / "a.jsonl", CHAT)), 2)
 

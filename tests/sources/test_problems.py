@@ -122,7 +122,7 @@ def test_draws_are_even_over_families_as_far_as_these_go(sums: str) -> None:
     limited = source(path=sums, limit=30)
     assert len(limited.problems("train")) == 30
     assert len(set(ids(limited.problems("train", 30, seed=5)))) == 30
-    with pytest.raises(UserError, match="it has 30 training problems, but 31 were requested"):
+    with pytest.raises(UserError, match="the source has 30 training problems, but 31 were requested"):
         limited.problems("train", 31)
     with pytest.raises(UserError, match="no training problems in the family 'c'; available families: a, b"):
         mine.problems("train", 1, families=["c"])
@@ -233,7 +233,9 @@ def test_problems_without_a_solution_make_no_conversation(tmp_path: Path) -> Non
     mine.report_to(ledger := Ledger())
     assert len(list(mine.conversations(None, 0))) == 5
     assert ledger.counts()["mine"] == {"in": 10, "kept": 5, "rejected": {"no solution": 5}}
-    with pytest.raises(UserError, match="it has 5 training problems with a known solution, but 6 were requested"):
+    with pytest.raises(
+        UserError, match="the source has 5 training problems with a known solution, but 6 were requested"
+    ):
         mine.check("conversations", n=6)
     none = source(path=path, preset=None, fields={"answer": "answer"}, heldout_fraction=0)
     with pytest.raises(
@@ -316,7 +318,7 @@ def test_a_file_of_another_form_is_told_with_its_keys(tmp_path: Path) -> None:
     ):
         source(path=path).check("problems", "train")
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(UserError, match="it has 0 training problems"):
+    with pytest.raises(UserError, match="the source has 0 training problems"):
         source(path=str(tmp_path / "empty.jsonl")).check("problems", "train")
     with pytest.raises(UserError, match=r"a\.jsonl is used for both training and held-out problems"):
         source(path=path, heldout_paths=[path]).check("problems", "train")

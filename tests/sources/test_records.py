@@ -108,7 +108,7 @@ def test_a_saved_data_set_and_one_with_splits(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no files of split 'dev'"):
         values(path=str(tmp_path / "dict"), split="dev")
     (tmp_path / "one" / "data-00001-of-00002.arrow").unlink()
-    with pytest.raises(UserError, match=r"state\.json names 'data-00001-of-00002\.arrow', which is not in"):
+    with pytest.raises(UserError, match=r"state\.json lists 'data-00001-of-00002\.arrow', which is not in"):
         values(path=str(tmp_path / "one"))
 
 
@@ -195,8 +195,8 @@ def test_a_model_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "set either path, or paths"),
-        ({"path": "a", "paths": ["b"]}, "set either path, or paths"),
+        ({}, r"set either path, or paths \(a list\), but not both"),
+        ({"path": "a", "paths": ["b"]}, r"set either path, or paths \(a list\), but not both"),
         ({"path": "./a.jsonl", "revision": "main"}, "no path is a Hub name"),
     ],
 )

@@ -209,9 +209,9 @@ def model_source(path: Path) -> Artifact:
 
 
 def directory_digests(directory: Path) -> dict[str, str]:
-    """Returns the SHA-256 by name of each file in a directory used by a recipe, or of a single file.
+    """Returns the SHA-256 of each file in a directory used by a recipe, such as a tokenizer's, by file name.
 
-    An example is the directory of a tokenizer.
+    `directory` can also be a single file.
     Raises UserError if the path does not exist.
     """
     if directory.is_file():

@@ -1,4 +1,4 @@
-"""Locates the parts of a conversation in the text that a template renders, and detects parts that it drops."""
+"""Locates the parts of a conversation in the rendered text, and detects parts that the template drops."""
 
 from __future__ import annotations
 

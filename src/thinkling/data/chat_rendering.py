@@ -1,6 +1,7 @@
 """Renders a Jinja chat template in jinja2's sandbox with the settings and names that transformers provides.
 
-To make runs reproducible, a template that requests the date receives the date set in the recipe, not the current date.
+So that runs are reproducible, a template that requests the date receives the date set in the recipe, not the current
+date.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class ChatTemplate:
     ) -> str:
         """Renders the messages. The text still contains the marks that chat_marks inserted into them.
 
-        Raises UserError if the template fails, for example because it requests the date and the recipe sets none.
+        Raises UserError if the template fails, for example if it requests the date and the recipe does not set a date.
         """
         given = {"messages": [_as_transformers(message) for message in messages], "tools": list(tools or []) or None}
         if "date" in self.settings:
@@ -82,7 +83,7 @@ class ChatTemplate:
             return text
         except UserError:
             raise
-        except Exception as error:  # a foreign template can raise anything, for example by calling a missing field
+        except Exception as error:  # a foreign template can raise any exception, for example by calling a missing field
             cure = ""
             if isinstance(error, jinja2.UndefinedError) and "strftime_now" in str(error):
                 cure = ": it asks for the date; set chat.variables.date, such as 2026-07-26"

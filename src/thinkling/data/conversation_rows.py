@@ -165,7 +165,7 @@ class RowsUsed(NamedTuple):
     """The contribution of a group of conversations to training."""
 
     conversations: int
-    """Number of conversations, in which a conversation counts once for each time it is trained on."""
+    """Number of times that conversations of the group are trained on."""
     tokens: int
     loss_tokens: int
 

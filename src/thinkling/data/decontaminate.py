@@ -3,8 +3,8 @@
 Documents and problems are first normalised (`mathtext`), so case, spacing and LaTeX variants make no difference. A
 short problem (a string of symbols, or fewer than n words) counts as contained if all its tokens occur consecutively in
 the document, at word boundaries. A longer problem counts as contained if the document shares a run of n consecutive
-words with it (13, as for GPT-3, arXiv 2005.14165, appendix C). Runs that are almost entirely numbers and single letters
-do not count, because unrelated formulas share them.
+words with it (n is 13 by default, as for GPT-3, arXiv 2005.14165, appendix C). Runs that are almost entirely numbers
+and single letters do not count, because unrelated formulas share them.
 
 Boilerplate (`boilerplate`), which means instructions and text that many problems have in common, is not evidence
 either. At least half of a run must be the problem's own words, and the whole shared stretch around the run must contain
@@ -46,7 +46,7 @@ _WORD, _IDEOGRAPHIC, _ALPHABETIC = 6, 3, 2
 """Weights of a word, and of a character of each class of scripts without spaces, in sixths of a word."""
 
 _MADE_FROM_A_FORM = 0.25
-"""Fraction of shared text from which on a problem is treated as an instance of a common template."""
+"""Minimum fraction of shared text at which a problem is treated as an instance of a common template."""
 _MOST = 0.55
 
 
@@ -146,7 +146,7 @@ class HeldOut:
             for length in lengths[token]:
                 last = i + length - 1
                 problem = self._exact.get(tuple(sequence[i : last + 1]))
-                # A question that ends in a letter or digit is not contained if the text continues with one of these.
+                # A question that ends in a letter or digit is not contained if a letter or digit follows directly.
                 if problem is not None and not (joined[last] and sequence[last][0].isalnum()):
                     return problem
         return None

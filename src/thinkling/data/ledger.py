@@ -21,7 +21,7 @@ MAX_CHARACTERS = 100_000
 class Ledger:
     """Counts records per source. Rejected records are written to a JSON Lines file for auditing.
 
-    A source always reads in the same order, so a resumed stage rewrites the file from the start.
+    A source always reads its records in the same order, so a resumed stage rewrites the file from the start.
     """
 
     def __init__(self, path: Path | None = None) -> None:

@@ -1,7 +1,7 @@
 """Assigns a source to each row, and builds the batches of a run.
 
-Rows are assigned to sources by Tijdeman's chairman assignment: after every row, the number of rows of each source
-differs from its share by less than one row. The rows of a global step, their order and their content are a pure
+Rows are assigned to sources by Tijdeman's chairman assignment: after every row, the number of rows of each source is
+within one row of its share. The rows of a global step, their order and their content are a pure
 function of (seed, step). Ranks, micro-batches, workers and restarts only determine which process computes which rows.
 """
 

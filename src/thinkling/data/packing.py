@@ -31,7 +31,7 @@ _CACHED_EPOCHS = 3
 
 
 class DocumentSource(Protocol):
-    """Interface of the documents to pack, implemented by `shards.TokenSource` and by documents in memory."""
+    """Interface of the documents to pack, implemented by `shards.TokenSource` and `shards.MemorySource`."""
 
     name: str
     n_documents: int

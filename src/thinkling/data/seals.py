@@ -2,7 +2,7 @@
 
 The seal of a file `NAME` is the file `.NAME.seal` in the same directory, with the size and SHA-256 of `NAME`. Seals
 exist only until the stage finishes. `data/artifact.py:finish` then compares the files with their seals and replaces the
-seals by the manifest.
+seals with the manifest.
 """
 
 from __future__ import annotations

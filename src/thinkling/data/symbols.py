@@ -1,4 +1,4 @@
-"""Randomly replaces symbols of a text by symbols of the same class, which preserves the text's structure."""
+"""Randomly replaces symbols of a text with symbols of the same class, which preserves the text's structure."""
 
 from __future__ import annotations
 

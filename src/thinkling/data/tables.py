@@ -25,7 +25,7 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read as Parquet ({error}); restore or delete the file") from error
+        raise UserError(f"{path}: cannot be read as Parquet ({error}); restore or recreate the file") from error
     if not table.schema.equals(schema):
-        raise UserError(f"{path}: the columns must be {', '.join(schema.names)}; restore or delete the file")
+        raise UserError(f"{path}: the columns must be {', '.join(schema.names)}; restore or recreate the file")
     return table.to_pylist()

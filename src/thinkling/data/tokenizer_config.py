@@ -24,11 +24,12 @@ class TokenizerConfig(BaseModel):
     `thinkling.pre_splits`."""
 
     digits: Digits | None = None
-    """Splitting of numbers with `gpt4`: `single` (the default) splits numbers into single digits, `groups` splits them
-    into groups of up to three digits."""
+    """How the pre-split `gpt4` splits numbers: `single` (the default) splits them into single digits, and `groups` into
+    groups of up to three digits."""
 
     path: Path | None = None
-    """Directory with the tokenizer.json of an existing Hugging Face tokenizer, which is used unchanged."""
+    """Directory of an existing Hugging Face tokenizer, which must contain tokenizer.json. The tokenizer is used
+    unchanged."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TokenizerConfig:

@@ -34,7 +34,7 @@ class Extra(NamedTuple):
     extra: str
     """The thinkling extra that installs the packages."""
     otherwise: str = ""
-    """How to do without the packages, if that is possible."""
+    """How to avoid the need for the packages, if possible."""
 
 
 SAMPLE = 16
@@ -89,7 +89,7 @@ class DocumentStream:
     """Whether the text may contain special tokens, such as the tags of a tool call. Always False for external text."""
     matter: Matter = "unknown"
     truths: Mapping[str, Truth] = field(default_factory=dict)
-    """Record id → ground truth about the record. Only annotators may use it; it must never become a feature."""
+    """Record id → ground truth about the record. Annotators may use the ground truth, but features must not."""
     n_records: float | None = None
     """Number of records, possibly an estimate, used to compute the remaining time; None if unknown."""
 
@@ -123,7 +123,7 @@ class Source(BaseModel):
         return self._name
 
     def report_to(self, ledger: Ledger) -> None:
-        """Sets the ledger that counts the source's records and stores the rejected ones."""
+        """Sets the ledger that counts the source's records and stores rejected records."""
         self._ledger = ledger
 
     @property

@@ -46,9 +46,9 @@ class ConversationsSource(RecordsSource):
     """Field name in the format → field name in the file, for records and for their messages: `{messages: dialog, role:
     speaker, content: text}`. Not needed if the file uses the standard names."""
     roles: dict[str, str] = Field(default={})
-    """Role name in the file → system, user, assistant or tool. The usual spellings are recognized without it."""
+    """Role name in the file → system, user, assistant or tool. Common spellings need not be listed."""
     unanswered: Literal["reject", "cut"] = "reject"
-    """How to treat a conversation that has turns after the last assistant turn: `reject` rejects the conversation,
+    """How to treat a conversation that has turns after the last assistant turn: `reject` rejects the conversation, and
     `cut` removes those turns, which never carry loss."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"conversations", "pairs"})
@@ -150,7 +150,9 @@ class ConversationsSource(RecordsSource):
             if len(drawn) > n:
                 heapq.heappop(drawn)
         if total < n:
-            raise UserError(f"sources.{self.name}: {n} {offer} were requested, but it has only {total}; request fewer")
+            raise UserError(
+                f"sources.{self.name}: {n} {offer} were requested, but the source has only {total}; request fewer"
+            )
         self.ledger.leave_out(self.name, NOT_DRAWN, total - n)
         numbers = {number for _, number in drawn}
         for number, item in enumerate(self._sound(forms, Ledger()), start=1):
@@ -171,7 +173,7 @@ class ConversationsSource(RecordsSource):
                 )
 
     def _sound(self, forms: Mapping[Path, detect.Form | None], ledger: Ledger) -> Iterator[tuple[str, Read]]:
-        """Yields the name and content of each usable record, and records the rejected ones in the ledger."""
+        """Yields the name and content of each usable record. All other records are added to the ledger as rejected."""
         seen, number = SeenNames(), 0
         for file, form in forms.items():
             for record in self.read([file]):

@@ -80,9 +80,10 @@ class FilesSource(Source):
             yield record
 
     def _root(self, path: Path) -> Path:
-        """Returns the parent of the part of the file's pattern before its first wildcard.
+        """Returns the parent of the fixed part of the pattern that matches the file.
 
-        Without such a pattern, returns the folder that contains the file.
+        The fixed part is the path before the first wildcard. If no pattern matches, returns the folder that contains
+        the file.
         """
         for pattern in self.paths:
             fixed = Path(pattern)

@@ -20,18 +20,21 @@ class ModelSource(Source):
 
     type: Literal["model"]
     path: str
-    """Directory with config.json, safetensors files, tokenizer.json and, for chat, a chat template. If there is no such
-    directory, the name of a model on the Hugging Face Hub, such as `HuggingFaceTB/SmolLM2-135M-Instruct`."""
+    """Directory with config.json, safetensors files, tokenizer.json and, for chat, a chat template. If no such
+    directory exists, `path` is the name of a model on the Hugging Face Hub, such as
+    `HuggingFaceTB/SmolLM2-135M-Instruct`."""
     revision: str | None = None
-    """Commit, tag or branch of a model on the Hub; the main branch if None. The digest of the weights is part of the
-    hash of stages that use the model."""
+    """Commit, tag or branch of a model on the Hub. If not set, the main branch is used. The digest of the weights is
+    part of the hash of stages that use the model."""
 
     artifact_kind: ClassVar[str | None] = "model"
 
     @model_validator(mode="after")
     def _on_hub_if_revision(self) -> Self:
         if self.revision is not None and not is_repo(self.path):
-            raise ValueError(f"revision: only models on the Hub have one, and {self.path} is not a Hub name; remove it")
+            raise ValueError(
+                f"revision: only valid for a model on the Hub; {self.path} is not a Hub name, so remove it"
+            )
         return self
 
     def directory(self) -> Path:

@@ -42,9 +42,9 @@ class ProblemsSource(RecordsSource):
     """Maps each part of a problem (question, answer, solution, system, id, family, tests, hidden_tests, setup, choices)
     to its key in the record. Nested keys are joined by dots. Overrides the preset's own keys."""
     verifier: str | None = None
-    """The verifier of the answers: a built-in verifier, or an entry point in the group `thinkling.verifiers`. If None,
-    the preset's verifier. Without a preset, None means `choice` if `fields` maps choices, `program` if it maps tests,
-    and otherwise `maths`."""
+    """Name of the verifier of the answers, which is built in or an entry point in the group `thinkling.verifiers`. If
+    not set, the preset's verifier is used. Without a preset, the default is `choice` if `fields` maps choices,
+    `program` if `fields` maps tests, and `maths` otherwise."""
     tools: list[str] = Field(default_factory=list)
     """Names of the tools that the model may call while solving a problem."""
     announce_tools: bool = True
@@ -53,14 +53,16 @@ class ProblemsSource(RecordsSource):
     """Whether to convert annotations in the solutions, such as `<<48/2=24>>`, to calculator calls in training
     conversations (only for the preset gsm8k). If true, the calculator is added to the tools."""
     system: str = ""
-    """System message for problems whose record has no system message; if empty, such problems have none."""
+    """System message for problems whose record has no system message. If empty, such a problem has no system
+    message."""
     template: str | None = None
     """Template of the prompt. `{question}` and any other `{key}` of the record are replaced. All other braces are kept,
-    so `{question}\\nPut the final answer in \\boxed{}.` works as written. If None, the template of the preset or
+    so `{question}\\nPut the final answer in \\boxed{}.` works as written. If not set, the template of the preset or
     verifier is used."""
     answer_template: str | None = None
-    """Template of the answer in training conversations, which must contain `{answer}` and be accepted by the verifier.
-    `\\boxed{{answer}}` puts the answer in a box. If None, the template of the preset or verifier is used."""
+    """Template of the answer in training conversations. It must contain `{answer}` and have a form that the verifier
+    accepts. `\\boxed{{answer}}` puts the answer in a box. If not set, the template of the preset or verifier is
+    used."""
     heldout_paths: list[str] = Field(default_factory=list)
     """Files, directories, patterns or Hub names whose problems are all held out, such as a published test set."""
     heldout_split: str | None = None
@@ -70,15 +72,16 @@ class ProblemsSource(RecordsSource):
     heldout_values: list[str | int | float] = Field(default_factory=list)
     """Values of `heldout_field` for which a problem is held out."""
     heldout_fraction: float | None = Field(default=None, ge=0, le=1)
-    """Fraction of the problems to hold out, chosen by a hash of the question. Cannot be combined with the other ways to
-    hold out problems; without any of them, the fraction is 0.1. Set to 1 for a set that is only evaluated on."""
+    """Fraction of the problems to hold out, chosen by a hash of the question. It cannot be combined with the other
+    `heldout_` fields that choose problems. If none of these fields is set, the fraction is 0.1. Set it to 1 for
+    problems that are only evaluated on."""
     heldout_limit: int | None = Field(default=None, ge=1)
-    """Maximum number of held-out problems, selected by `seed`; all if None."""
+    """Maximum number of held-out problems, which are selected by `seed`. If not set, all are used."""
     limit: int | None = Field(default=None, ge=1)
-    """Maximum number of training problems, selected by `seed`; all if None."""
+    """Maximum number of training problems, which are selected by `seed`. If not set, all are used."""
     seed: int = Field(default=0, ge=0)
-    """Seed that selects problems under the two limits and shuffles answer options. It is independent of the recipe's
-    seed, so that runs with different seeds are scored on the same problems."""
+    """Seed for the selection of problems by `heldout_limit` and `limit`, and for the order of shuffled answer options.
+    It is independent of the recipe's seed, so that runs with different seeds are scored on the same problems."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"problems", "conversations"})
     _loaded: tuple[Any, ProblemSet] | None = PrivateAttr(default=None)
@@ -283,7 +286,7 @@ class ProblemsSource(RecordsSource):
         chosen = [entry for entry in entries if families is None or entry.problem.family in families]
         if not chosen or len(chosen) < (n or 0):
             wanted = f", but {n} were requested; request fewer" if chosen else f"; {_CURES[kind]}"
-            raise UserError(f"{where}: it has {len(chosen)} {kind}{wanted}{self._set().reasons()}")
+            raise UserError(f"{where}: the source has {len(chosen)} {kind}{wanted}{self._set().reasons()}")
         return chosen
 
     def _count(self) -> None:

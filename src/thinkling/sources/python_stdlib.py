@@ -39,7 +39,7 @@ class Text(NamedTuple):
     """A text of the standard library."""
 
     key: str
-    """The file name for code, `file:line` for a docstring (line 0 for a module's docstring), the name of a topic."""
+    """The file name for code, `file:line` for a docstring (line 0 for a module's docstring), or the name of a topic."""
     text: str
     problem: str | None = None
     """The reason why the text is not used as a document; None if it is used."""
@@ -164,7 +164,7 @@ def _topics(tree: ast.Module) -> list[Text]:
 
 
 def provenance(stdlib: Path, parts: Sequence[Part]) -> dict:
-    """Returns what identifies the text: the Python version, and the SHA-256 (hex) of each file of the parts."""
+    """Returns the provenance of the text: the Python version, and the SHA-256 (hex) of each file of the parts."""
     names = sorted({name for part in parts for name in files(part, stdlib)})
     return {
         "python": platform.python_version(),

@@ -33,7 +33,7 @@ class ReasoningGymSource(Source):
     """Seed of the generator. It is independent of the recipe's seed, so that all runs are scored on the same
     problems."""
     system: str = ""
-    """System message of every problem; if empty, problems have no system message."""
+    """System message of every problem. If empty, problems have no system message."""
     template: str = TEMPLATE
     """Template of the prompt, in which `{question}` is replaced by the question."""
 

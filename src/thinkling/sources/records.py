@@ -49,28 +49,31 @@ class RecordsSource(Source):
 
     path: str | None = None
     """A file, a directory, or a pattern such as `data/*.jsonl`, relative to the working directory. If no such local
-    path exists, the name of a data set on the Hugging Face Hub, such as `openai/gsm8k`."""
+    path exists, `path` is the name of a data set on the Hugging Face Hub, such as `openai/gsm8k`."""
     paths: list[str] = Field(default_factory=list)
-    """Several paths, as an alternative to `path`. The files are read in this order."""
+    """Several paths, given instead of `path`. Their files are read in the order of the list."""
     revision: str | None = None
-    """Commit, tag or branch of a data set on the Hub; the main branch if None. The resolved commit is part of the hash
-    of stages that use the source."""
+    """Commit, tag or branch of a data set on the Hub. If not set, the main branch is used. The resolved commit is part
+    of the hash of stages that use the source."""
     subset: str | None = None
-    """Folder to read within a directory or within a data set on the Hub, where it is often called a configuration. None
-    reads all folders. A data set with several subsets requires a choice."""
+    """Folder to read, within a directory or within a data set on the Hub, where a subset is often called a
+    configuration. If not set, all folders are read. Required for a data set with several subsets that is on the Hub or
+    was saved by `datasets`."""
     split: str | None = None
-    """Split to read: only files with this word in their path are read. None reads all files of a directory. A data set
-    with several splits, whether on the Hub or saved by `datasets`, requires a choice."""
+    """Split to read: only files with this word in their path are read. If not set, all files are read. Required for a
+    data set with several splits that is on the Hub or was saved by `datasets`."""
     records_key: str | None = None
-    """Key of the list of records in a .json file that contains a single object. If None, common keys such as `data` are
-    tried."""
+    """Key of the list of records in a .json file that contains a single object. If not set, common keys such as `data`
+    are tried."""
 
     @model_validator(mode="after")
     def _has_paths(self) -> Self:
         if (self.path is None) == (not self.paths):
-            raise ValueError("path: set either path, or paths as a list")
+            raise ValueError("path: set either path, or paths (a list), but not both")
         if self.revision is not None and not any(is_repo(entry) for entry in self.entries()):
-            raise ValueError("revision: only data sets on the Hub have one, and no path is a Hub name; remove it")
+            raise ValueError(
+                "revision: only valid for a data set on the Hub; no path is a Hub name, so remove revision"
+            )
         return self
 
     def entries(self) -> list[str]:

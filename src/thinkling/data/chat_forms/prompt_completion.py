@@ -1,6 +1,6 @@
 """TRL's prompt-completion format.
 
-The prompt and the completion are each a text or a list of messages. Only the completion carries loss.
+The prompt and the completion are each plain text or a list of messages. Only the completion carries loss.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
 
 
 def prompt(record: Mapping[str, Any]) -> list[Message]:
-    """Returns the turns before the completion. A text is converted to a user turn."""
+    """Returns the turns before the completion. Plain text is converted to a user turn."""
     value = record.get("prompt")
     if value is None:
         raise BadRecord("no prompt")
@@ -36,7 +36,7 @@ def prompt(record: Mapping[str, Any]) -> list[Message]:
 def reply(record: Mapping[str, Any], field: str, reasoning: object = None) -> list[Message]:
     """Returns the turns of a completion, or of one side of a pair.
 
-    A text is converted to an assistant turn. The value can also be a single message or a list of messages.
+    Plain text is converted to an assistant turn. The value can also be a single message or a list of messages.
     """
     value = record.get(field)
     if value is None:

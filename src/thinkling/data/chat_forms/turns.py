@@ -61,7 +61,7 @@ def read_turns(value: Any, where: str = "messages") -> list[Message]:
 
 
 def assistant_turn(text: str, where: str, reasoning: object = None) -> Message:
-    """Returns an assistant turn that consists of a text, which may start with reasoning."""
+    """Returns an assistant turn that consists of text, which may start with reasoning."""
     return _message({"content": text, "reasoning_content": reasoning}, "assistant", where)
 
 
@@ -148,7 +148,7 @@ def _part_text(part: Mapping[str, Any], names: tuple[str, ...], where: str) -> s
 
 
 def _plain(value: Any, where: str) -> str:
-    """Returns the reasoning in a separate field, which is a text or a list of parts."""
+    """Returns the reasoning in a separate field, which is plain text or a list of parts."""
     content = _content(value, where) if isinstance(value, str | list) else None
     if content is None or content.calls:
         raise BadRecord("reasoning that is not text", where)

@@ -50,7 +50,7 @@ class Item:
     setup: str = ""
     """Code that runs before the program and before its tests."""
     choices: tuple[str, ...] = ()
-    """The options in the order of their letters, for answers that are letters."""
+    """The options in the order of their letters, if the answer is a letter."""
     identity: str = ""
     """Text that identifies duplicates of the problem; if empty, the question identifies them."""
     bare: str = ""
