@@ -33,7 +33,7 @@ class ModelSource(Source):
     def _on_hub_if_revision(self) -> Self:
         if self.revision is not None and not is_repo(self.path):
             raise ValueError(
-                f"revision: only valid for a model on the Hub; {self.path} is not a Hub name, so remove it"
+                f"revision: only valid for a model on the Hub; {self.path} is not a Hub name, so remove revision"
             )
         return self
 
