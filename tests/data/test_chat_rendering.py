@@ -86,8 +86,8 @@ def test_a_variable_that_the_template_does_not_read_is_refused() -> None:
     template = ChatTemplate("{% if enable_thinking %}on{% endif %}{{ messages[0].content }}", "own")
     assert template.with_settings({"enable_thinking": True}).render(QUESTION).startswith("on")
     with pytest.raises(
-        UserError, match=r"chat\.variables\.enable_thinkng: chat template own does not read it; it reads e"
+        UserError, match=r"chat\.variables\.enable_thinkng: chat template own has no such variable; its variables: e"
     ):
         template.with_settings({"enable_thinkng": True})
-    with pytest.raises(UserError, match=r"chat\.variables\.date: .* does not read it"):
+    with pytest.raises(UserError, match=r"chat\.variables\.date: .* has no such variable"):
         template.with_settings({"date": "2026-07-26"})

@@ -160,7 +160,7 @@ def test_templates_of_directories(tmp_path: Path) -> None:
         load_chat_template(write_directory(tmp_path / "none", {}))
     broken = write_directory(tmp_path / "broken", {})
     (broken / "tokenizer_config.json").write_text("{")
-    with pytest.raises(UserError, match=r"tokenizer_config\.json: not readable JSON"):
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: not valid JSON"):
         load_chat_template(broken)
 
 

@@ -64,9 +64,9 @@ def test_parquet_keeps_every_conversation(rows: list, tmp_path_factory: pytest.T
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 nothing PAR1")
-    with pytest.raises(UserError, match=r"broken\.parquet: not readable as Parquet"):
+    with pytest.raises(UserError, match=r"broken\.parquet: cannot be read as Parquet"):
         list(read_conversations(broken))
-    with pytest.raises(UserError, match=r"absent\.parquet: not readable"):
+    with pytest.raises(UserError, match=r"absent\.parquet: cannot be read"):
         list(read_conversations(tmp_path / "absent.parquet"))
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"id": ["1"]}), other)

@@ -108,7 +108,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([{"id": "a", "text": "b"}], "column 'source' is missing"),
-        ([document(0, markup="yes")], "column 'markup' is string, not bool"),
+        ([document(0, markup="yes")], "column 'markup' has type string, not bool"),
         ([document(0, quality="best")], "'d0'"),
         ([document(0), document(1, text=None)], "'d1'"),
     ],
@@ -167,5 +167,5 @@ def test_a_ledger_that_does_not_add_up_is_an_error() -> None:
 def test_the_text_field_and_the_quality_are_checked(tmp_path: Path) -> None:
     kept, _, _ = admitted([RawRecord({"body": "hello", "text": 1}, "f:1")], tmp_path, text_field="body")
     assert kept[0]["text"] == "hello"
-    with pytest.raises(UserError, match="'best' is not one of hq, mq"):
+    with pytest.raises(UserError, match="unknown value 'best'; use one of hq, mq"):
         admitted([], tmp_path, quality="best")

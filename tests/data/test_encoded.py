@@ -72,4 +72,4 @@ def test_what_was_not_finished_is_not_whole(tmp_path: Path) -> None:
     assert damage(tmp_path / "e") is None
     with (tmp_path / "e" / "tokens.bin").open("r+b") as file:
         file.truncate(8)
-    assert damage(tmp_path / "e") == f"{tmp_path / 'e' / 'tokens.bin'}: is damaged"
+    assert damage(tmp_path / "e") == f"{tmp_path / 'e' / 'tokens.bin'} is corrupt"

@@ -77,22 +77,22 @@ def test_the_key_of_the_records_may_be_named(tmp_path: Path) -> None:
     text = '{"d\\u0061ta": [{"a": 1}], "questions": [{"a": 2}], "n": [3]}'
     assert read(tmp_path, text) == [({"a": 1}, "")]
     assert read(tmp_path, text, records_key="questions") == [({"a": 2}, "")]
-    with pytest.raises(UserError, match=r"a\.json: .* key 'n' \(its lists are data, questions\); change records_key"):
+    with pytest.raises(UserError, match=r"a\.json: .* key 'n' \(keys with lists: data, questions\)"):
         read(tmp_path, text, records_key="n")
-    with pytest.raises(UserError, match="it is not an object"):
+    with pytest.raises(UserError, match="not an object"):
         read(tmp_path, "[]", records_key="data")
 
 
 def test_of_several_lists_none_is_taken_silently(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"train": [{"a": 1}], "note": "x", "data": [{"a": 2}, {"a": 3}]}')
-    with pytest.raises(UserError, match=r"a\.json: lists of records under train, data; choose one with records_key$"):
+    with pytest.raises(UserError, match=r"several lists of records, under train, data; choose one with records_key$"):
         list(read_json(path))
     assert [record.fields for record in read_json(path, "data")] == [{"a": 2}, {"a": 3}]
 
 
 def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.json: no JSON object or list at its start"):
+    with pytest.raises(UserError, match=r"a\.json: does not start with a JSON object or list"):
         read(tmp_path, "question,answer\n1,2\n")
 
 

@@ -190,8 +190,8 @@ def test_epochs_add_up_to_whole_ones() -> None:
     ("changes", "message"),
     [
         ({"phases": [MixturePhase(8, 32, {"z": 1})]}, "'z'"),
-        ({"phases": [MixturePhase(9, 32, {"a": 1})]}, "9 rows are not whole steps of 8"),
-        ({"phases": [MixturePhase(8, 1, {"a": 1})]}, "sequence_length 1"),
+        ({"phases": [MixturePhase(9, 32, {"a": 1})]}, "9 rows are not a multiple of the 8 rows per step"),
+        ({"phases": [MixturePhase(8, 1, {"a": 1})]}, "sequence_length is 1; it must be at least 2"),
         ({"phases": [MixturePhase(8, 32, {"a": 0})]}, "weights"),
         ({"world_size": 3}, "3 ranks"),
     ],

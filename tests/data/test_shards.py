@@ -63,7 +63,7 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path: Path, ids: list[int]) -
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden"])
 def test_names_that_are_no_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="a name may contain only"):
+    with pytest.raises(UserError, match="invalid name; use only"):
         ShardWriter(tmp_path, name, 1000)
 
 

@@ -25,7 +25,9 @@ def test_nothing_half_written_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "not readable as Parquet"), (b"x", "not readable as Parquet")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read as Parquet"), (b"x", "cannot be read as Parquet")]
+)
 def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "t.parquet").write_bytes(content)
@@ -35,5 +37,5 @@ def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None, messa
 
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "t", [{"id": "a"}], pa.schema([("id", pa.string())]))
-    with pytest.raises(UserError, match="its columns are not id, tokens"):
+    with pytest.raises(UserError, match="the columns must be id, tokens"):
         read_table(tmp_path / "t", SCHEMA)

@@ -112,7 +112,7 @@ def test_settings_of_the_pre_split_that_contradict_each_other() -> None:
         TokenizerConfig(vocab_size=300, pre_split="gtp4")
     with pytest.raises(ValidationError, match="remove the field"):
         TokenizerConfig(vocab_size=300, pre_split="puzzles", digits="groups")
-    with pytest.raises(ValidationError, match="remove them or path"):
+    with pytest.raises(ValidationError, match="remove them, or remove path"):
         TokenizerConfig(path=Path("x"), digits="single")
 
 
@@ -229,7 +229,7 @@ def test_missing_directory_is_named(tmp_path: Path) -> None:
 
 
 def test_vocabulary_too_small_or_too_large() -> None:
-    with pytest.raises(UserError, match="below 265"):
+    with pytest.raises(UserError, match="use at least 265"):
         train_bpe(TEXTS, 264)
     with pytest.raises(UserError, match="yields only"):
         train_bpe(["abc"], 500)

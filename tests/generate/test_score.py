@@ -289,7 +289,7 @@ def test_stored_chunks_of_other_problems_are_refused(
     with pytest.raises(UserError, match=r"00000\.parquet: contains samples of other problems"):
         sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 2, 0, store=tmp_path)
     (tmp_path / "00000.parquet").write_bytes(b"PAR1 broken")
-    with pytest.raises(UserError, match=r"00000\.parquet: not readable as Parquet"):
+    with pytest.raises(UserError, match=r"00000\.parquet: cannot be read as Parquet"):
         sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 1, 0, store=tmp_path)
     with pytest.raises(ValueError, match="same number of each"):
         summarise([*found, replace(found[0], sample=1)])

@@ -161,9 +161,9 @@ def read_table_texts(curated: Artifact) -> list[str]:
     [
         ("sources.coins.path", "none.jsonl", "sources.coins: none.jsonl: no such file or directory"),
         ("sources.coins.preset", "mbpp", "no usable problem in its records.* keys are question, answer"),
-        ("sources.coins.heldout_fraction", "0", r"stages\.curate\.heldout: sources\.coins: it has 0 held-out problems"),
+        ("sources.coins.heldout_fraction", "0", r"stages\.curate\.heldout: .*: the source has 0 held-out problems"),
         ("stages.rl.problems", "[{source: coins, n_problems: 900}]", r"problems\.source: .* 900 were requested"),
-        ("stages.sft.examples.families", "[heads]", "family 'heads'; its families are gsm8k"),
+        ("stages.sft.examples.families", "[heads]", "family 'heads'; available families: gsm8k"),
     ],
 )  # fmt: skip
 def test_what_a_source_lacks_is_told_before_the_first_stage(

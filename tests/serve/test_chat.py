@@ -110,12 +110,12 @@ def test_a_system_prompt_could_not_be_given(
 def test_a_name_on_the_hub_was_taken_for_a_directory_without_a_tokenizer(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`an-organisation/a-model: no tokenizer.json; write one with transformers`, though there is no such directory."""
+    """`an-organisation/a-model: no tokenizer.json; create it with transformers`, though there is no such directory."""
     stream = io.StringIO()
     monkeypatch.setattr(chat, "snapshot", lambda repo, kind: Snapshot(model_dir, f"commit of {repo}"))
     chat.converse("an-organisation/a-model", "sum A1B+5", max_new_tokens=4, console=Console(file=stream))
     assert stream.getvalue()
     monkeypatch.setattr(chat, "snapshot", hub.snapshot)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="no such local path, and the Hub's model of this name"):
+    with pytest.raises(UserError, match="no such local path, and the model with this name"):
         chat.converse("an-organisation/another-model", "sum A1B+5")

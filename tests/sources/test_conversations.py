@@ -90,12 +90,12 @@ def test_pairs_are_read_and_counted(tmp_path: Path) -> None:
 def test_a_file_of_the_other_kind_is_refused_by_name(tmp_path: Path) -> None:
     pairs = source(write(tmp_path / "pairs.jsonl", PAIR))
     with pytest.raises(
-        UserError, match=r"sources\.chats: .*pairs\.jsonl is in the form preference, which offers pairs"
+        UserError, match=r"sources\.chats: .*pairs\.jsonl is in the format preference, which contains pairs"
     ):
         list(pairs.conversations(None, 0))
     chats = source(write(tmp_path / "chats.jsonl", CHAT))
     for look in (lambda: list(chats.pairs(None, 0)), lambda: chats.check("pairs")):
-        with pytest.raises(UserError, match="in the form messages, which offers conversations, not pairs"):
+        with pytest.raises(UserError, match="in the format messages, which contains conversations, not pairs"):
             look()
     chats.check("conversations", n=5)
     with pytest.raises(UserError, match="have no families"):
@@ -127,7 +127,9 @@ def test_conversations_drawn_depend_on_the_seed_alone_and_keep_their_order(tmp_p
 
 
 def test_more_than_there_are_cannot_be_drawn(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"sources\.chats: it has 1 conversations, not 2; request fewer"):
+    with pytest.raises(
+        UserError, match=r"sources\.chats: 2 conversations were requested, but the source has only 1; request fewer"
+    ):
         answers(source(write(tmp_path / "a.jsonl", CHAT)), 2)
 
 
@@ -142,27 +144,27 @@ def test_conversations_have_no_families(tmp_path: Path) -> None:
         (
             {"question": "a", "answer": "b"},
             {},
-            "no records of any known form: they have question, answer; map them with",
+            "no records in any known format: its records have question, answer; map the keys in fields",
         ),
         (
             {"dialog": []},
             {"form": "messages"},
-            r"no records of the form messages: they have dialog; .*messages: dialog",
+            r"no records in the format messages: its records have dialog; .*messages: dialog",
         ),
         (
             CHAT,
             {"form": "alpaca"},
-            r"no records of the form alpaca: they have messages; .*alpaca: instruction and output",
+            r"no records in the format alpaca: its records have messages; .*alpaca: instruction and output",
         ),
         (
             {"messages": [{"speaker": "a", "text": "b"}]},
             {},
-            r"its messages have no role, but speaker, text; map it with fields, such as \{role: speaker\}",
+            r"its messages have no role, only speaker, text; map the key in fields, for example \{role: speaker\}",
         ),
         (
             {"messages": [{"role": "user", "text": "b"}]},
             {},
-            r"its messages have no content, but role, text; map it with fields",
+            r"its messages have no content, only role, text; map the key in fields",
         ),
     ],
 )
@@ -190,8 +192,8 @@ def test_mapped_names_are_detected_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"fields": {"dialog": "messages"}}, "no form has the field 'dialog'; known are messages,"),
-        ({"roles": {"bot": "gpt"}}, "unknown role 'gpt'; known are system, user, assistant, tool"),
+        ({"fields": {"dialog": "messages"}}, "no format has the field 'dialog'; use one of messages,"),
+        ({"roles": {"bot": "gpt"}}, "unknown role 'gpt'; use one of system, user, assistant, tool"),
         ({"form": "chatml"}, "Input should be 'messages', 'sharegpt'"),
         ({"unanswered": "drop"}, "Input should be 'reject' or 'cut'"),
     ],

@@ -122,9 +122,9 @@ def test_draws_are_even_over_families_as_far_as_these_go(sums: str) -> None:
     limited = source(path=sums, limit=30)
     assert len(limited.problems("train")) == 30
     assert len(set(ids(limited.problems("train", 30, seed=5)))) == 30
-    with pytest.raises(UserError, match="it has 30 training problems, but 31 were requested"):
+    with pytest.raises(UserError, match="the source has 30 training problems, but 31 were requested"):
         limited.problems("train", 31)
-    with pytest.raises(UserError, match="no training problems in the family 'c'; its families are a, b"):
+    with pytest.raises(UserError, match="no training problems in the family 'c'; available families: a, b"):
         mine.problems("train", 1, families=["c"])
 
 
@@ -233,11 +233,13 @@ def test_problems_without_a_solution_make_no_conversation(tmp_path: Path) -> Non
     mine.report_to(ledger := Ledger())
     assert len(list(mine.conversations(None, 0))) == 5
     assert ledger.counts()["mine"] == {"in": 10, "kept": 5, "rejected": {"no solution": 5}}
-    with pytest.raises(UserError, match="it has 5 training problems with a known solution, but 6 were requested"):
+    with pytest.raises(
+        UserError, match="the source has 5 training problems with a known solution, but 6 were requested"
+    ):
         mine.check("conversations", n=6)
     none = source(path=path, preset=None, fields={"answer": "answer"}, heldout_fraction=0)
     with pytest.raises(
-        UserError, match=r"0 training problems .* solution: name the key of solutions in fields\.solution"
+        UserError, match=r"0 training problems .* solution; set fields\.solution to the key of the solutions"
     ):
         none.check("conversations")
 
@@ -288,16 +290,16 @@ def test_problems_that_make_no_conversation_are_counted_after_problems_were_aske
     ("fields", "message"),
     [
         ({"preset": "gsm9k"}, "preset: unknown preset 'gsm9k'; known are gsm8k"),
-        ({"preset": None}, "preset: missing; choose one of gsm8k, math"),
-        ({"preset": None, "fields": {"query": "q"}}, "fields.query: unknown; known are question, answer"),
-        ({"verifier": "sympy"}, "verifier: unknown verifier 'sympy'; known are exact, maths"),
-        ({"tools": ["browser"]}, "tools: unknown tool 'browser'; known are calculator"),
+        ({"preset": None}, "preset: not set; choose one of gsm8k, math"),
+        ({"preset": None, "fields": {"query": "q"}}, "fields.query: unknown part of a problem; use question, answer"),
+        ({"verifier": "sympy"}, "verifier: unknown verifier 'sympy'; use one of exact, maths"),
+        ({"tools": ["browser"]}, "tools: unknown tool 'browser'; use one of calculator"),
         ({"template": "Solve this."}, "template: it has no {question}"),
-        ({"answer_template": "{answer} {unit}"}, "answer_template: {unit} is unknown"),
-        ({"preset": "math", "calculator_calls": True}, "calculator_calls: only the preset gsm8k"),
+        ({"answer_template": "{answer} {unit}"}, "answer_template: {unit} is not a known name"),
+        ({"preset": "math", "calculator_calls": True}, "calculator_calls: only supported by the preset gsm8k"),
         ({"heldout_paths": ["b"], "heldout_fraction": 0.1}, "heldout_fraction: heldout_paths already defines"),
         ({"heldout_field": "kind"}, "heldout_field: set heldout_field and heldout_values together"),
-        ({"heldout_split": "test"}, "split: missing; heldout_split holds out 'test'"),
+        ({"heldout_split": "test"}, "split: not set; heldout_split holds out 'test'"),
         ({"heldout_fraction": 1.5}, "heldout_fraction: "),
         ({"shuffle": True}, "shuffle: unknown key"),
     ],
@@ -316,9 +318,9 @@ def test_a_file_of_another_form_is_told_with_its_keys(tmp_path: Path) -> None:
     ):
         source(path=path).check("problems", "train")
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(UserError, match="it has 0 training problems"):
+    with pytest.raises(UserError, match="the source has 0 training problems"):
         source(path=str(tmp_path / "empty.jsonl")).check("problems", "train")
-    with pytest.raises(UserError, match=r"a\.jsonl is both in its paths and held out"):
+    with pytest.raises(UserError, match=r"a\.jsonl is used for both training and held-out problems"):
         source(path=path, heldout_paths=[path]).check("problems", "train")
     missing = source(path=write(tmp_path / "b.jsonl", SUMS), template="{question} {level}")
     with pytest.raises(UserError, match="no level, which the template names 100"):

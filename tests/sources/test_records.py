@@ -108,7 +108,7 @@ def test_a_saved_data_set_and_one_with_splits(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no files of split 'dev'"):
         values(path=str(tmp_path / "dict"), split="dev")
     (tmp_path / "one" / "data-00001-of-00002.arrow").unlink()
-    with pytest.raises(UserError, match=r"state\.json names 'data-00001-of-00002\.arrow', which is not in"):
+    with pytest.raises(UserError, match=r"state\.json lists 'data-00001-of-00002\.arrow', which is not in"):
         values(path=str(tmp_path / "one"))
 
 
@@ -169,7 +169,7 @@ def test_a_data_set_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
         values(path="org/sums", subset="other")
     with pytest.raises(UserError, match="has the subsets main, other; choose one with subset"):
         values(path="org/sums", split="train")
-    with pytest.raises(UserError, match="no files of subset 'min'; there are main, other"):
+    with pytest.raises(UserError, match="no files of subset 'min'; the subsets are main, other"):
         values(path="org/sums", subset="min")
 
 
@@ -186,18 +186,18 @@ def test_a_model_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
     model = ModelSource(type="model", path="org/tiny").bind("start", {})
     assert model.artifact().model_dir.name == COMMIT
     assert model.summary() == f"org/tiny@{COMMIT}/config.json"
-    with pytest.raises(UserError, match=r"models/start: no such local path, and the Hub's model .*hf download"):
+    with pytest.raises(UserError, match=r"models/start: no such local path, and the model .*hf download"):
         ModelSource(type="model", path="models/start").artifact()
-    with pytest.raises(ValueError, match=r"\./tiny is not a name on the Hub"):
+    with pytest.raises(ValueError, match=r"\./tiny is not a Hub name"):
         ModelSource(type="model", path="./tiny", revision="main")
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "set either path, or paths"),
-        ({"path": "a", "paths": ["b"]}, "set either path, or paths"),
-        ({"path": "./a.jsonl", "revision": "main"}, "none of the paths is a name on the Hub"),
+        ({}, r"set either path, or paths \(a list\), but not both"),
+        ({"path": "a", "paths": ["b"]}, r"set either path, or paths \(a list\), but not both"),
+        ({"path": "./a.jsonl", "revision": "main"}, "no path is a Hub name"),
     ],
 )
 def test_fields_that_contradict_each_other(fields: dict, message: str) -> None:

@@ -34,10 +34,10 @@ def test_braces_of_a_value_are_not_filled_in() -> None:
 @pytest.mark.parametrize(
     ("template", "needed", "known", "message"),
     [
-        ("Answer this.", "question", None, "it has no {question}; put it where"),
-        ("\\boxed{answer}", "answer", None, "write \\boxed{{answer}} for one around the answer"),
-        ("Question:\\n{question}", "question", None, "in YAML a newline is written as \\n in double quotes"),
-        ("{answer} {unit}", "answer", ("answer",), "{unit} is unknown; known are {answer}"),
+        ("Answer this.", "question", None, "it has no {question}; add it where"),
+        ("\\boxed{answer}", "answer", None, "write \\boxed{{answer}} to insert the answer"),
+        ("Question:\\n{question}", "question", None, "for a newline, put the YAML string in double quotes"),
+        ("{answer} {unit}", "answer", ("answer",), "{unit} is not a known name; use {answer}"),
     ],
 )
 def test_templates_that_cannot_be_meant(template: str, needed: str, known: tuple | None, message: str) -> None:

@@ -72,10 +72,10 @@ def test_an_answer_that_makes_a_scorer_fail_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"datasets": {"chain_summ": {}}}, "no data set 'chain_summ'; it has"),
+        ({"datasets": {"chain_summ": {}}}, "no data set 'chain_summ'; available data sets: chain_sum"),
         ({"datasets": {"chain_sum": {"terms": 3}}}, "data set 'chain_sum' .*unexpected keyword argument 'terms'"),
         ({"datasets": {"chain_sum": {"min_terms": 9, "max_terms": 1}}}, "max_terms must be >= min_terms"),
-        ({"size": 5}, "problems in split .*; raise size"),
+        ({"size": 5}, "problems in the split .*; raise size"),
     ],
 )
 def test_mistakes_are_one_line(fields: dict[str, Any], message: str) -> None:

@@ -1,1 +1,1 @@
-"""Artifacts, documents, conversations, shards, packing, mixtures."""
+"""Artifacts, documents, conversations, token shards, packing and mixtures."""

@@ -1,4 +1,4 @@
-"""Reads Arrow files as the `datasets` library writes them, in either the stream or the file format (Feather)."""
+"""Reads Arrow files written by the `datasets` library, in the stream format or the file format (Feather)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thinkling.errors import UserError
 
 _FILE_FORMAT = b"ARROW1"
 STATE = "state.json"
-"""The file that `Dataset.save_to_disk` writes next to its data files."""
+"""Name of the file that `Dataset.save_to_disk` writes next to its data files."""
 
 
 def read_arrow(path: str | Path) -> Iterator[RawRecord]:
@@ -32,9 +32,9 @@ def read_arrow(path: str | Path) -> Iterator[RawRecord]:
 
 
 def saved_files(directory: Path) -> list[Path]:
-    """The data files of a directory written by `Dataset.save_to_disk`, in order.
+    """Returns the data files of a directory written by `Dataset.save_to_disk`, in order.
 
-    Raises UserError if the saved state cannot be read or names a file that is missing from the directory.
+    Raises UserError if the saved state cannot be read, or if it lists a file that is missing from the directory.
     """
     state = directory / STATE
     with readable(state):
@@ -42,8 +42,12 @@ def saved_files(directory: Path) -> list[Path]:
     try:
         names = [entry["filename"] for entry in json.loads(text)["_data_files"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{state}: not a valid state of a saved data set ({error!r}); save it again") from error
+        raise UserError(
+            f"{state}: not a valid state file of a saved data set ({error!r}); save the data set again"
+        ) from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not (directory / name).is_file():
-            raise UserError(f"{directory}: {STATE} names {name!r}, which is not in the directory; save it again")
+            raise UserError(
+                f"{directory}: {STATE} lists {name!r}, which is not in the directory; save the data set again"
+            )
     return [directory / name for name in names]

@@ -1,4 +1,4 @@
-"""Converts Arrow column values to Python: decodes bytes in text columns and marks unreadable values."""
+"""Converts values of Arrow columns to Python objects, decodes bytes in text columns, and marks unreadable values."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from pyarrow import types
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Placeholder for a value that cannot be read; it has a type of its own, so every type check fails on it."""
+    """Placeholder for a value that cannot be read. Because it has a separate type, every type check rejects it."""
 
     reason: str
 
 
 def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with binary columns cast to text (nested ones in lists and structs too). The cast does not validate:
-    reading a value that is not UTF-8 raises UnicodeDecodeError.
+    """Returns the batch with all binary columns cast to text, including columns nested in lists and structs.
+
+    The cast does not validate the values: reading a value that is not UTF-8 raises UnicodeDecodeError.
     """
     columns = [_cast(column, _text) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def value(column: pa.Array) -> object:
-    """The single value of a column. Dates outside Python's range become numbers in the unit of their type."""
+    """Returns the value of a column with one row.
+
+    Dates outside Python's range are converted to numbers in the unit of their type.
+    """
     for changed in (_text, _number):
         try:
             return _cast(column, changed)[0].as_py()
@@ -43,7 +47,7 @@ def _cast(column: pa.Array, changed: Callable[[pa.DataType], pa.DataType]) -> pa
 
 
 def _changed(type_: pa.DataType, changed: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """The type with `changed` applied to each of its component types."""
+    """Returns the type with `changed` applied to each of its component types."""
     if types.is_dictionary(type_):
         values = _changed(type_.value_type, changed)
         return type_ if values == type_.value_type else values

@@ -1,9 +1,10 @@
-"""Artifacts: directories that one stage writes once and later stages read.
+"""Artifacts: directories that are written once by one stage and read by later stages.
 
-``runs/<run>/<stage>-<hash8>/`` holds the stage's files and ``manifest.json``. While the stage runs, its directory is
-called ``….partial``; a single rename sets its final name, after which it is immutable. The hash covers the stage's
-inputs (resolved configuration, seed, code version and content digests of its input artifacts); the digest covers its
-outputs. What varies between equal runs (times, host, memory) appears only in the manifest's ``recorded`` block.
+``runs/<run>/<stage>-<hash8>/`` contains the stage's files and ``manifest.json``. While the stage runs, the name of its
+directory ends in ``.partial``. A single rename sets the final name; from then on, the directory is immutable. The hash
+covers the stage's inputs (resolved configuration, seed, code version and content digests of its input artifacts), and
+the digest covers its outputs. Values that vary between equal runs (times, host, memory) appear only in the manifest's
+``recorded`` block.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ from thinkling.errors import UserError
 SCHEMA = 1
 MANIFEST = "manifest.json"
 OWN_DIGEST = "manifest_digest"
-"""Field of the manifest's `recorded` block: the digest of everything else in that block."""
+"""Field of the manifest's `recorded` block that contains the digest of the rest of the manifest."""
 LOG_SUFFIX = ".log.jsonl"
-"""Files with this suffix hold times and speeds: stored with the others but excluded from digests."""
+"""Suffix of files that contain times and speeds. They are stored in the artifact but excluded from its digest."""
 RECORDED_PACKAGES = ("thinkling", "torch", "numpy", "pyarrow", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished directory. ``manifest`` is its manifest.json; a user's own model directory has a minimal one."""
+    """A finished directory.
+
+    ``manifest`` contains its manifest.json, or a minimal manifest for a user's own model directory.
+    """
 
     path: Path
     manifest: Mapping[str, Any]
@@ -49,32 +53,32 @@ class Artifact:
 
     @property
     def model_dir(self) -> Path:
-        """The Hugging Face directory inside: ``model/``, or the artifact itself if the user supplied it."""
+        """The Hugging Face directory: ``model/`` in the artifact, or the directory itself if the user supplied it."""
         return self.path / "model" if (self.path / "model").is_dir() else self.path
 
     def file(self, name: str) -> Path:
-        """Path of a file in the artifact.
+        """Returns the path of a file in the artifact.
 
         Raises UserError if the artifact has no such file.
         """
         path = self.path / name
         if not path.exists():
-            raise UserError(f"{self.path} has no {name}: it is not the input that this stage needs")
+            raise UserError(f"{self.path} has no {name}; use an artifact that contains the file as this input")
         return path
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces, as used for hashing."""
+    """Returns the value as JSON with sorted keys and no spaces, which is the form that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def hash_of(value: Any) -> str:
-    """SHA-256 (hex) of a JSON value."""
+    """Returns the SHA-256 (hex) of a JSON value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes.
+    """Returns the SHA-256 (hex) of a file's bytes.
 
     Raises UserError if the file cannot be read.
     """
@@ -86,22 +90,23 @@ def file_digest(path: Path) -> str:
 
 
 def content_files(directory: Path) -> Iterator[str]:
-    """Relative names of the files that count as content, in sorted order."""
+    """Returns the sorted relative names of the files that the digest covers: all except the manifest and logs."""
     names = (str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
     return iter(sorted(n for n in names if n != MANIFEST and not n.endswith(LOG_SUFFIX)))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically."""
+    """Writes a value as JSON, atomically."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1, ensure_ascii=False)
         stream.write("\n")
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a finished artifact.
+    """Returns the manifest of a finished artifact.
 
-    Raises UserError if it is missing, is not JSON of the current schema, or was modified after it was written.
+    Raises UserError if the manifest is missing, is not JSON with the current schema, or was modified after it was
+    written.
     """
     path = directory / MANIFEST
     try:
@@ -111,16 +116,17 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise UserError(f"{path} does not have schema {SCHEMA}; delete {directory} to recreate it")
     recorded = manifest.get("recorded")
-    own = recorded.pop(OWN_DIGEST, None) if isinstance(recorded, dict) else ""  # earlier versions did not write one
+    own = recorded.pop(OWN_DIGEST, None) if isinstance(recorded, dict) else ""  # None for manifests of old versions
     if own is not None and own != hash_of(manifest):
         raise UserError(f"{path} was changed after the stage finished; delete {directory} to recreate it")
     return manifest
 
 
 def is_finished(directory: Path) -> bool:
-    """Whether a finished artifact exists.
+    """Returns whether a finished artifact exists in the directory.
 
-    Raises UserError if the directory exists without a manifest: the directory is only renamed once it has one.
+    Raises UserError if the directory exists but has no manifest, because the manifest is always written before the
+    directory is renamed.
     """
     if directory.is_dir() and not (directory / MANIFEST).is_file():
         raise UserError(f"{directory / MANIFEST} is missing; delete {directory} to recreate it")
@@ -128,16 +134,16 @@ def is_finished(directory: Path) -> bool:
 
 
 def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[str, Any]) -> Artifact:
-    """Digests what a stage wrote to ``partial``, adds the manifest and renames the directory to ``final``.
+    """Computes the digests of the files in ``partial``, adds the manifest and renames the directory to ``final``.
 
-    Raises UserError if a file differs from what was sealed while the stage was running.
+    Raises UserError if a file differs from the seal that was written while the stage was running.
     """
     files = {name: digest_of(partial / name) for name in content_files(partial) if not is_seal(partial / name)}
     seals = dict(sealed(partial))
     for path, entry in seals.items():
         name = str(path.relative_to(partial))
         if entry is None or files.get(name) != entry:
-            raise lost(f"{path}: is {'damaged' if name in files else 'missing'}", partial)
+            raise lost(f"{path} is {'corrupt' if name in files else 'missing'}", partial)
     full = {
         "schema": SCHEMA,
         **manifest,
@@ -159,7 +165,7 @@ def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[
 
 
 def complete(partial: Path, final: Path) -> Artifact:
-    """The last part of `finish`, from the manifest on; also for a run that was killed in the middle of it."""
+    """Performs the steps of `finish` that follow the manifest, also for a run that was killed during these steps."""
     manifest = read_manifest(partial)
     for path, _ in list(sealed(partial)):
         seal_of(path).unlink()
@@ -168,14 +174,14 @@ def complete(partial: Path, final: Path) -> Artifact:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the packages that may affect results."""
+    """Returns the versions of the packages that may affect results."""
     return {name: metadata.version(name) for name in RECORDED_PACKAGES}
 
 
 def verify(directory: Path, manifest: Mapping[str, Any]) -> None:
     """Recomputes the digest of every file and compares it with the manifest.
 
-    Raises UserError naming the first file that was changed, removed or added.
+    Raises UserError for the first file that was changed, removed or added.
     """
     cure = f"delete {directory} to recreate it"
     files = manifest["files"]
@@ -192,23 +198,24 @@ def verify(directory: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def model_source(path: Path) -> Artifact:
-    """A user's Hugging Face model directory, wrapped as an artifact.
+    """Returns a user's Hugging Face model directory as an artifact.
 
-    Raises UserError if it has no config.json.
+    Raises UserError if the directory has no config.json.
     """
     if not (path / "config.json").is_file():
-        raise UserError(f"{path} is not a Hugging Face model directory: it has no config.json")
+        raise UserError(f"{path} is not a Hugging Face model directory: it has no config.json; correct the path")
     files = {n: {"sha256": file_digest(path / n)} for n in content_files(path) if not n.startswith(".")}
     return Artifact(path, {"digest": hash_of(files), "kind": "model"})
 
 
 def directory_digests(directory: Path) -> dict[str, str]:
-    """Name → SHA-256 of each file in a directory that a recipe points to (such as a tokenizer's), or of a single file.
+    """Returns the SHA-256 of each file in a directory used by a recipe, such as a tokenizer's, by file name.
 
+    `directory` can also be a single file.
     Raises UserError if the path does not exist.
     """
     if directory.is_file():
         return {directory.name: file_digest(directory)}
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such {'file' if directory.suffix else 'directory'}")
+        raise UserError(f"{directory}: no such {'file' if directory.suffix else 'directory'}; correct the path")
     return {name: file_digest(directory / name) for name in content_files(directory)}

@@ -1,4 +1,4 @@
-"""Atomic file writes: a file is written under a temporary name and moved into place by one rename."""
+"""Atomic file writes: a file is written under a temporary name and then moved to its final name by a single rename."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path to write to; it is renamed to `path` on success and removed if the block raises.
+    """Yields a temporary path to write to.
 
-    The temporary name is always the same, so a killed run leaves at most one file, which the next run overwrites.
+    On success, the temporary file is renamed to `path`; if the block raises, it is removed. The temporary name is
+    always the same, so a killed run leaves at most one file, which the next run overwrites.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")

@@ -1,9 +1,9 @@
-"""Words of a held-out problem that are not evidence that a document contains it: instructions and shared text.
+"""Detects boilerplate in held-out problems: words that are no evidence that a document contains the problem.
 
-Two kinds are separated from a problem's own words. *Instructions* about how to answer ("Please reason step by step,
-and put your final answer within \\boxed{}") are stretches of 8 or more instruction words, at least some of which refer
-to answering. *Shared text* is text that appears identically in 10 or more problems, or in at least three problems that
-make up half of the total.
+There are two kinds of boilerplate, instructions and shared text. *Instructions* about how to answer ("Please reason
+step by step, and put your final answer within \\boxed{}") are stretches of 8 or more instruction words, at least some
+of which refer to answering. *Shared text* is text that appears identically in 10 or more problems, or in at least three
+problems that make up half of the total. All other words are the problem's own words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from thinkling.data.ngrams import Hashes
 
 MANY_PROBLEMS = 10
-"""A run of words in at least this many problems is shared text: real benchmarks do not repeat a sentence so often."""
+"""Minimum number of problems that contain a run of words for the run to count as shared text. Real benchmarks do not
+repeat a genuine sentence this often."""
 FEW_PROBLEMS = 3
 STRETCH = 8
 """Minimum length of an instruction, in consecutive instruction words."""
@@ -66,7 +67,7 @@ _STARTS = frozenset(phrase[0] for phrase in _PHRASES)
 
 
 def instruction_words(words: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """For each word (or character in scripts without spaces), whether it is part of an instruction."""
+    """Returns a mask of the words (or characters in scripts without spaces) that are part of an instruction."""
     found = np.zeros(len(words), bool)
     start, at, telling, size = 0, 0, 0, 0
     while at <= len(words):
@@ -82,8 +83,11 @@ def instruction_words(words: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def _piece(words: Sequence[str], at: int) -> tuple[int, bool]:
-    """Number of words that the instruction word or phrase at this position covers (0 if there is none), and whether it
-    refers to answering."""
+    """Returns the length in words of the instruction word or phrase at this position, and whether it refers to
+    answering.
+
+    The length is 0 if there is no instruction word or phrase at this position.
+    """
     word = words[at]
     if word in _WORDS:
         return 1, word in _TELLING
@@ -97,10 +101,10 @@ def _piece(words: Sequence[str], at: int) -> tuple[int, bool]:
 
 
 class SharedRuns:
-    """Runs of words that occur in many problems."""
+    """The runs of words that occur in many problems."""
 
     def __init__(self, runs: Iterable[Hashes]) -> None:
-        """`runs`: for each distinct problem, the hashes of its runs."""
+        """`runs` contains, for each distinct problem, the hashes of its runs."""
         counts: Counter[int] = Counter()
         n = 0
         for one in runs:
@@ -110,7 +114,7 @@ class SharedRuns:
         self._shared = np.array(sorted(run for run, count in counts.items() if count >= limit), np.uint64)
 
     def covered(self, hashes: Hashes, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """For each word, whether it is in a shared run. `hashes`, `lengths`: those of the run at each position."""
+        """Returns a mask of the words in shared runs, given the hash and length of the run at each position."""
         found = np.zeros(len(hashes), bool)
         for place in np.flatnonzero(np.isin(hashes, self._shared) & (lengths > 0)):
             found[place : place + lengths[place]] = True

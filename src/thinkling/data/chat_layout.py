@@ -1,4 +1,4 @@
-"""Locates the parts of a conversation in the text that a template renders, and detects which of them it drops."""
+"""Locates the parts of a conversation in the rendered text, and detects parts that the template drops."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from thinkling.errors import UserError
 
 @dataclass(frozen=True)
 class Piece:
-    """A non-blank text of the conversation."""
+    """A non-blank text field or argument of the conversation."""
 
     field: str
     """`content`, `reasoning_content`, `tool_calls` or `tools`."""
     message: int
-    """Index of its message; -1 for a tool definition."""
+    """Index of the message that contains the text; -1 for a tool definition."""
     text: str
     name: str = ""
     """Name of the tool that is called or defined."""
@@ -32,11 +32,11 @@ class Part:
 
     text: str
     places: Mapping[int, int]
-    """Number of a piece → position in the text of the mark placed in its middle."""
+    """Number of a piece → position in the rendered text of the mark inserted in the middle of the piece."""
 
 
 class Layout:
-    """A rendered conversation with the position of every piece. Messages are already fenced (chat_marks)."""
+    """A rendered conversation with the position of every piece. The messages must already be fenced (chat_marks)."""
 
     def __init__(
         self,
@@ -46,8 +46,11 @@ class Layout:
         text: str,
         prompts: bool = False,
     ) -> None:
-        """`text`: the whole rendered conversation; `prompts`: whether it ends with a generation prompt. A piece that
-        the template inspects, so that a mark would change the rendered text, has no position."""
+        """Locates the pieces of the conversation in `text`, the whole rendered conversation.
+
+        `prompts` specifies whether the text ends with a generation prompt. A piece has no position if a mark in it
+        would change the rest of the rendered text, because the template inspects the piece.
+        """
         self.template, self.text, self._prompts = template, text, prompts
         self._messages, self._tools = messages, tools
         self.pieces: list[Piece] = []
@@ -63,7 +66,7 @@ class Layout:
         self._marked = self._walk(self._mark(self.placed))
 
     def part(self, count: int, add_generation_prompt: bool = False, more: Sequence[Message] = ()) -> Part | None:
-        """The first `count` messages followed by `more`, rendered; None if the template rejects them."""
+        """Renders the first `count` messages followed by `more`. Returns None if the template rejects them."""
         messages, tools = self._marked
         try:
             return Part(*take_anchors(self.template.render([*messages[:count], *more], tools, add_generation_prompt)))
@@ -71,21 +74,25 @@ class Layout:
             return None
 
     def latest(self, through: int, *parts: Part) -> int | None:
-        """The last piece, among messages up to and including `through`, that occurs in all parts. Positions alone do
-        not identify it, because a template may move the system message to the last question."""
+        """Returns the last piece of the messages up to and including `through` that occurs in all parts.
+
+        The last piece is the one in the latest message, not the one at the latest position, because a template may move
+        the system message to the last question.
+        """
         found = [
             n for n in self.places if self.pieces[n].message <= through and all(n in part.places for part in parts)
         ]
         return max(found, key=lambda n: (self.pieces[n].message, self.places[n]), default=None)
 
     def of(self, message: int) -> list[int]:
-        """Positions of a message's pieces."""
+        """Returns the positions of a message's pieces."""
         return [place for n, place in self.places.items() if self.pieces[n].message == message]
 
     def without_reasoning(self) -> list[int]:
-        """Assistant messages whose reasoning the template drops because later messages follow.
+        """Returns the assistant messages whose reasoning the template drops because later messages follow.
 
-        Raises UserError naming the template and field if it drops any other part of the conversation."""
+        Raises UserError, with the template and the field, if the template drops any other part of the conversation.
+        """
         dropped = []
         for number, piece in enumerate(self.pieces):
             if self._is_there(number, piece, self._whole):
@@ -100,7 +107,7 @@ class Layout:
         return dropped
 
     def check_written(self) -> None:
-        """Raises UserError naming the template and field if the template drops anything other than reasoning."""
+        """Raises UserError, with the template and the field, if the template drops anything other than reasoning."""
         for number, piece in enumerate(self.pieces):
             if piece.field != "reasoning_content" and not self._is_there(number, piece, self._whole):
                 raise self._lost(piece)
@@ -117,7 +124,7 @@ class Layout:
         return number in part.places if number in self.placed else _contains(part.text, piece.text)
 
     def _check_values(self) -> None:
-        """Non-text arguments have no mark; checks that the text contains their JSON or Python spelling."""
+        """Checks that the text contains the JSON or Python spelling of all non-text arguments, which have no mark."""
         for i, message in enumerate(self._messages):
             for call in message.get("tool_calls") or ():
                 for value in _scalars(call["function"]["arguments"]):
@@ -125,7 +132,7 @@ class Layout:
                         raise self._lost(Piece("tool_calls", i, "", call["function"]["name"]))
 
     def _try(self, numbers: frozenset[int]) -> Part | None:
-        """The whole conversation with marks in these pieces; None if the marks change its text."""
+        """Renders the whole conversation with marks in these pieces. Returns None if the marks change its text."""
         messages, tools = self._walk(self._mark(numbers))
         try:
             text, places = take_anchors(self.template.render(messages, tools, self._prompts))
@@ -147,7 +154,7 @@ class Layout:
         return mark
 
     def _walk(self, change: Callable[[Piece, str], str]) -> tuple[list[Message], list[Message]]:
-        """Messages and tools with `change` applied to every non-blank piece, always in the same order."""
+        """Returns messages and tools with `change` applied to every piece, always in the same order."""
 
         def changed(field: str, message: int, text: Any, name: str = "", after: str = "") -> Any:
             return change(Piece(field, message, text, name), after) if isinstance(text, str) and text.strip() else text
@@ -195,7 +202,7 @@ def _what(piece: Piece) -> str:
 
 
 def _contains(text: str, wanted: str) -> bool:
-    """Whether `text` contains `wanted`, verbatim or as in JSON, ignoring differences in white space."""
+    """Returns whether `text` contains `wanted`, verbatim or escaped as in JSON, ignoring white space."""
     squeezed = _squeezed(text)
     return _squeezed(wanted) in squeezed or _squeezed(json.dumps(wanted, ensure_ascii=False)[1:-1]) in squeezed
 

@@ -1,8 +1,8 @@
 """Marks inside chat text, and tokenization of marked text.
 
-Message content is data; what the template writes is markup. Message text that spells a special token is fenced before
-rendering and encoded as plain characters, so no user, tool or web page can close a turn or open reasoning. Other marks
-record where loss begins and ends, and where each piece of a message ends up in the rendered text.
+Message content is data, and text written by the template is markup. Message text that spells a special token is fenced
+before rendering and encoded as plain characters, so no user, tool or web page can close a turn or open reasoning. Other
+marks record where loss begins and ends, and the position of each piece of a message in the rendered text.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# Every mark in rendered text starts with a noncharacter; LITERAL escapes one that occurs in a message, losslessly.
+# Every mark in rendered text starts with a Unicode noncharacter. LITERAL stands for this noncharacter in a message.
 ESC = "\ufdd0"
 LITERAL, PLAIN_ON, PLAIN_OFF, LOSS_ON, LOSS_OFF = (f"{ESC}{code}" for code in "01234")
 _MARK = re.compile(f"({ESC}[0-4])")
 ANCHOR = re.compile(f"{ESC}5(\\d+){ESC}6")
-"""The mark of a piece of a message; it contains the piece's number."""
+"""Matches the mark of a piece of a message. The mark contains the number of the piece."""
 
 
 class Encoder(Protocol):
-    """The subset of data.tokenizer.Tokenizer that rendering needs."""
+    """The part of the interface of data.tokenizer.Tokenizer that rendering needs."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -37,7 +37,10 @@ class Encoder(Protocol):
 
 @lru_cache(maxsize=8)
 def special_spellings(tokenizer: Encoder) -> re.Pattern[str]:
-    """Matches every text that this tokenizer's markup maps to a special token; built by encoding each token."""
+    """Returns a pattern that matches every text that this tokenizer encodes as a special token when markup is enabled.
+
+    The pattern is built by encoding the spelling of every token.
+    """
     spelled = sorted({tokenizer.decode([i]) for i in range(tokenizer.vocab_size)} - {""})
     marked, plain = tokenizer.encode_batch(spelled, True), tokenizer.encode_batch(spelled, False)
     special = [s for s, a, b in zip(spelled, marked, plain, strict=True) if not np.array_equal(a, b)]
@@ -46,13 +49,15 @@ def special_spellings(tokenizer: Encoder) -> re.Pattern[str]:
 
 @lru_cache(maxsize=8)
 def written_by_template(spellings: re.Pattern[str]) -> re.Pattern[str]:
-    """Matches special tokens written by the template itself, not those spelled in a message."""
+    """Returns a pattern that matches special tokens written by the template, but not those spelled in a message."""
     return re.compile(f"(?<!{PLAIN_ON})(?:{spellings.pattern})")
 
 
 def fence(value: Any, spellings: re.Pattern[str]) -> Any:
-    """The value with each special-token spelling in its strings fenced. Keys of tool-call arguments are fenced too, but
-    not field names, which the template looks up."""
+    """Returns the value with each spelling of a special token in its strings fenced.
+
+    Keys of tool-call arguments are fenced too. Field names are not fenced, because the template looks them up.
+    """
     if isinstance(value, str):
         return spellings.sub(rf"{PLAIN_ON}\g<0>{PLAIN_OFF}", value.replace(ESC, LITERAL))
     if isinstance(value, Mapping):
@@ -66,8 +71,10 @@ def fence(value: Any, spellings: re.Pattern[str]) -> Any:
 
 
 def anchor(text: str, number: int, after: str = "") -> str:
-    """The text with a numbered mark in the middle of its stripped content, where templates do not cut; if `after` is
-    given, the mark goes behind its last occurrence."""
+    """Returns the text with a numbered mark in the middle of its stripped content, where templates do not split it.
+
+    If `after` is given, only the content after its last occurrence is considered.
+    """
     start = text.rfind(after) + len(after) if after and after in text else 0
     core = text[start:].strip()
     start = text.index(core, start)
@@ -78,7 +85,10 @@ def anchor(text: str, number: int, after: str = "") -> str:
 
 
 def take_anchors(text: str) -> tuple[str, dict[int, int]]:
-    """The text without anchors, and the first position of each: a tool's name may be repeated next to its result."""
+    """Returns the text without anchors, and the first position of each anchor.
+
+    An anchor can occur more than once, because a template may repeat a tool's name next to its result.
+    """
     places: dict[int, int] = {}
     pieces, length = [], 0
     for i, piece in enumerate(ANCHOR.split(text)):
@@ -91,13 +101,16 @@ def take_anchors(text: str) -> tuple[str, dict[int, int]]:
 
 
 def without_marks(text: str) -> str:
-    """The text as a reader sees it, without marks."""
+    """Returns the text without marks."""
     return "".join(ESC if part == LITERAL else part for part in _MARK.split(text) if not _is_mark(part))
 
 
 def well_fenced(text: str, spellings: re.Pattern[str]) -> bool:
-    """Whether every fence holds the one spelling it was put around. A template that cuts a message at a tag of its own
-    separates the two ends of a fence, and the tag that it writes between them would then be encoded as text."""
+    """Returns whether every fence encloses exactly one spelling of a special token.
+
+    If a template splits a message at one of its own tags, it separates the two ends of a fence. A tag that the template
+    writes between them would then be encoded as text.
+    """
     inside = False
     for part in _MARK.split(text):
         if part in (PLAIN_ON, PLAIN_OFF):
@@ -110,7 +123,7 @@ def well_fenced(text: str, spellings: re.Pattern[str]) -> bool:
 
 
 def encode_marked(text: str, tokenizer: Encoder) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and loss mask of marked text. Text is split where loss begins or ends, as during generation."""
+    """Returns the ids and loss mask of marked text. The text is split where loss begins or ends, as in generation."""
     pieces: list[tuple[str, bool, bool]] = []
     plain, loss, gathered = False, False, ""
     for part in _MARK.split(text):
@@ -135,8 +148,11 @@ def _is_mark(part: str) -> bool:
 
 
 def _encode_piece(tokenizer: Encoder, piece: str, markup: bool, first: bool) -> np.ndarray:
-    """Encodes one piece. A tokenizer that prepends a space to every text (SentencePiece) must not do so inside a chat:
-    it receives the piece after a newline whose tokens are then removed, as in transformers."""
+    """Encodes one piece of a chat.
+
+    A tokenizer that prepends a space to every text (SentencePiece) must not do so inside a chat. It therefore encodes a
+    newline followed by the piece, and the tokens of the newline are removed, as in transformers.
+    """
     ids = tokenizer.encode(piece, markup)
     if first or not _prefixes_space(tokenizer):
         return ids

@@ -1,6 +1,7 @@
 """Renders a Jinja chat template in jinja2's sandbox with the settings and names that transformers provides.
 
-The clock is not an input of a run: a template that asks for the date receives the date named in the recipe.
+So that runs are reproducible, a template that requests the date receives the date set in the recipe, not the current
+date.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ Message = Mapping[str, Any]
 Setting = str | int | bool
 
 CURE = "set `chat: {template: thinkling}`"
-"""Cure for a directory without a template, or with a template that drops part of the data."""
+"""Part of error messages about a directory that has no template, or a template that drops part of the data."""
 REASONING_TAGS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|channel>", "<channel|>"),
 )
-"""How templates open and close reasoning."""
+"""Tags with which templates open and close reasoning."""
 _DIRECTIVES = "aAbBdejmyYHIMpS"
 _GIVEN = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "pad_token", "unk_token"})
 
@@ -47,9 +48,9 @@ class ChatTemplate:
     name: str
     """Name used in error messages."""
     variables: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Names that transformers provides, such as `bos_token`."""
+    """Variables that transformers provides, such as `bos_token`."""
     settings: Mapping[str, Setting] = field(default_factory=dict, hash=False)
-    """Names set by the recipe, such as `enable_thinking`; `date` is what `strftime_now` formats."""
+    """Variables set by the recipe, such as `enable_thinking`. `date` is the date that `strftime_now` formats."""
 
     @cached_property
     def compiled(self) -> jinja2.Template:
@@ -61,14 +62,16 @@ class ChatTemplate:
 
     @cached_property
     def has_generation_marks(self) -> bool:
-        """Whether the template itself marks the text that the assistant writes."""
+        """Whether the template itself marks the text written by the assistant."""
         return re.search(r"\{%[-+]?\s*generation\b", self.source) is not None
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Message] | None = None, add_generation_prompt: bool = False
     ) -> str:
-        """The rendered text, still containing the marks that chat_marks put into messages. Raises UserError if the
-        template fails, including when it asks for a date that the recipe does not name."""
+        """Renders the messages. The text still contains the marks that chat_marks inserted into them.
+
+        Raises UserError if the template fails, for example if it requests the date and the recipe does not set a date.
+        """
         given = {"messages": [_as_transformers(message) for message in messages], "tools": list(tools or []) or None}
         if "date" in self.settings:
             given["strftime_now"] = _day(self.settings["date"]).strftime
@@ -76,11 +79,11 @@ class ChatTemplate:
             text = self.compiled.render(
                 {**self.variables, **self.settings, **given}, add_generation_prompt=add_generation_prompt
             )
-            text.encode()  # tokenizers reject lone surrogates, which a template may produce
+            text.encode()  # raises if the template produced lone surrogates, which tokenizers reject
             return text
         except UserError:
             raise
-        except Exception as error:  # a foreign template may fail in any way, such as a call on a missing field
+        except Exception as error:  # a foreign template can raise any exception, for example by calling a missing field
             cure = ""
             if isinstance(error, jinja2.UndefinedError) and "strftime_now" in str(error):
                 cure = ": it asks for the date; set chat.variables.date, such as 2026-07-26"
@@ -88,14 +91,17 @@ class ChatTemplate:
             raise UserError(message) from error
 
     def with_settings(self, settings: Mapping[str, Setting]) -> ChatTemplate:
-        """The same template with these settings, which override those that an export wrote into its source.
+        """Returns the template with these settings, which override settings that an export wrote into its source.
 
-        Raises UserError for a name that the template does not read, and for an invalid date."""
+        Raises UserError for a name that the template does not use, and for an invalid date.
+        """
         read = jinja2.meta.find_undeclared_variables(_environment().parse(self.source)) if settings else set()
         for name in settings:
             if name not in read and not (name == "date" and "strftime_now" in self.source):
-                known = ", ".join(sorted(read - _GIVEN)) or "no variable"
-                raise UserError(f"chat.variables.{name}: chat template {self.name} does not read it; it reads {known}")
+                known = ", ".join(sorted(read - _GIVEN)) or "none"
+                raise UserError(
+                    f"chat.variables.{name}: chat template {self.name} has no such variable; its variables: {known}"
+                )
         if "date" in settings:
             _day(settings["date"])
         source = _BAKED_DATE.sub("", self.source, count=1) if "date" in settings else self.source
@@ -103,8 +109,10 @@ class ChatTemplate:
 
     @property
     def exported(self) -> str:
-        """The source with its settings prepended as defaults, so that transformers and vLLM, which do not see the
-        recipe, render the same text."""
+        """The source of the template with its settings prepended as defaults.
+
+        transformers and vLLM, which do not read the recipe, thus render the same text.
+        """
         lines = [
             f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}\n"
             for name, value in self.settings.items()
@@ -115,9 +123,11 @@ class ChatTemplate:
 
 
 def load_chat_template(directory: Path) -> ChatTemplate:
-    """The template of a Hugging Face directory: chat_template.jinja, or `chat_template` in tokenizer_config.json.
+    """Returns the chat template of a Hugging Face directory.
 
-    Raises UserError if the directory has neither."""
+    The template is in chat_template.jinja, or under `chat_template` in tokenizer_config.json. Raises UserError if the
+    directory has neither.
+    """
     config_path = directory / "tokenizer_config.json"
     config = _read_json(config_path)
     template_path = directory / "chat_template.jinja"
@@ -136,7 +146,7 @@ def load_chat_template(directory: Path) -> ChatTemplate:
 
 
 def _of_named(entries: Sequence[Any]) -> str | None:
-    """The template to use from a list of named ones; None if there is no default."""
+    """Returns the template to use from a list of named templates; None if none is named `default`."""
     named = {entry.get("name"): entry.get("template") for entry in entries if isinstance(entry, Mapping)}
     default, tool_use = named.get("default"), named.get("tool_use")
     if isinstance(default, str) and isinstance(tool_use, str):
@@ -145,22 +155,25 @@ def _of_named(entries: Sequence[Any]) -> str | None:
 
 
 def _choosing(default: str, tool_use: str) -> str:
-    """A single template that chooses between two as transformers does: `tool_use` if tools are passed."""
-    # Jinja drops one newline at a template's end; the plus signs keep white space at the seams
+    """Returns a template that uses `tool_use` if tools are passed, and otherwise `default`, as transformers does."""
+    # Jinja drops one newline at the end of a template. The plus signs preserve white space where the two are joined.
     used, other = tool_use.removesuffix("\n"), default.removesuffix("\n")
     return f"{{% if tools +%}}{used}{{%+ else +%}}{other}{{%+ endif %}}"
 
 
 def read_chat_template(path: Path, directory: Path) -> ChatTemplate:
-    """A template from a file, for the tokenizer of a directory. Raises UserError if it cannot be read."""
+    """Reads a template from a file, for use with the tokenizer of `directory`.
+
+    Raises UserError if the file cannot be read.
+    """
     try:
         return ChatTemplate(path.read_text(encoding="utf-8"), str(path), token_variables(directory))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a chat template ({error})") from error
+        raise UserError(f"{path}: cannot be read as a chat template ({error}); correct the file or its path") from error
 
 
 def token_variables(directory: Path) -> dict[str, str]:
-    """Spellings of the special tokens that transformers passes to a directory's template."""
+    """Returns the spellings of the special tokens that transformers passes to the template of a directory."""
     named = {**_read_json(directory / "special_tokens_map.json"), **_read_json(directory / "tokenizer_config.json")}
     variables = {}
     for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
@@ -172,7 +185,10 @@ def token_variables(directory: Path) -> dict[str, str]:
 
 
 def _as_transformers(message: Message) -> Message:
-    """The message as transformers 5 passes it to a template: reasoning under both names that templates read."""
+    """Returns the message as transformers 5 passes it to a template.
+
+    The reasoning is available as `reasoning_content` and as `thinking`, because templates use either name.
+    """
     message = {name: value for name, value in message.items() if name != "loss"}
     if message.get("reasoning_content") is None:
         return message
@@ -183,18 +199,18 @@ def _day(value: Setting) -> date:
     try:
         return date.fromisoformat(str(value))
     except ValueError as error:
-        raise UserError(f"chat.variables.date: {value!r} is not a date; write it as 2026-07-26") from error
+        raise UserError(f"chat.variables.date: {value!r} is not a date; use the format 2026-07-26") from error
 
 
 def _literal(value: Setting) -> str:
-    """A value as a Jinja literal."""
+    """Returns a value as a Jinja literal."""
     if isinstance(value, str):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _baked_date(day: date) -> str:
-    """A macro that replaces transformers' clock."""
+    """Returns a macro that replaces `strftime_now` of transformers, which formats the current date."""
     steps = "".join(f" | replace('%{code}', {_literal(day.strftime('%' + code))})" for code in _DIRECTIVES)
     steps = f" | replace('%-d', '{day.day}') | replace('%-m', '{day.month}')" + steps
     return f"{{%- macro strftime_now(format) %}}{{{{- format{steps} }}}}{{%- endmacro %}}\n"
@@ -204,9 +220,9 @@ _BAKED_DATE = re.compile(r"\{%- macro strftime_now\(format\) %\}\{\{- format[^\n
 
 
 class _Generation(Extension):
-    """`{% generation %} … {% endgeneration %}`: marks the text that the assistant writes."""
+    """Implements `{% generation %} … {% endgeneration %}`, which marks the text written by the assistant."""
 
-    tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
+    tags = {"generation"}  # noqa: RUF012 (jinja2 declares this attribute in the same way)
 
     def parse(self, parser: Any) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno
@@ -219,7 +235,7 @@ class _Generation(Extension):
 
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
-    """The settings and names with which transformers renders chat templates, without its clock."""
+    """Returns an environment with the settings and names of transformers, except `strftime_now`."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
@@ -235,7 +251,10 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON without jinja2's HTML escapes. Not ASCII-only, which would escape the marks of chat_marks."""
+    """Returns the value as JSON without the HTML escapes of jinja2.
+
+    Non-ASCII characters are never escaped, because that would escape the marks of chat_marks.
+    """
     del ensure_ascii
     return json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
 
@@ -250,5 +269,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: not readable JSON ({error})") from error
+        raise UserError(f"{path}: not valid JSON ({error}); correct or replace the file") from error
     return value if isinstance(value, dict) else {}

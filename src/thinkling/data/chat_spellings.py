@@ -1,4 +1,4 @@
-"""Alternative forms of the same conversation, because templates differ in the form they expect."""
+"""Generates alternative forms of the same conversation, because templates differ in the form they expect."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _INLINE = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 
 
 def forms(template: ChatTemplate, messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Yields the conversation as it is, then equivalent forms to try if the template rejects it or drops a call: with
-    nine-character ids linking calls and results (Mistral), without content instead of empty content, with arguments as
-    JSON text (DeepSeek), and finally with content as a list of parts (vision models).
+    """Yields the conversation unchanged, then equivalent forms to try if the template rejects it or drops a call.
 
-    Reasoning inside the content becomes `reasoning_content` if the template splits it out itself, to the same text."""
+    The other forms have nine-character ids that link calls and results (Mistral), null instead of empty content,
+    arguments as JSON text (DeepSeek), and finally content as a list of parts (vision models). Reasoning inside the
+    content is moved to `reasoning_content` if the template handles `</think>` itself and renders the same text.
+    """
     given = _split_as_template(template, messages)
     if not any(message.get("tool_calls") for message in given):
         yield given
@@ -40,7 +41,7 @@ def forms(template: ChatTemplate, messages: Sequence[Message]) -> Iterator[list[
 
 
 def with_call_ids(messages: Sequence[Message]) -> list[Message]:
-    """The messages with ids `call00000`, `call00001`, … for calls and for the results that belong to them."""
+    """Returns the messages with ids `call00000`, `call00001`, … for calls and for the corresponding results."""
     found: list[Message] = []
     named: dict[str, str] = {}
     waiting: list[str] = []
@@ -65,7 +66,7 @@ def with_call_ids(messages: Sequence[Message]) -> list[Message]:
 
 
 def split_thoughts(message: Message) -> Message:
-    """The message with the reasoning that opens its content moved to its own field."""
+    """Returns the message with the reasoning at the start of its content moved to `reasoning_content`."""
     content = message.get("content")
     if message["role"] != "assistant" or message.get("reasoning_content") or not isinstance(content, str):
         return message

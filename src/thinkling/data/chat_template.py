@@ -1,7 +1,8 @@
-"""Converts conversations to tokens with our own ChatML template (chatml) or a foreign model's (chat_rendering).
+"""Converts conversations to tokens with our own ChatML template (chatml) or another model's template (chat_rendering).
 
-The characters a model is trained on are marked by `{% generation %}` blocks, as in transformers; if a template has
-none, they are inferred from the rendered text (loss_spans). No part of a conversation is dropped silently.
+The text on which a model is trained is marked by `{% generation %}` blocks, as in transformers. If a template has no
+such blocks, this text is inferred from the rendered conversation (loss_spans). No part of a conversation is dropped
+silently.
 """
 
 from __future__ import annotations
@@ -55,20 +56,22 @@ class EncodedChat:
     """A conversation as tokens."""
 
     ids: np.ndarray
-    """int32 (T,)"""
+    """Token ids, int32 (T,)."""
     loss: np.ndarray
-    """bool (T,): true on what the assistant writes, including the token that ends its turn."""
+    """Loss mask, bool (T,): True for text written by the assistant, including the token that ends its turn."""
     turns_without_loss: int = 0
-    """Assistant turns whose reasoning the template drops because later rounds follow, or whose `loss` is False."""
+    """Number of assistant turns whose reasoning the template drops because later rounds follow, or whose `loss` is
+    False."""
 
 
 def encode_chat(
     template: ChatTemplate, messages: Sequence[Message], tokenizer: Encoder, tools: Sequence[Message] | None = None
 ) -> EncodedChat:
-    """The conversation as tokens.
+    """Converts a conversation to tokens.
 
-    Raises UserError naming the template if it cannot render the conversation, if it drops part of it, or if the
-    assistant's text cannot be identified."""
+    Raises UserError, with the template's name, if the template cannot render the conversation or drops part of it, or
+    if the assistant's text cannot be identified.
+    """
     spellings = special_spellings(tokenizer)
 
     def attempt(fenced: list[Message], announced: list[Message], text: str) -> EncodedChat:
@@ -81,9 +84,11 @@ def encode_chat(
 def encode_prompt(
     template: ChatTemplate, messages: Sequence[Message], tokenizer: Encoder, tools: Sequence[Message] | None = None
 ) -> np.ndarray:
-    """Token ids, int32 (T,), ending where the assistant starts to write. Reasoning of earlier turns may be dropped.
+    """Returns the token ids of a prompt, int32 (T,), up to the point at which the assistant starts to write.
 
-    Raises UserError naming the template if it cannot render the messages or drops anything else."""
+    The template may drop the reasoning of earlier turns. Raises UserError, with the template's name, if the template
+    cannot render the messages or drops anything else.
+    """
     spellings = special_spellings(tokenizer)
 
     def attempt(fenced: list[Message], announced: list[Message], text: str) -> np.ndarray:
@@ -102,8 +107,10 @@ def _first_form(
     attempt: Callable[[list[Message], list[Message], str], T],
     add_generation_prompt: bool = False,
 ) -> T:
-    """Result of `attempt` for the first form of the conversation that the template renders and `attempt` accepts.
-    Otherwise raises the first error of a form that did render, or else the first error of all."""
+    """Returns the result of `attempt` for the first form that the template renders and `attempt` accepts.
+
+    If there is no such form, raises the first error of `attempt`, or the first rendering error if no form was rendered.
+    """
     refused: list[UserError] = []
     rejected: list[UserError] = []
     for form in forms(template, messages):
@@ -126,8 +133,11 @@ def _rendered(
     spellings: re.Pattern[str],
     add_generation_prompt: bool = False,
 ) -> tuple[list[Message], list[Message], str]:
-    """Fenced messages and tools, and their rendered text. Raises UserError if a fence changes what the template does
-    with a message, that is, if the template interprets message text as markup."""
+    """Returns the fenced messages, the fenced tools and the rendered text.
+
+    Raises UserError if fences change how the template treats a message, because the template then interprets message
+    text as markup.
+    """
     fenced, announced = fence(messages, spellings), fence(tools, spellings)
     text = template.render(fenced, announced, add_generation_prompt)
     if template.source == CHATML or (fenced, announced) == (list(messages), list(tools)):
@@ -152,9 +162,9 @@ def _with_loss(
     text: str,
     spellings: re.Pattern[str],
 ) -> tuple[str, int]:
-    """The text with loss marks around what the assistant wrote, and the number of turns without loss."""
+    """Returns the text with loss marks around the assistant's text, and the number of turns without loss."""
     unloved = {i for i, message in enumerate(messages) if message.get("loss") is False}
-    if template.source == CHATML and not unloved and not _may_drop(messages):  # it drops nothing
+    if template.source == CHATML and not unloved and not _may_drop(messages):  # CHATML drops nothing in this case
         return text, 0
     layout = Layout(template, messages, tools, text)
     unloved.update(layout.without_reasoning())
@@ -169,15 +179,18 @@ def _with_loss(
 
 
 def _may_drop(messages: Sequence[Message]) -> bool:
-    """Whether any message before the last user message has reasoning."""
+    """Returns whether any message before the last user message has reasoning."""
     last = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
     return any(message.get("reasoning_content") for message in messages[: max(last, 0)])
 
 
 def _without(unloved: set[int], layout: Layout, messages: Sequence[Message]) -> str:
-    """The layout's text without the loss marks of these messages. If there are as many marked spans as turns, they
-    correspond in order; otherwise a span belongs to the message of the last piece before its end, or to the next
-    assistant message if that piece has another role."""
+    """Returns the layout's text without the loss marks of these messages.
+
+    If there are as many marked spans as assistant turns, spans and turns correspond in order. Otherwise a span belongs
+    to the message of the last piece before the end of the span, or to the next assistant message if the message of that
+    piece has a different role.
+    """
     if not unloved:
         return layout.text
     assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]

@@ -1,10 +1,10 @@
-"""Our own chat template: ChatML with reasoning and Hermes tools (docs/recipe.md, Model), in the manner of Qwen3.
+"""Our own chat template: ChatML with reasoning and Hermes tools (docs/recipe.md, Model), similar to Qwen3's.
 
-- Reasoning of rounds before the last user message is dropped; a tool response does not start a new round.
-- In the last round every assistant turn opens with a `<think>` block, empty if there is no reasoning. The exception is
-  a turn that reads a tool response and has no reasoning of its own.
-- Loss covers the assistant's turns, from `<think>` to the token that ends the turn. Newlines before an answer are
-  dropped.
+- The reasoning of rounds before the last user message is dropped. A tool response does not start a new round.
+- In the last round, every assistant turn starts with a `<think>` block, which is empty if there is no reasoning. The
+  exception is a turn without reasoning that follows a tool response: it has no `<think>` block.
+- Loss covers the assistant's turns, from `<think>` to the token that ends the turn.
+- Newlines before an answer are dropped.
 """
 
 from __future__ import annotations
@@ -66,9 +66,11 @@ OURS = ChatTemplate(CHATML, "chatml")
 
 
 def ours_for(tokenizer: Tokenizer) -> ChatTemplate:
-    """Our template for any vocabulary; no tokens are added to it. If it lacks `<|im_start|>` and `<|im_end|>`, headers
-    are plain text and a turn ends with the tokenizer's eos token. What the tokenizer prepends to every text, such as
-    `<s>`, comes first."""
+    """Returns our template adapted to a tokenizer, whose vocabulary is not extended.
+
+    If the vocabulary lacks `<|im_start|>` or `<|im_end|>`, headers are plain text and a turn ends with the tokenizer's
+    eos token. If the tokenizer prepends a token such as `<s>` to every text, the template starts with this token.
+    """
     source = CHATML
     if not (tokenizer.has_token(IM_START) and tokenizer.has_token(IM_END)):
         source = source.replace(IM_END, _quotable(tokenizer.eos_token))
@@ -78,5 +80,5 @@ def ours_for(tokenizer: Tokenizer) -> ChatTemplate:
 
 
 def _quotable(token: str) -> str:
-    """A token's spelling, escaped for use between the template's quotes."""
+    """Returns a token's spelling, escaped for use in a quoted string of the template."""
     return token.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,8 +1,8 @@
 """Packs encoded conversations into rows on demand.
 
-B rows, T positions. Each epoch visits all conversations in a different order, which is a function of (seed, epoch)
-alone. An epoch is packed by first fit in independent windows of up to 65,536 conversations. Memory holds one number
-per window, plus the packing of the windows in use.
+Shapes use B for rows and T for positions. Each epoch visits all conversations in a different order, which depends only
+on the seed and the epoch. An epoch is packed by first fit in independent windows of up to 65,536 conversations. Only
+one number per window and the packing of the windows in use are kept in memory.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from thinkling.data.packing import PackedBatch, first_fit, lay_conversations
 from thinkling.seeds import derive, permutation, permuted
 
 WINDOW = 1 << 16
-"""Conversations packed together. A smaller number leaves more padding; first fit takes about one second per window."""
+"""Number of conversations that are packed together. Smaller windows result in more padding. First fit takes about one
+second per window."""
 _KEPT = 2
 
 
 class _Window(NamedTuple):
-    """Positions start:stop of an epoch's order."""
+    """The positions start:stop in the order of an epoch."""
 
     epoch: int
     start: int
@@ -35,7 +36,7 @@ class _Window(NamedTuple):
 
 
 class ConversationRows:
-    """Rows of a set of conversations, in a fixed order. Safe to share between threads."""
+    """The rows of a set of conversations, in a fixed order. Instances can be shared between threads."""
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class ConversationRows:
         epochs: float = math.inf,
         window: int = WINDOW,
     ) -> None:
-        """`items`: the conversations, at least one. `epochs`: number of passes after which the rows end; a fractional
-        pass covers the start of its order."""
+        """Creates the rows of the conversations `items`, of which there must be at least one.
+
+        The rows end after `epochs` passes. A fractional pass covers the first part of its order.
+        """
         assert len(items) > 0
         self.encoded, self.items, self.sequence_length, self.epochs = encoded, items, sequence_length, epochs
         self._seed, self._window = seed, window
@@ -58,20 +61,22 @@ class ConversationRows:
 
     @property
     def n_rows(self) -> int:
-        """Rows in all epochs; `epochs` must be finite."""
+        """Number of rows in all epochs. `epochs` must be finite."""
         for _ in self.pack():
             pass
         return self._ends[-1]
 
     def rows_of_first_epoch(self) -> int:
-        """Rows in one full pass."""
+        """Returns the number of rows in the first epoch."""
         for _ in self.pack(first_epoch=True):
             pass
         return self._ends[bisect_right([w.epoch for w in self._windows], 0) - 1]
 
     def pack(self, first_epoch: bool = False) -> Iterator[int]:
-        """Packs all epochs, or the first, as far as they are not packed yet. Yields the number of conversations of each
-        window."""
+        """Packs the windows of all epochs, or of the first epoch, that have not been packed yet.
+
+        Yields the number of conversations in each window.
+        """
         assert first_epoch or self.epochs < math.inf
         while not (first_epoch and self._windows and self._windows[-1].stop >= len(self.items)):
             with self._lock:
@@ -82,7 +87,7 @@ class ConversationRows:
             yield window.stop - window.start
 
     def row(self, i: int) -> np.ndarray:
-        """The conversations in row i, int64, in order."""
+        """Returns the indices of the conversations in row i, int64, in order."""
         with self._lock:
             number = self._window_of(i)
             items, starts = self._pack(self._windows[number])
@@ -90,7 +95,10 @@ class ConversationRows:
             return items[starts[at] : starts[at + 1]]
 
     def items_of(self, n_rows: int) -> Iterator[np.ndarray]:
-        """The conversations in the first n_rows rows, int64, in chunks; each appears as often as it occurs."""
+        """Yields the indices of the conversations in the first n_rows rows, int64, in chunks.
+
+        A conversation that occurs in several rows is yielded once for each of them.
+        """
         done = 0
         while done < n_rows:
             with self._lock:
@@ -120,7 +128,10 @@ class ConversationRows:
         return _Window(epoch, place, min(place + self._window, places)) if places else None
 
     def _places(self, epoch: int) -> int:
-        """Number of conversations that an epoch visits: all, or a prefix of its order in the last epoch."""
+        """Returns the number of conversations that an epoch visits.
+
+        This is the number of all conversations, except in the last epoch, which may visit only a prefix of its order.
+        """
         return math.ceil(len(self.items) * max(0.0, min(1.0, self.epochs - epoch)))
 
     def _add(self, window: _Window) -> None:
@@ -137,7 +148,7 @@ class ConversationRows:
         return chosen + self.items.start
 
     def _pack(self, window: _Window) -> tuple[np.ndarray, np.ndarray]:
-        """(Conversations in row order, start of each row and end of the last one)."""
+        """Returns the conversations in row order, and the start of each row followed by the end of the last row."""
         if window not in self._packed:
             order = self._order(window)
             rows = first_fit(self.encoded.lengths(order).tolist(), self.sequence_length)
@@ -151,16 +162,16 @@ class ConversationRows:
 
 
 class RowsUsed(NamedTuple):
-    """What a group of conversations contributes to training."""
+    """The contribution of a group of conversations to training."""
 
     conversations: int
-    """Counted as often as they are trained on."""
+    """Number of times that conversations of the group are trained on."""
     tokens: int
     loss_tokens: int
 
 
 class MixedRows:
-    """The rows of a run, taken from one part or interleaved from several by weight."""
+    """The rows of a run, taken from a single part or interleaved from several parts by weight."""
 
     def __init__(self, parts: Sequence[ConversationRows], weights: Sequence[float], n_rows: int) -> None:
         self.parts, self.n_rows = list(parts), n_rows
@@ -171,13 +182,13 @@ class MixedRows:
             self._index[self._part == number] = np.arange(count)
 
     def batch(self, start: int, stop: int, pad_id: int) -> PackedBatch:
-        """Rows start:stop."""
+        """Returns the rows start:stop as a batch."""
         chosen = [(self.parts[self._part[i]], int(self._index[i])) for i in range(start, stop)]
         rows = [[part.encoded.read(int(item)) for item in part.row(index)] for part, index in chosen]
         return lay_conversations(rows, self.parts[0].sequence_length, pad_id)
 
     def used(self) -> Mapping[str, RowsUsed]:
-        """Group → its contribution; computed without reading tokens."""
+        """Returns the contribution of each group, computed without reading tokens."""
         encoded = self.parts[0].encoded
         firsts = np.array([group.first for group in encoded.groups if group.n])
         names = [group.name for group in encoded.groups if group.n]

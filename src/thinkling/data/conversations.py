@@ -1,9 +1,10 @@
-"""Conversations: messages in the Hugging Face chat format, validated, and stored as Parquet.
+"""Validates conversations in the Hugging Face chat format and stores them as Parquet.
 
-A message has `role` (system, user, assistant, tool) and `content`, plain text. An assistant message may have
-`reasoning_content`, `tool_calls` (`[{"type": "function", "id", "function": {"name", "arguments"}}]`, the id optional,
-arguments an object), and `loss`: False if it is not trained on. A tool message may have `tool_call_id` and `name`. The
-template writes the tags; text in the fields never becomes one (see chat_template).
+A message has a `role` (system, user, assistant or tool) and `content`, which is plain text. An assistant message may
+have `reasoning_content`, `tool_calls` (`[{"type": "function", "id", "function": {"name", "arguments"}}]`, with an
+optional id and an object as arguments) and `loss`, which is False if the message is not trained on. A tool message may
+have `tool_call_id` and `name`. Only the template writes tags; text in the fields never becomes a tag (see
+chat_template).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from thinkling.errors import UserError
 
 ROLES = ("system", "user", "assistant", "tool")
 ROWS_PER_GROUP = 1024
-"""Parquet rows held in memory at a time."""
+"""Number of Parquet rows held in memory at a time."""
 _FIELDS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "loss")
 _OPTIONAL = {
     "reasoning_content": ("assistant", str),
@@ -33,7 +34,7 @@ _OPTIONAL = {
     "tool_call_id": ("tool", str),
     "name": ("tool", str),
 }
-"""Optional message field → the role that may have it, and its type."""
+"""Optional message field → the role whose messages may have the field, and the field's type."""
 
 SCHEMA = pa.schema(
     [
@@ -47,38 +48,42 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
     ]
 )
-"""Columns of conversations Parquet. `tool_calls` and `tools` are JSON strings; `problem_id` and `tools` may be null."""
+"""Columns of a conversations Parquet file. `tool_calls` and `tools` are JSON strings. `problem_id` and `tools` may be
+null."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A row of conversations Parquet."""
+    """A row of a conversations Parquet file."""
 
     id: str
     messages: Sequence[Message]
     source: str
     problem_id: str | None = None
-    """The problem that it answers, if any."""
+    """Id of the problem that the conversation answers, if any."""
     tools: Sequence[Mapping[str, Any]] = ()
-    """The available tools, as a chat template's `tools` list: `{"type": "function", "function": …}`."""
+    """The available tools, in the form of a chat template's `tools` list: `{"type": "function", "function": …}`."""
 
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """A conversation and two continuations, one of which is preferred."""
+    """A conversation with a preferred and a rejected continuation."""
 
     id: str
     messages: Sequence[Message]
-    """The context; the last message is not the assistant's."""
+    """The shared context, which does not end with an assistant message."""
     chosen: Sequence[Message]
-    """The assistant's turns, with tool responses in between if it calls tools."""
+    """The assistant's turns of the preferred continuation, with tool responses in between if tools are called."""
     rejected: Sequence[Message]
     source: str
     tools: Sequence[Mapping[str, Any]] = ()
 
 
 def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages without empty optional fields. Raises UserError naming the message and field if one is invalid."""
+    """Returns the messages without empty optional fields.
+
+    Raises UserError, with the message and the field, if a message is invalid.
+    """
     if not messages:
         raise UserError("conversation: no messages")
     kept = []
@@ -119,22 +124,23 @@ def _checked_call(call: Any, where: str) -> dict[str, Any]:
 
 
 def tool_call(name: str, arguments: Mapping[str, Any], call_id: str | None = None) -> dict[str, Any]:
-    """An entry of `tool_calls` in the Hugging Face form."""
+    """Returns an entry of `tool_calls` in the Hugging Face format."""
     named = {} if call_id is None else {"id": call_id}
     return {"type": "function", **named, "function": {"name": name, "arguments": dict(arguments)}}
 
 
 def asking(question: str, system: str = "") -> list[dict[str, Any]]:
-    """The messages that ask a question, after a system message if one is given."""
+    """Returns the messages that ask a question: an optional system message and a user message."""
     before = [{"role": "system", "content": system}] if system else []
     return [*before, {"role": "user", "content": question}]
 
 
 def rounds(conversation: Conversation) -> Iterator[Conversation]:
-    """One conversation per round, ending with that round's turns; earlier assistant turns are not trained on.
+    """Yields one conversation per round, which ends with the turns of that round.
 
-    A round runs from a user message to the next user message after the assistant has replied. Rounds without a turn
-    that is trained on are omitted; a single-round conversation is returned unchanged.
+    Assistant turns of earlier rounds are not trained on. A new round starts at each user message that follows a message
+    with a different role. Rounds without a turn that is trained on are omitted. A conversation with a single round is
+    yielded unchanged.
     """
     messages = conversation.messages
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), len(messages))
@@ -154,14 +160,15 @@ def rounds(conversation: Conversation) -> Iterator[Conversation]:
 
 
 def is_trained_on(message: Message) -> bool:
-    """Whether a message is an assistant turn with loss."""
+    """Returns whether a message is an assistant turn that carries loss."""
     return message["role"] == "assistant" and message.get("loss") is not False
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation], rows_per_group: int = ROWS_PER_GROUP) -> int:
-    """Writes conversations Parquet, one row group at a time; returns the number of rows.
+    """Writes conversations to a Parquet file, one row group at a time, and returns the number of rows.
 
-    Raises UserError naming the conversation if its messages are invalid."""
+    Raises UserError, with the conversation's id, if a conversation has invalid messages.
+    """
     rows, count = iter(conversations), 0
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         while group := [_row(conversation) for conversation in islice(rows, rows_per_group)]:
@@ -171,7 +178,10 @@ def write_conversations(path: Path, conversations: Iterable[Conversation], rows_
 
 
 class ConversationsWriter:
-    """Context manager that writes conversations Parquet incrementally; creates no file if nothing is added."""
+    """Context manager that writes conversations to a Parquet file incrementally.
+
+    If no conversation is added, no file is created.
+    """
 
     def __init__(self, path: Path, rows_per_group: int = ROWS_PER_GROUP) -> None:
         self._path, self._partial = path, path.with_name(path.name + ".tmp")
@@ -194,7 +204,7 @@ class ConversationsWriter:
             self._partial.unlink()
 
     def add(self, conversation: Conversation) -> None:
-        """Appends a conversation. Raises UserError naming it if its messages are invalid."""
+        """Appends a conversation. Raises UserError, with the conversation's id, if its messages are invalid."""
         self._group.append(_row(conversation))
         if len(self._group) == self._most:
             self._flush()
@@ -207,16 +217,18 @@ class ConversationsWriter:
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
-    """Rows of conversations Parquet in order. Raises UserError naming the file if it cannot be read."""
+    """Yields the rows of a conversations Parquet file in order. Raises UserError if the file cannot be read."""
     try:
         with pq.ParquetFile(path) as file:
             if missing := [name for name in SCHEMA.names if name not in file.schema_arrow.names]:
-                raise UserError(f"{path}: no column {missing[0]!r}; conversations have {', '.join(SCHEMA.names)}")
+                raise UserError(
+                    f"{path}: no column {missing[0]!r}; use a file with the columns {', '.join(SCHEMA.names)}"
+                )
             for batch in file.iter_batches(ROWS_PER_GROUP, columns=SCHEMA.names):
                 for row in batch.to_pylist():
                     yield _conversation(row, path)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not readable as Parquet ({error})") from error
+        raise UserError(f"{path}: cannot be read as Parquet ({error}); restore or replace the file") from error
 
 
 def _row(conversation: Conversation) -> dict[str, Any]:

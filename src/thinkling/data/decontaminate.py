@@ -1,18 +1,20 @@
-"""Drops documents that contain a problem on which models will be scored.
+"""Drops documents that contain a problem on which models will be evaluated.
 
-Both sides are first normalised (`mathtext`), so case, spacing and LaTeX variants make no difference. A short problem
-(a string of symbols, or fewer than n words) counts as contained if all its tokens occur consecutively in the document,
-at word boundaries. A longer one counts as contained if the document shares n consecutive words with it (13: GPT-3,
-arXiv 2005.14165, appendix C); runs that are almost entirely numbers and single letters do not count, since unrelated
-formulas share them. Boilerplate (`boilerplate`), meaning answering instructions and text that many of the problems
-have, is not evidence either: half of a run must be the problem's own, and the whole shared stretch around it must
-contain n of the problem's own words, or most of them if it has fewer. If at least a quarter of a problem is text that
-other problems also have, most of its own words are required in any case. A problem without such a run is treated as a
-short one.
+Documents and problems are first normalised (`mathtext`), so case, spacing and LaTeX variants make no difference. A
+short problem (a string of symbols, or fewer than n words) counts as contained if all its tokens occur consecutively in
+the document, at word boundaries. A longer problem counts as contained if the document shares a run of n consecutive
+words with it (n is 13 by default, as for GPT-3, arXiv 2005.14165, appendix C). Runs that are almost entirely numbers
+and single letters do not count, because unrelated formulas share them.
 
-In scripts without spaces (`scripts`) 26 characters of Chinese or Japanese count as 13 words, as a word has up to two
-characters; likewise 39 letters of Thai, Lao, Khmer or Burmese, whose words have about three. The length of a mixed run
-is the sum of what its words and characters are worth.
+Boilerplate (`boilerplate`), which means instructions and text that many problems have in common, is not evidence
+either. At least half of a run must be the problem's own words, and the whole shared stretch around the run must contain
+n of the problem's own words, or most of them if the problem has fewer. If at least a quarter of a problem is text that
+it shares with other problems, the stretch must contain most of the problem's own words in any case. A problem without a
+run that counts is treated as a short problem.
+
+In scripts without spaces (`scripts`), 26 characters of Chinese or Japanese count as 13 words, because a word has up to
+two characters. Likewise, 39 letters of Thai, Lao, Khmer or Burmese count as 13 words, because a word has about three
+letters. The length of a mixed run is the sum of the weights of its words and characters.
 """
 
 from __future__ import annotations
@@ -32,34 +34,38 @@ from thinkling.errors import UserError
 
 
 class Match(NamedTuple):
-    """A held-out problem found in a document: the problem's original text, and how it was found."""
+    """A held-out problem that was found in a document."""
 
     problem: str
+    """Original text of the problem."""
     how: str
-    """`exact` or `ngram`."""
+    """Method by which the problem was found: `exact` or `ngram`."""
 
 
 _WORD, _IDEOGRAPHIC, _ALPHABETIC = 6, 3, 2
-"""Weight of a word and of a character of each class of scripts without spaces, in sixths of a word."""
+"""Weights of a word, and of a character of each class of scripts without spaces, in sixths of a word."""
 
 _MADE_FROM_A_FORM = 0.25
-"""A problem that shares at least this fraction with other problems is treated as filled in from a form."""
+"""Minimum fraction of shared text at which a problem is treated as an instance of a common template."""
 _MOST = 0.55
 
 
 class _Prose(NamedTuple):
-    """A problem that is detected by its runs."""
+    """A problem that is detected by its runs of words."""
 
     text: str
     words: list[str]
     own: npt.NDArray[np.int64]
-    """Cumulative weight of the problem's own words before each position."""
+    """Total weight of the problem's own words before each position."""
     needed: int
-    """Minimum weight of own words that must be shared."""
+    """Minimum weight of the problem's own words that a document must share."""
 
 
 class HeldOut:
-    """Held-out problems, indexed once. `problems`: the text of the questions, symbolic and prose alike."""
+    """An index of held-out problems, built from the texts of their questions.
+
+    A question can be prose or a string of symbols.
+    """
 
     def __init__(self, problems: Iterable[str], ngram: int = 13) -> None:
         self._ngram = ngram
@@ -70,9 +76,11 @@ class HeldOut:
         for problem in problems:
             sequence = tuple(tokens(problem).tokens)
             if not _words(sequence):
-                raise UserError(f"held-out problem {problem!r} has no letter or digit, so no document can contain it")
+                raise UserError(
+                    f"held-out problem {problem!r} has no letter or digit, so no document can contain it; remove it"
+                )
             given.setdefault(sequence, problem)
-        # Half the length of the runs that are compared, so that a run that is half shared text is recognised.
+        # Runs of half the usual length, so that a run of usual length is recognised if half of it is shared text.
         shared = SharedRuns(self._runs(_words(sequence), (ngram + 1) // 2)[0] for sequence in given)
         for sequence, problem in given.items():
             prose, starts = self._telling_grams(problem, _words(sequence), shared)
@@ -80,7 +88,7 @@ class HeldOut:
                 self._grams.setdefault(tuple(prose.words[start : start + length]), []).append((prose, start))
             if not starts:
                 self._exact[sequence] = problem
-        # A sequence is looked up where its first token occurs, for each length of a problem starting with this token.
+        # For each first token, the lengths of the problems that start with it: only these sequences are looked up.
         lengths: dict[str, set[int]] = {}
         for sequence in self._exact:
             lengths.setdefault(sequence[0], set()).add(len(sequence))
@@ -90,7 +98,7 @@ class HeldOut:
         )
 
     def find(self, text: str) -> Match | None:
-        """The first held-out problem in the text, or None."""
+        """Returns the first held-out problem found in the text, or None."""
         if not self._exact and not self._grams:
             return None
         found = tokens(text)
@@ -101,14 +109,18 @@ class HeldOut:
         return None if problem is None else Match(problem, "ngram")
 
     def _runs(self, words: list[str], n: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
-        """Hash and length of the run of n words, or the equivalent, starting at each word; length 0 if the remainder is
-        shorter."""
+        """Returns the hash and length of the run of n words, or of equivalent weight, that starts at each word.
+
+        The length is 0 if the rest of the text is shorter than a run.
+        """
         lengths = lengths_of(_worth(words), _WORD * n)
         return runs(self._hasher(words), lengths), lengths
 
     def _telling_grams(self, text: str, words: list[str], shared: SharedRuns) -> tuple[_Prose, list[tuple[int, int]]]:
-        """The problem, with position and length of those runs of n words in which at least half are words of two or
-        more letters and at least half belong to the problem itself."""
+        """Returns the problem, and the position and length of each of its runs of n words that counts as evidence.
+
+        In such a run, at least half of the words have two or more letters, and at least half are the problem's own.
+        """
         worth, needed = _worth(words), _WORD * self._ngram
         common = shared.covered(*self._runs(words, (self._ngram + 1) // 2))
         own = ~(common | instruction_words(words))
@@ -120,7 +132,7 @@ class HeldOut:
             for i in np.flatnonzero(lengths)
             if 2 * min(before[i + lengths[i]] - before[i] for before in (own_before, telling_before)) >= needed
         ]
-        # A problem filled in from a form needs most of its own words: own words of two such problems overlap by chance.
+        # An instance of a common template requires most of its own words, because two instances overlap by chance.
         most = int(_MOST * own_before[-1])
         made = (worth * common).sum() >= _MADE_FROM_A_FORM * worth.sum()
         return _Prose(text, words, own_before, most if made else min(needed, most)), found
@@ -134,7 +146,7 @@ class HeldOut:
             for length in lengths[token]:
                 last = i + length - 1
                 problem = self._exact.get(tuple(sequence[i : last + 1]))
-                # A question ending in a letter or digit is not contained if the text continues with another one.
+                # A question that ends in a letter or digit is not contained if a letter or digit follows directly.
                 if problem is not None and not (joined[last] and sequence[last][0].isalnum()):
                     return problem
         return None
@@ -144,7 +156,7 @@ class HeldOut:
             return None
         words = _words(sequence)
         hashes, lengths = self._runs(words, self._ngram)
-        # np.isin would re-sort all grams for every document.
+        # np.isin would sort all grams again for every document.
         nearest = np.searchsorted(self._gram_hashes[:-1], hashes)
         for i in np.flatnonzero((self._gram_hashes[nearest] == hashes) & (lengths > 0)):
             for prose, start in self._grams.get(tuple(words[i : i + lengths[i]]), ()):
@@ -156,7 +168,10 @@ class HeldOut:
 def decontaminated(
     documents: Iterable[Document], held_out: HeldOut, counts: Counts, rejected: RejectedWriter
 ) -> Iterator[Document]:
-    """Yields the documents that contain no held-out problem; the others go to `rejected` with the problem found."""
+    """Yields the documents that contain no held-out problem.
+
+    All other documents are written to `rejected`, with the problem that was found.
+    """
     for document in documents:
         counts.received += 1
         match = held_out.find(document["text"])
@@ -174,8 +189,10 @@ def _words(sequence: Iterable[str]) -> list[str]:
 
 
 def _shared_worth(words: list[str], at: int, prose: _Prose, start: int) -> int:
-    """Weight of the problem's own words in the whole identical stretch around a position of the document and of the
-    problem."""
+    """Returns the weight of the problem's own words in the identical stretch around a common run.
+
+    `at` and `start` are the positions of the run in the document and in the problem.
+    """
     first, end, theirs = start, start, prose.words
     while first and at > start - first and words[at - (start - first) - 1] == theirs[first - 1]:
         first -= 1
@@ -185,7 +202,7 @@ def _shared_worth(words: list[str], at: int, prose: _Prose, start: int) -> int:
 
 
 def _sums(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The sum of the values before each position, and the total."""
+    """Returns the sum of the values before each position, followed by the total."""
     return np.concatenate(([0], np.cumsum(values)))
 
 

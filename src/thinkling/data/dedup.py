@@ -1,4 +1,4 @@
-"""Exact deduplication: keeps the first of the documents with the same normalised text."""
+"""Exact deduplication: keeps the first of all documents that have the same normalised text."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from thinkling.data.documents import Counts, Document, RejectedWriter
 
 
 def normalise(text: str) -> str:
-    """NFC, white space collapsed and stripped. Case is kept: it is significant in code and symbols."""
+    """Returns the text in NFC with white space collapsed and stripped.
+
+    Case is preserved, because it is significant in code and symbols.
+    """
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def fingerprint(text: str) -> bytes:
-    """128 bits of SHA-256 of the normalised text: 10^9 texts have a collision with probability 1e-21."""
+    """Returns 128 bits of the SHA-256 of the normalised text.
+
+    The probability of a collision among 10^9 texts is 1e-21.
+    """
     return hashlib.sha256(normalise(text).encode()).digest()[:16]
 
 
 def unique(documents: Iterable[Document], counts: Counts, rejected: RejectedWriter) -> Iterator[Document]:
-    """Yields the first of each set of equal documents, in order; the others go to `rejected` with the first one's id.
+    """Yields the first of each set of equal documents, in order.
 
-    Uses about 150 bytes of memory per kept document.
+    The duplicates are written to `rejected`, with the id of the first document. Uses about 150 bytes of memory per kept
+    document.
     """
     first: dict[bytes, str] = {}
     for document in documents:

@@ -1,7 +1,8 @@
-"""Documents: Parquet files of `id, text, source, quality, markup`, and the counts kept by every curation step.
+"""Documents in Parquet files with the columns `id, text, source, quality, markup`, and the counts of curation steps.
 
-Invariant: in = kept + rejected by reason; `Counts.check` raises if it is violated. Rejected documents are stored in a
-separate Parquet file with the reason.
+In every step, the number of received documents equals the number of kept documents plus the number of rejected
+documents by reason; `Counts.check` raises an error otherwise. Rejected documents are stored with the reason in a
+separate Parquet file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from thinkling.data.readers import RawRecord, readable
 from thinkling.errors import UserError
 
 Document = dict[str, Any]
-"""A row by column name: the five columns of `SCHEMA`, plus quality scores if a stage added them."""
+"""A row as a mapping from column to value: the five columns of `SCHEMA`, and quality scores if a stage added them."""
 
 QUALITIES = ("hq", "mq")
 SCHEMA = pa.schema(
@@ -35,13 +36,13 @@ SCHEMA = pa.schema(
     ]
 )
 REJECTED_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "source", "reason", "detail", "text")])
-# A row group is held in memory as Python strings; 2**31 bytes is also the capacity of an Arrow string column.
+# Limits memory, because a row group is held as Python strings. An Arrow string column is limited to 2**31 bytes.
 _CHARACTERS_PER_GROUP = 64_000_000
 
 
 @dataclass
 class Counts:
-    """Counts for one step: documents received, kept and rejected, each counted where it happens."""
+    """Counts of the documents that one step received, kept and rejected. The three are counted independently."""
 
     step: str
     received: int = 0
@@ -49,23 +50,23 @@ class Counts:
     rejected: dict[str, int] = field(default_factory=dict)
 
     def reject(self, reason: str) -> None:
-        """Counts one more document rejected for this reason."""
+        """Counts a document as rejected for this reason."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
     def check(self) -> None:
-        """Raises RuntimeError if in ≠ kept + rejected: a step lost or duplicated documents."""
+        """Raises RuntimeError if received ≠ kept + rejected, because the step then lost or duplicated documents."""
         turned_away = sum(self.rejected.values())
         if self.received != self.kept + turned_away:
             raise RuntimeError(f"{self.step}: {self.received} in, but {self.kept} kept + {turned_away} rejected")
 
     def as_dict(self) -> dict[str, Any]:
-        """`{"in", "kept", "rejected": {reason: n}}`, checked, with reasons in sorted order."""
+        """Checks the counts and returns `{"in", "kept", "rejected": {reason: n}}` with sorted reasons."""
         self.check()
         return {"in": self.received, "kept": self.kept, "rejected": dict(sorted(self.rejected.items()))}
 
 
 class DocumentWriter:
-    """Context manager that writes rows to a Parquet file in groups; the file appears only once it is complete."""
+    """Context manager that writes rows to a Parquet file in groups. The file appears only when it is complete."""
 
     def __init__(self, path: str | Path, schema: pa.Schema = SCHEMA, rows_per_group: int = 1024) -> None:
         self.path = Path(path)
@@ -94,9 +95,9 @@ class DocumentWriter:
             self._flush()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Adds a row. Raises ValueError if its columns are not those of the schema or a required one is None."""
+        """Adds a row. Raises ValueError if its columns differ from the schema or a required value is None."""
         if set(row) != set(self._schema.names) or any(row[name] is None for name in self._required):
-            raise ValueError(f"{self.path}: row {row.get('id')!r} does not fit the columns {self._schema.names}")
+            raise ValueError(f"{self.path}: row {row.get('id')!r} does not match the columns {self._schema.names}")
         self._rows.append(dict(row))
         self._characters += len(row["text"] or "")
         self.n_rows += 1
@@ -112,7 +113,10 @@ class DocumentWriter:
 def write_documents(
     path: str | Path, documents: Iterable[Mapping[str, Any]], rows_per_group: int = 1024, schema: pa.Schema = SCHEMA
 ) -> int:
-    """Writes documents to one Parquet file; returns how many. `schema`: `SCHEMA`, plus score columns if any."""
+    """Writes documents to a Parquet file and returns their number.
+
+    `schema` is `SCHEMA`, optionally with additional columns for scores.
+    """
     with DocumentWriter(path, schema, rows_per_group) as writer:
         for document in documents:
             writer.write(document)
@@ -120,19 +124,22 @@ def write_documents(
 
 
 def read_documents(path: str | Path) -> Iterator[Document]:
-    """Rows of a documents file in order. Raises UserError naming the file if it is corrupt or not a documents file."""
+    """Yields the rows of a documents file in order. Raises UserError if it is corrupt or not a documents file."""
     path = Path(path)
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         _check_schema(path, file.schema_arrow)
         for batch in file.iter_batches(1024):
             for document in _rows(path, batch):
                 if any(document[name] is None for name in SCHEMA.names) or document["quality"] not in QUALITIES:
-                    raise UserError(f"{path}: document {document['id']!r} has an empty column or an unknown quality")
+                    raise UserError(
+                        f"{path}: document {document['id']!r} has a missing value or an unknown quality; "
+                        "correct or remove it"
+                    )
                 yield document
 
 
 def number_of_documents(path: str | Path) -> int:
-    """Rows of a documents file. UserError that names the file if it cannot be read."""
+    """Returns the number of rows of a documents file. Raises UserError if the file cannot be read."""
     with readable(Path(path)):
         return pq.read_metadata(path).num_rows
 
@@ -140,10 +147,10 @@ def number_of_documents(path: str | Path) -> int:
 def _check_schema(path: Path, found: pa.Schema) -> None:
     for column in SCHEMA:
         if column.name not in found.names:
-            raise UserError(f"{path}: not a documents file, column {column.name!r} is missing")
+            raise UserError(f"{path}: not a documents file, because the column {column.name!r} is missing")
         type_ = found.field(column.name).type
         if type_ != column.type and not (pa.types.is_large_string(type_) and pa.types.is_string(column.type)):
-            raise UserError(f"{path}: column {column.name!r} is {type_}, not {column.type}")
+            raise UserError(f"{path}: the column {column.name!r} has type {type_}, not {column.type}")
 
 
 def _rows(path: Path, batch: pa.RecordBatch) -> list[Document]:
@@ -154,7 +161,7 @@ def _rows(path: Path, batch: pa.RecordBatch) -> list[Document]:
 
 
 class RejectedWriter:
-    """Stores rejected documents for auditing: `id, source, reason, detail, text` (truncated)."""
+    """Stores rejected documents for auditing, with the columns `id, source, reason, detail, text` (truncated)."""
 
     def __init__(self, path: str | Path, max_characters: int = 100_000) -> None:
         self._writer = DocumentWriter(path, REJECTED_SCHEMA)
@@ -172,7 +179,7 @@ class RejectedWriter:
         return self._writer.n_rows
 
     def write(self, document: Mapping[str, Any], reason: str, detail: str = "") -> None:
-        """Stores one document. `detail`: what the reason does not say, such as which problem was found."""
+        """Stores one document. `detail` contains further information, such as the problem that was found."""
         row = {name: _printable(document.get(name), self._max_characters) for name in ("id", "source", "text")}
         self._writer.write(row | {"reason": reason, "detail": _printable(detail, self._max_characters)})
 
@@ -188,13 +195,14 @@ def admit(
     text_field: str = "text",
     length: tuple[int, int] = (1, 2_000_000),
 ) -> Iterator[Document]:
-    """Raw records → documents. A bad record is written to `rejected`; it never stops the run or disappears silently.
+    """Converts raw records to documents.
 
-    `id` is the record's own if it is a non-empty string, else a hash of source and text (16 hex digits).
-    `length`: minimum (not counting white space and NULs at the ends) and maximum characters of a document.
+    An invalid record is written to `rejected`; it neither stops the run nor is it dropped silently. The `id` is the
+    record's own id if that is a non-empty string, otherwise a hash of source and text (16 hex digits). `length` is the
+    minimum and maximum number of characters of a document; the minimum excludes white space and NULs at the ends.
     """
     if quality not in QUALITIES:
-        raise UserError(f"quality of source {source!r}: {quality!r} is not one of {', '.join(QUALITIES)}")
+        raise UserError(f"quality of source {source!r}: unknown value {quality!r}; use one of {', '.join(QUALITIES)}")
     for record in records:
         counts.received += 1
         text = record.fields.get(text_field)
@@ -212,12 +220,12 @@ def admit(
 
 
 def document_id(source: str, text: str) -> str:
-    """Id of a document that came without one: 16 hex digits of SHA-256 over source and text."""
+    """Returns the id of a document whose record has no id: 16 hex digits of the SHA-256 of source and text."""
     return hashlib.sha256(f"{source}\x1f{text}".encode()).hexdigest()[:16]
 
 
 def _fault(text: object, min_characters: int, max_characters: int) -> str:
-    """Why this text is not a document; empty if it is one."""
+    """Returns the reason why this text cannot be a document; empty if it can."""
     if text is None:
         return "no text"
     if isinstance(text, Unreadable):
@@ -237,7 +245,7 @@ def _fault(text: object, min_characters: int, max_characters: int) -> str:
 
 
 def _is_utf8(text: str) -> bool:
-    """JSON can spell lone surrogates ("\\ud800"), which cannot be encoded."""
+    """Returns whether a text can be encoded. JSON can contain lone surrogates ("\\ud800"), which cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:

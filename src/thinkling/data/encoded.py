@@ -1,13 +1,13 @@
-"""Encoded conversations on disk: written once as a stream, read individually.
+"""Encoded conversations on disk, which are written once as a stream and read individually.
 
     tokens.bin        little-endian uint32: the token id; the highest bit is set if the token carries loss
     offsets.bin       little-endian int64, n + 1: conversation i is tokens[offsets[i]:offsets[i + 1]]
     loss_tokens.bin   little-endian int32, n: number of a conversation's tokens that are predicted with loss
     encoded.json      sizes and digests, the groups, the writer's `info`, and a digest of all of these
 
-Conversations of a group are contiguous. The directory receives its name only once everything is written, so a killed
-run leaves no half-written directory. Only the index is memory-mapped, 12 bytes per conversation; tokens are read from
-the file, because mapped pages would count towards the process's memory.
+Conversations of a group are contiguous. The directory receives its final name only when everything is written, so a
+killed run leaves no incomplete directory under this name. Only the index, 12 bytes per conversation, is memory-mapped.
+Tokens are read from the file, because mapped pages would count towards the memory of the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FILES = {"tokens.bin": "<u4", "offsets.bin": "<i8", "loss_tokens.bin": "<i4"}
 
 
 class Group(NamedTuple):
-    """Conversations that belong together, such as those of one source."""
+    """A group of conversations, such as the conversations of one source."""
 
     name: str
     first: int
@@ -42,7 +42,7 @@ class Group(NamedTuple):
 
 
 class EncodedWriter:
-    """Context manager that writes a directory. `info`: JSON stored with it."""
+    """Context manager that writes a directory. `info` is a JSON object that is stored with the conversations."""
 
     def __init__(self, directory: Path) -> None:
         self.info: dict[str, Any] = {}
@@ -65,11 +65,11 @@ class EncodedWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def begin(self, group: str) -> None:
-        """Everything added from now on belongs to `group`."""
+        """Starts a new group, to which all conversations added from now on belong."""
         self._groups.append(Group(group, self._n, 0))
 
     def add(self, ids: np.ndarray, loss: np.ndarray) -> None:
-        """Appends a conversation: ids (T,) of any integer type, and which of them carry loss, bool (T,)."""
+        """Appends a conversation with ids (T,) of any integer type and the mask of ids that carry loss, bool (T,)."""
         self._write("tokens.bin", ids.astype(np.uint32) | np.where(loss, _LOSS, np.uint32(0)))
         self._n, self._n_tokens = self._n + 1, self._n_tokens + len(ids)
         self._write("offsets.bin", np.array([self._n_tokens]))
@@ -89,32 +89,32 @@ class EncodedWriter:
 
 
 def is_whole(directory: Path) -> bool:
-    """Whether the directory is finished. Does not check for damage, which is slow (see `damage`)."""
+    """Returns whether the directory is finished. Does not verify the files, which would be slow (see `damage`)."""
     return (directory / _INFO).is_file()
 
 
 def damage(directory: Path) -> str | None:
-    """Describes the first file that differs from what was written; None if all match. Reads every file."""
+    """Reads every file and describes the first that is missing or corrupt. Returns None if all are intact."""
     path = directory / _INFO
     if not path.is_file():
-        return f"{path}: is missing"
+        return f"{path} is missing"
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         own = description.pop("digest")
     except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{path}: is damaged"
+        return f"{path} is corrupt"
     if own != hash_of(description):
-        return f"{path}: is damaged"
+        return f"{path} is corrupt"
     for name, entry in description["files"].items():
         if not (directory / name).is_file():
-            return f"{directory / name}: is missing"
+            return f"{directory / name} is missing"
         if digest_of(directory / name) != entry:
-            return f"{directory / name}: is damaged"
+            return f"{directory / name} is corrupt"
     return None
 
 
 class EncodedConversations:
-    """A directory written by `EncodedWriter`. Safe to share between threads."""
+    """Reads a directory written by `EncodedWriter`. Instances can be shared between threads."""
 
     def __init__(self, directory: Path) -> None:
         description = json.loads((directory / _INFO).read_text(encoding="utf-8"))
@@ -122,7 +122,7 @@ class EncodedConversations:
         self.info: Mapping[str, Any] = description["info"]
         self._offsets = np.memmap(directory / "offsets.bin", dtype="<i8", mode="r")
         self.n = len(self._offsets) - 1
-        # An empty file cannot be mapped.
+        # An empty file cannot be memory-mapped.
         self._loss_tokens = np.memmap(directory / "loss_tokens.bin", dtype="<i4", mode="r") if self.n else np.zeros(0)
         self._tokens = (directory / "tokens.bin").open("rb")
 
@@ -131,15 +131,18 @@ class EncodedConversations:
         self._tokens.close()
 
     def lengths(self, items: np.ndarray) -> np.ndarray:
-        """Number of tokens of each item, int64."""
+        """Returns the number of tokens of each item, int64."""
         return (self._offsets[items + 1] - self._offsets[items]).astype(np.int64)
 
     def loss_tokens(self, items: np.ndarray) -> np.ndarray:
-        """Number of each item's tokens that are predicted with loss, int64; the first token never is."""
+        """Returns the number of tokens of each item that are predicted with loss, int64.
+
+        The first token of an item is never predicted.
+        """
         return self._loss_tokens[items].astype(np.int64)
 
     def read(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids, int32 (T,), and loss mask, bool (T,), of one conversation."""
+        """Returns the ids, int32 (T,), and the loss mask, bool (T,), of one conversation."""
         start, stop = int(self._offsets[item]), int(self._offsets[item + 1])
         content = os.pread(self._tokens.fileno(), 4 * (stop - start), 4 * start)
         marked = np.frombuffer(content, dtype="<u4")

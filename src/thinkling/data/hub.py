@@ -1,6 +1,6 @@
-"""Data sets and models by name on the Hugging Face Hub, pinned to a commit.
+"""Downloads data sets and models from the Hugging Face Hub by name, pinned to a commit.
 
-Only data and weight files are fetched, never pickle files or code.
+Only data files and weights are downloaded, never pickle files or code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 from thinkling.errors import UserError
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""Form of a name on the Hub, `organization/name`."""
+"""Matches a name on the Hub, `organization/name`."""
 _TEXTS = (".json", ".jsonl", ".ndjson")
 DATASET_FILES = (
     *("*.parquet", "*.arrow"),
@@ -22,7 +22,7 @@ DATASET_FILES = (
 )
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt")
 _LEFT_OUT = {"dataset": [".*", "*/.*"], "model": [".*", "*/.*", "onnx/*", "original/*", "openvino/*"]}
-"""Weights in formats for other programs are not fetched."""
+"""Patterns of files that are not downloaded, such as weights in formats for other programs."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,23 @@ class Snapshot:
 
     directory: Path
     commit: str
-    """Full commit id."""
+    """Full id of the commit."""
 
 
 def is_repo(path: str) -> bool:
-    """Whether a recipe's path is a name on the Hub: it has the right form, and no such local path exists."""
+    """Returns whether a recipe's path is a name on the Hub.
+
+    This is the case if it has the form of such a name and no such local path exists.
+    """
     return REPO.fullmatch(path) is not None and ".." not in path and not Path(path).exists()
 
 
 @cache
 def snapshot(repo: str, kind: Literal["dataset", "model"], revision: str | None = None) -> Snapshot:
-    """The repository's data files, downloaded unless cached, at the commit that `revision` (a branch, tag or commit;
-    the main branch if None) resolves to. The revision is resolved once per process.
+    """Returns the repository's data files at a revision, and downloads them unless they are cached.
 
-    Raises UserError if they are available neither from the Hub nor from the cache.
+    `revision` is a branch, tag or commit, or None for the main branch. It is resolved to a commit once per process.
+    Raises UserError if the files are available neither from the Hub nor from the cache.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -65,6 +68,6 @@ def _not_found(repo: str, kind: str, revision: str | None, error: Exception) -> 
     at = f" at revision {revision!r}" if revision else ""
     command = f"hf download {repo}{' --repo-type dataset' if kind == 'dataset' else ''}"
     return (
-        f"{repo}: no such local path, and the Hub's {kind} of this name{at} is available neither from the network nor "
-        f"from the local cache ({type(cause).__name__}: {reason}); correct the path, or run `{command}` first"
+        f"{repo}: no such local path, and the {kind} with this name{at} is available neither from the Hub nor from "
+        f"the local cache ({type(cause).__name__}: {reason}); correct the path, or run `{command}` first"
     )

@@ -1,7 +1,8 @@
-"""JSON files with many records, read one at a time: an array, an object that contains a list of records, or JSON lines.
+"""Reads JSON files with many records, one record at a time.
 
-The end of each record is found by counting brackets outside strings; only that slice is then parsed. A bad record
-therefore affects only itself, and memory holds one record, whatever the size of the file.
+A file contains an array, an object with a list of records, or JSON Lines. The end of each record is found by counting
+brackets outside strings, and only the text up to that point is parsed. An invalid record therefore does not affect any
+other record, and memory holds a single record, regardless of the size of the file.
 """
 
 from __future__ import annotations
@@ -26,40 +27,44 @@ from thinkling.data.readers import (
 from thinkling.errors import UserError
 
 RECORD_KEYS = ("data", "records", "rows", "examples", "instances", "items", "train")
-"""Keys under which a file's single object is expected to hold its records."""
+"""Keys under which the single object of a file is expected to contain the list of records."""
 
 _CHUNK = 1 << 20
 _SHOWN = 100_000
 _PLAIN = re.compile(rb'[^"\[\]{},:]*+')
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-"""The inside of a string up to its closing quote, or up to a backslash at the end of the chunk."""
+"""Matches the inside of a string up to its closing quote, or up to a backslash at the end of the chunk."""
 _OPENING, _CLOSING = (b"[", b"{"), (b"]", b"}")
 
 Token = tuple[bytes, bytes]
-"""Type of a piece of text, and the piece. The type of a bracket, comma, colon or opening quote is the character itself;
-`s` is part of a string's contents, with the closing quote if that is reached; `` is anything else."""
+"""Type of a piece of text, and the piece itself. The type of a bracket, comma, colon or opening quote is the character.
+The type `s` is a part of the contents of a string, including the closing quote if the part reaches it. All other pieces
+have an empty type."""
 
 
 def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
-    """The records of a `.json` file, compressed or not.
+    """Yields the records of a `.json` file, which may be compressed.
 
-    `records_key`: the key of the file's single object that holds its records; searched among `RECORD_KEYS` if None. An
-    object without such a key is one record. `limit`: maximum bytes per record.
-    Raises UserError if the key is missing, if it is not given and several match, or if the file is not JSON at all.
+    `records_key` is the key of the file's single object that contains the list of records. If None, the keys in
+    `RECORD_KEYS` are tried; an object with none of these keys is a single record. `limit` is the maximum number of
+    bytes per record.
+
+    Raises UserError if the key is missing, if `records_key` is None and several keys match, or if the file does not
+    start with a JSON object or list.
     """
     path = Path(path)
     with readable(path):
         found = path.stat()
     shape = _shape(path, found.st_size, found.st_mtime_ns)
     if records_key is not None and records_key not in shape.lists:
-        found = f"its lists are {', '.join(shape.lists) or 'none'}" if shape.start == b"{" else "it is not an object"
+        found = f"keys with lists: {', '.join(shape.lists) or 'none'}" if shape.start == b"{" else "not an object"
         raise UserError(f"{path}: no list of records under the key {records_key!r} ({found}); change records_key")
     if shape.start == b"{" and shape.followed and not shape.spread:
         yield from read_jsonl(path, limit)
         return
     known = [key for key in shape.lists if key in RECORD_KEYS]
     if records_key is None and not shape.followed and len(known) > 1:
-        raise UserError(f"{path}: lists of records under {', '.join(known)}; choose one with records_key")
+        raise UserError(f"{path}: several lists of records, under {', '.join(known)}; choose one with records_key")
     key = records_key or next(iter(known), None)
     with readable(path), opened(path) as stream:
         tokens = _tokens(stream)
@@ -77,20 +82,23 @@ def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX
 
 @dataclass
 class _Shape:
-    """Structure of a JSON file, determined from its first value."""
+    """The structure of a JSON file, determined from its first value."""
 
     start: bytes
     spread: bool = False
     """Whether the first value spans several lines."""
     followed: bool = False
-    """Whether another value follows it."""
+    """Whether another value follows the first value."""
     lists: list[str] = field(default_factory=list)
-    """Keys of the object that hold lists of objects."""
+    """Keys whose values are lists of objects, if the first value is an object."""
 
 
 @lru_cache(maxsize=64)
 def _shape(path: Path, size: int, changed: int) -> _Shape:
-    """Reads the whole file, so the result is cached by size and modification time."""
+    """Determines the structure of a file.
+
+    The result is cached by size and modification time, because the whole file must be read.
+    """
     del size, changed
     with readable(path), opened(path) as stream:
         tokens = _tokens(stream)
@@ -98,7 +106,9 @@ def _shape(path: Path, size: int, changed: int) -> _Shape:
         if start == b"[" or not start:
             return _Shape(start)
         if start != b"{":
-            raise UserError(f"{path}: no JSON object or list at its start; name a file of JSON lines .jsonl")
+            raise UserError(
+                f"{path}: does not start with a JSON object or list; if the file is JSON Lines, rename it to .jsonl"
+            )
         shape = _Shape(start)
         for key, first in _entries(tokens, shape):
             if first in (b"[{", b"[]"):
@@ -108,7 +118,7 @@ def _shape(path: Path, size: int, changed: int) -> _Shape:
 
 
 def _entries(tokens: Iterator[Token], shape: _Shape) -> Iterator[tuple[str, bytes]]:
-    """Keys of an object that has been entered, each with the first one or two tokens of its value."""
+    """Yields each key of an object whose opening brace has been read, with the first two token types of its value."""
     depth, key, in_key, marks = 1, b"", True, b""
     for mark, piece in tokens:
         shape.spread = shape.spread or (mark == b"" and b"\n" in piece)
@@ -135,7 +145,10 @@ def _text_of(key: bytes) -> str:
 
 
 def _enter(tokens: Iterator[Token], key: str | None) -> None:
-    """Reads past the bracket that opens the records: the first one, or the one under a key of the file's object."""
+    """Reads past the bracket that opens the list of records.
+
+    If `key` is None, this is the first bracket, otherwise the bracket under this key of the file's object.
+    """
     depth, last = 0, b""
     for mark, piece in tokens:
         if mark == b"[" and (key is None or (depth == 1 and _text_of(last) == key)):
@@ -149,7 +162,7 @@ def _enter(tokens: Iterator[Token], key: str | None) -> None:
 
 @dataclass
 class _Piece:
-    """The text of a record as it is read, truncated at the limit."""
+    """Collects the text of a record while it is read, truncated at the limit."""
 
     limit: int
     parts: list[bytes] = field(default_factory=list)
@@ -161,15 +174,18 @@ class _Piece:
             self.parts.append(piece)
 
     def take(self) -> tuple[bytes, str]:
-        """The text and its error, if any."""
+        """Returns the text and its error, if any, and starts a new record."""
         text, size = b"".join(self.parts).strip(), self.size
         self.parts, self.size = [], 0
         return (text[:_SHOWN], TOO_LONG) if size > self.limit else (text, "")
 
 
 def _elements(tokens: Iterator[Token], limit: int, inside: bool) -> Iterator[tuple[bytes, str]]:
-    """Texts of the elements of a list that has been entered (`inside`), or of consecutive top-level values, each with
-    its error, if any. If the list is not closed, the rest is returned as the last element."""
+    """Yields the texts of the elements of a list, each with its error, if any.
+
+    If `inside`, the opening bracket of the list has been read; otherwise the elements are consecutive top-level values.
+    If the list is not closed, the rest of the text is yielded as the last element.
+    """
     depth, piece = 0, _Piece(limit)
     for mark, text in tokens:
         if depth == 0 and inside and mark in (b",", b"]"):
@@ -190,7 +206,7 @@ def _elements(tokens: Iterator[Token], limit: int, inside: bool) -> Iterator[tup
 
 
 def _tokens(stream: BinaryIO) -> Iterator[Token]:
-    """Splits a JSON text into pieces; joined, they equal the text without its byte order mark."""
+    """Splits a JSON text into pieces, which together form the text without its byte order mark."""
     chunk, in_string = stream.read(_CHUNK + len(BOM)).removeprefix(BOM), False
     while chunk:
         at, carried = 0, b""

@@ -1,8 +1,9 @@
-"""Finds the text that the assistant wrote in a rendered conversation, for templates that do not mark it themselves.
+"""Locates the assistant's text in a rendered conversation, for templates that do not mark this text themselves.
 
-Each turn is located separately, because a template may render it differently once later turns follow. A turn starts
-where the preceding prompt stops agreeing with the text, and ends with the token at which the model would have stopped:
-the last special token shared by the conversation up to this point and the one that continues.
+Each turn is located separately, because a template may render a turn differently if later turns follow. A turn starts
+where the rendered text diverges from the prompt for this turn. It ends with the token at which the model would have
+stopped. To find this token, the conversation is rendered up to this turn and with further turns: the token is the last
+special token in the prefix that the two texts share.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class Turn:
     message: int
     start: int
     end: int
-    """Position after the token that ends it."""
+    """Position after the token that ends the turn."""
     missing: str = ""
-    """The token that ends it, if the template writes none after the last turn."""
+    """The token that ends the turn, if the template omits it after the last turn."""
 
 
 def find_turns(layout: Layout, messages: Sequence[Message], spellings: re.Pattern[str]) -> list[Turn]:
-    """The assistant's turns in order. Raises UserError naming the template if one cannot be identified."""
+    """Returns the assistant's turns in order. Raises UserError if a turn cannot be identified."""
     special = written_by_template(spellings)
     found: list[Turn] = []
     for i, message in enumerate(messages):
@@ -54,7 +55,7 @@ def find_turns(layout: Layout, messages: Sequence[Message], spellings: re.Patter
 
 
 def _start(layout: Layout, i: int, special: re.Pattern[str]) -> int | None:
-    """Where the text stops agreeing with the prompt that ends before message `i`."""
+    """Returns the position at which the text diverges from the prompt that ends before message `i`."""
     whole, asked, prompted = Part(layout.text, layout.places), layout.part(i), layout.part(i, True)
     if asked is None or prompted is None:
         return _after_header(layout, i, special)
@@ -62,19 +63,22 @@ def _start(layout: Layout, i: int, special: re.Pattern[str]) -> int | None:
     last = layout.latest(i - 1, prompted)
     tail, prompt = _tail(whole, last), _tail(prompted, last)
     shared = _shared(tail, prompt, special)
-    if shared < len(prompt):  # the prompt opens or closes reasoning but this turn does not
+    if shared < len(prompt):  # the prompt opens or closes reasoning, but this turn does not
         opening = _OPENING.search(prompt, len(prompt) - header, shared)
         shared = opening.start() if opening else shared
         if shared <= len(prompt) - header:
             return _after_header(layout, i, special)
     usual = _header(layout.template, special)
-    # after a tool result a template may write a header that is missing from its prompt
+    # After a tool result, a template may write a header that it omits from the prompt.
     written = shared + len(usual) if usual and tail.startswith(usual, shared) else shared
     return len(layout.text) - len(tail) + written
 
 
 def _after_header(layout: Layout, i: int, special: re.Pattern[str]) -> int | None:
-    """Position after the header of an assistant turn, between the preceding messages and its own text."""
+    """Returns the position after the header of an assistant turn, or None if there is no header.
+
+    The header is between the preceding messages and the text of the turn.
+    """
     header = _header(layout.template, special)
     before = max((place for k in range(-1, i) for place in layout.of(k)), default=0)
     behind = min(layout.of(i), default=len(layout.text))
@@ -83,7 +87,7 @@ def _after_header(layout: Layout, i: int, special: re.Pattern[str]) -> int | Non
 
 
 def _turn(layout: Layout, messages: Sequence[Message], i: int, start: int, special: re.Pattern[str]) -> Turn | None:
-    """The turn from `start` to the token that ends it; None if there is no such token."""
+    """Returns the turn from `start` to the token that ends it, or None if there is no such token."""
     whole = Part(layout.text, layout.places)
     ended = layout.part(i + 1)
     is_last = i == len(messages) - 1
@@ -104,13 +108,13 @@ def _turn(layout: Layout, messages: Sequence[Message], i: int, start: int, speci
         return Turn(i, start, offset + stop.end())
     if is_last and (stop := _next(goes_on, shared, special)) is not None:
         return Turn(i, start, len(layout.text), stop.group())
-    if not is_last and messages[i + 1]["role"] in ("assistant", "tool"):  # the next message belongs to the same turn
+    if not is_last and messages[i + 1]["role"] in ("assistant", "tool"):  # belongs to the same turn
         return Turn(i, start, offset + shared)
     return None
 
 
 def _is_sound(layout: Layout, turn: Turn, previous: int) -> bool:
-    """Whether the turn contains all text of the message and none of another."""
+    """Returns whether the turn contains all text of its message and no text of other messages."""
     inside = [n for n, place in layout.places.items() if turn.start <= place < turn.end]
     own = layout.of(turn.message)
     return (
@@ -121,7 +125,7 @@ def _is_sound(layout: Layout, turn: Turn, previous: int) -> bool:
 
 
 def _continued(layout: Layout, messages: Sequence[Message], i: int) -> Part | None:
-    """The conversation followed by one more message."""
+    """Returns the conversation followed by a user message or by results of its last calls, or None if rejected."""
     calls = messages[i].get("tool_calls") or ()
     answers = [
         {"role": "tool", "content": "x", "name": call["function"]["name"], "tool_call_id": call.get("id", "")}
@@ -137,13 +141,13 @@ def _tail(part: Part, piece: int | None) -> str:
 
 
 def _next(text: str, start: int, special: re.Pattern[str]) -> re.Match[str] | None:
-    """The special token that follows `start`, with only white space in between."""
+    """Returns the match of the special token that follows `start` with only white space in between, or None."""
     found = special.search(text, start)
     return None if found is None or text[start : found.start()].strip() else found
 
 
 def _shared(a: str, b: str, special: re.Pattern[str]) -> int:
-    """Length of the common prefix of both texts; never splits a special token or mark."""
+    """Returns the length of the common prefix of `a` and `b`, which never splits a special token or mark."""
     length, beyond = 0, min(len(a), len(b)) + 1
     while beyond - length > 1:  # comparing slices is far faster than comparing characters
         middle = (length + beyond) // 2
@@ -159,8 +163,8 @@ def _shared(a: str, b: str, special: re.Pattern[str]) -> int:
 
 @lru_cache(maxsize=16)
 def header_of(template: ChatTemplate, special: re.Pattern[str]) -> str:
-    """The header of an assistant turn after a user turn; empty if the template adds none or fails."""
-    for content in ("x", [{"type": "text", "text": "x"}]):  # the second for vision models
+    """Returns the header of an assistant turn after a user turn; empty if the template adds no header or fails."""
+    for content in ("x", [{"type": "text", "text": "x"}]):  # vision models require the second form
         user = [{"role": "user", "content": content}]
         try:
             asked, prompted = template.render(user), template.render(user, add_generation_prompt=True)
@@ -171,14 +175,17 @@ def header_of(template: ChatTemplate, special: re.Pattern[str]) -> str:
 
 
 def _header(template: ChatTemplate, special: re.Pattern[str]) -> str:
-    """The header; empty if it has no special token to locate it by."""
+    """Returns the header; empty if it contains no special token by which it could be located."""
     header = header_of(template, special)
     return header if special.search(header) else ""
 
 
 @lru_cache(maxsize=16)
 def _usual_stop(template: ChatTemplate, special: re.Pattern[str]) -> str:
-    """The special token after a conversation's last answer; empty if turns end with the next role's token."""
+    """Returns the special token after the last answer of a conversation.
+
+    The result is empty if a turn is ended only by the token of the next role.
+    """
     try:
         text = template.render([{"role": "user", "content": "x"}, {"role": "assistant", "content": "answer"}])
     except UserError:

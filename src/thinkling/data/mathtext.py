@@ -1,7 +1,8 @@
-"""Normalises mathematical text, however it was typed: LaTeX or plain, with or without spaces, in any case.
+"""Normalises mathematical text, so that different ways of typing the same text result in the same tokens.
 
-`x^{2}`, `x ^ 2` and `x²` become the same tokens, as do `\\dfrac12`, `\\frac{1}{2}` and `1/2`, or `\\left( a \\right)`
-and `(a)`. The result is for comparison, not for reading: `$`, braces, `^` and sentence punctuation are dropped.
+Differences between LaTeX and plain text, and in spacing and case, are removed. `x^{2}`, `x ^ 2` and `x²` are converted
+to the same tokens, as are `\\dfrac12`, `\\frac{1}{2}` and `1/2`, or `\\left( a \\right)` and `(a)`. The result is
+only suitable for comparison, because `$`, braces, `^` and sentence punctuation are dropped.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ _TOKEN_OR_CHARACTER = re.compile(
 
 
 class Tokens(NamedTuple):
-    """A text as tokens: runs of letters (case-folded), runs of digits, operators, and the single characters of scripts
+    """A text as tokens: runs of case-folded letters, runs of digits, operators, and single characters of scripts
     without spaces."""
 
     tokens: list[str]
     joined: list[bool]
-    """Whether a token is directly followed by a letter, digit or underscore. In scripts without spaces a word may end
-    anywhere, so no token is joined to such a character."""
+    """For each token, whether a letter, digit or underscore follows directly. A token is never joined to a character of
+    a script without spaces, because words in such a script may end anywhere."""
 
 
 def tokens(text: str) -> Tokens:
-    """The tokens of the normalised text."""
+    """Returns the tokens of the normalised text."""
     text = one_form(text)
     if is_unspaced(text):
         both = _TOKEN_OR_CHARACTER.findall(text)
@@ -59,7 +60,7 @@ def tokens(text: str) -> Tokens:
 
 
 def one_form(text: str) -> str:
-    """The text case-folded, in Unicode's compatibility form (NFKC), with LaTeX expanded."""
+    """Returns the case-folded text in Unicode's compatibility form (NFKC), with LaTeX commands replaced."""
     if not text.isascii():
         text = _FORMAT_CHARACTER.sub("", text).translate(_CHARACTERS)
         text = _GREEK.sub(_greek_name, unicodedata.normalize("NFKC", text)).translate(_CHARACTERS)
@@ -71,7 +72,7 @@ def one_form(text: str) -> str:
 def _without_latex(text: str) -> str:
     text = _ENVIRONMENT.sub(" ", _SPACING.sub(" ", text))
     text = _FONT.sub(" ", _SHORT_FRACTION.sub(r"{\1/\2}", text))
-    while True:  # innermost fractions first
+    while True:  # replaces the innermost fractions first
         replaced = _FRACTION.sub(r" \1/\2 ", text)
         if replaced == text:
             break
@@ -84,5 +85,5 @@ def _command(match: re.Match[str]) -> str:
 
 
 def _greek_name(match: re.Match[str]) -> str:
-    """`π` by its LaTeX name, since `\\pi` is read as `pi`."""
+    """Returns the LaTeX name of a Greek letter, because the command `\\pi` is also converted to `pi`."""
     return f" {unicodedata.name(match[0], '').rpartition(' ')[2].lower()} "

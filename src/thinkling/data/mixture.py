@@ -1,8 +1,8 @@
 """Assigns a source to each row, and builds the batches of a run.
 
-Rows are assigned to sources by Tijdeman's chairman assignment: at every step every source is within one row of its
-share. The rows of a global step, their order and their content are a pure function of (seed, step). Ranks,
-micro-batches, workers and restarts only determine who computes which of them.
+Rows are assigned to sources by Tijdeman's chairman assignment: after every row, the number of rows of each source is
+within one row of its share. The rows of a global step, their order and their content are a pure
+function of (seed, step). Ranks, micro-batches, workers and restarts only determine which process computes which rows.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from thinkling.errors import UserError
 
 
 def assign(weights: Sequence[float | Fraction], n_rows: int) -> np.ndarray:
-    """Source of each row, int16 (n_rows,): |rows of i among the first n − n·weight_i| ≤ 1 − 1/(2k − 2) for all n, i.
+    """Returns the source of each row, int16 (n_rows,).
 
-    k sources have a positive weight; weights are scaled to sum to 1. Earliest deadline first (R. Tijdeman, The chairman
-    assignment problem, Discrete Math. 32, 1980). With δ = 1/(2k − 2), the bound holds if and only if the j-th row of
-    source i is assigned no earlier than step ⌈(j − 1 + δ)/weight_i⌉ and no later than step ⌊(j − δ)/weight_i⌋ + 1.
-    Tijdeman proves that a schedule within these windows exists; earliest deadline first then finds one. Exact integer
-    arithmetic throughout. O(n log k), about 2 µs per row.
+    For all n and all sources i, |(rows of i among the first n) − n·weight_i| ≤ 1 − 1/(2k − 2), where k is the number of
+    sources with a positive weight and the weights are scaled to sum to 1 (R. Tijdeman, The chairman assignment problem,
+    Discrete Math. 32, 1980). With δ = 1/(2k − 2), the bound holds if and only if the j-th row of source i is assigned
+    no earlier than step ⌈(j − 1 + δ)/weight_i⌉ and no later than step ⌊(j − δ)/weight_i⌋ + 1. Tijdeman proves that a
+    schedule within these windows exists, so scheduling by earliest deadline first finds one. The computation uses exact
+    integer arithmetic. It takes O(n log k) time, about 2 µs per row.
     """
     exact = _as_fractions(weights)
     used = [i for i, weight in enumerate(exact) if weight > 0]
@@ -35,7 +36,7 @@ def assign(weights: Sequence[float | Fraction], n_rows: int) -> np.ndarray:
         return np.full(n_rows, used[0], dtype=np.int16)
     scale = 2 * len(used) - 2  # 1/δ
     total = sum(exact, start=Fraction(0))
-    # Steps in which source i is owed δ rows: up[i] / down[i].
+    # up[i] / down[i] is the number of steps in which the share of source i grows by δ rows.
     steps = {i: total / exact[i] / scale for i in used}
     up, down = {i: steps[i].numerator for i in used}, {i: steps[i].denominator for i in used}
     waiting = [(_ceil(up[i], down[i]), i, 1) for i in used]  # (release, source, j)
@@ -59,38 +60,39 @@ def _ceil(numerator: int, denominator: int) -> int:
 def _as_fractions(weights: Sequence[float | Fraction]) -> list[Fraction]:
     if not all(np.isfinite(float(weight)) and weight >= 0 for weight in weights) or not any(weights):
         raise UserError(
-            f"mixture: weights must be finite, not negative and not all zero, not {list(map(float, weights))}"
+            f"mixture: weights are {list(map(float, weights))}; they must be finite, not negative and not all zero"
         )
     return [Fraction(weight) for weight in weights]
 
 
 @dataclass(frozen=True)
 class MixturePhase:
-    """A stretch of training with one mixture and one row length."""
+    """A phase of training with a fixed mixture and row length."""
 
     n_rows: int
-    """Rows of all sources together; a multiple of the rows per step."""
+    """Total number of rows of all sources, which must be a multiple of the rows per step."""
     sequence_length: int
-    """Tokens per row."""
+    """Number of tokens per row."""
     weights: Mapping[str, float]
-    """Source → weight in rows; scaled to sum to 1."""
+    """Source → its share of the rows. The weights are scaled to sum to 1."""
     batch_size: int | None = None
-    """Rows per step over all ranks, if it differs from the loader's (long rows, same tokens per step)."""
+    """Number of rows per step over all ranks; if None, the loader's batch size. A phase with longer rows uses fewer
+    rows to keep the number of tokens per step."""
 
 
 class Usage(TypedDict):
-    """What a source contributes to a run or phase."""
+    """The contribution of a source to a run or phase."""
 
     rows: int
     tokens: int
-    """Without padding."""
+    """Number of tokens without padding."""
     padding: int
     epochs: float
-    """Passes over its documents."""
+    """Number of passes over the source's documents."""
 
 
 class _Taken(NamedTuple):
-    """Usage with exact epochs, so that phases add up without rounding error."""
+    """Usage with exact epochs, so that the usage of phases can be added without rounding errors."""
 
     rows: int
     tokens: int
@@ -99,7 +101,7 @@ class _Taken(NamedTuple):
 
 
 class _PhaseTable:
-    """For one phase: the source of each row, and its index among that source's rows."""
+    """The source of each row of a phase, and the index of the row among the rows of its source."""
 
     def __init__(self, phase: MixturePhase, sources: list[SourceRows]) -> None:
         self.sources = sources
@@ -113,9 +115,9 @@ class _PhaseTable:
 class MixtureLoader:
     """The batches of a run with several phases.
 
-    Rank r of W takes the r-th of W equal slices of a step's rows, split into micro-batches: concatenated, the ranks'
-    batches are the same rows in the same order for every W. Also a map-style dataset for torch's DataLoader
-    (`batch_size=None`). Raises UserError if phases, sources and ranks are inconsistent.
+    Rank r of W receives the r-th of W equal slices of the rows of a step, split into micro-batches. The concatenated
+    batches of all ranks are thus the same rows in the same order for every W. An instance is also a map-style dataset
+    for torch's DataLoader (`batch_size=None`). Raises UserError if phases, sources and ranks are inconsistent.
     """
 
     def __init__(
@@ -155,13 +157,13 @@ class MixtureLoader:
         return self.batches(step)
 
     def phase_of(self, step: int) -> int:
-        """Index of a step's phase. Raises IndexError beyond the last step."""
+        """Returns the index of a step's phase. Raises IndexError beyond the last step."""
         if not 0 <= step < self.n_steps:
             raise IndexError(f"step {step} of {self.n_steps}")
         return int(np.searchsorted(self._first_steps, step, side="right")) - 1
 
     def batches(self, step: int) -> list[PackedBatch]:
-        """This rank's micro-batches of a global step."""
+        """Returns this rank's micro-batches of a global step."""
         number = self.phase_of(step)
         table = self._table(number)
         rows = self._batch_size[number]
@@ -173,7 +175,7 @@ class MixtureLoader:
         ]
 
     def rows_by_source(self, step: int) -> dict[str, int]:
-        """Rows that each source of the phase contributes to a global step, over all ranks."""
+        """Returns the number of rows that each source of the phase contributes to a global step, over all ranks."""
         number = self.phase_of(step)
         table, rows = self._table(number), self._batch_size[number]
         first = (step - int(self._first_steps[number])) * rows
@@ -181,7 +183,10 @@ class MixtureLoader:
         return dict(zip(self.phases[number].weights, counts.tolist(), strict=True))
 
     def usage(self, phase: int | None = None) -> dict[str, Usage]:
-        """What each source contributes to the run or one phase; computed from lengths, without reading tokens."""
+        """Returns the contribution of each source to the run, or to one phase.
+
+        The contributions are computed from document lengths, without reading tokens.
+        """
         with self._lock:
             for number in range(len(self._usage), len(self.phases)):
                 self._finish(number)
@@ -193,12 +198,13 @@ class MixtureLoader:
         where = f"phase {number + 1}"
         for name in phase.weights:
             if name not in self._sources:
-                raise UserError(f"{where}: mixture names source {name!r}; there are {', '.join(sorted(self._sources))}")
+                listed = ", ".join(sorted(self._sources))
+                raise UserError(f"{where}: the mixture has the unknown source {name!r}; available sources: {listed}")
         _as_fractions(list(phase.weights.values()))
         if phase.sequence_length < 2:
-            raise UserError(f"{where}: sequence_length {phase.sequence_length} is below 2")
+            raise UserError(f"{where}: sequence_length is {phase.sequence_length}; it must be at least 2")
         if phase.n_rows % batch_size:
-            raise UserError(f"{where}: {phase.n_rows} rows are not whole steps of {batch_size}")
+            raise UserError(f"{where}: {phase.n_rows} rows are not a multiple of the {batch_size} rows per step")
         if batch_size % self._world_size:
             raise UserError(f"{where}: {batch_size} rows per step cannot be split evenly over {self._world_size} ranks")
 
@@ -212,13 +218,13 @@ class MixtureLoader:
             if number not in self._tables:
                 for earlier in range(len(self._usage), number):
                     self._finish(earlier)
-                # Keep neighbours: at a phase boundary, a prefetcher's threads work in both.
+                # Keep the tables of adjacent phases, because a prefetcher uses both phases at a phase boundary.
                 near = {n: table for n, table in self._tables.items() if abs(n - number) == 1}
                 self._tables = near | {number: self._build(number)}
             return self._tables[number]
 
     def _build(self, number: int) -> _PhaseTable:
-        """The table of a phase whose predecessors are finished: each source continues where they stopped."""
+        """Returns the table of a phase. Each source continues where the preceding phases, all finished, stopped."""
         phase, cursors = self.phases[number], self._cursors[number]
         rows = [
             SourceRows(self._sources[name], self._seed, phase.sequence_length, cursors.get(name, START))
@@ -227,7 +233,7 @@ class MixtureLoader:
         return _PhaseTable(phase, rows)
 
     def _finish(self, number: int) -> None:
-        """Records where a phase leaves its sources and how much it took from them."""
+        """Records the cursors of the sources at the end of a phase, and the phase's usage of each source."""
         table = self._tables.get(number) or self._build(number)
         cursors, usage = dict(self._cursors[number]), {}
         for name, source, count in zip(self.phases[number].weights, table.sources, table.counts.tolist(), strict=True):
@@ -253,7 +259,10 @@ def _sum(parts: list[_Taken]) -> Usage:
 
 
 def check_epochs(usage: Mapping[str, Usage], limits: Mapping[str, float]) -> None:
-    """Raises UserError naming the first source repeated beyond its limit. Without one it may repeat forever."""
+    """Raises UserError for the first source that is repeated beyond its limit.
+
+    A source without a limit may be repeated without bound.
+    """
     for name, used in usage.items():
         limit = limits.get(name)
         if limit is not None and used["epochs"] > limit:

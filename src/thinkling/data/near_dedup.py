@@ -1,20 +1,21 @@
-"""Near deduplication: keeps the first of the documents that share most of their word runs.
+"""Near deduplication: keeps the first of a set of documents that share most of their runs of words.
 
-MinHash signatures (Broder 1997; computed by rensa) in bands find candidates; a candidate counts only if the *exact*
-Jaccard similarity of the two sets of runs reaches the threshold; union-find joins matches into clusters. The signatures
-therefore decide what is compared, never what is dropped, and clusters do not depend on the order of the documents.
+Banded MinHash signatures (Broder 1997; computed by rensa) determine the candidate pairs. A candidate pair is a match
+only if the *exact* Jaccard similarity of the two sets of runs reaches the threshold. Union-find joins matches into
+clusters. Signatures therefore determine which documents are compared, never which documents are dropped, and clusters
+do not depend on the order of the documents.
 
-Documents shorter than `min_words` are left to exact deduplication: one changed word is a large part of such a text, and
-in short checkable problems every symbol matters.
+Documents shorter than `min_words` are only deduplicated exactly, because one changed word is a large part of a short
+text, and every symbol matters in a short checkable problem.
 
-In text written without spaces (`scripts`), each character counts as a word: a run is 5 characters of Chinese or
-Japanese, about three words, or 10 of Thai, Lao, Khmer or Burmese, where two characters count as one. Full-width and
-half-width forms are equal (NFKC). A mixed text has runs over both, in text order. Such short runs still distinguish
-texts, since a similarity of 0.8 requires four of five to be shared; longer runs would amplify changes: one changed
-character affects 5 runs, just like one changed word.
+In text written without spaces (`scripts`), each character counts as a word. A run is 5 characters of Chinese or
+Japanese, which is about three words, or 10 characters of Thai, Lao, Khmer or Burmese, where two characters count as one
+word. Full-width and half-width forms are equal (NFKC). In a mixed text, a run can contain both words and characters, in
+text order. Runs of 5 characters still distinguish texts, because a similarity of 0.8 requires four of five runs to be
+shared. Longer runs would amplify changes, whereas one changed character now affects 5 runs, just like one changed word.
 
-With runs of 5 words, 8 changed words of 490 leave a similarity of at least 0.848, which 20 bands of 6 detect with
-probability 1 − (1 − 0.848⁶)²⁰ = 0.9999; at similarity 0.3 they compare one pair in 70.
+With runs of 5 words, changing 8 words of 490 leaves a similarity of at least 0.848. 20 bands of 6 values detect this
+similarity with probability 1 − (1 − 0.848⁶)²⁰ = 0.9999. At a similarity of 0.3, one pair in 70 is compared.
 """
 
 from __future__ import annotations
@@ -36,34 +37,35 @@ from thinkling.errors import UserError
 from thinkling.progress import Progress, Silent, Task
 
 _WORD = re.compile(r"\w(?:\S*\w)?")
-"""Text between white space, without punctuation at its ends, so that one changed word is one changed token."""
+"""Matches text between white space, without punctuation at its ends, so that one changed word is one changed token."""
 _HASHES_PER_BATCH = 2_000_000
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Defines what counts as a near duplicate."""
+    """Criteria for near duplicates."""
 
     threshold: float = 0.8
-    """Jaccard similarity of the sets of word runs at which two documents count as duplicates."""
+    """Minimum Jaccard similarity of the sets of word runs of two documents that count as duplicates."""
     run: int = 5
-    """Words per run, or characters in scripts without spaces."""
+    """Number of words per run, or of characters in scripts without spaces."""
     min_words: int = 50
-    """Documents with fewer words (or characters in such scripts) are left to exact deduplication."""
+    """Minimum number of words (or characters in scripts without spaces) of a document. Shorter documents are only
+    deduplicated exactly."""
     bands: int = 20
     rows: int = 6
-    """Hash values per band; a signature has bands · rows values."""
+    """Number of hash values per band. A signature has bands · rows values."""
 
 
 class UnionFind:
-    """Disjoint sets over 0 … n−1; the representative of a set is its smallest member."""
+    """Disjoint sets over 0 … n−1. The representative of a set is its smallest member."""
 
     def __init__(self, n: int) -> None:
         self._parent = list(range(n))
 
     def find(self, i: int) -> int:
-        """The representative of i's set."""
+        """Returns the representative of the set that contains i."""
         parent = self._parent
         while parent[i] != i:
             parent[i] = parent[parent[i]]
@@ -71,18 +73,21 @@ class UnionFind:
         return i
 
     def union(self, i: int, j: int) -> None:
-        """Merges the sets of i and j."""
+        """Merges the sets that contain i and j."""
         low, high = sorted((self.find(i), self.find(j)))
         self._parent[high] = low
 
     def representatives(self) -> list[int]:
-        """`find` of every element."""
+        """Returns the representative for every element."""
         return [self.find(i) for i in range(len(self._parent))]
 
 
 def word_runs(text: str, size: int, hasher: WordHasher, min_words: int = 0) -> Hashes:
-    """The distinct runs of `size` words in a text, as sorted hashes; none if it has fewer than `min_words` words. In
-    scripts without spaces a character counts as a word, or half a word."""
+    """Returns the sorted hashes of the distinct runs of `size` words in a text.
+
+    The result is empty if the text has fewer than `min_words` words. In scripts without spaces, a character counts as a
+    word or half a word.
+    """
     text = normalise(text).casefold()
     if scripts.is_unspaced(text):
         return _character_runs(text, size, hasher, min_words)
@@ -102,7 +107,7 @@ def _character_runs(text: str, size: int, hasher: WordHasher, min_words: int) ->
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:
-    """|a ∩ b| / |a ∪ b| of two sorted arrays of distinct values; 0 if both are empty."""
+    """Returns |a ∩ b| / |a ∪ b| for two sorted arrays of distinct values; 0 if both arrays are empty."""
     common = len(np.intersect1d(a, b, assume_unique=True))
     total = len(a) + len(b) - common
     return common / total if total else 0.0
@@ -111,10 +116,11 @@ def jaccard(a: Hashes, b: Hashes) -> float:
 def clusters(
     texts: Iterable[str], settings: NearDuplicates, progress: Progress | None = None, label: str = "near dedup"
 ) -> list[int]:
-    """For each text, the position of the first text in its cluster: its own if it has no earlier near duplicate.
+    """Returns, for each text, the position of the first text in its cluster.
 
-    `label`: name of the progress bars. Memory: 8 bytes per word, and about 2 KB per text of at least `min_words`.
-    Raises UserError if rensa is missing.
+    For a text without an earlier near duplicate, this is its own position. `label` is the name of the progress bars.
+    Memory use is 8 bytes per word, and about 2 KB per text of at least `min_words`. Raises UserError if rensa is not
+    installed.
     """
     progress = progress or Silent()
     sets = list(_sets(texts, settings))
@@ -122,7 +128,7 @@ def clusters(
     positions = np.array([i for i, one in enumerate(sets) if len(one)], np.int64)
     with progress.track(f"{label}, signatures", len(positions), "documents") as task:
         signatures = _signatures([sets[i] for i in positions], settings, task)
-    # A document is compared once per band.
+    # Each document is compared once per band.
     with progress.track(f"{label}, comparison", len(positions), "documents") as task:
         for bucket in _buckets(positions, signatures, settings, task):
             _join(bucket, sets, joined, settings.threshold)
@@ -132,9 +138,10 @@ def clusters(
 def near_unique(
     documents: Iterable[Document], first: list[int], ids: list[str], counts: Counts, rejected: RejectedWriter
 ) -> Iterator[Document]:
-    """Yields the first document of each cluster; the others go to `rejected` with the first one's id.
+    """Yields the first document of each cluster.
 
-    `first`: the result of `clusters` for the same documents in the same order; `ids`: their ids.
+    The other documents are written to `rejected`, with the id of the first document. `first` is the result of
+    `clusters` for the same documents in the same order, and `ids` contains the documents' ids.
     """
     for position, document in enumerate(documents):
         counts.received += 1
@@ -155,7 +162,7 @@ def _sets(texts: Iterable[str], settings: NearDuplicates) -> Iterator[Hashes]:
 def _buckets(
     positions: npt.NDArray[np.int64], signatures: npt.NDArray[np.uint32], settings: NearDuplicates, task: Task
 ) -> Iterator[list[int]]:
-    """Positions of texts that agree in a whole band, in order, one band after another."""
+    """Yields, for one band after another, the ordered positions of texts with equal values in the whole band."""
     for band in range(settings.bands):
         part = np.ascontiguousarray(signatures[:, band * settings.rows : (band + 1) * settings.rows])
         keys = part.view(np.dtype((np.void, part.dtype.itemsize * settings.rows))).ravel()
@@ -169,7 +176,7 @@ def _buckets(
 
 
 def _join(bucket: list[int], sets: list[Hashes], joined: UnionFind, threshold: float) -> None:
-    """Joins every pair in the bucket that is similar enough; pairs that are already joined are skipped."""
+    """Joins every pair of texts in the bucket whose similarity reaches the threshold, skipping pairs already joined."""
     for place, i in enumerate(bucket):
         for j in bucket[:place]:
             if joined.find(i) != joined.find(j) and _similar(sets[i], sets[j], threshold):
@@ -182,7 +189,7 @@ def _similar(a: Hashes, b: Hashes, threshold: float) -> bool:
 
 
 def _signatures(sets: list[Hashes], settings: NearDuplicates, task: Task) -> npt.NDArray[np.uint32]:
-    """(texts, bands · rows) MinHash values."""
+    """Returns the MinHash values of all texts, with shape (texts, bands · rows)."""
     minhash = _rensa().RMinHash
     width = settings.bands * settings.rows
     blocks = [np.empty((0, width), np.uint32)]
@@ -211,5 +218,5 @@ def _rensa() -> Any:
     try:
         import rensa
     except ImportError as error:
-        raise UserError("near_dedup needs rensa: install thinkling[curate], or remove near_dedup") from error
+        raise UserError("near_dedup requires rensa; install thinkling[curate], or remove near_dedup") from error
     return rensa

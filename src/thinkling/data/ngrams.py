@@ -1,4 +1,4 @@
-"""64-bit hashes of runs of consecutive words or characters, as compared by deduplication and decontamination."""
+"""Computes 64-bit hashes of runs of consecutive words or characters, for deduplication and decontamination."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _MAX_REMEMBERED = 1_000_000
 
 
 class WordHasher:
-    """Words → 64 bits of BLAKE2b, cached. Identical on every machine and in every run."""
+    """Maps words to 64 bits of BLAKE2b, with a cache. Hashes are identical on every machine and in every run."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
 
     def __call__(self, words: Sequence[str]) -> Hashes:
-        """One hash per word, in order."""
+        """Returns one hash per word, in order."""
         if len(self._known) > _MAX_REMEMBERED:
             self._known.clear()
         known = self._known
@@ -33,25 +33,31 @@ class WordHasher:
 
 
 def windows(hashes: Hashes, size: int) -> Hashes:
-    """One order-sensitive hash per run of `size` words; none if there are fewer words."""
+    """Returns one order-sensitive hash per run of `size` words; empty if there are fewer than `size` words."""
     n = len(hashes) - size + 1
     if n <= 0:
         return np.empty(0, np.uint64)
     combined = np.zeros(n, np.uint64)
-    for i in range(size):  # wraps around at 2^64 on purpose
+    for i in range(size):  # deliberately wraps around at 2^64
         combined = combined * _MULTIPLIER + hashes[i : i + n]
     return _mixed(combined)
 
 
 def lengths_of(weights: npt.NDArray[np.int64], weight: int) -> npt.NDArray[np.int64]:
-    """For each position, the length of the shortest run from there that reaches `weight`; 0 if none does."""
+    """Returns, for each position, the length of the shortest run from this position that reaches `weight`.
+
+    The length is 0 if no run from this position reaches it.
+    """
     ends = np.concatenate(([0], np.cumsum(weights)))
     last = np.searchsorted(ends, ends[:-1] + weight)
     return np.where(last < len(ends), last - np.arange(len(weights)), 0)
 
 
 def runs(hashes: Hashes, lengths: npt.NDArray[np.int64]) -> Hashes:
-    """One hash for the run at each position, equal to that of `windows` for the same size; 0 if its length is 0."""
+    """Returns the hash of the run at each position, or 0 for a run of length 0.
+
+    The hash of a run equals the result of `windows` for the same size.
+    """
     found, combined = np.zeros(len(hashes), np.uint64), np.zeros(len(hashes), np.uint64)
     for i in range(int(lengths.max(initial=0))):
         n = len(hashes) - i
@@ -62,7 +68,7 @@ def runs(hashes: Hashes, lengths: npt.NDArray[np.int64]) -> Hashes:
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """splitmix64's finaliser: spreads differences in a few bits over all bits."""
+    """Applies the finaliser of splitmix64, which spreads differences in a few bits over all bits."""
     first, second = _FINALISER
     values = (values ^ (values >> np.uint64(30))) * first
     values = (values ^ (values >> np.uint64(27))) * second

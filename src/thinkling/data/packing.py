@@ -1,13 +1,13 @@
 """Packs documents and conversations into rows of equal length.
 
-B rows, T positions (the row length). A row is a sequence of pieces laid end to end from position 0; the rest is
-padding, which belongs to no document.
+Shapes use B for rows and T for positions (the row length). A row is a sequence of adjacent pieces starting at position
+0, followed by padding that belongs to no document.
 
-The rows of one source are a pure function of (seed, row index). Epoch e visits the documents in a permutation drawn
-from (seed, source, e) alone. A document that fits in a row is kept whole: if it does not fit in the rest of the current
-row, that rest is padded and the document opens the next row. A document longer than a row fills the rest of the current
-row and continues in the next ones. The position at the edge of a row is therefore a document and an offset in it
-(`Cursor`), independent of the row length.
+The rows of one source are a pure function of (seed, row index). Epoch e visits the documents in a permutation that
+depends only on the seed, the source and e. A document that fits in a row is not split: if it does not fit in the
+remainder of the current row, the remainder is padded and the document starts the next row. A document longer than a row
+fills the remainder of the current row and continues in the following rows. The boundary between two rows is therefore
+described by a document and an offset in this document (`Cursor`), independent of the row length.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _CACHED_EPOCHS = 3
 
 
 class DocumentSource(Protocol):
-    """Input of row packing: `shards.TokenSource`, or documents in memory."""
+    """Interface of the documents to pack, implemented by `shards.TokenSource` and `shards.MemorySource`."""
 
     name: str
     n_documents: int
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens per document, int64 (n_documents,), all ≥ 1."""
+        """Number of tokens per document, int64 (n_documents,), all ≥ 1."""
         ...
 
     def document(self, i: int) -> np.ndarray:
-        """Token ids of document i, (T,)."""
+        """Returns the token ids of document i, (T,)."""
         ...
 
 
@@ -50,16 +50,17 @@ class Cursor(NamedTuple):
     """A position in the endless stream of a source's documents."""
 
     ordinal: int = 0
-    """Documents passed since the start: epoch `ordinal // n`, place `ordinal % n` in its permutation."""
+    """Number of documents passed since the start. With n documents, the epoch is `ordinal // n` and the place in its
+    permutation is `ordinal % n`."""
     offset: int = 0
-    """Tokens of this document already used."""
+    """Number of tokens of the current document that have already been used."""
 
 
 START = Cursor()
 
 
 class Piece(NamedTuple):
-    """Tokens start:stop of a document, placed in a row."""
+    """The tokens start:stop of a document, placed in a row."""
 
     document: int
     start: int
@@ -68,52 +69,55 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Rows for one forward pass."""
+    """The rows for one forward pass."""
 
     tokens_BT: np.ndarray
-    """int64. Padding holds an arbitrary valid id."""
+    """Token ids, int64. Padding has an arbitrary valid id."""
     labels_BT: np.ndarray
-    """int64, already shifted: the token to predict at each position. -100 where there is no loss: padding, masked
-    tokens, and a document's last token, which predicts nothing."""
+    """Labels, int64, already shifted: the token to predict at each position. The label is -100 at positions without
+    loss, which are padding, masked tokens, and the last token of a document."""
     lengths: tuple[tuple[int, ...], ...]
-    """For each row, the lengths of its pieces in order; their sum is at most T."""
+    """For each row, the lengths of its pieces in order. Their sum is at most T."""
 
     @property
     def n_loss_tokens(self) -> int:
         return int((self.labels_BT != IGNORE).sum())
 
     def rows(self, start: int, stop: int) -> PackedBatch:
-        """Rows start:stop, as views."""
+        """Returns the rows start:stop as views."""
         return PackedBatch(self.tokens_BT[start:stop], self.labels_BT[start:stop], self.lengths[start:stop])
 
 
 class Epochs:
-    """The order of a source's documents in each epoch. Caches the last few epochs, 16 bytes per document each."""
+    """The order of a source's documents in each epoch.
+
+    The last few epochs are cached, with 16 bytes per document and epoch.
+    """
 
     def __init__(self, source: DocumentSource, seed: int) -> None:
         if source.n_documents == 0:
-            raise UserError(f"source {source.name!r} has no documents; take it out of the mixture")
+            raise UserError(f"source {source.name!r} has no documents; remove it from the mixture")
         self.n = source.n_documents
         self._source = source
         self._seed = seed
         self._cache: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
     def order(self, epoch: int) -> np.ndarray:
-        """Permutation of the documents, int64 (n,)."""
+        """Returns the permutation of the documents in an epoch, int64 (n,)."""
         return self._get(epoch)[0]
 
     def ends(self, epoch: int) -> np.ndarray:
-        """Tokens before each place of the permutation and, last, in the whole epoch: int64 (n + 1,)."""
+        """Returns the number of tokens before each place of the permutation, followed by the total, int64 (n + 1,)."""
         return self._get(epoch)[1]
 
     def tokens_before(self, cursor: Cursor) -> int:
-        """Tokens of the stream before a cursor, without padding."""
+        """Returns the number of tokens in the stream before a cursor, without padding."""
         epoch, place = divmod(cursor.ordinal, self.n)
         total = int(self._source.lengths.sum())
         return epoch * total + int(self.ends(epoch)[place]) + cursor.offset
 
     def passed(self, cursor: Cursor) -> Fraction:
-        """Epochs before a cursor, counted in documents; exactly k at the end of the k-th."""
+        """Returns the number of epochs before a cursor, measured in documents; exactly k after k epochs."""
         epoch, place = divmod(cursor.ordinal, self.n)
         part = Fraction(cursor.offset, int(self._source.lengths[self.order(epoch)[place]]))
         return (cursor.ordinal + part) / self.n
@@ -131,7 +135,7 @@ class Epochs:
 
 
 class SourceRows:
-    """The rows of one source from a cursor onwards, at one row length. Safe to share between threads."""
+    """The rows of one source, starting at a cursor, with a fixed length. Instances can be shared between threads."""
 
     def __init__(self, source: DocumentSource, seed: int, sequence_length: int, cursor: Cursor = START) -> None:
         self.source = source
@@ -143,14 +147,14 @@ class SourceRows:
         self._lock = threading.RLock()
 
     def cursor_after(self, n_rows: int) -> Cursor:
-        """The cursor at which row n_rows starts, where a phase with another row length continues."""
+        """Returns the cursor after n_rows rows, at which a phase with a different row length can continue."""
         with self._lock:
             while len(self._ordinals) <= n_rows:
                 self._extend(n_rows)
             return Cursor(self._ordinals[n_rows], self._offsets[n_rows])
 
     def row(self, i: int) -> list[Piece]:
-        """The pieces of row i, in order."""
+        """Returns the pieces of row i, in order."""
         with self._lock:
             last = self.cursor_after(i + 1)
             ordinal, start = self._ordinals[i], self._offsets[i]
@@ -164,7 +168,7 @@ class SourceRows:
             return pieces
 
     def tokens(self, n_rows: int) -> int:
-        """Tokens in the first n_rows rows, without padding; computed without reading tokens."""
+        """Returns the number of tokens in the first n_rows rows, without padding and without reading tokens."""
         return self.epochs.tokens_before(self.cursor_after(n_rows)) - self.epochs.tokens_before(self.cursor_after(0))
 
     def _document_at(self, ordinal: int) -> int:
@@ -172,13 +176,16 @@ class SourceRows:
         return int(self.epochs.order(epoch)[place])
 
     def _extend(self, n_rows: int) -> None:
-        """Adds the starts of at least one more row, up to n_rows in total."""
+        """Appends the ends of one or more rows, up to n_rows rows in total."""
         self._fill_short(n_rows)
         if len(self._ordinals) <= n_rows:
             self._fill_one()
 
     def _fill_short(self, n_rows: int) -> None:
-        """Adds rows of whole short documents of one epoch: nearly all rows, without a loop over documents."""
+        """Adds rows that contain only whole documents of one epoch.
+
+        Nearly all rows are of this kind. They are computed without a loop over documents.
+        """
         if self._offsets[-1]:
             return
         epoch, place = divmod(self._ordinals[-1], self.epochs.n)
@@ -188,9 +195,10 @@ class SourceRows:
             self._offsets.append(0)
 
     def _following(self, epoch: int, place: int) -> tuple[int, list[int]]:
-        """(first, list): a row that starts at place first + i ends before place list[i].
+        """Returns (first, list), such that a row that starts at place first + i ends before place list[i].
 
-        -1 if the next document is long and would fill the row, or belongs to the next epoch. The last chunk is cached.
+        An entry is -1 if the document after the row is longer than a row or belongs to the next epoch, because such a
+        document may fill the rest of the row. The last chunk is cached.
         """
         known, first, starts = self._chunk
         if known != epoch or not first <= place < first + len(starts):
@@ -204,7 +212,7 @@ class SourceRows:
         return first, starts
 
     def _fill_one(self) -> None:
-        """Adds one row by the general rules, whatever its contents."""
+        """Adds one row by the general rules, which cover rows with any contents."""
         ordinal, offset, room = self._ordinals[-1], self._offsets[-1], self.sequence_length
         while room:
             epoch, place = divmod(ordinal, self.epochs.n)
@@ -223,10 +231,10 @@ class SourceRows:
 def pack_rows(
     rows: Sequence[tuple[DocumentSource, Sequence[Piece]]], sequence_length: int, pad_id: int = 0
 ) -> PackedBatch:
-    """Rows of pieces, each with its source, as one batch.
+    """Combines rows of pieces, each row with its source, into one batch.
 
-    If a piece ends inside its document, its last token predicts the token that opens the next piece: every token of a
-    document except the first is predicted exactly once.
+    If a piece ends inside its document, its last token predicts the first token of the next piece. Every token of a
+    document except the first is thus predicted exactly once.
     """
     tokens_BT = np.full((len(rows), sequence_length), pad_id, dtype=np.int64)
     labels_BT = np.full((len(rows), sequence_length), IGNORE, dtype=np.int64)
@@ -244,9 +252,10 @@ def pack_rows(
 
 
 def first_fit(lengths: Sequence[int], sequence_length: int) -> list[list[int]]:
-    """Items by row: each item goes, in order, to the first row with room for it. O(n log n), using a tree of maxima.
+    """Assigns each item, in order, to the first row with enough room, and returns the items of each row.
 
-    Raises UserError if an item is empty or longer than a row.
+    The computation uses a tree of maxima and takes O(n log n) time. Raises UserError if an item is empty or longer than
+    a row.
     """
     size = 1 << max(len(lengths) - 1, 0).bit_length()
     room = [sequence_length] * (2 * size)
@@ -254,7 +263,8 @@ def first_fit(lengths: Sequence[int], sequence_length: int) -> list[list[int]]:
     for item, length in enumerate(lengths):
         if not 0 < length <= sequence_length:
             raise UserError(
-                f"item {item} has {length} tokens, a row holds 1 to {sequence_length}; raise sequence_length or drop it"
+                f"item {item} has {length} tokens, but a row can contain 1 to {sequence_length}; raise sequence_length "
+                "or remove the item"
             )
         node = 1
         while node < size:
@@ -273,10 +283,10 @@ def first_fit(lengths: Sequence[int], sequence_length: int) -> list[list[int]]:
 def pack_conversations(
     conversations: Sequence[tuple[np.ndarray, np.ndarray]], sequence_length: int, pad_id: int = 0
 ) -> PackedBatch:
-    """Conversations (ids (T,), loss_mask (T,) bool) packed by first fit, in order, into as many rows as needed.
+    """Packs conversations (ids (T,), loss_mask (T,) bool) by first fit, in order, into as many rows as needed.
 
-    `loss_mask` marks the tokens to predict; a first token is never predicted. Raises UserError if a conversation is
-    longer than a row.
+    `loss_mask` marks the tokens to predict. The first token of a conversation is never predicted. Raises UserError if a
+    conversation is longer than a row.
     """
     rows = first_fit([len(ids) for ids, _ in conversations], sequence_length)
     return lay_conversations([[conversations[item] for item in items] for items in rows], sequence_length, pad_id)
@@ -285,7 +295,7 @@ def pack_conversations(
 def lay_conversations(
     rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], sequence_length: int, pad_id: int = 0
 ) -> PackedBatch:
-    """Rows of conversations (ids (T,), loss_mask (T,) bool) as one batch."""
+    """Combines rows of conversations (ids (T,), loss_mask (T,) bool) into one batch."""
     tokens_BT = np.full((len(rows), sequence_length), pad_id, dtype=np.int64)
     labels_BT = np.full((len(rows), sequence_length), IGNORE, dtype=np.int64)
     for b, conversations in enumerate(rows):

@@ -1,4 +1,4 @@
-"""How text is split before BPE: each match of a pattern is a piece, and no token crosses the edge of a piece."""
+"""Splits text before BPE. Each match of a pattern is a piece, and no token crosses the boundary of a piece."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from thinkling.plugins import Registry
 Digits = Literal["single", "groups"]
 
 PATTERNS = Registry("pre-split", "thinkling.pre_splits", {"gpt4": "thinkling.data.pre_split:gpt4"})
-"""Name → function from `digits` to the pattern, in the syntax of the tokenizers library (Oniguruma)."""
+"""Name → function that returns the pattern for a value of `digits`, in the syntax of the tokenizers library
+(Oniguruma)."""
 
 
 def gpt4(digits: Digits | None) -> str:
-    """The pattern of GPT-4's tokenizer (cl100k_base, github.com/openai/tiktoken): contractions, words with a preceding
-    space or mark, numbers, runs of marks, line breaks, white space.
+    """Returns the pattern of GPT-4's tokenizer (cl100k_base, github.com/openai/tiktoken).
 
-    `digits`: `single` (default) makes every digit its own piece, as in Qwen and Llama 2, which helps arithmetic;
-    `groups` makes pieces of up to three digits, as in GPT-4 and Llama 3.
+    The pieces are contractions, words with a preceding space or mark, numbers, runs of marks, line breaks and white
+    space. If `digits` is `single` (the default), every digit is a separate piece, as in Qwen and Llama 2, which helps
+    arithmetic. If it is `groups`, pieces have up to three digits, as in GPT-4 and Llama 3.
     """
     number = r"\p{N}{1,3}" if digits == "groups" else r"\p{N}"
     return (
@@ -28,5 +29,8 @@ def gpt4(digits: Digits | None) -> str:
 
 
 def pattern(name: str, digits: Digits | None) -> str:
-    """The pattern registered under a name. Raises UserError if unknown, ValueError if it does not take `digits`."""
+    """Returns the pattern registered under a name.
+
+    Raises UserError if the name is unknown, and ValueError if the pattern does not support `digits`.
+    """
     return PATTERNS.resolve(name)(digits)

@@ -1,5 +1,7 @@
-"""Builds the batches of the next steps while the current one trains. Threads only work ahead: a batch remains a
-function of its step."""
+"""Builds the batches of the next steps in threads while the current step trains.
+
+Prefetching does not change any batch, because a batch is a function of its step.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """`batches(step)`, with the next `depth` steps prepared in `workers` threads; a context manager.
+    """Context manager that returns `batches(step)` and prepares the next `depth` steps in `workers` threads.
 
-    With depth 0, calls `batches` synchronously. Steps may be requested in any order: one not prepared is built then.
+    With depth 0, `batches` is called synchronously. Steps may be requested in any order. A batch that has not been
+    prepared is built when it is requested.
     """
 
     def __init__(self, batches: Callable[[int], T], n_steps: int, depth: int = 2, workers: int = 1) -> None:
@@ -24,7 +27,7 @@ class Prefetcher(Generic[T]):
         self._under_way: dict[int, Future[T]] = {}
 
     def __call__(self, step: int) -> T:
-        """Result of `batches(step)`; re-raises what it raised."""
+        """Returns the result of `batches(step)`, or re-raises its exception."""
         if self._pool is None:
             return self._batches(step)
         wanted = range(step, min(step + self._depth + 1, self._n_steps))

@@ -1,7 +1,7 @@
-"""Reads raw records from text files, JSON lines and Parquet; `json_files` and `arrow_files` read the other formats.
+"""Reads raw records from text files, JSON Lines and Parquet. `json_files` and `arrow_files` read the other formats.
 
-A *file* that cannot be read is a user error and stops the run (UserError). A *record* that cannot be read is returned
-with its error, and the caller quarantines it. No file is held in memory whole.
+A *file* that cannot be read stops the run with a UserError. A *record* that cannot be read is returned with its error,
+and the caller rejects it. Files are never held in memory as a whole.
 """
 
 from __future__ import annotations
@@ -26,32 +26,33 @@ from thinkling.data.arrow_values import as_text, value
 from thinkling.errors import UserError
 
 MAX_RECORD_BYTES = 64 * 2**20
-"""A longer record is returned as an error and not held in memory."""
+"""Maximum size of a record. A longer record is returned as an error and not held in memory."""
 TOO_LONG = f"longer than {MAX_RECORD_BYTES // 2**20} MiB"
 BOM = b"\xef\xbb\xbf"
 UNREADABLE = (".zip", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".snappy", ".sz", ".lzo", ".z")
-"""Compression and archive formats that are recognised by name but not unpacked."""
+"""File name extensions of compression and archive formats that are recognised but not supported."""
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks of encodings other than UTF-8, longest first."""
 _SHOWN = 100_000
-"""Bytes kept of a record that is too long."""
+"""Number of bytes stored of a record that is too long."""
 
 
 @dataclass(frozen=True)
 class RawRecord:
-    """One record as found; `raw` is its text, for auditing, if `fields` could not be read."""
+    """A record as read from a file. If `fields` could not be parsed, `raw` contains the record's text for auditing."""
 
     fields: Mapping[str, object]
-    """An unreadable value is `Unreadable`; the consumer decides whether that matters."""
+    """Field name → value. A value that cannot be read is `Unreadable`; the caller decides whether to reject the
+    record."""
     origin: str
-    """Location: file, and line or row counted from 1."""
+    """Location of the record: the file, and the line or row counted from 1."""
     error: str = ""
     raw: str = ""
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Converts every way in which a file can be unreadable into a UserError that names it."""
+    """Converts every exception caused by an unreadable file to a UserError with the file's path."""
     try:
         yield
     except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -60,8 +61,11 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def read_text_files(paths: Iterable[str | Path], limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
-    """One record per file, with fields `id` (the path as given) and `text` (UTF-8, or UTF-16 or UTF-32 with a byte
-    order mark, which is removed; newlines unchanged). Compressed files are unpacked. `limit`: bytes per file."""
+    """Yields one record per file, with the fields `id` (the path as given) and `text`.
+
+    The encoding is UTF-8, or UTF-16 or UTF-32 with a byte order mark. Byte order marks are removed, and newlines are
+    not changed. Compressed files are decompressed. `limit` is the maximum number of bytes per file.
+    """
     for path in map(Path, paths):
         with readable(path), opened(path) as stream:
             content = stream.read(limit + 1).removeprefix(BOM)
@@ -75,8 +79,11 @@ def read_text_files(paths: Iterable[str | Path], limit: int = MAX_RECORD_BYTES) 
 
 
 def read_jsonl(path: str | Path, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
-    """One record per line, split on b"\\n" only (U+2028 stays inside a record). Blank lines and a byte order mark are
-    skipped, and compressed files are unpacked. `limit`: maximum bytes per line."""
+    """Yields one record per line.
+
+    Lines are split on b"\\n" only, so a record can contain U+2028. Blank lines and a byte order mark are skipped, and
+    compressed files are decompressed. `limit` is the maximum number of bytes per line.
+    """
     path = Path(path)
     with readable(path), opened(path) as stream:
         number, start = 0, BOM
@@ -91,7 +98,7 @@ def read_jsonl(path: str | Path, limit: int = MAX_RECORD_BYTES) -> Iterator[RawR
 
 
 def _skip_line(stream: BinaryIO) -> bool:
-    """Reads to the end of the line; returns whether there was more of it."""
+    """Skips the rest of a line and returns whether the rest had any content."""
     rest = stream.readline(_SHOWN)
     more = bool(rest.strip(b"\r\n"))
     while rest and not rest.endswith(b"\n"):
@@ -102,14 +109,17 @@ def _skip_line(stream: BinaryIO) -> bool:
 def refuse_unreadable(path: Path) -> None:
     """Raises UserError for a file whose name indicates a compression format that is not supported."""
     if path.suffix.lower() in UNREADABLE:
-        raise UserError(f"{path}: {path.suffix} files are not supported; unpack it, or use .gz, .zst, .bz2 or .xz")
+        raise UserError(
+            f"{path}: {path.suffix} files are not supported; decompress the file, or use .gz, .zst, .bz2 or .xz"
+        )
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes, decompressed on the fly, and as UTF-8 if its byte order mark indicates UTF-16 or UTF-32.
+    """Opens a file as a stream of decompressed bytes.
 
-    The compression is determined by the file's name, or else by its first bytes.
+    The stream is converted to UTF-8 if a byte order mark indicates UTF-16 or UTF-32. The compression is determined by
+    the file's name, or by its first bytes if the name indicates none.
     """
     refuse_unreadable(path)
     with path.open("rb") as file:
@@ -144,7 +154,7 @@ _OPENERS: Mapping[str, Callable[[Path], BinaryIO]] = {
 
 
 class _AsUtf8(io.RawIOBase):
-    """A stream in another encoding, converted to UTF-8 without its byte order mark."""
+    """Converts a stream in UTF-16 or UTF-32 to UTF-8 without a byte order mark."""
 
     def __init__(self, path: Path, stream: BinaryIO, encoding: str) -> None:
         self._path, self._stream, self._encoding = path, stream, encoding
@@ -158,12 +168,12 @@ class _AsUtf8(io.RawIOBase):
         while not self._pending:
             chunk = self._stream.read(1 << 16)
             try:
-                # A lone surrogate is not valid in any encoding: it is passed on as bytes that are not valid UTF-8.
+                # A lone surrogate is invalid in every encoding, so it is encoded as bytes that are invalid in UTF-8.
                 self._pending = self._decoder.decode(chunk, final=not chunk).encode(errors="surrogatepass")
             except UnicodeDecodeError as error:
                 kind = self._encoding.upper()
                 raise UserError(
-                    f"{self._path}: the first bytes indicate {kind}, but it cannot be decoded; save it as UTF-8"
+                    f"{self._path}: the first bytes indicate {kind}, but the file is not valid {kind}; save it as UTF-8"
                 ) from error
             if not chunk:
                 break
@@ -173,7 +183,7 @@ class _AsUtf8(io.RawIOBase):
 
 
 def parse_record(text: bytes, origin: str) -> RawRecord:
-    """A record from the JSON text of an object, or its error."""
+    """Parses the JSON text of an object and returns a record, which contains an error if the text is invalid."""
     raw = text.decode(errors="replace")
     try:
         fields = json.loads(text.decode(), object_pairs_hook=_object)
@@ -189,7 +199,7 @@ def parse_record(text: bytes, origin: str) -> RawRecord:
 
 
 class _KeyTwice(Exception):
-    """A key occurs twice in one object, so neither value can be trusted."""
+    """Raised if a key occurs twice in one object, because it is then unclear which value is correct."""
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -202,19 +212,19 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def read_parquet(
     path: str | Path, rows_per_batch: int = 1024, columns: Collection[str] | None = None
 ) -> Iterator[RawRecord]:
-    """One record per row. `columns`: read only those of them that exist; all columns if None."""
+    """Yields one record per row. Reads only those of the given `columns` that exist, or all columns if None."""
     path = Path(path)
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
         wanted = None if columns is None else [name for name in names if name in columns]
-        if wanted == []:  # with no columns at all, no rows would be counted
+        if wanted == []:  # without any column, pyarrow would return no rows
             yield from (RawRecord({}, f"{path}:{row}") for row in range(1, file.metadata.num_rows + 1))
         else:
             yield from batch_records(file.iter_batches(rows_per_batch, columns=wanted), path)
 
 
 def batch_records(batches: Iterable[pa.RecordBatch], path: Path, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
-    """The rows of a file's batches. `limit`: maximum bytes per row."""
+    """Yields the rows of a file's batches as records. `limit` is the maximum number of bytes per row."""
     row = 1
     for batch in batches:
         yield from _parse_batch(batch, path, row, limit)
@@ -222,8 +232,11 @@ def batch_records(batches: Iterable[pa.RecordBatch], path: Path, limit: int = MA
 
 
 def _parse_batch(batch: pa.RecordBatch, path: Path, first_row: int, limit: int) -> Iterator[RawRecord]:
-    """Arrow does not validate strings when they are written, and its dates exceed Python's range: a batch with a bad
-    value is parsed row by row, as is one that may contain a row over the limit."""
+    """Yields the records of a batch.
+
+    Arrow does not validate strings when they are written, and its range of dates is larger than Python's. A batch with
+    an invalid value is therefore parsed row by row, and so is a batch that may contain a row over the limit.
+    """
     if batch.nbytes <= limit:
         try:
             rows = as_text(batch).to_pylist()

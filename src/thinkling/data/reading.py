@@ -1,4 +1,4 @@
-"""The parsed form of a completion: plain data, produced by a renderer and consumed by verifiers."""
+"""The parsed form of a completion, as plain data. It is produced by a renderer and used by verifiers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ PartKind = Literal["reasoning", "call", "response", "answer"]
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call that could be parsed."""
+    """A successfully parsed tool call."""
 
     name: str
     arguments: Mapping[str, Any]
     id: str | None = None
-    """Id by which its result refers to it, in formats that have one."""
+    """Id by which the result refers to the call, in formats with call ids."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a completion as a person reads it. `response`: a tool's output."""
+    """A part of a completion for display. The kind `response` is the output of a tool."""
 
     kind: PartKind
     text: str
@@ -32,22 +32,22 @@ class Reading:
     """A parsed completion."""
 
     reasoning: str
-    """Reasoning of all its turns, separated by blank lines; empty if there is none."""
+    """Reasoning of all turns, separated by blank lines; empty if there is none."""
     answer: str | None
-    """The last turn's answer, stripped, with its line breaks. None if there is no readable answer: the reasoning never
-    ended, a call has no response, or nothing follows."""
+    """Answer of the last turn, stripped, with line breaks preserved. None if there is no answer, because the reasoning
+    never ended, a call has no response, or no text follows."""
     calls: tuple[Call, ...] = ()
-    """Parsable tool calls of the whole completion, in order."""
+    """Successfully parsed tool calls of the whole completion, in order."""
     well_formed: bool = True
-    """True if an answer exists and every call could be parsed."""
+    """Whether an answer exists and every call could be parsed."""
     text: str = ""
-    """The whole decoded completion, including stop token and tool responses, for auditing."""
+    """The whole decoded completion for auditing, including the stop token and tool responses."""
     parts: tuple[Part, ...] = ()
-    """The completion in order, without tags and without empty parts."""
+    """The parts of the completion in order, without tags and without empty parts."""
 
     @classmethod
     def of(cls, text: str) -> Reading:
-        """A bare answer outside any model's format, such as a reference."""
+        """Returns the reading of an answer that is not in any model's format, such as a reference answer."""
         answer = text.strip() or None
         return cls("", answer, well_formed=answer is not None, text=text)
 

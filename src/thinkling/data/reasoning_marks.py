@@ -1,7 +1,7 @@
-"""Reasoning marks that are only spelled as text: in a program's string, in quotes, in a code block of the answer.
+"""Recognises reasoning marks that are mentioned in a text, such as in a string, in quotes or in a code block.
 
-A model that writes `text.split("</think>")` emits the very token that ends its reasoning. A mark written by a template
-is never inside quotes, and never inside a code block that began in the answer.
+A model that writes `text.split("</think>")` generates the same token that ends its reasoning. By contrast, a mark that
+opens or closes reasoning is never inside quotes, nor inside a code block that began in the answer.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import re
 from collections.abc import Sequence
 
 Piece = tuple[bool, str]
-"""Whether it is a mark, and its text."""
+"""Whether the piece is a mark, and the text of the piece."""
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})(.*)")
 _QUOTES = ('"', "`", "'")
 
 
 def without_spelled(pieces: Sequence[Piece], marks: tuple[str, str], inside: bool = False) -> list[Piece]:
-    """The pieces of a reply, with those of its two reasoning marks that are only spelled turned into text; adjacent
-    text is merged. `inside`: whether the reply begins inside reasoning, without a mark."""
+    """Returns the pieces of a reply, in which reasoning marks that are only mentioned are converted to text.
+
+    `marks` are the opening and the closing mark. `inside` specifies whether the reply begins inside reasoning, without
+    an opening mark. Adjacent pieces of text are merged.
+    """
     found: list[Piece] = []
     texts = [text for _, text in pieces]
     answer_from = None if inside else 0
@@ -45,12 +48,12 @@ def _spelled(before: str, after: str, answer_from: int | None) -> bool:
 
 
 def _marks_of(quote: str, line: str) -> list[str]:
-    """The quotation marks of one kind in a line, without apostrophes."""
+    """Returns the quotation marks of one kind in a line, excluding apostrophes."""
     return re.findall(r"(?<!\w)'|'(?!\w)" if quote == "'" else re.escape(quote), line)
 
 
 def _in_fence(text: str) -> bool:
-    """Whether a text ends inside a fenced code block."""
+    """Returns whether a text ends inside a fenced code block."""
     fence = ""
     for line in text.split("\n"):
         found = _FENCE.match(line)

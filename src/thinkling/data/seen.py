@@ -1,4 +1,4 @@
-"""Tracks names that are taken, in memory that does not grow with their number."""
+"""Tracks names that are already in use, with a constant amount of memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ _BITS, _PROBES = 27, 4
 
 
 class SeenNames:
-    """A Bloom filter of 16 MiB: an added name is always recognised; after ten million names about one new name in 250
-    is mistaken for a known one."""
+    """A Bloom filter of 16 MiB.
+
+    A name that was added is always recognised. After ten million names, about one new name in 250 is incorrectly
+    recognised as added.
+    """
 
     def __init__(self) -> None:
         self._bits = bytearray(1 << (_BITS - 3))
 
     def add(self, name: str) -> bool:
-        """Adds a name; returns whether it may have been there already."""
+        """Adds a name and returns whether it may have been added before."""
         digest = blake2b(name.encode(), digest_size=4 * _PROBES).digest()
         known = True
         for i in range(0, len(digest), 4):
@@ -26,7 +29,7 @@ class SeenNames:
         return known
 
     def unique(self, name: str, number: int) -> str:
-        """The name if it is new, else the name with a suffix. `number`: that of the record with this name."""
+        """Returns the name if it is new, otherwise the name with a suffix made from `number`, the record's number."""
         found, again = name, 0
         while self.add(found):
             found = f"{name}#{number}" + f".{again}" * bool(again)

@@ -1,4 +1,4 @@
-"""Tokens on disk: one directory per source, memory-mapped.
+"""Tokens on disk, with one memory-mapped directory per source.
 
     <artifact>/<source>/tokens.bin   little-endian uint16 (vocabulary ≤ 65,536) or uint32, documents end to end
     <artifact>/<source>/index.bin    little-endian int64, n + 1 offsets; document i is tokens[index[i]:index[i + 1]]
@@ -29,12 +29,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class ShardWriter:
     """Context manager that writes one source. The directory receives its final name when the block succeeds.
 
-    `end_of_text_id`: appended to every document if given; otherwise documents are written unchanged.
+    If `end_of_text_id` is given, it is appended to every document; otherwise documents are written unchanged.
     """
 
     def __init__(self, directory: str | Path, source: str, vocab_size: int, end_of_text_id: int | None = None) -> None:
         if not _NAME.fullmatch(source):
-            raise UserError(f"source {source!r}: a name may contain only letters, digits, '.', '_' and '-'")
+            raise UserError(
+                f"source {source!r}: invalid name; use only letters, digits, '.', '_' and '-', and start with a letter "
+                "or digit"
+            )
         self.n_tokens = 0
         self._source = source
         self._vocab_size = vocab_size
@@ -62,10 +65,13 @@ class ShardWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def add(self, ids: np.ndarray) -> None:
-        """Appends a document, ids (T,) of any integer type. Raises ValueError if empty or an id is out of range."""
+        """Appends a document with ids (T,) of any integer type.
+
+        Raises ValueError if the document is empty or an id is out of range.
+        """
         ids = np.concatenate([np.asarray(ids, dtype=np.int64), self._end])
         if ids.size == 0 or int(ids.min()) < 0 or int(ids.max()) >= self._vocab_size:
-            raise ValueError(f"{self._final}: document {self.n_documents} is empty or has ids beyond the vocabulary")
+            raise ValueError(f"{self._final}: document {self.n_documents} is empty or has ids outside the vocabulary")
         content = ids.astype(self._dtype).tobytes()
         self._stream.write(content)
         self._crc = zlib.crc32(content, self._crc)
@@ -91,10 +97,13 @@ class ShardWriter:
 
 
 class TokenSource:
-    """A source as written by `ShardWriter`. Opening checks sizes and the index; `verify` reads everything."""
+    """A source that was written by `ShardWriter`.
+
+    Opening a source checks the sizes of its files and the index; `verify` also checks all tokens.
+    """
 
     def __init__(self, directory: str | Path) -> None:
-        """Raises UserError naming the file that is missing, truncated or damaged."""
+        """Opens the source. Raises UserError for a file that is missing, truncated or corrupt."""
         self._directory = Path(directory)
         meta = self._read_description()
         self.name: str = meta["source"]
@@ -105,25 +114,25 @@ class TokenSource:
         self._tokens = self._map("tokens.bin", np.dtype(meta["dtype"]), self.n_tokens)
         self._index = self._map("index.bin", np.dtype("<i8"), self.n_documents + 1)
         if zlib.crc32(self._index.data) != meta["index_crc32"] or not self._index_is_sound():
-            raise self._damaged("index.bin", "its content differs from what was written")
+            raise self._damaged("index.bin", "corrupt, because the content differs from what was written")
         self._lengths = np.diff(self._index)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens per document, int64 (n_documents,)."""
+        """Number of tokens per document, int64 (n_documents,)."""
         return self._lengths
 
     def document(self, i: int) -> np.ndarray:
-        """Token ids of document i, a read-only view (T,) of uint16 or uint32."""
+        """Returns the token ids of document i as a read-only view (T,) of uint16 or uint32."""
         return self._tokens[self._index[i] : self._index[i + 1]]
 
     def verify(self) -> None:
-        """Reads every token. Raises UserError naming tokens.bin if it was changed."""
+        """Reads every token. Raises UserError if tokens.bin was changed."""
         crc, step = 0, 1 << 24
         for start in range(0, self.n_tokens, step):
             crc = zlib.crc32(self._tokens[start : start + step].data, crc)
         if crc != self._crc:
-            raise self._damaged("tokens.bin", "its content differs from what was written")
+            raise self._damaged("tokens.bin", "corrupt, because the content differs from what was written")
 
     def _index_is_sound(self) -> bool:
         return bool(self._index[0] == 0 and self._index[-1] == self.n_tokens and (np.diff(self._index) > 0).all())
@@ -150,8 +159,8 @@ class TokenSource:
         try:
             size = path.stat().st_size
             if size != n * dtype.itemsize:
-                raise self._damaged(name, f"{size} bytes, {n * dtype.itemsize} expected")
-            # A plain ndarray over the map: slicing np.memmap itself is several times slower.
+                raise self._damaged(name, f"the file has {size} bytes instead of {n * dtype.itemsize}")
+            # Convert to a plain ndarray, because slicing an np.memmap is several times slower.
             return np.asarray(np.memmap(path, dtype=dtype, mode="r")) if n else np.empty(0, dtype=dtype)
         except OSError as error:
             raise self._damaged(name, error.strerror or str(error)) from error
@@ -161,7 +170,7 @@ class TokenSource:
 
 
 class MemorySource:
-    """Documents in memory, with the interface of a `TokenSource`: for tests, benchmarks and small experiments."""
+    """Documents in memory, with the interface of `TokenSource`, for tests, benchmarks and small experiments."""
 
     def __init__(self, name: str, documents: Sequence[np.ndarray]) -> None:
         self.name = name
@@ -170,13 +179,13 @@ class MemorySource:
         self._documents = list(documents)
 
     def document(self, i: int) -> np.ndarray:
-        """Token ids of document i, (T,)."""
+        """Returns the token ids of document i, (T,)."""
         return self._documents[i]
 
 
 def open_sources(directory: str | Path) -> dict[str, TokenSource]:
-    """Every source of a tokens artifact by name, in order. Raises UserError if there is none."""
+    """Opens all sources of a tokens artifact and returns them by name, in order. Raises UserError if there are none."""
     found = sorted(path.parent for path in Path(directory).glob("*/source.json"))
     if not found:
-        raise UserError(f"{directory}: no token sources; the tokenize stage writes one directory per source")
+        raise UserError(f"{directory}: no token sources; use an artifact of a tokenize stage")
     return {path.name: TokenSource(path) for path in found}

@@ -1,4 +1,4 @@
-"""Sizes of data files, estimated from their first records: what a run will write to the disk follows from them."""
+"""Estimates the sizes of data files from their first records, for the estimate of a run's disk space."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from thinkling.data.readers import RawRecord
 
 SAMPLE = 200
-"""Records per file that are read."""
+"""Number of records read per file."""
 UNPACKED = 5.0
-"""Bytes of text or JSON per byte of a compressed file: gzip and zstd leave a half to a fifth."""
+"""Bytes of text or JSON per byte of a compressed file. gzip and zstd reduce text to between a half and a fifth of its
+size."""
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _FILES = 8
 
@@ -22,10 +23,11 @@ _FILES = 8
 def estimate(
     files: Sequence[Path], read: Callable[[Path], Iterator[RawRecord]], text_field: str | None = None
 ) -> tuple[float, float]:
-    """(Bytes of UTF-8, records) of some files: of the field `text_field`, or of whole records as JSON if None.
+    """Returns the estimated size of some files in bytes of UTF-8, and their estimated number of records.
 
-    Bytes per record are those of the first 200 records of up to 8 files. Parquet states its number of records; in
-    other files it follows from the file's size.
+    The size is that of the field `text_field`, or of whole records as JSON if `text_field` is None. The average size of
+    a record is estimated from the first 200 records of up to 8 files. A Parquet file contains its number of records;
+    for other files, the number is estimated from the size of the file.
     """
     records = [r for file in files[:: max(1, -(-len(files) // _FILES))] for r in islice(read(file), SAMPLE)]
     if not records:
@@ -37,7 +39,7 @@ def estimate(
 
 
 def unpacked(file: Path) -> float:
-    """Bytes of a file's content; for a compressed file rather too many."""
+    """Returns the size of a file's content in bytes, which is overestimated for a compressed file."""
     size = file.stat().st_size
     return size * UNPACKED if file.suffix.lower() in _COMPRESSED else float(size)
 

@@ -1,4 +1,4 @@
-"""Replaces symbols of a text at random by others of their own class: structure is kept, content is lost."""
+"""Randomly replaces symbols of a text with symbols of the same class, which preserves the text's structure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 def replace_symbols(text: str, rng: random.Random, fraction: float, classes: Sequence[str]) -> str:
-    """The text with a `fraction` of its symbols each replaced by a different one of the same class.
+    """Returns the text with a `fraction` of its symbols replaced by different symbols of the same class.
 
-    `classes`: disjoint strings of characters; other characters are kept. Of n symbols exactly fraction·n change if that
-    is a whole number; otherwise it is rounded up or down at random, correct on average.
+    `classes` are disjoint strings of characters. All other characters are kept. Of n symbols, fraction·n are replaced.
+    If this is not a whole number, it is randomly rounded up or down, so that it is correct on average.
     """
     places = [i for i, character in enumerate(text) if any(character in one for one in classes)]
     changed = list(text)

@@ -1,4 +1,4 @@
-"""Small tables of an artifact as Parquet: written atomically, with equal bytes for equal rows."""
+"""Reads and writes the small tables of an artifact as Parquet, atomically and with equal bytes for equal rows."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from thinkling.errors import UserError
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Writes rows, each a mapping by column."""
+    """Writes rows, each given as a mapping from column to value."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
 def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """The rows of a file, in order. Raises UserError naming it if it cannot be read or has other columns."""
+    """Returns the rows of a file, in order. Raises UserError if the file cannot be read or has different columns."""
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not readable as Parquet ({error})") from error
+        raise UserError(f"{path}: cannot be read as Parquet ({error}); restore or recreate the file") from error
     if not table.schema.equals(schema):
-        raise UserError(f"{path}: its columns are not {', '.join(schema.names)}")
+        raise UserError(f"{path}: the columns must be {', '.join(schema.names)}; restore or recreate the file")
     return table.to_pylist()

@@ -1,1 +1,1 @@
-"""Sources of raw material: one file per source type."""
+"""Sources of training and evaluation data, one module per source type."""

@@ -1,4 +1,7 @@
-"""The interface of a recipe's sources. A type declares what it offers: text, problems, conversations or an artifact."""
+"""The interface of a recipe's sources.
+
+Each source type declares what it offers: text, problems, conversations, preference pairs or an artifact.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +28,25 @@ class Extra(NamedTuple):
     """Packages beyond thinkling's own dependencies that a recipe field requires."""
 
     field: str
-    """The field, within its source or stage."""
+    """Path of the field within its source or stage."""
     packages: tuple[str, ...]
-    """Their import names."""
+    """Import names of the packages."""
     extra: str
-    """The thinkling extra that installs them."""
+    """The thinkling extra that installs the packages."""
     otherwise: str = ""
-    """How to avoid needing them, if possible."""
+    """How to avoid the need for the packages, if possible."""
 
 
 SAMPLE = 16
-"""Problems that sizes are estimated from."""
+"""Number of problems from which a source's size is estimated."""
 
 
 class Size(NamedTuple):
-    """How much a source offers, estimated without reading all of it."""
+    """The amount of data that a source offers, estimated without reading all the data."""
 
     bytes: float
-    """Bytes of UTF-8, rather too many than too few: of a document's text, of a problem's question and answer, of a
-    conversation or pair as JSON."""
+    """Size in bytes of UTF-8, overestimated rather than underestimated. Counts the text of documents, the question and
+    answer of problems, and the JSON of conversations and pairs."""
     records: float
     """Number of records."""
 
@@ -66,36 +69,37 @@ TYPES = Registry(
         "reasoning_gym": "thinkling.sources.reasoning_gym:ReasoningGymSource",
     },
 )
-"""`type` of a source in a recipe → its class."""
+"""Maps the `type` of a source in a recipe to its class."""
 
 
 @dataclass(frozen=True)
 class DocumentStream:
-    """Raw records that become documents under one name."""
+    """A stream of raw records that become documents under one name."""
 
     name: str
     """The source's name in the recipe."""
     source: str
-    """The name recorded in its documents: usually the same."""
+    """The source name recorded in the documents, usually the same as `name`."""
     quality: Quality
     pieces: Iterable[Iterable[RawRecord]]
     n_pieces: int
     unit: str
     text_field: str = "text"
     markup: bool = False
-    """Whether the text may contain special tokens, such as the tags of a tool call. External text never may."""
+    """Whether the text may contain special tokens, such as the tags of a tool call. Always False for external text."""
     matter: Matter = "unknown"
     truths: Mapping[str, Truth] = field(default_factory=dict)
-    """Record id → what the source knows about the record: for annotators, never for features."""
+    """Record id → ground truth about the record. Annotators may use the ground truth, but features must not."""
     n_records: float | None = None
-    """Number of records, possibly an estimate, for the time left; None if unknown."""
+    """Number of records, possibly an estimate, used to compute the remaining time; None if unknown."""
 
 
 class Source(BaseModel):
     """An entry of a recipe's `sources`.
 
-    A source type is a subclass that declares what it `offers` and implements the method of each offer. It is found by
-    its entry point in the group `thinkling.sources`. Importing its module must not load torch, numpy or pyarrow.
+    A source type is a subclass that declares what it `offers` and implements the corresponding method for each offer.
+    It is discovered through an entry point in the group `thinkling.sources`. Importing its module must not import
+    torch, numpy or pyarrow.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -103,13 +107,13 @@ class Source(BaseModel):
     type: str
     offers: ClassVar[frozenset[Offer]] = frozenset()
     artifact_kind: ClassVar[str | None] = None
-    """`model` or `tokens` if the source can be the input of a stage."""
+    """Kind of artifact, `model` or `tokens`, if the source can be the input of a stage; otherwise None."""
     _name: str = PrivateAttr("?")
     _all: Mapping[str, Source] = PrivateAttr(default_factory=dict)
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
 
     def bind(self, name: str, sources: Mapping[str, Source]) -> Self:
-        """Sets the source's name and the recipe's other sources."""
+        """Sets the source's name and makes the recipe's other sources available to the source."""
         self._name, self._all = name, sources
         return self
 
@@ -119,106 +123,110 @@ class Source(BaseModel):
         return self._name
 
     def report_to(self, ledger: Ledger) -> None:
-        """Sets the ledger that counts the records the source reads and stores those it rejects."""
+        """Sets the ledger that counts the source's records and stores rejected records."""
         self._ledger = ledger
 
     @property
     def ledger(self) -> Ledger:
-        """Counts records of the user's files as kept or rejected; every stage has its own."""
+        """The ledger that counts records of the user's files as kept or rejected. Every stage has its own ledger."""
         return self._ledger
 
     def other(self, name: str) -> Source:
-        """The recipe's source of that name. Recipes are validated, so it exists."""
+        """Returns the recipe's source with this name, which exists because recipes are validated."""
         return self._all[name]
 
     def references(self) -> list[str]:
-        """Names of the sources that this one is built from."""
+        """Returns the names of the sources from which this source is built."""
         return []
 
     def digests(self) -> dict[str, Any]:
-        """Everything outside the recipe that determines the content: file → SHA-256, versions. Part of stage hashes.
+        """Returns everything outside the recipe that determines the source's content.
 
+        Typical entries are the SHA-256 of each file, and package versions. The result is part of stage hashes.
         Raises UserError if a file is missing or cannot be read.
         """
         return {}
 
     def extras(self) -> list[Extra]:
-        """Packages it needs beyond thinkling's own dependencies."""
+        """Returns the packages that the source needs beyond thinkling's own dependencies."""
         return []
 
     def document_names(self) -> list[str]:
-        """Names of its documents in mixtures, without the quality suffix."""
+        """Returns the names of the source's documents in mixtures, without the quality suffix."""
         return [self.name]
 
     def provenance(self) -> dict[str, Any]:
-        """Provenance to store with its documents, if any."""
+        """Returns the provenance to store with the source's documents, if any."""
         return {}
 
     def summary(self) -> str | None:
-        """One line for `doctor`, such as `12 files`; None if the source has no data on this machine.
+        """Returns one line for `doctor`, such as `12 files`, or None if the source has no data on this machine.
 
-        Raises UserError if something is missing.
+        Raises UserError if a file or package is missing.
         """
         return None
 
     def verifiers(self) -> frozenset[str]:
-        """Names of its problems' verifiers, known before any problem is generated."""
+        """Returns the names of the verifiers of the source's problems, without generating any problem."""
         return frozenset()
 
     def tool_names(self) -> frozenset[str]:
-        """Names of the tools that its problems may call, known before any problem is generated."""
+        """Returns the names of the tools that the source's problems may call, without generating any problem."""
         return frozenset()
 
     def check(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> None:
-        """Checks, before any stage runs, that the source can provide what a stage will request: for problems, `n` of
-        the given split and `families`. Raises UserError if it cannot."""
+        """Checks, before any stage runs, that the source can provide what a stage will request.
+
+        For problems, a stage requests `n` problems of the given split and `families`.
+        Raises UserError if the source cannot provide them.
+        """
 
     def documents(self, quality: Quality, seed: int) -> list[DocumentStream]:
-        """Its text, one stream per name and quality."""
+        """Returns the source's text as one stream per name and quality."""
         self._lacks("documents")
 
     def problems(
         self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
     ) -> list[Problem]:
-        """`n` distinct problems of a split (all if None), drawn evenly over the families, in a fixed order.
+        """Returns `n` distinct problems of a split (all if None), drawn evenly from the families, in a fixed order.
 
-        Held-out problems do not depend on `n` and `seed`, so that runs can be compared.
-        Raises UserError if there are fewer, or if one of the `families` does not exist.
+        Held-out problems depend on neither `n` nor `seed`, so that runs can be compared.
+        Raises UserError if there are fewer than `n` problems, or if one of the `families` does not exist.
         """
         self._lacks("problems")
 
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
-        """Training conversations, `n` in total (all if None)."""
+        """Yields `n` training conversations (all if None)."""
         self._lacks("conversations")
 
     def pairs(self, n: int | None, seed: int) -> Iterator[PreferencePair]:
-        """Preference pairs, `n` in total (all if None)."""
+        """Yields `n` preference pairs (all if None)."""
         self._lacks("pairs")
 
     def first(self) -> Iterator[Conversation]:
-        """The user's conversations in order, for inspection: nothing is counted."""
+        """Yields the user's conversations in order, for inspection, without counting them in the ledger."""
         return iter(())
 
     def directory(self) -> Path:
-        """The model's directory, if `artifact_kind` is `model`; nothing is digested."""
+        """Returns the model's directory if `artifact_kind` is `model`, without computing any digest."""
         raise AssertionError(f"{type(self).__name__} has no directory")
 
     def artifact(self) -> Artifact:
-        """The source as the input of a stage, if it has an `artifact_kind`."""
+        """Returns the source as an artifact that can be the input of a stage, if it has an `artifact_kind`."""
         raise AssertionError(f"{type(self).__name__} has no artifact")
 
     def size_in_tokens(self) -> float | None:
-        """Size declared in the recipe, for plans."""
+        """Returns the size declared in the recipe, which plans use, or None."""
         return None
 
     def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> Size | None:
-        """Size of what the source offers, or of `n` records of it, from which a run's disk space is estimated.
+        """Returns the size of the offered data, or of `n` of its records, for the estimate of a run's disk space.
 
-        None where it cannot be known; the estimate then says "at least".
+        Returns None if the size cannot be determined; the estimate is then printed with "at least".
         """
         return None if offer != "problems" else self._problems_size(split or "train", n, families)
 
@@ -233,16 +241,16 @@ class Source(BaseModel):
 
 
 def is_source(value: object) -> TypeGuard[Source]:
-    """Whether an entry of a recipe's `sources` has already been parsed into a source."""
+    """Returns whether an entry of a recipe's `sources` has already been parsed into a source."""
     return isinstance(value, Source)
 
 
 def bound(sources: Mapping[str, Source]) -> dict[str, Source]:
-    """The sources of a recipe, each bound to its name and to the others."""
+    """Returns the sources of a recipe, each bound to its name and to the other sources."""
     return {name: source.bind(name, sources) for name, source in sources.items()}
 
 
 def lacks(source: Source, offer: str) -> str:
-    """Error text for a source that does not offer something."""
+    """Returns the error text for a source that does not offer the requested kind of data."""
     offered = " and ".join(sorted(source.offers)) or source.artifact_kind or "nothing"
     return f"type {source.type} offers {offered}, not {offer}"

@@ -1,4 +1,4 @@
-"""The user's own conversations and preference pairs, in the common formats (docs/conversations.md)."""
+"""Source type for the user's own conversations and preference pairs, in the formats of docs/conversations.md."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from thinkling.tasks.problem import Split
 
 SAMPLE = 20
-"""Records at the start of a file from which its format is detected."""
+"""Number of records at the start of a file from which its format is detected."""
 READER_VERSION = 1
-"""Raised whenever records are read differently: it is part of the hash of the stages that use the source."""
+"""Version of the reading code, part of the hash of the stages that use the source. Increment it whenever the same file
+would yield different records."""
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -40,15 +41,15 @@ class ConversationsSource(RecordsSource):
 
     type: Literal["conversations"]
     form: detect.Form | Literal["auto"] = "auto"
-    """Format of the records; `auto` detects it for each file from its first records."""
+    """Format of the records. With `auto`, the format of each file is detected from its first records."""
     fields: dict[str, str] = Field(default={})
-    """Field name of the format → name in the file, in records and in their messages: `{messages: dialog, role: speaker,
-    content: text}`. Not needed if the file has the usual names."""
+    """Field name in the format → field name in the file, for records and for their messages: `{messages: dialog, role:
+    speaker, content: text}`. Not needed if the file uses the standard names."""
     roles: dict[str, str] = Field(default={})
-    """Roles as spelled in the file → system, user, assistant or tool; the usual spellings are known."""
+    """Role name in the file → system, user, assistant or tool. Common spellings need not be listed."""
     unanswered: Literal["reject", "cut"] = "reject"
-    """What happens to a conversation with turns after the assistant's last one: it is rejected (`reject`), or those
-    turns are cut off (`cut`). They never carry loss."""
+    """How to treat a conversation that has turns after the last assistant turn: `reject` rejects the conversation, and
+    `cut` removes those turns, which never carry loss."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"conversations", "pairs"})
     _forms: dict[tuple[str, int, int], detect.Form | None] = PrivateAttr(default_factory=dict)
@@ -58,14 +59,14 @@ class ConversationsSource(RecordsSource):
     def _known_fields(cls, given: dict[str, str]) -> dict[str, str]:
         known = tuple(dict.fromkeys((*RECORD_FIELDS, *TURN_FIELDS)))
         if unknown := sorted(given.keys() - set(known)):
-            raise ValueError(f"no form has the field {unknown[0]!r}; known are {', '.join(known)}")
+            raise ValueError(f"no format has the field {unknown[0]!r}; use one of {', '.join(known)}")
         return given
 
     @field_validator("roles")
     @classmethod
     def _known_roles(cls, given: dict[str, str]) -> dict[str, str]:
         if wrong := sorted(set(given.values()) - set(_ROLES)):
-            raise ValueError(f"unknown role {wrong[0]!r}; known are {', '.join(_ROLES)}")
+            raise ValueError(f"unknown role {wrong[0]!r}; use one of {', '.join(_ROLES)}")
         return given
 
     def digests(self) -> dict[str, Any]:
@@ -73,21 +74,25 @@ class ConversationsSource(RecordsSource):
         return {**super().digests(), "reader": READER_VERSION}
 
     def summary(self) -> str:
-        """The number of files and their formats. Raises UserError if one cannot be detected."""
+        """Returns the number of files and their formats. Raises UserError if a format cannot be detected."""
         counts = Counter(form or "no record" for form in self.forms().values())
         return f"{super().summary()}: {', '.join(f'{n} {form}' for form, n in counts.items())}"
 
     def forms(self) -> dict[Path, detect.Form | None]:
-        """File → its format; None if none of its records can be read.
+        """Returns the format of each file, or None for a file of which no record can be parsed.
 
-        Raises UserError if the format is unknown, or the records lack the fields of the format set in the recipe.
+        Raises UserError if a file's format is unknown, or if its records lack the fields of the format set in the
+        recipe.
         """
         return {file: self._form(file) for file in self.files()}
 
     def check(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
     ) -> None:
-        """Reads up to the first usable record. Whether there are `n` is known only once all are read."""
+        """Checks that there is a usable record.
+
+        Reading stops at the first one, so this method does not check whether there are `n` records.
+        """
         self._check_families(families)
         forms, ledger = self.forms(), Ledger()
         self._check_offer(offer, forms)
@@ -95,12 +100,10 @@ class ConversationsSource(RecordsSource):
             counts = ledger.counts().get(self.name, {"rejected": {}})["rejected"]
             reasons = ", ".join(f"{reason} {n}" for reason, n in counts.items()) or "its files are empty"
             files = ", ".join(map(str, list(forms)[:3])) + (" …" if len(forms) > 3 else "")
-            raise UserError(
-                f"sources.{self.name}: {files}: no record can be used ({reasons}); see docs/conversations.md"
-            )
+            raise UserError(f"sources.{self.name}: {files}: no record is usable ({reasons}); see docs/conversations.md")
 
     def first(self) -> Iterator[Conversation]:
-        """The files' conversations in order, for inspection: nothing is counted."""
+        """Yields the files' conversations in order, for inspection, without counting them in the ledger."""
         from thinkling.data.conversations import Conversation
 
         for name, read in self._sound(self.forms(), Ledger()):
@@ -108,9 +111,10 @@ class ConversationsSource(RecordsSource):
                 yield Conversation(name, read.messages, self.name, tools=read.tools)
 
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
-        """The files' conversations in order; if `n` is given, `n` of them drawn by `seed`, still in order.
+        """Yields the files' conversations in order. If `n` is given, yields a random subset of that size.
 
-        Raises UserError if there are fewer than `n`, if a file contains pairs, or if families are requested.
+        The subset is determined by `seed` and preserves the order. Raises UserError if there are fewer than `n`
+        conversations, if a file contains pairs, or if families are requested.
         """
         from thinkling.data.conversations import Conversation
 
@@ -120,7 +124,7 @@ class ConversationsSource(RecordsSource):
             yield Conversation(name, read.messages, self.name, tools=read.tools)
 
     def pairs(self, n: int | None, seed: int) -> Iterator[PreferencePair]:
-        """The files' preference pairs, drawn in the same way as conversations."""
+        """Yields the files' preference pairs, selected in the same way as conversations."""
         from thinkling.data.conversations import PreferencePair
 
         for name, read in self._drawn("pairs", n, seed):
@@ -128,7 +132,10 @@ class ConversationsSource(RecordsSource):
             yield PreferencePair(name, read.messages, read.chosen, read.rejected, self.name, read.tools)
 
     def _drawn(self, offer: Offer, n: int | None, seed: int) -> Iterator[tuple[str, Read]]:
-        """Usable records with their names. If `n` are drawn, the files are read twice to avoid holding records."""
+        """Yields the selected usable records with their names.
+
+        If `n` is given, the files are read twice, so that the records need not be held in memory.
+        """
         forms = self.forms()
         self._check_offer(offer, forms)
         if n is None:
@@ -136,14 +143,16 @@ class ConversationsSource(RecordsSource):
                 self.ledger.keep(self.name)
                 yield item
             return
-        drawn: list[tuple[int, int]] = []  # (negated hash of seed and number, number): the n smallest hashes
+        drawn: list[tuple[int, int]] = []  # (negated hash of seed and number, number) of the n smallest hashes
         total = 0
         for total, _ in enumerate(self._sound(forms, self.ledger), start=1):
             heapq.heappush(drawn, (-derive(seed, "records", total), total))
             if len(drawn) > n:
                 heapq.heappop(drawn)
         if total < n:
-            raise UserError(f"sources.{self.name}: it has {total} {offer}, not {n}; request fewer")
+            raise UserError(
+                f"sources.{self.name}: {n} {offer} were requested, but the source has only {total}; request fewer"
+            )
         self.ledger.leave_out(self.name, NOT_DRAWN, total - n)
         numbers = {number for _, number in drawn}
         for number, item in enumerate(self._sound(forms, Ledger()), start=1):
@@ -159,12 +168,12 @@ class ConversationsSource(RecordsSource):
         for file, form in forms.items():
             if form is not None and (form == "preference") != (offer == "pairs"):
                 raise UserError(
-                    f"sources.{self.name}: {file} is in the form {form}, which offers "
-                    f"{'pairs' if form == 'preference' else 'conversations'}, not {offer}; use files of {offer}"
+                    f"sources.{self.name}: {file} is in the format {form}, which contains "
+                    f"{'pairs' if form == 'preference' else 'conversations'}, not {offer}; use files with {offer}"
                 )
 
     def _sound(self, forms: Mapping[Path, detect.Form | None], ledger: Ledger) -> Iterator[tuple[str, Read]]:
-        """Name and content of each usable record; the others go to the ledger."""
+        """Yields the name and content of each usable record. All other records are added to the ledger as rejected."""
         seen, number = SeenNames(), 0
         for file, form in forms.items():
             for record in self.read([file]):
@@ -181,7 +190,7 @@ class ConversationsSource(RecordsSource):
                 yield seen.unique(self._id(fields, read), number), read
 
     def _id(self, fields: Mapping[str, Any], read: Read) -> str:
-        """The record's own id if it is text or a number, else a hash of its content."""
+        """Returns the record's own id if it is printable text or an integer, otherwise a hash of its content."""
         own = fields.get("id")
         if isinstance(own, int) and not isinstance(own, bool) and own.bit_length() <= 64:
             return str(own)
@@ -197,7 +206,7 @@ class ConversationsSource(RecordsSource):
         return FieldMap(self.fields, self.roles).apply(fields)
 
     def _form(self, file: Path) -> detect.Form | None:
-        """Like `_told_form`, but cached per process unless the file changes."""
+        """Returns the result of `_told_form`, cached within the process until the file changes."""
         found = file.stat()
         state = (str(file), found.st_size, found.st_mtime_ns)
         if state not in self._forms:
@@ -211,16 +220,16 @@ class ConversationsSource(RecordsSource):
             return None
         form = detect.detect(sample) if self.form == "auto" else self.form
         if form is None or not any(detect.has_marks(record, form) for record in sample):
-            wanted = "of any known form" if form is None else f"of the form {form}"
+            wanted = "in any known format" if form is None else f"in the format {form}"
             raise UserError(
-                f"sources.{self.name}: {file} has no records {wanted}: they have {detect.keys_seen(sample)}; "
-                f"map them with fields, such as {{messages: dialog}} ({detect.known(self.form)})"
+                f"sources.{self.name}: {file} has no records {wanted}: its records have {detect.keys_seen(sample)}; "
+                f"map the keys in fields, for example {{messages: dialog}} ({detect.known(self.form)})"
             )
         if form in ("messages", "sharegpt") and (turns := detect.turns_of(sample)):
             for name, usual in (("role", ("role", "from")), ("content", ("content", "value", "tool_calls"))):
                 if not any(key in turn for turn in turns for key in usual):
                     raise UserError(
-                        f"sources.{self.name}: {file}: its messages have no {name}, but {detect.keys_seen(turns)}; map "
-                        f"it with fields, such as {{{name}: {next(iter(turns[0]), '…')}}}"
+                        f"sources.{self.name}: {file}: its messages have no {name}, only {detect.keys_seen(turns)}; "
+                        f"map the key in fields, for example {{{name}: {next(iter(turns[0]), '…')}}}"
                     )
         return form

@@ -1,4 +1,4 @@
-"""The user's own text: plain files, JSON lines, Parquet."""
+"""Source type for the user's own text, as plain files, JSON Lines or Parquet."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ if TYPE_CHECKING:
     from thinkling.tasks.problem import Split
 
 ENDINGS = {"text": (".txt", ".md"), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
-"""Type → endings of the files that are read of a folder, before that of a compression."""
+"""Source type → file name extensions that are read from a folder, before the extension of a compression."""
 COMPRESSIONS = ("", ".gz", ".zst", ".bz2", ".xz")
 
 
 class FilesSource(Source):
-    """The user's own text."""
+    """The user's own text files."""
 
     type: Literal["text", "jsonl", "parquet"]
     paths: list[str] = Field(min_length=1)
-    """Files, folders or glob patterns, relative to the working directory. Of a folder all files below it are read that
-    have an ending of the type: .txt or .md, .jsonl or .ndjson, .parquet. A file of type `text` is one document."""
+    """Files, folders or glob patterns, relative to the working directory. In a folder, all files at any depth with an
+    extension of the source's type are read: .txt and .md for `text`, .jsonl and .ndjson for `jsonl`, .parquet for
+    `parquet`. With type `text`, each file is one document."""
     text_field: str = "text"
-    """Column (Parquet) or key (JSONL) of the text."""
+    """Column (Parquet) or key (JSONL) that contains the text."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"documents"})
 
     def files(self) -> list[Path]:
-        """The files matched by the patterns, each once, sorted within a pattern.
+        """Returns the files matched by the patterns, each once, sorted within a pattern.
 
-        Raises UserError if a pattern matches no file, or one with an unsupported compression.
+        Raises UserError if a pattern matches no file, or a file with an unsupported compression.
         """
         from thinkling.data.readers import refuse_unreadable
 
@@ -48,14 +49,14 @@ class FilesSource(Source):
             else:
                 matches = sorted(p for p in map(Path, glob.glob(pattern, recursive=True)) if p.is_file())
             if not matches:
-                raise UserError(f"{pattern}: no such file")
+                raise UserError(f"{pattern}: no such file; correct the path")
             for path in matches:
                 refuse_unreadable(path)
             found |= dict.fromkeys(matches)
         return list(found)
 
     def _below(self, folder: Path) -> list[Path]:
-        """Files of this type in the folder, hidden ones and links out of it left out, sorted."""
+        """Returns the sorted files of this type in the folder, except hidden files and links out of the folder."""
         endings = tuple(ending + packed for ending in ENDINGS[self.type] for packed in COMPRESSIONS)
         found = [p for p in folder.rglob("*") if p.name.endswith(endings) and p.is_file()]
         visible = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
@@ -65,8 +66,11 @@ class FilesSource(Source):
         return inside
 
     def _texts(self, path: Path) -> Iterator[RawRecord]:
-        """The file as one document. Where the recipe names absolute paths, the document's id begins at the last folder:
-        data should not depend on where they are on one machine."""
+        """Yields the file as one document.
+
+        If the recipe has absolute paths, the document's id is relative to `_root`, so that the data do not depend on
+        their location on one machine.
+        """
         from thinkling.data.readers import read_text_files
 
         for record in read_text_files([path]):
@@ -76,7 +80,11 @@ class FilesSource(Source):
             yield record
 
     def _root(self, path: Path) -> Path:
-        """The folder above the one that holds all that the file's pattern can match, or above the file itself."""
+        """Returns the parent of the fixed part of the pattern that matches the file.
+
+        The fixed part is the path before the first wildcard. If no pattern matches, returns the folder that contains
+        the file.
+        """
         for pattern in self.paths:
             fixed = Path(pattern)
             while glob.has_magic(str(fixed)):

@@ -1,4 +1,4 @@
-"""A user's own model to start from, to use as a teacher or to use as a judge."""
+"""Source type for an existing model: a starting point for training, a teacher or a judge."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ if TYPE_CHECKING:
 
 
 class ModelSource(Source):
-    """A Hugging Face model: a directory, or a name on the Hub."""
+    """A Hugging Face model, in a local directory or on the Hub."""
 
     type: Literal["model"]
     path: str
-    """Directory with config.json, safetensors, tokenizer.json and, for chat, a template; if there is no such directory,
-    a model's name on the Hugging Face Hub, such as `HuggingFaceTB/SmolLM2-135M-Instruct`."""
+    """Directory with config.json, safetensors files, tokenizer.json and, for chat, a chat template. If no such
+    directory exists, `path` is the name of a model on the Hugging Face Hub, such as
+    `HuggingFaceTB/SmolLM2-135M-Instruct`."""
     revision: str | None = None
-    """Commit, tag or branch of a model on the Hub; its main branch if None. The digest of the weights is part of a
-    stage's hash."""
+    """Commit, tag or branch of a model on the Hub. If not set, the main branch is used. The digest of the weights is
+    part of the hash of stages that use the model."""
 
     artifact_kind: ClassVar[str | None] = "model"
 
     @model_validator(mode="after")
     def _on_hub_if_revision(self) -> Self:
         if self.revision is not None and not is_repo(self.path):
-            raise ValueError(f"revision: only a model on the Hub has one, and {self.path} is not a name on the Hub")
+            raise ValueError(
+                f"revision: only valid for a model on the Hub; {self.path} is not a Hub name, so remove revision"
+            )
         return self
 
     def directory(self) -> Path:
-        """The model's directory. Raises UserError if a model on the Hub is not available anywhere."""
+        """Returns the model's directory. Raises UserError if a model on the Hub is neither cached nor downloadable."""
         return snapshot(self.path, "model", self.revision).directory if is_repo(self.path) else Path(self.path)
 
     def artifact(self) -> Artifact:
-        """The directory as an artifact. Raises UserError if it has no config.json."""
+        """Returns the model's directory as an artifact. Raises UserError if the directory has no config.json."""
         from thinkling.data.artifact import model_source
 
         directory = self.directory()
         if not (directory / "config.json").is_file():
             raise UserError(
                 f"sources.{self.name}: {directory} is not a Hugging Face model directory: it has no config.json; "
-                "correct path"
+                "correct the path"
             )
         return model_source(directory)
 

@@ -1,4 +1,4 @@
-"""Reads the records of a file as problems, splits them into train and held-out, and removes duplicate questions."""
+"""Converts the records of files to problems, splits them into train and held-out, and removes duplicate questions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MOST_KEYS = 30
 
 @dataclass(frozen=True)
 class Reading:
-    """How records become problems."""
+    """Settings for converting records to problems."""
 
     source: str
     """The source's name in the recipe."""
     preset: Preset
     fields: Mapping[str, str]
     family: str
-    """The family of problems whose record names none."""
+    """The family of problems whose record does not specify a family."""
     verifier: str
     template: str
     system: str
@@ -39,14 +39,17 @@ class Reading:
 
 
 class Division(Protocol):
-    """Decides whether a problem is held out, from a hash of its family and question (16 hex digits) and its record."""
+    """Decides whether a problem is held out.
+
+    The inputs are the record and a hash of the problem's family and question, as 16 hex digits.
+    """
 
     def __call__(self, digits: str, record: Record) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A problem, and its solution split at calculator calls if it is annotated with them."""
+    """A problem, with its solution split at calculator calls if the solution is annotated with them."""
 
     problem: Problem
     steps: tuple[Step, ...] = ()
@@ -54,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that is not a problem, or not a new one."""
+    """A record that is not a valid problem, or that duplicates another problem."""
 
     where: str
     reason: str
@@ -63,7 +66,7 @@ class Rejected:
 
 @dataclass
 class ProblemSet:
-    """Everything in the files: records = train + heldout + rejected."""
+    """The contents of the files. Every record is in exactly one of `train`, `heldout` and `rejected`."""
 
     train: list[Entry] = field(default_factory=list)
     heldout: list[Entry] = field(default_factory=list)
@@ -73,7 +76,7 @@ class ProblemSet:
         return self.train if split == "train" else self.heldout
 
     def reasons(self) -> str:
-        """`; 2 of 10 records rejected (duplicate 2)`, or an empty string."""
+        """Returns, for example, `; 2 of 10 records rejected (duplicate 2)`; empty if no record was rejected."""
         if not self.rejected:
             return ""
         total = len(self.train) + len(self.heldout) + len(self.rejected)
@@ -85,10 +88,10 @@ class ProblemSet:
 def load(
     reading: Reading, records: Iterable[RawRecord], heldout: Iterable[RawRecord], division: Division
 ) -> ProblemSet:
-    """`records`: split into train and held-out by `division`; `heldout`: further records, all of them held out.
+    """Splits `records` into train and held-out by `division`, and holds out all problems of `heldout`.
 
-    A held-out question is removed from train, and repeated questions count once. Raises UserError if there are records
-    but no problems.
+    Training problems whose question is also held out, and repeated questions, are rejected. Raises UserError if there
+    are records but no problems.
     """
     builder = _Builder(reading)
     for raw in heldout:
@@ -123,7 +126,7 @@ class _Builder:
             keys = ", ".join(list(self.first or ())[:MOST_KEYS]) or "none"
             raise UserError(
                 f"sources.{self.reading.source}: no usable problem in its records{made.reasons()}; the first record's "
-                f"keys are {keys}: choose a matching preset, or map the keys in fields"
+                f"keys are {keys}; choose a matching preset, or map the keys in fields"
             )
         answers: dict[str, str] = {}
         ids: set[str] = set()
@@ -147,9 +150,10 @@ class _Builder:
 
 
 def problem_of(reading: Reading, record: Record) -> tuple[Entry, str, str]:
-    """The problem of one record, the text by which duplicates are found, and a hash of that text and the family.
+    """Returns a record's problem, the text that identifies duplicates, and a hash of the family and that text.
 
-    Raises BadRecord if the record is not a problem."""
+    Raises BadRecord if the record is not a problem.
+    """
     item = reading.preset.read(Found(record, reading.preset.keys, reading.fields), reading.seed)
     bare = item.bare or item.question
     if not any(character.isalnum() for character in bare):
@@ -159,7 +163,7 @@ def problem_of(reading: Reading, record: Record) -> tuple[Entry, str, str]:
     identity = item.identity or item.question
     digits = problem_id(family, identity)
     problem = Problem(
-        id=problem_id(f"sources.{reading.source}", item.id) if item.id else digits,  # unique across sources
+        id=problem_id(f"sources.{reading.source}", item.id) if item.id else digits,  # makes ids unique across sources
         family=family,
         question=question,
         answer=item.answer,
@@ -190,20 +194,26 @@ def _values(template: str, item: Item, record: Record) -> dict[str, str]:
 
 
 def by_hash(fraction: float | None) -> Division:
-    """Holds out by a hash of family and question: the same problems in every recipe, whatever else a file contains."""
+    """Returns a division that holds out problems by a hash of family and question.
+
+    The same problems are held out in every recipe, regardless of the other contents of a file.
+    """
     share = HELDOUT_SHARE if fraction is None else fraction
 
     return lambda digits, record: int(digits, 16) < share * 16**16
 
 
 def by_field(path: str, values: Sequence[str | int | float]) -> Division:
-    """Holds out by the record's value under a key."""
+    """Returns a division that holds out records by their value under a key."""
     wanted = {str(value) for value in values}
     return lambda digits, record: str(dig(record, path)) in wanted
 
 
 def drawn(entries: Sequence[Entry], n: int | None, seed: int) -> list[Entry]:
-    """`n` entries in order, as evenly over the families as possible: a small family contributes all it has."""
+    """Returns `n` entries in order, spread as evenly over the families as possible.
+
+    A family with fewer entries than its share contributes all of them.
+    """
     if n is None or n >= len(entries):
         return list(entries)
     by_family: dict[str, list[Entry]] = {}

@@ -1,4 +1,4 @@
-"""The user's own problems, in a published format (`preset`) or described by `fields`."""
+"""Source type for the user's own problems, in a published format (`preset`) or a format described by `fields`."""
 
 from __future__ import annotations
 
@@ -23,65 +23,71 @@ if TYPE_CHECKING:
     from thinkling.sources.problem_set import Division, Entry, ProblemSet
 
 READER_VERSION = 5
-"""Raised whenever records are read differently: it is part of the hash of the stages that use the source."""
+"""Version of the reading code, part of the hash of the stages that use the source. Increment it whenever the same file
+would yield different problems."""
 TEMPLATES = {"maths": BOXED_TEMPLATE, "choice": choice_preset.TEMPLATE}
 ANSWER_TEMPLATES = {"maths": BOXED_ANSWER, "choice": BOXED_ANSWER, "program": CODE_ANSWER}
-"""Defaults by verifier, for presets without their own."""
+"""Default templates by verifier, used if the preset has no template of its own."""
 
 
 class ProblemsSource(RecordsSource):
-    """Problems with checkable answers; if solutions are known, also training conversations."""
+    """Problems with checkable answers. Problems with known solutions can also be used as training conversations."""
 
     type: Literal["problems"]
     preset: str | None = None
     """The published format of the records: gsm8k, math, aime, mbpp, humaneval, choice, gpqa, mmlu_pro, apps,
-    livecodebench, leetcode, or an entry point of the group `thinkling.presets`. Without one, `fields` describes the
-    format."""
+    livecodebench, leetcode, or the name of an entry point in the group `thinkling.presets`. Without a preset, `fields`
+    must describe the format."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """What a record contains (question, answer, solution, system, id, family, tests, hidden_tests, setup, choices) →
-    its key, or nested keys joined by dots. Overrides the preset's own keys."""
+    """Maps each part of a problem (question, answer, solution, system, id, family, tests, hidden_tests, setup, choices)
+    to its key in the record. Nested keys are joined by dots. Overrides the preset's own keys."""
     verifier: str | None = None
-    """The verifier of the answers: built in, or an entry point of the group `thinkling.verifiers`. If None, that of the
-    preset; without a preset `choice` if fields map choices, `program` if they map tests, else `maths`."""
+    """Name of the verifier of the answers, which is built in or an entry point in the group `thinkling.verifiers`. If
+    not set, the preset's verifier is used. Without a preset, the default is `choice` if `fields` maps choices,
+    `program` if `fields` maps tests, and `maths` otherwise."""
     tools: list[str] = Field(default_factory=list)
-    """Tools that may be called while solving a problem."""
+    """Names of the tools that the model may call while solving a problem."""
     announce_tools: bool = True
     """Whether prompts list the tools with their schemas."""
     calculator_calls: bool = False
-    """Whether a solution's annotations, such as `<<48/2=24>>`, become calculator calls in training conversations
-    (preset gsm8k). The calculator is then added to the tools."""
+    """Whether to convert annotations in the solutions, such as `<<48/2=24>>`, to calculator calls in training
+    conversations (only for the preset gsm8k). If true, the calculator is added to the tools."""
     system: str = ""
-    """System message for problems whose record has none; empty for none."""
+    """System message for problems whose record has no system message. If empty, such a problem has no system
+    message."""
     template: str | None = None
-    """The prompt: `{question}`, and any other `{key}` of the record, is replaced; all other braces are kept, so that
-    `{question}\\nPut the final answer in \\boxed{}.` works as written. If None, that of the preset or verifier."""
+    """Template of the prompt. `{question}` and any other `{key}` of the record are replaced. All other braces are kept,
+    so `{question}\\nPut the final answer in \\boxed{}.` works as written. If not set, the template of the preset or
+    verifier is used."""
     answer_template: str | None = None
-    """The answer in training conversations, in a form that the verifier accepts, with `{answer}`: `\\boxed{{answer}}`
-    puts a box around it. If None, that of the preset or verifier."""
+    """Template of the answer in training conversations. It must contain `{answer}` and have a form that the verifier
+    accepts. `\\boxed{{answer}}` puts the answer in a box. If not set, the template of the preset or verifier is
+    used."""
     heldout_paths: list[str] = Field(default_factory=list)
     """Files, directories, patterns or Hub names whose problems are all held out, such as a published test set."""
     heldout_split: str | None = None
-    """Split of the same paths that is held out, such as `test`."""
+    """Name of the split that is held out, such as `test`. It is read from the same paths as the training split."""
     heldout_field: str | None = None
-    """Key of the record that decides what is held out, together with heldout_values."""
+    """Key of the record whose value decides whether the problem is held out; requires `heldout_values`."""
     heldout_values: list[str | int | float] = Field(default_factory=list)
-    """Values of heldout_field that are held out."""
+    """Values of `heldout_field` for which a problem is held out."""
     heldout_fraction: float | None = Field(default=None, ge=0, le=1)
-    """Fraction held out by a hash of the question, if no other field decides; 0.1 if not set. 1 holds out everything,
-    for evaluation-only sets."""
+    """Fraction of the problems to hold out, chosen by a hash of the question. It cannot be combined with the other
+    `heldout_` fields that choose problems. If none of these fields is set, the fraction is 0.1. Set it to 1 for
+    problems that are only evaluated on."""
     heldout_limit: int | None = Field(default=None, ge=1)
-    """Maximum held-out problems, drawn by `seed`; all if None."""
+    """Maximum number of held-out problems, which are selected by `seed`. If not set, all are used."""
     limit: int | None = Field(default=None, ge=1)
-    """Maximum training problems, drawn by `seed`; all if None."""
+    """Maximum number of training problems, which are selected by `seed`. If not set, all are used."""
     seed: int = Field(default=0, ge=0)
-    """Determines what the limits draw and the order of shuffled options. Independent of the recipe's seed, so that runs
-    with different seeds are scored on the same problems."""
+    """Seed for the selection of problems by `heldout_limit` and `limit`, and for the order of shuffled answer options.
+    It is independent of the recipe's seed, so that runs with different seeds are scored on the same problems."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"problems", "conversations"})
     _loaded: tuple[Any, ProblemSet] | None = PrivateAttr(default=None)
     _counted_in: Ledger | None = PrivateAttr(default=None)
     _solved_in: Ledger | None = PrivateAttr(default=None)
-    """The ledger that has already counted the problems that yield no conversation."""
+    """The ledger in which the problems that yield no conversation have already been counted."""
 
     @field_validator("preset")
     @classmethod
@@ -104,13 +110,13 @@ class ProblemsSource(RecordsSource):
     def _form_is_known(self) -> Self:
         if self.preset is None and not self.fields:
             known = ", ".join(PRESETS.names())
-            raise ValueError(f"preset: missing; choose one of {known}, or map the keys of a record in fields")
+            raise ValueError(f"preset: not set; choose one of {known}, or map the keys of a record in fields")
         meanings = self._preset.keys
         for meaning in self.fields:
             if meaning not in meanings:
-                raise ValueError(f"fields.{meaning}: unknown; known are {', '.join(meanings)}")
+                raise ValueError(f"fields.{meaning}: unknown part of a problem; use {', '.join(meanings)}")
         if self.calculator_calls and not self._preset.calculator_calls:
-            raise ValueError("calculator_calls: only the preset gsm8k has solutions annotated with them")
+            raise ValueError("calculator_calls: only supported by the preset gsm8k, whose solutions have annotations")
         return self
 
     @model_validator(mode="after")
@@ -122,7 +128,7 @@ class ProblemsSource(RecordsSource):
             for name in names:
                 if name not in registry:
                     raise ValueError(
-                        f"{field}: unknown {registry.what} {name!r}; known are {', '.join(registry.names())}"
+                        f"{field}: unknown {registry.what} {name!r}; use one of {', '.join(registry.names())}"
                     )
         return self
 
@@ -141,7 +147,7 @@ class ProblemsSource(RecordsSource):
             raise ValueError("heldout_field: set heldout_field and heldout_values together")
         if self.heldout_split is not None and self.split is None:
             raise ValueError(
-                f"split: missing; heldout_split holds out {self.heldout_split!r}, so name the one to train on"
+                f"split: not set; heldout_split holds out {self.heldout_split!r}, so set split to the training split"
             )
         return self
 
@@ -201,7 +207,10 @@ class ProblemsSource(RecordsSource):
     def problems(
         self, split: Split, n: int | None = None, seed: int = 0, families: Sequence[str] | None = None
     ) -> list[Problem]:
-        """In file order. The `n` problems are spread evenly over the families, as far as their sizes allow."""
+        """Returns the problems in file order.
+
+        The `n` problems are spread over the families as evenly as the sizes of the families allow.
+        """
         from thinkling.sources.problem_set import drawn
 
         found = self._take(split, n, families)
@@ -209,7 +218,7 @@ class ProblemsSource(RecordsSource):
         return [entry.problem for entry in drawn(found, n if split == "train" else None, seed)]
 
     def conversations(self, n: int | None, seed: int, families: Sequence[str] | None = None) -> Iterator[Conversation]:
-        """Question, reasoning and answer of each training problem with a known solution."""
+        """Yields the question, reasoning and answer of each training problem with a known solution."""
         from thinkling.sources.problem_set import drawn
         from thinkling.sources.solutions import conversation
 
@@ -221,12 +230,14 @@ class ProblemsSource(RecordsSource):
             yield conversation(self.name, entry, template, self.calculator_calls)
 
     def _set(self) -> ProblemSet:
-        """The problems of the files; cached per process, and read again when a file changes."""
+        """Returns the problems of the files. The result is cached within the process until a file changes."""
         from thinkling.sources.problem_set import Reading, load
 
         files, heldout = self.files(), [file for found in self._heldout_found() for file in found.files]
         if twice := sorted(set(files) & set(heldout)):
-            raise UserError(f"sources.{self.name}: {twice[0]} is both in its paths and held out; remove it from one")
+            raise UserError(
+                f"sources.{self.name}: {twice[0]} is used for both training and held-out problems; use it for only one"
+            )
         state = [(str(file), *_state(file)) for file in files + heldout]
         if self._loaded is None or self._loaded[0] != state:
             reading = Reading(
@@ -252,7 +263,7 @@ class ProblemsSource(RecordsSource):
         return by_hash(0.0 if self.heldout_paths or self.heldout_split is not None else self.heldout_fraction)
 
     def _take(self, split: Split, n: int | None, families: Sequence[str] | None) -> list[Entry]:
-        """The problems of a split and of families. Raises UserError if there are none, or fewer than `n`."""
+        """Returns the problems of a split and its families. Raises UserError if there are none, or fewer than `n`."""
         from thinkling.sources.problem_set import drawn
 
         found = self._set()
@@ -271,15 +282,15 @@ class ProblemsSource(RecordsSource):
         for family in families or ():
             if family not in there:
                 listed = ", ".join(there) or "none"
-                raise UserError(f"{where}: no {kind} in the family {family!r}; its families are {listed}")
+                raise UserError(f"{where}: no {kind} in the family {family!r}; available families: {listed}")
         chosen = [entry for entry in entries if families is None or entry.problem.family in families]
         if not chosen or len(chosen) < (n or 0):
-            wanted = f", but {n} were requested; request fewer" if chosen else f": {_CURES[kind]}"
-            raise UserError(f"{where}: it has {len(chosen)} {kind}{wanted}{self._set().reasons()}")
+            wanted = f", but {n} were requested; request fewer" if chosen else f"; {_CURES[kind]}"
+            raise UserError(f"{where}: the source has {len(chosen)} {kind}{wanted}{self._set().reasons()}")
         return chosen
 
     def _count(self) -> None:
-        """Counts the records in the stage's ledger, once per stage."""
+        """Counts the records in the stage's ledger, only once per stage."""
         if self._counted_in is self.ledger:
             return
         self._counted_in, found = self.ledger, self._set()
@@ -288,7 +299,7 @@ class ProblemsSource(RecordsSource):
             self.ledger.reject(self.name, one.where, one.reason, one.record)
 
     def _count_unsolved(self) -> None:
-        """Counts problems that yield no conversation as rejected, once per stage, whatever else it requested."""
+        """Counts the problems that yield no conversation as rejected, only once per stage."""
         if self._solved_in is self.ledger:
             return
         self._solved_in = self.ledger
@@ -300,9 +311,9 @@ class ProblemsSource(RecordsSource):
 
 _KINDS: dict[Split, str] = {"train": "training problems", "heldout": "held-out problems"}
 _CURES = {
-    "training problems": "hold out fewer with heldout_fraction, or use other heldout_paths",
-    "held-out problems": "add some in heldout_paths, or raise heldout_fraction",
-    "training problems with a known solution": "name the key of solutions in fields.solution",
+    "training problems": "lower heldout_fraction, or change heldout_paths",
+    "held-out problems": "add files to heldout_paths, or raise heldout_fraction",
+    "training problems with a known solution": "set fields.solution to the key of the solutions",
 }
 
 

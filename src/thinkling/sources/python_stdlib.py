@@ -1,9 +1,9 @@
-"""The standard library as a source of real text: it comes with every Python, so nothing is downloaded.
+"""Python's standard library as a source of real text, included in every Python installation and never downloaded.
 
-It has three parts: the source code, its docstrings, and the language reference in ``pydoc_data.topics``. Excluded are
-tests, installed packages, files written when this interpreter was built (``_sysconfigdata*``, ``config-*``, which hold
-machine paths), and ``pydoc_data/topics.py`` as code, since its text is the part ``topics``. `provenance` records the
-exact text.
+The source has three parts: the code, its docstrings, and the language reference in ``pydoc_data.topics``. It excludes
+tests, installed packages, and files generated when the interpreter was built (``_sysconfigdata*``, ``config-*``), which
+contain machine paths. The part ``code`` also excludes ``pydoc_data/topics.py``, whose text is the part ``topics``.
+`provenance` identifies the exact text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Part = Literal["code", "docstrings", "topics"]
 TOPICS = "pydoc_data/topics.py"
 _SHARES: dict[Part, tuple[float, int | None]] = {"code": (1.0, None), "docstrings": (0.17, 170), "topics": (0.7, 5000)}
-"""Of a part the bytes of text per byte of its files, and the bytes per text (None: each file is one)."""
+"""For each part: bytes of text per byte of its files, and average bytes per text (None: each file is one text)."""
 _SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -39,19 +39,20 @@ class Text(NamedTuple):
     """A text of the standard library."""
 
     key: str
-    """The file; for a docstring with its line (0: the module's); for a topic its name."""
+    """The file name for code, `file:line` for a docstring (line 0 for a module's docstring), or the name of a topic."""
     text: str
     problem: str | None = None
-    """Why the text is not a document, if it is not one."""
+    """The reason why the text is not used as a document; None if it is used."""
 
 
 class StdlibSource(Source):
-    """Text that comes with every Python: offline, versioned, free to use."""
+    """Text of Python's standard library: available offline, versioned and free to use."""
 
     type: Literal["python_stdlib"]
     part: Part
-    """`code`: the `.py` files under sysconfig's stdlib path, without tests and site-packages; `docstrings`: the
-    docstrings in them; `topics`: the language reference in pydoc_data.topics."""
+    """Part of the library to read. `code`: the `.py` files under sysconfig's stdlib path, without tests and
+    site-packages. `docstrings`: the docstrings in those files. `topics`: the language reference in
+    pydoc_data.topics."""
 
     offers: ClassVar[frozenset[Offer]] = frozenset({"documents"})
 
@@ -95,20 +96,22 @@ class StdlibSource(Source):
 
 
 def root() -> Path:
-    """The standard library of the running Python."""
+    """Returns the directory of the running Python's standard library."""
     return Path(sysconfig.get_path("stdlib"))
 
 
 def files(part: Part, stdlib: Path) -> list[str]:
-    """Names (POSIX, relative to ``stdlib``) of the files that a part is read from, sorted.
+    """Returns the sorted names (POSIX, relative to ``stdlib``) of the files from which a part is read.
 
-    Raises UserError if there are none: some distributions do not ship sources.
+    Raises UserError if there are none, because some Python distributions do not include the source files.
     """
     names = sorted(_code_files(stdlib))
     if part == "topics":
         names = [TOPICS] if (stdlib / TOPICS).is_file() else []
     if not names:
-        raise UserError(f"the standard library at {stdlib} has no files for part {part}: use a complete Python")
+        raise UserError(
+            f"the standard library at {stdlib} has no files for the part {part}; use a complete Python installation"
+        )
     return names
 
 
@@ -122,10 +125,10 @@ def _code_files(stdlib: Path) -> Iterator[str]:
 
 
 def texts(part: Part, stdlib: Path, name: str) -> list[Text]:
-    """The texts of one file, in order.
+    """Returns the texts of one file, in order.
 
-    Raises UserError if the file cannot be read. If it is not valid Python, or not in its declared encoding, the result
-    is a single `Text` with a problem.
+    If the file is not valid Python or not in its declared encoding, returns a single `Text` with a `problem`. Raises
+    UserError if the file cannot be read.
     """
     content = _bytes(stdlib / name)
     try:
@@ -142,7 +145,7 @@ def texts(part: Part, stdlib: Path, name: str) -> list[Text]:
 def _docstrings(name: str, tree: ast.Module) -> list[Text]:
     found = []
     queue: list[ast.AST] = [tree]
-    while queue:  # statements only: ast.walk would also visit every expression
+    while queue:  # visits only statements; ast.walk would also visit every expression
         node = queue.pop()
         if isinstance(node, _DOCUMENTED) and (text := ast.get_docstring(node)):
             line = 0 if isinstance(node, ast.Module) else node.lineno
@@ -153,7 +156,7 @@ def _docstrings(name: str, tree: ast.Module) -> list[Text]:
 
 
 def _topics(tree: ast.Module) -> list[Text]:
-    """The dictionary ``topics``, parsed as a literal: the file is data and is not executed."""
+    """Returns the entries of the dictionary ``topics``, which is parsed as a literal and never executed."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "topics" for t in node.targets):
             return [Text(topic, text) for topic, text in sorted(ast.literal_eval(node.value).items())]
@@ -161,7 +164,7 @@ def _topics(tree: ast.Module) -> list[Text]:
 
 
 def provenance(stdlib: Path, parts: Sequence[Part]) -> dict:
-    """Identifies the text: Python version, and SHA-256 (hex) of each file that the parts are read from."""
+    """Returns the provenance of the text: the Python version, and the SHA-256 (hex) of each file of the parts."""
     names = sorted({name for part in parts for name in files(part, stdlib)})
     return {
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""The base of sources that read the user's own problems or conversations from files or from the Hub."""
+"""The base class of sources that read the user's own problems or conversations from files or from the Hub."""
 
 from __future__ import annotations
 
@@ -22,64 +22,69 @@ if TYPE_CHECKING:
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
 SPLITS = ("train", "validation", "test", "dev", "val", "valid", "eval")
-"""Usual names of the splits of data sets."""
+"""Common names for the splits of data sets."""
 _METADATA = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
-_FORMS = "files of .jsonl, .json, .parquet or .arrow (text also as .gz, .zst, .bz2, .xz), or directories of them"
+_FORMS = ".jsonl, .json, .parquet or .arrow files (text also as .gz, .zst, .bz2, .xz), or directories of such files"
 
 
 @dataclass(frozen=True)
 class Found:
-    """The files of one entry of a source's paths."""
+    """The files found for one entry of a source's paths."""
 
     files: list[Path]
     root: Path | None = None
-    """The directory in which they were found; None for a single file or a pattern."""
+    """The directory in which the files were found; None for a single file or a pattern."""
     label: str = ""
     """`organization/name@commit` for files from the Hub."""
     links: int = 0
-    """Number of links that lead out of the directory; they are not followed."""
+    """Number of links that lead out of the directory. Such links are not followed."""
 
     def name(self, file: Path) -> str:
-        """The file's name in digests: on the Hub it does not depend on the cache location."""
+        """Returns the file's name in digests. For a file from the Hub, it does not depend on the cache location."""
         return f"{self.label}/{file.relative_to(self.root)}" if self.label and self.root else str(file)
 
 
 class RecordsSource(Source):
-    """Locates and reads records. Source types derive from it and define what a record is."""
+    """Locates and reads records. Source types derive from this class and define how a record is interpreted."""
 
     path: str | None = None
-    """A file, a directory, a pattern such as `data/*.jsonl`, or, if no such local path exists, a data set's name on the
-    Hugging Face Hub, such as `openai/gsm8k`. Relative to the working directory."""
+    """A file, a directory, or a pattern such as `data/*.jsonl`, relative to the working directory. If no such local
+    path exists, `path` is the name of a data set on the Hugging Face Hub, such as `openai/gsm8k`."""
     paths: list[str] = Field(default_factory=list)
-    """Several of them, instead of `path`; read in this order."""
+    """Several paths, given instead of `path`. Their files are read in the order of the list."""
     revision: str | None = None
-    """Commit, tag or branch of a data set on the Hub; its main branch if None. A stage's hash contains the commit."""
+    """Commit, tag or branch of a data set on the Hub. If not set, the main branch is used. The resolved commit is part
+    of the hash of stages that use the source."""
     subset: str | None = None
-    """Folder to read, of a directory or a data set on the Hub (where it is often called a configuration); all if None,
-    but required for a data set with several."""
+    """Folder to read, within a directory or within a data set on the Hub, where a subset is often called a
+    configuration. If not set, all folders are read. Required for a data set with several subsets that is on the Hub or
+    was saved by `datasets`."""
     split: str | None = None
-    """Split of a saved data set or one on the Hub: reads the files with this word in their path. None reads all files
-    of a directory, but a data set with several splits requires a choice."""
+    """Split to read: only files with this word in their path are read. If not set, all files are read. Required for a
+    data set with several splits that is on the Hub or was saved by `datasets`."""
     records_key: str | None = None
-    """Key of the list of records in a .json file that holds one object; if None, searched among the usual names, such
-    as `data`."""
+    """Key of the list of records in a .json file that contains a single object. If not set, common keys such as `data`
+    are tried."""
 
     @model_validator(mode="after")
     def _has_paths(self) -> Self:
         if (self.path is None) == (not self.paths):
-            raise ValueError("path: set either path, or paths as a list")
+            raise ValueError("path: set either path, or paths (a list), but not both")
         if self.revision is not None and not any(is_repo(entry) for entry in self.entries()):
-            raise ValueError("revision: only a data set on the Hub has one, and none of the paths is a name on the Hub")
+            raise ValueError(
+                "revision: only valid for a data set on the Hub; no path is a Hub name, so remove revision"
+            )
         return self
 
     def entries(self) -> list[str]:
-        """The paths as written in the recipe."""
+        """Returns the paths as written in the recipe."""
         return [self.path] if self.path is not None else self.paths
 
     def find(self, entries: list[str], split: str | None) -> list[Found]:
-        """The files that the entries refer to; each file once, in the order of the entries, sorted within one.
+        """Returns the files of each entry, in the order of the entries. A file found twice is only listed once.
 
-        Raises UserError for an entry without files, or with several subsets or splits of which none is chosen.
+        The files of one entry are sorted. Raises UserError if an entry has no files, or if it has several subsets or
+        splits and none is chosen.
         """
         seen: set[Path] = set()
         found = []
@@ -91,16 +96,18 @@ class RecordsSource(Source):
         return found
 
     def files(self) -> list[Path]:
-        """The files from which records are read."""
+        """Returns the files from which records are read."""
         return [file for found in self.find(self.entries(), self.split) for file in found.files]
 
     def records(self) -> Iterator[RawRecord]:
-        """All records in a fixed order, one at a time. An unreadable record is returned with its error; the consumer
-        adds it to `self.ledger`."""
+        """Yields all records in a fixed order.
+
+        A record that cannot be parsed is yielded with its error; the caller must add it to `self.ledger`.
+        """
         return self.read(self.files())
 
     def read(self, files: list[Path]) -> Iterator[RawRecord]:
-        """The records of these files."""
+        """Yields the records of the given files."""
         from thinkling.data.arrow_files import read_arrow
         from thinkling.data.json_files import read_json
         from thinkling.data.readers import read_jsonl, read_parquet
@@ -130,7 +137,7 @@ class RecordsSource(Source):
         return self.digests_of(self.find(self.entries(), self.split))
 
     def digests_of(self, found: list[Found]) -> dict[str, str]:
-        """SHA-256 of files by name."""
+        """Returns the SHA-256 of each file by its name."""
         from thinkling.data.artifact import file_digest
 
         return {one.name(file): file_digest(file) for one in found for file in one.files}
@@ -159,23 +166,26 @@ class RecordsSource(Source):
 
     def _on_hub(self, where: str, repo: str, split: str | None) -> Found:
         copy = snapshot(repo, "dataset", self.revision)
-        # Cached files are links into the repository's own folder of the cache.
+        # In the cache, these files are links into another folder of the same repository.
         found = _walk(copy.directory, copy.directory.parent.parent)
         return self._chosen(where, Found(found.files, found.root, f"{repo}@{copy.commit}"), split)
 
     def _chosen(self, where: str, found: Found, split: str | None) -> Found:
-        """The files of the subset and split; subsets and splits are never mixed implicitly."""
+        """Returns the files of the chosen subset and split.
+
+        Raises UserError if a data set has several subsets or splits and none is chosen.
+        """
         files, root = found.files, found.root
         if root is not None and self.subset is not None:
             files = [file for file in files if _inside(file, root, self.subset)]
             if not files:
                 there = sorted({part for file in found.files for part in _folders(file, root)})
-                raise UserError(f"{where}: no files of subset {self.subset!r}; there are {_listed(there)}")
+                raise UserError(f"{where}: no files of subset {self.subset!r}; the subsets are {_listed(there)}")
         if split is not None:
             whole = [file for file in files if split in words(file, root)]
             chosen = whole or [file for file in files if split in words(file, root, separators="[^0-9A-Za-z]+")]
             if not chosen:
-                raise UserError(f"{where}: no files of split {split!r}; there are {_listed(_splits(files, root))}")
+                raise UserError(f"{where}: no files of split {split!r}; the splits are {_listed(_splits(files, root))}")
             files = chosen
         if not files:
             raise UserError(f"{where}: no files in a supported format; use {_FORMS}")
@@ -195,7 +205,7 @@ class RecordsSource(Source):
 
 
 def ending(name: str) -> str:
-    """The extension that identifies the file format, without that of its compression; empty if unsupported."""
+    """Returns the extension that identifies the file format, ignoring compression; empty if unsupported."""
     for compression in (".gz", ".zst", ".bz2", ".xz"):
         if name.endswith(compression):
             text = Path(name.removesuffix(compression)).suffix
@@ -205,20 +215,20 @@ def ending(name: str) -> str:
 
 
 def words(file: Path, root: Path | None, separators: str = "[^0-9A-Za-z_]+") -> set[str]:
-    """The words of a file's path within its directory: folders, and the parts of its name."""
+    """Returns the words in a file's path within its directory: the folder names and the parts of the file name."""
     relative = file.relative_to(root).as_posix() if root is not None else file.name
     return {*re.split(separators, relative), *relative.split("/")[:-1]}
 
 
 def _splits(files: list[Path], root: Path | None) -> list[str]:
-    """The splits that the file names indicate: `train`, and also `train_sft`."""
+    """Returns the splits indicated by the file names, such as `train` or `train_sft`."""
     found = {word for file in files for word in words(file, root) if word.partition("_")[0] in SPLITS}
     finer = {word for file in files for word in words(file, root, "[^0-9A-Za-z]+") if word in SPLITS}
     return sorted(found or finer)
 
 
 def _refuse_packed(path: Path) -> None:
-    """Raises UserError for a file of records with an unsupported compression."""
+    """Raises UserError if the file contains records in an unsupported compression."""
     from thinkling.data.readers import refuse_unreadable
 
     if ending(path.stem):
@@ -226,14 +236,14 @@ def _refuse_packed(path: Path) -> None:
 
 
 def _walk(root: Path, tree: Path | None = None) -> Found:
-    """Files in a directory, except hidden ones; links that lead out of `tree` (`root` if None) are not followed."""
+    """Returns the files in a directory, except hidden files and links that lead out of `tree` (`root` if None)."""
     from thinkling.data.arrow_files import STATE, saved_files
 
     tree = (tree or root).resolve()
     files, links = [], 0
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        links += sum((Path(folder) / f).is_symlink() for f in folders)  # os.walk never enters them
+        links += sum((Path(folder) / f).is_symlink() for f in folders)  # os.walk does not follow links
         if STATE in names:
             files += saved_files(Path(folder))
             continue
@@ -252,7 +262,7 @@ def _walk(root: Path, tree: Path | None = None) -> Found:
 
 
 def _matching(pattern: str) -> Found:
-    """Files that match a pattern, except links that lead out of the directory before its first wildcard."""
+    """Returns the files that match a pattern, except links out of the directory before the first wildcard."""
     parts = Path(pattern).parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     tree = Path(*parts[:fixed]).resolve()

@@ -1,4 +1,4 @@
-"""Training conversations from problems with known solutions."""
+"""Builds training conversations from problems with known solutions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from thinkling.sources.problem_set import Entry
 
 
 def conversation(source: str, entry: Entry, answer_template: str, calculator_calls: bool) -> Conversation:
-    """The question with the same prompt as in all stages, then the solution as reasoning, and the answer.
-    `calculator_calls`: the assistant calls the calculator during its reasoning, wherever the solution is annotated."""
+    """Returns a conversation with the problem's prompt, the solution as reasoning, and the answer.
+
+    The prompt is the same as in all other stages. With `calculator_calls`, the assistant calls the calculator at each
+    annotation in the solution.
+    """
     problem = entry.problem
     messages = asking(problem.question, problem.system)
     reasoning = problem.reasoning

@@ -1,4 +1,4 @@
-"""Templates of questions and answers: `{name}` is replaced, and every other brace is kept, as LaTeX needs it.
+"""Templates for questions and answers. `{name}` is replaced; all other braces are kept, because LaTeX uses braces.
 
 `{question}\\nPut the final answer in \\boxed{}.` and `\\boxed{{answer}}` (a box around the answer) work as written.
 """
@@ -13,9 +13,11 @@ _COMMAND = re.compile(r"\\[A-Za-z]+$")
 
 
 def names(template: str) -> set[str]:
-    """The names that a template fills in. Braces of a LaTeX command, as in `\\text{cm}`, are not names.
+    """Returns the names that a template replaces. Words in the braces of a LaTeX command, as in `\\text{cm}`, are not
+    names.
 
-    Raises ValueError if a brace is ambiguous, as in `\\boxed{answer}`."""
+    Raises ValueError if a brace is ambiguous, as in `\\boxed{answer}`.
+    """
     return {match[1] for match in _slots(template)}
 
 
@@ -31,22 +33,23 @@ def _slots(template: str) -> Iterator[re.Match[str]]:
 
 def _both(command: str, name: str) -> str:
     if command == "\\n":
-        return f"it has a backslash and an n before {{{name}}}; in YAML a newline is written as \\n in double quotes"
+        return f"it has a backslash and an n before {{{name}}}; for a newline, put the YAML string in double quotes"
     wanted = f"{command}{{{{{name}}}}}"
-    return f"{command}{{{name}}} is a LaTeX command around a word; write {wanted} for one around the {name}"
+    return f"{command}{{{name}}} is a LaTeX command around the word {name}; write {wanted} to insert the {name}"
 
 
 def check(template: str, needed: str, known: Collection[str] | None = None) -> None:
-    """Raises ValueError if a template lacks `{needed}` or has a name not in `known` (None allows any)."""
+    """Raises ValueError if a template lacks `{needed}` or has a name that is not in `known` (None allows any name)."""
     found = names(template)
     if needed not in found:
-        raise ValueError(f"it has no {{{needed}}}; put it where the {needed} belongs")
+        raise ValueError(f"it has no {{{needed}}}; add it where the {needed} belongs")
     if known is not None and (unknown := sorted(found - set(known))):
-        raise ValueError(f"{{{unknown[0]}}} is unknown; known are {', '.join(f'{{{name}}}' for name in sorted(known))}")
+        listed = ", ".join(f"{{{name}}}" for name in sorted(known))
+        raise ValueError(f"{{{unknown[0]}}} is not a known name; use {listed}")
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with its names replaced, once each: braces in a value are kept."""
+    """Returns the template with its names replaced in a single pass, so that braces in a value are kept."""
     filled, at = "", 0
     for match in _slots(template):
         filled += template[at : match.start()] + values[match[1]]

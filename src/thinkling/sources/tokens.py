@@ -1,4 +1,4 @@
-"""Text of which only the size is known: enough for a plan."""
+"""Source type for text of which only the size is known, for use in plans."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from thinkling.sources.base import Source
 
 
 class TokensSource(Source):
-    """Tokens that are not on this machine. A recipe with such a source can be planned but not run."""
+    """Tokens that are not on this machine. A recipe with a source of this type can be planned but not run."""
 
     type: Literal["tokens"]
     tokens: float = Field(gt=0)
-    """Size in tokens."""
+    """Number of tokens."""
 
     artifact_kind: ClassVar[str | None] = "tokens"
 

@@ -87,5 +87,5 @@ def test_file_gives_back_what_was_written(tmp_path: Path, make_pair) -> None:
     assert read_pairs(tmp_path / "a") == pairs
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     (tmp_path / "c").write_bytes(b"no Parquet")
-    with pytest.raises(UserError, match="not readable as Parquet"):
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
         read_pairs(tmp_path / "c")

@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
     run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
     with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'both' has different problems or is missing"):
         run(tmp_path / "d", start, {"both": {"source": "puzzles"}}, tmp_path / "c")
-    with pytest.raises(UserError, match=r"grades.writing\.parquet: not readable as Parquet"):
+    with pytest.raises(UserError, match=r"grades.writing\.parquet: cannot be read as Parquet"):
         run(tmp_path / "e", start, SETS, tmp_path / "c")
     run(tmp_path / "f", start, SETS, k=1)
     with pytest.raises(

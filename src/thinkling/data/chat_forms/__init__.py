@@ -1,1 +1,1 @@
-"""The formats in which conversations are commonly stored, one file each; all are read into Hugging Face messages."""
+"""Readers for common conversation formats, one module per format. All convert records to Hugging Face messages."""

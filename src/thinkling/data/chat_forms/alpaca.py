@@ -1,4 +1,7 @@
-"""The Alpaca format: `{"instruction", "input", "output"}`, optional `system` and `history` ([[user, assistant], …])."""
+"""The Alpaca format: `{"instruction", "input", "output"}`, with optional `system` and `history` fields.
+
+`history` is a list of rounds, `[[user, assistant], …]`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from thinkling.data.chat_forms.turns import REASONING_FIELDS, assistant_turn, re
 
 
 def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
-    """A record's conversation. Raises BadRecord."""
+    """Returns a record's conversation. Raises BadRecord if it is invalid."""
     check_media(record)
     if not isinstance(output := record.get("output"), str):
         raise BadRecord("no output", f"output: {type(output).__name__}")
@@ -22,7 +25,7 @@ def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
 
 
 def prompt(record: Mapping[str, Any]) -> list[Message]:
-    """The messages before the output. The input follows the instruction on a new line, as in LLaMA-Factory."""
+    """Returns the messages before the output. The input follows the instruction on a new line, as in LLaMA-Factory."""
     parts = []
     for name in ("instruction", "input"):
         if not isinstance(part := record.get(name), str | None):

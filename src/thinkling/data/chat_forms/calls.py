@@ -1,4 +1,4 @@
-"""Tools that a record defines, and the calls in its messages."""
+"""Reads the tools that a record defines, and the calls in its messages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from thinkling.data.chat_forms.normal import (
 
 
 def check_written(text: str, where: str) -> None:
-    """Raises BadRecord if an assistant's text contains a call in Hermes tags. Text never becomes a special token, so
-    the model would learn to spell the tags instead of making calls. Tags around anything else, or in code, are text."""
+    """Raises BadRecord if an assistant's text contains a call in Hermes tags.
+
+    Text never becomes a special token, so the model would learn to spell the tags instead of making calls. Tags around
+    other content, and tags in code, are treated as text.
+    """
     if "<tool_call>" not in text:
         return
     for opened in without_code(text).split("<tool_call>")[1:]:
@@ -33,7 +36,10 @@ def check_written(text: str, where: str) -> None:
 
 
 def read_tools(record: Mapping[str, Any]) -> list[Message]:
-    """The tools under `tools` or `functions`: a list or its JSON text, in OpenAI's format or as bare functions."""
+    """Returns the tools under `tools` or `functions`.
+
+    The value is a list or its JSON text. Each tool is in OpenAI's format or a bare function.
+    """
     given = [record[name] for name in ("tools", "functions") if not is_empty(record.get(name))]
     if len(given) > 1 and given[0] != given[1]:
         raise BadRecord("tools and functions differ")
@@ -64,7 +70,7 @@ def _tool(entry: Any, where: str) -> Message:
 
 
 def read_calls(value: Any, where: str) -> list[Message]:
-    """The calls of a message: a call, a list of calls, or the JSON text of either."""
+    """Returns the calls of a message. The value is a call, a list of calls, or the JSON text of one of these."""
     if is_empty(value):
         return []
     if isinstance(value, str):
@@ -107,7 +113,7 @@ def _arguments(function: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def read_id(value: Any, where: str) -> str | None:
-    """The id of a call; a number becomes text, an empty id None."""
+    """Returns the id of a call. A number is converted to text, and an empty id to None."""
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):

@@ -1,4 +1,4 @@
-"""Detects a file's format from its first records; provides the reader of each format."""
+"""Detects a file's format from its first records, and provides the reader of each format."""
 
 from __future__ import annotations
 
@@ -25,38 +25,41 @@ MARKS: dict[Form, tuple[str, ...]] = {
     "prompt_completion": ("prompt", "completion"),
     "alpaca": ("instruction", "output"),
 }
-"""The fields that identify a format. A record with the fields of several formats has the first of them."""
+"""The fields that identify each format. If a record has the fields of several formats, the first of them applies."""
 
 
 def form_of(record: Mapping[str, Any]) -> Form | None:
-    """The format that a record's fields indicate."""
+    """Returns the format that a record's fields indicate, or None."""
     return next((form for form in MARKS if has_marks(record, form)), None)
 
 
 def detect(records: Sequence[Mapping[str, Any]]) -> Form | None:
-    """The format of most of the records, the earlier one if two are equally common; None if no record has any."""
+    """Returns the most common format of the records, or None if no record has a known format.
+
+    If two formats are equally common, the format that occurs first is returned.
+    """
     found: Counter[Form] = Counter(form for record in records if (form := form_of(record)) is not None)
     return found.most_common(1)[0][0] if found else None
 
 
 def keys_seen(records: Iterable[Mapping[str, Any]], most: int = 12) -> str:
-    """The fields of the records, for users who need to map them."""
+    """Returns a list of the records' fields, for error messages to users who need to map them."""
     seen = list(dict.fromkeys(str(key)[:40] for record in records for key in record))
     return ", ".join(seen[:most]) + (", …" if len(seen) > most else "") if seen else "no fields"
 
 
 def has_marks(record: Mapping[str, Any], form: Form) -> bool:
-    """Whether a record has the fields of a format; the prompt of a pair may be in those of another."""
+    """Returns whether a record has the fields that identify a format."""
     return all(record.get(mark) is not None for mark in MARKS[form])
 
 
 def turns_of(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The turns of the records that hold them as a list."""
+    """Returns the turns of all records whose messages are a list."""
     lists = [record.get(name) for record in records for name in ("messages", "conversations")]
     return [turn for turns in lists if isinstance(turns, list) for turn in turns if isinstance(turn, Mapping)]
 
 
 def known(form: Form | Literal["auto"]) -> str:
-    """The fields of a format, or of all formats."""
+    """Returns a description of the identifying fields of a format, or of all formats for `auto`."""
     shown = MARKS if form == "auto" else {form: MARKS[form]}
     return ", ".join(f"{name}: {' and '.join(marks)}" for name, marks in shown.items())

@@ -1,4 +1,4 @@
-"""Maps a user's own names of fields and roles to the usual ones."""
+"""Maps a user's own names of fields and roles to the standard names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ TURN_FIELDS = ("role", "content", "reasoning", "tool_calls", "tool_call_id", "na
 
 @dataclass(frozen=True)
 class FieldMap:
-    """`fields`: name that the formats use → name in the file. `roles`: role in the file → usual role."""
+    """A mapping of names. `fields` maps standard names to names in the file, `roles` maps roles in the file to standard
+    roles."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The record with the usual names, both in the record itself and in its messages."""
+        """Returns the record with the standard names, in the record itself and in its messages."""
         if not self.fields and not self.roles:
             return record
         named = self._renamed(record, RECORD_FIELDS)
@@ -39,14 +40,21 @@ class FieldMap:
         return named
 
     def _renamed(self, record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-        """A mapped field is read only under its own name: whatever is stored under the usual name is something else."""
+        """Renames the mapped fields.
+
+        A mapped field is read only under the name in the file. A value under the standard name is a different field and
+        is dropped.
+        """
         mapped = {name: theirs for name, theirs in self.fields.items() if name in names and theirs in record}
         kept = {key: value for key, value in record.items() if key not in mapped and key not in mapped.values()}
         return kept | {name: record[theirs] for name, theirs in mapped.items()}
 
 
 def without_nulls(value: Any) -> Any:
-    """The value without null fields at any depth: tables have all fields in every row, so null means absent."""
+    """Returns the value without null fields at any depth.
+
+    In a table, every row has all fields, so a null means that the field is absent.
+    """
     if isinstance(value, Mapping):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):

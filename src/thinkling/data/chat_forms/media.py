@@ -1,4 +1,4 @@
-"""Checks for records that are not plain text (images, audio, video) or carry a label instead of a pair."""
+"""Checks for records that are not plain text (images, audio, video), or that have a label instead of a pair."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ def check_media(record: Mapping[str, Any]) -> None:
 
 
 def check_unlabelled(record: Mapping[str, Any]) -> None:
-    """Raises BadRecord for a KTO record: a completion labelled as liked or not; disliked ones must not be learned."""
+    """Raises BadRecord for a KTO record, which is a completion labelled as liked or disliked.
+
+    A model must not be trained on disliked completions.
+    """
     if record.get("kto_tag") is not None or isinstance(record.get("label"), bool):
         raise BadRecord("a completion with a label, as for KTO: not a pair")

@@ -12,7 +12,7 @@ from thinkling.data.chat_forms.turns import read_turns
 
 
 def read(record: Mapping[str, Any], cut_unanswered: bool = False, field: str = "messages") -> Chat:
-    """A record's conversation. Raises BadRecord."""
+    """Returns a record's conversation. Raises BadRecord if it is invalid."""
     check_media(record)
     check_unlabelled(record)
     if record.get(field) is None:
@@ -22,7 +22,7 @@ def read(record: Mapping[str, Any], cut_unanswered: bool = False, field: str = "
 
 
 def with_system(record: Mapping[str, Any], messages: list[Message]) -> list[Message]:
-    """The messages, preceded by the record's own `system` text if it has one."""
+    """Returns the messages, preceded by a system message if the record has a `system` text."""
     system = record.get("system")
     if system is None or system == "":
         return messages

@@ -1,6 +1,6 @@
-"""The common form that every format is read into, and the checks that a record must pass.
+"""The common form to which records of every format are converted, and the checks that a record must pass.
 
-The readers of this package are pure functions of a record's fields. They load neither numpy nor pyarrow.
+The readers of this package are pure functions of a record's fields. They import neither numpy nor pyarrow.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import Any, NamedTuple
 Message = dict[str, Any]
 
 MAX_DEPTH = 64
-"""Maximum nesting of lists and objects in a tool's schema or a call's arguments. Templates write them recursively."""
+"""Maximum nesting depth of a tool's schema or a call's arguments, which templates render recursively."""
 MAX_BITS = 4096
-"""Maximum bits of an integer. Python neither parses nor prints decimal integers of more than 4,300 digits."""
+"""Maximum number of bits of an integer. Python neither parses nor prints decimal integers of more than 4,300 digits."""
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 
 
 class BadRecord(Exception):
-    """A record that cannot be used. `reason`: short and identical for its kind; `detail`: where in the record."""
+    """Raised for a record that cannot be used.
+
+    `reason` is short and identical for all records with the same problem. `detail` is the location in the record.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -30,14 +33,14 @@ class BadRecord(Exception):
 
 
 class Chat(NamedTuple):
-    """A conversation without an id: messages as described in `data.conversations`, and the tool definitions."""
+    """A conversation without an id: messages as described in `data.conversations`, and tool definitions."""
 
     messages: list[Message]
     tools: list[Message]
 
 
 class Pair(NamedTuple):
-    """Two continuations of `messages`, which do not end with an assistant turn."""
+    """Two continuations of `messages`. The messages do not end with an assistant turn."""
 
     messages: list[Message]
     chosen: list[Message]
@@ -49,12 +52,12 @@ Read = Chat | Pair
 
 
 def is_empty(value: object) -> bool:
-    """Whether a field is empty: absent, null, an empty string, list or object."""
+    """Returns whether a field is absent, null, or an empty string, list or object."""
     return value is None or (isinstance(value, str | list | tuple | Mapping) and not value)
 
 
 def first_given(record: Mapping[str, Any], *names: str) -> Any:
-    """The first of these fields that is not null; None if all are."""
+    """Returns the value of the first of these fields that is not null, or None if there is none."""
     return next((record[name] for name in names if record.get(name) is not None), None)
 
 
@@ -67,12 +70,12 @@ def from_json(text: str, reason: str, detail: str) -> Any:
 
 
 def without_code(text: str) -> str:
-    """The text without code blocks and spans, in which tags are only mentioned."""
+    """Returns the text without code blocks and code spans, because tags in code are only mentioned."""
     return _CODE.sub("", text)
 
 
 def check_text(text: str, detail: str) -> None:
-    """Raises BadRecord for text that cannot be encoded: JSON may contain lone surrogates."""
+    """Raises BadRecord for text that cannot be encoded, because JSON can contain lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -80,7 +83,7 @@ def check_text(text: str, detail: str) -> None:
 
 
 def check_json(value: Any, detail: str, depth: int = 0) -> None:
-    """Raises BadRecord unless the value can be written as JSON and read back by any JSON parser."""
+    """Raises BadRecord unless the value can be written as JSON that any JSON parser can read."""
     if depth > MAX_DEPTH:
         raise BadRecord("nested too deeply", detail)
     if isinstance(value, str):
@@ -103,9 +106,9 @@ def check_json(value: Any, detail: str, depth: int = 0) -> None:
 
 
 def finished_chat(messages: list[Message], tools: list[Message], cut_unanswered: bool) -> Chat:
-    """The conversation if it contains something to learn from, else BadRecord.
+    """Returns the conversation. Raises BadRecord if it is invalid or has no assistant turn to train on.
 
-    `cut_unanswered`: whether turns after the assistant's last one are cut off, instead of rejecting the record.
+    With `cut_unanswered`, turns after the last assistant turn are removed; otherwise such a record is rejected.
     """
     if not messages:
         raise BadRecord("no messages")
@@ -124,7 +127,7 @@ def finished_chat(messages: list[Message], tools: list[Message], cut_unanswered:
 def finished_pair(
     messages: list[Message], chosen: list[Message], rejected: list[Message], tools: list[Message]
 ) -> Pair:
-    """The pair if both sides continue from the same messages, else BadRecord. The shared messages carry no loss."""
+    """Returns the pair, whose shared messages carry no loss. Raises BadRecord if the pair is invalid."""
     if not messages:
         raise BadRecord("no prompt")
     if messages[-1]["role"] == "assistant":
@@ -144,8 +147,8 @@ def finished_pair(
 
 
 def check_turns(messages: Sequence[Message], of: str = "messages") -> None:
-    """Raises BadRecord if turns are out of order or empty in a way that no template accepts."""
-    waiting: dict[str | None, int] = {}  # calls without a result so far, by id
+    """Raises BadRecord if a turn is empty or out of order in a way that no template accepts."""
+    waiting: dict[str | None, int] = {}  # number of calls without a result so far, by id
     for i, message in enumerate(messages):
         role, where = message["role"], f"{of}[{i}]"
         if role == "system" and i > 0:
@@ -165,7 +168,10 @@ def check_turns(messages: Sequence[Message], of: str = "messages") -> None:
 
 
 def _answer(waiting: dict[str | None, int], call_id: str | None, where: str) -> None:
-    """Marks one call as answered: the one with that id, or any if either side has no ids."""
+    """Marks a call as answered: the call with this id, or any open call if the result or the calls have no id.
+
+    Raises BadRecord if there is no such call.
+    """
     if not waiting:
         raise BadRecord("tool result without a call", where)
     if call_id is not None and call_id not in waiting and None not in waiting:

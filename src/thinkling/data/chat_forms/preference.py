@@ -1,7 +1,7 @@
-"""Preference pairs: `chosen` and `rejected`, with the preceding messages in any of the other formats.
+"""Preference pairs: `chosen` and `rejected` replies, with the preceding messages in any of the other formats.
 
-The prompt may be `prompt` (text or messages), `messages` or `conversations`, or Alpaca's instruction and input.
-Alternatively, `chosen` and `rejected` are whole conversations, and the prompt is their common start.
+The prompt is in `prompt` (text or messages), `messages` or `conversations`, or in Alpaca's instruction and input.
+Alternatively, `chosen` and `rejected` are whole conversations, and the prompt is the start that they have in common.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from thinkling.data.chat_forms.turns import read_turns
 
 
 def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Pair:
-    """A record's pair. Raises BadRecord."""
+    """Returns a record's pair. Raises BadRecord if it is invalid."""
     check_media(record)
     chosen, rejected = (prompt_completion.reply(record, side) for side in ("chosen", "rejected"))
     if any(side and side[0]["role"] in ("system", "user") for side in (chosen, rejected)):
@@ -39,8 +39,10 @@ def _before(record: Mapping[str, Any]) -> list[Message]:
 
 
 def _shared(chosen: list[Message], rejected: list[Message]) -> int:
-    """Number of turns that two conversations share at the start. Assistant turns right before they diverge belong to
-    the two replies."""
+    """Returns the number of turns in the prompt that two conversations share.
+
+    Identical assistant turns right before the conversations diverge belong to the replies, not to the prompt.
+    """
     n = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
     if n is None:
         if len(chosen) == len(rejected):
@@ -54,7 +56,7 @@ def _shared(chosen: list[Message], rejected: list[Message]) -> int:
 
 
 def _check_prompt(record: Mapping[str, Any], shared: list[Message]) -> None:
-    """A prompt given in addition to whole conversations must match theirs."""
+    """Raises BadRecord if the record has a prompt that does not match the start of the two conversations."""
     value: Any = record.get("prompt")
     if value is None:
         return

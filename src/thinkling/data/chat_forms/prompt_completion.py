@@ -1,4 +1,7 @@
-"""TRL's prompt-completion format; each is text or a list of messages. Only the completion carries loss."""
+"""TRL's prompt-completion format.
+
+The prompt and the completion are each plain text or a list of messages. Only the completion carries loss.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from thinkling.data.chat_forms.turns import REASONING_FIELDS, assistant_turn, re
 
 
 def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
-    """A record's conversation. Raises BadRecord."""
+    """Returns a record's conversation. Raises BadRecord if it is invalid."""
     check_media(record)
     check_unlabelled(record)
     completion = reply(record, "completion", first_given(record, *REASONING_FIELDS))
@@ -22,7 +25,7 @@ def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
 
 
 def prompt(record: Mapping[str, Any]) -> list[Message]:
-    """The turns before the completion; text becomes a user turn."""
+    """Returns the turns before the completion. Plain text is converted to a user turn."""
     value = record.get("prompt")
     if value is None:
         raise BadRecord("no prompt")
@@ -31,7 +34,10 @@ def prompt(record: Mapping[str, Any]) -> list[Message]:
 
 
 def reply(record: Mapping[str, Any], field: str, reasoning: object = None) -> list[Message]:
-    """The turns of a completion, or of one side of a pair; text becomes an assistant turn. May be a single message."""
+    """Returns the turns of a completion, or of one side of a pair.
+
+    Plain text is converted to an assistant turn. The value can also be a single message or a list of messages.
+    """
     value = record.get(field)
     if value is None:
         raise BadRecord(f"no {field}")

@@ -1,4 +1,4 @@
-"""Reasoning written into an assistant's text, between tags at its start."""
+"""Extracts reasoning that is between tags at the start of an assistant's text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ _TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 
 
 def split_reasoning(text: str, where: str) -> tuple[str, str]:
-    """Splits reasoning from the rest. The block must open the text and ends at the first closing tag after it; newlines
-    at its edges, and before the rest, belong to the tags, as in Qwen3's template.
+    """Returns the reasoning and the rest of the text.
 
-    A later pair of tags, or a tag in code, is text. Raises BadRecord for a block that is never closed, and for one that
-    is closed without being opened, as in completions whose prompt ends with the opening tag.
+    The reasoning block must be at the start of the text, and ends at the first closing tag. Newlines at the edges of
+    the block and before the rest belong to the tags, as in Qwen3's template. A later pair of tags, or a tag in code, is
+    text. Raises BadRecord if a block is never closed, or is closed without being opened, as in completions whose prompt
+    ends with the opening tag.
     """
     start = text.lstrip()
     for opening, closing in _TAGS:

@@ -1,4 +1,4 @@
-"""The ShareGPT format: `{"conversations": [{"from", "value"}, …], "system", "tools"}`, tools as JSON text."""
+"""The ShareGPT format: `{"conversations": [{"from", "value"}, …], "system", "tools"}`, with tools as JSON text."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from thinkling.data.chat_forms.normal import Chat
 
 
 def read(record: Mapping[str, Any], cut_unanswered: bool = False) -> Chat:
-    """A record's conversation. Raises BadRecord."""
+    """Returns a record's conversation. Raises BadRecord if it is invalid."""
     return messages.read(record, cut_unanswered, "conversations")

@@ -1,4 +1,4 @@
-"""Converts turns with OpenAI's fields (role, content, …), ShareGPT's (from, value), or a mix, to messages."""
+"""Converts turns with OpenAI's fields (role, content, …), ShareGPT's fields (from, value), or a mix, to messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ ROLES = {
     **dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response", "function_response"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), "function_call"),
 }
-"""Spelling → role. `function_call`: a turn whose text is a call, or a list of calls."""
+"""Spelling → role. The content of a turn with the role `function_call` is a call or a list of calls."""
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 LOSS_FIELDS = ("loss", "loss_weight", "loss_mask", "weight", "train", "training")
-"""1 or true: the turn is trained on. Excludes `mask`, which means the opposite in some data sets."""
+"""Fields in which 1 or true means that the turn is trained on. `mask` is excluded, because it has the opposite meaning
+in some data sets."""
 _UNREAD = ("image", "images", "audio", "audios", "video", "videos", "refusal", "tools", "mask", "train_detail")
-"""Fields that would change what is learned but do not fit into a message. Other unknown fields are metadata."""
+"""Fields that affect training but cannot be represented in a message. Other unknown fields are treated as metadata."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("reasoning", "thinking")
 
@@ -34,9 +35,9 @@ class _Content(NamedTuple):
 
 
 def read_turns(value: Any, where: str = "messages") -> list[Message]:
-    """The messages of a list of turns, or of its JSON text.
+    """Returns the messages of a list of turns, which may be given as JSON text.
 
-    A separate turn for a call (ShareGPT's `function_call`) is merged into the assistant turn right before it.
+    A separate turn for a call (ShareGPT's `function_call`) is merged into an assistant turn directly before it.
     """
     if isinstance(value, str):
         value = from_json(value, "messages are not JSON", where)
@@ -60,7 +61,7 @@ def read_turns(value: Any, where: str = "messages") -> list[Message]:
 
 
 def assistant_turn(text: str, where: str, reasoning: object = None) -> Message:
-    """An assistant turn made of text alone, which may open with its reasoning."""
+    """Returns an assistant turn that consists of text, which may start with reasoning."""
     return _message({"content": text, "reasoning_content": reasoning}, "assistant", where)
 
 
@@ -147,7 +148,7 @@ def _part_text(part: Mapping[str, Any], names: tuple[str, ...], where: str) -> s
 
 
 def _plain(value: Any, where: str) -> str:
-    """Reasoning in a separate field: text, or parts."""
+    """Returns the reasoning in a separate field, which is plain text or a list of parts."""
     content = _content(value, where) if isinstance(value, str | list) else None
     if content is None or content.calls:
         raise BadRecord("reasoning that is not text", where)
@@ -155,7 +156,10 @@ def _plain(value: Any, where: str) -> str:
 
 
 def _loss(turn: Mapping[str, Any], role: str, where: str) -> dict[str, bool]:
-    """`{"loss": False}` if a field says so. Fractional loss weights are not supported."""
+    """Returns `{"loss": False}` if a field excludes the turn from training, otherwise `{}`.
+
+    Fractional loss weights are not supported.
+    """
     given = {name: turn[name] for name in LOSS_FIELDS if turn.get(name) is not None}
     for name, value in given.items():
         if isinstance(value, str) or value not in (0, 1):
@@ -171,7 +175,7 @@ def _loss(turn: Mapping[str, Any], role: str, where: str) -> dict[str, bool]:
 
 
 def _check_name(turn: Mapping[str, Any], role: str, names: dict[str, str], where: str) -> None:
-    """Rejects several speakers of one role: templates ignore names, so two users could not be told apart."""
+    """Raises BadRecord if a role has several speakers, because templates ignore the names that distinguish them."""
     name = turn.get("name")
     if role != "tool" and not is_empty(name) and names.setdefault(role, str(name)) != str(name):
         raise BadRecord("several speakers of one role", where)

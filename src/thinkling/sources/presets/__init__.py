@@ -1,4 +1,4 @@
-"""Formats of published problem sets: one file per format. A package adds one with an entry point."""
+"""Formats of published problem sets, one module per format. Other packages can add formats with an entry point."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ PRESETS = Registry(
 
 
 def preset(name: str | None) -> Preset:
-    """The preset of that name; for None the plain question-and-answer format. Raises UserError if unknown."""
+    """Returns the preset with this name, or the plain question-and-answer format for None.
+
+    Raises UserError if the name is unknown.
+    """
     if name is None:
         from thinkling.sources.presets.plain import PLAIN
 

@@ -1,4 +1,4 @@
-"""AIME problems: `problem`, `answer` (an integer from 0 to 999), and mostly a `solution`."""
+"""AIME problems, with the keys `problem`, `answer` (an integer from 0 to 999) and usually `solution`."""
 
 from __future__ import annotations
 

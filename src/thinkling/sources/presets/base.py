@@ -1,4 +1,4 @@
-"""The interface of presets: converting one record of a published problem set to a problem."""
+"""The interface of presets, which convert one record of a published problem set to a problem."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ CODE_ANSWER = "```python\n{answer}\n```"
 
 
 class BadRecord(ValueError):
-    """A record that is not a problem. The reason is short and identical for its kind: records are counted by it."""
+    """Raised for a record that is not a problem.
+
+    The message is a short reason without details of the record, because rejected records are counted by reason.
+    """
 
 
 @dataclass(frozen=True)
 class Step:
-    """Reasoning up to a calculator call, and the call; `expression` is empty in the last step."""
+    """Reasoning up to a calculator call, and the call itself. `expression` is empty in the last step."""
 
     reasoning: str
     expression: str = ""
@@ -33,25 +36,25 @@ class Item:
 
     question: str
     answer: str
-    """In the form that the verifier compares with."""
+    """The correct answer, in the form that the verifier expects."""
     solution: str = ""
     """Reasoning that leads to the answer; empty if unknown."""
     steps: tuple[Step, ...] = ()
-    """The same reasoning split at calculator calls, if it is annotated with them."""
+    """The solution split at calculator calls, if it is annotated with them."""
     system: str = ""
     family: str = ""
     id: str = ""
-    """The record's own id, if the recipe names its key."""
+    """The record's own id, if the recipe maps a key to it."""
     tests: tuple[str, ...] = ()
     hidden_tests: tuple[str, ...] = ()
     setup: str = ""
     """Code that runs before the program and before its tests."""
     choices: tuple[str, ...] = ()
-    """The options in the order of their letters, for answers that are letters."""
+    """The options in the order of their letters, if the answer is a letter."""
     identity: str = ""
-    """What identifies duplicates of the problem, if it is not the question."""
+    """Text that identifies duplicates of the problem; if empty, the question identifies them."""
     bare: str = ""
-    """The question without instructions, if the preset adds some."""
+    """The question without instructions, if the preset adds instructions."""
 
 
 @dataclass(frozen=True)
@@ -59,42 +62,45 @@ class Preset:
     """The format of a problem set."""
 
     keys: Mapping[str, tuple[str, ...]]
-    """What a record contains → the keys under which it may be found; a source's `fields` overrides them."""
+    """Maps each part of a problem to the keys under which a record may store it. A source's `fields` overrides them."""
     read: Callable[[Found, int], Item]
-    """Converts a record, given the source's seed, to an item. Raises BadRecord."""
+    """Converts a record to an item; the second argument is the source's seed. Raises BadRecord."""
     verifier: str
     template: str = "{question}"
     answer_template: str = "{answer}"
     calculator_calls: bool = False
-    """Whether its solutions are annotated with calculator calls."""
+    """Whether the solutions are annotated with calculator calls."""
     answer_is_solution: bool = False
-    """Whether the answer is shown as the solution, without reasoning: a program."""
+    """Whether the answer, such as a program, is itself the solution, so that no reasoning is needed."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A record whose values are looked up by meaning."""
+    """A record whose values are looked up by their meaning, such as `question`."""
 
     record: Record
     keys: Mapping[str, tuple[str, ...]]
     fields: Mapping[str, str] = field(default_factory=dict)
-    """What a record contains → its key, or nested keys joined by dots, as set in the recipe."""
+    """Maps a meaning to its key in the record, as set in the recipe. Nested keys are joined by dots."""
 
     def get(self, meaning: str) -> Any:
-        """The value, or None."""
+        """Returns the value, or None if it is missing."""
         if meaning in self.fields:
             return dig(self.record, self.fields[meaning])
         return next((self.record[key] for key in self.keys.get(meaning, ()) if self.record.get(key) is not None), None)
 
     def text(self, meaning: str) -> str:
-        """The value as text, stripped. Raises BadRecord if it is missing."""
+        """Returns the value as stripped text. Raises BadRecord if it is missing or empty."""
         found = self.text_or_empty(meaning)
         if not found:
             raise BadRecord(f"no {meaning}")
         return found
 
     def text_or_empty(self, meaning: str) -> str:
-        """The value as text, stripped; numbers are converted to text. Raises BadRecord for lists and objects."""
+        """Returns the value as stripped text, or an empty string if it is missing. Numbers are converted to text.
+
+        Raises BadRecord for lists, objects and booleans.
+        """
         value = self.get(meaning)
         if value is None:
             return ""
@@ -103,7 +109,7 @@ class Found:
         return checked_text(str(value), meaning).strip()
 
     def texts(self, meaning: str) -> list[str] | None:
-        """The value as a list of texts, or None. Raises BadRecord if it is something else."""
+        """Returns the value as a list of texts, or None if it is missing. Raises BadRecord for any other type."""
         value = self.get(meaning)
         if value is None:
             return None
@@ -112,7 +118,7 @@ class Found:
         return [checked_text(text, meaning) for text in value]
 
     def json(self, meaning: str) -> Any:
-        """The value, parsed if it is text. Raises BadRecord if that is not valid JSON."""
+        """Returns the value, parsed as JSON if it is text. Raises BadRecord if the text is not valid JSON."""
         value = self.get(meaning)
         if not isinstance(value, str):
             return value
@@ -123,7 +129,7 @@ class Found:
 
 
 def dig(record: Record, path: str) -> Any:
-    """The value under a key, or under nested keys joined by dots; None if it is missing."""
+    """Returns the value under a key, or under nested keys joined by dots; None if it is missing."""
     if path in record:
         return record[path]
     value: Any = record
@@ -133,7 +139,7 @@ def dig(record: Record, path: str) -> Any:
 
 
 def checked_text(text: str, meaning: str) -> str:
-    """The text. Raises BadRecord if it cannot be encoded: JSON can contain lone surrogates."""
+    """Returns the text. Raises BadRecord if it cannot be encoded as UTF-8, because JSON can contain lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -142,5 +148,5 @@ def checked_text(text: str, meaning: str) -> str:
 
 
 def lines(text: str) -> str:
-    """The text with Unix line endings, stripped."""
+    """Returns the stripped text with Unix line endings."""
     return re.sub(r"\r\n?", "\n", text).strip()

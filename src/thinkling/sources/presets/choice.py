@@ -1,5 +1,8 @@
-"""Multiple choice, answered by a letter: options with a letter, index or option as the answer (MMLU, MMLU-Pro, ARC),
-columns A to D, or GPQA's correct and incorrect answers, which are shuffled."""
+"""Multiple-choice problems, which are answered by a letter.
+
+Supported formats: a list of options with a letter, index or option text as the answer (MMLU, MMLU-Pro, ARC); columns A
+to D; and GPQA's correct and incorrect answers, which are shuffled.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def read_gpqa(found: Found, seed: int) -> Item:
 
 
 def item(found: Found, choices: Sequence[str], index: int) -> Item:
-    """The problem with its options listed below the question. Reordered options count as the same problem."""
+    """Returns the problem with its options listed below the question.
+
+    Two problems that differ only in the order of their options count as duplicates.
+    """
     question = found.text("question")
     listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
     return Item(
@@ -47,7 +53,7 @@ def item(found: Found, choices: Sequence[str], index: int) -> Item:
 
 
 def _choices(found: Found) -> tuple[list[str], list[str]]:
-    """The options, and their labels in the record."""
+    """Returns the options and their labels in the record."""
     given: Any = found.json("choices")
     labels: list[str] = []
     if isinstance(given, Mapping):
@@ -70,7 +76,10 @@ def _choices(found: Found) -> tuple[list[str], list[str]]:
 
 
 def _index(found: Found, choices: list[str], labels: list[str]) -> int:
-    """Index of the correct option: from `answer_index`, or from the answer as a label, letter, index or option text."""
+    """Returns the index of the correct option.
+
+    The index is given by `answer_index`, or by the answer as an index, a label, a letter or the text of an option.
+    """
     index = found.get("answer_index")
     if index is None:
         answer = found.get("answer")

@@ -1,6 +1,8 @@
-"""GSM8K (Cobbe et al. 2021, arXiv 2110.14168): `question`, and `answer`, a worked solution that ends in `#### 72`.
+"""GSM8K (Cobbe et al. 2021, arXiv 2110.14168).
 
-Its solutions are annotated with calculations, `48/2 = <<48/2=24>>24 clips`: removed, or turned into calculator calls.
+A record has `question` and `answer`; the latter is a worked solution that ends in, for example, `#### 72`. The
+solutions are annotated with calculations, as in `48/2 = <<48/2=24>>24 clips`. The annotations are either removed or
+converted to calculator calls.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ def read(found: Found, seed: int) -> Item:
 
 
 def steps(worked: str) -> tuple[Step, ...]:
-    """The solution split at its annotations. An annotation that only repeats a number, that the calculator cannot
-    compute, or whose result is not exact (`<<10/3=3.33>>`) is left as text: a tool never returns anything else."""
+    """Returns the solution split at its annotations.
+
+    An annotation stays text if it only repeats a number, if the calculator cannot compute it, or if its result is not
+    exact (`<<10/3=3.33>>`). A call in a training conversation thus always has the result that the tool would return.
+    """
     cut: list[Step] = []
     text, at = "", 0
     for match in _ANNOTATION.finditer(worked):

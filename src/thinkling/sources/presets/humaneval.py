@@ -1,5 +1,8 @@
-"""HumanEval (Chen et al. 2021, arXiv 2107.03374): `prompt` (a function's signature and docstring), `test` (a function
-`check`), and `entry_point`, the function that `check` is called with."""
+"""HumanEval (Chen et al. 2021, arXiv 2107.03374).
+
+A record has `prompt` (a function's signature and docstring), `test` (the source of a function `check`) and
+`entry_point` (the name of the function that is passed to `check`).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """LeetCode-style problems, in the format of LeetCodeDataset (arXiv 2504.14655).
 
-The question is under `query`; `prompt` is code that solutions and tests depend on (imports, `ListNode`, `TreeNode` and
-their helpers); `entry_point` is, for example, `Solution().twoSum`; `test` is a function `check`, `completion` a
-solution.
+A record has `query` (the question), `prompt` (code on which solutions and tests depend: imports, `ListNode`, `TreeNode`
+and their helpers), `entry_point` (for example `Solution().twoSum`), `test` (the source of a function `check`) and
+`completion` (a solution).
 """
 
 from __future__ import annotations

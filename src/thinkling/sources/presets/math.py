@@ -1,4 +1,7 @@
-"""MATH (Hendrycks et al. 2021, arXiv 2103.03874) and similar sets: `problem`, `solution` with a box, `answer`."""
+"""MATH (Hendrycks et al. 2021, arXiv 2103.03874) and similar sets.
+
+A record has `problem`, and at least one of `answer` and a `solution` with a `\\boxed` answer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problems in the user's own format, described by `fields`: a question, an answer, and whatever else a record has."""
+"""Problems in the user's own format, described by `fields`: a question, an answer and optional further parts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from thinkling.sources.presets.base import BadRecord, Found, Item, Preset, check
 
 
 def read(found: Found, seed: int) -> Item:
-    """A question may also be a list of messages, as in reinforcement learning data sets: an optional system message and
-    one user message."""
+    """Converts a record to an item.
+
+    The question may also be a list of messages, as in data sets for reinforcement learning: an optional system message,
+    then one user message.
+    """
     given = found.get("question")
     question, system = _asked(given) if isinstance(given, list) else (found.text("question"), "")
     system = found.text_or_empty("system") or system

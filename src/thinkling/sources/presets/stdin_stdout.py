@@ -1,6 +1,7 @@
-"""Programs that read standard input, in the formats of APPS (arXiv 2105.09938) and LiveCodeBench (arXiv 2403.07974).
+"""Problems solved by a program, in the formats of APPS (arXiv 2105.09938) and LiveCodeBench (arXiv 2403.07974).
 
-A test is one JSON text: `{"input", "output"}`, plus `"function"` if a function is called with the input's values.
+A program reads standard input and writes standard output. A test is a JSON text with the keys `input` and `output`, and
+`function` if a function is called with the values of the input instead.
 """
 
 from __future__ import annotations
