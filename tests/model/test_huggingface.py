@@ -174,7 +174,7 @@ def test_ids_beyond_the_embedding_are_left_out(tmp_path: Path) -> None:
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "'dynamic' is not supported; known are linear, l"),
         ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, "longrope"),
         ({"rope_scaling": {"type": "linear"}}, r"rope_scaling\.factor: Field required"),
-        ({"rope_scaling": {"type": "linear", "factor": 4.0, "beta_fast": 2}}, "linear has no beta_fast; leave it out"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0, "beta_fast": 2}}, "linear does not use beta_fast; remove it"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "llama3 needs high_freq_factor"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"hidden_act": "gelu"}, "gelu"),

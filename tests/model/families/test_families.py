@@ -91,7 +91,7 @@ def test_a_broken_family_fails_only_its_own_models(tmp_path: Path) -> None:
     assert config_of("llama").parameter_count() > 0
     for name, message in (
         ("absent", r"architecture 'absent': no_such_package:FAMILY cannot be loaded"),
-        ("strange", r"architecture 'strange': its entry point names <function dumps.*, not a Family"),
+        ("strange", r"architecture 'strange': its entry point is <function dumps.*, which is not a Family"),
     ):
         with pytest.raises(UserError, match=message):
             config_of(name).parameter_count()
