@@ -248,7 +248,7 @@ def test_a_budget_stops_in_one_line_and_the_same_stage_goes_on_when_it_is_raised
     with serving(lambda number, body: "fine") as server:
         fields = {"prices": prices, "concurrency": 1}
         for _ in range(2):  # starting again does not spend the budget again
-            with pytest.raises(UserError, match=r"^stages\.refine\.chain\.budget\.\w+: .* reached \(3 requests, .*raise"):
+            with pytest.raises(UserError, match=r"^stages\.refine\.chain\.budget\.\w+: .*reached \(3 requests, .*rais"):
                 ask(made(server.url, tmp_path, budget=budget, **fields), *texts)
             assert len(server.bodies) == answered
         model = made(server.url, tmp_path, budget={name: value * 10 for name, value in budget.items()}, **fields)

@@ -117,8 +117,8 @@ def _cheapest_groups(documents: Sequence[Document]) -> tuple[list[list[Document]
 
 
 def _rounded(n: int) -> int:
-    """Rounds lengths up to 64 to a multiple of 8, and lengths up to `LONGEST_SHORT` to a multiple of 32, upwards. Greater
-    lengths are unchanged."""
+    """Rounds up to a multiple of 8 if n ≤ 64, and to a multiple of 32 if n ≤ `LONGEST_SHORT`. Greater lengths are
+    unchanged."""
     if n > LONGEST_SHORT:
         return n
     step = 8 if n <= 64 else 32
@@ -231,7 +231,7 @@ def _to_tokens(parts: list[Tensor], plan: Plan) -> Tensor:
 
 @cache
 def _future(begin: int, end: int, dtype: torch.dtype) -> Tensor:
-    """Returns a mask (1, end - begin, end) that is -inf if the key is later than the query; queries start at `begin`."""
+    """Returns a mask (1, end - begin, end): -inf if the key is later than the query. Queries start at `begin`."""
     return torch.full((1, end - begin, end), -math.inf, dtype=dtype).triu_(begin + 1)
 
 
@@ -268,7 +268,7 @@ def _forward_short(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tenso
 def _backward_short(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, probabilities: Sequence[Tensor], group: Group, grad_XsC: Tensor
 ) -> None:
-    """Fills `grad_XsC`. The last block comes first: it covers all keys, so the other blocks can add to its dk and dv."""
+    """Fills `grad_XsC`. The last block is first: it covers all keys, so the other blocks can add to its dk and dv."""
     batch, length, channels = q.shape
     shared, documents = batch // len(k), group.documents
     whole_k, whole_v = (_shared(x, documents, batch) for x in (k, v))

@@ -44,8 +44,8 @@ class ModelConfig(BaseModel):
     rope_scaling: RopeScaling | None = None
     """Scaling of the rotary frequencies for rows longer than in pre-training; None: no scaling."""
     max_position_embeddings: int = Field(default=4096, gt=0)
-    """Length in tokens of the longest row for which the model is intended. Training does not depend on this field, which
-    is written to config.json."""
+    """Length in tokens of the longest row for which the model is intended. The field is only written to config.json; no
+    table depends on it."""
     tie_word_embeddings: bool = True
     """Whether the output head shares the embedding's weights, as is usual in small models."""
     init: Literal["fan_in", "normal"] = "fan_in"
@@ -92,9 +92,7 @@ class ModelConfig(BaseModel):
             raise ValueError(f"rope_scaling: {self.architecture} uses its own frequencies; remove rope_scaling")
         kinds = len(self.features.layer_kinds)
         if kinds not in (0, self.num_hidden_layers):
-            raise ValueError(
-                f"settings describe {kinds} layers, but num_hidden_layers is {self.num_hidden_layers}"
-            )
+            raise ValueError(f"settings describe {kinds} layers, but num_hidden_layers is {self.num_hidden_layers}")
         return self
 
     @property

@@ -26,7 +26,7 @@ per batch, as long as 20 tokens at 0.3M parameters."""
 
 
 def _on_cpu(x: Tensor) -> bool:
-    """Whether to use the hand-written CPU code for this tensor. Other tensors use plain operations, which compile well."""
+    """Whether to use the hand-written CPU code for this tensor rather than plain operations, which compile well."""
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
@@ -189,7 +189,7 @@ class DecoderLayer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Embedding, layers and final norm, which have the prefix `model.` in Hugging Face. `Decoder.forward` calls them."""
+    """Embedding, layers and final norm, with Hugging Face's prefix `model.`. `Decoder.forward` calls them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -226,7 +226,7 @@ class Decoder(nn.Module):
         return self.head if self.logit_softcap is None else CappedHead(self.head, self.logit_softcap)
 
     def forward(self, tokens_BT: Tensor, layout: DocumentLayout | None = None) -> Tensor:
-        """Returns hidden states x_BTD after the final norm, for int64 tokens. Without a layout, each row is one document.
+        """Returns hidden states x_BTD after the final norm. Tokens are int64; without a layout, a row is one document.
 
         The states are scaled as the head expects (`Features.logit_scale`). States of padding are finite but
         meaningless; on a CPU, they are not computed if there is much padding.
@@ -259,7 +259,7 @@ class Decoder(nn.Module):
         return logits if self.logit_softcap is None else soft_capped(logits, self.logit_softcap)
 
     def set_rope_theta(self, theta: float) -> None:
-        """Changes the rotary base, starting with the next forward pass (ABF). `config` is replaced by an updated copy."""
+        """Changes the rotary base (ABF), starting with the next forward pass. `config` is replaced by a copy."""
         self.config = self.config.model_copy(update={"rope_theta": float(theta)})
 
     @torch.no_grad()

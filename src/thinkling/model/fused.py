@@ -1,10 +1,10 @@
 """The two halves of a decoder layer (attention and MLP) with hand-written backward passes, for training on a CPU.
 
 On a CPU, a tiny model spends as much time in elementwise passes, copies and dispatch as in matrix products. Therefore
-queries, keys and values are one product, and gate and up are one product; the norm's weight scales the rows of the
-projection rather than all tokens; the residual is added inside the last product; and the rotary embedding is one complex
-multiplication that writes directly into the layout of attention. The plain modules in decoder.py compute the same
-values and are used on the GPU.
+one product computes queries, keys and values, and one product computes gate and up; the norm's weight scales the rows
+of the projection rather than all tokens; the residual is added inside the last product; and the rotary embedding is one
+complex multiplication that writes directly into the layout of attention. The plain modules in decoder.py compute the
+same values and are used on the GPU.
 
 RMSNorm is written as x / √(mean(x²) + ε) · w = u · w·√D with u = x / d and d = √(Σx² + D·ε). This form needs one hypot
 per token, and its gradient is ∂x = (g - u·(u·g)) / d.
@@ -101,8 +101,8 @@ def _turn(x_XNC: Tensor, turns_NC: Tensor, out_XNC: Tensor) -> None:
 
 
 class AttentionHalf(torch.autograd.Function):
-    """Computes x + o_proj(attention(rotary(q, k), v)), where q, k and v are projections of RMSNorm(x). q_norm and k_norm
-    are per head."""
+    """Computes x + o_proj(attention(rotary(q, k), v)) with projections q, k and v of RMSNorm(x). q_norm and k_norm are
+    per head."""
 
     @staticmethod
     def forward(

@@ -252,5 +252,5 @@ def test_a_setting_that_no_file_names_has_the_familys_default(tmp_path: Path) ->
     assert model.embedding_scale == 1.0
     save_pretrained(model, tmp_path)
     assert '"embedding_multiplier": 1.0' in (tmp_path / "config.json").read_text()
-    with pytest.raises(ValueError, match=r"settings\.factor: granite has no such setting; known are embedding_mul"):
+    with pytest.raises(ValueError, match=r"settings\.factor: not a setting of granite, whose settings are embed"):
         ModelConfig(architecture="granite", settings={"factor": 2.0}, **SHAPE)

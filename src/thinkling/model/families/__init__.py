@@ -27,8 +27,8 @@ has one entry per model type, so that loading a directory imports only the plug-
 
 
 def family_of(architecture: str) -> Family:
-    """Returns the family of an architecture. Raises UserError if the architecture is unknown, or if a package's entry is
-    not a `Family`."""
+    """Returns the family of an architecture. Raises UserError if the architecture is unknown, or if a package's entry
+    point is not a `Family`."""
     found = FAMILIES.resolve(architecture)
     if not isinstance(found, Family):
         raise UserError(

@@ -172,8 +172,8 @@ def no_biases(config: ModelConfig) -> dict[str, Any]:
 
 
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-"""Entries for the `write` of families for which transformers would otherwise fill in default ids, which may not exist in
-the vocabulary. The tokenizer's ids replace these entries."""
+"""Entries for the `write` of families for which transformers would otherwise fill in default ids, which may not exist
+in the vocabulary. The tokenizer's ids replace these entries."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class Family:
 
 
 def _refuse_unsupported(raw: Mapping[str, Any], path: Path) -> None:
-    """Raises UserError for settings that the decoder does not support, because ignoring them would change the logits."""
+    """Raises UserError for settings that change the logits and that the decoder does not support."""
     if raw.get("hidden_act", "silu") != "silu":
         raise UserError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported; only silu is supported")
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
