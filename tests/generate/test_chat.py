@@ -157,7 +157,7 @@ def test_options_of_the_terminal() -> None:
     for template, variables, message in (
         ("own", ["mood"], "--var mood: use the form NAME=VALUE"),
         ("own", ["messages=1"], "--var: 'messages' is not a valid name"),
-        ("llama", [], "--template: 'llama' is neither"),
+        ("llama", [], "--template: 'llama' is not valid; use own"),
     ):
         with pytest.raises(UserError, match=message):
             chat_of_options(template, variables)

@@ -1,4 +1,4 @@
-"""The common protocol of local and served models that act as judges or writers: messages in, replies out."""
+"""The common protocol of local and served models that act as judges or writers: they reply to messages."""
 
 from __future__ import annotations
 

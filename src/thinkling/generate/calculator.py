@@ -17,7 +17,7 @@ MAX_LENGTH = 200
 MAX_NESTING = 50
 """Maximum nesting depth of brackets and consecutive signs."""
 MAX_MAGNITUDE = 10**30
-"""Largest numerator or denominator of any number or intermediate value."""
+"""Maximum numerator or denominator of any number or intermediate value."""
 
 _TOKEN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[-+*/()]")
 _SPACE = re.compile(r"[ \t]*")

@@ -31,7 +31,7 @@ def chat_template(directory: Path, tokenizer: Tokenizer, chat: ChatConfig) -> Ch
 
 
 def export_chat(directory: Path, template: ChatTemplate, tokenizer: Tokenizer, ends: Iterable[int]) -> None:
-    """Writes the template and the tokens that end an answer into a model's directory that does not yet contain them."""
+    """Writes the template and the tokens that end an answer into a model's directory, unless it contains them."""
     if template.exported != tokenizer.chat_template:
         (directory / TEMPLATE).write_text(template.exported, encoding="utf-8")
         config = _read(directory / TOKENIZER_CONFIG)

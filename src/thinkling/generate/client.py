@@ -182,11 +182,12 @@ class ServedModel:
         if failure.wait_s > max(left, 0.0):
             return (
                 f"{words} (the server asks for a wait of {failure.wait_s:.0f} s, but only {max(left, 0):.0f} s of "
-                f"patience_s {self.config.patience_s:g} are left; raise patience_s, or rerun later: answers are stored)"
+                f"patience_s {self.config.patience_s:g} are left; raise patience_s or rerun later; stored answers are "
+                "reused)"
             )
         return (
-            f"{words} ({attempts} attempts, patience_s {self.config.patience_s:g} exhausted; raise patience_s, or "
-            "rerun later: answers are stored)"
+            f"{words} ({attempts} attempts, patience_s {self.config.patience_s:g} exhausted; raise patience_s or "
+            "rerun later; stored answers are reused)"
         )
 
     def _say_waiting(self, failure: Failure, pause: float, left: float) -> None:

@@ -47,7 +47,7 @@ class PricesConfig(_Part):
 
 
 class BudgetConfig(_Part):
-    """Limits on what one stage may spend on a served model. Requests in flight at a limit are still completed."""
+    """Limits on a stage's spending on a served model. Requests that are in flight at a limit are still completed."""
 
     requests: int | None = Field(default=None, ge=1)
     """Maximum number of answered requests."""
@@ -82,7 +82,7 @@ class ServerConfig(BaseModel):
     """Header that contains the key. In `Authorization` the key is prefixed with `Bearer`; in any other header, such as
     `api-key`, the key is sent unchanged."""
     headers: dict[str, str] = Field(default_factory=dict, exclude=True)
-    """Additional request headers, such as the version of an API. For a key, use `key_variable`."""
+    """Additional request headers, such as an API version. For a key, use `key_variable`."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Request field that carries `max_new_tokens`. Newer OpenAI models accept only `max_completion_tokens`."""
     omit: list[Literal["temperature", "top_p", "seed"]] = Field(default_factory=list)
@@ -132,7 +132,7 @@ SERVED = tuple(name for name in ServerConfig.model_fields if name not in ("url",
 
 
 class ChatConfig(BaseModel):
-    """How conversations with a model are rendered to text (docs/chat-templates.md)."""
+    """Rendering of conversations with a model (docs/chat-templates.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

@@ -36,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Defaults: docs/recipe.md, Evaluation."""
+    """Parameters for drawing tokens. Source of the defaults: docs/recipe.md, Evaluation."""
 
     temperature: float = 0.6
     """The logits are divided by the temperature. At 0, the most likely token is always chosen."""
@@ -68,7 +68,7 @@ class Completion:
     finish_reason: FinishReason
     """`length` if the completion was cut off by max_new_tokens, otherwise `stop`."""
     forced: list[bool] = field(default_factory=list)
-    """True for tokens written by a tool, which have no loss. Engines return only False."""
+    """True for tokens written by a tool, which have no loss. Engines set False for all tokens."""
 
     def __post_init__(self) -> None:
         if not self.forced:

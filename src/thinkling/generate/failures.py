@@ -72,7 +72,9 @@ def _body(error: urllib.error.HTTPError) -> str:
 def _of_status(status: int, body: str, headers: Mapping[str, str], reason: str) -> Failure:
     if 300 <= status < 400:
         there = _header(headers, "location") or "another address"
-        return Failure(f"the server redirects to {one_line(there)}; set url to that address", status, passing=False)
+        return Failure(
+            f"the server redirects to {one_line(there)}; set url to the final address", status, passing=False
+        )
     passing = status in PASSING and not (status == 429 and any(code in body for code in _SPENT))
     return Failure(words_of(body, reason), status, passing, wait_of(headers))
 

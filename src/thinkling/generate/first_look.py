@@ -15,8 +15,8 @@ _LONGEST = 160
 def all_unreadable(samples: Sequence[tuple[Reading, bool]], max_new_tokens: int) -> str | None:
     """Returns the reason why no sample is usable, with an example and a cure.
 
-    A sample is a pair of its reading and whether it was cut off. The result is None if any sample is usable or if there
-    are fewer than `FEWEST` samples.
+    Each sample consists of its reading and whether it was cut off. The result is None if any sample is usable, or if
+    there are fewer than `FEWEST` samples.
     """
     if len(samples) < FEWEST:
         return None

@@ -10,7 +10,7 @@ from thinkling.data.reading import Call
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
 DEEPEST = 64
-"""Maximum nesting depth of a call's arguments. It is limited because templates render arguments recursively."""
+"""Maximum nesting depth of a call's arguments. The depth is limited because templates render arguments recursively."""
 Piece = tuple[bool, str]
 """A piece of a turn: whether the piece is a tag, and its text."""
 

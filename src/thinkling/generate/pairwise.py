@@ -1,9 +1,9 @@
 """A pairwise model judges which of two answers is better by the log-odds of its one-token verdict.
 
 The verdict is not sampled, because its log-odds contain more information and cost one forward pass. Both orders of the
-answers are evaluated and averaged, which removes position bias. Many comparisons are packed into one forward pass. They
-do not share a prefix, because the answers precede the text common to all comparisons, and a comparison is only a few
-dozen tokens long.
+answers are evaluated and averaged, which removes position bias. Many comparisons are packed into one forward pass. No
+prefix is shared between comparisons, because the answers precede the text common to all comparisons, and a comparison
+is only a few dozen tokens long.
 
 Shapes: N tokens per batch, P comparisons per batch, D hidden.
 """
@@ -40,7 +40,7 @@ class Comparison:
 
 
 class Pairwise(Protocol):
-    """Judges which of two answers is better: a model in this process, or a served one (`ServedJudge`)."""
+    """A judge of which of two answers is better: a model in this process, or a served model (`ServedJudge`)."""
 
     def answer(self, reading: Reading) -> str | None:
         """Returns the part of a completion that is compared; None if the completion has no answer."""

@@ -104,7 +104,7 @@ class PythonSession:
         return answer(call)
 
     def close(self) -> None:
-        """Ends the process. A later call starts a new one."""
+        """Ends the process. A later call starts a new process."""
         self._process = None
         self._open.close()
 

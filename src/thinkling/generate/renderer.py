@@ -1,8 +1,8 @@
 """The renderer of a model directory builds prompts, determines where an answer ends, and parses answers.
 
-How turns begin and end is determined only here. The renderer works on tokens: a stop token is removed by its id, so
+Only this module determines how turns begin and end. The renderer works on tokens: a stop token is removed by its id, so
 that no family's end-of-turn token can remain in an answer, and forced tokens distinguish a tool's turns from the
-model's own.
+model's own turns.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class Renderer:
 
     @cached_property
     def _ends_turn(self) -> frozenset[int]:
-        """The token that ends the assistant's last turn, except for whitespace; empty if the template does not write
-        one."""
+        """A set of the token with which the template ends the assistant's turn, ignoring whitespace after that token;
+        empty if the template does not end the turn with a special token."""
         try:
             ids, loss = self.encode([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}])
         except UserError:
@@ -176,7 +176,7 @@ class Renderer:
 
     @cached_property
     def call_closing(self) -> int | None:
-        """The token that closes a tool call, or None."""
+        """The token that closes a tool call, or None if the model's format or vocabulary has none."""
         return self._token(hermes.CLOSING) if self.call_format and self.call_format.pauses else None
 
     def tool_turn(self, results: Sequence[str], calls: Sequence[Call] = ()) -> list[int]:

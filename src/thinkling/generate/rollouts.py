@@ -44,7 +44,7 @@ class Rollout:
     problem_id: str
     family: str
     sample: int
-    """Index of the sample among those of its problem, from 0."""
+    """Index of the sample among the samples of its problem, from 0."""
     question: str
     reference: str
     text: str
@@ -101,5 +101,5 @@ def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
 
 
 def read_rollouts(path: Path) -> list[Rollout]:
-    """Returns the rollouts in a file, in order. Raises UserError with the file's name if it cannot be read."""
+    """Returns the rollouts in a file, in order. Raises UserError with the file's name if the file cannot be read."""
     return [Rollout(**row) for row in read_table(path, SCHEMA)]

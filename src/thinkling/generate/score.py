@@ -1,6 +1,6 @@
 """avg@k: the mean score over k judged samples per problem, with a confidence interval over problems.
 
-Finished chunks of samples survive a kill.
+Finished chunks of samples are stored, so that a killed run does not generate them again.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def sample_and_score(
 
 @contextmanager
 def _reported(sampler: Sampler, n: int) -> Iterator[None]:
-    """Advances the sampler's progress bar while `n` samples are generated, or after them if the engine does not report
-    progress."""
+    """Advances the sampler's progress bar by `n` samples, while they are generated if the engine reports its progress,
+    otherwise afterwards."""
     task, engine, left = sampler.task, sampler.engine, n
     if task is None:
         yield

@@ -125,7 +125,7 @@ class Toolbox:
         """Answers a call. `call` is None if the call could not be parsed.
 
         A malformed call, a call of an unknown tool, and a call in which the tool violates its contract by raising an
-        exception are answered with an error, because a plug-in must not end a run. The exception is a UserError, which
+        exception are answered with an error, because a plug-in must not end a run. Only a UserError is raised again: it
         means that this machine cannot run the tool."""
         if call is None:
             return "error: malformed tool call"
@@ -141,7 +141,7 @@ class Toolbox:
             return f"error: {type(error).__name__}: {error}"
 
     def close(self) -> None:
-        """Ends all sessions. Later calls open new ones."""
+        """Ends all sessions. Later calls open new sessions."""
         while self._sessions:
             _, session = self._sessions.popitem()
             with suppress(Exception):  # a plug-in's code may fail in any way; its answers remain valid

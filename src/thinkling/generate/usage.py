@@ -95,11 +95,11 @@ class Spending:
             if value >= limit:
                 raise UserError(
                     f"{where}.budget.{name}: the limit of {limit:,} is reached ({self.line()}); raise it and run the "
-                    "same command to resume: answers are stored"
+                    "same command to resume; stored answers are reused"
                 )
 
     def line(self) -> str:
-        """One line for people: `40 requests, 12,345 prompt + 6,789 completion tokens, cost 1.20`."""
+        """A summary in one line: `40 requests, 12,345 prompt + 6,789 completion tokens, cost 1.20`."""
         usage = self.usage
         parts = [f"{self.requests:,} request{'' if self.requests == 1 else 's'}"]
         if self.uncounted < self.requests:

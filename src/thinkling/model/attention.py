@@ -99,7 +99,7 @@ def packed_attention(
 ) -> Tensor:
     """Causal softmax attention, with scale 1/√C, within each document; returns o_BTHC. H must be a multiple of K.
 
-    `window`: number of tokens visible to a query, including its own token. `softcap`: see
+    `window`: number of tokens visible to a query, including the query's own token. `softcap`: see
     `Features.attention_softcap`. Outputs at padding are finite but meaningless. On a GPU, bf16 and fp16 use torch's
     flash kernels; other dtypes, and all dtypes with a softcap, need one call per document or block of queries.
     """

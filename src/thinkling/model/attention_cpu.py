@@ -90,8 +90,8 @@ def _cost(documents: int, length: int, *, gathered: bool, masked: bool = False) 
 
 
 def _cheapest_groups(documents: Sequence[Document]) -> tuple[list[list[Document]], float]:
-    """Splits the documents, sorted by length, into the groups with the lowest estimated cost. A group of documents that
-    exceed `LONGEST_SHORT` has only documents of equal length."""
+    """Splits the documents, sorted by length, into the groups with the lowest estimated cost. A document longer than
+    `LONGEST_SHORT` is grouped only with adjacent documents of the same length."""
     sizes: dict[int, list[Document]] = {}
     for document in documents:
         sizes.setdefault(_rounded(document[1]), []).append(document)
@@ -268,7 +268,7 @@ def _forward_short(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tenso
 def _backward_short(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, probabilities: Sequence[Tensor], group: Group, grad_XsC: Tensor
 ) -> None:
-    """Fills `grad_XsC`. The last block is first: it covers all keys, so the other blocks can add to its dk and dv."""
+    """Fills `grad_XsC`. The last block is processed first: it covers all keys, so other blocks add to its dk and dv."""
     batch, length, channels = q.shape
     shared, documents = batch // len(k), group.documents
     whole_k, whole_v = (_shared(x, documents, batch) for x in (k, v))

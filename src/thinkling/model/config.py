@@ -34,18 +34,19 @@ class ModelConfig(BaseModel):
     num_attention_heads: int = Field(gt=0)
     """Number of query heads per layer."""
     num_key_value_heads: int = Field(gt=0)
-    """Number of key/value heads per layer, which the query heads share; must divide `num_attention_heads`."""
+    """Number of key/value heads per layer, which the query heads share. `num_attention_heads` must be a multiple of
+    this number."""
     head_dim: int = Field(gt=0)
     """Number of channels per head; heads × head_dim need not equal hidden_size."""
     rms_norm_eps: float = Field(default=1e-5, gt=0)
     """Constant added to the mean square in RMSNorms."""
     rope_theta: float = Field(default=1e4, gt=0)
-    """Base of the rotary embedding; raised in a phase with longer rows (ABF, arXiv 2309.16039 §4.1)."""
+    """Base of the rotary embedding. Training phases with longer rows raise the base (ABF, arXiv 2309.16039 §4.1)."""
     rope_scaling: RopeScaling | None = None
-    """Scaling of the rotary frequencies for rows longer than in pre-training; None: no scaling."""
+    """Scaling of the rotary frequencies for rows longer than in pre-training. None means no scaling."""
     max_position_embeddings: int = Field(default=4096, gt=0)
-    """Length in tokens of the longest row for which the model is intended. The field is only written to config.json; no
-    table depends on it."""
+    """Length in tokens of the longest row for which the model is intended. The value is written to config.json and
+    limits the length of prompts and replies in generation; no table depends on it."""
     tie_word_embeddings: bool = True
     """Whether the output head shares the embedding's weights, as is usual in small models."""
     init: Literal["fan_in", "normal"] = "fan_in"
@@ -132,7 +133,7 @@ class ModelConfig(BaseModel):
         """Training FLOPs (forward + backward) per token of a row with one document of `sequence_length` tokens.
 
         The formula is 6·(non-embedding parameters + vocabulary × hidden) + 6·layers·heads·head_dim·sequence_length. It
-        counts two FLOPs per multiply-add, three passes, and half of the square for causal attention.
+        counts two FLOPs per multiply-add, three passes, and half of the attention matrix, because attention is causal.
         """
         dense = self.non_embedding_parameter_count() + self.known_vocab_size * self.hidden_size
         attention = self.num_hidden_layers * self.num_attention_heads * self.head_dim * sequence_length

@@ -1,4 +1,4 @@
-"""A dense decoder whose parameters have the same names as in Hugging Face. families/ defines how families differ.
+"""A dense decoder whose parameters have exactly Hugging Face's names. families/ defines the differences of families.
 
 Shapes: B rows, T positions, N = B·T tokens, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
 """
@@ -22,7 +22,7 @@ from thinkling.model.rotary import Rotary, rotate
 MUCH_PADDING, LEAST_PADDING = 0.05, 32
 """Share of a batch, and number of tokens, above which padding is skipped on a CPU. With less padding, gathering the
 documents costs more than it saves: it breaks even at 1 to 6%, depending on the lengths, and takes about a millisecond
-per batch, as long as 20 tokens at 0.3M parameters."""
+per batch, which is the time for 20 tokens at 0.3M parameters."""
 
 
 def _on_cpu(x: Tensor) -> bool:
@@ -51,7 +51,7 @@ def _norm(size: int, config: ModelConfig) -> RMSNorm:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention. A single product with three parameters computes queries, keys and values."""
+    """Grouped-query attention. A single matrix product computes queries, keys and values."""
 
     def __init__(self, config: ModelConfig, kind: LayerKind | None = None) -> None:
         super().__init__()
@@ -104,8 +104,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU (arXiv 2002.05202) or a variant with a different gate. A single product with two parameters computes gate
-    and up."""
+    """SwiGLU (arXiv 2002.05202) or a variant with a different gate. A single matrix product computes gate and up."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -49,8 +49,8 @@ def save_pretrained(
 
     `generation`: sampling settings for generation_config.json. Token ids are read from the tokenizer's files in
     `tokenizer_dir`. The end-of-text ids also include those in the generation_config.json and config.json of that
-    directory, and `stop_ids`, because a base model's files do not list the end of a turn, at which other engines must
-    stop as ours does.
+    directory, and `stop_ids`, because a base model's files do not list the token that ends a turn. Other engines must
+    stop at this token, as ours does.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ids = _token_ids(tokenizer_dir, stop_ids, model.config.known_vocab_size) if tokenizer_dir else {}

@@ -23,7 +23,7 @@ CHUNK_LOGITS = 2**22
 @dataclass(frozen=True, eq=False)
 class CappedHead:
     """The weight of a head whose logits have a soft cap (`Features.logit_softcap`). The losses in this module accept a
-    CappedHead in place of a weight. Other losses would ignore the cap, so `t` raises an error for them."""
+    CappedHead in place of a weight. Other losses would ignore the cap, so `t`, which they call, raises an error."""
 
     weight_VD: Tensor
     cap: float

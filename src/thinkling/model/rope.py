@@ -34,9 +34,9 @@ class RopeScaling(BaseModel):
     original_max_position_embeddings: int | None = Field(default=None, gt=0)
     """Length in tokens of the longest row before scaling (llama3, yarn)."""
     low_freq_factor: float | None = Field(default=None, gt=0)
-    """llama3: frequencies with fewer rotations than this in an original row are divided by `factor`."""
+    """llama3: number of rotations in an original row below which a frequency is divided by `factor`."""
     high_freq_factor: float | None = Field(default=None, gt=0)
-    """llama3: frequencies with more rotations than this in an original row are unchanged."""
+    """llama3: number of rotations in an original row above which a frequency is unchanged."""
     attention_factor: float | None = Field(default=None, gt=0)
     """yarn: factor by which queries and keys are multiplied. None means 0.1 · ln(factor) + 1, or the factor determined
     by the two `mscale` fields if they are set."""

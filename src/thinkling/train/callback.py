@@ -34,8 +34,8 @@ class Callback:
         these steps are repeated."""
 
     def before_step(self, step: int) -> None:
-        """Called before the step's batch is requested. May change the model, such as its RoPE base, as a function of
-        the step."""
+        """Called before the step's batch is requested. A callback may change the model here, for example its RoPE base,
+        as a function of the step."""
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
         """Called after the update of a step. `lr` is 0 for a step without a batch."""

@@ -50,10 +50,10 @@ class Checkpoints:
         self._warn = warn
 
     def latest(self, parallel: Parallel | None = None) -> Path | None:
-        """Returns the latest checkpoint whose files are intact, as seen by rank 0; None if there are no checkpoints.
+        """Return the latest checkpoint whose files are intact, as seen by rank 0; None if there are no checkpoints.
 
-        Newer checkpoints that are corrupt are reported, and set aside until the next checkpoint is written. If all
-        checkpoints are corrupt, raises UserError rather than silently starting from the beginning.
+        Newer checkpoints that are corrupt are reported, and set aside until the next checkpoint is written. Raises
+        UserError if all checkpoints are corrupt, rather than silently starting from the beginning.
         """
         parallel = parallel or Parallel()
         step = self._newest_whole() if parallel.rank == 0 else 0

@@ -39,8 +39,8 @@ def orthogonalize(x_NAB: Tensor, iterations: int, eps: float = 1e-7) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Orthogonalized Nesterov momentum (Jordan 2024).
 
-    Muon is mathematically the same as `torch.optim.Muon`, which processes the matrices one by one in bfloat16. With
-    0.3M parameters, torch's version takes 285 ms per step on a CPU core, several times as long as the forward and
+    The updates are mathematically those of `torch.optim.Muon`, which processes the matrices one by one in bfloat16.
+    With 0.3M parameters, torch's version takes 285 ms per step on a CPU core, several times as long as the forward and
     backward pass. This version stacks matrices of equal shape and computes in float32, which takes 11 ms.
 
     `scale`: see `OptimizerConfig.muon_scale`. Every parameter must be a plain 2-D tensor with a gradient.

@@ -91,8 +91,8 @@ class Parallel:
 
 
 def setup() -> Parallel:
-    """Join the run that torchrun started; without torchrun, this is the only process. Every stage calls this function
-    before it creates a model.
+    """Join the run that torchrun started, or, without torchrun, set up a single process. Every stage calls this
+    function before it creates a model.
 
     Raises UserError if torchrun started more processes on this machine than the machine has GPUs.
     """
@@ -112,7 +112,7 @@ def setup() -> Parallel:
     if not dist.is_initialized():
         # gloo is needed in addition to NCCL, because checkpointing exchanges plans that are in host memory.
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
-        if not cuda:  # close whenever the process ends; closing NCCL would wait for failed ranks
+        if not cuda:  # close however the process ends; closing NCCL would wait for failed ranks
             atexit.register(close)
     return Parallel(dist.get_rank(), world_size, device)
 

@@ -1,4 +1,4 @@
-"""Piecewise learning rate schedules. The learning rate is a pure function of the step, so resuming cannot change it."""
+"""Piecewise learning rate schedules. The rate is a pure function of the step, so a resumed run has the same rates."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Segment(BaseModel):
     """A part of a schedule, in which the learning rate changes from `lr_start` to `lr_end` over `steps` steps.
     `lr_start` and `lr_end` are equal for `constant`.
 
-    The learning rate of step s of n is that at the middle of the step, t = (s + 1/2) / n, so that no step of a warm-up
-    from 0 or a decay to 0 has a learning rate of 0, and adjacent segments join without a jump.
+    The learning rate of step s of n is evaluated at the middle of the step, t = (s + 1/2) / n, so that no step of a
+    warm-up from 0 or a decay to 0 has a learning rate of 0, and adjacent segments join without a jump.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,7 +57,7 @@ class Segment(BaseModel):
 class Schedule:
     """Learning rate at every step of a stage: `Schedule(segments)(step)`, with steps counted from 0.
 
-    Raises IndexError for a step outside the segments: the learning rate is not constant after the end of the schedule.
+    Raises IndexError for a step outside the segments, because a run must not be longer than its schedule.
     """
 
     def __init__(self, segments: Sequence[Segment]) -> None:

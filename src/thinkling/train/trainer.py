@@ -139,9 +139,9 @@ def fit(
     the step from which training started.
 
     Steps are counted from 0. `batches(step)`, `lr(step)` and any changes that callbacks make to the model must depend
-    only on the step. A run that was killed and resumed then equals an uninterrupted run, bit for bit on a CPU. A step
-    whose batch is None must be None on all ranks; it does not update the model. A checkpoint is written every
-    `checkpoints.every_steps` steps and after the last step.
+    only on the step. A run that was killed and resumed then equals an uninterrupted run, bit for bit on a CPU. If the
+    batch of a step is None, it must be None on all ranks, and the step does not update the model. A checkpoint is
+    written every `checkpoints.every_steps` steps and after the last step.
     """
     first = first_step
     path = checkpoints.latest(trainer.parallel)

@@ -19,16 +19,17 @@ def uniforms(seeds_B: Tensor, counters_B: Tensor) -> Tensor:
     """Returns the random number at each (seed, counter): fp64 (B,) in [0, 1), a multiple of 2⁻⁵², the same on every
     device.
 
-    SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) as a counter-based generator: the seed is scrambled first, so that
-    neighbouring seeds yield unrelated streams. int64 arithmetic wraps like the algorithm's uint64.
+    The numbers are drawn with SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), used as a counter-based generator. The seed
+    is scrambled first, so that neighbouring seeds yield unrelated streams. int64 arithmetic wraps in the same way as
+    the algorithm's uint64 arithmetic.
     """
     state = _scramble(seeds_B) + (counters_B + 1) * _GOLDEN
     return _shift_right(_scramble(state), 12).double() * 2.0**-52
 
 
 def draw(logits_BV: Tensor, u_B: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-    """Draws one token per row (int64 (B,)) and returns its log-probability (fp32 (B,)) before top-p; see
-    `Completion.logprobs`.
+    """Draws one token per row. Returns the tokens, int64 (B,), and their log-probabilities before top-p, fp32 (B,) (see
+    `Completion.logprobs`).
 
     `u_B`: fp64 in [0, 1), unused at temperature 0. The same u always yields the same token, even if probabilities are
     tied, because the inverse CDF is in the order of token ids.
@@ -50,7 +51,7 @@ def draw(logits_BV: Tensor, u_B: Tensor, temperature: float, top_p: float) -> tu
 
 
 def nucleus_floor(probabilities_BV: Tensor, top_p: float) -> Tensor:
-    """Returns the lowest probability in each row's nucleus, (B,). The nucleus has all tokens of that probability."""
+    """Returns the lowest probability in each row's nucleus, (B,). All tokens with that probability are included."""
     floor = probabilities_BV.amax(-1)
     rows = (floor < top_p).nonzero().squeeze(-1)
     vocab = probabilities_BV.shape[-1]

@@ -41,7 +41,7 @@ _FEATURES = frozenset(
 
 
 def supports(config: ModelConfig) -> bool:
-    """Whether this forward pass can replace the decoder's. If not, plain.py samples with the decoder's forward pass."""
+    """Whether this forward pass supports the model. If not, plain.py samples with the decoder's own forward pass."""
     return config.features.used() <= _FEATURES
 
 

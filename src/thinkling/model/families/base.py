@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thinkling.model.config import ModelConfig
 
 Setting = bool | int | float | str | None | list[int] | list[str]
-"""An entry of config.json that only some families have."""
+"""Type of an entry of config.json that only some families have."""
 _REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -48,7 +48,7 @@ class LayerKind:
     """`global`: the rotary embedding of the configuration. `local`: an unscaled rotary embedding with the base
     `Features.local_rope_theta`. `none`: no rotary embedding (NoPE, arXiv 2501.18795)."""
     window: int | None = None
-    """Number of tokens visible to a query, including its own token; None: all earlier tokens."""
+    """Number of tokens visible to a query, including the query's own token. None means all earlier tokens."""
 
 
 @dataclass(frozen=True)
