@@ -205,8 +205,8 @@ def test_fields_of_the_request_can_be_set() -> None:
         ({"extra_body": {"stream": True}}, "extra_body.stream: cannot be set here"),
         ({"headers": {"Authorization": "Bearer x"}}, "headers.Authorization: keys are read from the environment"),
         ({"headers": {"x-api-key": "x"}}, "headers.x-api-key: keys are read from the environment"),
-        ({"headers": {"X-A": "1\r\nX-B: 2"}}, "headers.X-A: name and value must be one line"),
-        ({"budget": {"cost": 1}}, "budget.cost: needs prices"),
+        ({"headers": {"X-A": "1\r\nX-B: 2"}}, "headers.X-A: the name and the value must each be one line"),
+        ({"budget": {"cost": 1}}, "budget.cost: the cost cannot be computed without prices"),
         ({"url": None, "model": None, "reasoning_effort": "low"}, "reasoning_effort: only applies to a served model"),
     ],
 )

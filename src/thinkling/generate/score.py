@@ -211,7 +211,9 @@ def summarise(rollouts: Sequence[Rollout]) -> Score:
         families.setdefault(rollout.family, []).append(rollout.right)
     sizes = {len(right) for right in samples.values()}
     if len(sizes) != 1:
-        raise ValueError(f"problems have {sorted(sizes)} samples; avg@k needs the same number for each, at least one")
+        raise ValueError(
+            f"problems have {sorted(sizes)} samples; avg@k needs the same number of samples for each, at least one"
+        )
     means = np.array([np.mean(right) for right in samples.values()])
     low, high = bootstrap_interval(means)
     thinking = [r.right for r in rollouts if r.thinks]
