@@ -129,7 +129,7 @@ def test_a_renderer_that_writes_no_chats_takes_no_template(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"template": "llama"}, "'llama' is neither own, thinkling, nor the path of a .jinja file"),
+        ({"template": "llama"}, "'llama' is not valid; use own, thinkling or the path of a .jinja file"),
         ({"variables": {"messages": "x"}}, "'messages' is not a valid name"),
         ({"variables": {"not a name": 1}}, "'not a name' is not a valid name"),
         ({"variables": {"date": "today"}}, "date: 'today' is not a date"),
@@ -155,9 +155,9 @@ def test_options_of_the_terminal() -> None:
     found = chat_of_options("thinkling", ["enable_thinking=false", "date=2026-07-26", "mood=a=b", "empty="])
     assert found.variables == {"enable_thinking": False, "date": "2026-07-26", "mood": "a=b", "empty": ""}
     for template, variables, message in (
-        ("own", ["mood"], "--var mood: write it as NAME=VALUE"),
+        ("own", ["mood"], "--var mood: use the form NAME=VALUE"),
         ("own", ["messages=1"], "--var: 'messages' is not a valid name"),
-        ("llama", [], "--template: 'llama' is neither"),
+        ("llama", [], "--template: 'llama' is not valid; use own"),
     ):
         with pytest.raises(UserError, match=message):
             chat_of_options(template, variables)

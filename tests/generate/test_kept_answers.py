@@ -19,6 +19,6 @@ def test_a_damaged_answer_is_asked_again_and_the_others_are_kept(tmp_path: Path,
         answers.keep(key, reply, None)
     assert read_kept(path) == {key: (reply, None) for key, reply in replies.items()}
     path.write_bytes(path.read_bytes().replace(b"answer 1", b"answer " + damage))
-    with pytest.warns(UserWarning, match="line 2 is damaged"):
+    with pytest.warns(UserWarning, match="line 2 is corrupt"):
         found = read_kept(path)
     assert sorted(found) == ["key 0", "key 2"]

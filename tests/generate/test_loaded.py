@@ -75,6 +75,6 @@ def test_padding_beyond_the_embedding_is_named_before_training(model_dir: Path) 
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"pad_token": "[PAD]"}))
     assert LoadedModel.load(model_dir).tokenizer.pad_id == number  # sampling pads with nothing
     with pytest.raises(
-        UserError, match=rf"padding has id {number}, but the embedding has only {number} rows; set another"
+        UserError, match=rf"padding has id {number}, but the embedding has only {number} rows; set a different"
     ):
         LoadedModel.load(model_dir, trainable=True)

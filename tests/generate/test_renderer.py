@@ -396,7 +396,7 @@ def test_tools_are_announced_where_the_problem_says_so(ours: Renderer) -> None:
 
 
 def test_a_model_that_cannot_be_told_of_tools_is_named(renderers: dict[str, Renderer]) -> None:
-    with pytest.raises(UserError, match=r"chat template llama3: it writes calls in no known format \(hermes"):
+    with pytest.raises(UserError, match=r"template llama3: it does not write tool calls in a known format \(hermes"):
         renderers["llama3"].prompt_of(PROBLEM)
     with pytest.raises(UserError, match="chat template llama3-hermes: it does not write the tool 'calculator'"):
         renderers["llama3-hermes"].prompt_of(PROBLEM)

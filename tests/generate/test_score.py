@@ -291,7 +291,7 @@ def test_stored_chunks_of_other_problems_are_refused(
     (tmp_path / "00000.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(UserError, match=r"00000\.parquet: cannot be read as Parquet"):
         sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 1, 0, store=tmp_path)
-    with pytest.raises(ValueError, match="same number of each"):
+    with pytest.raises(ValueError, match="same number of samples for each"):
         summarise([*found, replace(found[0], sample=1)])
 
 

@@ -59,7 +59,7 @@ def test_a_retry_after_beyond_the_patience_ends_at_once_and_says_why() -> None:
         serving(lambda number, body: error(429, "daily limit", **{"Retry-After": "86400"})) as server,
         pytest.raises(
             UserError,
-            match=r"daily limit \(the server asks to wait 86400 s, but 600 s of patience_s 600 are left",
+            match=r"daily limit \(the server asks for a wait of 86400 s, but only 600 s of patience_s 600 are left",
         ),
     ):
         ask(made(server.url), "a")
@@ -153,7 +153,7 @@ def test_a_timeout_is_said_with_its_field() -> None:
         time.sleep(0.3)
         return "late"
 
-    with serving(slow) as server, pytest.raises(UserError, match=r"no answer within timeout_s: 0\.05"):
+    with serving(slow) as server, pytest.raises(UserError, match=r"no answer within timeout_s 0\.05"):
         ask(made(server.url, timeout_s=0.05, patience_s=0.0), "a")
 
 
@@ -205,8 +205,8 @@ def test_fields_of_the_request_can_be_set() -> None:
         ({"extra_body": {"stream": True}}, "extra_body.stream: cannot be set here"),
         ({"headers": {"Authorization": "Bearer x"}}, "headers.Authorization: keys are read from the environment"),
         ({"headers": {"x-api-key": "x"}}, "headers.x-api-key: keys are read from the environment"),
-        ({"headers": {"X-A": "1\r\nX-B: 2"}}, "headers.X-A: name and value must be one line"),
-        ({"budget": {"cost": 1}}, "budget.cost: needs prices"),
+        ({"headers": {"X-A": "1\r\nX-B: 2"}}, "headers.X-A: the name and the value must each be one line"),
+        ({"budget": {"cost": 1}}, "budget.cost: the cost cannot be computed without prices"),
         ({"url": None, "model": None, "reasoning_effort": "low"}, "reasoning_effort: only applies to a served model"),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_budget_stops_in_one_line_and_the_same_stage_goes_on_when_it_is_raised
     with serving(lambda number, body: "fine") as server:
         fields = {"prices": prices, "concurrency": 1}
         for _ in range(2):  # starting again does not spend the budget again
-            with pytest.raises(UserError, match=r"^stages\.refine\.chain\.budget\.\w+: .* spent \(3 requests, .*raise"):
+            with pytest.raises(UserError, match=r"^stages\.refine\.chain\.budget\.\w+: .*reached \(3 requests, .*rais"):
                 ask(made(server.url, tmp_path, budget=budget, **fields), *texts)
             assert len(server.bodies) == answered
         model = made(server.url, tmp_path, budget={name: value * 10 for name, value in budget.items()}, **fields)

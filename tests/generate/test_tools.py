@@ -118,7 +118,7 @@ def test_a_broken_tool_is_named_and_fails_only_what_uses_it(offer: Callable[...,
     offer(lost=ImportError("no module x"), text="no tool")
     with pytest.raises(UserError, match=r"tool 'lost': package:lost cannot be loaded \(no module x\)"):
         resolve("lost")
-    with pytest.raises(UserError, match="tool 'text': its entry point names a str; it must be a Tool"):
+    with pytest.raises(UserError, match="tool 'text': its entry point is a str; it must be a Tool"):
         resolve("text")
     assert resolve("calculator") is tools.CALCULATOR
 

@@ -63,8 +63,8 @@ def test_counts_are_the_modules(architecture: str, tied: bool) -> None:
         ({"head_dim": 7}, "head_dim"),
         ({"hidden_size": 0}, "hidden_size"),
         ({"rope_theta": -1.0}, "rope_theta"),
-        ({"architecture": "gpt2"}, r"architecture\n.*unknown architecture 'gpt2'; known are llama, qwen2, qwen3"),
-        ({"settings": {"scale": 2.0}}, r"settings\.scale: llama has no such setting; known are none"),
+        ({"architecture": "gpt2"}, r"architecture\n.*unknown architecture 'gpt2'; use one of llama, qwen2, qwen3"),
+        ({"settings": {"scale": 2.0}}, r"settings\.scale: not a setting of llama, whose settings are none"),
         ({"layers": 3}, "layers"),
     ],
 )

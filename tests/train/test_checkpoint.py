@@ -103,7 +103,7 @@ def test_another_models_checkpoint_is_refused(tmp_path: Path) -> None:
     state = json.loads((path / "state.json").read_text())
     del state["digest"]
     (path / "state.json").write_text(json.dumps(state | {"format": 0}))
-    with pytest.raises(UserError, match=r"format 0, but this version reads \d; delete it"):
+    with pytest.raises(UserError, match=r"format 0, but this version of thinkling reads format \d; delete"):
         checkpoints.latest()
 
 
@@ -155,10 +155,10 @@ def test_where_all_checkpoints_are_damaged_training_does_not_start_again(tmp_pat
     for file in tmp_path.glob("*/*.safetensors"):
         flip(file)
     with pytest.raises(
-        UserError, match=r"step-00000002/.*is damaged; no other checkpoint is intact: delete .* to start"
+        UserError, match=r"step-00000002/.*is corrupt; no other checkpoint is intact; delete .* to start"
     ):
         checkpoints.latest()
-    with pytest.raises(UserError, match="is damaged; use another checkpoint"):
+    with pytest.raises(UserError, match="is corrupt; use a different checkpoint"):
         read_weights(tmp_path / "step-00000001")
 
 

@@ -1,1 +1,1 @@
-"""Sampling from a model, with tools, and scoring its samples."""
+"""Sampling from models, with or without tools, and scoring of the samples."""

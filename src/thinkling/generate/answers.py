@@ -1,7 +1,7 @@
-"""Answers of served models, stored by request in an append-only file, so that no answer is paid for twice.
+"""Stored answers of served models: an append-only file, keyed by request, so that no answer is paid for twice.
 
-A run keeps the file beside its artifacts, so that a stage rerun with another threshold reuses them. Several processes
-may append at the same time. The key is a digest of the request, which never contains the API key.
+The file is next to a run's artifacts, so a stage that is rerun with a different threshold reuses the answers. Several
+processes may append to the file at the same time. An entry's key is a digest of the request without the API key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from thinkling.generate.usage import Usage
 
 
 class KeptAnswers:
-    """The answers of one served model; held only in memory if there is no path."""
+    """The stored answers of one served model; stored only in memory if `path` is None."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -31,16 +31,16 @@ class KeptAnswers:
 
     @classmethod
     def of(cls, directory: Path | None, address: str, model: str) -> KeptAnswers:
-        """The model's file in the directory."""
+        """Opens the model's file in the directory; without a directory, answers are stored only in memory."""
         name = hashlib.sha256(f"{address}\x1f{model}".encode()).hexdigest()[:16]
         return cls(None if directory is None else directory / f"{name}.log.jsonl")
 
     def get(self, key: str) -> tuple[Reply, Usage | None] | None:
-        """The answer to a request, if there is one."""
+        """Returns the stored answer to the request with this key, or None."""
         return self._found.get(key)
 
     def keep(self, key: str, reply: Reply, usage: Usage | None) -> None:
-        """Stores an answer immediately, even if other requests fail later."""
+        """Stores an answer immediately, so that it is not lost if other requests fail later."""
         entry = {"key": key, "reply": asdict(reply), "usage": None if usage is None else asdict(usage)}
         with self._lock:
             self._found[key] = reply, usage
@@ -50,13 +50,13 @@ class KeptAnswers:
 
 
 def key_of(address: str, body: Mapping[str, Any], seed: int) -> str:
-    """Digest of a request. The seed is part of it even if it is not sent: two seeds are two samples."""
+    """Digest of a request. The seed is included even if it is not sent, because two seeds are two samples."""
     return hashlib.sha256(json.dumps([address, body, seed], sort_keys=True).encode()).hexdigest()
 
 
 def read_kept(path: Path) -> dict[str, tuple[Reply, Usage | None]]:
-    """The answers in the file. An unfinished line of a killed process is ignored, a damaged line is ignored with a
-    warning; both requests are sent again."""
+    """Reads the answers in the file. An incomplete last line, left by a killed process, is ignored silently; a corrupt
+    line is ignored with a warning. In either case the request is sent again."""
     found: dict[str, tuple[Reply, Usage | None]] = {}
     if not path.exists():
         return found
@@ -71,7 +71,7 @@ def read_kept(path: Path) -> dict[str, tuple[Reply, Usage | None]]:
             usage = entry["usage"]
             found[entry["key"]] = Reply(**entry["reply"]), None if usage is None else Usage(**usage)
         elif line and number < len(lines):
-            warnings.warn(f"{path}: line {number} is damaged; its request is sent again", stacklevel=2)
+            warnings.warn(f"{path}: line {number} is corrupt; its request will be sent again", stacklevel=2)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Messages in, a reply out: the common protocol of local and served models that act as judges or writers."""
+"""The common protocol of local and served models that act as judges or writers: they reply to messages."""
 
 from __future__ import annotations
 
@@ -17,33 +17,36 @@ Messages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply of the assistant."""
+    """One reply of the assistant."""
 
     text: str
-    """The answer without the reasoning."""
+    """The answer, without the reasoning."""
     reasoning: str = ""
     finish_reason: str = "stop"
-    """`stop`, or `length` if it was cut off."""
+    """`stop`, or `length` if the reply was cut off."""
 
 
 class Replier(Protocol):
     """A model that replies to messages."""
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
-        """One reply per conversation, in order, of at most `limit` new tokens. `seeds`: one each, below 2**63."""
+        """Returns one reply per conversation, in order, each of at most `limit` new tokens.
+
+        `seeds`: one per conversation, each below 2**63.
+        """
         ...
 
 
 class LocalModel:
-    """A Hugging Face model run in this process. A reply depends only on its messages and seed, up to rounding."""
+    """A Hugging Face model that runs in this process. A reply depends only on its messages and seed, up to rounding."""
 
     def __init__(self, directory: Path, max_concurrent: int = 128, chat: ChatConfig | None = None) -> None:
-        """Raises UserError if the directory has no model, tokenizer or chat template."""
+        """Raises UserError if the directory lacks a model, a tokenizer or a chat template."""
         self.loaded = LoadedModel.load(directory, chat=chat)
         self.engine = make_engine(self.loaded, max_concurrent)
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
-        """As `Replier`."""
+        """See `Replier.reply`."""
         renderer = self.loaded.renderer
         sampling = replace(sampling, stop_ids=sampling.stop_ids | renderer.stop_ids)
         requests = [

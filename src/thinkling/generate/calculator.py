@@ -1,4 +1,4 @@
-"""The calculator tool: an exact arithmetic parser with limits. No eval, no names, no exponents.
+"""The calculator tool: a parser for exact arithmetic with limits. It never calls eval and has no names or exponents.
 
 sum     := product (("+" | "-") product)*
 product := unary (("*" | "/") unary)*
@@ -13,11 +13,11 @@ import re
 from fractions import Fraction
 
 MAX_LENGTH = 200
-"""Longest expression in characters."""
+"""Maximum length of an expression in characters."""
 MAX_NESTING = 50
-"""Deepest nesting of brackets and consecutive signs."""
+"""Maximum nesting depth of brackets and consecutive signs."""
 MAX_MAGNITUDE = 10**30
-"""Largest numerator or denominator of any number or intermediate value."""
+"""Maximum numerator or denominator of any number or intermediate value."""
 
 _TOKEN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[-+*/()]")
 _SPACE = re.compile(r"[ \t]*")
@@ -28,10 +28,10 @@ class CalculatorError(ValueError):
 
 
 def evaluate(expression: str) -> int | Fraction:
-    """Exact value of an arithmetic expression: an int if it is whole, else a Fraction.
+    """Returns the exact value of an arithmetic expression: an int if the value is whole, otherwise a Fraction.
 
-    Raises CalculatorError if it is malformed, longer than MAX_LENGTH, nested deeper than MAX_NESTING, exceeds
-    MAX_MAGNITUDE or divides by zero.
+    Raises CalculatorError if the expression is malformed, is longer than MAX_LENGTH, is nested deeper than MAX_NESTING,
+    exceeds MAX_MAGNITUDE or divides by zero.
     """
     if len(expression) > MAX_LENGTH:
         raise CalculatorError(f"expression longer than {MAX_LENGTH} characters")
@@ -43,7 +43,7 @@ def evaluate(expression: str) -> int | Fraction:
 
 
 def write_number(value: int | Fraction) -> str:
-    """The shortest exact form: `7`, `-3.5` if the decimals terminate, else `1/3`."""
+    """Formats a number exactly: `7` for an integer, `-3.5` if 12 decimals are enough, otherwise `1/3`."""
     value = Fraction(value)
     twos_fives = value.denominator
     places = 0

@@ -1,7 +1,7 @@
-"""How model families write tool calls. A model's format is detected from its chat template.
+"""The formats in which model families write tool calls. A model's format is detected from its chat template.
 
-The template renders a known call; the first format that reads it back is the model's. Only readable calls are treated
-as calls: anything else in a turn stays text.
+The template renders a known call, and the first format that parses the call back is the model's format. Only text that
+can be parsed as a call is treated as a call; everything else in a turn remains text.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ PYTHON_TAG, END_OF_MESSAGE = "<|python_tag|>", "<|eom_id|>"
 TOOL_CALLS, CALL_ID, ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 PROBE = Call("probe_tool", {"probe_argument": "1"}, "aBcDe0123")
-"""The call that templates are asked to write. Mistral's only accept ids of nine letters and digits."""
+"""The call that templates are asked to render. Mistral's templates only accept ids of nine letters and digits."""
 
 
 @dataclass(frozen=True)
 class CallFormat:
-    """`take` separates readable calls from the other pieces of a turn. `tags`: never part of an answer."""
+    """A format of tool calls. `take` separates the calls that can be parsed from the other pieces of a turn; the `tags`
+    are never part of an answer."""
 
     name: str
     tags: tuple[str, ...]
     take: Callable[[Sequence[Piece]], tuple[list[Piece], list[Call]]]
     pauses: bool = False
-    """Whether generation pauses at the end of a call, if the last tag is a token of the vocabulary. Otherwise the model
-    finishes its turn, and all calls in it are answered."""
+    """Whether generation pauses at the end of a call, provided that the last tag is a token of the vocabulary. If it
+    does not pause, the model finishes its turn, and all calls in the turn are answered."""
     stops: tuple[str, ...] = ()
-    """Tokens that end a turn with calls, in addition to those that end any turn."""
+    """Tokens that end a turn with calls, in addition to the tokens that end any turn."""
 
     def reads(self, text: str) -> bool:
-        """Whether it can read the probe in a turn written by a template."""
+        """Whether this format can parse the probe call in a turn rendered by a template."""
         cut = re.split("(" + "|".join(map(re.escape, self.tags)) + ")", text)
         calls = self.take([(bool(i % 2), piece) for i, piece in enumerate(cut) if piece])[1]
         return [(call.name, call.arguments) for call in calls] == [(PROBE.name, PROBE.arguments)]
 
 
 def _take_llama(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
-    """The whole turn is one call: `{"name": …, "parameters": {…}}`, optionally after `<|python_tag|>`."""
+    """Parses a turn that is a single call: `{"name": …, "parameters": {…}}`, optionally after `<|python_tag|>`."""
     body = pieces[1:] if pieces[:1] == [(True, PYTHON_TAG)] else pieces
     fields = read_json(body[0][1].strip()) if len(body) == 1 and not body[0][0] else None
     if not isinstance(fields, dict):
         return list(pieces), []
-    # Models copy `type` from the list of tools; other formats call the parameters "arguments".
+    # Models copy `type` from the list of tools, and may write "arguments", as in other formats, for "parameters".
     if fields.get("type") == "function":
         fields = {name: value for name, value in fields.items() if name != "type"}
     arguments = next((name for name in ("parameters", "arguments") if set(fields) == {"name", name}), None)
@@ -57,7 +58,7 @@ def _take_llama(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
 
 
 def _take_mistral(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
-    """`[TOOL_CALLS]` and a list of JSON objects, or in newer models a name, `[ARGS]` and an object per call."""
+    """Parses `[TOOL_CALLS]` followed by a list of JSON objects or, in newer models, a name, `[ARGS]` and an object."""
     left: list[Piece] = []
     calls: list[Call] = []
     i = 0
@@ -73,7 +74,7 @@ def _take_mistral(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
 
 
 def _mistral_calls(pieces: Sequence[Piece]) -> tuple[list[Call], int]:
-    """The calls after the tag, and the number of pieces they span; no calls if they cannot be read."""
+    """Returns the calls after the tag and the number of pieces they span; no calls if they cannot be parsed."""
     texts = [(text.strip() if not is_tag else text) for is_tag, text in pieces[:5]]
     tags = [is_tag for is_tag, _ in pieces[:5]]
     if tags[:1] == [False] and texts[0].startswith("["):
@@ -91,7 +92,7 @@ def _mistral_calls(pieces: Sequence[Piece]) -> tuple[list[Call], int]:
 
 
 def _with_valid_id(fields: Any) -> Call | None:
-    """The call, without its id if Mistral's templates would reject it."""
+    """Returns the call, without its id if Mistral's templates would reject the id; None if `fields` is not a call."""
     if not isinstance(fields, dict) or not set(fields) <= {"name", "arguments", "id"}:
         return None
     call = as_call(fields)
@@ -107,5 +108,5 @@ FORMATS = (HERMES, MISTRAL, LLAMA)
 
 
 def format_of(turn: str) -> CallFormat | None:
-    """The format in which a template wrote the probe; None if no format can read it."""
+    """Returns the format in which a template rendered the probe call; None if no format can parse the turn."""
     return next((one for one in FORMATS if one.reads(turn)), None)

@@ -1,4 +1,4 @@
-"""Choosing the chat template that a recipe asks for, and exporting a model trained with it."""
+"""Selection of the chat template that a recipe asks for, and its export with the trained model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAMPLING = (
 
 
 def chat_template(directory: Path, tokenizer: Tokenizer, chat: ChatConfig) -> ChatTemplate:
-    """The template for a model's directory. Raises UserError if there is none or it cannot be read."""
+    """Returns the chat template for a model's directory. Raises UserError if the template is missing or invalid."""
     if chat.path is not None:
         found = read_chat_template(chat.path, directory)
     elif chat.template == "thinkling":
@@ -31,11 +31,11 @@ def chat_template(directory: Path, tokenizer: Tokenizer, chat: ChatConfig) -> Ch
 
 
 def export_chat(directory: Path, template: ChatTemplate, tokenizer: Tokenizer, ends: Iterable[int]) -> None:
-    """Writes the template and the tokens that end an answer into a model's directory, unless they are already there."""
+    """Writes the template and the tokens that end an answer into a model's directory, unless it contains them."""
     if template.exported != tokenizer.chat_template:
         (directory / TEMPLATE).write_text(template.exported, encoding="utf-8")
         config = _read(directory / TOKENIZER_CONFIG)
-        if config.pop("chat_template", None) is not None:  # one template, not two
+        if config.pop("chat_template", None) is not None:  # leave only one template in the directory
             _write(directory / TOKENIZER_CONFIG, config)
     generation = _read(directory / GENERATION_CONFIG)
     named = generation.get("eos_token_id")
@@ -45,7 +45,7 @@ def export_chat(directory: Path, template: ChatTemplate, tokenizer: Tokenizer, e
 
 
 def sampling_settings(directory: Path) -> dict[str, Any]:
-    """Those that the model's generation_config.json names."""
+    """Returns the sampling settings in the model's generation_config.json."""
     named = _read(directory / GENERATION_CONFIG)
     return {name: named[name] for name in _SAMPLING if named.get(name) is not None}
 
@@ -54,7 +54,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+        raise UserError(f"{path}: is not valid JSON ({error})") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: is not a JSON object")
     return found

@@ -1,7 +1,7 @@
 """Client for servers with OpenAI's chat completions API (vLLM, llama.cpp, SGLang and hosted services).
 
-Needs only the standard library: concurrency is waiting threads. The key comes from an environment variable and is never
-written anywhere. docs/served.md describes what is sent, retried, counted and stored.
+The client needs only the standard library; concurrent requests run in threads. The API key is read from an environment
+variable and never written anywhere. docs/served.md describes what is sent, retried, counted and stored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from thinkling.generate.usage import Spending, Usage
 from thinkling.progress import Progress, Silent
 
 UNREADABLE_ATTEMPTS = 4
-"""Attempts after an answer that is not a chat completion; few, because each may be charged for."""
+"""Maximum number of answers to a request that are not chat completions; low, because each may be charged for."""
 WARN_EVERY_S = 30.0
 
 
@@ -37,13 +37,13 @@ class ServedModel:
         self, config: ServerConfig, where: str = "served model", kept: Path | None = None,
         progress: Progress | None = None, pause_s: float = FIRST_PAUSE_S,
     ) -> None:  # fmt: skip
-        """`kept`: a directory for the answers of served models, by request; None: in memory only. `where`: the field
-        named in errors. `pause_s`: pause before the second attempt.
+        """`where`: the recipe field to which errors refer. `kept`: the directory in which answers are stored by
+        request; if None, they are stored only in memory. `pause_s`: seconds before the second attempt.
 
-        Raises UserError if the config names no model or the key's variable is not set.
+        Raises UserError if the config has no url or model, or if the key's environment variable is unset or invalid.
         """
         if config.url is None or config.model is None:
-            raise UserError(f"{where}: url and model: set both")
+            raise UserError(f"{where}: url and model must both be set")
         self.config, self.where, self.pause_s = config, where, pause_s
         self.address = config.url.rstrip("/") + "/chat/completions"
         self._progress = progress or Silent()
@@ -54,7 +54,7 @@ class ServedModel:
             if not self._key:
                 raise UserError(f"{where}.key_variable: {config.key_variable} is not set in the environment")
             if not (self._key.isascii() and self._key.isprintable()):
-                raise UserError(f"{where}.key_variable: {config.key_variable} is not a key of printable ASCII")
+                raise UserError(f"{where}.key_variable: {config.key_variable} must contain only printable ASCII")
             bearer = "Bearer " if config.key_header.lower() == "authorization" else ""
             self._headers[config.key_header] = bearer + self._key
         self.answers = KeptAnswers.of(kept, self.address, config.model)
@@ -66,8 +66,8 @@ class ServedModel:
         self._warned = float("-inf")
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
-        """As `Replier`. Raises UserError if the server refuses, if its failures outlast `patience_s`, or if the budget
-        is spent."""
+        """See `Replier.reply`. Raises UserError if the server rejects a request, if its failures last longer than
+        `patience_s`, or if the budget is spent."""
         bodies = [self.body(*one, sampling, limit) for one in zip(asked, seeds, strict=True)]
         keys = [key_of(self.address, body, seed) for body, seed in zip(bodies, seeds, strict=True)]
         missing = {}
@@ -90,7 +90,7 @@ class ServedModel:
                 self._count(key, found[1], now=False)
 
     def body(self, messages: Messages, seed: int, sampling: Sampling, limit: int) -> dict[str, Any]:
-        """The body of the request."""
+        """Returns the JSON body of a request."""
         config = self.config
         own: dict[str, Any] = {
             "model": config.model,
@@ -116,7 +116,7 @@ class ServedModel:
                     future.add_done_callback(lambda _: task.advance())
                 done, _ = wait(under_way, return_when=FIRST_EXCEPTION)
             finally:
-                self._pace.stop()  # no new requests after a failure; those in flight are still kept
+                self._pace.stop()  # no new requests after a failure; answers to requests in flight are still stored
                 pool.shutdown(cancel_futures=True)
         errors = [error for future in done if (error := future.exception()) is not None]
         raise_first = [error for error in errors if not isinstance(error, Stopped)]
@@ -124,7 +124,7 @@ class ServedModel:
             raise raise_first[0]
 
     def _fetch(self, key: str, body: Mapping[str, Any]) -> None:
-        """Sends a request and stores the answer immediately: it is paid for even if other requests fail later."""
+        """Sends a request and stores the answer immediately, because it is paid for even if other requests fail."""
         with self._lock:
             self.spending.check(self.where, self._in_flight)
             self._in_flight += 1
@@ -181,12 +181,13 @@ class ServedModel:
             return words
         if failure.wait_s > max(left, 0.0):
             return (
-                f"{words} (the server asks to wait {failure.wait_s:.0f} s, but {max(left, 0):.0f} s of patience_s "
-                f"{self.config.patience_s:g} are left; raise it, or rerun later: answers are kept)"
+                f"{words} (the server asks for a wait of {failure.wait_s:.0f} s, but only {max(left, 0):.0f} s of "
+                f"patience_s {self.config.patience_s:g} are left; raise patience_s or rerun later; stored answers are "
+                "reused)"
             )
         return (
-            f"{words} ({attempts} attempts, patience_s {self.config.patience_s:g} exhausted; raise it, or rerun "
-            "later: answers are kept)"
+            f"{words} ({attempts} attempts, patience_s {self.config.patience_s:g} exhausted; raise patience_s or "
+            "rerun later; stored answers are reused)"
         )
 
     def _say_waiting(self, failure: Failure, pause: float, left: float) -> None:
@@ -206,15 +207,15 @@ class ServedModel:
 
 
 def report_spending(spent: Mapping[str, Spending], stage: str, progress: Progress) -> dict[str, Any]:
-    """Prints one line per served model; returns the counts for the manifest, by the field that named the model.
+    """Prints one line per served model, and returns the counts for the manifest by recipe field.
 
-    `spent`: field → usage of its model; fields that share a model share the object.
+    `spent` maps the recipe field of a model to the model's usage; fields with the same model share one object.
     """
     found: dict[int, tuple[str, Spending]] = {}
     for name, one in spent.items():
         found.setdefault(id(one), (name, one))
     for name, one in found.values():
         kept = one.requests - one.asked_now
-        before = f"; {kept:,} of them were answered earlier and not sent again" if kept else ""
+        before = f"; {kept:,} of them were answered earlier and were not sent again" if kept else ""
         progress.note(f"stages.{stage}.{name}: {one.line()}{before}")
     return {name: one.counts() for name, one in found.values()}

@@ -1,4 +1,4 @@
-"""Recipe fields for served models, and for how conversations with a model are rendered. Does not import torch."""
+"""Recipe fields of served models and of the rendering of conversations. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TAKEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token"
 
 _OURS = ("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "reasoning_effort")
 _SHAPES = ("stream", "stream_options", "n", "tools", "tool_choice", "functions", "function_call", "logprobs")
-"""Request fields that would change the form of the answer, which is read as one text message."""
+"""Request fields that would change the format of the answer, which must be a single text message."""
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
@@ -36,73 +36,74 @@ class _Part(BaseModel):
 
 
 class PricesConfig(_Part):
-    """Cost of a served model per million tokens, all in the same currency."""
+    """Prices of a served model, all in the same currency."""
 
     prompt: float = Field(ge=0)
-    """Per million prompt tokens."""
+    """Price per million prompt tokens."""
     completion: float = Field(ge=0)
-    """Per million generated tokens, including reasoning."""
+    """Price per million generated tokens, including reasoning."""
     cached: float | None = Field(default=None, ge=0)
-    """Per million prompt tokens that the server had cached; same as `prompt` if not set."""
+    """Price per million prompt tokens that the server had cached; equal to `prompt` if not set."""
 
 
 class BudgetConfig(_Part):
-    """Limits on what one stage may spend on a served model. Requests in flight when a limit is reached still finish."""
+    """Limits on a stage's spending on a served model. Requests that are in flight at a limit are still completed."""
 
     requests: int | None = Field(default=None, ge=1)
     """Maximum number of answered requests."""
     tokens: int | None = Field(default=None, ge=1)
-    """Maximum tokens of prompts and completions together, as counted by the server."""
+    """Maximum number of prompt and completion tokens together, as counted by the server."""
     cost: float | None = Field(default=None, gt=0)
-    """Maximum cost in the currency of `prices`, which must be set."""
+    """Maximum cost, in the currency of `prices`, which must also be set."""
 
 
 class LimitsConfig(_Part):
-    """Rate limits over all requests of the stage to a served model."""
+    """Rate limits on all requests that a stage sends to a served model."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Requests started per minute, including retries."""
+    """Maximum number of requests started per minute, including retries."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    """Tokens of prompts and completions per minute, as counted by the server. A request is estimated to use the mean of
-    those answered so far."""
+    """Maximum number of prompt and completion tokens per minute, as counted by the server. A request in flight is
+    assumed to use as many tokens as the requests answered in the last minute did on average."""
 
 
 class ServerConfig(BaseModel):
-    """A model behind a server with OpenAI's chat completions API (docs/served.md)."""
+    """A model on a server with OpenAI's chat completions API (docs/served.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     url: str | None = Field(default=None, pattern=r"^https?://")
     """Base URL of the server, such as `http://127.0.0.1:8000/v1`."""
     model: str | None = Field(default=None, min_length=1)
-    """The served model's name."""
+    """Name of the model on the server."""
     key_variable: str | None = None
-    """Environment variable with the API key, if the server needs one. The key itself is never written anywhere."""
+    """Environment variable that contains the API key, if the server needs a key. The key is never written anywhere."""
     key_header: str = Field(default="Authorization", pattern=r"^[A-Za-z0-9-]+$", exclude=True)
-    """Header that carries the key: prefixed by `Bearer` in `Authorization`, bare in any other, such as `api-key`."""
+    """Header that contains the key. In `Authorization` the key is prefixed with `Bearer`; in any other header, such as
+    `api-key`, the key is sent unchanged."""
     headers: dict[str, str] = Field(default_factory=dict, exclude=True)
-    """Additional request headers, for names and versions; a key belongs in `key_variable`."""
+    """Additional request headers, such as an API version. For a key, use `key_variable`."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Request field that carries `max_new_tokens`. Newer OpenAI models accept only `max_completion_tokens`."""
     omit: list[Literal["temperature", "top_p", "seed"]] = Field(default_factory=list)
     """Request fields to omit, for models that reject them."""
     reasoning_effort: str | None = None
-    """`low`, `medium`, `high` or any other value the server accepts; not sent if not set."""
+    """`low`, `medium`, `high` or any other value that the server accepts. If not set, the field is not sent."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Additional request fields, such as `{chat_template_kwargs: {enable_thinking: false}}`."""
     concurrency: int = Field(default=8, ge=1, exclude=True)
-    """Maximum requests in flight; for a local model see `max_concurrent`."""
+    """Maximum number of requests in flight. For a local model, use `max_concurrent`."""
     timeout_s: float = Field(default=120.0, gt=0, exclude=True)
-    """Seconds before a request is abandoned and retried."""
+    """Seconds after which a request is abandoned and retried."""
     patience_s: float = Field(default=600.0, ge=0, exclude=True)
-    """Seconds for which a request is retried after its first transient failure (docs/served.md). Ten minutes cover a
-    server restart and the usual per-minute limits."""
+    """Seconds for which a request is retried after its first transient failure (docs/served.md). The default of ten
+    minutes covers a server restart and the usual per-minute limits."""
     prices: PricesConfig | None = Field(default=None, exclude=True)
-    """Prices for computing the cost; if not set, only tokens are counted."""
+    """Prices from which the cost is computed. If not set, only tokens are counted."""
     budget: BudgetConfig | None = Field(default=None, exclude=True)
-    """Spending limits; unlimited if not set. A stage that stops at a limit resumes once it is raised."""
+    """Spending limits; unlimited if not set. A stage that stopped at a limit resumes once the limit is raised."""
     limits: LimitsConfig | None = Field(default=None, exclude=True)
-    """Requests or tokens per minute; unlimited if not set."""
+    """Limits on requests and tokens per minute; unlimited if not set."""
 
     @model_validator(mode="after")
     def _served_fields(self) -> ServerConfig:
@@ -112,17 +113,17 @@ class ServerConfig(BaseModel):
                     raise ValueError(f"{name}: only applies to a served model; remove it, or set url and model")
         for name in self.extra_body:
             if name in _OURS or name in _SHAPES:
-                cure = "use max_tokens_field, omit or fields of the stage" if name in _OURS else "leave it out"
+                cure = "use max_tokens_field, omit or the stage's fields" if name in _OURS else "remove it"
                 raise ValueError(f"extra_body.{name}: cannot be set here; {cure}")
         for name, value in self.headers.items():
             if _SECRET.search(name):
                 raise ValueError(f"headers.{name}: keys are read from the environment; use key_variable and key_header")
             if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[\t -~]*", value):
-                raise ValueError(f"headers.{name}: name and value must be one line of ASCII each")
+                raise ValueError(f"headers.{name}: the name and the value must each be one line of ASCII characters")
             if name.lower() in ("content-type", "content-length", "host"):
-                raise ValueError(f"headers.{name}: set by the client; remove it")
+                raise ValueError(f"headers.{name}: this header is set by the client; remove it")
         if self.budget is not None and self.budget.cost is not None and self.prices is None:
-            raise ValueError("budget.cost: needs prices to compute the cost from")
+            raise ValueError("budget.cost: the cost cannot be computed without prices; set prices")
         return self
 
 
@@ -131,28 +132,28 @@ SERVED = tuple(name for name in ServerConfig.model_fields if name not in ("url",
 
 
 class ChatConfig(BaseModel):
-    """How conversations with a model are rendered to text (docs/chat-templates.md)."""
+    """Rendering of conversations with a model (docs/chat-templates.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     template: str = "own"
-    """`own`: the template in the model's directory. `thinkling`: ours, for a base model without one, or a model whose
-    template does not support reasoning or tool calls. Otherwise the path of a jinja file. A training stage exports the
-    model with the template it used."""
+    """`own`: the template in the model's directory. `thinkling`: this project's template, for a base model without a
+    template or a model whose template does not support reasoning or tool calls. Any other value: the path of a Jinja
+    file. A training stage exports its model with the template that was used for training."""
     variables: dict[str, StrictBool | StrictInt | str] = Field(default_factory=dict)
-    """Variables for the template, such as `enable_thinking: false`, or `date: 2026-07-26` if it needs a date (the clock
-    is never read). They become defaults in the template of an exported model."""
+    """Variables for the template, such as `enable_thinking: false`, or `date: 2026-07-26` if the template needs a date
+    (the clock is never read). The variables become defaults in the template of an exported model."""
 
     @property
     def path(self) -> Path | None:
-        """The path of the template, unless it is `own` or `thinkling`."""
+        """The path of the template; None for `own` and `thinkling`."""
         return None if self.template in ("own", "thinkling") else Path(self.template)
 
     @field_validator("template")
     @classmethod
     def _a_known_template(cls, template: str) -> str:
         if template not in ("own", "thinkling") and not template.endswith((".jinja", ".jinja2", ".j2")):
-            raise ValueError(f"{template!r} is neither own, thinkling, nor the path of a .jinja file")
+            raise ValueError(f"{template!r} is not valid; use own, thinkling or the path of a .jinja file")
         return template
 
     @field_validator("variables", mode="before")
@@ -172,17 +173,17 @@ class ChatConfig(BaseModel):
                 try:
                     date.fromisoformat(str(value))
                 except ValueError:
-                    raise ValueError(f"date: {value!r} is not a date; write it as 2026-07-26") from None
+                    raise ValueError(f"date: {value!r} is not a date; use the form 2026-07-26") from None
         return given
 
 
 def chat_of_options(template: str, variables: list[str]) -> ChatConfig:
-    """Built from the options --template and --var NAME=VALUE, with VALUE read as YAML. Raises UserError."""
+    """Builds the config from the options --template and --var NAME=VALUE; VALUE is parsed as YAML. Raises UserError."""
     given: dict[str, Any] = {}
     for option in variables:
         name, sign, value = option.partition("=")
         if not sign:
-            raise UserError(f"--var {option}: write it as NAME=VALUE")
+            raise UserError(f"--var {option}: use the form NAME=VALUE")
         try:
             given[name] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""Interface of every generation engine. Does not load torch, so configs and fake engines can import it."""
+"""The interface of all generation engines. It does not import torch, so configs and fake engines can use it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Request:
-    """One sequence to continue. The result depends on the request, the weights and the sampling, never on other
-    requests in the batch (up to floating-point rounding)."""
+    """One sequence to continue. The result depends only on the request, the weights and the sampling parameters, not on
+    other requests in the batch (up to floating-point rounding)."""
 
     prompt: tuple[int, ...]
-    """Token ids; at least one."""
+    """Token ids of the prompt; at least one."""
     seed: int
-    """Selects the random number stream: token i is drawn with the number at (seed, rng_offset + i)."""
+    """Seed of the stream of random numbers: token i is drawn with the number at (seed, rng_offset + i)."""
     max_new_tokens: int
     rng_offset: int = 0
-    """Random numbers already used; a continuation sets it to the tokens generated so far, so none is reused."""
+    """Number of random numbers already used. A continuation sets this field to the number of tokens generated so far,
+    so that no random number is used twice."""
 
     def __post_init__(self) -> None:
         if not self.prompt:
-            raise ValueError("a prompt needs at least one token")
+            raise ValueError("the prompt is empty; it must have at least one token")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1")
         if not 0 <= self.seed < 2**63:
@@ -35,15 +36,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Defaults: docs/recipe.md, Evaluation."""
+    """Parameters for drawing tokens. Source of the defaults: docs/recipe.md, Evaluation."""
 
     temperature: float = 0.6
-    """Divides the logits; 0 always picks the most likely token."""
+    """The logits are divided by the temperature. At 0, the most likely token is always chosen."""
     top_p: float = 0.95
-    """Nucleus sampling (arXiv 1904.09751 §3.1): draws from the smallest set of most likely tokens with at least this
-    probability mass."""
+    """Nucleus sampling (arXiv 1904.09751 §3.1): each token is drawn from the smallest set of most likely tokens whose
+    total probability is at least this value."""
     stop_ids: frozenset[int] = frozenset()
-    """A sequence ends at the first of these, which is included in its tokens."""
+    """A sequence ends at the first of these tokens, and includes that token."""
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -57,16 +58,17 @@ class Completion:
     """The continuation of a prompt. All lists have one entry per token."""
 
     tokens: list[int]
-    """Includes the stop token, if there is one."""
+    """Token ids, including the stop token if there is one."""
     logprobs: list[float]
     """ln p(token | preceding tokens) under softmax(logits / temperature) over the whole vocabulary, *before* top-p, so
-    that a trainer's forward pass can reproduce it. At temperature 0: under softmax(logits). 0.0 on forced tokens."""
+    that a trainer's forward pass can reproduce the values. At temperature 0, softmax(logits) is used; forced tokens
+    have 0.0."""
     versions: list[int]
     """Version of the weights that generated each token."""
     finish_reason: FinishReason
-    """`length`: cut off by max_new_tokens."""
+    """`length` if the completion was cut off by max_new_tokens, otherwise `stop`."""
     forced: list[bool] = field(default_factory=list)
-    """True on tokens written by a tool, which have no loss. Engines return all False."""
+    """True for tokens written by a tool, which have no loss. Engines set False for all tokens."""
 
     def __post_init__(self) -> None:
         if not self.forced:
@@ -82,7 +84,7 @@ class ReportsEnded(Protocol):
 
 
 class Engine(Protocol):
-    """Anything that continues token sequences: the native engine, a server's client, a fake in a test."""
+    """Anything that continues token sequences, such as the native engine, a client of a server, or a fake in a test."""
 
     @property
     def version(self) -> int:
@@ -94,7 +96,7 @@ class Engine(Protocol):
         ...
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion per request, in the order of the requests."""
+        """Returns one completion per request, in the order of the requests."""
         ...
 
     def release(self) -> None:

@@ -1,4 +1,4 @@
-"""Makes the engine of a loaded model. This is the only place where one is constructed."""
+"""Construction of the engine for a loaded model. Engines are constructed only here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from thinkling.generate.native import NativeEngine
 
 
 def make_engine(loaded: LoadedModel, max_concurrent: int = 128, dtype: torch.dtype | None = None) -> Engine:
-    """An engine with the model's current weights. `max_concurrent`: sequences decoded at once. `dtype`: compute dtype;
-    by default that of the weights."""
+    """Returns an engine with the model's current weights.
+
+    `max_concurrent`: number of sequences decoded at once. `dtype`: compute dtype, by default the dtype of the weights.
+    """
     return NativeEngine(loaded.decoder, max_concurrent, dtype)

@@ -1,4 +1,4 @@
-"""Failures of a server: the message it sends, and whether a retry can help."""
+"""Failed requests to a server: the error message, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529})
-"""Transient statuses; those from 520 on come from proxies in front of servers."""
+"""HTTP statuses of transient failures. Statuses from 520 on are sent by proxies in front of servers."""
 MOST_CHARACTERS = 300
-"""Characters of a server's message quoted in an error."""
+"""Maximum number of characters of a server's message that an error quotes."""
 _MOST_BYTES = 65536
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
-"""Codes of a 429 that waiting does not resolve."""
+"""Error codes in responses with status 429 for which waiting does not help."""
 
 
 class Failure(Exception):
-    """One attempt without an answer."""
+    """An attempt that did not return an answer. `passing`: whether the failure is transient."""
 
     def __init__(self, words: str, status: int | None = None, passing: bool = True, wait_s: float = 0.0) -> None:
         super().__init__(words)
@@ -35,7 +35,7 @@ class Failure(Exception):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, which would send the key to another address and drop the request's body."""
+    """Does not follow redirects, which would send the key to a different address and drop the request's body."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
         return None
@@ -45,7 +45,7 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def post(address: str, body: Mapping[str, Any], headers: Mapping[str, str], timeout_s: float) -> Any:
-    """The server's JSON answer. Raises Failure for anything else."""
+    """Sends a POST request and returns the server's JSON answer. Raises Failure if the request fails."""
     request = urllib.request.Request(address, json.dumps(body).encode(), dict(headers))
     try:
         with _OPENER.open(request, timeout=timeout_s) as response:
@@ -72,7 +72,9 @@ def _body(error: urllib.error.HTTPError) -> str:
 def _of_status(status: int, body: str, headers: Mapping[str, str], reason: str) -> Failure:
     if 300 <= status < 400:
         there = _header(headers, "location") or "another address"
-        return Failure(f"redirects to {one_line(there)}; set url to the final address", status, passing=False)
+        return Failure(
+            f"the server redirects to {one_line(there)}; set url to the final address", status, passing=False
+        )
     passing = status in PASSING and not (status == 429 and any(code in body for code in _SPENT))
     return Failure(words_of(body, reason), status, passing, wait_of(headers))
 
@@ -80,9 +82,9 @@ def _of_status(status: int, body: str, headers: Mapping[str, str], reason: str) 
 def _of_connection(error: Exception, timeout_s: float) -> Failure:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return Failure(f"its certificate is not trusted ({one_line(str(cause))})", passing=False)
+        return Failure(f"the server's certificate is not trusted ({one_line(str(cause))})", passing=False)
     if isinstance(cause, TimeoutError):
-        return Failure(f"no answer within timeout_s: {timeout_s:g}")
+        return Failure(f"no answer within timeout_s {timeout_s:g}")
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return Failure("the answer is not JSON")
     if isinstance(error, RecursionError):
@@ -91,7 +93,8 @@ def _of_connection(error: Exception, timeout_s: float) -> Failure:
 
 
 def words_of(body: str, otherwise: str) -> str:
-    """The message in an error's body, on one line: OpenAI's format, FastAPI's, or plain text without markup."""
+    """Extracts the message of an error response, on one line, from OpenAI's or FastAPI's format or from plain text
+    without its markup."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -104,13 +107,13 @@ def words_of(body: str, otherwise: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and control characters, cut to a length that a terminal can show."""
+    """Returns the text without line breaks and control characters, truncated to MOST_CHARACTERS."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= MOST_CHARACTERS else line[: MOST_CHARACTERS - 1] + "…"
 
 
 def wait_of(headers: Mapping[str, str]) -> float:
-    """Seconds requested by Retry-After, which is a number of seconds or a date; 0 if it is absent or unreadable."""
+    """Seconds to wait according to Retry-After, a number of seconds or a date; 0 if the header is absent or invalid."""
     given = _header(headers, "retry-after").strip()
     try:
         seconds = float(given)

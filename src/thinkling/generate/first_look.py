@@ -1,4 +1,4 @@
-"""A first check of samples: reports a problem that makes all of them useless before hours are spent on more."""
+"""An early check of samples, which detects that all of them are unusable before hours are spent on generating more."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from thinkling.data.reading import Reading
 from thinkling.errors import UserError
 
 FEWEST = 64
-"""Minimum number of unusable samples before chance is ruled out as the cause."""
+"""Minimum number of samples for the check. If this many are all unusable, the cause is not chance."""
 _LONGEST = 160
 
 
 def all_unreadable(samples: Sequence[tuple[Reading, bool]], max_new_tokens: int) -> str | None:
-    """Why none of the samples (reading, whether it was cut off) is usable: the reason, one example and the cure.
+    """Returns the reason why no sample is usable, with an example and a cure.
 
-    None if any sample is usable or there are fewer than `FEWEST`.
+    Each sample consists of its reading and whether it was cut off. The result is None if any sample is usable, or if
+    there are fewer than `FEWEST` samples.
     """
     if len(samples) < FEWEST:
         return None
@@ -31,12 +32,12 @@ def all_unreadable(samples: Sequence[tuple[Reading, bool]], max_new_tokens: int)
 
 
 def refuse_unreadable(samples: Sequence[tuple[Reading, bool]], max_new_tokens: int, where: str) -> None:
-    """Raises UserError naming the field `where` if none of the samples is usable."""
+    """Raises UserError with the name of the field `where` if none of the samples is usable."""
     reason = all_unreadable(samples, max_new_tokens)
     if reason is not None:
         raise UserError(f"{where}: {reason}")
 
 
 def shortened(text: str) -> str:
-    """The text, truncated if it is long."""
+    """Returns the text, truncated if it is long."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

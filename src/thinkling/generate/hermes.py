@@ -1,4 +1,4 @@
-"""The Hermes format of tool calls and responses: JSON between tags, as written by Qwen's and our own template."""
+"""The Hermes format of tool calls and responses: JSON between tags, as written by Qwen's templates and by ours."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from thinkling.data.reading import Call
 
 OPENING, CLOSING = "<tool_call>", "</tool_call>"
 DEEPEST = 64
-"""Arguments nested deeper are not accepted as a call, since templates write them recursively."""
+"""Maximum nesting depth of a call's arguments. The depth is limited because templates render arguments recursively."""
 Piece = tuple[bool, str]
-"""Whether it is a tag, and its text."""
+"""A piece of a turn: whether the piece is a tag, and its text."""
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
-    """A `<tool_call>` block without a trailing newline."""
+    """Returns a `<tool_call>` block without a trailing newline."""
     call = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
     return f"{OPENING}\n{call}\n{CLOSING}"
 
 
 def response_text(result: str) -> str:
-    """A `<tool_response>` block without a trailing newline."""
+    """Returns a `<tool_response>` block without a trailing newline."""
     return f"<tool_response>\n{result}\n</tool_response>"
 
 
 def read_call(body: str) -> Call | None:
-    """The call between `<tool_call>` and `</tool_call>`; None unless it is a JSON object with exactly `name` (string)
-    and `arguments` (object)."""
+    """Parses the text between `<tool_call>` and `</tool_call>`. Returns None unless the text is a JSON object with
+    exactly `name` (string) and `arguments` (object)."""
     call = read_json(body)
     return as_call(call) if isinstance(call, dict) and set(call) == {"name", "arguments"} else None
 
 
 def as_call(fields: Mapping[str, Any], arguments: str = "arguments") -> Call | None:
-    """The call described by a JSON object; None unless its name is a string, its arguments are an object, and a
-    template can write them: JSON can contain lone surrogates and nest arbitrarily deep."""
+    """Converts a JSON object to a call. Returns None unless the name is a string, the arguments are an object, and a
+    template can render the call: JSON may contain lone surrogates and be nested arbitrarily deeply."""
     name, given, call_id = fields.get("name"), fields.get(arguments), fields.get("id")
     if not isinstance(name, str) or not isinstance(given, dict) or not _can_be_written([name, given, call_id]):
         return None
@@ -50,7 +50,7 @@ def _can_be_written(value: Any, depth: int = 0) -> bool:
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text; None if it is invalid or contains NaN or an infinity."""
+    """Parses a JSON text. Returns None if the text is invalid or contains NaN or an infinity."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -58,7 +58,7 @@ def read_json(text: str) -> Any:
 
 
 def take_calls(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
-    """Splits the pieces into those outside readable calls, and the calls. Anything else is left unchanged."""
+    """Separates the calls that can be parsed from the other pieces of a turn."""
     left: list[Piece] = []
     calls: list[Call] = []
     i = 0
@@ -70,7 +70,7 @@ def take_calls(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
             i += 1
             continue
         calls.append(call)
-        if left and not left[-1][0]:  # the newline before a call belongs to it
+        if left and not left[-1][0]:  # the newline before a call belongs to the call
             left[-1] = (False, left[-1][1].removesuffix("\n"))
         i += 3
     return left, calls

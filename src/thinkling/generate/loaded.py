@@ -1,4 +1,4 @@
-"""A loaded model directory: everything needed to sample from it."""
+"""A loaded model directory, with everything that is needed to sample from the model."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class LoadedModel:
         renderer: str = "chat",
         chat: ChatConfig | None = None,
     ) -> LoadedModel:
-        """`device`: by default a GPU if there is one. `dtype`: by default fp32 for a trainable model, else that of the
-        weights.
+        """Loads the directory. `device`: by default a GPU, if one is available. `dtype`: by default fp32 for a
+        trainable model, otherwise the dtype of the weights.
 
-        `trainable`: whether parameters require gradients. A bf16 directory is trained in fp32: at a learning rate of
-        1e-5 most updates are smaller than half a unit in the last place of bf16 and would be lost. Raises UserError if
-        the directory has no model or tokenizer, lacks the chat template that `chat` asks for, or the renderer is
-        unknown.
+        `trainable`: whether parameters require gradients. A model stored in bf16 is trained in fp32, because at a
+        learning rate of 1e-5 most updates are smaller than half a unit in the last place of bf16 and would be lost.
+        Raises UserError if the directory has no model or tokenizer, if it lacks the chat template that `chat` asks for,
+        or if the renderer is unknown.
         """
         device = device or default_device()
         found = load_renderer(renderer, directory, chat)
@@ -63,8 +63,8 @@ def _check_embedded(renderer: Renderer, decoder: Decoder, directory: Path) -> No
     """Raises UserError if the padding token, or an end-of-turn or end-of-text token, has no row in the embedding."""
     rows, tokenizer = decoder.config.known_vocab_size, renderer.tokenizer
     for what, token, cure in (
-        ("padding", tokenizer.pad_id, "set another pad_token in tokenizer_config.json, such as the eos_token"),
-        ("the end of a turn", max(tokenizer.stop_ids), "resize it with transformers: resize_token_embeddings"),
+        ("padding", tokenizer.pad_id, "set a different pad_token in tokenizer_config.json, such as the eos_token"),
+        ("the end of a turn", max(tokenizer.stop_ids), "resize it with resize_token_embeddings of transformers"),
     ):
         if token >= rows:
             raise UserError(

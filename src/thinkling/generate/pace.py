@@ -1,4 +1,4 @@
-"""When the next request to a served model may start: per-minute limits, and pauses after failures."""
+"""Pacing of the requests to a served model: per-minute limits, and pauses after failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stopped(Exception):
 
 
 class Pace:
-    """Shared by all threads that send requests to one server."""
+    """Decides when the next request may start; shared by all threads that send requests to one server."""
 
     def __init__(self, limits: LimitsConfig | None = None) -> None:
         self.limits = limits or LimitsConfig()
@@ -30,25 +30,25 @@ class Pace:
         self._in_flight = 0
 
     def begin(self) -> None:
-        """Call before a batch of requests."""
+        """Must be called before a batch of requests; cancels an earlier `stop`."""
         self._stop.clear()
 
     def stop(self) -> None:
-        """Ends all waiting."""
+        """Makes all waiting threads raise Stopped."""
         self._stop.set()
 
     def sleep(self, seconds: float) -> None:
-        """Raises Stopped if `stop` is called."""
+        """Waits for this many seconds. Raises Stopped if `stop` is called."""
         if self._stop.wait(max(seconds, 0.0)):
             raise Stopped
 
     def hold(self, seconds: float) -> None:
-        """Delays all requests: the server has asked one of them to wait."""
+        """Delays all requests by this many seconds, because the server has asked one of them to wait."""
         with self._lock:
             self._not_before = max(self._not_before, time.monotonic() + seconds)
 
     def start(self) -> None:
-        """Waits until a request may start. Raises Stopped."""
+        """Waits until a request may start. Raises Stopped if `stop` is called."""
         while True:
             with self._lock:
                 wait = self._wait(time.monotonic())
@@ -84,12 +84,13 @@ class Pace:
             if taken + mean * (self._in_flight + 1) > tokens:
                 wait = max(wait, self._taken[0][0] + _MINUTE - now)
         elif tokens is not None and self._in_flight:
-            wait = max(wait, 0.1)  # until one is answered, the tokens per request are unknown
+            wait = max(wait, 0.1)  # until a request is answered, the tokens per request are unknown
         return wait
 
 
 def pause_after(attempt: int, least_s: float, first_s: float = FIRST_PAUSE_S) -> float:
-    """Seconds before the next attempt: doubled each time, with random jitter down to half so that requests that failed
-    together are not retried together, and never less than the server asked for."""
+    """Seconds before the next attempt: `least_s`, which the server asked for, plus a pause that doubles with every
+    attempt. Random jitter shortens the pause by up to half, so that requests that failed together are not retried
+    together."""
     longest = min(first_s * 2 ** min(attempt - 1, 30), LONGEST_PAUSE_S)
     return least_s + longest * random.uniform(0.5, 1.0) if least_s else longest * random.uniform(0.5, 1.0)

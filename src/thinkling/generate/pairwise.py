@@ -1,8 +1,9 @@
 """A pairwise model judges which of two answers is better by the log-odds of its one-token verdict.
 
-No verdict is sampled: the log-odds carry more information and cost one forward pass. Both orders are evaluated and
-averaged, which removes position bias. Many comparisons are packed into one forward pass. They share no prefix, since
-the answers come before the text common to all, and a comparison is only a few dozen tokens.
+The verdict is not sampled, because its log-odds contain more information and cost one forward pass. Both orders of the
+answers are evaluated and averaged, which removes position bias. Many comparisons are packed into one forward pass. No
+prefix is shared between comparisons, because the answers precede the text common to all comparisons, and a comparison
+is only a few dozen tokens long.
 
 Shapes: N tokens per batch, P comparisons per batch, D hidden.
 """
@@ -31,7 +32,7 @@ _BATCH_TOKENS = 8192
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers to a question. An answer of None cannot be compared."""
+    """An answer to a question, and the reference to compare it with. An answer of None cannot be compared."""
 
     question: str
     answer: str | None
@@ -39,19 +40,19 @@ class Comparison:
 
 
 class Pairwise(Protocol):
-    """Judges which of two answers is better: a model in this process, or a served one (`ServedJudge`)."""
+    """A judge of which of two answers is better: a model in this process, or a served model (`ServedJudge`)."""
 
     def answer(self, reading: Reading) -> str | None:
-        """The part of a completion that is compared; None if nothing is readable."""
+        """Returns the part of a completion that is compared; None if the completion has no answer."""
         ...
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """Judges each comparison in both orders. A missing answer is `LOWEST`."""
+        """Judges each comparison in both orders. The result for a missing answer is `LOWEST`."""
         ...
 
 
 class PairwiseModel:
-    """A model that says which of two answers is better, in `form`, without reasoning."""
+    """A model that is asked, in `form`, which of two answers is better, and replies without reasoning."""
 
     def __init__(self, model: Decoder, renderer: Renderer, form: PairwiseForm) -> None:
         """Raises UserError if the two verdicts are not one token each in the model's chat format."""
@@ -60,17 +61,19 @@ class PairwiseModel:
 
     @classmethod
     def of(cls, loaded: LoadedModel, form: PairwiseForm) -> PairwiseModel:
-        """A pairwise model from a loaded model directory."""
+        """Creates a pairwise model from a loaded model directory."""
         return cls(loaded.decoder, loaded.renderer, form)
 
     def answer(self, reading: Reading) -> str | None:
-        """The part of a completion that is compared, on one line if the form says so; None if nothing is readable."""
+        """Returns the part of a completion that is compared, on one line if the form requires it; None if there is
+        none."""
         return reading.line if self.form.one_line else reading.answer
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """Judges each comparison in both orders; equal ones are evaluated once and get the same numbers.
+        """Judges each comparison in both orders. Equal comparisons are evaluated once and get the same numbers.
 
-        An answer that is missing or does not fit the model's context is `LOWEST`. UserError for non-finite log-odds.
+        The result is `LOWEST` if an answer is missing or does not fit into the model's context. Raises UserError if the
+        log-odds are not finite.
         """
         orders: dict[tuple[str, str, str], int] = {}
         for c in comparisons:
@@ -92,7 +95,7 @@ class PairwiseModel:
         return [preference(c) for c in comparisons]
 
     def prompt(self, question: str, first: str, second: str) -> tuple[int, ...]:
-        """Token ids up to the verdict."""
+        """Token ids of a comparison, up to the verdict."""
         turn = {"role": "user", "content": self.form.question(question, first, second)}
         return (*self.renderer.prompt([turn]).tolist(), *self.opening)
 
@@ -116,7 +119,7 @@ class PairwiseModel:
                 odds = torch.sub(*soft_capped(x_PD.double() @ weight.double().t(), cap).unbind(1))
             found[batch] = odds.cpu().numpy()
         if not np.isfinite(found).all():
-            raise UserError("the pairwise model's log-odds are not finite; its weights may be corrupted")
+            raise UserError("the pairwise model's log-odds are not finite; its weights may be corrupt")
         return found
 
 
@@ -133,7 +136,8 @@ def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator
 
 
 def _verdict_tokens(renderer: Renderer, form: PairwiseForm) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """The tokens between the prompt and the verdict (empty reasoning with our template), and the two verdicts."""
+    """Returns the tokens between the prompt and the verdict (with our template, empty reasoning), and the two verdict
+    tokens."""
     user = {"role": "user", "content": "judge"}
     prompt = renderer.prompt([user]).tolist()
     answered = [

@@ -1,4 +1,7 @@
-"""How a pairwise model is asked which of two answers is better. Does not load torch: problem families may import it."""
+"""Forms in which a pairwise model is asked which of two answers is better.
+
+This module does not import torch, so problem families may import it.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ class PairwiseForm:
     question: Callable[[str, str, str], str]
     """(question, first answer, second answer) → the user's message."""
     verdicts: tuple[str, str] = ("1", "2")
-    """The verdicts for "the first answer is better" and "the second answer is better"."""
+    """The verdicts that mean "the first answer is better" and "the second answer is better"."""
     one_line: bool = False
-    """Whether whitespace in answers is collapsed to single spaces before comparing."""
+    """Whether whitespace in answers is collapsed to single spaces before they are compared."""
 
 
 def _in_words(question: str, first: str, second: str) -> str:
@@ -36,8 +39,10 @@ FORMS = Registry("preference form", GROUP, {"words": "thinkling.generate.pairwis
 
 
 def resolve(name: str) -> PairwiseForm:
-    """The form with that name. Raises UserError as `Registry.resolve` does, and if the object has the wrong type."""
+    """Returns the form with that name. Raises UserError if there is none (see `Registry.resolve`), or if the object is
+    not a PairwiseForm."""
     form = FORMS.resolve(name)
     if not isinstance(form, PairwiseForm):
-        raise UserError(f"preference form {name!r}: its entry point names a {type(form).__name__}, not a PairwiseForm")
+        kind = type(form).__name__
+        raise UserError(f"preference form {name!r}: its entry point is a {kind}; it must be a PairwiseForm")
     return form

@@ -1,7 +1,8 @@
-"""The `python` tool: runs code and returns its output, in one sandboxed process per sample that keeps its variables.
+"""The `python` tool: runs code in a sandboxed process and returns the output.
 
-The process ends with the sample and runs nothing between two calls. A call's result can depend on the clock (because of
-time limits), but it is part of the sample's tokens, so a stored rollout never depends on running it again.
+Each sample has its own process, which stores variables between calls, runs nothing between two calls and ends with the
+sample. A result can depend on the clock because of the time limits. It is part of the sample's tokens, however, so
+using a stored rollout never requires running the code again.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from thinkling.sandbox.sandbox import Sandbox
 from thinkling.sandbox.session import MOST_CODE, Call, Session
 
 MOST_CALLS = 32
-"""Maximum calls per sample; a stage's `max_tool_calls` may allow fewer."""
+"""Maximum number of calls per sample; a stage's `max_tool_calls` may allow fewer."""
 CALL_SECONDS = 10.0
-"""Wall-clock time per call: as long as a person would wait, with some slack for a busy machine."""
+"""Maximum wall-clock seconds per call: as long as a person would wait, with some slack for a busy machine."""
 TOTAL_SECONDS = 60
-"""Total wall-clock time of all calls of a sample, and CPU time of its process."""
+"""Maximum wall-clock seconds of all calls of a sample together, and maximum CPU seconds of the sample's process."""
 MEMORY_BYTES = 512 * 2**20
-"""Address space of the process; the interpreter uses about 100 MB of it."""
+"""Maximum address space of the process in bytes, of which the interpreter uses about 100 MB."""
 OUTPUT_CHARACTERS = 4000
-"""Maximum length of a result: about a thousand tokens. Longer results are cut in the middle. A process that prints more
-than 1 MiB in one call is killed."""
+"""Maximum length of a result in characters, which is about a thousand tokens. Longer results are cut in the middle. A
+process that prints more than 1 MiB in one call is killed."""
 ERROR_LINES = 8
-"""Number of final traceback lines shown."""
+"""Number of lines shown from the end of a traceback."""
 LIMITS = Limits(cpu_seconds=TOTAL_SECONDS, wall_seconds=CALL_SECONDS, memory_bytes=MEMORY_BYTES)
 
 DESCRIPTION = (
@@ -46,22 +47,23 @@ _USAGE = "error: python takes one argument, code, a string"
 
 
 class PythonTool:
-    """Opens a session per sample. Its sandbox is opened at the first call and kept."""
+    """Opens a session per sample. The sandbox is opened at the first call and shared by all sessions."""
 
     def __init__(
         self, limits: Limits = LIMITS, total_seconds: float = TOTAL_SECONDS, sandbox: Sandbox | None = None
     ) -> None:
-        """`limits`: per process, with `wall_seconds` per call. `sandbox`: an existing one to use."""
+        """`limits`: the limits of each process, where `wall_seconds` applies to each call. `total_seconds`: maximum
+        wall-clock seconds of all calls of a sample. `sandbox`: an existing sandbox to use."""
         self.limits, self.total_seconds = limits, total_seconds
         self._sandbox = sandbox
         self._lock = threading.Lock()
 
     def open(self) -> PythonSession:
-        """A new session; its process is started at the first call."""
+        """Returns a new session, whose process is started at the first call."""
         return PythonSession(self)
 
     def sandbox(self) -> Sandbox:
-        """Raises SandboxUnavailable if this machine has none."""
+        """Returns the sandbox. Raises SandboxUnavailable if this machine does not support sandboxes."""
         with self._lock:
             if self._sandbox is None:
                 self._sandbox = Sandbox(self.limits)
@@ -78,7 +80,7 @@ class PythonSession:
         self._calls, self._seconds = 0, 0.0
 
     def run(self, arguments: Mapping[str, Any]) -> str:
-        """The result of one call. Raises SandboxUnavailable if no process can be started."""
+        """Returns the result of one call. Raises SandboxUnavailable if no process can be started."""
         code = arguments.get("code")
         if not isinstance(code, str) or len(arguments) != 1:
             return _USAGE
@@ -102,13 +104,13 @@ class PythonSession:
         return answer(call)
 
     def close(self) -> None:
-        """Ends the process. A later call starts a new one."""
+        """Ends the process. A later call starts a new process."""
         self._process = None
         self._open.close()
 
 
 def answer(call: Call) -> str:
-    """The text shown to the model: output and error, or a note that there is none."""
+    """Returns the text shown to the model: the output and the error, or a note that there is no output."""
     parts = [call.stdout.rstrip("\n")]
     if call.ended:
         parts.append(f"error: {call.detail}; the process was ended, and its variables are lost")
@@ -126,4 +128,4 @@ def _cut(text: str) -> str:
 
 
 CONCURRENCY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Concurrent calls: one per core, since more would only slow each other down and run into time limits."""
+"""Number of concurrent calls: one per core, because more calls would slow each other down and exceed time limits."""

@@ -1,7 +1,8 @@
-"""Renderer: builds prompts, knows where an answer ends, and parses answers, for one model directory.
+"""The renderer of a model directory builds prompts, determines where an answer ends, and parses answers.
 
-The only place that knows how turns begin and end. It works on tokens: a stop token is removed by its id, so no family's
-end-of-turn token can remain in an answer, and forced tokens distinguish a tool's turns from the model's own.
+Only this module determines how turns begin and end. The renderer works on tokens: a stop token is removed by its id, so
+that no family's end-of-turn token can remain in an answer, and forced tokens distinguish a tool's turns from the
+model's own turns.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ _PLACEHOLDER = "zzRESULTzz"
 
 
 class Written(Protocol):
-    """A completion or a stored rollout: the text after a prompt."""
+    """The tokens after a prompt: a completion or a stored rollout."""
 
     @property
     def tokens(self) -> Sequence[int]: ...
 
     @property
     def forced(self) -> Sequence[bool]:
-        """True on tokens written by a tool."""
+        """True for tokens written by a tool."""
         ...
 
 
@@ -64,8 +65,8 @@ class Renderer:
 
     @classmethod
     def load(cls, directory: Path, chat: ChatConfig | None = None) -> Renderer:
-        """The renderer of a Hugging Face directory. Raises UserError if it has no tokenizer, or not the chat template
-        that `chat` asks for."""
+        """Loads the renderer of a Hugging Face directory. Raises UserError if the directory has no tokenizer, or lacks
+        the chat template that `chat` asks for."""
         tokenizer = Tokenizer.load(directory)
         return cls(tokenizer, chat_template(directory, tokenizer, chat or ChatConfig()))
 
@@ -77,20 +78,20 @@ class Renderer:
     def prompt(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> np.ndarray:
         """Token ids, int32 (T,), up to the start of the assistant's next turn. `tools`: as returned by `Tool.listing`.
 
-        Raises UserError for malformed messages, or, naming the template, if it fails, does not write the tools, or
-        writes reasoning in tags that cannot be parsed in a reply.
+        Raises UserError if the messages are malformed, or if the template fails, does not write the tools, or writes
+        reasoning in tags that cannot be parsed in a reply.
         """
         self._check_tags()
         return encode_prompt(self.template, checked(messages), self.tokenizer, tools)
 
     def prompt_of(self, problem: Problem) -> np.ndarray:
-        """Token ids, int32 (T,), of a problem's prompt: its system message, if any, a user turn with the question, and
-        its tools if the problem says so. Raises UserError for an unknown tool, or if this model's template does not
-        support tools."""
+        """Token ids, int32 (T,), of a problem's prompt: the system message, if there is one, a user turn with the
+        question, and the tools, if the problem announces them. Raises UserError for an unknown tool, or if this model's
+        template does not support tools."""
         announced = listings(problem.tools) if problem.tools and problem.announce_tools else None
         if announced and not self.calls_tools:
             raise UserError(
-                f"chat template {self.template.name}: it writes calls in no known format "
+                f"chat template {self.template.name}: it does not write tool calls in a known format "
                 f"({', '.join(one.name for one in FORMATS)}), so the model cannot call {problem.tools[0]!r}; use a "
                 "model whose template does, or problems without tools"
             )
@@ -100,28 +101,28 @@ class Renderer:
     def encode(
         self, messages: Sequence[Message], tools: Sequence[Message] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids, int32 (T,), and loss mask, bool (T,): true on the assistant's text, including its stop token.
+        """Token ids, int32 (T,), and loss mask, bool (T,): true for the assistant's text, including its stop token.
 
-        Raises UserError for malformed messages, or, naming the template, if it fails."""
+        Raises UserError if the messages are malformed or the template fails."""
         encoded = self.encoded(messages, tools)
         return encoded.ids, encoded.loss
 
     def encoded(self, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> EncodedChat:
-        """Like `encode`, with the number of assistant turns that have no loss."""
+        """Like `encode`, but also returns the number of assistant turns that have no loss."""
         return encode_chat(self.template, checked(messages), self.tokenizer, tools)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer or a turn with calls: those of the tokenizer and its configuration, those of the
-        call format, and the end of a turn in the template."""
+        """Tokens that end an answer or a turn with calls: the stop tokens of the tokenizer and its configuration, the
+        stop tokens of the call format, and the token that ends a turn in the template."""
         stops = self.call_format.stops if self.call_format else ()
         known = {self.tokenizer.token_id(stop) for stop in stops if self.tokenizer.has_token(stop)}
         return self.tokenizer.stop_ids | known | self._ends_turn
 
     @cached_property
     def _ends_turn(self) -> frozenset[int]:
-        """The token that ends the assistant's last turn, ignoring whitespace after it; empty if the template has
-        none."""
+        """A set of the token with which the template ends the assistant's turn, ignoring whitespace after that token;
+        empty if the template does not end the turn with a special token."""
         try:
             ids, loss = self.encode([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}])
         except UserError:
@@ -147,7 +148,8 @@ class Renderer:
 
     @cached_property
     def call_format(self) -> CallFormat | None:
-        """How the model's template writes calls; None if it drops them or uses an unknown format."""
+        """The format in which the model's template writes calls; None if the template drops calls or uses an unknown
+        format."""
         try:
             asked, called = (self._ids_before_reply(messages) for messages in ([], [_call_turn([PROBE])]))
         except UserError:  # a template may reject calls
@@ -158,13 +160,13 @@ class Renderer:
 
     @property
     def calls_tools(self) -> bool:
-        """Whether the model can call tools; without a known call format no tool is run."""
+        """Whether the model can call tools. Without a known call format, no tool is run."""
         return self.call_format is not None
 
     @cached_property
     def answers_at_tag(self) -> bool:
-        """Whether a call is answered at the token that closes it. Otherwise the model finishes its turn, and all calls
-        in it are answered."""
+        """Whether a call is answered at the token that closes the call. Otherwise the model finishes its turn, and all
+        calls in the turn are answered."""
         return self.calls_tools and self.call_opening is not None and self.call_closing is not None
 
     @cached_property
@@ -174,14 +176,15 @@ class Renderer:
 
     @cached_property
     def call_closing(self) -> int | None:
-        """The token that closes a tool call, or None."""
+        """The token that closes a tool call, or None if the model's format or vocabulary has none."""
         return self._token(hermes.CLOSING) if self.call_format and self.call_format.pauses else None
 
     def tool_turn(self, results: Sequence[str], calls: Sequence[Call] = ()) -> list[int]:
-        """Token ids after a call's closing token or, if generation does not pause there, after the token that ends the
-        turn with `calls`: the tools' responses and the start of the assistant's next turn, as written by the model's
-        own template. `calls`: the answered calls, as far as they are known; a response may name them.
+        """Token ids of the tools' responses and the start of the assistant's next turn, as written by the model's own
+        template. They follow a call's closing token or, if generation does not pause there, the token that ends the
+        turn with `calls`.
 
+        `calls`: the answered calls, as far as they are known; a template may repeat their names and ids in a response.
         Raises UserError if the template cannot write a call or a tool's response.
         """
         if self.call_format is None:
@@ -201,11 +204,12 @@ class Renderer:
         return ids[start + _first_of(ends, ids[start:]) + 1 :]
 
     def calls_in(self, tokens: Sequence[int]) -> list[Call]:
-        """The readable calls in one turn of the model."""
+        """Returns the calls in one turn of the model that can be parsed."""
         return self._take_calls(tokens)[2]
 
     def read(self, completion: Written) -> Reading:
-        """Parses a completion of this model. Nothing is guessed: an unreadable completion has no answer."""
+        """Parses a completion of this model. A completion that cannot be parsed has no answer; answers are never
+        guessed."""
         runs = list(_runs(completion))
         reasoning: list[str] = []
         calls: list[Call] = []
@@ -220,7 +224,7 @@ class Renderer:
             block, said, found = self._take_calls(tokens)
             last = number == len(runs) - 1
             well_formed = well_formed and not any(is_tag for is_tag, _ in said) and (last or bool(found))
-            # A call in the last turn has no response, so text beside it is not an answer.
+            # A call in the last turn has no response, so the text around the call is not an answer.
             answer = None if found or any(is_tag for is_tag, _ in said) else _joined(said).strip() or None
             calls += found
             if block.strip():
@@ -239,14 +243,14 @@ class Renderer:
         )
 
     def _take_calls(self, tokens: Sequence[int]) -> tuple[str, list[Piece], list[Call]]:
-        """The reasoning, the remaining text, and the calls that could be parsed from one turn."""
+        """Splits one turn into the reasoning, the remaining text, and the calls that can be parsed."""
         block, rest = self._split_reasoning(self._split_tags(self._before_stop(tokens)))
         said, found = (self.call_format or HERMES).take(rest or [])
         return block, said, found
 
     def _split_tags(self, tokens: Sequence[int]) -> list[Piece]:
-        """Splits a turn at its tags: by id if the tag is a token of the vocabulary, so that an answer may contain its
-        spelling; otherwise by spelling."""
+        """Splits a turn at its tags. A tag that is a token of the vocabulary is found by its id, so that an answer may
+        contain the tag's spelling; any other tag is found by its spelling."""
         pieces: list[Piece] = []
         start = 0
         for i, token in enumerate([*tokens, None]):
@@ -262,12 +266,12 @@ class Renderer:
         return pieces
 
     def _split_reasoning(self, turn: list[Piece]) -> tuple[str, list[Piece] | None]:
-        """The reasoning and the rest of a turn; the rest is None if the reasoning never ends. It ends at the last
-        closing tag that is not merely quoted (reasoning_marks.py)."""
+        """Splits a turn into the reasoning and the rest; the rest is None if the reasoning never ends. The reasoning
+        ends at the last closing tag that is not merely quoted (reasoning_marks.py)."""
         opening, closing = self._tags
         turn = without_spelled(turn, self._tags, inside=self._opens_reasoning)
         if turn[:1] and not turn[0][0] and not turn[0][1].strip() and turn[1:2] == [(True, opening)]:
-            turn = turn[1:]  # some templates open reasoning on its own line
+            turn = turn[1:]  # some templates write whitespace before the opening tag
         opened = turn[:1] == [(True, opening)]
         inner = turn[1:] if opened else turn
         end = max((i for i, piece in enumerate(inner) if piece == (True, closing)), default=None)
@@ -282,7 +286,7 @@ class Renderer:
         return tokens[: _first_of(self.stop_ids, tokens)]
 
     def _responses(self, tokens: Sequence[int], calls: Sequence[Call]) -> list[str]:
-        """The tools' results, without the template's text around them."""
+        """Returns the tools' results, without the text that the template writes around them."""
         frame = self._response_frame if self.answers_at_tag else self._frame_of(calls)
         text = self.tokenizer.decode(tokens)
         found = re.fullmatch("(.*?)".join(map(re.escape, frame)), text, re.DOTALL)
@@ -301,13 +305,13 @@ class Renderer:
         return self._ids_before_reply([])
 
     def _ids_before_reply(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids up to the assistant's next turn, after a user turn and these messages."""
+        """Token ids of a user turn and these messages, up to the start of the assistant's next turn."""
         conversation = checked([{"role": "user", "content": "x"}, *messages])
         return encode_prompt(self.template, conversation, self.tokenizer).tolist()
 
     @cached_property
     def _tags(self) -> tuple[str, str]:
-        """The tags around this model's reasoning; those of our template if its own writes no reasoning."""
+        """The tags around this model's reasoning; our template's tags if the model's template writes no reasoning."""
         return next((tags for tags in REASONING_TAGS if tags[1] in self.template.source), REASONING_TAGS[0])
 
     def _check_tags(self) -> None:
@@ -315,12 +319,12 @@ class Renderer:
         if _READS_REASONING.search(source) and self._tags[1] not in source:
             raise UserError(
                 f"chat template {self.template.name}: it writes reasoning in unknown tags, so the reasoning would be "
-                f"taken for the answer; known are {', '.join(a for a, _ in REASONING_TAGS)}; {CURE}"
+                f"mistaken for the answer; the known tags are {', '.join(a for a, _ in REASONING_TAGS)}; {CURE}"
             )
 
     @cached_property
     def _header(self) -> str:
-        """The text that opens the assistant's turn; empty if the template adds none."""
+        """The text that opens the assistant's turn; empty if the template does not write any."""
         return header_of(self.template, written_by_template(special_spellings(self.tokenizer)))
 
     @cached_property
@@ -331,7 +335,7 @@ class Renderer:
 
     @cached_property
     def _all_tags(self) -> tuple[str, ...]:
-        """Tags of reasoning and calls, and special tokens that open a turn; never part of an answer."""
+        """Tags of reasoning and calls, and special tokens that open a turn. None of them can be part of an answer."""
         openings = re.findall(special_spellings(self.tokenizer), self._header)
         return tuple(dict.fromkeys((*self._tags, *(self.call_format or HERMES).tags, *openings)))
 
@@ -349,7 +353,7 @@ class Renderer:
 
 
 def _call_turn(calls: Sequence[Call]) -> dict[str, Any]:
-    """An assistant turn with these calls. Some templates require ids of nine letters and digits."""
+    """Returns an assistant turn with these calls. Some templates require call ids of nine letters and digits."""
     written = [tool_call(call.name, call.arguments, call.id or f"{i:09d}") for i, call in enumerate(calls)]
     return {"role": "assistant", "content": "", "tool_calls": written}
 
@@ -370,7 +374,8 @@ def _joined(pieces: Sequence[Piece]) -> str:
 
 
 def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
-    """Alternating runs of forced tokens and the model's own. The last run is always the model's own, possibly empty."""
+    """Yields alternating runs of forced tokens and the model's own tokens. The last run is always the model's own and
+    may be empty."""
     tokens, forced = completion.tokens, completion.forced
     start = 0
     for i in range(1, len(tokens) + 1):
@@ -382,12 +387,12 @@ def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
 
 
 RENDERERS = Registry("renderer", GROUP, {"chat": "thinkling.generate.renderer:Renderer"})
-"""How the problems of a task set are rendered: `chat`, as a user turn; entry points can add others."""
+"""Renderers for the problems of a task set. `chat` writes a problem as a user turn; entry points can add renderers."""
 
 
 def load_renderer(name: str, directory: Path, chat: ChatConfig | None = None) -> Renderer:
-    """The renderer with this name in a recipe. Raises UserError if it is unknown, or if it uses no chat template but
-    `chat` asks for one."""
+    """Loads the renderer that has this name in a recipe. Raises UserError if the name is unknown, or if `chat` asks for
+    a chat template but the renderer does not use one."""
     kind: type[Renderer] = RENDERERS.resolve(name)
     if chat is None or chat == ChatConfig():
         return kind.load(directory)

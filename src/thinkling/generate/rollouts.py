@@ -39,48 +39,48 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sample: prompt, completion and verdict. All fields but `read` are columns of the Parquet file."""
+    """One sample: prompt, completion and verdict. All fields except `read` are columns of the Parquet file."""
 
     problem_id: str
     family: str
     sample: int
-    """Index of the sample among those of its problem, from 0."""
+    """Index of the sample among the samples of its problem, from 0."""
     question: str
     reference: str
     text: str
     """The decoded completion, including tool responses."""
     outcome: str
-    """A value of `Outcome`; the verdict together with `tier` and `detail`."""
+    """A value of `Outcome`. `outcome`, `tier` and `detail` together are the verdict."""
     tier: str
     detail: str
     thinks: bool
-    """Whether it reasons before answering."""
+    """Whether the model reasons before answering."""
     finish_reason: FinishReason
     prompt: list[int]
     tokens: list[int]
     logprobs: list[float]
-    """As `Completion.logprobs`."""
+    """See `Completion.logprobs`."""
     versions: list[int]
     forced: list[bool]
-    """Tokens written by a tool."""
+    """True for tokens written by a tool."""
     read: Reading | None = field(default=None, compare=False, repr=False)
-    """The renderer's reading of the tokens; None for rollouts from a file until a renderer reads them again."""
+    """The tokens as parsed by a renderer; None for a rollout from a file until a renderer parses its tokens again."""
 
     @property
     def reading(self) -> Reading:
-        """`read`; raises ValueError if it is None."""
+        """Returns `read`. Raises ValueError if `read` is None."""
         if self.read is None:
-            raise ValueError(f"sample {self.sample} of problem {self.problem_id} comes from a file and was not read")
+            raise ValueError(f"sample {self.sample} of problem {self.problem_id} is from a file and was not parsed")
         return self.read
 
     @property
     def truncated(self) -> bool:
-        """Whether it was cut off by max_new_tokens."""
+        """Whether the sample was cut off by max_new_tokens."""
         return self.finish_reason == "length"
 
     @property
     def right(self) -> bool:
-        """avg@k counts right as 1 and everything else as 0."""
+        """Whether the answer is correct. avg@k counts a correct sample as 1 and any other sample as 0."""
         return self.outcome == Outcome.RIGHT
 
     @property
@@ -90,16 +90,16 @@ class Rollout:
 
     @property
     def tool_calls(self) -> int:
-        """Number of answered calls."""
+        """Number of tool responses in the sample."""
         return sum(after and not before for before, after in pairwise([False, *self.forced]))
 
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
-    """Writes the file atomically, with its digest beside it; the same rollouts produce the same bytes."""
+    """Writes the file atomically, and its digest next to it. The same rollouts always produce the same bytes."""
     write_table(path, ({name: getattr(r, name) for name in SCHEMA.names} for r in rollouts), SCHEMA)
     seal(path)
 
 
 def read_rollouts(path: Path) -> list[Rollout]:
-    """The rollouts in a file, in order. Raises UserError naming the file if it cannot be read."""
+    """Returns the rollouts in a file, in order. Raises UserError with the file's name if the file cannot be read."""
     return [Rollout(**row) for row in read_table(path, SCHEMA)]

@@ -1,4 +1,7 @@
-"""avg@k: k judged samples per problem; their mean with an interval over problems. Finished chunks survive a kill."""
+"""avg@k: the mean score over k judged samples per problem, with a confidence interval over problems.
+
+Finished chunks of samples are stored, so that a killed run does not generate them again.
+"""
 
 from __future__ import annotations
 
@@ -26,41 +29,41 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 @dataclass(frozen=True)
 class Score:
-    """avg@k over `n` problems: right counts 1, every other outcome 0. All fractions are in 0–1."""
+    """avg@k over `n` problems: a correct sample counts 1, any other sample 0. All fractions are between 0 and 1."""
 
     k: int
     n: int
     mean: float
     low: float
     high: float
-    """95% percentile-bootstrap interval over problems."""
+    """`low` and `high` are the bounds of the 95% percentile-bootstrap interval over problems."""
     thinking_fraction: float
-    """Fraction of samples that reason before answering."""
+    """Fraction of samples in which the model reasons before answering."""
     accuracy_thinking: float | None
-    """Fraction of those that are right; None if no sample reasons."""
+    """Fraction of the samples with reasoning that are correct; None if no sample has reasoning."""
     per_family: dict[str, float]
     outcomes: dict[str, int]
-    """Samples by outcome, always with all five keys."""
+    """Number of samples by outcome; all five outcomes are always present."""
     truncated: int
-    """Samples cut off by max_new_tokens, which count as wrong."""
+    """Number of samples cut off by max_new_tokens, which count as incorrect."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A model and how to sample from it: everything `sample_and_score` needs besides the problems."""
+    """A model and its sampling settings: everything that `sample_and_score` needs except the problems."""
 
     engine: Engine
     renderer: Renderer
     sampling: Sampling
     max_new_tokens: int
-    """Maximum tokens the model may write per sample; tool output does not count."""
+    """Maximum number of tokens that the model may write per sample, excluding tool output."""
     max_tool_calls: int = MAX_CALLS
     task: Task | None = None
-    """The bar of samples, if they are shown."""
+    """The progress bar of samples, if one is shown."""
 
 
 def judge(samples: Sequence[tuple[Problem, Reading, FinishReason]]) -> list[Verdict]:
-    """Verdicts, in order. A truncated sample is always wrong."""
+    """Returns the verdicts, in order. A truncated sample always counts as incorrect."""
     found = iter(verify_many([(problem, reading) for problem, reading, reason in samples if reason != "length"]))
     cut_off = Verdict(Outcome.WRONG, "length", "cut off by max_new_tokens")
     return [cut_off if reason == "length" else next(found) for _, _, reason in samples]
@@ -76,14 +79,15 @@ def sample_and_score(
     on_chunk: Callable[[Sequence[Rollout]], None] | None = None,
     first_chunk: int = 0,
 ) -> list[Rollout]:
-    """`k` judged samples of each problem, in the order of the problems.
+    """Returns `k` judged samples of each problem, in the order of the problems.
 
     A sample's random numbers depend only on (seed, problem, sample index). `chunk` problems are sampled together and
-    then written to `store`; an existing chunk is read instead, so a killed run resumes where it was and ends with the
-    same bytes. Samples whose verifier failed are judged again. `on_chunk` is called with each chunk's rollouts.
-    `first_chunk` is the number of the first chunk's file, for processes that share the chunks of one store.
+    then written to `store`. A chunk that already exists is read instead of sampled, so a killed run resumes where it
+    stopped and ends with the same bytes. Stored samples whose verifier failed are judged again. `on_chunk` is called
+    with each chunk's rollouts. `first_chunk` is the number of the first chunk's file, for processes that share the
+    chunks of one store.
 
-    Raises UserError if a stored chunk belongs to other problems.
+    Raises UserError if a stored chunk belongs to different problems.
     """
     if k < 1 or chunk < 1:
         raise ValueError(f"k is {k} and chunk is {chunk}; both must be at least 1")
@@ -108,7 +112,8 @@ def sample_and_score(
 
 @contextmanager
 def _reported(sampler: Sampler, n: int) -> Iterator[None]:
-    """Advances the sampler's bar while the `n` samples are made, where the engine reports them."""
+    """Advances the sampler's progress bar by `n` samples, while they are generated if the engine reports its progress,
+    otherwise afterwards."""
     task, engine, left = sampler.task, sampler.engine, n
     if task is None:
         yield
@@ -116,7 +121,7 @@ def _reported(sampler: Sampler, n: int) -> Iterator[None]:
 
     def ended(number: int) -> None:
         nonlocal left
-        number = min(number, left)  # a sample with tool calls ends once per call
+        number = min(number, left)  # a sample with tool calls is reported once per call
         left -= number
         task.advance(number)
 
@@ -173,7 +178,7 @@ def _sampled(sampler: Sampler, problems: Sequence[Problem], k: int, seed: int) -
 
 
 def _stored(path: Path, problems: Sequence[Problem], k: int, renderer: Renderer) -> list[Rollout]:
-    """A finished chunk; if a verifier failed on samples, they are judged again and the chunk is replaced."""
+    """Reads a finished chunk. Samples on which a verifier failed are judged again, and the chunk is replaced."""
     rollouts = [replace(r, read=renderer.read(r)) for r in read_rollouts(path)]
     asked = [(problem, sample) for problem in problems for sample in range(k)]
     if [(r.problem_id, r.sample) for r in rollouts] != [(problem.id, sample) for problem, sample in asked]:
@@ -189,15 +194,15 @@ def _stored(path: Path, problems: Sequence[Problem], k: int, renderer: Renderer)
 
 
 def summarise(rollouts: Sequence[Rollout]) -> Score:
-    """avg@k: the mean over each problem's samples, then over problems.
+    """Computes avg@k: the mean over each problem's samples, then over problems.
 
-    Raises UserError if a verifier failed on any sample: the score is withheld. Raises ValueError if problems have
-    different numbers of samples, or there are none."""
+    Raises UserError, which withholds the score, if a verifier failed on any sample. Raises ValueError if problems have
+    different numbers of samples, or if there are no samples."""
     failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
     if failed:
         raise UserError(
             f"verifier {failed[0].tier} failed on {len(failed)} of {len(rollouts)} samples, first on "
-            f"{failed[0].question!r}: {failed[0].detail}; the score is withheld: fix the verifier and run again"
+            f"{failed[0].question!r}: {failed[0].detail}; the score is withheld; fix the verifier and run again"
         )
     samples: dict[str, list[bool]] = {}
     families: dict[str, list[bool]] = {}
@@ -206,7 +211,9 @@ def summarise(rollouts: Sequence[Rollout]) -> Score:
         families.setdefault(rollout.family, []).append(rollout.right)
     sizes = {len(right) for right in samples.values()}
     if len(sizes) != 1:
-        raise ValueError(f"problems have {sorted(sizes)} samples; avg@k needs the same number of each, at least one")
+        raise ValueError(
+            f"problems have {sorted(sizes)} samples; avg@k needs the same number of samples for each, at least one"
+        )
     means = np.array([np.mean(right) for right in samples.values()])
     low, high = bootstrap_interval(means)
     thinking = [r.right for r in rollouts if r.thinks]

@@ -1,7 +1,8 @@
-"""A served model that judges which of two answers is better: the counterpart of `PairwiseModel`, reading its replies.
+"""A served model that judges which of two answers is better: the counterpart of `PairwiseModel` for served models.
 
-Servers have no common way to return log-odds, so the written verdict is read, in both orders: an answer preferred in
-both is clearly preferred; one preferred in only one order is as good as the other.
+Servers have no common way to return log-odds, so the verdict is parsed from the model's reply. Each pair is judged in
+both orders: an answer that is preferred in both orders is clearly better; if each order prefers a different answer, the
+two answers are equally good.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from thinkling.generate.unreadable import Readings
 from thinkling.verify.preference import LOWEST, Preference
 
 CERTAIN = 700.0
-"""Log-odds of a written verdict: makes the reward 1 or 0, up to rounding."""
+"""Log-odds assigned to a written verdict. They make the reward 1 or 0, up to rounding."""
 FIELD = "judge"
 
 
 class ServedJudge:
-    """Implements `Pairwise`."""
+    """Implements `Pairwise` with a model that replies in text."""
 
     def __init__(self, model: Replier, form: PairwiseForm, max_new_tokens: int) -> None:
         self.model, self.form, self.max_new_tokens = model, form, max_new_tokens
         self.readings = Readings()
 
     def answer(self, reading: Reading) -> str | None:
-        """As `Pairwise`."""
+        """See `Pairwise.answer`."""
         return reading.line if self.form.one_line else reading.answer
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """As `Pairwise`. A reply without a verdict counts for neither answer."""
+        """See `Pairwise.prefer`. A reply without a verdict counts for neither answer."""
         orders: dict[tuple[str, str, str], float] = {}
         for c in comparisons:
             if c.answer is not None:
@@ -54,7 +55,8 @@ class ServedJudge:
 
 
 def read_verdict(reply: Reply, form: PairwiseForm) -> int | None:
-    """0 if the reply prefers the first answer, 1 if the second; None if it is not exactly one of the verdicts."""
+    """Returns 0 if the reply prefers the first answer and 1 if it prefers the second; None if the reply is not exactly
+    one of the verdicts."""
     said = reply.text.strip().strip("*\"'`.").strip()
     return form.verdicts.index(said) if said in form.verdicts and reply.finish_reason == "stop" else None
 

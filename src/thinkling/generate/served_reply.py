@@ -1,4 +1,4 @@
-"""Parses the answer and the reasoning of a server's chat completion, in whichever format the server uses."""
+"""Parsing of the answer and the reasoning of a server's chat completion, in any of the formats that servers use."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _TEXT_PARTS = ("text", "output_text", "input_text", "refusal")
 _REASONING_PARTS = ("thinking", "reasoning")
 _SILENT_PARTS = ("redacted_thinking", "tool_call", "tool_use", "function_call")
-"""Parts with nothing to read: encrypted reasoning, and tool calls, since no tools are offered to a server."""
+"""Parts that are ignored: encrypted reasoning, and tool calls, because requests do not offer tools."""
 _DEEPEST = 8
-"""Maximum nesting of parts. Servers nest them once."""
+"""Maximum nesting depth of parts. Servers use a depth of one."""
 
 
 def read_answer(answer: Any) -> Reply:
-    """The first choice of a chat completion.
+    """Parses the first choice of a chat completion.
 
-    Reasoning is taken from its own field, from parts of the content, or from tags at the start of the text, where the
-    opening tag may be part of the prompt. A reply that ends inside its reasoning has no answer. A refusal counts as the
-    answer. Raises ValueError if there is no choice, or if it contains anything other than text.
+    Reasoning is taken from a separate field, from parts of the content, or from tags at the start of the text; the
+    opening tag may be part of the prompt instead of the text. A reply that ends inside its reasoning has no answer. A
+    refusal counts as the answer. Raises ValueError if there is no choice, or if the choice contains anything other than
+    text.
     """
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
@@ -37,17 +38,19 @@ def read_answer(answer: Any) -> Reply:
         text = "".join(_read(message.get("refusal")))
     found = [thought, *("".join(_read(message[name])) for name in REASONING_FIELDS if message.get(name))]
     inline, text = split_inline(text, bool("".join(found).strip()))
-    found = dict.fromkeys(piece.strip() for piece in (*found, inline) if piece.strip())  # may appear twice
+    # A dict removes duplicates: the same reasoning may appear twice.
+    found = dict.fromkeys(piece.strip() for piece in (*found, inline) if piece.strip())
     reason = choices[0].get("finish_reason")
     return Reply(text.strip(), "\n\n".join(found), _sound(reason) if isinstance(reason, str) and reason else "stop")
 
 
 def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
-    """The reasoning between tags in the text, and the answer after it.
+    """Splits a text into the reasoning between tags and the answer after the reasoning.
 
-    A block at the start ends at its first closing tag. If it never ends, there is no answer. Tags in code and in quotes
-    are text, as is an opening tag in the middle of a line. `has_reasoning`: the reasoning is already known from
-    elsewhere, so a closing tag alone does not imply an opening tag in the prompt, unless nothing comes before it.
+    A block at the start ends at its first closing tag; if the block never ends, there is no answer. Tags in code and in
+    quotes count as text, as does an opening tag in the middle of a line. `has_reasoning`: whether the reasoning is
+    already known from a separate field. In that case, a closing tag alone does not imply that the prompt contains the
+    opening tag, unless only whitespace precedes the closing tag.
     """
     blocks: list[str] = []
     for opening, closing in REASONING_TAGS:
@@ -71,7 +74,7 @@ def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
 
 
 def _without_spelled(text: str, tags: tuple[str, str]) -> str:
-    """The text with tags in quotes or code replaced by blanks."""
+    """Returns the text, with tags in quotes or code replaced by blanks."""
     either = re.compile("|".join(map(re.escape, tags)))
     pieces, at = [], 0
     for found in either.finditer(text):
@@ -82,7 +85,8 @@ def _without_spelled(text: str, tags: tuple[str, str]) -> str:
 
 
 def _read(value: Any, depth: int = 0) -> tuple[str, str]:
-    """Text and reasoning of a content: null, text, a part or a list of parts. Raises ValueError for anything else."""
+    """Returns the text and the reasoning of a message's content, which is null, a string, a part or a list of parts.
+    Raises ValueError for anything else."""
     if value is None:
         return "", ""
     if isinstance(value, str):
@@ -107,11 +111,11 @@ def _read(value: Any, depth: int = 0) -> tuple[str, str]:
 
 
 def _inner(part: Mapping[str, Any], names: tuple[str, ...], depth: int) -> str:
-    """All text in the first of these fields that is present."""
+    """Returns all text in the first of these fields that is present."""
     return "".join(_read(next((part[name] for name in names if part.get(name)), None), depth + 1))
 
 
 def _sound(text: str) -> str:
-    """The text with surrogate pairs joined and lone surrogates replaced: a server may cut a reply in the middle of a
-    pair, and lone surrogates cannot be encoded as UTF-8."""
+    """Returns the text with surrogate pairs joined and lone surrogates replaced. A server may cut a reply in the middle
+    of a pair, and lone surrogates cannot be encoded as UTF-8."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

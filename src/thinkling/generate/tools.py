@@ -1,4 +1,4 @@
-"""Tools that a model can call: built in, or entry points in the group `thinkling.tools`."""
+"""Tools that a model can call: built-in tools, and entry points in the group `thinkling.tools`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROUP = "thinkling.tools"
 
 
 class Session(Protocol):
-    """A tool's state for one sample, kept between calls and dropped with the sample."""
+    """A tool's state for one sample, which persists between calls and is discarded with the sample."""
 
     def run(self, arguments: Mapping[str, Any], /) -> str: ...
 
@@ -28,11 +28,11 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Tool:
-    """A function the model can call: `schema` is the JSON schema of its arguments.
+    """A function that the model can call. `schema` is the JSON schema of the function's arguments.
 
-    `run` answers a call with text. A tool that keeps state within a sample has `open` instead: it is called at the
-    sample's first call and returns a session that answers the sample's calls. Neither may raise on model output: a bad
-    argument is answered with a line starting with `error:`.
+    `run` answers a call with text. A tool with state has `open` instead of `run`: `open` is called at a sample's first
+    call and returns a session, which answers all calls of that sample. The tool must not raise an exception because of
+    the model's output; an invalid argument is answered with a line that starts with `error:`.
     """
 
     name: str
@@ -41,22 +41,22 @@ class Tool:
     run: Callable[[Mapping[str, Any]], str] | None = None
     open: Callable[[], Session] | None = None
     concurrency: int = 1
-    """Number of calls of different samples that may run concurrently, in threads: more than 1 for a tool that waits,
-    e.g. for a server."""
+    """Number of calls of different samples that may run concurrently, in threads. Set more than 1 for a tool that
+    waits, for example for a server."""
     needs_sandbox: bool = False
-    """Whether it runs model-written code."""
+    """Whether the tool runs model-written code."""
 
     def __post_init__(self) -> None:
         if (self.run is None) == (self.open is None):
             raise UserError(f"tool {self.name!r}: must have exactly one of run and open")
 
     def listing(self) -> dict[str, Any]:
-        """The entry of a chat template's `tools` list."""
+        """Returns the tool's entry in a chat template's `tools` list."""
         function = {"name": self.name, "description": self.description, "parameters": dict(self.schema)}
         return {"type": "function", "function": function}
 
     def session(self) -> Session:
-        """A session for one sample; without state there is nothing to close."""
+        """Returns a session for one sample. For a tool without state, closing the session does nothing."""
         if self.open is not None:
             return self.open()
         assert self.run is not None
@@ -68,7 +68,7 @@ class _Stateless:
     run: Callable[[Mapping[str, Any]], str]
 
     def close(self) -> None:
-        """No state to drop."""
+        """Does nothing, because there is no state."""
 
 
 def _calculate(arguments: Mapping[str, Any]) -> str:
@@ -101,30 +101,32 @@ TOOLS = Registry(
 
 
 def resolve(name: str) -> Tool:
-    """The tool with that name. Raises UserError as `Registry.resolve` does, and if a plug-in's object is not a Tool."""
+    """Returns the tool with that name. Raises UserError if there is none (see `Registry.resolve`), or if a plug-in's
+    object is not a Tool."""
     tool = TOOLS.resolve(name)
     if not isinstance(tool, Tool):
-        raise UserError(f"tool {name!r}: its entry point names a {type(tool).__name__}; it must be a Tool")
+        raise UserError(f"tool {name!r}: its entry point is a {type(tool).__name__}; it must be a Tool")
     return tool
 
 
 def listings(names: Collection[str]) -> list[dict[str, Any]]:
-    """Entries of a chat template's `tools` list, in the given order. Raises UserError for an unknown tool."""
+    """Returns the tools' entries in a chat template's `tools` list, in order. Raises UserError for an unknown tool."""
     return [resolve(name).listing() for name in names]
 
 
 class Toolbox:
-    """The tools of one sample. A session is opened at a tool's first call."""
+    """The tools of one sample. A tool's session is opened at the first call of the tool."""
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = names
         self._sessions: dict[str, Session] = {}
 
     def answer(self, call: Call | None) -> str:
-        """The answer to a call; None: one that could not be read.
+        """Answers a call. `call` is None if the call could not be parsed.
 
-        A malformed call, an unknown tool and a tool that raises (against its contract) are answered with an error: a
-        plug-in must not end a run, except by a UserError, which means that this machine cannot run it."""
+        A malformed call, a call of an unknown tool, and a call in which the tool violates its contract by raising an
+        exception are answered with an error, because a plug-in must not end a run. Only a UserError is raised again: it
+        means that this machine cannot run the tool."""
         if call is None:
             return "error: malformed tool call"
         if call.name not in self.names:
@@ -139,16 +141,16 @@ class Toolbox:
             return f"error: {type(error).__name__}: {error}"
 
     def close(self) -> None:
-        """Ends all sessions. Later calls open new ones."""
+        """Ends all sessions. Later calls open new sessions."""
         while self._sessions:
             _, session = self._sessions.popitem()
-            with suppress(Exception):  # as in answer; its earlier answers stay valid
+            with suppress(Exception):  # a plug-in's code may fail in any way; its answers remain valid
                 session.close()
 
 
 def answer_all(asked: Sequence[tuple[Toolbox, Sequence[Call | None]]]) -> list[list[str]]:
-    """The answers to the calls of several samples, in order. Calls of one sample are answered one after another, calls
-    of different samples concurrently as far as their tools allow."""
+    """Answers the calls of several samples, in order. Calls of one sample are answered one after another. Calls of
+    different samples are answered concurrently, as far as their tools allow."""
     tools = {call.name: resolve(call.name) for box, calls in asked for call in calls if call and call.name in box.names}
     most = min(len(asked), max((tool.concurrency for tool in tools.values()), default=1))
     if most <= 1:
@@ -166,7 +168,7 @@ def answer_all(asked: Sequence[tuple[Toolbox, Sequence[Call | None]]]) -> list[l
 
 
 def keeps_state(names: Collection[str]) -> bool:
-    """Whether any of the tools has sessions. Raises UserError for an unknown tool."""
+    """Whether any of the tools has state. Raises UserError for an unknown tool."""
     return any(resolve(name).open is not None for name in names)
 
 

@@ -1,9 +1,10 @@
 """Generation with tools: a sequence pauses at the end of a call, the tool answers, and generation continues.
 
-If the model's calls are closed by a token, generation pauses there. Otherwise (calls spelled as plain text, or calls
-that are a whole turn) the model finishes its turn, and all readable calls in it are answered, in order; text after a
-call stays in the sequence but is not an answer. Tool output is forced: it has no log-probability, no loss and does not
-count towards max_new_tokens. The renderer decides how a response is inserted into the sequence.
+If a token closes the model's calls, generation pauses at that token. Otherwise (if calls are written as plain text, or
+a call is a whole turn) the model finishes its turn, and all calls that can be parsed from the turn are answered, in
+order; text after a call remains in the sequence but is not an answer. Tool output is forced: it has no log-probability
+and no loss, and does not count towards max_new_tokens. The renderer determines how a response is inserted into the
+sequence.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from thinkling.generate.tools import Toolbox, answer_all, keeps_state
 
 MAX_CALLS = 3
 MOST_WITH_SESSIONS = 128
-"""Samples generated together if a tool keeps state: each may hold a process of about 15 MB until it is finished."""
+"""Maximum number of samples generated together if a tool has state. Each sample may need a process of about 15 MB
+until the sample is finished."""
 
 
 @dataclass
@@ -30,12 +32,12 @@ class _Sequence:
     request: Request
     tools: Toolbox
     left: int
-    """Tokens that the model may still write."""
+    """Number of tokens that the model may still write."""
     calls: int = 0
     inside: bool = False
-    """Whether it is inside a call; only used if generation pauses at the start of one."""
+    """Whether the sequence is inside a call; only used if generation pauses at the start of a call."""
     asked: list[Call | None] = field(default_factory=list)
-    """Calls waiting for answers; None for one that cannot be read."""
+    """Calls waiting for answers; None for a call that cannot be parsed."""
     finish_reason: FinishReason | None = None
     done: Completion = field(default_factory=lambda: Completion([], [], [], "stop"))
 
@@ -55,7 +57,7 @@ class _Sequence:
         self.done.forced += [forced] * len(tokens)
 
     def turn(self) -> list[int]:
-        """The model's tokens since the last response."""
+        """Returns the model's tokens since the last tool response."""
         start = len(self.done.tokens)
         while start > 0 and not self.done.forced[start - 1]:
             start -= 1
@@ -74,12 +76,13 @@ def generate_with_tools(
     renderer: Renderer,
     max_calls: int = MAX_CALLS,
 ) -> list[Completion]:
-    """One completion per request, in order, including the responses to at most `max_calls` calls.
+    """Returns one completion per request, in order, including the responses to at most `max_calls` calls.
 
-    `tools`: tool names of each request. An unreadable call, a tool that the request does not have and a tool that fails
-    are answered with a line starting with `error:`. A model without a known call format generates without tools. The
-    renderer's stop ids are added to those of `sampling`. Continuations keep using the request's own random numbers. A
-    tool's state for a request is dropped with it, even if an exception ends generation.
+    `tools`: names of each request's tools. The answer to a call is a line that starts with `error:` if the call cannot
+    be parsed, if the request does not have the tool, or if the tool fails. A model without a known call format
+    generates without tools. The renderer's stop ids are added to those of `sampling`. Continuations draw from the
+    request's own stream of random numbers. A tool's state for a request is discarded with the request, even if an
+    exception ends generation.
 
     Raises UserError for an unknown tool, or if a tool cannot run on this machine.
     """
@@ -120,7 +123,7 @@ def _generate(
 
 @dataclass(frozen=True)
 class _Turns:
-    """Where sequences pause and how they continue."""
+    """Determines where sequences pause and how they continue."""
 
     renderer: Renderer
     ends: frozenset[int]
@@ -128,7 +131,7 @@ class _Turns:
     max_calls: int
 
     def stop_ids(self, sequence: _Sequence) -> frozenset[int]:
-        """Tokens at which a sequence stops next: at its end, or for a tool."""
+        """Tokens at which a sequence stops next, either because it ends or because a tool is called."""
         renderer = self.renderer
         if sequence.inside:
             assert renderer.call_closing is not None
@@ -140,7 +143,7 @@ class _Turns:
         return self.ends | {pause}
 
     def take(self, sequence: _Sequence, completion: Completion) -> None:
-        """Appends a round's tokens and records the calls they end with."""
+        """Appends the tokens of one round of generation and records the calls with which they end."""
         sequence.append(completion.tokens, completion.logprobs, completion.versions, forced=False)
         sequence.left -= len(completion.tokens)
         if completion.finish_reason == "length":
@@ -181,7 +184,7 @@ class _Turns:
             sequence.inside = False
 
     def _call_at_end(self, turn: Sequence[int]) -> Call | None:
-        """The call closed by the turn's last token; None if it cannot be read."""
+        """Returns the call that the turn's last token closes; None if the call cannot be parsed."""
         opening = self.renderer.call_opening
         start = max((i for i, token in enumerate(turn) if token == opening), default=None)
         return None if start is None else read_call(self.renderer.tokenizer.decode(turn[start + 1 : -1]))

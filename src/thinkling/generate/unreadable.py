@@ -1,4 +1,4 @@
-"""Unreadable replies: how many of a model's replies, why, and some verbatim samples."""
+"""Statistics of replies that could not be parsed: how many there were, for which reasons, and some verbatim samples."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 FILE = "unreadable.jsonl"
 LARGE_SHARE = 0.1
-"""Share of a model's replies above which to warn; below, they hardly affect the result."""
+"""Share of a model's replies above which a warning is printed. A smaller share hardly affects the result."""
 SAMPLES = 20
-"""Number of replies stored for each field and reason."""
+"""Maximum number of replies stored per field and reason."""
 _CHARACTERS = 10_000
 
 
 class Readings:
-    """Counts replies by the recipe field that names the model."""
+    """Counts a model's replies, by the recipe field that specifies the model."""
 
     def __init__(self) -> None:
         self._asked: Counter[str] = Counter()
@@ -30,7 +30,8 @@ class Readings:
         self._samples: list[dict[str, Any]] = []
 
     def add(self, field: str, reply: Reply, reason: str | None, about: str) -> None:
-        """Adds one reply. `reason`: why it cannot be read, or None if it can. `about`: the item it was about."""
+        """Adds one reply. `reason`: why the reply cannot be parsed; None if it was parsed. `about`: the item that the
+        reply is about."""
         self._asked[field] += 1
         if reason is None:
             return
@@ -41,7 +42,7 @@ class Readings:
             self._samples.append({"field": field, "reason": reason, "about": about, **shown})
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """Field → `{"asked", "read", "unreadable": {reason: n}}`."""
+        """Returns field → `{"asked", "read", "unreadable": {reason: n}}`."""
         found: dict[str, dict[str, Any]] = {}
         for field, asked in self._asked.items():
             reasons = dict(sorted(self._reasons.get(field, {}).items()))
@@ -57,13 +58,13 @@ class Readings:
 
 
 def say(counts: dict[str, dict[str, Any]], where: str, progress: Progress) -> None:
-    """Prints one line per model with unreadable replies, as a warning if there are many."""
+    """Prints one line per model with replies that could not be parsed, as a warning if there are many."""
     for field, entry in counts.items():
         unread = sum(entry["unreadable"].values())
         if unread:
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in entry["unreadable"].items())
             text = (
-                f"{where}.{field}: {unread:,} of {entry['asked']:,} replies could not be read ({reasons}); "
+                f"{where}.{field}: {unread:,} of {entry['asked']:,} replies could not be parsed ({reasons}); "
                 f"samples are in {FILE}"
             )
             (progress.warn if unread > LARGE_SHARE * entry["asked"] else progress.note)(text)

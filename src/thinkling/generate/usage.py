@@ -17,13 +17,13 @@ class Usage:
     completion: int = 0
     """Generated tokens, including reasoning."""
     reasoning: int = 0
-    """Part of `completion`."""
+    """Reasoning tokens, which are part of `completion`."""
     cached: int = 0
-    """Part of `prompt`: tokens that the server had cached."""
+    """Prompt tokens that the server had cached, which are part of `prompt`."""
 
     @classmethod
     def of(cls, answer: Any) -> Usage | None:
-        """From an answer's `usage`; None if the server did not report it."""
+        """Reads the `usage` of an answer. Returns None if the server did not report it."""
         usage = answer.get("usage") if isinstance(answer, dict) else None
         if not isinstance(usage, dict):
             return None
@@ -39,11 +39,11 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """Tokens of prompts and completions."""
+        """Number of prompt and completion tokens together."""
         return self.prompt + self.completion
 
     def cost(self, prices: PricesConfig) -> float:
-        """In the currency of the prices."""
+        """Cost in the currency of the prices."""
         cached = prices.prompt if prices.cached is None else prices.cached
         fresh = max(self.prompt - self.cached, 0)
         return (fresh * prices.prompt + self.cached * cached + self.completion * prices.completion) / 1e6
@@ -55,8 +55,8 @@ def _count(holder: Any, name: str) -> int:
 
 
 class Spending:
-    """Usage of all answers that a stage needs, whenever they were generated, so that a resumed stage has the same
-    counts as an uninterrupted one."""
+    """Usage of all answers that a stage needs, including answers from earlier runs, so that a resumed stage has the
+    same counts as an uninterrupted stage."""
 
     def __init__(self, prices: PricesConfig | None = None, budget: BudgetConfig | None = None) -> None:
         self.prices, self.budget = prices, budget
@@ -64,7 +64,7 @@ class Spending:
         self.usage = Usage()
 
     def add(self, usage: Usage | None, now: bool) -> None:
-        """Adds one answer. `now`: requested by this process, not stored earlier."""
+        """Adds one answer. `now`: whether this process requested the answer, rather than reading it from the store."""
         self.requests += 1
         self.asked_now += now
         if usage is None:
@@ -74,7 +74,7 @@ class Spending:
 
     @property
     def cost(self) -> float | None:
-        """None without prices."""
+        """Cost of all answers; None without prices."""
         return None if self.prices is None else self.usage.cost(self.prices)
 
     def check(self, where: str, in_flight: int = 0) -> None:
@@ -89,17 +89,17 @@ class Spending:
                 continue
             if name != "requests" and self.requests and self.uncounted == self.requests:
                 raise UserError(
-                    f"{where}.budget.{name}: cannot be enforced, since the server does not report token counts (no "
+                    f"{where}.budget.{name}: cannot be enforced because the server does not report token counts (no "
                     "usage in its answers); use budget.requests"
                 )
             if value >= limit:
                 raise UserError(
-                    f"{where}.budget.{name}: {limit:,} spent ({self.line()}); raise it and run the same command to "
-                    "resume: answers are kept"
+                    f"{where}.budget.{name}: the limit of {limit:,} is reached ({self.line()}); raise it and run the "
+                    "same command to resume; stored answers are reused"
                 )
 
     def line(self) -> str:
-        """`40 requests, 12,345 + 6,789 tokens, cost 0.12`."""
+        """A summary in one line: `40 requests, 12,345 prompt + 6,789 completion tokens, cost 1.20`."""
         usage = self.usage
         parts = [f"{self.requests:,} request{'' if self.requests == 1 else 's'}"]
         if self.uncounted < self.requests:
@@ -113,7 +113,7 @@ class Spending:
         return ", ".join(parts)
 
     def counts(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Returns the counts for the manifest."""
         found: dict[str, Any] = {"requests": self.requests}
         found |= {f"{name}_tokens": n for name, n in asdict(self.usage).items()}
         if self.uncounted:

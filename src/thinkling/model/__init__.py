@@ -1,1 +1,1 @@
-"""The decoder, its attention and losses, and reading and writing Hugging Face directories."""
+"""The decoder, its attention and losses, and the loading and saving of Hugging Face directories."""

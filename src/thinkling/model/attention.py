@@ -1,4 +1,4 @@
-"""Causal attention within each packed document: one function with a CPU path and a GPU path.
+"""Causal attention within each packed document, in one function with a CPU path and a GPU path.
 
 Shapes: B rows, T positions, N = B·T tokens, H query heads, K key/value heads, C head dim.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from thinkling.model.attention_cpu import Plan, attend, attend_backward, make_plan
 
 _BLOCK = 512
-"""Queries per block when attention has a window or a soft cap."""
+"""Number of queries per block if attention has a window or a soft cap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,9 @@ class DocumentLayout:
     """Document lengths of each row, in order."""
     sequence_length: int
     positions_BT: Tensor
-    """int64; restarts at 0 at each document and at the padding."""
+    """int64; positions start at 0 at each document and at the padding."""
     cu_seqlens: Tensor
-    """int32; boundaries of all documents and padding runs among the N tokens, from 0 to N."""
+    """int32; the boundaries of all documents and padding runs among the N tokens, from 0 to N."""
 
     @classmethod
     def from_lengths(
@@ -59,7 +59,8 @@ class DocumentLayout:
 
     @cached_property
     def one_document_a_row(self) -> bool:
-        """If so, plain causal attention over rows is correct: padding after a row's only document changes nothing."""
+        """Whether no row has more than one document. Plain causal attention over rows is then correct, because padding
+        after a row's only document does not affect the document."""
         return all(len(row) <= 1 for row in self.lengths)
 
     @cached_property
@@ -74,7 +75,8 @@ class DocumentLayout:
 
     @cached_property
     def without_padding(self) -> tuple[DocumentLayout, Tensor]:
-        """The same documents end to end in one row, and the index (int64, into the N tokens) of each of its tokens."""
+        """A layout with the same documents end to end in one row, and the index (int64, into the N tokens) of each
+        token of that row."""
         total = sum(map(sum, self.lengths))
         layout = DocumentLayout.from_lengths([[n for row in self.lengths for n in row]], total, self.cu_seqlens.device)
         used = torch.tensor([sum(row) for row in self.lengths], device=self.cu_seqlens.device)
@@ -83,7 +85,7 @@ class DocumentLayout:
 
     @cached_property
     def plan(self) -> Plan:
-        """How the CPU path groups the documents."""
+        """The groups of documents for the CPU path."""
         return make_plan(self.lengths, self.sequence_length)
 
 
@@ -95,11 +97,11 @@ def packed_attention(
     window: int | None = None,
     softcap: float | None = None,
 ) -> Tensor:
-    """Causal softmax attention, scale 1/√C, within each document; returns o_BTHC. H must be a multiple of K.
+    """Causal softmax attention, with scale 1/√C, within each document; returns o_BTHC. H must be a multiple of K.
 
-    `window`: tokens visible to a query, itself included. `softcap`: see `Features.attention_softcap`. Outputs at
-    padding are finite but meaningless. On a GPU, bf16 and fp16 use torch's flash kernels; other dtypes, and every dtype
-    with a softcap, take one call per document or block of queries.
+    `window`: number of tokens visible to a query, including the query's own token. `softcap`: see
+    `Features.attention_softcap`. Outputs at padding are finite but meaningless. On a GPU, bf16 and fp16 use torch's
+    flash kernels; other dtypes, and all dtypes with a softcap, need one call per document or block of queries.
     """
     on_kernel = q_BTHC.device.type != "cpu" and q_BTHC.dtype in (torch.bfloat16, torch.float16)
     # A window costs the kernel nothing, and a value that varies between batches would trigger recompilation.
@@ -114,7 +116,7 @@ def packed_attention(
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
     if on_kernel:
         q, k, v = (x.flatten(0, 1) for x in (q_BTHC, k_BTKC, v_BTKC))
-        # The row length bounds every document: a constant, so one compiled graph serves all batches.
+        # The row length is an upper bound for every document and a constant, so one compiled graph serves all batches.
         bounds, longest = layout.cu_seqlens, layout.sequence_length
         out = _varlen()(q, k, v, bounds, bounds, longest, longest, **_varlen_options(window))
         return out.view_as(q_BTHC)
@@ -122,7 +124,8 @@ def packed_attention(
 
 
 def attention_by_document(q_BTHC: Tensor, k_BTKC: Tensor, v_BTKC: Tensor, layout: DocumentLayout) -> Tensor:
-    """`packed_attention` with one SDPA call per document: works on any device and dtype; the reference in tests."""
+    """`packed_attention` with one SDPA call per document. It works on any device with any dtype, and is the reference
+    in tests."""
     rows: list[Tensor] = []
     for i, lengths in enumerate(layout.lengths):
         sizes = (*lengths, layout.sequence_length - sum(lengths))
@@ -140,7 +143,7 @@ def _documents_by_block(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """The same for windows and soft caps, one block of queries at a time to keep masks and scores small."""
+    """`packed_attention` with windows and soft caps, one block of queries at a time to keep masks and scores small."""
     rows: list[Tensor] = []
     window, scale = window or layout.sequence_length, q_BTHC.shape[3] ** -0.5
     for i, lengths in enumerate(layout.lengths):
@@ -154,7 +157,8 @@ def _documents_by_block(
 def causal_by_block(
     q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, window: int, scale: float, softcap: float | None
 ) -> Tensor:
-    """Causal attention within a window, one block of queries at a time: masks grow with the window, not with T²."""
+    """Causal attention within a window, one block of queries at a time, so that masks grow with the window rather than
+    with T²."""
     outputs: list[Tensor] = [q_BHTC[:, :, :0]]
     length = q_BHTC.shape[2]
     for begin in range(0, length, _BLOCK):
@@ -180,7 +184,7 @@ def masked_attention(
 
 
 def soft_capped(x: Tensor, cap: float) -> Tensor:
-    """cap · tanh(x / cap)."""
+    """Returns cap · tanh(x / cap)."""
     return torch.tanh(x / cap) * cap
 
 
@@ -193,7 +197,8 @@ def _varlen() -> Any:
 
 @cache
 def _varlen_options(window: int | None) -> dict[str, Any]:
-    """Causal means a window of all previous keys and no later ones; torch 2.11 shares key heads by default."""
+    """Options of `varlen_attn` for causal attention: a window with no later keys and, unless limited, all previous
+    keys. torch 2.11 shares key heads by default, without an option."""
     options: dict[str, Any] = {"window_size": (-1 if window is None else window - 1, 0)}
     if "enable_gqa" in inspect.signature(_varlen()).parameters:
         options["enable_gqa"] = True

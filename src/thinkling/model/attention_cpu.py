@@ -1,13 +1,13 @@
-"""Packed attention on a CPU: how documents are grouped, with hand-written forward and backward passes.
+"""Packed attention on a CPU: grouping of documents, and hand-written forward and backward passes.
 
-torch has no CPU kernel for packed documents, and one call per document is slow for short documents. So attention runs
-either over whole short rows with a mask, or over groups of documents of similar length, padded on the right to the same
-length (causality hides that padding from earlier tokens). Up to `LONGEST_SHORT` tokens, attention is a batch of small
-matrix products whose probabilities are kept for the backward pass; longer documents use torch's flash kernel, which
-keeps none.
+torch has no CPU kernel for packed documents, and one call per document is slow for short documents. Attention therefore
+runs either over whole short rows with a mask, or over groups of documents of similar length, padded on the right to the
+same length (causality hides the padding from earlier tokens). Up to `LONGEST_SHORT` tokens, attention is a batch of
+small matrix products whose probabilities are saved for the backward pass; longer documents use torch's flash kernel,
+which does not save them.
 
-Shapes: N = B·T tokens, H query heads, K key/value heads, X = H + 2K, C head dim; n documents per group, L its padded
-length, S slots over all groups. Tensors are head-major, (heads, N, C).
+Shapes: N = B·T tokens, H query heads, K key/value heads, X = H + 2K, C head dim; n documents per group, L padded
+length of a group, S slots over all groups. Tensors are head-major, (heads, N, C).
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ import torch
 from torch import Tensor
 
 QUERY_BLOCK = 64
-"""Queries per block; keys after a block's last query are never multiplied."""
+"""Number of queries per block. Products with keys after a block's last query are not computed."""
 LONGEST_SHORT = 512
-"""Tokens. Up to this length, keeping probabilities beats the flash kernel (forward + backward, one core, 3 heads of 32
-channels: 2.3 vs. 3.5 ms for 8 × 128 tokens, 10 vs. 13.5 ms for 2 × 512) and costs ≤ 1.2 KB per token and head."""
+"""Length in tokens up to which saving probabilities is faster than the flash kernel (forward + backward, one core, 3
+heads of 32 channels: 2.3 vs. 3.5 ms for 8 × 128 tokens, 10 vs. 13.5 ms for 2 × 512). The probabilities take ≤ 1.2 KB
+per token and head."""
 
 Document = tuple[int, int]
-"""Index of the first of the N tokens, and length."""
+"""Index of the document's first token among the N tokens, and the document's length."""
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Documents (or whole rows) that are attended together, each in `length` slots."""
+    """Documents (or whole rows) that are computed together, each in `length` slots."""
 
     documents: int
     length: int
     offset: int = 0
-    """First token, if the slots are consecutive tokens."""
+    """Index of the first token, if the slots are consecutive tokens."""
     tokens: Tensor | None = None
-    """int64 (n·L): otherwise the token in each slot (the document's first for padding)."""
+    """int64 (n·L): the index of the token in each slot, if the slots are not consecutive tokens. A padding slot has the
+    index of the document's first token."""
     padding: Tensor | None = None
-    """int64: which of the n·L slots are padding; None if none are."""
+    """int64: indices of the padding among the n·L slots; None if there is no padding."""
     mask: Tensor | None = None
-    """fp32 (n, L, L), 0 or -inf: the keys visible to each query, unless all keys up to its own are."""
+    """fp32 (n, L, L), 0 or -inf: the keys visible to each query; None if every query sees all keys up to its own."""
 
     @property
     def slots(self) -> int:
@@ -56,12 +58,12 @@ class Plan:
 
     groups: tuple[Group, ...]
     token_slots: Tensor | None = None
-    """int64 (N): each token's slot among those of all groups, or one past the last for a token in no group. None if
-    there is a single group whose slots are the N tokens."""
+    """int64 (N): each token's slot among the slots of all groups, or one past the last slot for a token that is not in
+    a group. None if there is a single group whose slots are the N tokens."""
 
 
 def make_plan(lengths: Sequence[Sequence[int]], sequence_length: int) -> Plan:
-    """Picks whole rows or groups of documents, whichever should be cheaper: a pure function of the lengths."""
+    """Chooses whole rows or groups of documents, by estimated cost. The plan depends only on the lengths."""
     documents: list[Document] = []
     for row, sizes in enumerate(lengths):
         start = row * sequence_length
@@ -78,7 +80,7 @@ def make_plan(lengths: Sequence[Sequence[int]], sequence_length: int) -> Plan:
 
 
 def _cost(documents: int, length: int, *, gathered: bool, masked: bool = False) -> float:
-    """Estimated nanoseconds per head, forward + backward, on one core (fitted on 16 to 1,024 tokens, 3 heads × 32)."""
+    """Estimated nanoseconds per head, forward + backward, on one core (fitted for 16 to 1,024 tokens, 3 heads × 32)."""
     gather = 180.0 * documents * length + 60e3 if gathered else 0.0
     if length > LONGEST_SHORT:
         return gather + 15e3 + 6.5 * documents * length**2
@@ -88,7 +90,8 @@ def _cost(documents: int, length: int, *, gathered: bool, masked: bool = False) 
 
 
 def _cheapest_groups(documents: Sequence[Document]) -> tuple[list[list[Document]], float]:
-    """Splits the documents, sorted by length, into the groups with the lowest estimated cost; long ones stay alone."""
+    """Splits the documents, sorted by length, into the groups with the lowest estimated cost. A document longer than
+    `LONGEST_SHORT` is grouped only with adjacent documents of the same length."""
     sizes: dict[int, list[Document]] = {}
     for document in documents:
         sizes.setdefault(_rounded(document[1]), []).append(document)
@@ -114,7 +117,8 @@ def _cheapest_groups(documents: Sequence[Document]) -> tuple[list[list[Document]
 
 
 def _rounded(n: int) -> int:
-    """Rounds up to a multiple of 8 up to 64 and of 32 up to `LONGEST_SHORT`; longer lengths are left as they are."""
+    """Rounds up to a multiple of 8 if n ≤ 64, and to a multiple of 32 if n ≤ `LONGEST_SHORT`. Greater lengths are
+    unchanged."""
     if n > LONGEST_SHORT:
         return n
     step = 8 if n <= 64 else 32
@@ -122,7 +126,7 @@ def _rounded(n: int) -> int:
 
 
 def _runs(documents: list[Document]) -> list[list[Document]]:
-    """Documents of equal length, split wherever one does not start where the previous one ends."""
+    """Splits documents of equal length into runs of adjacent documents."""
     runs: list[list[Document]] = []
     for start, n in documents:
         if runs and runs[-1][-1] == (start - n, n):
@@ -162,8 +166,9 @@ def _grouped(members: list[list[Document]], total: int) -> Plan:
 
 
 def attend(qkv_XNC: Tensor, heads: int, plan: Plan) -> tuple[Tensor, list[Tensor]]:
-    """Softmax attention without a scale (queries are already scaled by 1/√C). `qkv_XNC` holds `heads` query heads, then
-    keys, then values. Returns o_HNC, 0 for tokens in no group, and the tensors that `attend_backward` needs."""
+    """Softmax attention without a scale (queries are already scaled by 1/√C). `qkv_XNC` contains `heads` query heads,
+    then keys, then values. Returns o_HNC, which is 0 for tokens outside all groups, and the tensors that
+    `attend_backward` needs."""
     channels = qkv_XNC.shape[-1]
     saved: list[Tensor] = []
     parts: list[Tensor] = []
@@ -177,7 +182,7 @@ def attend(qkv_XNC: Tensor, heads: int, plan: Plan) -> tuple[Tensor, list[Tensor
 
 
 def attend_backward(do_HNC: Tensor, qkv_XNC: Tensor, saved: Sequence[Tensor], plan: Plan) -> Tensor:
-    """The gradient of `qkv_XNC`, in the same shape."""
+    """Returns the gradient of `qkv_XNC`, in the same shape."""
     heads, channels = do_HNC.shape[0], do_HNC.shape[-1]
     remaining = list(saved)
     parts: list[Tensor] = []
@@ -200,24 +205,24 @@ def attend_backward(do_HNC: Tensor, qkv_XNC: Tensor, saved: Sequence[Tensor], pl
 
 
 def _gather(x_XNC: Tensor, group: Group) -> Tensor:
-    """The tokens in the group's slots, (X, n·L, C); a view if slots are consecutive tokens."""
+    """Returns the tokens in the group's slots, (X, n·L, C), as a view if the slots are consecutive tokens."""
     if group.tokens is not None:
         return x_XNC.index_select(1, group.tokens)
     return x_XNC if group.slots == x_XNC.shape[1] else x_XNC.narrow(1, group.offset, group.slots)
 
 
 def _operands(qkv_XNC: Tensor, heads: int, group: Group) -> tuple[Tensor, Tensor, Tensor]:
-    """q (H·n, L, C), k and v (K·n, L, C) of a group."""
+    """Returns q (H·n, L, C), k and v (K·n, L, C) of a group."""
     total, _, channels = qkv_XNC.shape
     kv_heads = (total - heads) // 2
-    # A single reshape: a view if all tokens are gathered or in place, since the heads are then `slots` apart.
+    # The reshape is a view if all tokens are gathered or in place, because the heads are then `slots` apart.
     x = _gather(qkv_XNC, group).reshape(total * group.documents, group.length, channels)
     q, k, v = x.split_with_sizes([n * group.documents for n in (heads, kv_heads, kv_heads)])
     return q, k, v
 
 
 def _to_tokens(parts: list[Tensor], plan: Plan) -> Tensor:
-    """The tokens' values taken from the groups' slots, (X, N, C); 0 for tokens in no group."""
+    """Returns the tokens' values from the groups' slots, (X, N, C), with 0 for tokens outside all groups."""
     if plan.token_slots is None:
         return parts[0]
     heads, _, channels = parts[0].shape
@@ -226,12 +231,12 @@ def _to_tokens(parts: list[Tensor], plan: Plan) -> Tensor:
 
 @cache
 def _future(begin: int, end: int, dtype: torch.dtype) -> Tensor:
-    """(1, end - begin, end): -inf where a query, counted from `begin`, would see a later key."""
+    """Returns a mask (1, end - begin, end): -inf if the key is later than the query. Queries start at `begin`."""
     return torch.full((1, end - begin, end), -math.inf, dtype=dtype).triu_(begin + 1)
 
 
 def _shared(x_knLC: Tensor, documents: int, queries: int) -> Tensor:
-    """Keys or values (K·n, L, C) repeated for the query heads that share them: (H·n, L, C)."""
+    """Repeats keys or values (K·n, L, C) for the query heads that share them: (H·n, L, C)."""
     if len(x_knLC) == queries:
         return x_knLC
     kv_heads = len(x_knLC) // documents
@@ -240,7 +245,7 @@ def _shared(x_knLC: Tensor, documents: int, queries: int) -> Tensor:
 
 
 def _forward_short(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tensor, list[Tensor]]:
-    """The output (H·n, L, C) and each block's probabilities."""
+    """Returns the output (H·n, L, C) and the probabilities of each block."""
     batch, length, _ = q.shape
     k, v = (_shared(x, group.documents, batch) for x in (k, v))
     keys = k.transpose(1, 2)
@@ -263,7 +268,7 @@ def _forward_short(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tenso
 def _backward_short(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, probabilities: Sequence[Tensor], group: Group, grad_XsC: Tensor
 ) -> None:
-    """Fills `grad_XsC`. Starts at the last block, which covers all keys, so the others add to its dk and dv."""
+    """Fills `grad_XsC`. The last block is processed first: it covers all keys, so other blocks add to its dk and dv."""
     batch, length, channels = q.shape
     shared, documents = batch // len(k), group.documents
     whole_k, whole_v = (_shared(x, documents, batch) for x in (k, v))
@@ -289,12 +294,13 @@ def _backward_short(
 
 
 def _flash_operand(x: Tensor, documents: int) -> Tensor:
-    """(heads·n, L, C) as (n, heads, L, C)."""
+    """Views (heads·n, L, C) as (n, heads, L, C)."""
     return x.view(-1, documents, *x.shape[1:]).transpose(0, 1)
 
 
 def _forward_long(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tensor, list[Tensor]]:
-    """The output (H, n, L, C) and the inputs of the flash kernel's backward: output (n, H, L, C) and log-sum-exp."""
+    """Returns the output (H, n, L, C), and the inputs of the flash kernel's backward pass: output (n, H, L, C) and
+    log-sum-exp."""
     q, k, v = (_flash_operand(x, group.documents) for x in (q, k, v))
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True, scale=1.0)
     return out.transpose(0, 1).contiguous(), [out, lse]

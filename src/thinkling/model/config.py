@@ -1,4 +1,4 @@
-"""Shape of a decoder, and the parameter and FLOP counts derived from it. Does not load torch."""
+"""The shape of a decoder, and its parameter and FLOP counts. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     architecture: str = "llama"
-    """The family, as in `model_type` of Hugging Face's config.json, e.g. `llama` or `qwen3`: one listed in
-    docs/models.md, or one added by a package."""
+    """The model family, with the same name as `model_type` in Hugging Face's config.json, such as `llama` or `qwen3`.
+    docs/models.md lists the families; packages can add more."""
     settings: dict[str, Setting] = Field(default_factory=dict)
-    """Settings specific to this architecture, by their names in config.json; omitted ones take the family's default."""
+    """Settings specific to this architecture, by their names in config.json. Omitted settings have the family's
+    defaults."""
     vocab_size: int | None = Field(default=None, gt=0)
-    """Rows of the embedding; if omitted, the size of the stage's tokenizer."""
+    """Number of rows of the embedding; if omitted, the vocabulary size of the stage's tokenizer."""
     hidden_size: int = Field(gt=0)
     """Width of the residual stream, in channels."""
     intermediate_size: int = Field(gt=0)
@@ -31,35 +32,37 @@ class ModelConfig(BaseModel):
     num_hidden_layers: int = Field(gt=0)
     """Number of layers."""
     num_attention_heads: int = Field(gt=0)
-    """Query heads per layer."""
+    """Number of query heads per layer."""
     num_key_value_heads: int = Field(gt=0)
-    """Key/value heads per layer, shared by the query heads; must divide their number."""
+    """Number of key/value heads per layer, which the query heads share. `num_attention_heads` must be a multiple of
+    this number."""
     head_dim: int = Field(gt=0)
-    """Channels per head; heads × head_dim need not equal hidden_size."""
+    """Number of channels per head; heads × head_dim need not equal hidden_size."""
     rms_norm_eps: float = Field(default=1e-5, gt=0)
-    """Added to the mean square in RMSNorms."""
+    """Constant added to the mean square in RMSNorms."""
     rope_theta: float = Field(default=1e4, gt=0)
-    """Base of the rotary embedding; raised in a phase with longer rows (ABF, arXiv 2309.16039 §4.1)."""
+    """Base of the rotary embedding. Training phases with longer rows raise the base (ABF, arXiv 2309.16039 §4.1)."""
     rope_scaling: RopeScaling | None = None
-    """Scaling of the rotary frequencies for rows longer than in pre-training; None: no scaling."""
+    """Scaling of the rotary frequencies for rows longer than in pre-training. None means no scaling."""
     max_position_embeddings: int = Field(default=4096, gt=0)
-    """Longest row that the model is meant for, in tokens. Only written to config.json; no table depends on it."""
+    """Length in tokens of the longest row for which the model is intended. The value is written to config.json and
+    limits the length of prompts and replies in generation; no table depends on it."""
     tie_word_embeddings: bool = True
     """Whether the output head shares the embedding's weights, as is usual in small models."""
     init: Literal["fan_in", "normal"] = "fan_in"
-    """`fan_in`: 1/√fan_in, embeddings 0.5/√hidden_size, o_proj and down_proj × 0.3 (measured at width 96: lowers the
-    loss after the same number of steps from 0.92 to 0.34); `normal`: `initializer_range` everywhere, as in Hugging
-    Face."""
+    """Standard deviation of the initial weights. `fan_in`: 1/√fan_in, for embeddings 0.5/√hidden_size, with a factor of
+    0.3 for o_proj and down_proj (at width 96, this lowered the loss after the same number of steps from 0.92 to 0.34).
+    `normal`: `initializer_range` for all weights, as in Hugging Face."""
     initializer_range: float = Field(default=0.02, gt=0)
-    """Standard deviation for init `normal`."""
+    """Standard deviation of the initial weights if `init` is `normal`."""
 
     @field_validator("architecture")
     @classmethod
     def _architecture_is_known(cls, value: str) -> str:
         if value not in FAMILIES:
             raise ValueError(
-                f"unknown architecture {value!r}; known are {', '.join(FAMILIES.names())}; a package can add one with "
-                f"an entry point in the group {FAMILIES.group}"
+                f"unknown architecture {value!r}; use one of {', '.join(FAMILIES.names())}; a package can add others "
+                f"with an entry point in the group {FAMILIES.group}"
             )
         return value
 
@@ -68,7 +71,8 @@ class ModelConfig(BaseModel):
         for name in self.settings:
             if name not in (known := self.family.settings):
                 raise ValueError(
-                    f"settings.{name}: {self.architecture} has no such setting; known are {', '.join(known) or 'none'}"
+                    f"settings.{name}: not a setting of {self.architecture}, whose settings are "
+                    f"{', '.join(known) or 'none'}"
                 )
         return self
 
@@ -86,12 +90,10 @@ class ModelConfig(BaseModel):
     @model_validator(mode="after")
     def _features_fit(self) -> ModelConfig:
         if self.rope_scaling is not None and self.features.rotary is not None:
-            raise ValueError(f"rope_scaling: {self.architecture} uses its own frequencies; leave it out")
+            raise ValueError(f"rope_scaling: {self.architecture} uses its own frequencies; remove rope_scaling")
         kinds = len(self.features.layer_kinds)
         if kinds not in (0, self.num_hidden_layers):
-            raise ValueError(
-                f"settings: they describe {kinds} layers, but num_hidden_layers is {self.num_hidden_layers}"
-            )
+            raise ValueError(f"settings describe {kinds} layers, but num_hidden_layers is {self.num_hidden_layers}")
         return self
 
     @property
@@ -101,18 +103,18 @@ class ModelConfig(BaseModel):
 
     @property
     def features(self) -> Features:
-        """How the decoder differs from Llama's."""
+        """The features by which the decoder differs from Llama's."""
         return self.family.features(self)
 
     @property
     def known_vocab_size(self) -> int:
-        """`vocab_size`. Raises UserError if it is not filled in yet."""
+        """Returns `vocab_size`. Raises UserError if it is not set yet."""
         if self.vocab_size is None:
-            raise UserError("model.vocab_size: not set, and no tokenizer to take it from; set it in the recipe")
+            raise UserError("model.vocab_size: not set, and no tokenizer determines it; set it in the recipe")
         return self.vocab_size
 
     def non_embedding_parameter_count(self) -> int:
-        """Parameters without the embedding and, if untied, the output head."""
+        """Number of parameters, excluding the embedding and, if untied, the output head."""
         d, f, c = self.hidden_size, self.intermediate_size, self.head_dim
         features = self.features
         attention = 2 * d * c * (self.num_attention_heads + self.num_key_value_heads)
@@ -123,15 +125,15 @@ class ModelConfig(BaseModel):
         return self.num_hidden_layers * layer + d
 
     def parameter_count(self) -> int:
-        """All parameters; a tied embedding counts once."""
+        """Number of all parameters; a tied embedding is counted once."""
         matrices = 1 if self.tie_word_embeddings else 2
         return self.non_embedding_parameter_count() + matrices * self.known_vocab_size * self.hidden_size
 
     def flops_per_token(self, sequence_length: int) -> float:
         """Training FLOPs (forward + backward) per token of a row with one document of `sequence_length` tokens.
 
-        6·(non-embedding parameters + vocabulary × hidden) + 6·layers·heads·head_dim·sequence_length: two FLOPs per
-        multiply-add, three passes, causal attention counted as half the square.
+        The formula is 6·(non-embedding parameters + vocabulary × hidden) + 6·layers·heads·head_dim·sequence_length. It
+        counts two FLOPs per multiply-add, three passes, and half of the attention matrix, because attention is causal.
         """
         dense = self.non_embedding_parameter_count() + self.known_vocab_size * self.hidden_size
         attention = self.num_hidden_layers * self.num_attention_heads * self.head_dim * sequence_length

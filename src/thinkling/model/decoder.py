@@ -1,4 +1,4 @@
-"""A dense decoder whose parameters have exactly Hugging Face's names. Differences between families are in families/.
+"""A dense decoder whose parameters have exactly Hugging Face's names. families/ defines the differences of families.
 
 Shapes: B rows, T positions, N = B·T tokens, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
 """
@@ -20,13 +20,13 @@ from thinkling.model.loss import CappedHead
 from thinkling.model.rotary import Rotary, rotate
 
 MUCH_PADDING, LEAST_PADDING = 0.05, 32
-"""Share of a batch, and number of tokens, above which padding is skipped on a CPU. Below, gathering documents by length
-costs more: it breaks even at 1 to 6%, depending on the lengths, and costs about a millisecond per batch, as much as 20
-tokens at 0.3M parameters."""
+"""Share of a batch, and number of tokens, above which padding is skipped on a CPU. With less padding, gathering the
+documents costs more than it saves: it breaks even at 1 to 6%, depending on the lengths, and takes about a millisecond
+per batch, which is the time for 20 tokens at 0.3M parameters."""
 
 
 def _on_cpu(x: Tensor) -> bool:
-    """Whether to use the hand-written CPU halves for this tensor; otherwise plain operations, which compile well."""
+    """Whether to use the hand-written CPU code for this tensor rather than plain operations, which compile well."""
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
@@ -41,7 +41,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if _on_cpu(x) and x.ndim == 2:
             return RMSNormFunction.apply(x, self.weight + self.offset if self.offset else self.weight, self.eps)
-        if self.offset:  # in bf16 the sum would lose bits of the weight
+        if self.offset:  # in bf16, the sum would lose bits of the weight
             return F.rms_norm(x.float(), self.weight.shape, self.weight.float() + self.offset, self.eps).type_as(x)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
@@ -51,7 +51,7 @@ def _norm(size: int, config: ModelConfig) -> RMSNorm:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention; queries, keys and values are computed by one product over three parameters."""
+    """Grouped-query attention. A single matrix product computes queries, keys and values."""
 
     def __init__(self, config: ModelConfig, kind: LayerKind | None = None) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Attention(nn.Module):
         if self.qk_norm or self.row_norms:
             self.q_norm = _norm(self.heads * c if self.row_norms else c, config)
             self.k_norm = _norm(self.kv_heads * c if self.row_norms else c, config)
-        # Attention itself multiplies by 1/√C; queries are scaled by the rest.
+        # packed_attention multiplies by 1/√C; the queries are multiplied by the rest of the scale.
         self.query_scale = None if features.attention_scale is None else features.attention_scale * math.sqrt(c)
         self.window, self.softcap = (kind or LayerKind()).window, features.attention_softcap
 
@@ -104,7 +104,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU (arXiv 2002.05202) or a variant with another gate; gate and up are one product over two parameters."""
+    """SwiGLU (arXiv 2002.05202) or a variant with a different gate. A single matrix product computes gate and up."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class DecoderLayer(nn.Module):
         return self.forward_plain(x_ND, rotary, layout)
 
     def forward_plain(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        """The same with plain operations, for any device and family."""
+        """Computes the layer with plain operations, for any device and family."""
         norms = self.norms
         attended = self.self_attn(self._normed(norms.before_attention, x_ND), rotary, layout)
         x_ND = x_ND + self._scaled(self._normed(norms.after_attention, attended))
@@ -188,7 +188,7 @@ class DecoderLayer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Embedding, layers, final norm: Hugging Face's `model.` prefix. Its forward is `Decoder.forward`."""
+    """Embedding, layers and final norm, with Hugging Face's prefix `model.`. `Decoder.forward` calls them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -199,10 +199,11 @@ class Backbone(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The language model. Call it for hidden states; loss functions take those and `output_weight`."""
+    """The language model. Calling it returns hidden states; loss functions take hidden states and `output_weight`."""
 
     def __init__(self, config: ModelConfig) -> None:
-        """Weights have torch's default init; call `init_weights` or load some. UserError if `vocab_size` is unknown."""
+        """Leaves the weights at torch's default initialization; call `init_weights` or load weights. Raises UserError
+        if `vocab_size` is unknown."""
         super().__init__()
         self.config = config
         features = config.features
@@ -215,19 +216,19 @@ class Decoder(nn.Module):
 
     @property
     def head(self) -> Tensor:
-        """The head's weight, (V, D): `lm_head.weight`, or the embedding's if tied."""
+        """The weight of the head, (V, D): `lm_head.weight`, or the weight of the embedding if they are tied."""
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
 
     @property
     def output_weight(self) -> Any:
-        """The head in the form that losses take: its weight, or a `CappedHead` if logits have a soft cap."""
+        """The head in the form that losses take: the head's weight, or a `CappedHead` if logits have a soft cap."""
         return self.head if self.logit_softcap is None else CappedHead(self.head, self.logit_softcap)
 
     def forward(self, tokens_BT: Tensor, layout: DocumentLayout | None = None) -> Tensor:
-        """Hidden states x_BTD after the final norm, for int64 tokens; without a layout each row is one document.
+        """Returns hidden states x_BTD after the final norm. Tokens are int64; without a layout, a row is one document.
 
-        They are scaled as the head expects (`Features.logit_scale`). States of padding are finite but meaningless; on a
-        CPU they are skipped if there is much padding.
+        The states are scaled as the head expects (`Features.logit_scale`). States of padding are finite but
+        meaningless; on a CPU, they are not computed if there is much padding.
         """
         rows, length = tokens_BT.shape
         if layout is None:
@@ -252,17 +253,18 @@ class Decoder(nn.Module):
         return x_ND if self.logit_scale == 1.0 else x_ND * self.logit_scale
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (…, V) of hidden states (…, D), in their dtype."""
+        """Returns logits (…, V) of hidden states (…, D), in the dtype of the states."""
         logits = F.linear(x, self.head)
         return logits if self.logit_softcap is None else soft_capped(logits, self.logit_softcap)
 
     def set_rope_theta(self, theta: float) -> None:
-        """Changes the rotary base from the next forward pass on (ABF); `config` is replaced by an updated copy."""
+        """Changes the rotary base (ABF), starting with the next forward pass. `config` is replaced by a copy."""
         self.config = self.config.model_copy(update={"rope_theta": float(theta)})
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draws all weights, in the order of `named_parameters`, as `config.init` says; norms become 1, biases 0."""
+        """Draws all weights according to `config.init`, in the order of `named_parameters`. Norms are set to 1 and
+        biases to 0."""
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
                 weight.fill_(0.0 if name.endswith(".bias") else 1.0 - self.config.features.norm_offset)

@@ -6,5 +6,5 @@ import torch
 
 
 def default_device() -> torch.device:
-    """The current CUDA device if there is one, else the CPU."""
+    """Returns the current CUDA device if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,13 +1,13 @@
-"""The two halves of a decoder layer with hand-written backward passes, for training on a CPU.
+"""The two halves of a decoder layer (attention and MLP) with hand-written backward passes, for training on a CPU.
 
-On a CPU, a tiny model spends as much time in elementwise passes, copies and dispatch as in matrix products. So there is
-one product for queries, keys and values and one for gate and up; the norm's weight scales the rows of the projection
-rather than all tokens; the residual is added inside the last product; the rotary embedding is one complex
-multiplication that writes directly into attention's layout. The plain modules in decoder.py compute the same and are
-used on the GPU.
+On a CPU, a tiny model spends as much time in elementwise passes, copies and dispatch as in matrix products. Therefore
+one product computes queries, keys and values, and one product computes gate and up; the norm's weight scales the rows
+of the projection rather than all tokens; the residual is added inside the last product; and the rotary embedding is one
+complex multiplication that writes directly into the layout of attention. The plain modules in decoder.py compute the
+same values and are used on the GPU.
 
-RMSNorm is written as x / √(mean(x²) + ε) · w = u · w·√D with u = x / d and d = √(Σx² + D·ε): one hypot per token, and
-∂x = (g - u·(u·g)) / d.
+RMSNorm is written as x / √(mean(x²) + ε) · w = u · w·√D with u = x / d and d = √(Σx² + D·ε). This form needs one hypot
+per token, and its gradient is ∂x = (g - u·(u·g)) / d.
 
 Shapes: N tokens, D hidden, H query heads, K key/value heads, X = H + 2K, C head dim, F ffn, E = X·C.
 """
@@ -29,12 +29,12 @@ from thinkling.model.rotary import Rotary
 _FEATURES = frozenset(
     {"head_norms", "fused_projections", "layer_kinds", "embedding_scale", "logit_scale", "logit_softcap", "rotary"}
 )
-"""Features from families/base.py that the halves support or that lie outside a layer. Documents longer than a layer's
-window use the plain modules."""
+"""Features from families/base.py that the halves support, or that do not affect a layer. Documents longer than a
+layer's window use the plain modules."""
 
 
 def supports(config: ModelConfig) -> bool:
-    """Whether the halves can compute this decoder's layers; if not, the plain modules are used on the CPU too."""
+    """Whether the halves can compute this decoder's layers. If not, the plain modules are also used on the CPU."""
     return config.features.used() <= _FEATURES
 
 
@@ -44,14 +44,14 @@ def _constant(value: float, dtype: torch.dtype) -> Tensor:
 
 
 def _unit(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """u and d (…, 1) as in the module docstring, along the last dimension."""
+    """Returns u and d (…, 1) of the module docstring, along the last dimension."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     d = torch.hypot(length, _constant(math.sqrt(x.shape[-1] * eps), x.dtype))
     return x / d, d
 
 
 class RMSNormFunction(torch.autograd.Function):
-    """x / √(mean(x²) + eps) × weight over the last of two dimensions."""
+    """Computes x / √(mean(x²) + eps) × weight over the last of two dimensions."""
 
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -73,7 +73,8 @@ class RMSNormFunction(torch.autograd.Function):
 def _projection_backward(
     dy_NE: Tensor, weight_ED: Tensor, u_ND: Tensor, d: Tensor, gain: Tensor, residual_ND: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, norm and weight for y = RMSNorm(x) @ weightᵀ; `residual_ND` is added to that of x."""
+    """Returns the gradients of x, norm and weight for y = RMSNorm(x) @ weightᵀ. `residual_ND` is added to the gradient
+    of x."""
     g = dy_NE @ weight_ED
     along = g * u_ND
     d_norm = along.sum(0).mul_(math.sqrt(len(gain)))
@@ -83,9 +84,11 @@ def _projection_backward(
 
 @cache
 def _pairs(channels: int, turned: int, rows: int) -> tuple[Tensor, Tensor]:
-    """Row order that puts channel i + C/2 after channel i in each of the first `turned` heads, and its inverse.
+    """Returns the row order in which channel i + C/2 follows channel i in each of the first `turned` heads, and the
+    inverse order.
 
-    In this order a rotation is a complex product; attention is unaffected, as queries and keys share the order."""
+    In this order, a rotation is a complex product. Attention is unaffected, because queries and keys share the order.
+    """
     order = torch.arange(turned * channels).view(turned, 2, channels // 2).transpose(1, 2).flatten()
     order = torch.cat((order, torch.arange(turned * channels, rows)))
     return order, order.argsort()
@@ -98,7 +101,8 @@ def _turn(x_XNC: Tensor, turns_NC: Tensor, out_XNC: Tensor) -> None:
 
 
 class AttentionHalf(torch.autograd.Function):
-    """x + o_proj(attention(rotary(q, k), v)) with q, k, v = projections of RMSNorm(x); q_norm and k_norm: per head."""
+    """Computes x + o_proj(attention(rotary(q, k), v)) with projections q, k and v of RMSNorm(x). q_norm and k_norm are
+    per head."""
 
     @staticmethod
     def forward(
@@ -177,7 +181,7 @@ class AttentionHalf(torch.autograd.Function):
 
 
 class MLPHalf(torch.autograd.Function):
-    """x + down_proj(silu(gate_proj(h)) × up_proj(h)) with h = RMSNorm(x)."""
+    """Computes x + down_proj(silu(gate_proj(h)) × up_proj(h)) with h = RMSNorm(x)."""
 
     @staticmethod
     def forward(

@@ -1,6 +1,6 @@
-"""Reads and writes Hugging Face directories. Parameter names are the same, so nothing is converted.
+"""Loading and saving of Hugging Face directories. Parameter names are the same, so weights are not converted.
 
-Tested against transformers by comparing logits, never keys.
+The tests compare logits with those of transformers, rather than comparing parameter names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thinkling.model.families import FAMILIES, family_of
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 _BUFFER = "rotary_emb.inv_freq"
-"""Found in old files; derived from config.json."""
+"""End of the name of a tensor in old files. It is not loaded, because config.json determines its values."""
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -47,9 +47,10 @@ def save_pretrained(
 ) -> None:
     """Writes config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
-    `generation`: sampling settings for generation_config.json. Token ids come from the tokenizer's files in
-    `tokenizer_dir`. The end-of-text ids also include all those in its generation_config.json or config.json, and
-    `stop_ids`: a base model's files do not list the end of a turn, where our engine stops and others must too.
+    `generation`: sampling settings for generation_config.json. Token ids are read from the tokenizer's files in
+    `tokenizer_dir`. The end-of-text ids also include those in the generation_config.json and config.json of that
+    directory, and `stop_ids`, because a base model's files do not list the token that ends a turn. Other engines must
+    stop at this token, as ours does.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ids = _token_ids(tokenizer_dir, stop_ids, model.config.known_vocab_size) if tokenizer_dir else {}
@@ -72,11 +73,11 @@ def copy_tokenizer(source: Path, directory: Path) -> None:
 def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decoder:
     """Loads the model in a directory onto the CPU, in the dtype of its weights unless `dtype` is given.
 
-    Raises UserError naming the file and field if the architecture is unknown, an unsupported setting would change the
-    logits, or weights are missing or have the wrong shape.
+    Raises UserError with the file and the field if the architecture is unknown, if an unsupported setting would change
+    the logits, or if weights are missing or have the wrong shape.
     """
     config = read_config(directory)
-    with torch.device("meta"):  # saves memory and time: these weights are about to be replaced
+    with torch.device("meta"):  # saves memory and time, because the initial weights are replaced
         model = Decoder(config)
     state = {name: weight for name, weight in _read_weights(directory).items() if not name.endswith(_BUFFER)}
     if model.config.tie_word_embeddings:
@@ -99,30 +100,31 @@ def _drop_tied_head(state: dict[str, Tensor], directory: Path) -> None:
     head, embedding = state.pop("lm_head.weight", None), state.get("model.embed_tokens.weight")
     if head is not None and embedding is not None and not torch.equal(head, embedding):
         raise UserError(
-            f"{directory}: tie_word_embeddings is true in config.json, but the weights hold an lm_head.weight that "
-            "differs from model.embed_tokens.weight; set tie_word_embeddings to false to use it, or remove the weight"
+            f"{directory}: tie_word_embeddings is true in config.json, but the weights contain an lm_head.weight that "
+            "differs from model.embed_tokens.weight; set tie_word_embeddings to false to use lm_head.weight, or remove "
+            "that weight"
         )
 
 
 def to_config(config: ModelConfig) -> dict[str, Any]:
-    """config.json in transformers' format."""
+    """Returns the content of config.json in transformers' format."""
     family = config.family
     settings = {name: family.setting(config, name) for name in family.settings}
     return {"architectures": [family.class_name], "model_type": family.model_type} | settings | family.write(config)
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """The configuration of the model in a directory.
+    """Returns the configuration of the model in a directory.
 
-    Raises UserError naming the missing or unsupported field.
+    Raises UserError with the name of the missing or unsupported field.
     """
     path = directory / "config.json"
     raw = _read(path)
     architecture = raw.get("model_type")
     if not isinstance(architecture, str) or architecture not in FAMILIES:
         raise UserError(
-            f"{path}: model_type {architecture!r} is not supported; known are {', '.join(FAMILIES.names())}; a package "
-            f"can add one with an entry point in the group {FAMILIES.group}"
+            f"{path}: model_type {architecture!r} is not supported; use one of {', '.join(FAMILIES.names())}; a "
+            f"package can add others with an entry point in the group {FAMILIES.group}"
         )
     family = family_of(architecture)
     settings = {name: raw[name] for name, default in family.settings.items() if raw.get(name, default) != default}
@@ -136,7 +138,8 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def check_pretrained(directory: Path) -> None:
-    """Checks shape and files as `load_pretrained` does, raising the same UserErrors, without reading any weights."""
+    """Checks the configuration and the files without reading any weights; raises the same UserErrors as
+    `load_pretrained`."""
     read_config(directory)
     for path in _weight_files(directory):
         _opened(path)
@@ -151,11 +154,11 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def _opened(path: Path) -> Any:
-    """A safetensors file, after checking that its header matches its size."""
+    """Opens a safetensors file, which checks that the header matches the size."""
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error}); copy or download it again") from error
+        raise UserError(f"{path}: not a valid safetensors file ({error}); copy or download it again") from error
 
 
 def _weight_files(directory: Path) -> list[Path]:
@@ -165,21 +168,21 @@ def _weight_files(directory: Path) -> list[Path]:
             raise UserError(f"{directory / INDEX}: weight_map is missing")
         names = sorted(set(weight_map.values()))
         if bad := [name for name in names if Path(name).name != name]:
-            raise UserError(f"{directory / INDEX}: {bad[0]!r} lies outside the directory")
+            raise UserError(f"{directory / INDEX}: {bad[0]!r} is outside the directory")
     else:
         pickles = [name for name in _PICKLES if (directory / name).is_file()]
         if pickles and not (directory / WEIGHTS).is_file():
             raise UserError(
-                f"{directory / pickles[0]}: pickles can run code and are not read; convert it to {WEIGHTS} with "
-                "transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+                f"{directory / pickles[0]}: pickles are not loaded because they can run code; convert the file to "
+                f"{WEIGHTS} with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
             )
         names = [WEIGHTS]
     return [directory / name for name in names]
 
 
 def _token_ids(source: Path, stop_ids: Collection[int], vocab_size: int) -> dict[str, Any]:
-    """Ids of the tokens that begin, end and pad a text, from the files of a tokenizer or model. Ids beyond the
-    embedding are dropped: they can never be sampled, and transformers refuses to load such a padding id."""
+    """Returns the ids of the tokens that begin, end and pad a text, from the files of a tokenizer or model. Ids outside
+    the embedding are excluded: they can never be sampled, and transformers does not load a padding id of that kind."""
     config = _read(source / "tokenizer_config.json")
     tokens = {t["content"]: t["id"] for t in _read(source / "tokenizer.json").get("added_tokens", [])}
     files = [_read(source / name) for name in ("generation_config.json", "config.json") if (source / name).is_file()]
@@ -207,7 +210,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+        raise UserError(f"{path}: cannot be read, or is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: is not a JSON object")
     return value

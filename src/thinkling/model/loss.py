@@ -1,4 +1,4 @@
-"""Losses over hidden states that never materialize the logits of all tokens.
+"""Losses on hidden states that never materialize the logits of all tokens.
 
 Shapes: N tokens, D hidden, V vocab, M tokens per chunk.
 """
@@ -22,8 +22,8 @@ CHUNK_LOGITS = 2**22
 
 @dataclass(frozen=True, eq=False)
 class CappedHead:
-    """The weight of a head whose logits have a soft cap (`Features.logit_softcap`). The losses here accept it in place
-    of a weight. A loss that multiplies by the weight itself would omit the cap, so it gets an error."""
+    """The weight of a head whose logits have a soft cap (`Features.logit_softcap`). The losses in this module accept a
+    CappedHead in place of a weight. Other losses would ignore the cap, so `t`, which they call, raises an error."""
 
     weight_VD: Tensor
     cap: float
@@ -37,8 +37,8 @@ class CappedHead:
     def t(self) -> NoReturn:
         """Raises UserError."""
         raise UserError(
-            "final_logit_softcapping: this loss does not support the model's soft cap on logits; drop the loss (in a "
-            "dpd stage: the kl term), or choose a model without a cap"
+            "final_logit_softcapping: this loss does not support the model's soft cap on logits; remove the loss (in a "
+            "dpd stage, the kl term), or choose a model without a soft cap"
         )
 
 
@@ -49,10 +49,11 @@ def _parts(weight_VD: Tensor | CappedHead) -> tuple[Tensor, float | None]:
 def chunked_cross_entropy(
     x_ND: Tensor, weight_VD: Tensor | CappedHead, labels_N: Tensor, chunk: int | None = None
 ) -> Tensor:
-    """Sum over tokens of -log softmax(x · weightᵀ)[label] as an fp32 scalar (fp64 for fp64 input).
+    """Returns the sum over tokens of -log softmax(x · weightᵀ)[label] as an fp32 scalar (fp64 for fp64 input).
 
-    Labels are int64; tokens labelled -100 are skipped. Both gradients are computed in the forward pass, `chunk` tokens
-    at a time, so logits are neither kept nor computed twice; the head's gradient is accumulated in fp32.
+    Labels are int64; tokens with label -100 are skipped. The gradients of x and weight are computed in the forward
+    pass, `chunk` tokens at a time, so that logits are neither stored nor computed twice. The weight's gradient is
+    accumulated in fp32.
     """
     weight_VD, cap = _parts(weight_VD)
     return _CrossEntropy.apply(x_ND, weight_VD, labels_N, chunk, cap)
@@ -65,9 +66,9 @@ def chunked_log_probs(
     temperature: float = 1.0,
     chunk: int | None = None,
 ) -> Tensor:
-    """log softmax(x · weightᵀ / temperature)[label], fp32 (N), 0 where the label is -100.
+    """Returns log softmax(x · weightᵀ / temperature)[label], fp32 (N), or 0 if the label is -100.
 
-    Differentiable in x and weight: the backward pass recomputes each chunk's logits.
+    The result is differentiable in x and weight; the backward pass recomputes each chunk's logits.
     """
     weight_VD, cap = _parts(weight_VD)
     return _LogProbs.apply(x_ND, weight_VD, labels_N, temperature, chunk, cap)
@@ -82,12 +83,13 @@ def _accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _slope(logits_MV: Tensor, cap: float) -> Tensor:
-    """Derivative of the capped logits with respect to the raw ones."""
+    """Returns the derivative of the capped logits with respect to the raw logits."""
     return 1 - (logits_MV / cap).square_()
 
 
 def _exponentials(logits_MV: Tensor) -> tuple[Tensor, Tensor]:
-    """Overwrites the logits with exp(logit - max); returns their sum (M, 1) and the row maximum (M, 1)."""
+    """Overwrites the logits with exp(logit - max). Returns the sum of each row (M, 1) and the maximum of each row
+    (M, 1)."""
     top = logits_MV.amax(-1, keepdim=True)
     return logits_MV.sub_(top).exp_().sum(-1, keepdim=True), top
 

@@ -1,4 +1,4 @@
-"""Scaled rotary frequencies in recipes and in config.json. Does not load torch."""
+"""Scaling of rotary frequencies, in recipes and in config.json. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -18,58 +18,59 @@ _OWN: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}),
     ),
 }
-"""Type → required fields besides `factor`, and optional ones."""
+"""Type → required fields in addition to `factor`, and optional fields."""
 
 
 class RopeScaling(BaseModel):
-    """Scaled frequencies, with the names and defaults of `rope_parameters` in transformers' config.json."""
+    """Scaling of rotary frequencies. Names and defaults are those of `rope_parameters` in transformers' config.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rope_type: Literal["linear", "llama3", "yarn"]
-    """`linear`: positions are divided by `factor`; `llama3`: only low frequencies are divided (Llama 3.1 to 3.3);
+    """`linear`: positions are divided by `factor`. `llama3`: only low frequencies are divided (Llama 3.1 to 3.3).
     `yarn`: a ramp between scaled and unscaled frequencies, with a factor on attention (arXiv 2309.00071)."""
     factor: float = Field(ge=1)
-    """Ratio of the new row length to the original one."""
+    """Ratio of the new row length to the original row length."""
     original_max_position_embeddings: int | None = Field(default=None, gt=0)
-    """Longest row before scaling, in tokens (llama3, yarn)."""
+    """Length in tokens of the longest row before scaling (llama3, yarn)."""
     low_freq_factor: float | None = Field(default=None, gt=0)
-    """llama3: frequencies with fewer rotations than this in an original row are divided by `factor`."""
+    """llama3: number of rotations in an original row below which a frequency is divided by `factor`."""
     high_freq_factor: float | None = Field(default=None, gt=0)
-    """llama3: frequencies with more rotations than this in an original row are unchanged."""
+    """llama3: number of rotations in an original row above which a frequency is unchanged."""
     attention_factor: float | None = Field(default=None, gt=0)
-    """yarn: factor on queries and on keys; None: 0.1 · ln(factor) + 1, or as the two `mscale` fields say."""
+    """yarn: factor by which queries and keys are multiplied. None means 0.1 · ln(factor) + 1, or the factor determined
+    by the two `mscale` fields if they are set."""
     beta_fast: float | None = Field(default=None, gt=0)
-    """yarn: rotations in an original row above which a frequency is unchanged; None: 32."""
+    """yarn: number of rotations in an original row above which a frequency is unchanged. None means 32."""
     beta_slow: float | None = Field(default=None, gt=0)
-    """yarn: rotations in an original row below which a frequency is divided by `factor`; None: 1."""
+    """yarn: number of rotations in an original row below which a frequency is divided by `factor`. None means 1."""
     mscale: float | None = None
-    """yarn: weight of ln(factor) in the numerator of the attention factor; `mscale_all_dim` in the denominator."""
+    """yarn: weight of ln(factor) in the numerator of the attention factor."""
     mscale_all_dim: float | None = None
-    """yarn: see `mscale`."""
+    """yarn: weight of ln(factor) in the denominator of the attention factor."""
     truncate: bool | None = None
-    """yarn: whether the ramp starts and ends at whole channels; None: True."""
+    """yarn: whether the ramp starts and ends at whole channels. None means True."""
 
     @model_validator(mode="after")
     def _has_what_its_type_has(self) -> RopeScaling:
         needed, allowed = _OWN[self.rope_type]
         given = {name for name, value in self if value is not None} - {"rope_type", "factor"}
         if missing := sorted(needed - given):
-            raise ValueError(f"{self.rope_type} needs {missing[0]}")
+            raise ValueError(f"{self.rope_type} requires {missing[0]}")
         if extra := sorted(given - needed - allowed):
-            raise ValueError(f"{self.rope_type} has no {extra[0]}; leave it out")
+            raise ValueError(f"{self.rope_type} does not use {extra[0]}; remove it")
         low, high = self.low_freq_factor, self.high_freq_factor
         if low is not None and high is not None and low >= high:
-            raise ValueError(f"low_freq_factor {low} is not below high_freq_factor {high}")
+            raise ValueError(f"low_freq_factor {low} must be below high_freq_factor {high}")
         return self
 
 
 def read_rope(raw: Mapping[str, Any], path: Path) -> tuple[float, dict[str, Any] | None]:
-    """`rope_theta` and the fields of a RopeScaling (or None) from a config.json in the old or the new format.
+    """Returns `rope_theta` and the fields of a RopeScaling (or None) from a config.json in the old or new format.
 
     Raises UserError if the scaling is not supported.
     """
-    # In transformers, `rope_scaling`, the old name, takes precedence over `rope_parameters`.
+    # In transformers, the old name `rope_scaling` takes precedence over `rope_parameters`.
     rope = {**(raw.get("rope_scaling") or raw.get("rope_parameters") or {})}
     base = (raw.get("rope_parameters") or {}).get("rope_theta")
     theta = rope.pop("rope_theta", None) or base or raw.get("rope_theta") or 1e4
@@ -79,7 +80,7 @@ def read_rope(raw: Mapping[str, Any], path: Path) -> tuple[float, dict[str, Any]
     if kind == "default":
         return theta, None
     if kind not in _OWN:
-        raise UserError(f"{path}: rope scaling of type {kind!r} is not supported; known are {', '.join(_OWN)}")
+        raise UserError(f"{path}: rope scaling of type {kind!r} is not supported; use one of {', '.join(_OWN)}")
     if "original_max_position_embeddings" in _OWN[kind][0]:
         original = raw.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
         rope["original_max_position_embeddings"] = original or raw.get("max_position_embeddings")
@@ -87,7 +88,7 @@ def read_rope(raw: Mapping[str, Any], path: Path) -> tuple[float, dict[str, Any]
 
 
 def write_rope(theta: float, scaling: RopeScaling | None) -> dict[str, Any]:
-    """Entries of config.json in the new format and, for older readers, in the old one."""
+    """Returns entries of config.json in the new format and, for older versions of transformers, in the old format."""
     if scaling is None:
         return {"rope_theta": theta, "rope_parameters": {"rope_type": "default", "rope_theta": theta}}
     fields = scaling.model_dump(exclude_none=True)

@@ -19,7 +19,7 @@ from thinkling.model.rope import RopeScaling
 def rotary_tables(
     positions: Tensor, head_dim: int, theta: float, scaling: RopeScaling | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of each position's angles: fp32, shape `positions.shape + (head_dim / 2,)`."""
+    """Returns the cosine and sine of each position's angles: fp32, shape `positions.shape + (head_dim / 2,)`."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     if scaling is None:
         angles = positions.unsqueeze(-1).float() * (1.0 / theta**exponents)
@@ -30,7 +30,7 @@ def rotary_tables(
 
 
 def family_tables(positions: Tensor, config: ModelConfig, kind: str = "global") -> tuple[Tensor, Tensor]:
-    """The same for layers of this `LayerKind.rotary`. Layers without rotary embedding rotate by an angle of 0."""
+    """Returns the tables for layers with this `LayerKind.rotary`. Without a rotary embedding, all angles are 0."""
     features = config.features
     channels = int(config.head_dim * features.partial_rotary_factor)
     if kind == "none":
@@ -43,7 +43,7 @@ def family_tables(positions: Tensor, config: ModelConfig, kind: str = "global") 
 
 
 def rotary_kinds(config: ModelConfig) -> set[str]:
-    """The kinds of tables needed by the layers."""
+    """Returns the kinds of tables that the layers need."""
     return {kind.rotary for kind in config.features.layer_kinds} or {"global"}
 
 
@@ -56,7 +56,7 @@ def _scaled(frequencies: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
         turns = original * frequencies / (2 * math.pi)
         unscaled = ((turns - low) / (high - low)).clamp(0, 1)
         return (1 - unscaled) * frequencies / factor + unscaled * frequencies
-    # yarn: first and last channel of the ramp.
+    # yarn: the first and last channel of the ramp
     n = len(frequencies)
 
     def channel(turns: float) -> float:
@@ -73,7 +73,7 @@ def _scaled(frequencies: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
 
 
 def _attention_factor(scaling: RopeScaling) -> float:
-    """Factor on queries and on keys, hence on both tables."""
+    """The factor by which queries and keys, and therefore the cosine and sine tables, are multiplied."""
     if scaling.rope_type != "yarn":
         return 1.0
     if scaling.attention_factor is not None:
@@ -88,9 +88,10 @@ def _attention_factor(scaling: RopeScaling) -> float:
 
 
 def rotate(x_BTHC: Tensor, cos_BTC: Tensor, sin_BTC: Tensor) -> Tensor:
-    """Rotates every head by its position's angles; tables as returned by `rotary_tables` (B may be 1). Keeps the dtype.
+    """Rotates every head by the angles of its position and returns the result in the dtype of x.
 
-    Channels beyond those of the tables are unchanged."""
+    The tables are those returned by `rotary_tables` (B may be 1). Channels without entries in the tables are unchanged.
+    """
     cos, sin = cos_BTC.unsqueeze(-2), sin_BTC.unsqueeze(-2)
     turned = 2 * cos.shape[-1]
     first, second = x_BTHC[..., :turned].chunk(2, dim=-1)
@@ -100,7 +101,8 @@ def rotate(x_BTHC: Tensor, cos_BTC: Tensor, sin_BTC: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Rotary:
-    """Tables of one forward pass, shared by all layers. Not a pytree: FSDP's mixed precision must not cast them."""
+    """Tables of one forward pass, shared by all layers. The class is not a pytree, so that FSDP's mixed precision does
+    not cast the tables."""
 
     cos_BTC: Tensor
     """fp32 (B, T, C/2)."""

@@ -14,35 +14,39 @@ class StepMetrics:
     loss: float
     """Mean loss per loss token."""
     grad_norm: float
-    """2-norm of the gradient of `loss` before clipping."""
+    """2-norm of the gradient of `loss`, before clipping."""
     n_tokens: int
-    """Number of loss tokens; 0 for a step without a batch, which updates nothing."""
+    """Number of loss tokens; 0 for a step without a batch, which does not update the model."""
     metrics: dict[str, float]
-    """The objective's metrics, summed, not divided."""
+    """Sums of the objective's metrics, not divided by the number of tokens."""
 
 
 SKIPPED = StepMetrics(loss=0.0, grad_norm=0.0, n_tokens=0, metrics={})
-"""Reported for a step without a batch."""
+"""Metrics of a step without a batch."""
 
 
 class Callback:
-    """Base class: every method does nothing unless overridden. Steps count from 0. Called on every rank."""
+    """Base class of callbacks. Every method does nothing unless overridden, and is called on every rank. Steps are
+    counted from 0."""
 
     def on_start(self, first_step: int) -> None:
-        """Once, before the first step of this process. Steps from `first_step` on that a killed run did are redone."""
+        """Called once, before the first step of this process. If a killed run already did steps from `first_step` on,
+        these steps are repeated."""
 
     def before_step(self, step: int) -> None:
-        """Before the step's batch is requested. May change the model, e.g. its RoPE base, as a function of the step."""
+        """Called before the step's batch is requested. A callback may change the model here, for example its RoPE base,
+        as a function of the step."""
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
-        """After the update of a step. `lr` is 0 for a step without a batch."""
+        """Called after the update of a step. `lr` is 0 for a step without a batch."""
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
-        """After validation or evaluation at the end of a step, or before the first one (then step 0). `losses` by name:
-        a source's mean loss per token in nats, or a task set's score."""
+        """Called after validation or evaluation at the end of a step, or before the first step (`step` is then 0).
+        `losses` maps the name of a source to its mean loss per token in nats, or the name of a task set to its
+        score."""
 
     def on_checkpoint(self, step: int, path: Path) -> None:
-        """After the state at the end of a step has been written to `path`."""
+        """Called after the state at the end of a step has been written to `path`."""
 
     def on_end(self) -> None:
-        """Once, however training ends: also if a step or another callback's `on_start` raised."""
+        """Called once when training ends, even if a step or another callback's `on_start` raised an exception."""

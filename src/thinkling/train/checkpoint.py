@@ -1,8 +1,9 @@
-"""Training state on disk: complete or absent, whenever the process is killed.
+"""Checkpoints of the training state, which are either complete or absent, even if the process is killed.
 
 A checkpoint is a directory `step-00000120` (120 steps done) with torch.distributed.checkpoint's safetensors shards, one
-per rank, and a `state.json` with their digests. It is written as `….tmp`, flushed to disk, then renamed. It can be read
-by any number of ranks, whatever number wrote it. Nothing is pickled. Equal states produce equal bytes.
+per rank, and a `state.json` with their digests. The directory is written as `….tmp`, flushed to disk, then renamed. The
+number of ranks that read a checkpoint may differ from the number that wrote it. Checkpoints do not contain pickles.
+Equal states produce equal bytes.
 """
 
 from __future__ import annotations
@@ -36,23 +37,23 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of a training run. `warn` is called for damaged ones."""
+    """The newest `keep` checkpoints of a training run. `warn` is called for corrupt checkpoints."""
 
     def __init__(
         self, directory: Path, every_steps: int, keep: int = 2, warn: Callable[[str], None] = warnings.warn
     ) -> None:
         if every_steps < 1 or keep < 1:
-            raise ValueError(f"every_steps and keep must be at least 1, not {every_steps} and {keep}")
+            raise ValueError(f"every_steps is {every_steps} and keep is {keep}; both must be at least 1")
         self.directory = directory
         self.every_steps = every_steps
         self.keep = keep
         self._warn = warn
 
     def latest(self, parallel: Parallel | None = None) -> Path | None:
-        """The latest checkpoint whose files are intact, as seen by rank 0; None if there are no checkpoints.
+        """Return the latest checkpoint whose files are intact, as seen by rank 0; None if there are no checkpoints.
 
-        Damaged newer ones are reported and set aside until the next checkpoint is written. Raises UserError if all are
-        damaged, rather than silently starting over.
+        Newer checkpoints that are corrupt are reported, and set aside until the next checkpoint is written. Raises
+        UserError if all checkpoints are corrupt, rather than silently starting from the beginning.
         """
         parallel = parallel or Parallel()
         step = self._newest_whole() if parallel.rank == 0 else 0
@@ -70,17 +71,18 @@ class Checkpoints:
             damaged.append(reason)
         else:
             if damaged:
-                raise UserError(f"{damaged[0]}; no other checkpoint is intact: delete {self.directory} to start again")
+                raise UserError(f"{damaged[0]}; no other checkpoint is intact; delete {self.directory} to start again")
             return 0
         for reason, newer in zip(damaged, sorted(self._steps(), reverse=True), strict=False):
-            self._warn(f"{reason}; continuing from {path.name}")
+            self._warn(f"{reason}; resuming from {path.name}")
             self._put_aside(self._path(newer))
         return step
 
     def save(self, step: int, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> Path:
         """Write the state after `step` ≥ 1 steps, then delete all but the newest `keep` checkpoints.
 
-        All ranks call it, each with its shards (DTensors) or copies. torch's random state is stored too, for each rank.
+        All ranks must call this method, each with its shards (DTensors) or copies. torch's random state of each rank is
+        also stored.
         """
         parallel = parallel or Parallel()
         path = self._path(step)
@@ -117,10 +119,10 @@ class Checkpoints:
         return path
 
     def load(self, path: Path, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> int:
-        """Read a checkpoint into `tensors`, in place, and set torch's random state; returns the steps done.
+        """Read a checkpoint into `tensors`, in place, set torch's random state, and return the number of steps done.
 
-        A rank that did not exist when it was written takes the random state of its rank modulo the old world size.
-        Raises UserError if the tensors do not match those requested.
+        A rank that did not exist when the checkpoint was written takes the random state of the rank with its number
+        modulo the old world size. Raises UserError if the stored tensors do not match `tensors`.
         """
         parallel = parallel or Parallel()
         state_json = json.loads((path / STATE).read_text(encoding="utf-8"))
@@ -133,28 +135,28 @@ class Checkpoints:
         return state_json["step"]
 
     def _put_aside(self, path: Path) -> Path:
-        """Renames it to an unfinished one, which the next `save` deletes: a half-deleted directory must never have the
-        name of a complete one."""
+        """Rename a checkpoint to the name of an unfinished checkpoint, which the next `save` deletes. A partly deleted
+        directory must never have the name of a complete checkpoint."""
         aside = path.with_name(path.name + ".tmp")
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(path, aside)
         return aside
 
     def _path(self, step: int) -> Path:
-        """Path of the checkpoint after `step` steps, if it is kept."""
+        """Path of the checkpoint after `step` steps, whether or not it exists."""
         return self.directory / f"step-{step:08d}"
 
     def _steps(self) -> list[int]:
-        """Step counts of the existing checkpoints."""
+        """Numbers of steps of the existing checkpoints."""
         if not self.directory.is_dir():
             return []
         return [int(match[1]) for entry in self.directory.iterdir() if (match := _NAME.fullmatch(entry.name))]
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """Names the first file that differs from what was written; None if all are intact.
+    """Return an error message about the first file that is not as it was written; None if all files are intact.
 
-    Raises UserError if it was written in another format.
+    Raises UserError if the checkpoint was written in a different format.
     """
     state = checkpoint / STATE
     try:
@@ -162,28 +164,31 @@ def _damage(checkpoint: Path) -> str | None:
     except OSError as error:
         return f"{state}: cannot be read ({error.strerror})"
     except ValueError:
-        return f"{state}: is damaged"
+        return f"{state}: is corrupt"
     if not isinstance(found, dict):
-        return f"{state}: is damaged"
-    digest = found.pop("digest", None)  # format 1 had none
+        return f"{state}: is corrupt"
+    digest = found.pop("digest", None)  # format 1 had no digest
     if digest is not None and digest != hash_of(found):
-        return f"{state}: is damaged"
+        return f"{state}: is corrupt"
     if found.get("format") != FORMAT or digest is None:
-        raise UserError(f"{checkpoint}: format {found.get('format')}, but this version reads {FORMAT}; delete it")
+        raise UserError(
+            f"{checkpoint}: has format {found.get('format')}, but this version of thinkling reads format {FORMAT}; "
+            "delete the checkpoint"
+        )
     for name, wanted in found["files"].items():
         file = checkpoint / name
         if not file.is_file():
             return f"{file}: is missing"
         if file.stat().st_size != wanted["bytes"] or file_digest(file) != wanted["sha256"]:
-            return f"{file}: is damaged"
+            return f"{file}: is corrupt"
     return None
 
 
 def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
-    """Write tensors into a new directory, as part of an artifact: equal tensors produce equal bytes.
+    """Write tensors into a new directory, as part of an artifact. Equal tensors produce equal bytes.
 
-    All ranks call it, each with its shards (DTensors) or copies. Leftovers of a killed run are deleted. torch's random
-    state is not stored, since it depends on whatever else the process did.
+    All ranks must call this function, each with its shards (DTensors) or copies. Leftovers of a killed run are deleted.
+    torch's random state is not stored, because it depends on what else the process did.
     """
     if parallel.rank == 0:
         shutil.rmtree(directory, ignore_errors=True)
@@ -193,20 +198,22 @@ def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) 
 
 
 def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
-    """Read the output of `keep_state` into `tensors`, in place. The number of ranks may differ from the writer's.
+    """Read the output of `keep_state` into `tensors`, in place. The number of ranks may differ from the number that
+    wrote the output.
 
-    Raises UserError if the tensors do not match those requested.
+    Raises UserError if the stored tensors do not match `tensors`.
     """
     _read(directory, tensors, parallel, {})
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint, by their names in the model, read by one process however many ranks wrote it.
+    """Return the weights of a checkpoint by their names in the model. A single process reads the weights, whatever the
+    number of ranks that wrote them.
 
-    Raises UserError if it is damaged.
+    Raises UserError if the checkpoint is corrupt.
     """
     if reason := _damage(checkpoint):
-        raise UserError(f"{reason}; use another checkpoint")
+        raise UserError(f"{reason}; use a different checkpoint")
     reader = HuggingFaceStorageReader(str(checkpoint))
     stored = reader.read_metadata().state_dict_metadata
     state = {
@@ -223,7 +230,7 @@ def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> N
     state = {name: x.contiguous() for name, x in _storable(tensors).items()}
     writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
     with _quiet():
-        # Returns when every rank's file is written and flushed.
+        # `save` returns when the files of all ranks are written and flushed.
         save(state, storage_writer=writer, no_dist=parallel.world_size == 1)
     parallel.barrier()
     if parallel.rank == 0:
@@ -233,7 +240,7 @@ def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> N
 
 
 def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Reads into `tensors`, in place; returns the `random` tensors that the checkpoint contains."""
+    """Read a directory into `tensors`, in place, and return the `random` tensors that the directory contains."""
     reader = HuggingFaceStorageReader(str(path))
     metadata = reader.read_metadata().state_dict_metadata
     stored = {name: meta.size for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
@@ -245,14 +252,14 @@ def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: di
         if there != here:
             raise UserError(
                 f"{path}: shape of {name} is {there} in the checkpoint and {here} in this run;"
-                " the checkpoint belongs to another model or optimizer"
+                " the checkpoint is from a different model or optimizer"
             )
     for name, tensor in sorted(state.items()):
         there, here = (str(dtype).removeprefix("torch.") for dtype in (dtypes[name], tensor.dtype))
         if there != here:
             raise UserError(
                 f"{path}: {name} is {there} in the checkpoint and {here} in this run; set precision.weights as in the "
-                "stage that wrote it"
+                "stage that wrote the checkpoint"
             )
     random = {name: tensor for name, tensor in random.items() if name in stored}
     with _quiet():
@@ -261,9 +268,10 @@ def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: di
 
 
 def _sort_header(path: Path) -> None:
-    """Sorts the fields of a safetensors header in place: safetensors writes its metadata in random order.
+    """Sort the fields of a safetensors header in place, because safetensors writes metadata in random order.
 
-    The file is 8 bytes of header length (little-endian), the header in JSON, possibly padded with spaces, and the data.
+    A file consists of the length of the header in 8 bytes (little-endian), the header as JSON, possibly padded with
+    spaces, and the data.
     """
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
@@ -278,7 +286,8 @@ def _sort_header(path: Path) -> None:
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors slices need at least one dimension. Returns views, so that loading still fills the given tensors."""
+    """Return views with at least one dimension, which safetensors slices require. Loading into the views fills the
+    given tensors."""
     return {name: x.detach().reshape(1) if x.ndim == 0 else x.detach() for name, x in tensors.items()}
 
 
@@ -291,14 +300,14 @@ def _random_state(rank: int, device: torch.device) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppresses torch's warning about saving from a single process."""
+    """Suppress torch's warning about saving from a single process."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
 
 
 def _flush_directory(path: Path) -> None:
-    """A rename is durable only once the directory itself is flushed."""
+    """Flush a directory to disk. A rename is durable only after the directory itself has been flushed."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

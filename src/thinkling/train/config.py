@@ -1,4 +1,4 @@
-"""Optimizer and precision settings of a recipe. Does not import torch: the CLI reads it before anything else loads."""
+"""Optimizer and precision settings of a recipe. This module does not import torch, because the CLI imports it early."""
 
 from __future__ import annotations
 
@@ -11,45 +11,48 @@ Dtype = Literal["float32", "bfloat16"]
 
 
 class PrecisionConfig(BaseModel):
-    """Dtypes of a training stage. Neither depends on the dtype of the checkpoint it starts from."""
+    """Dtypes of a training stage. They do not depend on the dtype of the model from which the stage starts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     compute: Dtype = "float32"
-    """Dtype of the forward and backward pass. `bfloat16`: copies of the weights and hidden states are bf16; statistics
-    of norms, softmax, losses and accumulated gradients stay fp32. The default is `float32` on every device, so that the
-    same recipe produces the same model. On a GPU set `bfloat16`, which the fast attention kernels require."""
+    """Dtype of the forward and backward pass. With `bfloat16`, hidden states and copies of the weights are in bf16;
+    statistics of norms, softmax, losses and accumulated gradients remain in fp32. The default is `float32` on every
+    device, so that the same recipe produces the same model. On a GPU, set `bfloat16`, which the fast attention kernels
+    require."""
     weights: Dtype = "float32"
-    """Dtype of the weights and optimizer state. `bfloat16` (adamw only) halves their memory: 6 instead of 12 bytes per
-    parameter. Updates are then rounded stochastically, because rounding to nearest would lose most of them at learning
-    rates below about 1e-4; this adds some noise to the weights. The exported model has this dtype."""
+    """Dtype of the weights and the optimizer state. `bfloat16` (adamw only) halves the memory for the weights and the
+    optimizer state, from 12 to 6 bytes per parameter. Updates are then rounded stochastically, because rounding to
+    nearest would lose most updates at learning rates below about 1e-4; stochastic rounding adds some noise to the
+    weights. The exported model has this dtype."""
 
 
 class OptimizerConfig(BaseModel):
-    """Optimizer and clipping of one stage. The schedule (`schedule.py`) sets the learning rate of each step."""
+    """Optimizer and gradient clipping of one stage. The schedule (`schedule.py`) sets each step's learning rate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Literal["adamw", "muon"] = "adamw"
-    """`adamw`: fused AdamW everywhere. `muon`: Muon on the layers' matrices, AdamW on all other parameters."""
+    """`adamw`: fused AdamW for all parameters. `muon`: Muon for the layers' matrices, AdamW for other parameters."""
     lr: float = Field(default=4.5e-4, gt=0.0)
     """Peak learning rate, from which a stage builds its schedule (default: docs/recipe.md, Pre-training).
-    `Trainer.step` takes the rate of each step as an argument and does not read this."""
+    `Trainer.step` does not use this field; it takes the learning rate of each step as an argument."""
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     """AdamW's decay rates of the first and second moment (docs/recipe.md, Choices of ours)."""
     eps: float = Field(default=1e-8, gt=0.0)
-    """AdamW's epsilon, added to the denominator."""
+    """AdamW's epsilon, which is added to the denominator."""
     weight_decay: float = Field(default=0.1, ge=0.0)
-    """Decoupled weight decay, multiplied by the learning rate. Applies to matrices, not to norms, biases, embeddings or
-    a head tied to them."""
+    """Decoupled weight decay, which is multiplied by the learning rate. It applies to matrices, but not to norms,
+    biases, embeddings or a head that is tied to the embeddings."""
     clip_norm: float | None = Field(default=1.0, gt=0.0)
-    """Maximum 2-norm of the whole gradient of the mean loss per token; null: no clipping."""
+    """Maximum 2-norm of the whole gradient of the mean loss per token. With null, gradients are not clipped."""
     muon_momentum: float = Field(default=0.95, ge=0.0, lt=1.0)
     """Muon's Nesterov momentum (Jordan 2024)."""
     muon_iterations: int = Field(default=5, ge=1, le=20)
-    """Newton–Schulz iterations per Muon update (Jordan 2024)."""
+    """Number of Newton–Schulz iterations per Muon update (Jordan 2024)."""
     muon_scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
-    """Shape-dependent scale of a Muon update: `match_rms_adamw` matches the RMS of a typical AdamW update, so that both
-    share a learning rate (Liu et al. 2025, arXiv 2502.16982); `original` is sqrt(max(1, rows / columns))."""
+    """Shape-dependent scale of a Muon update. `match_rms_adamw` matches the RMS of a typical AdamW update, so that Muon
+    and AdamW can use the same learning rate (Liu et al. 2025, arXiv 2502.16982). `original` is
+    sqrt(max(1, rows / columns))."""
     adamw_lr_scale: float = Field(default=1.0, gt=0.0)
-    """With `muon`: learning rate of the parameters trained by AdamW, as a multiple of the step's learning rate."""
+    """With `muon`: learning rate of the parameters that AdamW trains, as a multiple of the step's learning rate."""

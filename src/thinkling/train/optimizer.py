@@ -1,7 +1,7 @@
-"""AdamW for everything, or Muon for the layers' matrices with AdamW for the rest.
+"""AdamW for all parameters, or Muon for the layers' matrices and AdamW for all other parameters.
 
-Decoupled weight decay applies to matrices: all parameters with two or more dimensions except embeddings, so an untied
-head is decayed and a tied one is not. Norm gains and biases are not decayed.
+Decoupled weight decay applies to matrices: all parameters with two or more dimensions except embeddings. An untied head
+is therefore decayed, and a tied head is not. Norm gains and biases are not decayed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from thinkling.train.precision import StochasticAdamW
 
 
 def orthogonalize(x_NAB: Tensor, iterations: int, eps: float = 1e-7) -> Tensor:
-    """Nearly orthogonal factors of N matrices at once: all singular values end up between about 0.7 and 1.2.
+    """Return nearly orthogonal factors of N matrices at once, whose singular values are between about 0.7 and 1.2.
 
-    Quintic Newton–Schulz iteration with the coefficients of Jordan (2024), https://kellerjordan.github.io/posts/muon.
-    As there, bfloat16 on CUDA; float32 on CPU, where a core without bf16 units takes 25 times as long in bf16.
+    This is the quintic Newton–Schulz iteration of Jordan (2024), https://kellerjordan.github.io/posts/muon, with the
+    same coefficients. As in that work, it runs in bfloat16 on CUDA. On a CPU it runs in float32, because a core without
+    bf16 units takes 25 times as long in bf16.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = x_NAB.size(-2) <= x_NAB.size(-1)
@@ -36,9 +37,11 @@ def orthogonalize(x_NAB: Tensor, iterations: int, eps: float = 1e-7) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalized Nesterov momentum (Jordan 2024). Mathematically the same as `torch.optim.Muon`, which processes
-    the matrices one by one in bfloat16: with 0.3M parameters that takes 285 ms per step on a CPU core, several times
-    the forward and backward pass; stacking matrices of equal shape, in float32, takes 11 ms.
+    """Orthogonalized Nesterov momentum (Jordan 2024).
+
+    The updates are mathematically those of `torch.optim.Muon`, which processes the matrices one by one in bfloat16.
+    With 0.3M parameters, torch's version takes 285 ms per step on a CPU core, several times as long as the forward and
+    backward pass. This version stacks matrices of equal shape and computes in float32, which takes 11 ms.
 
     `scale`: see `OptimizerConfig.muon_scale`. Every parameter must be a plain 2-D tensor with a gradient.
     """
@@ -72,13 +75,14 @@ class Muon(torch.optim.Optimizer):
 
 
 class Optimizer:
-    """The optimizers of a model's parameters behind one interface. bf16 parameters use stochastic rounding.
+    """All optimizers of a model's parameters, behind one interface. bf16 parameters are rounded stochastically.
 
-    Raises UserError for Muon on bf16 parameters or on a sharded model, since it needs whole matrices.
+    Raises UserError for Muon with bf16 parameters, and for Muon with a sharded model, because Muon needs whole
+    matrices.
     """
 
     def __init__(self, model: nn.Module, config: OptimizerConfig, parallel: Parallel, seed: int = 0) -> None:
-        """`seed`: for stochastic rounding."""
+        """`seed`: seed of stochastic rounding."""
         self.names = {p: name for name, p in model.named_parameters() if p.requires_grad}
         self.parameters = list(self.names)
         embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
@@ -94,8 +98,8 @@ class Optimizer:
                 )
             if parallel.world_size > 1:
                 raise UserError(
-                    f"optimizer.name: muon needs whole matrices, which are sharded over {parallel.world_size} processes"
-                    " here; use adamw or one process"
+                    "optimizer.name: muon needs whole matrices, but this run shards them over "
+                    f"{parallel.world_size} processes; use adamw or one process"
                 )
             muon = [p for p in self.parameters if p.ndim == 2 and id(p) in inner]
             if not muon:
@@ -130,7 +134,7 @@ class Optimizer:
                 return
             adamw = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
             for p in rest:
-                # AdamW would create these at its first step; loading a checkpoint needs them before that.
+                # AdamW would create these tensors at its first step, but loading a checkpoint needs them earlier.
                 adamw.state[p] = {
                     "step": torch.zeros((), dtype=torch.float32, device=p.device),
                     "exp_avg": torch.zeros_like(p),
@@ -139,16 +143,16 @@ class Optimizer:
             self.optimizers.append(adamw)
 
     def gradients(self) -> dict[nn.Parameter, Tensor]:
-        """This rank's parts of all existing gradients."""
+        """Return this rank's parts of all existing gradients."""
         found = {p: p.grad for p in self.parameters if p.grad is not None}
         return dict(zip(found, shards(list(found.values())), strict=True))
 
     def step(
         self, lr: float, gradients: Mapping[nn.Parameter, Tensor] | None = None, scale: float | None = None
     ) -> None:
-        """Update every parameter from its gradient times `scale`.
+        """Update every parameter with its gradient times `scale`.
 
-        `gradients` may replace the `.grad` of bf16 parameters; the `.grad` of all others is multiplied in place.
+        For bf16 parameters, `gradients` may replace `.grad`. For all other parameters, `.grad` is multiplied in place.
         """
         gradients = gradients or self.gradients()
         for optimizer in self.optimizers:
@@ -167,7 +171,8 @@ class Optimizer:
             p.grad = None
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The state itself, not copies: `<parameter name>.<exp_avg | exp_avg_sq | step | momentum_buffer>`."""
+        """Return the state itself rather than copies, as `<parameter name>.<exp_avg | exp_avg_sq | step |
+        momentum_buffer>`."""
         return {
             f"{self.names[p]}.{key}": value
             for optimizer in self.optimizers

@@ -1,9 +1,9 @@
 """Compute and storage dtypes of a model: low-precision copies for the forward pass, and AdamW on bf16 weights.
 
-A bf16 number has 8 significant bits, so neighbours are 0.4 to 0.8% apart. At a learning rate of 1e-6 an update is a
-thousandth of that, and rounding to nearest would lose nearly all of them. So either the weights are fp32 and only their
-copies are bf16, or the optimizer rounds every bf16 number it writes up or down at random, so that it is correct on
-average.
+A bf16 number has 8 significant bits, so neighbouring numbers are 0.4 to 0.8% apart. At a learning rate of 1e-6, an
+update is a thousandth of that distance, and rounding to nearest would lose nearly all updates. Therefore, either the
+weights are in fp32 and only their copies are in bf16, or the optimizer randomly rounds every bf16 number that it writes
+up or down, so that the numbers are correct on average.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from thinkling.train.parallel import shards
 
 DTYPES: Mapping[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _DROPPED = 1 << 16
-"""An fp32 number is a bf16 number with 16 more bits of significand."""
+"""2¹⁶, because an fp32 number is a bf16 number with 16 more bits of significand, which rounding drops."""
 
 
 @contextlib.contextmanager
 def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """In this context the parameters are replaced by copies in `dtype`; gradients flow through to the originals.
+    """Context in which the parameters are replaced by copies in `dtype`. Gradients flow to the original parameters.
 
-    Copies live as long as the graph that uses them. Parameters already in `dtype` are not copied, nor are sharded ones,
-    which FSDP2 casts when it gathers them (`Parallel.shard`).
+    Copies exist as long as the graph that uses them. Parameters that are already in `dtype` are not copied. Sharded
+    parameters are not copied either, because FSDP2 casts them when it gathers them (`Parallel.shard`).
     """
     from torch.distributed.tensor import DTensor
 
@@ -51,23 +51,24 @@ def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 
 def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
-    """fp32 → bf16: one of the two neighbours, drawn so that the mean is x.
+    """Round fp32 to one of the two neighbouring bf16 numbers, drawn so that the mean is x.
 
-    bf16 numbers are unchanged, including infinities and NaN. Above the largest finite bf16 number the upper neighbour
-    is infinity, as in rounding to nearest.
+    Numbers that bf16 can represent are unchanged, including infinities and NaN. Above the largest finite bf16 number,
+    the upper neighbour is infinity, as in rounding to nearest.
     """
     noise = torch.randint(_DROPPED, x.shape, dtype=torch.int32, device=x.device, generator=generator)
-    # Read as integers, floats are ordered by magnitude: a carry out of the dropped bits leads to the next bf16 number.
+    # Floats interpreted as integers are ordered by magnitude, so a carry out of the dropped bits results in the next
+    # bf16 number.
     rounded = noise.add_(x.view(torch.int32)).bitwise_and_(-_DROPPED).view(torch.float32)
     return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
 
 
 class StochasticAdamW(torch.optim.Optimizer):
-    """AdamW on bf16 parameters with bf16 moments: 6 bytes per parameter. Each update is computed in fp32 and rounded
-    stochastically.
+    """AdamW on bf16 parameters with bf16 moments, which takes 6 bytes per parameter. Each update is computed in fp32
+    and rounded stochastically.
 
-    The random numbers of an update depend on the seed, the rank and the index of the update, which is part of the
-    state: a resumed run draws the same ones.
+    The random numbers of an update depend on the seed, the rank and the index of the update. The index is part of the
+    state, so a resumed run draws the same numbers.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class StochasticAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def apply(self, gradients: Mapping[nn.Parameter, Tensor], scale: float) -> None:
-        """One update from this rank's parts of the gradients, multiplied by `scale`."""
+        """Apply one update, with this rank's parts of the gradients multiplied by `scale`."""
         if not gradients:
             return
         done = int(max(self.state[p]["step"] for p in self._parameters()))
@@ -113,5 +114,5 @@ class StochasticAdamW(torch.optim.Optimizer):
 
 
 def norm_of(tensors: Sequence[Tensor]) -> Tensor:
-    """2-norm of all elements, summed in fp32 whatever their dtype."""
+    """Return the 2-norm of all elements, summed in fp32 for any dtype of the tensors."""
     return torch.stack([torch.linalg.vector_norm(x, dtype=torch.float32) for x in tensors]).norm()

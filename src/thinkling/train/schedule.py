@@ -1,4 +1,4 @@
-"""Piecewise learning rate schedules: a pure function of the step, so that a resumed run cannot deviate."""
+"""Piecewise learning rate schedules. The rate is a pure function of the step, so a resumed run has the same rates."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DecayShape = Literal["linear", "cosine", "sqrt"]
-"""How the learning rate moves from one value to another. A new shape needs its name here and its curve below."""
+"""Shape of a transition between two learning rates. To add a shape, add its name here and its curve below."""
 _CURVES: dict[DecayShape, Callable[[float], float]] = {
     "linear": lambda t: t,
     "cosine": lambda t: (1.0 - math.cos(math.pi * t)) / 2.0,
     "sqrt": math.sqrt,
 }
-"""Fraction of the change completed after a fraction t of the steps: 0 → 0, 1 → 1. `cosine` is half a wave; `sqrt` is
-WSD's "1-sqrt" cooldown (Hägele et al. 2024, arXiv 2405.18392)."""
+"""Functions that return the completed fraction of the change after a fraction t of the steps: 0 → 0, 1 → 1. `cosine` is
+half a wave; `sqrt` is WSD's "1-sqrt" cooldown (Hägele et al. 2024, arXiv 2405.18392)."""
 Shape = Literal["constant", DecayShape]
 
 
 class Segment(BaseModel):
-    """`steps` steps from `lr_start` to `lr_end`, which are equal for `constant`.
+    """A part of a schedule, in which the learning rate changes from `lr_start` to `lr_end` over `steps` steps.
+    `lr_start` and `lr_end` are equal for `constant`.
 
-    The rate of step s of n is taken at the middle of the step, t = (s + 1/2) / n, so that no step of a warm-up
-    from 0 or a decay to 0 is wasted at 0, and adjacent segments meet without a jump.
+    The learning rate of step s of n is evaluated at the middle of the step, t = (s + 1/2) / n, so that no step of a
+    warm-up from 0 or a decay to 0 has a learning rate of 0, and adjacent segments join without a jump.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,22 +40,24 @@ class Segment(BaseModel):
     @model_validator(mode="after")
     def _constant_is_flat(self) -> Segment:
         if self.shape == "constant" and self.lr_start != self.lr_end:
-            raise ValueError(f"a constant segment needs lr_start = lr_end, not {self.lr_start} and {self.lr_end}")
+            raise ValueError(
+                f"lr_start {self.lr_start} and lr_end {self.lr_end} differ; they must be equal in a constant segment"
+            )
         return self
 
     def at(self, step: int) -> float:
-        """Learning rate of the segment's step, 0 … steps-1."""
+        """Learning rate at a step of the segment, 0 … steps-1."""
         if self.shape == "constant" or self.lr_start == self.lr_end:
             return self.lr_start
         t = _CURVES[self.shape]((step + 0.5) / self.steps)
-        # This weighted sum stays between both ends in floating point too.
+        # Even in floating point, this weighted sum is between lr_start and lr_end.
         return (1.0 - t) * self.lr_start + t * self.lr_end
 
 
 class Schedule:
-    """Learning rate of every step of a stage: `Schedule(segments)(step)`, steps counted from 0.
+    """Learning rate at every step of a stage: `Schedule(segments)(step)`, with steps counted from 0.
 
-    Raises IndexError for a step outside the segments: a run longer than its schedule is an error, not a constant tail.
+    Raises IndexError for a step outside the segments, because a run must not be longer than its schedule.
     """
 
     def __init__(self, segments: Sequence[Segment]) -> None:
@@ -80,11 +83,11 @@ def warmup_stable_decay(
     final_fraction: float = 0.0,
     shape: DecayShape = "linear",
 ) -> Schedule:
-    """Linear warm-up from 0, constant at `peak`, then decay to `final_fraction` of it over the last `decay_fraction` of
-    the steps.
+    """Return a schedule with a linear warm-up from 0, a constant learning rate of `peak`, and a decay to
+    `final_fraction` · `peak` over the last `decay_fraction` of the steps.
 
-    The decay is rounded to whole steps; empty segments are dropped. If a run is too short for both, the warm-up comes
-    first and the decay takes the remaining steps.
+    The decay is rounded to whole steps; empty segments are omitted. If a run is too short for the warm-up and the
+    decay, the warm-up takes precedence and the decay uses the remaining steps.
     """
     warmup = min(warmup_steps, total_steps)
     decay = min(round(total_steps * decay_fraction), total_steps - warmup)

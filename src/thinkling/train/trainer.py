@@ -1,8 +1,8 @@
-"""One training loop for pre-training, SFT, DPD and RL. It sees batches only through an objective.
+"""One training loop for pre-training, SFT, DPD and RL. Only the objective depends on the content of batches.
 
-An objective takes the model and one micro-batch and returns (sum of the loss over its loss tokens, number of those
-tokens, sums to be logged). The trainer divides the gradient once, by the number of loss tokens in all micro-batches of
-all ranks, so splitting a batch differently over micro-batches or ranks changes only rounding.
+An objective takes the model and one micro-batch, and returns (sum of the loss over the loss tokens of the micro-batch,
+number of these tokens, sums to be logged). The trainer divides the gradient once, by the number of loss tokens in all
+micro-batches of all ranks. Splitting a batch into micro-batches or over ranks therefore changes only rounding.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from thinkling.train.precision import DTYPES, computing, norm_of
 
 Objective = Callable[[nn.Module, Any], tuple[Tensor, int, Mapping[str, float | Tensor]]]
 """(model, micro-batch) → (sum of losses: a scalar with a gradient, even for an empty sum; number of loss tokens; sums
-to log: numbers or scalar tensors, always under the same names). It must call the model (`model(…)`) before using any of
-its weights, since sharding hooks into that call."""
+to log: numbers or scalar tensors, always with the same names). An objective must call the model (`model(…)`) before it
+uses any of the model's weights, because sharding hooks into that call."""
 
 
 class Trainer:
-    """A model, its optimizer and an objective. With several ranks this shards the model in place."""
+    """A model, its optimizer and an objective. With several ranks, the trainer shards the model in place."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Trainer:
         precision: PrecisionConfig | None = None,
         seed: int = 0,
     ) -> None:
-        """Casts the model to `precision.weights` in place. `seed`: for stochastic rounding."""
+        """Cast the model to `precision.weights`, in place. `seed`: seed of stochastic rounding."""
         self.parallel = parallel or Parallel()
         precision = precision or PrecisionConfig()
         self.compute = DTYPES[precision.compute]
@@ -50,9 +50,9 @@ class Trainer:
         self.clip_norm = optimizer_config.clip_norm
 
     def step(self, micro_batches: Sequence[Any], lr: float) -> StepMetrics:
-        """One update from this rank's micro-batches; every rank must have the same number of them.
+        """Update the model with this rank's micro-batches. Every rank must have the same number of micro-batches.
 
-        Raises UserError, leaving the weights unchanged, if the loss or the gradient is not finite, or no rank has a
+        Raises UserError without changing the weights if the loss or the gradient is not finite, or if no rank has a
         loss token.
         """
         losses: list[Tensor] = []
@@ -78,13 +78,13 @@ class Trainer:
         )
         if n_tokens == 0:
             self.optimizer.zero_grad()
-            raise UserError("this step's batch has no loss tokens: check the loss masks of its source")
+            raise UserError("the batch of this step has no loss tokens; check the loss masks of the batch's source")
         norm = math.sqrt(square) / n_tokens
         if not (math.isfinite(sum_loss) and math.isfinite(norm)):
             self.optimizer.zero_grad()
             raise UserError(
-                f"training diverged (loss {sum_loss / n_tokens}, gradient norm {norm}): lower the optimizer's lr;"
-                " the last checkpoint is intact"
+                f"training diverged (loss {sum_loss / n_tokens}, gradient norm {norm}); lower the optimizer's lr; the "
+                "last checkpoint is intact"
             )
         scale = 1.0 / n_tokens
         if self.clip_norm is not None and norm > self.clip_norm:
@@ -94,7 +94,7 @@ class Trainer:
         return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), dict(zip(names, sums, strict=True)))
 
     def _add_gradients(self, sums: dict[nn.Parameter, Tensor]) -> None:
-        """Moves the gradients of a micro-batch into fp32 sums: accumulated in bf16, later ones would be lost."""
+        """Add the gradients of a micro-batch to fp32 sums and clear them. bf16 sums would lose later gradients."""
         for p, gradient in self.optimizer.gradients().items():
             sums[p] = sums[p].add_(gradient) if p in sums else gradient.float()
         self.optimizer.zero_grad()
@@ -102,12 +102,12 @@ class Trainer:
     def _sum_over_ranks(
         self, losses: list[Tensor], n_tokens: int, gradients: list[Tensor], totals: list[float | Tensor]
     ) -> list[float]:
-        """[sum of losses, loss tokens, squared norm of the summed gradient, *totals] over all ranks.
+        """Return [sum of losses, loss tokens, squared norm of the summed gradient, *totals] over all ranks.
 
-        Everything that must leave the device does so here, in one transfer. The squared norms of the shards add up,
-        since each rank holds different elements.
+        All values that the host needs are transferred from the device here, in one transfer. The squared norms of the
+        shards can be added, because each rank has different elements.
         """
-        # Norms of bf16 tensors would be bf16 themselves.
+        # get_total_norm would return the norm of bf16 tensors in bf16.
         in_bf16 = any(gradient.dtype == torch.bfloat16 for gradient in gradients)
         norm = norm_of(gradients) if in_bf16 else torch.nn.utils.get_total_norm(gradients)
         device = self.parallel.device
@@ -119,7 +119,8 @@ class Trainer:
         return self.parallel.all_reduce_sum(torch.stack(on_device)).tolist()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Weights and optimizer state by name, not copied: checkpoints are written from and read into these tensors."""
+        """Return the weights and the optimizer state by name, without copying: checkpoints are written from these
+        tensors and read into them."""
         state = {WEIGHTS + name: value for name, value in self.model.state_dict().items()}
         state |= {f"optimizer.{name}": value for name, value in self.optimizer.state_tensors().items()}
         return state
@@ -134,12 +135,13 @@ def fit(
     callbacks: Sequence[Callback] = (),
     first_step: int = 0,
 ) -> int:
-    """Train up to `total_steps`, from the last checkpoint if there is one, else `first_step`; returns the step it
-    started from.
+    """Train up to `total_steps`, starting from the last checkpoint if there is one, otherwise from `first_step`. Return
+    the step from which training started.
 
-    Steps count from 0. `batches(step)`, `lr(step)` and any changes to the model by callbacks must depend only on the
-    step: then a killed and resumed run equals an uninterrupted one, bit for bit on CPU. A step whose batch is None, on
-    all ranks, updates nothing. A checkpoint is written every `checkpoints.every_steps` steps and after the last.
+    Steps are counted from 0. `batches(step)`, `lr(step)` and any changes that callbacks make to the model must depend
+    only on the step. A run that was killed and resumed then equals an uninterrupted run, bit for bit on a CPU. If the
+    batch of a step is None, it must be None on all ranks, and the step does not update the model. A checkpoint is
+    written every `checkpoints.every_steps` steps and after the last step.
     """
     first = first_step
     path = checkpoints.latest(trainer.parallel)

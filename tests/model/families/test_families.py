@@ -80,7 +80,7 @@ def test_features_in_use_are_those_that_differ_from_llama() -> None:
 
 def test_unknown_model_type_is_named_with_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    known = "model_type 'gpt2' is not supported; known are llama, qwen2, .*, gemma3_text; a package can add one with"
+    known = "model_type 'gpt2' is not supported; use one of llama, qwen2, .*, gemma3_text; a package can add others"
     with pytest.raises(UserError, match=known) as caught:
         read_config(tmp_path)
     assert str(tmp_path / "config.json") in str(caught.value)
@@ -91,7 +91,7 @@ def test_a_broken_family_fails_only_its_own_models(tmp_path: Path) -> None:
     assert config_of("llama").parameter_count() > 0
     for name, message in (
         ("absent", r"architecture 'absent': no_such_package:FAMILY cannot be loaded"),
-        ("strange", r"architecture 'strange': its entry point names <function dumps.*, not a Family"),
+        ("strange", r"architecture 'strange': its entry point is <function dumps.*, which is not a Family"),
     ):
         with pytest.raises(UserError, match=message):
             config_of(name).parameter_count()

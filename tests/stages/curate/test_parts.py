@@ -107,7 +107,7 @@ def test_unreadable_answers_of_the_annotator_are_told(tmp_path: Path) -> None:
         assert told["unreadable"]["no JSON object"] > 20
         (line,) = watching.warnings
         assert line.startswith("stages.curate.grading.annotator: ")
-        assert "replies could not be read (no JSON object" in line
+        assert "replies could not be parsed (no JSON object" in line
         samples = [json.loads(one) for one in (ctx.directory / "unreadable.jsonl").read_text().splitlines()]
         assert {sample["text"] for sample in samples} == {"What a fine text!"}
         assert ctx.counts["served"]["grading.annotator"]["requests"] == len(server.bodies)

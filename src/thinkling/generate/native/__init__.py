@@ -1,4 +1,4 @@
-"""The in-process engine: weights, cache, forward pass and sampling."""
+"""The engine that generates in this process: weights, cache, forward pass and sampling."""
 
 from thinkling.generate.native.engine import NativeEngine
 

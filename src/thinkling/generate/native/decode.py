@@ -17,14 +17,14 @@ from thinkling.model.families.base import LayerKind
 from thinkling.model.rotary import family_tables, rotary_kinds
 
 _ROOM = 32
-"""The cache grows in multiples of this many positions, which keeps rows aligned."""
+"""The length of the cache is a multiple of this many positions, so that rows are aligned."""
 
 
 class Cache:
     """Keys and values of up to `rows` sequences, (layers, 2, rows, K, T, C). Active rows always come first.
 
-    T grows with the sequences. Every entry is always finite, because entries past the end of a sequence still enter a
-    product, with weight 0.
+    T grows with the sequences. All entries must be finite at all times, because entries past the end of a sequence
+    still enter a product, with weight 0.
     """
 
     def __init__(self, weights: Weights, rows: int, length: int) -> None:
@@ -43,7 +43,7 @@ class Cache:
         return self.kv.shape[4]
 
     def reserve(self, length: int, limit: int) -> None:
-        """Makes room for `length` positions, growing by at least half of the current size, up to `limit`."""
+        """Makes room for `length` positions. The cache grows by at least half of its size, up to `limit` positions."""
         if length > self.length:
             old = self.kv
             new_length = _round_up(min(max(length, self.length * 3 // 2), limit))
@@ -66,10 +66,10 @@ class Cache:
 
 
 def prefill(weights: Weights, cache: Cache, tokens_BT: Tensor, rows_of: list[list[int]]) -> None:
-    """Writes keys and values of whole prompts, right-padded to T, into the cache.
+    """Writes the keys and values of whole prompts, right-padded to T, into the cache.
 
-    Prompt b goes to rows `rows_of[b]`: samples of one problem share a forward pass. Attention is causal, so
-    prompts are unaffected by padding, whose keys are overwritten or masked later.
+    Prompt b is written to the rows `rows_of[b]`, so that samples of one problem share a forward pass. Because attention
+    is causal, padding does not affect the prompts; the keys of the padding are overwritten or masked later.
     """
     c = weights.config
     rows, length = tokens_BT.shape
@@ -84,7 +84,7 @@ def prefill(weights: Weights, cache: Cache, tokens_BT: Tensor, rows_of: list[lis
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         cache.kv[number, 0, target, :, :length] = k[source]
         cache.kv[number, 1, target, :, :length] = v[source]
-        if number + 1 < len(weights.layers):  # the last layer's output is not needed: nothing is sampled here
+        if number + 1 < len(weights.layers):  # the last layer's output is not needed, because nothing is sampled here
             o = _attend_causally(weights, w.kind, q, k, v)
             o = o.transpose(1, 2).reshape(rows * length, -1)
             x = _finish_layer(w, weights, x.view(rows * length, -1), o).view(rows, length, -1)
@@ -100,13 +100,13 @@ def _attend_causally(weights: Weights, kind: LayerKind, q: Tensor, k: Tensor, v:
 
 
 def _scale(weights: Weights) -> float:
-    """Factor on the products of queries and keys."""
+    """The factor by which products of queries and keys are multiplied."""
     given = weights.features.attention_scale
     return weights.config.head_dim**-0.5 if given is None else given
 
 
 def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarray) -> Tensor:
-    """Logits (B, V) after one more token of each active row, whose keys and values are added to the cache.
+    """Returns logits (B, V) after one more token of each active row, and adds the tokens' keys and values to the cache.
 
     `positions`: int64 (B,), each token's position in its sequence; row b attends to positions 0 … positions[b].
     """
@@ -129,7 +129,7 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
         keys, values = kv[:, :n].flatten(1, 2)[:, :, :reach]
         q = qk[:, :heads].reshape(n * kv_heads, -1, channels)
         bias = biases[w.kind]
-        # Two batched products beat scaled_dot_product_attention at query length 1 on CPU (3 to 5 times, measured).
+        # On a CPU, at query length 1, two batched products were 3 to 5 times faster than scaled_dot_product_attention.
         if cap is not None:
             scores = soft_capped(torch.bmm(q, keys.transpose(1, 2)).mul_(scale), cap)
             scores = scores if bias is None else scores.add_(bias)
@@ -143,7 +143,7 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
 
 
 def _bias(weights: Weights, where_B: Tensor, reach: int, shortest: int, window: int | None) -> Tensor | None:
-    """0 or -inf, (B·K, 1, reach): which positions each row sees; None if every row sees all of them."""
+    """The attention bias, 0 or -inf, (B·K, 1, reach): -inf masks a position; None if no position is masked."""
     if window is not None and window >= reach:
         window = None
     if shortest == reach and window is None:
@@ -157,7 +157,7 @@ def _bias(weights: Weights, where_B: Tensor, reach: int, shortest: int, window: 
 
 
 def _project(w: LayerWeights, c: ModelConfig, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotated queries and keys (…, H + K, C), and values (…, K, C), of x (…, D)."""
+    """Returns rotated queries and keys (…, H + K, C), and values (…, K, C), of x (…, D)."""
     heads, kv_heads = c.num_attention_heads, c.num_key_value_heads
     qkv = F.linear(_normed(w.norms[0], c, x), w.qkv, w.qkv_bias)
     qkv = qkv.unflatten(-1, (heads + 2 * kv_heads, c.head_dim))
@@ -189,7 +189,7 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, turned: Tensor) -> None:
 
 
 def _finish_layer(w: LayerWeights, weights: Weights, x: Tensor, o: Tensor) -> Tensor:
-    """Output projection of the heads' outputs (N, H·C), residual x (N, D), SwiGLU."""
+    """Projects the heads' outputs (N, H·C), adds them to the residual x (N, D), and applies the SwiGLU."""
     c, gelu = weights.config, weights.features.activation == "gelu_tanh"
     x = _added(x, o, w.o, w.norms[1], weights)
     gate, up = F.linear(_normed(w.norms[2], c, x), w.gate_up).chunk(2, dim=-1)
@@ -198,7 +198,7 @@ def _finish_layer(w: LayerWeights, weights: Weights, x: Tensor, o: Tensor) -> Te
 
 
 def _added(x: Tensor, inner: Tensor, matrix: Tensor, norm: Tensor | None, weights: Weights) -> Tensor:
-    """x plus a block's output, normalized and scaled if the family does so."""
+    """Returns x plus a block's output, which is normalized and scaled if the family does so."""
     scale = weights.features.residual_scale
     if norm is None:
         return torch.addmm(x, inner, matrix.t(), alpha=scale)

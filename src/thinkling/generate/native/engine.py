@@ -1,7 +1,8 @@
-"""The in-process engine: continuous batching, where waiting requests replace finished rows immediately.
+"""The in-process engine. It uses continuous batching: waiting requests replace finished rows immediately.
 
-A request enters with the keys and values of all its prompt tokens but the last, which is the first one decoded. So all
-sampling happens in one place, and a prompt that is already active is copied rather than recomputed.
+When a request enters the batch, the keys and values of all its prompt tokens except the last are computed; the last
+prompt token is the first token to be decoded. All sampling therefore happens in one place, and the keys and values of a
+prompt that is already active are copied rather than recomputed.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from thinkling.generate.native.weights import Weights, supports
 from thinkling.model.decoder import Decoder
 
 _PREFILL_TOKENS = 8192
-"""Maximum prompt tokens per forward pass, including padding, unless a single prompt is longer."""
+"""Maximum number of prompt tokens per forward pass, including padding, unless a single prompt is longer."""
 
 
 class NativeEngine:
     """Generates with a `Decoder`, on its device. Implements `Engine`."""
 
     def __init__(self, model: Decoder, max_concurrent: int = 128, dtype: torch.dtype | None = None) -> None:
-        """`max_concurrent`: sequences decoded at once. `dtype`: of the copied weights and the cache."""
+        """`max_concurrent`: number of sequences decoded at once. `dtype`: dtype of the copied weights and the cache."""
         if max_concurrent < 1:
             raise ValueError(f"max_concurrent is {max_concurrent}; it must be at least 1")
         self.model = model
@@ -42,11 +43,11 @@ class NativeEngine:
 
     @property
     def version(self) -> int:
-        """Version of the weights in use; 0 for those at construction."""
+        """Version of the weights in use; 0 for the weights at construction."""
         return self._version
 
     def update_weights(self, version: int) -> None:
-        """Copies the model's current weights; until then training does not affect the engine."""
+        """Copies the model's current weights. Training does not affect the engine until this method is called."""
         self._weights.refresh(self.model)
         self._version = version
         self._cache = None
@@ -57,7 +58,10 @@ class NativeEngine:
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion per request, in order. UserError: unknown token, too long for the model, non-finite logits."""
+        """Returns one completion per request, in order.
+
+        Raises UserError for unknown tokens, for a request that is too long for the model, and for non-finite logits.
+        """
         self._check(requests, sampling)
         if not requests:
             return []
@@ -75,7 +79,8 @@ class NativeEngine:
         for request in requests:
             if not 0 <= min(request.prompt) <= max(request.prompt) < config.known_vocab_size:
                 raise UserError(f"a prompt has token ids outside the model's vocabulary of {config.known_vocab_size}")
-            # A continuation may exceed it: a tool's output length is not known in advance, and positions are rotations.
+            # A continuation may exceed the limit: the length of a tool's output is not known in advance, and rotary
+            # embeddings are defined for any position.
             length = len(request.prompt) + request.max_new_tokens
             if not request.rng_offset and length > config.max_position_embeddings:
                 raise UserError(
@@ -87,7 +92,7 @@ class NativeEngine:
 
 
 class _Batch:
-    """The state of one `generate`. Row i of every array and of the cache is the i-th active sequence."""
+    """The state of one call of `generate`. Row i of every array and of the cache is the i-th active sequence."""
 
     def __init__(self, requests: Sequence[Request], sampling: Sampling, engine: NativeEngine) -> None:
         weights = engine._weights
@@ -107,16 +112,17 @@ class _Batch:
         self.seeds = torch.empty(0, dtype=torch.int64, device=weights.device)
         self.counters = torch.empty(0, dtype=torch.int64, device=weights.device)
         self.tokens = torch.empty(0, dtype=torch.int64, device=weights.device)
-        # One entry per step: the requests, their tokens, log-probs, and whether they stopped.
+        # One entry per step: the requests, their tokens and their log-probabilities.
         self.history: list[tuple[np.ndarray, np.ndarray, torch.Tensor]] = []
 
     @property
     def n_left(self) -> int:
-        """Sequences that have not ended."""
+        """Number of sequences that have not ended."""
         return len(self.waiting) + len(self.request)
 
     def step(self) -> bool:
-        """Admits requests, decodes and samples one token per row, retires finished rows. False when all are done."""
+        """Admits requests, decodes and samples one token per row, and retires finished rows. Returns False when all
+        requests are finished."""
         if self.waiting:
             self._admit()
         if not len(self.request):
@@ -139,7 +145,8 @@ class _Batch:
         return True
 
     def _admit(self) -> None:
-        """Fills free rows, several at a time: prefilling one short prompt costs nearly as much as prefilling eight."""
+        """Fills free rows, several at a time, because prefilling one short prompt costs nearly as much as prefilling
+        eight."""
         free = self.capacity - len(self.request)
         if free < min(len(self.waiting), max(1, self.capacity // 8)):
             return
@@ -161,14 +168,14 @@ class _Batch:
         self.tokens = torch.cat((self.tokens, torch.tensor([r.prompt[-1] for r in chosen], device=device)))
 
     def _copy_active(self, fresh: dict[tuple[int, ...], list[int]]) -> None:
-        """Removes prefixes that an active row has already computed from `fresh`, and copies them."""
+        """Copies the prefixes that an active row has already computed, and removes them from `fresh`."""
         active = {self.requests[number].prompt[:-1]: row for row, number in enumerate(self.request.tolist())}
         for prefix in [p for p in fresh if p and p in active]:
             rows = np.array(fresh.pop(prefix))
             self.cache.move(np.full_like(rows, active[prefix]), rows, len(prefix))
 
     def _prefill(self, fresh: dict[tuple[int, ...], list[int]]) -> None:
-        """Computes prefixes, batching those of similar length."""
+        """Computes prefixes, in batches of similar length."""
         prefixes = deque(sorted(fresh, key=len, reverse=True))
         while prefixes:
             length = len(prefixes[0])
@@ -184,7 +191,7 @@ class _Batch:
                 prefill(self.cache.weights, self.cache, tokens_BT, rows_of)
 
     def _retire(self, done: np.ndarray) -> None:
-        """Drops finished rows. Rows from the end move into the gaps, so that active rows stay first."""
+        """Removes finished rows. Rows from the end are moved into the gaps, so that active rows still come first."""
         n = int((~done).sum())
         order = np.arange(len(done))
         gaps, movers = np.flatnonzero(done[:n]), n + np.flatnonzero(~done[n:])
@@ -204,7 +211,7 @@ class _Batch:
         tokens = np.concatenate([drawn for _, drawn, _ in self.history])[order]
         logprobs = torch.cat([values for _, _, values in self.history]).cpu().numpy()[order]
         if not np.isfinite(logprobs).all():
-            raise UserError("the model's logits are not finite; its weights have diverged or are damaged")
+            raise UserError("the model's logits are not finite; its weights have diverged or are corrupt")
         found = []
         for start, end in pairwise(bounds.tolist()):
             ids = tokens[start:end].tolist()

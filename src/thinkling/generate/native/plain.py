@@ -1,5 +1,5 @@
-"""Sampling with the decoder's own forward pass, for families with a custom layer. Correct for every decoder, but slow:
-each token recomputes its whole sequence.
+"""Sampling with the decoder's own forward pass, for families with a custom layer. It is correct for every decoder but
+slow, because each token recomputes its whole sequence.
 
 Shapes: B active rows, T positions, V vocab.
 """
@@ -17,7 +17,7 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 
 _BATCH_TOKENS = 16384
-"""Maximum tokens per forward pass, unless a single sequence is longer."""
+"""Maximum number of tokens per forward pass, unless a single sequence is longer."""
 
 
 class PlainWeights:
@@ -47,7 +47,7 @@ class TokenCache:
         return self.tokens.shape[0]
 
     def reserve(self, length: int, limit: int) -> None:
-        """Makes room for `length` positions, growing by at least half of the current size, up to `limit`."""
+        """Makes room for `length` positions. The cache grows by at least half of its size, up to `limit` positions."""
         present = self.tokens.shape[1]
         if length > present:
             room = min(max(length, present * 3 // 2), limit) - present
@@ -59,12 +59,12 @@ class TokenCache:
         self.tokens[to, :length] = self.tokens[of, :length]
 
     def prefill(self, tokens_BT: Tensor, rows_of: list[list[int]]) -> None:
-        """Prompt b goes to rows `rows_of[b]`."""
+        """Writes prompt b to the rows `rows_of[b]`."""
         for tokens_T, rows in zip(tokens_BT, rows_of, strict=True):
             self.tokens[rows, : len(tokens_T)] = tokens_T
 
     def decode(self, tokens_B: Tensor, positions: np.ndarray) -> Tensor:
-        """Logits (B, V) after one more token of each active row, at `positions`."""
+        """Returns logits (B, V) after one more token of each active row, at `positions`."""
         where = torch.from_numpy(positions).to(self.tokens.device)
         self.tokens[torch.arange(len(positions), device=where.device), where] = tokens_B
         lengths = (positions + 1).tolist()

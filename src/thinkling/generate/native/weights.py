@@ -37,17 +37,18 @@ _FEATURES = frozenset(
         "rotary",
     }
 )
-"""Features from model/families/base.py that this forward pass supports: all but a family's custom layer."""
+"""Features from model/families/base.py that this forward pass supports: all except a family's custom layer."""
 
 
 def supports(config: ModelConfig) -> bool:
-    """Whether this forward pass can replace the decoder's; if not, plain.py samples with the decoder's own."""
+    """Whether this forward pass supports the model. If not, plain.py samples with the decoder's own forward pass."""
     return config.features.used() <= _FEATURES
 
 
 @dataclass
 class LayerWeights:
-    """One layer: projections of the same input are fused, matrices are (out, in), offsets are added to the norms."""
+    """The weights of one layer. Projections of the same input are fused, matrices are (out, in), and norms include
+    their offsets."""
 
     kind: LayerKind
     qkv: Tensor
@@ -56,7 +57,7 @@ class LayerWeights:
     gate_up: Tensor
     down: Tensor
     norms: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
-    """Before and after attention, before and after the SwiGLU."""
+    """The norms before and after attention, and before and after the SwiGLU; None for a norm that the layer lacks."""
     q_norm: Tensor | None
     k_norm: Tensor | None
 
@@ -65,7 +66,7 @@ class Weights:
     """Copies of a decoder's weights. Training does not change them until the next `refresh`."""
 
     def __init__(self, model: Decoder, dtype: torch.dtype) -> None:
-        """The decoder must be one that this forward pass `supports`."""
+        """`supports` must be true for the decoder's config."""
         self.dtype = dtype
         self.refresh(model)
 
@@ -115,12 +116,12 @@ class Weights:
         )
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """The input of the first layer, (…, D)."""
+        """Returns the input of the first layer, (…, D)."""
         x = F.embedding(tokens, self.embedding)
         return x if self._embedding_scale is None else x * self._embedding_scale
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (…, V) from the output of the last layer."""
+        """Returns logits (…, V) from the output of the last layer."""
         features = self.features
         x = F.rms_norm(x, self.norm.shape, self.norm, self.config.rms_norm_eps)
         logits = F.linear(x if features.logit_scale == 1.0 else x * features.logit_scale, self.head)

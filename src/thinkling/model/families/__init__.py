@@ -1,4 +1,4 @@
-"""Decoder families, one file each: how they differ. Does not load torch."""
+"""Definitions of decoder families and their differences, one file per family. They do not import torch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ FAMILIES = Registry(
     },
 )
 """Families by the `model_type` of config.json, which is `architecture` in a recipe. A family with several model types
-has one entry for each, so that reading a directory imports only the plug-in that it needs."""
+has one entry per model type, so that loading a directory imports only the plug-in that the directory needs."""
 
 
 def family_of(architecture: str) -> Family:
-    """The family of an architecture. Raises UserError if there is none, or if a package's entry is not a `Family`."""
+    """Returns the family of an architecture. Raises UserError if the architecture is unknown, or if a package's entry
+    point is not a `Family`."""
     found = FAMILIES.resolve(architecture)
     if not isinstance(found, Family):
         raise UserError(
-            f"architecture {architecture!r}: its entry point names {found!r}, not a Family; fix the package"
+            f"architecture {architecture!r}: its entry point is {found!r}, which is not a Family; fix the package"
         )
     return found

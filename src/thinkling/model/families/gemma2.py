@@ -1,6 +1,8 @@
-"""Gemma 2 (arXiv 2408.00118): norms before and after both blocks, with weights stored minus 1; scaled embeddings; a
-sliding window in every other layer; soft caps on attention and logits; a GELU gate. Code shared with Gemma 3 is here
-too."""
+"""Gemma 2 (arXiv 2408.00118): norms before and after attention and MLP, with weights stored minus 1; scaled embeddings;
+a sliding window in every other layer; soft caps on attention and logits; a GELU gate.
+
+This file also contains the code shared with Gemma 3.
+"""
 
 from __future__ import annotations
 
@@ -38,28 +40,30 @@ def features(config: ModelConfig) -> Features:
 
 
 def layer_types(given: Sequence[str] | None, layers: int, pattern: int) -> list[str]:
-    """The given types, or one full layer after every `pattern` - 1 sliding ones. ValueError for an unknown type."""
+    """Returns the given types, or, if there are none, one full layer after every `pattern` - 1 sliding layers. Raises
+    ValueError for an unknown type."""
     if given is None:
         return [SLIDING if (number + 1) % pattern else FULL for number in range(layers)]
     for one in given:
         if one not in (FULL, SLIDING):
-            raise ValueError(f"settings.layer_types: {one!r} is neither {FULL} nor {SLIDING}")
+            raise ValueError(f"settings.layer_types: {one!r} is unknown; use {FULL} or {SLIDING}")
     return list(given)
 
 
 def plain(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """`raw` for `read_fields`, which knows only Llama's activation. Raises UserError for unsupported Gemma settings."""
+    """Returns `raw` in the form that `read_fields` accepts, with Llama's activation. Raises UserError for unsupported
+    settings of Gemma."""
     activation = raw.get("hidden_activation") or ACTIVATION
     if activation != ACTIVATION:
-        raise UserError(f"{path}: hidden_activation {activation!r} is not supported; only {ACTIVATION} is")
+        raise UserError(f"{path}: hidden_activation {activation!r} is not supported; only {ACTIVATION} is supported")
     if raw.get("use_bidirectional_attention"):
         raise UserError(f"{path}: use_bidirectional_attention is not supported")
     return {**raw, "hidden_act": "silu"}
 
 
 def own_settings(raw: Mapping[str, Any], family: Family, layers: int, pattern: int) -> dict[str, Any]:
-    """The family's settings in `raw` that differ from its defaults; layer types only if the pattern does not imply
-    them."""
+    """Returns the family's settings in `raw` that differ from the family's defaults. Layer types are omitted if the
+    pattern implies them."""
     found = {name: raw[name] for name in family.settings if name in raw and raw[name] != family.settings[name]}
     if found.get("layer_types") == layer_types(None, layers, pattern):
         del found["layer_types"]

@@ -1,5 +1,5 @@
-"""Gemma 3, text (arXiv 2503.19786): Gemma 2 with per-head norms instead of soft caps, and five sliding-window layers
-for each full one; the sliding-window layers have their own rotary base."""
+"""Gemma 3, text (arXiv 2503.19786): Gemma 2 with per-head norms instead of soft caps, and with five sliding-window
+layers per full layer. The sliding-window layers have a separate rotary base."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _types(config: ModelConfig) -> list[str]:
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Reads the rotary embedding of both kinds of layers, in the old or the new format."""
+    """Also reads the rotary embedding of each of the two kinds of layers, in the old or new format."""
     if raw.get("attn_logit_softcapping"):
         raise UserError(f"{path}: attn_logit_softcapping is not supported for gemma3_text; transformers ignores it")
     rope = raw.get("rope_parameters") or {}

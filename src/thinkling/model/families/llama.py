@@ -1,4 +1,4 @@
-"""Llama (arXiv 2302.13971, 2307.09288): the decoder from which the other families list their differences."""
+"""Llama (arXiv 2302.13971, 2307.09288): the decoder to which the other families are compared."""
 
 from thinkling.model.families.base import Family
 

@@ -1,4 +1,4 @@
-"""Mistral (arXiv 2310.06825): Llama; early versions have a sliding window in every layer."""
+"""Mistral (arXiv 2310.06825): the same as Llama, but early versions have a sliding window in every layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def features(config: ModelConfig) -> Features:
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """If sliding_window is missing, transformers uses 4,096; null means no window."""
+    """Uses 4,096 if sliding_window is missing, as transformers does; null means that there is no window."""
     found = read_fields({"num_key_value_heads": 8, **raw}, path)
     return found if "sliding_window" in raw else found | {"settings": {"sliding_window": 4096}}
 

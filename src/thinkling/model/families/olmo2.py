@@ -1,4 +1,5 @@
-"""OLMo 2 (arXiv 2501.00656): norms after the blocks instead of before, and over the queries and keys of all heads."""
+"""OLMo 2 (arXiv 2501.00656): norms after attention and MLP instead of before them, and norms over the queries and over
+the keys of all heads."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Phi-3 and Phi-4 (arXiv 2404.14219, 2412.08905): Llama with one parameter for queries, keys and values and one for
-gate and up; some versions have a sliding window or partially rotated heads."""
+"""Phi-3 and Phi-4 (arXiv 2404.14219, 2412.08905): Llama with one parameter for queries, keys and values and one
+parameter for gate and up. Some versions have a sliding window or partially rotated heads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _PARTIAL = "partial_rotary_factor"
 
 def features(config: ModelConfig) -> Features:
     if config.rope_scaling is not None:
-        raise ValueError(f"rope_scaling: transformers has no {config.rope_scaling.rope_type} for phi3; leave it out")
+        kind = config.rope_scaling.rope_type
+        raise ValueError(f"rope_scaling: transformers does not support {kind} for phi3; remove rope_scaling")
     window = FAMILY.setting(config, "sliding_window")
     return Features(
         fused_projections=True,
@@ -32,7 +33,7 @@ def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UserError(
-            f"{path}: rope scaling of type {kind!r} is not supported for phi3; use a version for short rows, such as "
+            f"{path}: rope scaling of type {kind!r} is not supported for phi3; use a version without it, such as "
             f"Phi-3-mini-4k or phi-4"
         )
     partial = rope.pop(_PARTIAL, None) or raw.get(_PARTIAL) or 1.0

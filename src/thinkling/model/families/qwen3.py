@@ -17,7 +17,7 @@ def features(config: ModelConfig) -> Features:
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """If head_dim is missing, transformers uses 128 for this family."""
+    """Uses 128 if head_dim is missing, as transformers does for this family."""
     return read_fields({**raw, "head_dim": raw.get("head_dim") or 128}, path)
 
 

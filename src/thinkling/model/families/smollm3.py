@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from thinkling.model.config import ModelConfig
 
 _DEFAULTS = {"num_key_value_heads": 4, "tie_word_embeddings": True, "rope_theta": 2e6, "max_position_embeddings": 32768}
-"""transformers' default for this family if a file has none."""
+"""transformers' defaults for this family, used for values that a file lacks."""
 
 
 def features(config: ModelConfig) -> Features:
@@ -20,7 +20,8 @@ def features(config: ModelConfig) -> Features:
 
 
 def _rotary_layers(config: ModelConfig) -> list[int]:
-    """1 for each layer with a rotary embedding, which is also what `no_rope_layers` means, despite its name."""
+    """Returns 1 for each layer with a rotary embedding and 0 for each layer without. Despite its name,
+    `no_rope_layers` has the same meaning."""
     given = FAMILY.setting(config, "no_rope_layers")
     return list(given) if given else _alternating(config.num_hidden_layers, _interval(config.settings))
 
@@ -34,7 +35,7 @@ def _alternating(layers: int, interval: int) -> list[int]:
 
 
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Drops a list that the interval implies, so that the configuration round-trips."""
+    """Omits `no_rope_layers` if the interval implies the same list, so that the configuration round-trips."""
     found = read_fields({**_DEFAULTS, **raw}, path)
     settings = {
         name: raw[name] for name in FAMILY.settings if raw.get(name, FAMILY.settings[name]) != FAMILY.settings[name]
