@@ -1,6 +1,6 @@
 """Verifier for problems of reasoning-gym, which uses the package's own scorers. A score of 1 is right.
 
-The hidden test of a problem is a JSON object with dataset, settings, seed, size and index, from which the entry is
+The hidden test of a problem is a JSON object with data set, settings, seed, size and index, from which the entry is
 regenerated. Scorers that would run a model's answer as code are not supported; `unsafe_scorer` detects them.
 """
 
@@ -56,9 +56,9 @@ def _answers(reading: Reading) -> set[str]:
 
 @cache
 def dataset(name: str, settings: str, seed: int, size: int) -> Any:
-    """Create a reasoning-gym dataset. `settings`: the dataset's settings as JSON text.
+    """Create a reasoning-gym data set. `settings`: the data set's settings as JSON text.
 
-    Raises a one-line UserError if the package is not installed, the dataset does not exist, its settings are invalid,
+    Raises a one-line UserError if the package is not installed, the data set does not exist, its settings are invalid,
     or its scorer is unsafe.
     """
     try:
@@ -66,7 +66,7 @@ def dataset(name: str, settings: str, seed: int, size: int) -> Any:
     except ImportError as error:
         raise UserError("reasoning-gym is not installed: pip install thinkling[tasks]") from error
     if name not in factory.DATASETS:
-        raise UserError(f"reasoning-gym has no dataset {name!r}; known are {', '.join(sorted(factory.DATASETS))}")
+        raise UserError(f"reasoning-gym has no data set {name!r}; it has {', '.join(sorted(factory.DATASETS))}")
     if (how := unsafe_scorer(factory.DATASETS[name][0])) is not None:
         raise UserError(
             f"data set {name!r} of reasoning-gym scores answers with {how}, which can run model output as code outside "
@@ -80,7 +80,7 @@ def dataset(name: str, settings: str, seed: int, size: int) -> Any:
 
 
 def unsafe_scorer(kind: type) -> str | None:
-    """Return the name of the function with which a dataset's scorer would run text as code, directly or through other
+    """Return the name of the function with which a data set's scorer would run text as code, directly or through other
     functions of reasoning-gym; None if there is no such call."""
     queue: list[Any] = [kind.score_answer]  # type: ignore[attr-defined]
     seen: set[Any] = set()
@@ -95,7 +95,7 @@ def unsafe_scorer(kind: type) -> str | None:
             name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
             inherited = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "super()"
             if name in _RUNS_CODE or (name == "score_answer" and not inherited):
-                return name  # the scorer of a different dataset cannot be checked here
+                return name  # the scorer of a different data set cannot be checked here
             scope = getattr(function, "__globals__", {})
             found = inspect.getattr_static(kind, name, None) or scope.get(name)
             found = getattr(found, "__func__", found)
