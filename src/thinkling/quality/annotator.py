@@ -1,4 +1,4 @@
-"""Interface for grading the labeller's training examples: fixed rules (`rules`) or a served model
+"""Interface for grading the labeller's training examples, implemented by fixed rules (`rules`) and by a served model
 (`served_annotator`)."""
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def _tokens(value: Any) -> Any:
 
 
 Tokens = Annotated[int, BeforeValidator(_tokens), Field(gt=0)]
-"""Number of tokens; `6.5T`, `2M`, `64K` are accepted."""
+"""Number of tokens, as an integer or as a string such as `6.5T`, `2M` or `64K`."""
 
 
 class _Part(BaseModel):

@@ -1,4 +1,4 @@
-"""Artificial damage to sound texts, which creates examples with low grades and a known damaged fraction.
+"""Artificial damage to sound (correct) texts, which creates examples with low grades and a known damaged fraction.
 
 The labeller is trained on some kinds of damage and tested on a kind that it has never seen, so that the report shows
 how well the labeller detects damage in general. The damaged fraction only affects the *grades* of the examples, never

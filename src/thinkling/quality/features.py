@@ -111,8 +111,8 @@ class FeatureSpace:
         return Features(_projected(matrix, self._components_KW), np.array([surface.measure(text) for text in texts]))
 
     def rows(self, features: Features) -> Floats:
-        """Return an (N, K + S·(1 + bends) + G·(1 + S)) input matrix for a linear model, with values roughly in [−1,
-        1]."""
+        """Return the input of a linear model, (N, K + S·(1 + bends) + G·(1 + S)), with values between about −1 and
+        1."""
         ranks_NS = np.stack(
             [
                 np.interp(column, quantiles, _QUANTILES)

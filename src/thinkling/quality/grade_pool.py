@@ -246,8 +246,9 @@ def _tokens(pool: Pool, config: GradingConfig) -> npt.NDArray[np.int64]:
 
 
 def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], measured: Measured) -> _Signal:
-    """Return seeds (total weight 1/2) as positives; the rest of the pool (1/4, weighted by tokens, like the budgets)
-    and damaged examples (1/4) as negatives. Without damaged examples, the rest of the pool has weight 1/2.
+    """Return the data for fitting the weights. Seeds are positive, with a total weight of 1/2. The rest of the pool
+    (1/4, weighted by tokens, like the budgets) and the damaged examples (1/4) are negative. Without damaged examples,
+    the rest of the pool has weight 1/2.
 
     A damaged example has the grades of heads that were not trained on its text, and the similarity of its original
     document, so that the example and the original differ only by the damage.
@@ -288,7 +289,7 @@ def _label(config: GradingConfig, grades_NT: Grades, values_N: Doubles, tokens_N
 
 
 def _split(pool: Pool, labels: list[str], tokens_N: npt.NDArray[np.int64]) -> dict[str, dict[str, dict[str, int]]]:
-    """Return source → outcome → number of documents and of estimated tokens. Documents that a source emits under a
+    """Return source → outcome → number of documents and estimated tokens. Documents that a source emits under a
     separate name, such as noisy ones, are counted under that name; the counts are a check on the grades, which do not
     depend on the name."""
     found: dict[str, dict[str, dict[str, int]]] = {}

@@ -2,8 +2,8 @@
 queries.
 
 LanceDB is an embedded database: it stores its data in a directory and needs no server. Below `EXACT_BELOW` rows,
-vectors are searched exactly, without an index; from there on, an IVF_RQ index is built, and `Retriever.recall_probe`
-measures its recall. Ties are broken by row order, so equal pools produce equal results.
+vectors are searched exactly, without an index; from that number on, an IVF_RQ index is built, and
+`Retriever.recall_probe` measures its recall. Ties are broken by row order, so equal pools produce equal results.
 
 Each query is a separate hybrid search of about 10 ms; billions of documents would require a partitioned join instead.
 """
@@ -96,7 +96,7 @@ class Retriever:
 
         if not terms:
             return []
-        match = MatchQuery(terms, "text")  # pyright: ignore[reportCallIssue]  # its defaults are not visible to pyright
+        match = MatchQuery(terms, "text")  # pyright: ignore[reportCallIssue]  # pyright does not see the defaults
         query = self._table.search(match, query_type="fts").select(["row", "_score"])
         found = query.limit(k + _SLACK).to_arrow()
         return _best(found["row"].to_numpy(), -found["_score"].to_numpy(), k)

@@ -20,7 +20,7 @@ from thinkling.quality.tags import HIGHEST, TAGS, Grades
 MOST_TOKENS = 4096
 """Maximum tokens per answer. The 20 grades take about 200 tokens; the remainder allows models to think first."""
 _ABOUT = 200
-"""Number of characters quoted from a text in the record of an answer that could not be parsed."""
+"""Number of characters of a text that are quoted if the answer about the text cannot be parsed."""
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
 

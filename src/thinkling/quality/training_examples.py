@@ -52,8 +52,8 @@ def annotate(
 ) -> Examples:
     """Grade the texts (row → text) and damaged forms of the sound texts, alternating between kinds of damage.
 
-    If a record has ground truth, the truth determines which kinds of damage apply, and that one in N sound records is
-    damaged. Otherwise all kinds apply, and every sound text is damaged.
+    If a record has ground truth, the truth determines which kinds of damage apply and what fraction (one in N) of the
+    sound records is damaged. Otherwise all kinds apply, and every sound text is damaged.
     """
     rows, examples, kinds = list(texts), [pool.example(row, text) for row, text in texts.items()], []
     for example in examples:
@@ -87,6 +87,6 @@ def annotate(
 
 
 def sound_rows(pool: Pool, texts: Mapping[int, str]) -> list[int]:
-    """Return the rows of the texts that are not unsound according to their source's ground truth."""
+    """Return the rows of the texts that are sound, or whose source provides no ground truth."""
     truths = {row: pool.example(row, text).truth for row, text in texts.items()}
     return [row for row, truth in truths.items() if truth is None or truth.sound(texts[row])]

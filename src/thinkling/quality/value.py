@@ -139,8 +139,8 @@ def by_budget(
     mq_tokens: int | None,
     passes_N: npt.NDArray[np.bool_],
 ) -> list[str]:
-    """Return `hq`, `mq` or `OVER_BUDGET` for each document. In order of value, best first, documents fill the HQ budget
-    and then the MQ budget.
+    """Return `hq`, `mq` or `OVER_BUDGET` for each document. Documents fill the HQ budget and then the MQ budget, in
+    descending order of value.
 
     The document that crosses the limit of a budget is still assigned to that budget. If `mq_tokens` is None, all
     documents beyond HQ are MQ. Documents that are False in `passes_N` are rejected and use no budget. Ties are broken
@@ -176,8 +176,8 @@ def importance(
     model: QualityModel, columns_NC: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles, seed: int
 ) -> dict[str, float]:
     """Compute the permutation importance (Breiman 2001): the decrease of the AUC (weighted as in the fit) when columns
-    are shuffled across documents. Shuffled are all content tags together, all format tags together, and each column
-    alone."""
+    are shuffled across documents. The content tags are shuffled together, the format tags are shuffled together, and
+    each column is shuffled alone."""
     rng = np.random.default_rng(seed)
     groups: dict[str, list[int]] = {
         kind: [c for c, tag in enumerate(TAGS) if tag.kind == kind] for kind in ("content", "format")
@@ -195,8 +195,8 @@ def importance(
 
 
 def _logistic(x_NC: Doubles, sign_N: Doubles, weights_N: Doubles, penalty: float, monotone: bool) -> Doubles:
-    """Return the weights, followed by the intercept, that minimise ½ · penalty · |w|² + Σ weightᵢ · log(1 + exp(−signᵢ
-    · valueᵢ))."""
+    """Return the weights, followed by the intercept, that minimise
+    ½ · penalty · |w|² + Σ weightᵢ · log(1 + exp(−signᵢ · valueᵢ))."""
     try:
         from scipy.optimize import minimize
     except ImportError as error:

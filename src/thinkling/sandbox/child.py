@@ -49,8 +49,8 @@ class Cell:
 
 
 def open_streams() -> None:
-    """Create sys.stdin, stdout and stderr before the fork. They are opened on pipes, because they cache that pipes are
-    not seekable. The child replaces the underlying descriptors."""
+    """Create sys.stdin, stdout and stderr before the fork. The streams are opened on pipes, because a stream caches
+    whether its file is seekable. The child replaces the underlying descriptors."""
     log = os.dup(2)
     read, write = os.pipe()
     for target, end in enumerate((read, write, write)):
@@ -165,9 +165,7 @@ def _execute(program: Program) -> BaseException | None:
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     try:
-        exec(
-            compile(program.code, FILE_NAME, "exec", dont_inherit=True), module.__dict__
-        )  # the purpose of this process
+        exec(compile(program.code, FILE_NAME, "exec", dont_inherit=True), module.__dict__)  # why this process exists
     except BaseException as error:
         return error
     return None

@@ -42,8 +42,8 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH":
 
 
 class ForkServer:
-    """A fork-server. Not safe to share between threads or across a fork; sandbox.py uses a server for one run at a
-    time."""
+    """A running fork-server. Not safe to share between threads or across a fork; sandbox.py uses a server for one run
+    at a time."""
 
     def __init__(self, level: Level, recycle: int, names: Collection[str] = ()) -> None:
         """Start the server with the packages `names`. Raises SandboxUnavailable if the machine lacks a feature or the
@@ -72,8 +72,8 @@ class ForkServer:
 
     def open_session(self, limits: Limits) -> Session:
         """Start a process that runs pieces of code one after another. The session has exclusive use of the server until
-        it is closed. Raises OSError or protocol.Closed if the server has died; it is then restarted before its next
-        use."""
+        it is closed. Raises OSError or protocol.Closed if the server has died. The server is then restarted before its
+        next use."""
         self._refresh()
         self._asked = True
         nonce = secrets.token_hex(16)
@@ -157,7 +157,7 @@ class ForkServer:
         except (OSError, protocol.Closed) as error:
             log = self._last_words()
             self.close()
-            raise SandboxUnavailable(f"sandbox: its server did not start ({type(error).__name__}) {log}") from None
+            raise SandboxUnavailable(f"sandbox: the server did not start ({type(error).__name__}) {log}") from None
         if missing != protocol.NOTHING:
             self.close()
             raise SandboxUnavailable(f"sandbox: {missing}")

@@ -80,9 +80,9 @@ def missing_feature() -> str | None:
     """Return the feature that this machine lacks for the sandbox and the cure, or None if nothing is missing."""
     system = os.uname()
     if system.sysname != "Linux":
-        return f"the sandbox needs Linux, but this is {system.sysname}; run thinkling in a container"
+        return f"the sandbox needs Linux, but this machine runs {system.sysname}; run thinkling in a container"
     if system.machine not in syscalls.AUDIT_ARCHITECTURE:
-        return f"the sandbox supports {' and '.join(syscalls.AUDIT_ARCHITECTURE)}, but this is {system.machine}"
+        return f"the sandbox supports {' and '.join(syscalls.AUDIT_ARCHITECTURE)}, but this machine is {system.machine}"
     try:
         abi = landlock_abi()
     except OSError as error:
@@ -93,7 +93,9 @@ def missing_feature() -> str | None:
             "CONFIG_SECURITY_LANDLOCK, or the container's seccomp profile forbids it; use a newer kernel or profile"
         )
     if abi < MINIMUM_ABI:
-        return f"Landlock ABI {abi}, which has no network rules; ABI {MINIMUM_ABI} needs Linux 6.7 or newer"
+        return (
+            f"the kernel has Landlock ABI {abi}, which lacks network rules; use Linux 6.7 or newer (ABI {MINIMUM_ABI})"
+        )
     # A filter at address 0 results in EFAULT if filters are supported.
     if _set_filter(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0) == 0 or ctypes.get_errno() != errno.EFAULT:
         return "no seccomp filters: the kernel was built without CONFIG_SECCOMP_FILTER, or the container forbids them"

@@ -75,4 +75,4 @@ class Job:
     def __post_init__(self) -> None:
         for name in self.files:
             if not name or name in (".", "..") or "/" in name or "\0" in name:
-                raise UserError(f"sandbox file {name!r}: must be a plain file name, without folders")
+                raise UserError(f"sandbox file {name!r}: not a plain file name; use a name without folders")

@@ -13,7 +13,7 @@ from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Limits
 
 FIRST_LOOK = 0.02
-"""Seconds within which most programs end. The output stays in the pipes and is not read before."""
+"""Seconds within which most programs end. The pipes are not read before this time, because they buffer the output."""
 LOCK_IN_SECONDS = 30.0
 """Maximum wall-clock time from the request to the start of the program."""
 GRACE_SECONDS = 30.0
@@ -21,8 +21,8 @@ GRACE_SECONDS = 30.0
 
 
 class Listener:
-    """Reads the pipes of a run. `streams`: data read from each pipe; `stopped`: the reason for which the server was
-    asked to stop the run, `wall` or `output`, or None."""
+    """Reads the pipes of a run. `streams`: data read from each pipe; `stopped`: the reason why the server was asked to
+    stop the run (`wall` or `output`), or None."""
 
     def __init__(self, channel: socket.socket, reads: Sequence[int], limits: Limits) -> None:
         """`reads`: descriptors of the pipes. The pipe for reports is the last."""
@@ -52,7 +52,7 @@ class Listener:
         for read in self._stream_of:
             self._poll.register(read, select.POLLIN)
         while True:
-            # The program's time starts with the first report. Before it, the child confines itself, which can be slow.
+            # The program's time starts with the first report. Until then, the child confines itself, which can be slow.
             if not self._started and self.streams[-1]:
                 self._started = True
                 self._deadline = time.monotonic() + self._limits.wall_seconds

@@ -114,7 +114,7 @@ def judge(
 
 
 def read_reply(reply: bytes, asked: str | None) -> dict[str, Any]:
-    """Parse a server's reply about the end of a child. `asked`: the reason for which the caller asked to stop the
+    """Parse a server's reply about the end of a child. `asked`: the reason why the caller asked the server to stop the
     child, or None."""
     status, seconds, cpu_seconds = ENDED.unpack_from(reply)
     stopped = reply[ENDED.size :].decode() or None

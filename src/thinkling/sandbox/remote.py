@@ -115,7 +115,7 @@ class Remote(Foreign):
 
     def _native(self, value: Any) -> Parts | None:
         """Describe an object of the standard library by its name, because it exists on both sides. Only the trusted
-        side does so."""
+        side sends objects by name."""
         if not self.strict:
             return None
         if isinstance(value, types.ModuleType):

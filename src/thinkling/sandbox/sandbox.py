@@ -77,8 +77,8 @@ class Sandbox:
         files: Mapping[str, bytes] | None = None,
         limits: Limits | None = None,
     ) -> Outcome:
-        """Run one program. No program causes an exception. Raises UserError if a file name contains a folder, or if the
-        files exceed the limit."""
+        """Run one program. Failures of the program are reported in the outcome, not raised. Raises UserError if a file
+        name contains a folder, or if the files exceed the limit."""
         return self.run_job(Job(code, stdin, files or {}, limits=limits))
 
     def run_job(self, job: Job) -> Outcome:

@@ -65,11 +65,11 @@ def _one_of(argument: int, constants: tuple[int, ...]) -> list[Row]:
 
 
 def _rules() -> dict[str, list[Row]]:
-    """Return the rules for calls that are allowed depending on their arguments. Of int arguments, only the low word is
+    """Return the rules for calls that are allowed depending on their arguments. Only the low word of int arguments is
     compared, because the kernel ignores the high word."""
     own = _unless(_EQUAL, OWN_PID)
-    # Programs may not kill themselves, because runs that were killed from outside are never scored.
-    # They may not send SIGCONT to themselves, because they could then not be paused.
+    # A program may not kill itself, because it would look like a run killed from outside, which is never scored.
+    # A program may not send SIGCONT to itself, because it could then not be paused.
     survivable = [*_if(_EQUAL, _SIGKILL), *_if(_EQUAL, _SIGSTOP), *_if(_EQUAL, _SIGCONT), *_PERMIT]
     return {
         "clone": [_load(0), *_unless(_ANY_BIT, CLONE_THREAD), *_if(_ANY_BIT, CLONE_NAMESPACES), *_PERMIT],

@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _above(descriptor: int) -> int:
-    """Move the channel above the descriptors that children use, and reserve those."""
+    """Move the channel above the descriptors that children use, and reserve the lower descriptors."""
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LINK + 1)
     os.close(descriptor)
     null = os.open(os.devnull, os.O_RDWR)
@@ -150,7 +150,7 @@ class Server:
             far, link, reports, tests = of_tester
             pids.append(kernel.fork())
             if pids[-1] == 0:
-                null = child.RESULTS  # in this process
+                null = child.RESULTS  # refers to /dev/null in the server
                 child.live(self.cell, tests, rlimits, (null, null, null, reports), far)
         pids.append(kernel.fork())
         if pids[-1] == 0:

@@ -1,4 +1,4 @@
-"""A session: a confined process that runs pieces of code one after another. The process is paused between them."""
+"""A session: a confined process that runs pieces of code one after another and is paused in between."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from thinkling.sandbox.outcome import Status, judge, read_reply
 MOST_CODE = 60_000
 """Maximum size of one piece of code in bytes."""
 LONGEST_REPORT = 1 << 16
-"""Maximum number of bytes buffered of an incomplete line of a report. A program can write anything to the report
-pipe."""
+"""Maximum number of bytes buffered while a line of a report is incomplete. The limit is needed because a program can
+write anything to the report pipe."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,8 @@ class _Running:
             protocol.send(self._session._channel, protocol.STOP)
 
     def _write(self) -> bool:
-        """Write as much code as fits into the pipe. Returns whether all is written. A program that does not read is
-        stopped when its time is up."""
+        """Write as much code as fits into the pipe. Returns whether all code has been written. A program that does not
+        read is stopped when its time is up."""
         try:
             self._unsent = self._unsent[os.write(self._session._calls, self._unsent) :]
         except BlockingIOError:

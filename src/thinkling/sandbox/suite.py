@@ -1,6 +1,7 @@
 """The tests of one problem, which are parsed once and can then judge any number of programs.
 
-suite = Suite.read(["assert add(1, 2) == 3"]) suite.passed(sandbox.run_job(suite.job("def add(a, b): return a + b")))
+suite = Suite.read(["assert add(1, 2) == 3"])
+suite.passed(sandbox.run_job(suite.job("def add(a, b): return a + b")))
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Suite:
         return cls(read(tests, setup, packages))
 
     def job(self, code: str, limits: Limits | None = None) -> Job:
-        """Return the job that runs a program together with its tester."""
+        """Return the job for a program and its tester."""
         return Job(code, tests=self.tests, limits=limits)
 
     def results(self, outcome: Outcome) -> tuple[bool, ...]:

@@ -7,9 +7,10 @@ AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _COLUMNS = ("x86_64", "aarch64")
 
-# Name, number on x86-64, number on aarch64; "-": the architecture lacks it. What CPython and its C library need to
-# compute, to use threads, and to work on files that Landlock lets them open. Nothing that sends signals, opens sockets,
-# creates processes, or changes privileges.
+# Each entry is a name, the number on x86-64, and the number on aarch64; "-" means that the architecture lacks the call.
+# The list contains the calls that CPython and its C library need to compute, to use threads, and to work on files that
+# Landlock allows them to open. No call in the list sends signals, opens sockets, creates processes, or changes
+# privileges.
 _ALLOWED = """
 read 0 63 | write 1 64 | readv 19 65 | writev 20 66 | pread64 17 67 | pwrite64 18 68 | preadv 295 69 | pwritev 296 70
 preadv2 327 286 | pwritev2 328 287 | lseek 8 62 | close 3 57 | close_range 436 436 | open 2 - | openat 257 56

@@ -26,7 +26,7 @@ LAST_SECONDS = 0.05
 
 
 class Watch:
-    """Monitors the children of a run. `stopped`: the reason for which children were killed (`disk`, `threads` or
+    """Monitors the children of a run. `stopped`: the reason why the children were killed (`disk`, `threads` or
     `asked`), or None; `unneeded`: children that were killed only because their tester had ended."""
 
     def __init__(self, pids: Sequence[int], limits: Limits, inspector: Inspector, channel: socket.socket) -> None:

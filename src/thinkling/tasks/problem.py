@@ -48,7 +48,7 @@ class Problem:
     setup: str = field(default="", compare=False)
     """Python code that is run before a program and its tests, such as imports and helpers. Not part of the question."""
     choices: tuple[str, ...] = ()
-    """The options of a multiple-choice question, in alphabetical order of their letters."""
+    """The options of a multiple-choice question, in the order of their letters (A, B, …)."""
     bare: str = ""
     """The question without surrounding instructions, used by decontamination; empty if there are no instructions."""
     system: str = ""

@@ -2,7 +2,7 @@
 
 An answer may state its choice as a letter or as the text of the option. Every statement of a choice (a "claim") counts:
 boxes, `####` lines, "the answer is …", "Answer: …", `<answer>` tags. If the answer contains no claims, the whole answer
-or its last line counts, provided that it consists of a choice alone. The verdict is wrong if claims are for different
+or its last line counts, provided that it consists of a choice alone. The verdict is wrong if claims state different
 options, or if a single claim contains several options. A letter that is an ordinary word ("A dog") is not a choice.
 
 The tiers and their outcomes:

@@ -50,8 +50,8 @@ _OUTCOMES = {
 
 
 class MathsVerifier:
-    """The verifier. `last_number`: if a reply has no marked answer, judge its last number (for models that do not mark
-    answers).
+    """The verifier. `last_number`: whether to judge the last number of a reply without a marked answer, for models that
+    do not mark answers.
 
     Results of the pool are cached by reference, answer (both in the common notation) and question.
     """
@@ -171,7 +171,8 @@ def _read_reference(reference: str) -> Form:
 
 def _decide(plan: list[list[Verdict | Request]], replies: dict[Request, Reply]) -> Verdict:
     """Combine the comparisons of all interpretations. The verdict is right if all parts of one interpretation are
-    right. Otherwise it is the first verdict of an interpretation that is not wrong, or the last if all are wrong."""
+    right. Otherwise, the first interpretation whose verdict is not wrong decides, or the last interpretation if all are
+    wrong."""
     firsts: list[Verdict] = []
     for claims in plan:
         verdicts = [_verdict(claim, replies[claim]) if isinstance(claim, Request) else claim for claim in claims]

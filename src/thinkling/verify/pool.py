@@ -66,7 +66,7 @@ class Reply:
 
 
 class PoolFailure(Exception):
-    """The server did not start, or has died."""
+    """Raised if the server did not start, or has died."""
 
 
 @dataclass
@@ -113,7 +113,8 @@ class Pool:
         self._workers: list[_Worker] = []
 
     def compare_many(self, requests: Sequence[Request]) -> list[Reply]:
-        """Return a reply for each request, in order. No content of a request causes an exception."""
+        """Return a reply for each request, in order. Failures of comparisons are reported in the replies, not
+        raised."""
         with self._lock:
             batch = _Batch(self, requests)
             for _ in range(_TRIES):

@@ -2,8 +2,8 @@
 
 Usage: `python -P -m thinkling.verify.pool_server DESCRIPTOR MEMORY`. The server itself never parses answers. There are
 two messages on the channel (JSON, one per packet). `fork`, with a socket for the worker, returns the worker's pid.
-`end` kills a worker and returns its wait status; only the server reaps workers, so that no pid is reused while the pool
-still uses it. All workers are killed when the channel closes or the parent process has ended.
+`end` kills a worker and returns its wait status. A worker is only reaped on this message, so that its pid is not reused
+while the pool still refers to it. All workers are killed when the channel closes or the parent process has ended.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _probe() -> str | None:
-    """Load and test math-verify. Returns None if it works, otherwise the failure."""
+    """Load and test math-verify. Returns None if it works, otherwise a description of the failure."""
     from thinkling.verify.symbolic import compare
 
     for reference, answer, expected in PROBES:

@@ -63,8 +63,8 @@ class ProgramVerifier:
         self._packages = frozenset[str]()
 
     def use(self, packages: Collection[str]) -> None:
-        """Set the packages (numpy or sympy) for the default sandbox. If a sandbox with different packages is open, it
-        is closed. Do not call this method while programs are being judged."""
+        """Set the packages (numpy, sympy) for the default sandbox. If a sandbox with different packages is open, it is
+        closed. Do not call this method while programs are being judged."""
         with self._lock:
             if self._sandbox is not None and self._sandbox.packages != importable(packages):
                 self._sandbox.close()

@@ -25,7 +25,7 @@ class Code:
     def of(cls, text: str) -> Code | None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # for example, about invalid escapes in the model's code
+                warnings.simplefilter("ignore")  # such as warnings about invalid escapes in the model's code
                 tree = ast.parse(text)
                 compile(text, "<reply>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):

@@ -1,4 +1,4 @@
-"""Verifier for problems of reasoning-gym, which uses the package's own scorers. A score of 1 is right.
+"""Verifier for problems of reasoning-gym, which uses the package's own scorers. A score of 1 counts as right.
 
 The hidden test of a problem is a JSON object with data set, settings, seed, size and index, from which the entry is
 regenerated. Scorers that would run a model's answer as code are not supported; `unsafe_scorer` detects them.
@@ -26,8 +26,8 @@ _RUNS_CODE = frozenset({"eval", "exec", "compile", "parse_expr", "sympify", "sys
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Judge the text between `<answer>` tags. Without tags, judge the box or the text after "answer is"; without
-    either, the whole answer."""
+    """Judge the text between `<answer>` tags. Without tags, judge the box or the text after "answer is". Without any
+    mark, judge the whole answer."""
     if not problem.hidden_tests:
         return Verdict(Outcome.UNVERIFIABLE, "reference", "the problem is not one of reasoning-gym")
     answers = _answers(reading)

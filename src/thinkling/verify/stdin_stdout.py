@@ -1,8 +1,8 @@
 """Verifier for programs that read standard input and write standard output, judged by their output in each test case.
 
-A test is a JSON object with `input` and `output`. With a third field `function`, that function is called instead, and
-the input is its arguments: a list, or JSON text with one argument per line. Each case is a separate run in the sandbox.
-The expected output never enters the program's process. The tiers and their outcomes:
+A test is a JSON object with `input` and `output`. If it has a third field `function`, the function with this name is
+called, and the input contains the arguments: a list, or JSON text with one argument per line. Each case is a separate
+run in the sandbox. The expected output never enters the program's process. The tiers and their outcomes:
 
 - `sandbox`: the sandbox is not available on this machine, or it failed → error, which never becomes a reward.
 - `tests`: the problem has no tests, or malformed ones → unverifiable; all passed → right; otherwise → wrong.
@@ -73,9 +73,9 @@ class Case:
 
 
 def same_output(wanted: str, printed: str) -> bool:
-    """Whether a program printed the expected output. Ignores trailing whitespace, the amount of whitespace between
-    words, empty lines and the kind of newline. A number may differ by 1e-6 if the expected number has a decimal point
-    or an exponent."""
+    """Whether a program printed the expected output. The comparison ignores trailing whitespace, the amount of
+    whitespace between words, empty lines and the kind of newline. A number may differ by 1e-6 if the expected number
+    has a decimal point or an exponent."""
     if wanted == printed:
         return True
     lines = [[line.split() for line in text.splitlines() if line.strip()] for text in (wanted, printed)]

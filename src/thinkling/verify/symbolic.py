@@ -2,8 +2,8 @@
 
 math-verify (https://github.com/huggingface/Math-Verify) treats values as equal if they differ by less than its working
 precision (such as 1/2004! and 1/2006!), drops units, words and the base of a number, and rounds decimals to six places.
-To avoid this, it only receives expressions without words or units, with decimals as fractions. Values must also agree
-to `DIGITS` digits, at several points if there are variables.
+To avoid these errors, math-verify only receives expressions without words or units, with decimals as fractions. Values
+that it considers equal must also agree to `DIGITS` digits, at several points if there are variables.
 """
 
 from __future__ import annotations
@@ -42,13 +42,12 @@ _POSITIVE = (
 _CONFIG = LatexExtractionConfig(
     normalization_config=NormalizationConfig(basic_latex=True, malformed_operators=True, boxed="none")
 )
-logging.getLogger("math_verify").setLevel(
-    logging.ERROR
-)  # math-verify warns that it runs without a timeout, which the pool provides
+# math-verify warns if it runs without a timeout; here the pool provides the timeout.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
 class Undecided(Exception):
-    """The reference cannot be parsed as mathematics, or the comparison failed."""
+    """Raised if the reference cannot be parsed as mathematics, or if the comparison failed."""
 
 
 def compare(reference: str, answer: str, question: str) -> bool:
@@ -129,8 +128,8 @@ def _has_factorials(expression: Any) -> bool:
 
 
 def _same_roots(expected: Any, found: Any, question: str) -> bool:
-    """Compare roots and logarithms of letters. They must be equal if all letters are positive, and for all other signs
-    with which both expressions have a real value.
+    """Compare roots and logarithms of letters. The expressions must be equal if all letters are positive, and for all
+    other combinations of signs for which both expressions have a real value.
 
     For example, √(ab) equals √a·√b, but √(x²) equals x only if the question states that x is positive."""
     if not isinstance(expected, sympy.Expr) or not isinstance(found, sympy.Expr):

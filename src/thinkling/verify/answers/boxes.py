@@ -15,7 +15,8 @@ MOST_BOXES = 64
 MOST_BETWEEN = 400
 """Maximum number of characters between two boxes of the same answer."""
 FEW_WORDS = 12
-"""Maximum number of words between two boxes of the same answer. Longer text counts as working."""
+"""Maximum number of words between two boxes of the same answer. Longer text counts as working unless it contains a word
+such as "or"."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?=\{)|(\d))")
 _REVISION = re.compile(

@@ -1,4 +1,4 @@
-"""Find the answer in a reply. The answer is marked in one of these ways; if there are several marks, the last one
+"""Find the answer in a reply. It may be marked in one of the following ways; if there are several marks, the last mark
 counts.
 
 - `\\boxed{…}`, with the text directly around it (boxes.py)
@@ -7,8 +7,8 @@ counts.
 - the text after "answer is", "answer:" or a heading "Answer", up to the end of the sentence, and Chinese equivalents
 - a last line "A: …"
 
-In a reply without marks, the answer is the whole reply if it has one line, or else the last number, but only if the
-caller requests it. Adjacent marks are separate answers.
+A reply without marks is itself the answer if it has a single line. Otherwise, the last number is the answer, but only
+if the caller requests this. Adjacent marks are separate answers.
 """
 
 from __future__ import annotations
@@ -104,15 +104,15 @@ def _find(reply: str, last_number: bool) -> tuple[str, ...]:
 
 
 def _plausible(answer: str) -> bool:
-    """Whether a text begins like an answer, so that it may replace an earlier mark. The rest of "The answer is
-    correct." does not."""
+    """Whether a text begins like an answer, so that it may replace an earlier mark. In "The answer is correct.", the
+    text after "is" does not."""
     text = answer.strip().strip("*$ \n").removeprefix(r"\(").removeprefix(r"\[").lstrip()
     return len(text) <= LONGEST_ANSWER and _LIKE_AN_ANSWER.match(text) is not None
 
 
 def _tail(answer: str, last_number: bool, in_box: bool = False) -> str:
-    """Return the end of a sentence such as "The area of the field is 52", here 52. In Chinese, this is only done if no
-    preceding word changes the value, and not in a box, which already delimits the answer."""
+    """Return the value at the end of a sentence, such as 52 in "The area of the field is 52". In Chinese, a value is
+    only extracted if no preceding word changes it, and not from a box, which already delimits the answer."""
     match = _PROSE.fullmatch(answer.strip())
     if match and _plausible(match[1]):
         return match[1]

@@ -153,8 +153,8 @@ def read_based(text: str) -> tuple[str, int] | None:
 def same_number(reference: Number, answer: Number) -> bool:
     """Whether two numbers are equal as written, as a percentage and a plain number, or as a value and its rounded form.
 
-    50% equals 0.5 and also 50, because a question may ask for percent. Percentages below 1 do not equal the number
-    without the sign, because 0.5% would equal 0.5."""
+    50% equals 0.5 and also 50, because a question may ask for percent. A percentage below 1% does not equal the number
+    without the percent sign; otherwise, 0.5% would equal 0.5."""
     if reference.percent != answer.percent:
         share, other = (reference, answer) if reference.percent else (answer, reference)
         if abs(share.value) >= 1 and _same(share, other):

@@ -34,8 +34,8 @@ from thinkling.verify.answers.reading import read
 from thinkling.verify.answers.units import quotient
 
 Same = Callable[[Form, Form], bool]
-"""A function `same(reference, answer)`: whether two leaves (numbers, letters, expressions) or two equations are
-equal."""
+"""A function `same(reference, answer)` that returns whether two leaves (numbers, letters, expressions) or two equations
+are equal."""
 _OPERATOR = re.compile(r"(?<=[\w})!])\s*(?:[-+/*]|\\times)|\)\s*[(\[]|\d\s*[(\[]|\}\s*\{(?!\d+\})")
 
 

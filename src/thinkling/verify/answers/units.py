@@ -149,7 +149,7 @@ class Unit:
     factor: Fraction
     dimensions: tuple[tuple[str, int], ...]
     words: frozenset[str]
-    """Words of the unit, which are searched for in a question in all spellings."""
+    """Words of the unit. A question is searched for all their spellings."""
 
     @property
     def counted(self) -> bool:
