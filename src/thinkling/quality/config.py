@@ -56,14 +56,14 @@ class GradingConfig(_Part):
     """Tag → minimum grade. Documents with a lower grade are rejected regardless of their quality value."""
     labeller: Path | None = None
     """Directory of a labeller saved by an earlier run (`labeller/` in the artifact of its curate stage). The labeller
-    is used unchanged, with no annotation or fitting. Relative to the working directory."""
+    is used unchanged, with no annotation or fitting. A relative path is relative to the working directory."""
     annotator: Literal["rules"] | ServedAnnotatorConfig = "rules"
     """The annotator that grades the labeller's training examples: the built-in rules, or a served model."""
     annotated: Annotated[int, Field(ge=100)] | dict[str, Annotated[int, Field(ge=1)]] = 3000
     """Number of documents to annotate, spread equally across sources, or source → number. Artificially damaged copies
     of sound documents are added to them."""
     fitted_on: int = Field(default=8000, ge=100)
-    """Maximum number of documents to fit the LSA on."""
+    """Maximum number of documents on which the LSA is fitted."""
     dimensions: int = Field(default=128, ge=2)
     """Dimension of the LSA vectors."""
     ridge: float = Field(default=0.3, gt=0)
@@ -81,7 +81,7 @@ class GradingConfig(_Part):
         if self.labeller is not None:
             for field in ("annotator", "annotated", "fitted_on", "dimensions", "ridge"):
                 if field in self.model_fields_set:
-                    raise ValueError(f"{field}: has no effect with a saved labeller; remove it, or remove labeller")
+                    raise ValueError(f"{field}: has no effect with a saved labeller; remove {field} or labeller")
         return self
 
     @model_validator(mode="after")

@@ -129,7 +129,7 @@ class FeatureSpace:
         return np.hstack([*columns, *np.moveaxis(of_group_NGS, 1, 0)]).astype(np.float32)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that define a `FeatureSpace`, by name."""
+        """Return the arrays that define a `FeatureSpace`, by name."""
         return {
             "buckets_W": self._buckets_W,
             "idf_W": self._idf_W,
@@ -145,7 +145,7 @@ def _right_singular_vectors(matrix: csr_matrix, k: int, seed: int) -> Floats:
     try:
         from sklearn.decomposition import TruncatedSVD
     except ImportError as error:
-        raise UserError("grading needs scikit-learn: install thinkling[curate], or set quality per source") from error
+        raise UserError("grading needs scikit-learn; install thinkling[curate], or set quality per source") from error
 
     svd = TruncatedSVD(k, n_iter=_POWER_ITERATIONS, power_iteration_normalizer="QR", random_state=seed % _SEEDS)
     return np.ascontiguousarray(svd.fit(matrix).components_)
@@ -187,7 +187,7 @@ def _matrix(
     try:
         from scipy.sparse import csr_matrix
     except ImportError as error:
-        raise UserError("grading needs scipy: install thinkling[curate], or set quality per source") from error
+        raise UserError("grading needs scipy; install thinkling[curate], or set quality per source") from error
 
     column = np.full(BUCKETS, -1, np.int64)
     column[kept_W] = np.arange(len(kept_W))

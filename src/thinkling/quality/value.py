@@ -200,7 +200,7 @@ def _logistic(x_NC: Doubles, sign_N: Doubles, weights_N: Doubles, penalty: float
     try:
         from scipy.optimize import minimize
     except ImportError as error:
-        raise UserError("grading needs scipy: install thinkling[curate], or set quality per source") from error
+        raise UserError("grading needs scipy; install thinkling[curate], or set quality per source") from error
 
     def objective(point: Doubles) -> tuple[float, Doubles]:
         margins_N = sign_N * (x_NC @ point[:-1] + point[-1])

@@ -83,5 +83,5 @@ def _show(error: BaseException, file_name: str) -> None:
         while frames is not None and frames.tb_frame.f_code.co_filename != file_name:
             frames = frames.tb_next
         traceback.print_exception(type(error), error, frames, limit=-LONGEST_TRACEBACK)
-    except BaseException:  # a hostile object's repr, or out of memory
+    except BaseException:  # a hostile object's repr failed, or memory is exhausted
         os.write(2, f"{type(error).__name__}\n".encode())

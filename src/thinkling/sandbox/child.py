@@ -181,7 +181,7 @@ def _status(error: BaseException, code: str) -> int:
         linecache.cache[FILE_NAME] = (len(code), None, code.splitlines(True), FILE_NAME)
         own = error.__traceback__ and error.__traceback__.tb_next
         traceback.print_exception(type(error), error, own, limit=-LONGEST_TRACEBACK)
-    except BaseException:  # a hostile object's repr, or out of memory
+    except BaseException:  # a hostile object's repr failed, or memory is exhausted
         os.write(2, f"{_name(error)}\n".encode())
     return 1
 

@@ -64,7 +64,7 @@ def dataset(name: str, settings: str, seed: int, size: int) -> Any:
     try:
         factory = import_module("reasoning_gym.factory")
     except ImportError as error:
-        raise UserError("reasoning-gym is not installed: pip install thinkling[tasks]") from error
+        raise UserError("reasoning-gym is not installed; pip install thinkling[tasks]") from error
     if name not in factory.DATASETS:
         raise UserError(f"reasoning-gym has no data set {name!r}; it has {', '.join(sorted(factory.DATASETS))}")
     if (how := unsafe_scorer(factory.DATASETS[name][0])) is not None:

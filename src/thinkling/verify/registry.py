@@ -58,7 +58,7 @@ def verify_many(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
             continue
         try:
             found = together([samples[index] for index in mine])
-        except Exception as error:  # as in verify
+        except Exception as error:  # for the same reason as in `verify`
             found = [Verdict(Outcome.ERROR, name, f"{type(error).__name__}: {error}")] * len(mine)
         verdicts |= dict(zip(mine, found, strict=True))
     return [verdicts[index] for index in range(len(samples))]

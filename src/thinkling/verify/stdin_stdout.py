@@ -116,7 +116,7 @@ def _case(test: str) -> Case:
     if not isinstance(function, str) or not function.isidentifier():
         raise UnreadableCases("the function of a test is not a name")
     try:
-        if isinstance(given, str):  # LiveCodeBench: JSON text, one argument per line, and the result in JSON
+        if isinstance(given, str):  # in LiveCodeBench, JSON text with one argument per line, and a result in JSON
             given = [json.loads(line) for line in given.split("\n") if line.strip()]
             wanted = json.loads(wanted) if isinstance(wanted, str) else wanted
         ast.literal_eval(repr((given, wanted)))  # raises ValueError if a number is infinite

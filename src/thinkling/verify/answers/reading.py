@@ -345,7 +345,7 @@ def _bracketed(text: str, depth: int) -> Form | None:
     if not braces and (text[0] not in "([{" or text[-1] not in ")]}"):
         return None
     if 0 in depths(text)[2 if braces else 1 :]:
-        return None  # (a)(b)
+        return None  # a product, such as (a)(b)
     pieces, words = _split(inner, protect=False)
     if words - {","}:
         return None
