@@ -64,7 +64,7 @@ def test_features_hold_nothing_but_numbers_of_the_text(space: FeatureSpace) -> N
 
 
 def test_a_pool_without_common_words_is_an_error() -> None:
-    with pytest.raises(UserError, match="no words"):
+    with pytest.raises(UserError, match="too few words"):
         FeatureSpace.fit(["one", "two"], 8, seed=0)
 
 

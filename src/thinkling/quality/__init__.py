@@ -1,1 +1,1 @@
-"""Text → 20 grades and one value: tags, features, a labeller trained on annotated examples, similarity, the split."""
+"""Quality grading of texts: 20 tags, the labeller that grades them, similarity to seeds, and the quality value."""

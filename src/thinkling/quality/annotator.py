@@ -1,4 +1,4 @@
-"""Interface for grading the labeller's training examples: fixed rules (`rules`) or a served model
+"""Interface for grading the labeller's training examples, implemented by fixed rules (`rules`) and by a served model
 (`served_annotator`)."""
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from thinkling.quality.tags import Grades
 
 @dataclass(frozen=True)
 class Example:
-    """A text to grade, with what is known about it beyond the text. Only `text` is used for features."""
+    """A text to grade, with metadata for the annotator. Features are computed from `text` alone."""
 
     text: str
     matter: Matter = "unknown"
     truth: Truth | None = None
-    """What the source knows about the record, if anything."""
+    """Ground truth that the source provides about the record, if any."""
     damage: str = ""
-    """Kind of artificial damage applied to the text; empty if none."""
+    """The kind of artificial damage applied to the text; empty if the text is undamaged."""
     damaged_fraction: float = 0.0
-    """Fraction of the text that was damaged."""
+    """The fraction of the text that was damaged."""
 
 
 class Annotator(Protocol):
-    """Grades examples."""
+    """An object that grades examples."""
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Grades of each example, by tag; tags that cannot be judged are omitted."""
+        """Return the grades of each example by tag, omitting the tags that cannot be judged."""
         ...

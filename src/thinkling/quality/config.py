@@ -1,4 +1,4 @@
-"""Configuration of grading: used by the curate stage, and by `grade_pool` when called directly."""
+"""Configuration of grading, for the curate stage and for direct calls of `grade_pool`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _tokens(value: Any) -> Any:
 
 
 Tokens = Annotated[int, BeforeValidator(_tokens), Field(gt=0)]
-"""Number of tokens; `6.5T`, `2M`, `64K` are accepted."""
+"""Number of tokens, as an integer or as a string such as `6.5T`, `2M` or `64K`."""
 
 
 class _Part(BaseModel):
@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class ServedAnnotatorConfig(ServerConfig):
-    """A served model that grades the labeller's training examples."""
+    """A model behind an API that grades the labeller's training examples."""
 
     url: str = Field(pattern=r"^https?://")
     """Base URL of the server, such as `http://127.0.0.1:8000/v1`."""
@@ -42,46 +42,46 @@ class GradingConfig(_Part):
     (docs/recipe.md, "Curation")."""
 
     seeds: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    """Source → number of its documents that serve as seeds: they are the queries of retrieval, and the positive class
-    to which the weights of the quality value are fitted. A record that its source knows to be wrong is never a seed."""
+    """Source → number of its documents to use as seeds. Seeds are the queries of retrieval and the positive class when
+    the weights of the quality value are fitted. A record that its source marks as incorrect is never a seed."""
     hq_tokens: Tokens
     """Token budget for high quality, filled with the best documents."""
     mq_tokens: Tokens | None = None
-    """Token budget for medium quality, filled with the next best; the remainder is rejected. If not set, the remainder
-    is kept as medium quality."""
+    """Token budget for medium quality, filled with the next best documents; the remaining documents are rejected. If
+    not set, all remaining documents are kept as medium quality."""
     bytes_per_token: Annotated[float, Field(gt=0)] | dict[str, Annotated[float, Field(gt=0)]] = 4.0
-    """UTF-8 bytes per token, used to estimate tokens for the budgets, since the tokenizer is trained later (large
-    vocabularies: 4 to 4.5); one number for all sources or one per source."""
+    """UTF-8 bytes per token: one number for all sources, or source → number. Used to estimate token counts for the
+    budgets because the tokenizer is trained later. Typical values for large vocabularies are 4 to 4.5."""
     minimum: dict[str, Annotated[int, Field(ge=0, le=HIGHEST)]] = Field(default_factory=dict)
-    """Tag → minimum grade; documents below it are rejected regardless of their value."""
+    """Tag → minimum grade. Documents with a lower grade are rejected regardless of their quality value."""
     labeller: Path | None = None
-    """Directory of a labeller saved by an earlier run (`labeller/` in the artifact of its curate stage). It is used as
-    is, with no annotation or fitting. Relative to the working directory."""
+    """Directory of a labeller saved by an earlier run (`labeller/` in the artifact of its curate stage). The labeller
+    is used unchanged, with no annotation or fitting. A relative path is relative to the working directory."""
     annotator: Literal["rules"] | ServedAnnotatorConfig = "rules"
-    """What grades the labeller's training examples: the built-in rules, or a served model."""
+    """The annotator that grades the labeller's training examples: the built-in rules, or a served model."""
     annotated: Annotated[int, Field(ge=100)] | dict[str, Annotated[int, Field(ge=1)]] = 3000
-    """Number of documents to annotate, spread equally across sources, or source → number. Sound documents are added a
-    second time in an artificially damaged form."""
+    """Number of documents to annotate, spread equally across sources, or source → number. Artificially damaged copies
+    of sound documents are added to them."""
     fitted_on: int = Field(default=8000, ge=100)
-    """Maximum number of documents to fit the LSA on."""
+    """Maximum number of documents on which the LSA is fitted."""
     dimensions: int = Field(default=128, ge=2)
     """Dimension of the LSA vectors."""
     ridge: float = Field(default=0.3, gt=0)
     """L2 penalty of the labeller's ridge regressions."""
     neighbours: int = Field(default=300, ge=1)
-    """Documents retrieved per seed by full-text search, and again by vector search."""
+    """Number of documents retrieved per seed by each of the two searches, full-text and vector."""
     weights: dict[str, float] | None = None
-    """Tag or `similarity` → weight in the quality value. If not set, weights are fitted to separate seeds from other
-    documents and from damaged ones."""
+    """Tag or `similarity` → weight in the quality value. If not set, the weights are fitted so that they separate seeds
+    from other documents and from damaged ones."""
     penalty: float = Field(default=0.01, gt=0)
-    """Strength of the L2 penalty when weights are fitted."""
+    """Strength of the L2 penalty on the weights when they are fitted."""
 
     @model_validator(mode="after")
     def _labeller_is_fitted_or_loaded(self) -> GradingConfig:
         if self.labeller is not None:
             for field in ("annotator", "annotated", "fitted_on", "dimensions", "ridge"):
                 if field in self.model_fields_set:
-                    raise ValueError(f"{field}: has no effect with a saved labeller; remove it, or remove labeller")
+                    raise ValueError(f"{field}: has no effect with a saved labeller; remove {field} or labeller")
         return self
 
     @model_validator(mode="after")

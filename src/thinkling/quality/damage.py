@@ -1,7 +1,8 @@
-"""Artificial damage to sound texts: examples with low grades, each with the fraction of the text that was damaged.
+"""Artificial damage to sound (correct) texts, which creates examples with low grades and a known damaged fraction.
 
-The labeller is trained on some kinds and tested on one that it never saw, so that its report shows how well it detects
-damage in general. The fraction only affects the *grades* of the examples, never their features.
+The labeller is trained on some kinds of damage and tested on a kind that it has never seen, so that the report shows
+how well the labeller detects damage in general. The damaged fraction only affects the *grades* of the examples, never
+their features.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class Damaged(NamedTuple):
     text: str
     kind: str
     fraction: float
-    """Fraction of the text that was changed, inserted, or lost: in (0, 1]."""
+    """The fraction of the text that was changed, inserted or removed, in (0, 1]."""
 
 
 def damage(kind: str, text: str, other: str, rng: random.Random, protected: int = 0) -> Damaged:
-    """Applies damage of one of `KINDS`; `other` is the text of a different document from which pieces are mixed in.
+    """Apply damage of one of `KINDS`. `other` is the text of a different document, used by the kind `mixture`.
 
-    `protected`: number of leading characters that damage of kind `symbols` leaves alone.
+    `protected`: number of leading characters that the kind `symbols` leaves unchanged.
     """
     fraction = rng.uniform(0.05, 0.6)
     kept = protected if kind == "symbols" else 0
@@ -43,7 +44,7 @@ def damage(kind: str, text: str, other: str, rng: random.Random, protected: int 
 
 
 def _characters(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Typing errors: letters replaced, dropped or doubled, in fraction/2 of the characters."""
+    """Introduce typing errors: replace, drop or double letters and digits at fraction/2 of the positions."""
     changed = list(text)
     for i in rng.sample(range(len(changed)), int(len(changed) * fraction / 2)):
         if changed[i].isalnum():
@@ -52,12 +53,12 @@ def _characters(text: str, other: str, fraction: float, rng: random.Random) -> s
 
 
 def _symbols(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Digits, capitals and operators replaced by others of the same class."""
+    """Replace digits, capitals and operators with other characters of the same class."""
     return replace_symbols(text, rng, fraction, _CLASSES)
 
 
 def _order(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Words in random order (symbols, if the text has few words)."""
+    """Shuffle the fraction of the words, or of the characters if the text has fewer than 8 words."""
     words = re.findall(r"\s+|\S+", text) if len(text.split()) >= 8 else list(text)
     places = [i for i, word in enumerate(words) if not word.isspace()]
     moved = sorted(rng.sample(places, int(len(places) * fraction)))
@@ -69,7 +70,7 @@ def _order(text: str, other: str, fraction: float, rng: random.Random) -> str:
 
 
 def _mixture(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Sentences of another document in place of the text's own."""
+    """Replace sentences with sentences of another document."""
     own, foreign = _pieces(text), _pieces(other)
     for i in rng.sample(range(len(own)), max(1, int(len(own) * fraction))):
         own[i] = rng.choice(foreign)
@@ -77,7 +78,7 @@ def _mixture(text: str, other: str, fraction: float, rng: random.Random) -> str:
 
 
 def _repetition(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """A few sentences repeated until they make up the fraction."""
+    """Insert repetitions of one or two sentences until they make up the fraction."""
     pieces = _pieces(text)
     repeated = rng.sample(pieces, min(len(pieces), 2))
     times = max(1, round(fraction / (1 - fraction) * len(pieces) / len(repeated)))
@@ -86,14 +87,14 @@ def _repetition(text: str, other: str, fraction: float, rng: random.Random) -> s
 
 
 def _cut(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Beginning, end, or both missing."""
+    """Remove the beginning, the end, or both."""
     lost = max(1, int(len(text) * fraction))
     before = rng.choice((0, 0, lost // 2, lost))
     return text[before : len(text) - (lost - before)]
 
 
 def _residue(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Markup and menus between the words."""
+    """Insert markup and menu text between the words."""
     words = text.split(" ")
     for _ in range(max(1, int(len(words) * fraction / 2))):
         words.insert(rng.randrange(len(words) + 1), rng.choice(_RESIDUE))
@@ -101,7 +102,7 @@ def _residue(text: str, other: str, fraction: float, rng: random.Random) -> str:
 
 
 def _case(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """A passage in all capitals, or with none."""
+    """Convert a passage to upper case, lower case or swapped case."""
     length = int(len(text) * fraction)
     at = rng.randrange(len(text) - length + 1)
     change = rng.choice((str.upper, str.lower, str.swapcase))
@@ -122,7 +123,7 @@ KINDS: tuple[str, ...] = tuple(_KINDS)
 
 
 def _pieces(text: str) -> list[str]:
-    """Sentences and lines, each with its trailing white space."""
+    """Split a text into sentences and lines, each with its trailing whitespace."""
     ends = [match.end() for match in _SENTENCE.finditer(text)]
     pieces = [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
     return [piece for piece in pieces if piece] or [text]

@@ -1,11 +1,12 @@
-"""Features seen by the labeller: an LSA vector and surface statistics, both fitted on the pool.
+"""Features for the labeller: an LSA vector and surface statistics, both fitted on the pool.
 
-LSA (Deerwester et al. 1990): hashed counts of words and word pairs, tf-idf, truncated singular value decomposition. It
-needs no pretrained weights, which avoids licence questions. Statistics are converted to ranks within the pool, and
-ranks to a piecewise linear basis, so that a linear model can fit curves. Since a statistic means different things in
-code, prose and formulas, the ranks are repeated for each of G groups found among the vectors by k-means.
+LSA (Deerwester et al. 1990) applies tf-idf and a truncated singular value decomposition to hashed counts of words and
+word pairs. LSA needs no pretrained weights, which avoids licence questions. Each statistic is converted to its rank
+within the pool, and the rank to a piecewise linear basis, so that a linear model can fit curves. Because a statistic
+means different things in code, prose and formulas, the ranks are repeated for each of G groups that k-means finds among
+the vectors.
 
-Shapes: N texts, W buckets kept, K dimensions of the LSA, S surface statistics, Q quantiles, G groups.
+Shapes: N texts, W hash buckets in use, K dimensions of the LSA, S surface statistics, Q quantiles, G groups.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _TOKEN = re.compile(r"[A-Z](?![a-z])|[^\W\d_]+|\d|[^\w\s]")
 _MIN_DOCUMENTS = 3
 _GROUPS, _POWER_ITERATIONS = 5, 4
 _SEEDS = 2**32
-"""scikit-learn only accepts seeds below this."""
+"""scikit-learn only accepts seeds below this value."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Features:
     """Numeric features of texts."""
 
     embedding_NK: Floats
-    """LSA vectors of length 1; the zero vector for texts without a known word."""
+    """LSA vectors of length 1; zero for texts without a known word."""
     surface_NS: npt.NDArray[np.float64]
 
 
@@ -69,9 +70,10 @@ class FeatureSpace:
 
     @classmethod
     def fit(cls, texts: Iterable[str], dimensions: int, seed: int) -> FeatureSpace:
-        """Fits to texts of the pool. K = `dimensions`, or fewer if the texts have lower rank.
+        """Fit to texts of the pool. K is `dimensions`, or less if there are too few texts or words.
 
-        Raises UserError if scipy or scikit-learn is not installed, or no word occurs in three texts.
+        Raises UserError if scipy or scikit-learn is not installed, or if fewer than two words occur in at least three
+        texts.
         """
         hasher, buckets, counts, lengths, measured = WordHasher(), [], [], [], []
         for text in texts:
@@ -84,9 +86,7 @@ class FeatureSpace:
         kept_W, in_texts = np.unique(all_buckets, return_counts=True)
         kept_W = kept_W[in_texts >= _MIN_DOCUMENTS]
         if len(kept_W) < 2:
-            raise UserError(
-                "grading: the documents have no words in common to fit the labeller on; grade a larger pool"
-            )
+            raise UserError("grading: the documents share too few words to fit the labeller; grade a larger pool")
         in_texts = in_texts[in_texts >= _MIN_DOCUMENTS]
         idf_W = (np.log((1 + len(lengths)) / (1 + in_texts)) + 1).astype(np.float32)
         matrix = _matrix(buckets, counts, kept_W, idf_W)
@@ -98,11 +98,11 @@ class FeatureSpace:
 
     @property
     def dimensions(self) -> int:
-        """K"""
+        """K, the dimension of the LSA vectors."""
         return len(self._components_KW)
 
     def features(self, texts: Sequence[str]) -> Features:
-        """Features of the texts; each depends on its own text only."""
+        """Return the features of the texts. The features of a text do not depend on the other texts."""
         if not texts:
             empty = np.empty((0, len(surface.NAMES)))
             return Features(np.empty((0, self.dimensions), np.float32), empty)
@@ -111,7 +111,8 @@ class FeatureSpace:
         return Features(_projected(matrix, self._components_KW), np.array([surface.measure(text) for text in texts]))
 
     def rows(self, features: Features) -> Floats:
-        """(N, K + S·(1 + bends) + G·(1 + S)) columns for a linear model, each roughly within [−1, 1]."""
+        """Return the input of a linear model, (N, K + S·(1 + bends) + G·(1 + S)), with values between about −1 and
+        1."""
         ranks_NS = np.stack(
             [
                 np.interp(column, quantiles, _QUANTILES)
@@ -128,7 +129,7 @@ class FeatureSpace:
         return np.hstack([*columns, *np.moveaxis(of_group_NGS, 1, 0)]).astype(np.float32)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that define a `FeatureSpace`, by name."""
+        """Return the arrays that define a `FeatureSpace`, by name."""
         return {
             "buckets_W": self._buckets_W,
             "idf_W": self._idf_W,
@@ -139,37 +140,37 @@ class FeatureSpace:
 
 
 def _right_singular_vectors(matrix: csr_matrix, k: int, seed: int) -> Floats:
-    """(k, W) right singular vectors of the k largest singular values, by random projection (Halko, Martinsson and Tropp
-    2011)."""
+    """Return the (k, W) right singular vectors of the k largest singular values, by random projection (Halko,
+    Martinsson and Tropp 2011)."""
     try:
         from sklearn.decomposition import TruncatedSVD
     except ImportError as error:
-        raise UserError("grading needs scikit-learn: install thinkling[curate], or set quality per source") from error
+        raise UserError("grading needs scikit-learn; install thinkling[curate], or set quality per source") from error
 
     svd = TruncatedSVD(k, n_iter=_POWER_ITERATIONS, power_iteration_normalizer="QR", random_state=seed % _SEEDS)
     return np.ascontiguousarray(svd.fit(matrix).components_)
 
 
 def _projected(matrix: csr_matrix, components_KW: Floats) -> Floats:
-    """(N, K) LSA vectors of length 1."""
+    """Return the (N, K) LSA vectors, scaled to length 1."""
     projected_NK = np.asarray(matrix @ components_KW.T, np.float32)
     lengths_N = np.linalg.norm(projected_NK, axis=1, keepdims=True)
     return projected_NK / np.maximum(lengths_N, np.float32(1e-9))
 
 
 def _centres(vectors_NK: Floats, seed: int) -> Floats:
-    """(G, K) k-means cluster centres, scaled to length 1."""
+    """Return the (G, K) k-means cluster centres, scaled to length 1."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     groups = KMeans(min(_GROUPS, len(vectors_NK)), random_state=seed % _SEEDS)
-    with threadpool_limits(1, user_api="openmp"):  # threads sum up a centre in the order in which they finish
+    with threadpool_limits(1, user_api="openmp"):  # with several threads, the order of summation would vary
         centres_GK = groups.fit(vectors_NK).cluster_centers_
     return (centres_GK / np.maximum(np.linalg.norm(centres_GK, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
 def _hashed(text: str, hasher: WordHasher) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Buckets of the words and word pairs in a text's excerpt, ascending, and their counts."""
+    """Return the buckets of the words and word pairs in a text's excerpt, in ascending order, and their counts."""
     words = [word.lower() if len(word) > 1 else word for word in _TOKEN.findall(surface.excerpt(text))]
     hashes = hasher(words)
     grams = np.concatenate([windows(hashes, 1), windows(hashes, 2)])
@@ -182,11 +183,11 @@ def _matrix(
     kept_W: npt.NDArray[np.int64],
     idf_W: Floats,
 ) -> csr_matrix:
-    """(N, W) tf-idf: (1 + log(count)) · idf, rows of length 1."""
+    """Return the (N, W) tf-idf matrix (1 + log(count)) · idf, with rows scaled to length 1."""
     try:
         from scipy.sparse import csr_matrix
     except ImportError as error:
-        raise UserError("grading needs scipy: install thinkling[curate], or set quality per source") from error
+        raise UserError("grading needs scipy; install thinkling[curate], or set quality per source") from error
 
     column = np.full(BUCKETS, -1, np.int64)
     column[kept_W] = np.arange(len(kept_W))

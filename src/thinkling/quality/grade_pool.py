@@ -1,7 +1,7 @@
-"""Grades a pool of documents: labeller, grades, similarity to seeds, quality value, split by budget.
+"""Grade a pool of documents and split it by token budget into HQ, MQ and rejected documents.
 
-Only a document's text reaches the labeller's features. Sources, and their knowledge about records, are used to choose
-examples and seeds and to annotate them.
+The labeller's features are computed from a document's text alone. Its source, and the ground truth that the source
+provides, are only used to choose examples and seeds and to annotate the examples.
 
 Shapes: N documents, T tags, C columns of the quality value, K dimensions of the LSA.
 """
@@ -32,15 +32,15 @@ from thinkling.quality.value import QualityModel, by_budget, columns, explanatio
 Grades = npt.NDArray[np.int8]
 
 _KNOWN_FROM = 3
-"""Documents that must contain a word for it to count as spelt correctly."""
+"""Minimum number of documents that contain a word for the word to count as spelt correctly."""
 _CANDIDATES = 4
-"""Documents considered per requested seed, since not every document is sound."""
+"""Number of documents considered per requested seed. More than one is needed because not every document is sound."""
 _PROBES, _PROBE_NEIGHBOURS = 20, 10
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The labeller and its training examples (absent if the labeller was loaded rather than trained)."""
+    """The labeller and its training examples. There are no examples if the labeller was loaded from an earlier run."""
 
     labeller: Labeller
     examples: Examples
@@ -51,7 +51,7 @@ class Learned:
 
 @dataclass(frozen=True)
 class _Signal:
-    """The data that weights are fitted to: M documents, positive and negative, with their sample weights."""
+    """The data for fitting the weights of the quality value: M positive and negative documents with sample weights."""
 
     columns_MC: Doubles
     good_M: npt.NDArray[np.bool_]
@@ -60,7 +60,7 @@ class _Signal:
 
 @dataclass(frozen=True)
 class Graded:
-    """The outcome, one row per document of the pool."""
+    """The result of grading, with one row per document of the pool."""
 
     grades_NT: Grades
     similarity_N: Floats
@@ -68,17 +68,17 @@ class Graded:
     model: QualityModel
     values_N: Doubles
     labels: list[str]
-    """`hq`, `mq`, or the reason for which the document is rejected."""
+    """`hq`, `mq`, or the reason why the document is rejected."""
 
     def explain(self, row: int) -> str:
-        """The largest terms of a document's value."""
+        """Return the quality value of a document and its largest terms, as text."""
         contributions_NC = self.model.contributions(self.columns_NC[row : row + 1])
         return f"value {self.values_N[row]:.2f}: {explanation(contributions_NC[0], self.columns_NC[row])}"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything measured about a pool before budgets, minima and weights are applied."""
+    """All measurements of a pool that do not depend on budgets, minimum grades and weights."""
 
     grades_NT: Grades
     similarity_N: Floats
@@ -86,17 +86,18 @@ class Measured:
     """Grades of the examples by heads that were not trained on their texts."""
     seeds: list[int]
     rows: list[int]
-    """The document of each example."""
+    """The pool row of each example's document."""
     kinds: list[str]
-    """The kind of damage of each example; empty if sound."""
+    """The kind of damage of each example; empty for a sound example."""
     report: dict[str, Any]
 
 
 def grade_pool(
     pool: Pool, config: GradingConfig, annotator: Annotator | None, work: Path, seed: int, progress: Progress
 ) -> tuple[Graded, Learned, dict[str, Any]]:
-    """Returns grades, labeller, and a report for people. `annotator`: None for the built-in rules; `work`: directory
-    for the database, not removed.
+    """Grade and split a pool. Returns the grades, the labeller and the contents of grading.json.
+
+    `annotator`: None for the built-in rules. `work`: directory for the LanceDB database, which is not removed.
 
     Raises UserError if the pool is too small for a labeller or has no seed, or if an extra is not installed.
     """
@@ -108,7 +109,7 @@ def grade_pool(
 def measure_pool(
     pool: Pool, config: GradingConfig, annotator: Annotator | None, work: Path, seed: int, progress: Progress
 ) -> tuple[Measured, Learned]:
-    """The first half of `grade_pool`: annotation, labeller, grades, similarity. Raises the same UserErrors."""
+    """Run the first half of `grade_pool`: annotation, labeller, grades and similarity. Raises the same UserErrors."""
     seeds = _choose_seeds(pool, config)
     learned = _learn(pool, config, annotator, seed, progress) if config.labeller is None else _loaded(config.labeller)
     retriever = Retriever(work)
@@ -132,7 +133,7 @@ def measure_pool(
 
 
 def split_pool(pool: Pool, config: GradingConfig, measured: Measured, seed: int) -> tuple[Graded, dict[str, Any]]:
-    """The second half of `grade_pool`: quality value and split. Reads no text.
+    """Run the second half of `grade_pool`: quality value and split. No text is read.
 
     Raises UserError if every document is a seed.
     """
@@ -157,7 +158,8 @@ def split_pool(pool: Pool, config: GradingConfig, measured: Measured, seed: int)
 
 
 def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
-    """Row → search terms. Raises UserError for a source without any document suitable as a seed."""
+    """Choose the seeds and return row → search terms. Raises UserError if no document of a source is suitable as a
+    seed."""
     order = pool.by_hash("seeds")
     chosen: dict[int, str] = {}
     for name, wanted in config.seeds.items():
@@ -166,19 +168,21 @@ def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
         sound = set(sound_rows(pool, texts))
         rows = [row for row in candidates if row in sound][:wanted]
         if not rows:
-            raise UserError(f"grading.seeds.{name}: none of its documents is suitable as a seed; use another source")
+            raise UserError(
+                f"grading.seeds.{name}: none of the source's documents is suitable as a seed; use a different source"
+            )
         chosen |= {row: telling_terms(excerpt(texts[row]), pool.frequencies, len(pool)) for row in rows}
     return dict(sorted(chosen.items()))
 
 
 def _loaded(directory: Path) -> Learned:
-    """Loads the labeller of an earlier run, unchanged. Raises UserError if the directory contains none."""
+    """Load the labeller of an earlier run. Raises UserError if the directory does not contain a labeller."""
     none = Examples([], [], [], [])
     return Learned(Labeller.load(directory), none, np.empty((0, len(NAMES)), np.int8), {})
 
 
 def _learn(pool: Pool, config: GradingConfig, annotator: Annotator | None, seed: int, progress: Progress) -> Learned:
-    """Fits the labeller, and evaluates it by leaving out each kind of damage in turn."""
+    """Fit the labeller, and evaluate it by holding out each kind of damage in turn."""
     order, wanted = pool.by_hash("annotated"), config.annotated
     if isinstance(wanted, int):
         chosen = spread(order, wanted)
@@ -206,7 +210,7 @@ def _shuffled(n: int, seed: int) -> list[int]:
 def _grade_all(
     pool: Pool, labeller: Labeller, retriever: Retriever, seeds: dict[int, str], progress: Progress
 ) -> tuple[Grades, list[Seed]]:
-    """Grades every document and adds it to the database; returns the grades and the seeds as queries."""
+    """Grade every document and add it to the database. Returns the grades and the seeds as queries."""
     graded, queries = [], []
     with progress.track("grade", len(pool), "documents") as task:
         row = 0
@@ -235,22 +239,25 @@ def _similarity(retriever: Retriever, queries: list[Seed], neighbours: int, prog
 
 
 def _tokens(pool: Pool, config: GradingConfig) -> npt.NDArray[np.int64]:
-    """Estimated tokens of each document."""
+    """Estimate the number of tokens of each document."""
     sizes = config.bytes_per_token
     per_token_N = np.array([sizes[name] for name in pool.names()]) if isinstance(sizes, dict) else sizes
     return np.ceil(pool.bytes_N / per_token_N).astype(np.int64)
 
 
 def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], measured: Measured) -> _Signal:
-    """Seeds (weight 1/2) against the rest of the pool (1/4, weighted by tokens, like the budgets) and against damaged
-    examples (1/4; if there are none, the rest of the pool gets 1/2). A damaged example has the grades of heads that
-    were not trained on it, and the similarity of its original document: the two differ by the damage only.
+    """Return the data for fitting the weights. Seeds are positive, with a total weight of 1/2. The rest of the pool
+    (1/4, weighted by tokens, like the budgets) and the damaged examples (1/4) are negative. Without damaged examples,
+    the rest of the pool has weight 1/2.
+
+    A damaged example has the grades of heads that were not trained on its text, and the similarity of its original
+    document, so that the example and the original differ only by the damage.
 
     Raises UserError if every document is a seed.
     """
     is_seed_N = np.isin(np.arange(len(columns_NC)), measured.seeds)
     if is_seed_N.all():
-        raise UserError("grading.seeds: all documents of the pool are seeds; use fewer seeds, or other sources")
+        raise UserError("grading.seeds: all documents of the pool are seeds; use fewer seeds or different sources")
     damaged = [place for place, kind in enumerate(measured.kinds) if kind]
     rows = [measured.rows[place] for place in damaged]
     damaged_DC = columns(measured.unseen_MT[damaged], columns_NC[rows, -1])
@@ -265,7 +272,7 @@ def _signal(columns_NC: Doubles, tokens_N: npt.NDArray[np.int64], measured: Meas
 
 
 def _reaches(grades_NT: Grades, least: dict[str, int]) -> npt.NDArray[np.bool_]:
-    """Whether all minimum grades are met."""
+    """Whether each document meets all minimum grades."""
     reached_N = np.ones(len(grades_NT), np.bool_)
     for name, grade in least.items():
         reached_N &= grades_NT[:, NAMES.index(name)] >= grade
@@ -282,8 +289,9 @@ def _label(config: GradingConfig, grades_NT: Grades, values_N: Doubles, tokens_N
 
 
 def _split(pool: Pool, labels: list[str], tokens_N: npt.NDArray[np.int64]) -> dict[str, dict[str, dict[str, int]]]:
-    """Source of the document → outcome → documents and estimated tokens. Documents that a source emits under a separate
-    name, such as noisy ones, are counted under that name, as a check on the grades, which do not know about it."""
+    """Return source → outcome → number of documents and estimated tokens. Documents that a source emits under a
+    separate name, such as noisy ones, are counted under that name; the counts are a check on the grades, which do not
+    depend on the name."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for source, label, tokens in zip(pool.sources, labels, tokens_N.tolist(), strict=True):
         cell = found.setdefault(source, {}).setdefault(label, {"documents": 0, "tokens": 0})

@@ -1,9 +1,10 @@
-"""The labeller: 20 grades for any text, distilled from a few thousand annotated examples.
+"""The labeller, which predicts the 20 grades of any text and is trained on a few thousand annotated examples.
 
-One head per tag: ridge regression on the features, rescaled so that grades of unseen examples have the spread of the
-annotated ones (regression alone shrinks them towards the mean), and rounded to a grade 0–9.
+Each tag has one head: a ridge regression on the features, rescaled so that predictions for unseen examples have the
+same spread as annotated grades (regression alone shrinks predictions towards the mean), and rounded to a grade from 0
+to 9.
 
-Saved as safetensors and JSON, without pickle. Shapes: N texts, F features (with a constant), T tags.
+A labeller is saved as safetensors and JSON, without pickle. Shapes: N texts, F features (with a constant), T tags.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ class Agreement:
 
     n: int
     kappa: float | None
-    """Quadratic-weighted kappa (Cohen 1968); None if all annotated and predicted grades are the same."""
+    """Quadratic-weighted kappa (Cohen 1968); None if all annotated and predicted grades have the same value."""
     mae: float
     """Mean absolute difference, in grades."""
 
 
 class Heads:
-    """One linear model per tag on rows of features."""
+    """Linear models that map rows of features to grades, one per tag."""
 
     def __init__(self, weights_FT: Doubles) -> None:
         self.weights_FT = weights_FT
 
     @classmethod
     def fit(cls, rows_NF: Floats, grades_NT: Doubles, ridge: float) -> Heads:
-        """Fits to annotated grades, with NaN for missing ones. A tag without any annotation is always graded 0."""
+        """Fit to annotated grades; NaN marks a missing grade. A tag without annotations is always graded 0."""
         x_NF = _with_constant(rows_NF)
         fold_N = np.random.default_rng(0).permutation(len(x_NF)) % _FOLDS
         unseen_NT = np.empty_like(grades_NT)
@@ -66,28 +67,29 @@ class Heads:
         return cls(weights_FT)
 
     def grades(self, rows_NF: Floats) -> npt.NDArray[np.int8]:
-        """(N, T)"""
+        """Return (N, T) grades."""
         values_NT = _with_constant(rows_NF) @ self.weights_FT
         return np.clip(np.round(values_NT), 0, HIGHEST).astype(np.int8)
 
 
 class Labeller:
-    """Feature space and heads: all that is needed to grade a text."""
+    """A feature space and heads, which together grade texts."""
 
     def __init__(self, space: FeatureSpace, heads: Heads) -> None:
         self.space = space
         self.heads = heads
 
     def grade(self, features: Features) -> npt.NDArray[np.int8]:
-        """(N, T) grades, with tags in the order of `tags.NAMES`."""
+        """Return (N, T) grades, with tags in the order of `tags.NAMES`."""
         return self.heads.grades(self.space.rows(features))
 
     def grade_texts(self, texts: Sequence[str]) -> npt.NDArray[np.int8]:
-        """(N, T) grades of texts, with tags in the order of `tags.NAMES`; each depends on its own text only."""
+        """Return (N, T) grades of texts, with tags in the order of `tags.NAMES`. A text's grades do not depend on the
+        others."""
         return self.grade(self.space.features(texts))
 
     def save(self, directory: Path) -> None:
-        """Writes labeller.safetensors and labeller.json."""
+        """Write labeller.safetensors and labeller.json."""
         directory.mkdir(parents=True, exist_ok=True)
         arrays = self.space.arrays() | {"weights_FT": self.heads.weights_FT}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, directory / WEIGHTS)
@@ -95,26 +97,27 @@ class Labeller:
 
     @classmethod
     def load(cls, directory: Path) -> Labeller:
-        """Reads what `save` wrote. Raises UserError if a file is missing or broken, or was made for different tags."""
+        """Load a saved labeller. Raises UserError if a file is missing or corrupt, or was written for different
+        tags."""
         with readable(directory / DESCRIPTION):
             description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
         if description.get("format") != _FORMAT or description.get("tags") != list(NAMES):
-            raise UserError(f"{directory / DESCRIPTION}: made for different tags; curate again")
+            raise UserError(f"{directory / DESCRIPTION}: written for different tags; curate again")
         with readable(directory / WEIGHTS):
             arrays = load_file(directory / WEIGHTS)
         if arrays.keys() != {*FeatureSpace.ARRAYS, "weights_FT"}:
-            raise UserError(f"{directory / WEIGHTS}: its arrays are not those of a labeller; curate again")
+            raise UserError(f"{directory / WEIGHTS}: the arrays do not form a labeller; curate again")
         heads = Heads(arrays.pop("weights_FT"))
         return cls(FeatureSpace(**arrays), heads)
 
 
 def as_array(grades: Iterable[Grades]) -> Doubles:
-    """(N, T), NaN for missing grades."""
+    """Return (N, T) grades, with NaN for missing grades."""
     return np.array([[one.get(name, np.nan) for name in NAMES] for one in grades], np.float64).reshape(-1, len(NAMES))
 
 
 def agreement(annotated_NT: Doubles, predicted_NT: npt.NDArray[np.int8]) -> dict[str, Agreement]:
-    """Agreement for each tag that has annotations."""
+    """Compute the agreement for each tag that has annotations."""
     found = {}
     for t, name in enumerate(NAMES):
         known = ~np.isnan(annotated_NT[:, t])
@@ -126,7 +129,7 @@ def agreement(annotated_NT: Doubles, predicted_NT: npt.NDArray[np.int8]) -> dict
 
 
 def weighted_kappa(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float | None:
-    """Quadratic-weighted kappa of two lists of grades; None if both contain the same single grade only."""
+    """Quadratic-weighted kappa of two lists of grades; None if all grades in both lists have the same value."""
     grades = np.arange(HIGHEST + 1)
     cost = (grades[:, None] - grades[None, :]) ** 2
     observed = np.zeros(cost.shape)
@@ -138,23 +141,23 @@ def weighted_kappa(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> float 
 
 @dataclass(frozen=True)
 class Annotated:
-    """Examples as numbers: sound texts and their damaged forms."""
+    """Features and grades of the training examples, which are sound texts and damaged forms of them."""
 
     rows_NF: Floats
     grades_NT: Doubles
-    """NaN where there is no grade."""
+    """Annotated grades; NaN for a missing grade."""
     kinds: Sequence[str]
-    """Kind of damage, empty for sound texts."""
+    """Kind of damage; empty for a sound text."""
     texts: Sequence[int]
-    """Index of the text an example was made from: the same for a sound text and its damaged forms."""
+    """Index of the text from which an example was made; a sound text and its damaged forms have the same index."""
 
     def fit(self, chosen_N: npt.NDArray[np.bool_], ridge: float) -> Heads:
-        """Fits heads to the chosen examples."""
+        """Fit heads to the chosen examples."""
         return Heads.fit(self.rows_NF[chosen_N], self.grades_NT[chosen_N], ridge)
 
     def unseen_grades(self, ridge: float) -> npt.NDArray[np.int8]:
-        """(N, T) grades of each example by heads trained on the other half of the texts, which have seen neither its
-        text nor another form of it."""
+        """Return (N, T) grades of the examples. The heads that grade an example are trained on the half of the texts
+        that does not contain the example's text in any form."""
         half_N = np.unique(self.texts, return_inverse=True)[1] % 2
         found_NT = np.empty(self.grades_NT.shape, np.int8)
         for half in range(2):
@@ -162,10 +165,11 @@ class Annotated:
         return found_NT
 
     def held_out_agreement(self, ridge: float, test_fraction: float = 1 / 3) -> dict[str, dict[str, Agreement]]:
-        """Kind of damage → agreement by tag, for heads trained on neither that kind nor any form of the test texts.
+        """Return kind of damage → agreement by tag, for heads trained on neither that kind nor any form of the test
+        texts.
 
-        Evaluated on the test texts that were damaged in this way, in sound and damaged form (equal numbers of each).
-        `all` pools the results of all kinds.
+        The heads are evaluated on the test texts with this kind of damage, each in its sound and its damaged form. The
+        entry `all` pools the results of all kinds.
         """
         kind_N, text_N = np.array(self.kinds), np.array(self.texts)
         test_N = text_N % round(1 / test_fraction) == 0
@@ -190,10 +194,10 @@ def _with_constant(rows_NF: Floats) -> Floats:
 
 
 def _solve(x_NF: Floats, grades_NT: Doubles, ridge: float) -> Doubles:
-    """Ridge regression of each tag on the rows that have a grade for it; the constant is not penalised.
+    """Solve a ridge regression for each tag on the rows that have a grade for the tag. The constant is not penalised.
 
-    Tags with grades for the same rows (P patterns) share a Gram matrix, to which rows with grades for the same tags are
-    added together. In double precision, since the columns are nearly dependent.
+    Tags with grades for the same rows (P patterns) share a Gram matrix; rows with grades for the same tags are added to
+    it in one product. The computation is in double precision because the columns are nearly dependent.
     """
     from scipy.linalg import solve
 

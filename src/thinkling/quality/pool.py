@@ -1,5 +1,5 @@
-"""The documents to be graded, in a Parquet file that is read several times, so that the texts need not fit in memory;
-about a hundred bytes are kept per document."""
+"""The documents to be graded, stored in a Parquet file that is read several times so that the texts need not fit in
+memory. About a hundred bytes per document stay in memory."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _BATCH = 512
 
 @dataclass(frozen=True)
 class Origin:
-    """Where documents come from, and what is known about them beyond their text."""
+    """The source of documents, and metadata about them beyond their text."""
 
     name: str
     """Name of the source in the recipe."""
     matter: Matter = "unknown"
     truths: Mapping[str, Truth] = field(default_factory=dict)
-    """Record id → what the source knows about the record: for annotators, never for features."""
+    """Record id → ground truth that the source provides. Used by annotators, never by features."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Documents in order, with what is known about them besides their text."""
+    """Documents in order, with their metadata."""
 
     path: Path
     origins: Mapping[str, Origin]
@@ -43,7 +43,7 @@ class Pool:
     ids: Sequence[str]
     sources: Sequence[str]
     bytes_N: npt.NDArray[np.int64]
-    """UTF-8 bytes per document."""
+    """Size of each document in UTF-8 bytes."""
     frequencies: Mapping[str, int]
     """Word → number of documents that contain it."""
 
@@ -51,7 +51,8 @@ class Pool:
     def survey(
         cls, path: Path, origins: Mapping[str, Origin], words: bool = True, progress: Progress | None = None
     ) -> Pool:
-        """Reads all documents once. `words`: whether to count words, which only `measure_pool` needs."""
+        """Read all documents once to collect the metadata. `words`: whether to count words; only `measure_pool` needs
+        them."""
         ids, sources, sizes, frequencies = [], [], [], Counter[str]()
         n = number_of_documents(path)
         for document in tracked(read_documents(path), progress or Silent(), "survey", n, "documents"):
@@ -66,11 +67,11 @@ class Pool:
         return len(self.ids)
 
     def names(self) -> list[str]:
-        """The recipe's source name for each document, including documents that a source emits under a separate name."""
+        """Name of each document's source in the recipe, even if the source emits the document under a separate name."""
         return [self.origins[source].name for source in self.sources]
 
     def by_hash(self, salt: str) -> dict[str, list[int]]:
-        """Source name in the recipe → its documents, in an order that depends on their ids and the salt only."""
+        """Return source name in the recipe → its documents, in an order that only depends on their ids and the salt."""
         found: dict[str, list[int]] = {}
         for row, name in enumerate(self.names()):
             found.setdefault(name, []).append(row)
@@ -78,12 +79,12 @@ class Pool:
         return {name: sorted(rows, key=keys.__getitem__) for name, rows in found.items()}
 
     def texts(self, rows: Iterable[int]) -> dict[int, str]:
-        """Row → text, for some rows, in order."""
+        """Return row → text for the given rows, in ascending order."""
         wanted = set(rows)
         return {row: document["text"] for row, document in enumerate(read_documents(self.path)) if row in wanted}
 
     def batches(self) -> Iterator[list[Document]]:
-        """All documents, a few hundred at a time."""
+        """Iterate over all documents in batches of a few hundred."""
         batch: list[Document] = []
         for document in read_documents(self.path):
             batch.append(document)
@@ -94,15 +95,15 @@ class Pool:
             yield batch
 
     def example(self, row: int, text: str) -> Example:
-        """A document as an example to annotate."""
+        """Return a document as an example to annotate."""
         source = self.sources[row]
         origin = self.origins[source]
         return Example(text, origin.matter, origin.truths.get(self.ids[row].removeprefix(f"{source}/")))
 
 
 def spread(groups: Mapping[str, Sequence[int]], n: int) -> list[int]:
-    """n members in total, sorted: the first of each group, equally many per group; groups that are too small leave
-    their remainder to the others."""
+    """Choose n members in total, equally many from the start of each group, and return them sorted. A group that is too
+    small contributes all its members, and the other groups make up the difference."""
     chosen: list[int] = []
     for position, name in enumerate(sorted(groups, key=lambda name: (len(groups[name]), name))):
         chosen += groups[name][: (n - len(chosen)) // (len(groups) - position)]

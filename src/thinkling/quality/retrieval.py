@@ -1,10 +1,11 @@
-"""Hybrid retrieval over the pool: full text and vectors in LanceDB, with rank fusion; seed documents are the queries.
+"""Hybrid retrieval over the pool: full-text and vector search in LanceDB with rank fusion. Seed documents are the
+queries.
 
-LanceDB is embedded: a directory, no server. Below `EXACT_BELOW` rows, vectors are searched exactly, without an index;
-above, an IVF_RQ index is built and `Retriever.recall_probe` measures its recall. Ties are broken by row order, so equal
-pools produce equal results.
+LanceDB is an embedded database: it stores its data in a directory and needs no server. Below `EXACT_BELOW` rows,
+vectors are searched exactly, without an index; from that number on, an IVF_RQ index is built, and
+`Retriever.recall_probe` measures its recall. Ties are broken by row order, so equal pools produce equal results.
 
-Each query is one search of about 10 ms; billions of documents would require a partitioned join instead.
+Each query is a separate hybrid search of about 10 ms; billions of documents would require a partitioned join instead.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from thinkling.errors import UserError
 from thinkling.quality.features import Floats
 
 EXACT_BELOW = 100_000
-"""Number of rows up to which an index would only reduce precision (as LanceDB's documentation also says)."""
+"""Number of rows below which an index would only reduce precision, as LanceDB's documentation also states."""
 RRF = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
 _SLACK = 50
@@ -36,20 +37,20 @@ _REFINE, _PROBES = 5, 20
 
 @dataclass(frozen=True)
 class Seed:
-    """A document of known quality, as a query."""
+    """A document of known quality that serves as a query."""
 
     terms: str
-    """Its most distinctive words (`telling_terms`)."""
+    """The document's most distinctive words (`telling_terms`)."""
     vector_K: Floats
     row: int | None = None
-    """Its row, if it is in the pool: no document recommends itself."""
+    """The document's row if it is in the pool, so that it can be excluded from its own results."""
 
 
 class Retriever:
-    """The pool in LanceDB. Rows are numbered from 0 in insertion order."""
+    """A LanceDB table with the documents of the pool. Rows are numbered from 0 in insertion order."""
 
     def __init__(self, directory: Path, exact_below: int = EXACT_BELOW) -> None:
-        """Raises UserError if lancedb is not installed."""
+        """Open the database in the directory. Raises UserError if lancedb is not installed."""
         self._lancedb = _lancedb()
         self._database = self._lancedb.connect(str(directory))
         self._table: Any = None
@@ -58,11 +59,11 @@ class Retriever:
 
     @property
     def exact(self) -> bool:
-        """Whether vector search looks at every row."""
+        """Whether vector search compares the query with every row."""
         return self.n_rows < self._exact_below
 
     def add(self, texts: Sequence[str], vectors_NK: Floats) -> None:
-        """Appends rows; call `build` once all are added."""
+        """Append rows. Call `build` once all rows are added."""
         k = vectors_NK.shape[1]
         flat = pa.array(np.ascontiguousarray(vectors_NK, np.float32).ravel())
         rows = pa.table(
@@ -79,9 +80,9 @@ class Retriever:
         self.n_rows += len(texts)
 
     def build(self) -> None:
-        """Builds the full-text index, and the vector index if there are enough rows.
+        """Build the full-text index, and the vector index if there are enough rows.
 
-        The text index is built by one worker: with several, BM25 would be computed per partition.
+        The full-text index is built by one worker because several would compute BM25 per partition.
         """
         from lancedb.index import FTS, IvfRq
 
@@ -90,18 +91,18 @@ class Retriever:
             self._table.create_index("vector", config=IvfRq(distance_type="cosine"), replace=True)
 
     def search_text(self, terms: str, k: int) -> list[int]:
-        """The k rows with the highest BM25 score for the terms, best first."""
+        """Return the k rows with the highest BM25 score for the terms, best first."""
         from lancedb.query import MatchQuery
 
         if not terms:
             return []
-        match = MatchQuery(terms, "text")  # pyright: ignore[reportCallIssue]  # its defaults are not visible to pyright
+        match = MatchQuery(terms, "text")  # pyright: ignore[reportCallIssue]  # pyright does not see the defaults
         query = self._table.search(match, query_type="fts").select(["row", "_score"])
         found = query.limit(k + _SLACK).to_arrow()
         return _best(found["row"].to_numpy(), -found["_score"].to_numpy(), k)
 
     def search_vector(self, vector_K: Floats, k: int, exact: bool = False) -> list[int]:
-        """The k nearest rows by cosine, best first; `exact` bypasses the index."""
+        """Return the k nearest rows by cosine similarity, best first. `exact` bypasses the index."""
         query = self._table.search(vector_K, vector_column_name="vector").distance_type("cosine")
         if exact:
             query = query.bypass_vector_index()
@@ -111,7 +112,8 @@ class Retriever:
         return _best(found["row"].to_numpy(), found["_distance"].to_numpy(), k)
 
     def search(self, terms: str, vector_K: Floats, k: int) -> dict[int, float]:
-        """Hybrid search: row → Σ 1 / (60 + rank) over both lists of k; ranks start at 1."""
+        """Run both searches with k results each and return row → Σ 1 / (60 + rank) over the two lists. Ranks start at
+        1."""
         scores: dict[int, float] = {}
         for rows in (self.search_text(terms, k), self.search_vector(vector_K, k)):
             for rank, row in enumerate(rows, start=1):
@@ -119,7 +121,7 @@ class Retriever:
         return scores
 
     def recall_probe(self, queries_NK: Floats, k: int) -> float:
-        """Average recall@k of vector search over the queries; 1 if the search is exact."""
+        """Measure the average recall@k of vector search over the queries. The result is 1 if the search is exact."""
         fractions = []
         for vector in queries_NK:
             wanted = set(self.search_vector(vector, k, exact=True))
@@ -128,10 +130,9 @@ class Retriever:
 
 
 def similarity(retriever: Retriever, seeds: Sequence[Seed], k: int) -> Iterator[npt.NDArray[np.float64]]:
-    """For each seed, its contribution to every row: 1 for a row ranked first in both lists, less further down. Sum them
-    to get the similarity.
+    """Yield the contribution of each seed to the similarity of every row; the sum is the unscaled similarity.
 
-    No document recommends itself.
+    A row ranked first in both lists gets 1, and lower ranks get less. A seed does not contribute to its own row.
     """
     for seed in seeds:
         added_N = np.zeros(retriever.n_rows)
@@ -142,18 +143,20 @@ def similarity(retriever: Retriever, seeds: Sequence[Seed], k: int) -> Iterator[
 
 
 def scaled(total_N: npt.NDArray[np.float64], n_seeds: int) -> Floats:
-    """The sum of `similarity` on a logarithmic scale: 0 = found near no seed, 1 = ranked first for every seed."""
+    """Convert the sum of `similarity` to a logarithmic scale: 0 if not found for any seed, 1 if ranked first for every
+    seed."""
     return (np.log1p(total_N) / math.log1p(max(n_seeds, 1))).astype(np.float32)
 
 
 def terms_of(text: str) -> list[str]:
-    """Lower-case words, split in the same way as by full-text search."""
+    """Split a text into lower-case words in the same way as full-text search does."""
     return [term.lower() for term in _TERM.findall(text)]
 
 
 def telling_terms(text: str, frequencies: Mapping[str, int], n_texts: int, n: int = 16) -> str:
-    """The n words of a text with the highest tf-idf, used as the full-text query. Words that occur in no text are left
-    out. `frequencies`: word of `terms_of` → number of the n_texts that contain it."""
+    """Return the n words of a text with the highest tf-idf, to be used as the full-text query. Words that do not occur
+    in `frequencies` are omitted. `frequencies`: word of `terms_of` → number of the n_texts texts that contain the
+    word."""
     weights = {
         term: (1 + math.log(count)) * math.log(1 + n_texts / frequencies[term])
         for term, count in Counter(terms_of(text)).items()
@@ -163,7 +166,7 @@ def telling_terms(text: str, frequencies: Mapping[str, int], n_texts: int, n: in
 
 
 def _best(rows: npt.NDArray[np.int64], costs: npt.NDArray[np.floating], k: int) -> list[int]:
-    """Lowest cost first; ties by row order."""
+    """Return the k rows with the lowest cost, lowest first. Ties are broken by row order."""
     return rows[np.lexsort((rows, costs))][:k].tolist()
 
 
@@ -171,6 +174,6 @@ def _lancedb() -> Any:
     try:
         import lancedb
     except ImportError as error:
-        raise UserError("grading needs lancedb: install thinkling[curate], or set quality per source") from error
-    logging.getLogger("lancedb").setLevel(logging.ERROR)  # it warns about omitted columns at every query
+        raise UserError("grading needs lancedb; install thinkling[curate], or set quality per source") from error
+    logging.getLogger("lancedb").setLevel(logging.ERROR)  # lancedb warns about omitted columns at every query
     return lancedb

@@ -1,11 +1,14 @@
-"""The rules that grade examples when no model is served: one function per tag.
+"""The built-in rules that grade examples without a served model, one function per tag.
 
-They use information that the labeller lacks: they parse code, know which words occur in the pool, and know to what
-extent an example was damaged. Each grade is a linear function of one quantity between two stated values, clipped to 0
-and 9 (`_ramp`). Artificial damage lowers the affected tags in proportion to its extent. If the source knows more about
-a record (`data.truth.Truth`), that determines the tags it covers, without further deductions for damage, since it is
-based on the text itself. For long texts the rules read beginning, middle and end, as a served model does; code is
-parsed in full.
+The rules use information that the labeller lacks: the syntax tree of code, the words of the pool, and the damaged
+fraction of an example. Most grades are a linear function of one quantity between two stated values, clipped to 0 and 9
+(`_ramp`). Artificial damage lowers the affected grades in proportion to the damaged fraction.
+
+If the source provides ground truth about a record (`data.truth.Truth`), the truth determines the grades of the tags
+that it covers. No grade of the record is then reduced for damage, because the truth is computed from the text, damaged
+or not.
+
+Of a long text, the rules read the beginning, middle and end, as a served model does; code is parsed in full.
 """
 
 from __future__ import annotations
@@ -62,17 +65,18 @@ _SPOILING = {
     "language": {"order": 1.2, "characters": 0.8},
     "spelling": {"characters": 1.5},
 }
-"""Tag → kind of damage → factor by which the damaged fraction lowers the grade."""
+"""Tag → kind of damage → factor. Damage multiplies the grade by 1 − factor · damaged fraction (at least 0)."""
 
 
 class RuleAnnotator:
-    """Grades by rule. `lexicon`: lower-case words that count as spelt correctly."""
+    """An annotator that applies the rules. `lexicon`: lower-case words that count as spelt correctly."""
 
     def __init__(self, lexicon: Collection[str]) -> None:
         self._lexicon = frozenset(lexicon)
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Grades of each example; `correctness` is omitted if nothing can be checked."""
+        """Return the grades of each example, omitting the tags that cannot be judged, such as `correctness` of text
+        that cannot be checked."""
         return [self._grades(example) for example in examples]
 
     def _grades(self, example: Example) -> Grades:
@@ -90,7 +94,7 @@ class RuleAnnotator:
 
 
 class _Facts:
-    """An example with derived quantities shared by several rules, computed once."""
+    """An example with quantities that several rules share, each computed once."""
 
     def __init__(self, example: Example, lexicon: frozenset[str]) -> None:
         self.example = example
@@ -116,7 +120,7 @@ class _Facts:
 
     @cached_property
     def paragraphs(self) -> list[str]:
-        """Blocks separated by blank lines if there are any, otherwise lines."""
+        """Blocks separated by blank lines, or lines if the text has no blank line."""
         blocks = re.split(r"\n\s*\n", self.text) if re.search(r"\n\s*\n", self.text) else self.text.split("\n")
         return [block.strip() for block in blocks if block.strip()]
 
@@ -136,27 +140,28 @@ class _Facts:
 
 
 def _ramp(value: float, low: float, high: float) -> float:
-    """0 at `low`, 9 at `high`, linear in between; `low` may exceed `high`."""
+    """Return 0 at `low`, 9 at `high`, and a linear function in between. `low` may exceed `high`."""
     return HIGHEST * min(1.0, max(0.0, (value - low) / (high - low)))
 
 
 def _correctness(facts: _Facts) -> float | None:
-    """Code: 9 if it parses, otherwise 4. Prose: 9, since its source vouches for it. Other text cannot be checked."""
+    """Code: 9 if it parses, otherwise 4. Prose: 9, because the source vouches for its prose. Other text cannot be
+    checked."""
     if facts.is_code:
         return HIGHEST if facts.parses else 4.0
     return HIGHEST if facts.example.matter == "prose" else None
 
 
 def _reasoning(facts: _Facts) -> float:
-    """Code: control flow, 5 to 35 lines in 100. Prose: connectives, 0.2 to 3 in 100 words."""
+    """Code: control-flow statements per 100 lines, from 5 to 35. Prose: connectives per 100 words, from 0.2 to 3."""
     if facts.is_code:
         return _ramp(facts.per_hundred_lines(_CONTROL), 5, 35)
     return _ramp(facts.per_hundred_words(_CONNECTIVE), 0.2, 3)
 
 
 def _completeness(facts: _Facts) -> float:
-    """Code: 9 if it parses, otherwise 3. Prose: 3 each for an opening capital or mark, a closing mark, and matching
-    brackets."""
+    """Code: 9 if it parses, otherwise 3. Prose: 3 points each for starting with a capital, digit or mark, for ending
+    with a mark, and for matching brackets."""
     if facts.is_code:
         return HIGHEST if facts.parses else 3.0
     text = facts.text.strip()
@@ -168,8 +173,8 @@ def _completeness(facts: _Facts) -> float:
 
 
 def _coherence(facts: _Facts) -> float | None:
-    """Fraction of the words in a span of 25 content words that occur in the two spans before it, 0% to 40%; unknown if
-    there are fewer than two spans."""
+    """Average fraction of the words in a span of 25 content words that also occur in the two preceding spans, from 0%
+    to 40%. Unknown if there are fewer than two spans."""
     content = [word for word in facts.lower if word not in GRAMMAR_WORDS and len(word) > 2]
     stretches = [content[i : i + 25] for i in range(0, len(content) - 24, 25)]
     if len(stretches) < 2:
@@ -182,15 +187,16 @@ def _coherence(facts: _Facts) -> float | None:
 
 
 def _explanation(facts: _Facts) -> float:
-    """Code: comments and docstrings, 0 to 25 lines in 100. Prose: definitions, examples and purposes, 0 to 3 in 100
-    words."""
+    """Code: comments and docstrings per 100 lines, from 0 to 25. Prose: phrases that introduce definitions, examples
+    and purposes per 100 words, from 0 to 3."""
     if facts.is_code:
         return _ramp(facts.per_hundred_lines(_COMMENT), 0, 25)
     return _ramp(facts.per_hundred_words(_TEACHING), 0, 3)
 
 
 def _density(facts: _Facts) -> float:
-    """Ratio of compressed to original size, 0.25 to 0.65 (short texts: distinct words, 50% to 100%)."""
+    """Ratio of compressed to original size, from 0.25 to 0.65; for short texts, fraction of distinct words, from 50% to
+    100%."""
     data = facts.text.encode(errors="replace")
     if len(data) < 400:
         return _ramp(len(set(facts.lower)) / facts.n_words, 0.5, 1.0)
@@ -198,32 +204,32 @@ def _density(facts: _Facts) -> float:
 
 
 def _depth(facts: _Facts) -> float:
-    """Technical terms: long words, identifiers, abbreviations; 3 to 30 in 100 words."""
+    """Technical terms (long words, identifiers, abbreviations) per 100 words, from 3 to 30."""
     return _ramp(facts.per_hundred_words(_TERM), 3, 30)
 
 
 def _specificity(facts: _Facts) -> float:
-    """Names, numbers and quoted titles, 0 to 4 per sentence."""
+    """Names, numbers and quoted titles per sentence, from 0 to 4."""
     return _ramp(sum(1 for _ in _FACT.finditer(facts.text)) / max(len(facts.sentences), 1), 0, 4)
 
 
 def _self_contained(facts: _Facts) -> float:
-    """Links and words that refer outside the text, 4 down to 0 in 100 words."""
+    """Links and words that refer to something outside the text per 100 words, from 4 down to 0."""
     return _ramp(facts.per_hundred_words(_POINTER), 4, 0)
 
 
 def _impartial(facts: _Facts) -> float:
-    """Sales language, prices and exclamation marks, 4 down to 0 in 100 words."""
+    """Sales language, prices and exclamation marks per 100 words, from 4 down to 0."""
     return _ramp(facts.per_hundred_words(_SELLING), 4, 0)
 
 
 def _privacy(facts: _Facts) -> float:
-    """Email addresses and telephone numbers: 9 for none, two less for each."""
+    """Email addresses and telephone numbers: 9 if there are none, minus 2 for each."""
     return HIGHEST - 2.0 * sum(1 for _ in _CONTACT.finditer(facts.text))
 
 
 def _variety(facts: _Facts) -> float:
-    """Fraction of repeated lines plus fraction of repeated runs of five words, 30% down to 0%."""
+    """Fraction of repeated lines plus fraction of repeated runs of five words, from 30% down to 0%."""
     lines = [line.strip() for line in facts.text.split("\n") if line.strip()]
     runs = list(zip(*(facts.lower[i:] for i in range(5)), strict=False))
     repeated = (1 - len(set(lines)) / len(lines) if lines else 0) + (1 - len(set(runs)) / len(runs) if runs else 0)
@@ -231,7 +237,7 @@ def _variety(facts: _Facts) -> float:
 
 
 def _prose(facts: _Facts) -> float:
-    """Fraction of words in paragraphs of at least ten words that consist of at least a fifth grammar words."""
+    """Fraction of words that are in paragraphs of at least ten words of which at least a fifth are grammar words."""
     inside = 0
     for paragraph in facts.paragraphs:
         words = _WORD.findall(paragraph)
@@ -241,13 +247,13 @@ def _prose(facts: _Facts) -> float:
 
 
 def _language(facts: _Facts) -> float:
-    """Fraction of grammar words, 10% to 45%."""
+    """Fraction of grammar words, from 10% to 45%."""
     return _ramp(sum(word in GRAMMAR_WORDS for word in facts.lower) / facts.n_words, 0.10, 0.45)
 
 
 def _spelling(facts: _Facts) -> float | None:
-    """Fraction of words of four or more letters that occur in the pool, 50% to 95%; unknown for fewer than five such
-    words."""
+    """Fraction of the words with four or more letters that are in the lexicon, from 50% to 95%. Unknown if the text has
+    fewer than five words of this length."""
     words = [word for word in facts.lower if len(word) >= 4]
     if len(words) < 5:
         return None
@@ -255,8 +261,8 @@ def _spelling(facts: _Facts) -> float | None:
 
 
 def _casing(facts: _Facts) -> float | None:
-    """Fraction of sentences that start with a capital, minus twice the excess of capitals over 15% of the letters;
-    unknown for code."""
+    """Fraction of sentences that start with a capital, minus twice the amount by which the fraction of capitals among
+    letters exceeds 15%. Unknown for code."""
     if facts.is_code:
         return None
     letters = [c for c in facts.text if c.isalpha()]
@@ -275,19 +281,19 @@ def _punctuation(facts: _Facts) -> float:
 
 
 def _layout(facts: _Facts) -> float:
-    """Words per paragraph, weighted by words: rising from 4 to 40, falling from 150 to 600."""
+    """Mean words per paragraph, weighted by words. The grade rises from 4 to 40 words and falls from 150 to 600."""
     sizes = [len(paragraph.split()) for paragraph in facts.paragraphs]
     mean = sum(size * size for size in sizes) / max(sum(sizes), 1)
     return min(_ramp(mean, 4, 40), _ramp(mean, 600, 150))
 
 
 def _clean_markup(facts: _Facts) -> float:
-    """Tags, entities, encoding errors and menu symbols: 10 down to 0 in 1,000 characters."""
+    """Tags, entities, encoding errors and menu text per 1,000 characters, from 10 down to 0."""
     return _ramp(1000 * sum(1 for _ in _RESIDUE.finditer(facts.text)) / max(len(facts.text), 200), 10, 0)
 
 
 def _length(facts: _Facts) -> float:
-    """Logarithm of the number of words, 5 to 1,500."""
+    """Logarithm of the number of words, from 5 to 1,500."""
     return _ramp(math.log(facts.n_words), math.log(5), math.log(1500))
 
 
@@ -313,4 +319,4 @@ RULES: dict[str, Callable[[_Facts], float | None]] = {
     "clean_markup": _clean_markup,
     "length": _length,
 }
-"""Tag → its rule: the grade before rounding and damage; None if it cannot be judged."""
+"""Tag → rule. A rule returns the grade before rounding and reduction for damage, or None if it cannot be judged."""

@@ -1,4 +1,4 @@
-"""A served model as annotator, asked for all 20 grades in one request."""
+"""An annotator that asks a served model for all 20 grades of a text in one request."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from thinkling.quality.surface import excerpt
 from thinkling.quality.tags import HIGHEST, TAGS, Grades
 
 MOST_TOKENS = 4096
-"""Limit per answer: 20 grades take about 200 tokens, the rest is for models that think first."""
+"""Maximum tokens per answer. The 20 grades take about 200 tokens; the remainder allows models to think first."""
 _ABOUT = 200
-"""Characters of a text quoted to identify the text that an unreadable answer belongs to."""
+"""Number of characters of a text that are quoted if the answer about the text cannot be parsed."""
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
 
 class ServedAnnotator:
-    """Grades by asking the model, which sees the text only and nothing about its source."""
+    """An annotator that asks a model. The model sees the text but no information about its source."""
 
     def __init__(self, model: Replier) -> None:
         self._model = model
         self.readings = Readings()
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Grades of each example; empty (and counted) if the answer contains no JSON object of grades.
+        """Return the grades of each example. If an answer contains no JSON object of grades, its grades are empty and
+        the failure is counted.
 
-        Raises UserError if no answer can be parsed, or if the model returns none.
+        Raises UserError if none of the answers can be parsed, or if the model does not answer.
         """
         asked = [[{"role": "user", "content": prompt_for(example.text)}] for example in examples]
         replies = self._model.reply(asked, [0] * len(asked), Sampling(temperature=0.0, top_p=1.0), MOST_TOKENS)
@@ -50,14 +51,15 @@ class ServedAnnotator:
         return grades
 
     def report(self, stage: str, progress: Progress) -> dict[str, Any]:
-        """Reports usage in one line and returns it by field; empty if the model is not a served one."""
+        """Report the spending of the served model in one line and return it by field; empty if the model is not a
+        served one."""
         if not isinstance(self._model, ServedModel):
             return {}
         return report_spending({"grading.annotator": self._model.spending}, stage, progress)
 
 
 def why_unreadable(reply: Reply) -> str:
-    """Why an answer yields no grades."""
+    """Return the reason why an answer yields no grades."""
     if reply.finish_reason == "length":
         return "cut off"
     found = _OBJECT.findall(reply.text)
@@ -71,7 +73,8 @@ def why_unreadable(reply: Reply) -> str:
 
 
 def prompt_for(text: str) -> str:
-    """All tags with their definitions, then the text (its beginning, middle and end if long)."""
+    """Return the prompt, which lists all tags with their definitions, followed by the text (or its beginning, middle
+    and end if it is long)."""
     lines = [f"- {tag.name}: {tag.definition}. 0: {tag.lowest}. {HIGHEST}: {tag.highest}." for tag in TAGS]
     return (
         f"Grade the text below on each of these dimensions with a whole number from 0 (worst) to {HIGHEST} (best).\n"
@@ -82,8 +85,8 @@ def prompt_for(text: str) -> str:
 
 
 def parse_grades(answer: str) -> Grades:
-    """Grades in the last JSON object of an answer; entries other than a tag with a whole number from 0 to 9 are
-    dropped."""
+    """Return the grades in the last JSON object of an answer. Entries other than a known tag with a whole number from 0
+    to 9 are dropped."""
     found = _OBJECT.findall(answer)
     if not found:
         return {}

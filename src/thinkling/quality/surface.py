@@ -1,7 +1,8 @@
-"""Surface statistics of a text: cheap counts given to the labeller together with the text's LSA vector.
+"""Surface statistics of a text: cheap counts that the labeller uses together with the text's LSA vector.
 
-All are functions of the text alone: `measure` has no other argument, so no source, file name or rate of damage can
-reach them. Long texts are first cut to their beginning, middle and end (the rule of Essential-Web, arXiv 2506.14111).
+All statistics are functions of the text alone: `measure` has no other argument, so that sources, file names and damaged
+fractions cannot influence them. Long texts are first reduced to their beginning, middle and end (the rule of
+Essential-Web, arXiv 2506.14111).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import Counter
 from itertools import pairwise
 
 EXCERPT = 4_000
-"""Characters read at the beginning, middle and end of a text."""
+"""Number of characters read at each of the beginning, middle and end of a long text."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
@@ -54,7 +55,7 @@ _GRAMMAR = (
     " about some them can could only other do does may must should these those where while how each"
 )
 GRAMMAR_WORDS = frozenset(_GRAMMAR.split())
-"""Function words; about a third of running text."""
+"""Function words, which make up about a third of running text."""
 _VOWEL = re.compile(r"[aeiouyAEIOUY]")
 _SYMBOL_RUN = re.compile(r"[A-Z]|\d+|[^\w\s]")
 _CODE_PUNCTUATION = frozenset("{}[]<>=_#*\\/+~^$%&@")
@@ -71,7 +72,7 @@ NAMES: tuple[str, ...] = (
 
 
 def excerpt(text: str) -> str:
-    """The text or, if it is long, its beginning, middle and end."""
+    """Return the text or, if it is long, its beginning, middle and end."""
     if len(text) <= 3 * EXCERPT:
         return text
     middle = (len(text) - EXCERPT) // 2
@@ -79,8 +80,8 @@ def excerpt(text: str) -> str:
 
 
 def measure(text: str) -> list[float]:
-    """One number for each of `NAMES`; fractions are in [0, 1], cues are counts per hundred words, sizes are
-    logarithms."""
+    """Return one number for each of `NAMES`. Most are fractions; sizes are logarithms, and cues are logarithms of
+    counts per hundred words."""
     part = excerpt(text)
     words = _WORD.findall(part)
     return [
@@ -178,10 +179,10 @@ def _repeated_runs(words: list[str]) -> float:
 
 
 def _echoes(part: str) -> list[float]:
-    """How much of what follows the first colon or equals sign repeats what precedes it, and how much of the end of the
-    text repeats the rest.
+    """Measure how much of the text after the first colon or equals sign repeats the text before it, and how much of the
+    end of the text repeats the rest.
 
-    In worked reasoning, each step copies from its starting point and the end repeats the last result; damage breaks
+    In worked reasoning, each step copies from its starting point and the end repeats the last result. Damage breaks
     these copies.
     """
     line = part.strip()[:600]
@@ -213,7 +214,8 @@ def _fraction_seen(items: list, known: set) -> float:
 
 
 def _overlap(a: str, b: str) -> float:
-    """Shared symbols, counted with multiplicity, divided by the larger number of symbols."""
+    """Number of characters that the two strings share, with multiplicity, divided by the length of the longer
+    string."""
     common = sum((Counter(a) & Counter(b)).values())
     return common / max(len(a), len(b), 1)
 

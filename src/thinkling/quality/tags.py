@@ -1,8 +1,8 @@
-"""The 20 tags: what each grade from 0 to 9 says about a text.
+"""The 20 quality tags, each graded from 0 to 9, with their definitions.
 
-Nanbeige4-3B grades documents on 20 quality dimensions that its report does not name; these are ours. A *content* tag is
-about what a text says, a *format* tag about how it is written (the report finds that content predicts usefulness
-better; we do not assume this but measure it, see `value.importance`). 9 is always the better end.
+Nanbeige4-3B grades documents on 20 quality dimensions that its report does not list; the tags here are our own choice.
+A *content* tag describes what a text says, and a *format* tag describes how the text is written. The report finds that
+content predicts usefulness better; `value.importance` measures whether this is the case. 9 is always the best grade.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ HIGHEST = 9
 
 
 class Tag(NamedTuple):
-    """One dimension of quality."""
+    """One quality dimension."""
 
     name: str
-    """Name of its column in documents.parquet."""
+    """Name of the tag, and of its column in documents.parquet."""
     kind: Kind
     definition: str
     lowest: str
-    """What a text graded 0 looks like."""
+    """Description of a text with grade 0."""
     highest: str
-    """What a text graded 9 looks like."""
+    """Description of a text with grade 9."""
 
 
 def _content(name: str, definition: str, lowest: str, highest: str) -> Tag:

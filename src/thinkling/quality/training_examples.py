@@ -1,4 +1,5 @@
-"""Training data of the labeller: documents of the pool, artificially damaged copies of them, and their grades."""
+"""Training data of the labeller: documents of the pool, artificially damaged copies of these documents, and the
+grades."""
 
 from __future__ import annotations
 
@@ -23,22 +24,22 @@ RULES_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples with their grades. The damaged form of a document has the document's row."""
+    """Examples with their grades. The damaged form of a document has the same row as the document."""
 
     rows: list[int]
     examples: list[Example]
     kinds: list[str]
-    """Kind of damage, empty for sound texts. A record that is unsound according to its source's truth counts as damaged
-    in the way that the truth names (`Truth.unsound_as`)."""
+    """Kind of damage; empty for sound texts. A record that is unsound according to its source's ground truth counts as
+    damaged with the kind `Truth.unsound_as`."""
     grades: list[Grades]
 
     def in_numbers(self, space: FeatureSpace) -> Annotated:
-        """Feature rows, computed from the texts alone, together with the grades."""
+        """Return the feature rows, which are computed from the texts alone, together with the grades."""
         features = space.features([example.text for example in self.examples])
         return Annotated(space.rows(features), as_array(self.grades), self.kinds, self.rows)
 
     def audit(self, pool: Pool) -> list[dict[str, Any]]:
-        """One row per example: the document, its damage, and its grades."""
+        """Return one row per example with the id of the document, the damage, and the grades."""
         return [
             {"id": pool.ids[row], "damage": example.damage, "damaged_fraction": example.damaged_fraction}
             | {name: grades.get(name) for name in NAMES}
@@ -49,10 +50,10 @@ class Examples:
 def annotate(
     pool: Pool, texts: Mapping[int, str], annotator: Annotator, seed: int, progress: Progress | None = None
 ) -> Examples:
-    """Grades the texts (row → text) and damaged forms of the sound ones, alternating between kinds of damage.
+    """Grade the texts (row → text) and damaged forms of the sound texts, alternating between kinds of damage.
 
-    A record's truth determines which kinds apply and how many sound records are damaged (one in N); otherwise all kinds
-    apply and every sound text is damaged.
+    If a record has ground truth, the truth determines which kinds of damage apply and what fraction (one in N) of the
+    sound records is damaged. Otherwise all kinds apply, and every sound text is damaged.
     """
     rows, examples, kinds = list(texts), [pool.example(row, text) for row, text in texts.items()], []
     for example in examples:
@@ -75,7 +76,7 @@ def annotate(
         kinds.append(done.kind)
         examples.append(Example(done.text, example.matter, truth, done.kind, done.fraction))
     grades: list[Grades] = []
-    # A served model is asked all at once, and shows its own progress.
+    # A served model receives all examples at once and shows its own progress.
     at_once = RULES_AT_ONCE if isinstance(annotator, RuleAnnotator) else max(len(examples), 1)
     with (progress or Silent()).track("annotate", len(examples), "documents") as task:
         for start in range(0, len(examples), at_once):
@@ -86,6 +87,6 @@ def annotate(
 
 
 def sound_rows(pool: Pool, texts: Mapping[int, str]) -> list[int]:
-    """Rows of the texts, except those that are unsound according to their source's truth."""
+    """Return the rows of the texts that are sound, or whose source provides no ground truth."""
     truths = {row: pool.example(row, text).truth for row, text in texts.items()}
     return [row for row, truth in truths.items() if truth is None or truth.sound(texts[row])]

@@ -1,9 +1,10 @@
-"""Grades and similarity → one value per document → HQ, MQ or rejected.
+"""The quality value of a document, computed from grades and similarity, and the split into HQ, MQ and rejected
+documents.
 
-The value is a sum with one term per tag and one for similarity, which makes it explainable: each term shows by how much
-the grade raises or lowers the document relative to the pool average. Weights come from the recipe if set; otherwise
-logistic regression fits them to separate good documents from others. Content and format tags are treated alike;
-`importance` measures which of the two matter.
+The value is a sum with one term per tag and one term for similarity. The sum is easy to explain: each term shows by how
+much a grade raises or lowers the value of the document relative to the pool average. The recipe may set the weights;
+otherwise they are fitted by logistic regression to separate good documents from the others. Content and format tags are
+treated alike, and `importance` measures how much each group contributes.
 
 Shapes: N documents, C columns (the tags in order, then similarity).
 """
@@ -33,7 +34,7 @@ _REPEATS = 5
 
 @dataclass(frozen=True)
 class QualityModel:
-    """value = intercept + Σ weight · (column − mean); columns lie in [0, 1]."""
+    """The linear model value = intercept + Σ weight · (column − mean), with columns in [0, 1]."""
 
     weights_C: Doubles
     means_C: Doubles
@@ -48,11 +49,12 @@ class QualityModel:
         weights_N: Doubles | None = None,
         monotone: bool = True,
     ) -> QualityModel:
-        """Logistic regression on standardised columns; the value is the log odds.
+        """Fit a logistic regression on standardised columns. The value is the log odds.
 
-        `weights_N`: sample weights that sum to 1; by default good and other documents get half each. `penalty`: on the
-        squared weights. `monotone`: no weight is negative, since 9 is the better end of every tag. Raises UserError if
-        scipy is not installed, ValueError if there is only one class.
+        `weights_N`: sample weights that sum to 1; by default, half for the good documents and half for the others.
+        `penalty`: factor of the squared weights in the loss. `monotone`: do not allow negative weights, because 9 is
+        the best grade of every tag. Raises UserError if scipy is not installed, and ValueError if there is only one
+        class.
         """
         if good_N.all() or not good_N.any():
             raise ValueError("weights cannot be fitted to a single class")
@@ -65,13 +67,13 @@ class QualityModel:
 
     @classmethod
     def given(cls, columns_NC: Doubles, weights: Mapping[str, float]) -> QualityModel:
-        """Uses the recipe's own weights; columns it does not name get weight 0."""
+        """Use the weights set in the recipe. Columns that are not in `weights` get weight 0."""
         return cls(np.array([weights.get(name, 0.0) for name in COLUMNS]), columns_NC.mean(0), 0.0)
 
     @classmethod
     def load(cls, report: Path) -> QualityModel:
-        """Loads the model from a curate stage's grading.json. Raises UserError if there is none, or if it has different
-        columns."""
+        """Load the model from a curate stage's grading.json. Raises UserError if the file contains no model, or if the
+        model has different columns."""
         with readable(report):
             text = report.read_text(encoding="utf-8")
         try:
@@ -82,28 +84,29 @@ class QualityModel:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{report}: contains no quality model; use the grading.json of a curate stage") from error
         if tuple(named) != COLUMNS:
-            raise UserError(f"{report}: made for different tags; curate again")
+            raise UserError(f"{report}: written for different tags; curate again")
         return cls(np.array(weights, np.float64), np.array(means, np.float64), intercept)
 
     def centred(self, columns_NC: Doubles) -> QualityModel:
-        """The same values, with terms relative to the average of these documents."""
+        """Return a model with the same values whose terms are relative to the average of the given documents."""
         means_C = columns_NC.mean(0)
         return QualityModel(self.weights_C, means_C, self.intercept + float(self.weights_C @ (means_C - self.means_C)))
 
     def contributions(self, columns_NC: Doubles) -> Doubles:
-        """(N, C) terms of the sum."""
+        """Return the (N, C) terms of the sum."""
         return self.weights_C * (columns_NC - self.means_C)
 
     def values(self, columns_NC: Doubles) -> Doubles:
-        """(N,)"""
+        """Return the (N,) values."""
         return self.intercept + self.contributions(columns_NC).sum(1)
 
     def values_of_grades(self, grades_NT: npt.NDArray[np.int8]) -> Doubles:
-        """(N,) values of texts that were not compared with seeds: their similarity is set to the pool's average."""
+        """Return the (N,) values of texts that were not compared with seeds. Their similarity is set to the pool's
+        average."""
         return self.values(columns(grades_NT, np.full(len(grades_NT), self.means_C[-1])))
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON: everything that determines a value."""
+        """Return everything that determines a value, in a form for JSON."""
         return {
             "intercept": self.intercept,
             "columns": {
@@ -114,12 +117,13 @@ class QualityModel:
 
 
 def columns(grades_NT: npt.NDArray[np.int8], similarity_N: Floats | Doubles) -> Doubles:
-    """(N, C): grades as fractions of the highest grade, and similarity."""
+    """Return the (N, C) columns: grades as fractions of the highest grade, and similarity."""
     return np.hstack([grades_NT / HIGHEST, similarity_N[:, None].astype(np.float64)])
 
 
 def explanation(contributions_C: Doubles, column_C: Doubles) -> str:
-    """The largest terms of one document's value: `correctness 2 (-1.31), prose 0 (-0.40), similarity 0.52 (+0.33)`."""
+    """Format the largest terms of a document's value: `correctness 2 (-1.31), prose 0 (-0.40), similarity 0.52
+    (+0.33)`."""
     order = sorted(range(len(COLUMNS)), key=lambda c: (-abs(contributions_C[c]), c))[:_SHOWN]
     return ", ".join(f"{COLUMNS[c]} {_shown(c, column_C[c])} ({contributions_C[c]:+.2f})" for c in order)
 
@@ -135,10 +139,12 @@ def by_budget(
     mq_tokens: int | None,
     passes_N: npt.NDArray[np.bool_],
 ) -> list[str]:
-    """`hq`, `mq` or `OVER_BUDGET` for each document, best value first: HQ until its budget is full, then MQ.
+    """Return `hq`, `mq` or `OVER_BUDGET` for each document. Documents fill the HQ budget and then the MQ budget, in
+    descending order of value.
 
-    The document that crosses a budget still belongs to it. `mq_tokens` None: everything else is MQ. Documents that do
-    not pass are rejected and use no budget. Ties are broken by document order.
+    The document that crosses the limit of a budget is still assigned to that budget. If `mq_tokens` is None, all
+    documents beyond HQ are MQ. Documents that are False in `passes_N` are rejected and use no budget. Ties are broken
+    by document order.
     """
     found = [OVER_BUDGET] * len(values_N)
     used = 0
@@ -151,12 +157,13 @@ def by_budget(
 
 
 def balance(good_N: npt.NDArray[np.bool_]) -> Doubles:
-    """Sample weights that sum to 1: half for the good documents, half for the others."""
+    """Return sample weights that sum to 1: half for the good documents and half for the others."""
     return np.where(good_N, 0.5 / max(int(good_N.sum()), 1), 0.5 / max(int((~good_N).sum()), 1))
 
 
 def auc(scores_N: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles | None = None) -> float:
-    """Probability that a good document scores above another (ties count half), each drawn according to its weight."""
+    """Return the probability that a good document scores above a document that is not good. Both are drawn according to
+    their weights, and ties count half."""
     weights_N = np.ones(len(good_N)) if weights_N is None else weights_N
     _, place_N = np.unique(scores_N, return_inverse=True)
     good = np.bincount(place_N, weights_N * good_N)
@@ -168,8 +175,9 @@ def auc(scores_N: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles | N
 def importance(
     model: QualityModel, columns_NC: Doubles, good_N: npt.NDArray[np.bool_], weights_N: Doubles, seed: int
 ) -> dict[str, float]:
-    """Decrease of the AUC (weighted as in the fit) when columns are shuffled across documents: all content tags
-    together, all format tags together, and each column alone (permutation importance, Breiman 2001)."""
+    """Compute the permutation importance (Breiman 2001): the decrease of the AUC (weighted as in the fit) when columns
+    are shuffled across documents. The content tags are shuffled together, the format tags are shuffled together, and
+    each column is shuffled alone."""
     rng = np.random.default_rng(seed)
     groups: dict[str, list[int]] = {
         kind: [c for c, tag in enumerate(TAGS) if tag.kind == kind] for kind in ("content", "format")
@@ -187,12 +195,12 @@ def importance(
 
 
 def _logistic(x_NC: Doubles, sign_N: Doubles, weights_N: Doubles, penalty: float, monotone: bool) -> Doubles:
-    """Weights, followed by the intercept, that minimise ½ · penalty · |w|² + Σ weightᵢ · log(1 + exp(−signᵢ ·
-    valueᵢ))."""
+    """Return the weights, followed by the intercept, that minimise
+    ½ · penalty · |w|² + Σ weightᵢ · log(1 + exp(−signᵢ · valueᵢ))."""
     try:
         from scipy.optimize import minimize
     except ImportError as error:
-        raise UserError("grading needs scipy: install thinkling[curate], or set quality per source") from error
+        raise UserError("grading needs scipy; install thinkling[curate], or set quality per source") from error
 
     def objective(point: Doubles) -> tuple[float, Doubles]:
         margins_N = sign_N * (x_NC @ point[:-1] + point[-1])

@@ -1,4 +1,4 @@
-"""Runs untrusted Python with a fork-server in a clean interpreter, Landlock, seccomp, rlimits and a wall clock.
+"""Sandbox for untrusted Python: a fork-server in a clean interpreter, Landlock, seccomp, rlimits and time limits.
 
-Imports only the standard library and thinkling.errors, because most of it runs inside that interpreter.
+The package imports only the standard library and thinkling.errors, because most of its code runs in that interpreter.
 """

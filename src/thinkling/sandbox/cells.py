@@ -1,6 +1,6 @@
-"""A session's child process: runs pieces of code as they arrive, all in one namespace, like cells of a notebook.
+"""The child process of a session, which runs pieces of code in one namespace, like the cells of a notebook.
 
-The value of a trailing expression is printed. An exception ends the piece that raised it, not the session.
+The value of a trailing expression is printed. An exception ends the piece of code that raised it, but not the session.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 from thinkling.sandbox.protocol import Closed, read_call
 
 LONGEST_VALUE = 1 << 16
-"""Maximum characters printed of a trailing expression's value."""
+"""Maximum number of characters printed of the value of a trailing expression."""
 LONGEST_TRACEBACK = 20
-"""Number of innermost frames shown."""
+"""Maximum number of innermost frames shown."""
 
 
 def serve(report: Callable[..., None], name: Callable[[BaseException], str]) -> int:
-    """Runs until no more code arrives. `report`: writes one report; `name`: returns the name of an exception."""
+    """Run pieces of code until there are no more. `report`: writes a report; `name`: returns the name of an
+    exception."""
     calls = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # the program's standard input is empty
@@ -40,7 +41,7 @@ def serve(report: Callable[..., None], name: Callable[[BaseException], str]) -> 
         except Closed:
             return 0
         number += 1
-        sys.stdout, sys.stderr = streams  # an earlier call may have replaced them
+        sys.stdout, sys.stderr = streams  # an earlier call may have replaced the streams
         error = _run(code, f"<call {number}>", module.__dict__)
         for stream in streams:
             try:
@@ -76,11 +77,11 @@ def _run(code: str, file_name: str, namespace: dict[str, Any]) -> BaseException 
 
 
 def _show(error: BaseException, file_name: str) -> None:
-    """Prints the traceback without the frames of this module. A syntax error has no frames of its own."""
+    """Print the traceback without the frames of this module. For a syntax error, no frames remain."""
     try:
         frames = error.__traceback__
         while frames is not None and frames.tb_frame.f_code.co_filename != file_name:
             frames = frames.tb_next
         traceback.print_exception(type(error), error, frames, limit=-LONGEST_TRACEBACK)
-    except BaseException:  # a hostile object's repr, or out of memory
+    except BaseException:  # a hostile object's repr failed, or memory is exhausted
         os.write(2, f"{type(error).__name__}\n".encode())

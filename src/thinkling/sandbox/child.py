@@ -1,6 +1,7 @@
-"""The process that runs one program: it confines itself, runs the program, and reports over a pipe.
+"""The process that runs one program. It confines itself, runs the program, and writes reports to a pipe.
 
-Everything it reports after the byte READY is untrusted: the program shares its memory and can write to that pipe.
+All reports after the byte READY are untrusted, because the program shares the process's memory and can write to the
+pipe.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ RESULTS = 3
 """File descriptor of the report pipe."""
 FILE_NAME = "<program>"
 LONGEST_TRACEBACK = 50
-"""Number of innermost frames shown: infinite recursion has many thousands."""
-_UNPROTECTED = 70  # exit status of a child that could not confine itself, or fails itself
+"""Maximum number of innermost frames shown. Infinite recursion creates thousands of frames."""
+_UNPROTECTED = 70  # exit status of a child that could not confine itself, or whose own code failed
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What all children of one fork-server share."""
+    """The data that all children of one fork-server share."""
 
     ruleset: int
     abi: int
     calls: kernel.InstallableFilter
     identity: tuple[int, int] | None
-    """User and group to switch to; None: the server is not root, and keeps its own."""
+    """User and group to switch to. None if the child keeps the server's user and group."""
     server: int
     first_closed: int
-    """The program must not have descriptors from this number on."""
+    """File descriptors from this number on are closed before the program starts."""
 
 
 def open_streams() -> None:
-    """Creates the objects behind sys.stdin, stdout and stderr before the fork, over pipes, because they cache that
-    pipes are not seekable; the descriptors beneath them are replaced in the child."""
+    """Create sys.stdin, stdout and stderr before the fork. The streams are opened on pipes, because a stream caches
+    whether its file is seekable. The child replaces the underlying descriptors."""
     log = os.dup(2)
     read, write = os.pipe()
     for target, end in enumerate((read, write, write)):
@@ -66,9 +67,11 @@ def open_streams() -> None:
 def live(
     cell: Cell, program: int, rlimits: Sequence[tuple[int, tuple[int, int]]], ends: Sequence[int], link: int | None
 ) -> NoReturn:
-    """The whole life of a child, right after the fork. `program`: descriptor of what to run; `rlimits`: resource and
-    its (soft, hard) limits; `ends`: become stdin, stdout, stderr and the report pipe; `link`: the socket between a
-    program and its tester, at this side's end."""
+    """Run a child from the fork to its exit.
+
+    `program`: descriptor of the program file; `rlimits`: pairs of a resource and its (soft, hard) limits; `ends`:
+    descriptors that become stdin, stdout, stderr and the report pipe; `link`: this child's end of the socket between a
+    program and its tester."""
     status = _UNPROTECTED
     try:
         for target, end in enumerate(ends):
@@ -106,7 +109,7 @@ def _lock_in(cell: Cell, files: Mapping[str, bytes], rlimits: Sequence[tuple[int
             file.write(content)
     kernel.drop_capabilities()
     kernel.forbid_new_privileges()
-    kernel.die_with_parent()  # after changing user, which resets it
+    kernel.die_with_parent()  # after the change of user, which resets this setting
     if os.getppid() != cell.server:
         raise ProcessLookupError("the fork-server is gone")
     kernel.restrict_files(cell.ruleset, cell.abi)
@@ -125,7 +128,8 @@ def _test(program: Program) -> int:
 
 
 def _be_judged(program: Program) -> int:
-    """Exit status: 0 unless the program itself failed. The program's exit handlers are not run."""
+    """Run a program for its tester and return the exit status, which is 0 unless the program itself failed. The
+    program's exit handlers are not run."""
     gc.enable()
     statuses = [0]
 
@@ -139,7 +143,7 @@ def _be_judged(program: Program) -> int:
 
 
 def _run(program: Program) -> int:
-    """Exit status, following Python's own rules."""
+    """Run a program and return the exit status by the rules of the Python interpreter."""
     gc.enable()
     error = _execute(program)
     status = 0 if error is None else _status(error, program.code)
@@ -157,7 +161,7 @@ def _run(program: Program) -> int:
 
 
 def _execute(program: Program) -> BaseException | None:
-    """Runs the program; returns the exception it raised, if any."""
+    """Run the program and return the exception that it raised, if any."""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     try:
@@ -177,7 +181,7 @@ def _status(error: BaseException, code: str) -> int:
         linecache.cache[FILE_NAME] = (len(code), None, code.splitlines(True), FILE_NAME)
         own = error.__traceback__ and error.__traceback__.tb_next
         traceback.print_exception(type(error), error, own, limit=-LONGEST_TRACEBACK)
-    except BaseException:  # a hostile object's repr, or out of memory
+    except BaseException:  # a hostile object's repr failed, or memory is exhausted
         os.write(2, f"{_name(error)}\n".encode())
     return 1
 

@@ -1,4 +1,4 @@
-"""One fork-server from the sandbox's side: started, used, killed and restarted."""
+"""The sandbox's handle on one fork-server, which starts, uses, kills and restarts the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from thinkling.sandbox.session import Session
 Level = Literal["strict", "bubblewrap"]
 START_SECONDS = 60.0
 _SOURCE = Path(__file__).resolve().parents[2]
-# Programs must not find the package or anything next to it.
+# Keeps programs from importing thinkling or the packages installed next to it.
 _BOOT = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -35,23 +35,25 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "thinklin
     del sys.modules[name]
 main()
 """
-# An empty environment and these flags equal -I, except that the hash seed is fixed: the iteration order of sets, and
-# therefore a program's output, is the same on every server.
+# Together with _ENVIRONMENT, these flags are equivalent to -I, except that the hash seed is fixed, so that the
+# iteration order of sets, and therefore a program's output, is the same on every server.
 _FLAGS = ("-P", "-s", "-S", "-B", "-X", "utf8")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}
 
 
 class ForkServer:
-    """Not safe to share between threads or across a fork: sandbox.py uses it for one run at a time."""
+    """A running fork-server. Not safe to share between threads or across a fork; sandbox.py uses a server for one run
+    at a time."""
 
     def __init__(self, level: Level, recycle: int, names: Collection[str] = ()) -> None:
-        """Starts the server with these packages. SandboxUnavailable: the machine lacks a feature, or the server did not
-        start. UserError: a package is unknown or not installed."""
+        """Start the server with the packages `names`. Raises SandboxUnavailable if the machine lacks a feature or the
+        server does not start, and UserError if a package is unknown or not installed."""
         self._level, self._recycle, self._packages = level, recycle, names
         self._start()
 
     def run(self, job: Job, limits: Limits) -> Outcome:
-        """Performs one run. A server that dies is restarted for a second attempt; then the outcome is `unavailable`."""
+        """Perform one run. If the server dies, it is restarted for a second attempt. If it dies again, the outcome is
+        `unavailable`."""
         self._refresh()
         for _ in range(2):
             try:
@@ -69,8 +71,9 @@ class ForkServer:
         return unavailable(f"the fork-server died twice ({reason}) {log}", len(job.tests.tests) if job.tests else 0)
 
     def open_session(self, limits: Limits) -> Session:
-        """A process that runs one piece of code after another; it has the server to itself until closed. OSError,
-        protocol.Closed: the server is gone, and is restarted before its next use."""
+        """Start a process that runs pieces of code one after another. The session has exclusive use of the server until
+        it is closed. Raises OSError or protocol.Closed if the server has died. The server is then restarted before its
+        next use."""
         self._refresh()
         self._asked = True
         nonce = secrets.token_hex(16)
@@ -87,14 +90,14 @@ class ForkServer:
         self._runs += 1
 
     def _refresh(self) -> None:
-        if self._asked or self._runs >= self._recycle:  # a request without a reply: the caller was interrupted
+        if self._asked or self._runs >= self._recycle:  # a request is unanswered if the caller was interrupted
             self.close()
             self._start()
 
     def _exchange(self, job: Job, limits: Limits) -> Outcome:
         nonce = secrets.token_hex(16)
         programs = [protocol.Program(job.code, nonce, job.files, "judged" if job.tests else "main")]
-        if job.tests:  # separate nonces: the program can find its own in memory
+        if job.tests:  # the tester gets a separate nonce, because the program can find its own in memory
             nonce = secrets.token_hex(16)
             programs.append(protocol.Program(json.dumps(asdict(job.tests)), nonce, {}, "tester"))
         reads = self._send(programs, _stdin(job.stdin), limits)
@@ -109,8 +112,8 @@ class ForkServer:
         return judge(found, listener.streams, nonces, len(job.tests.tests) if job.tests else 0, limits)
 
     def _send(self, programs: Sequence[protocol.Program], stdin: int, limits: Limits) -> list[int]:
-        """Requests a run; returns our ends of its pipes: stdout, stderr, reports, the tester's reports. Takes ownership
-        of `stdin`. `programs`: what to run, and its tester."""
+        """Request a run and return this side's ends of the pipes: stdout, stderr, reports, and the tester's reports.
+        Takes ownership of `stdin`. `programs`: the program and, if there is one, its tester."""
         given, reads = [stdin], []
         try:
             for _ in range(3):
@@ -136,7 +139,7 @@ class ForkServer:
     def _start(self) -> None:
         self._runs, self._asked = 0, False
         self._folder = Path(tempfile.mkdtemp(prefix="thinkling-sandbox-"))
-        self._folder.chmod(0o711)  # the unprivileged child must traverse it to reach its own folder
+        self._folder.chmod(0o711)  # the unprivileged child must traverse this folder to reach its own
         self._channel, far = protocol.channel()
         with far, open(self._folder / "log", "wb") as log:
             self._process = subprocess.Popen(
@@ -146,7 +149,7 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env=_ENVIRONMENT | packages.ENVIRONMENT,
-                start_new_session=True,  # Ctrl-C in the terminal must reach only us
+                start_new_session=True,  # keeps Ctrl-C in the terminal from reaching the server
             )
         self._channel.settimeout(START_SECONDS)
         try:
@@ -154,13 +157,14 @@ class ForkServer:
         except (OSError, protocol.Closed) as error:
             log = self._last_words()
             self.close()
-            raise SandboxUnavailable(f"sandbox: its server did not start ({type(error).__name__}) {log}") from None
+            raise SandboxUnavailable(f"sandbox: the server did not start ({type(error).__name__}) {log}") from None
         if missing != protocol.NOTHING:
             self.close()
             raise SandboxUnavailable(f"sandbox: {missing}")
 
     def _prefix(self) -> list[str]:
-        """Prefix of the server's command: at level `bubblewrap`, it and its children run in their own namespaces."""
+        """Return the prefix of the server's command. At level `bubblewrap`, the server and its children run in separate
+        namespaces."""
         if self._level == "strict":
             return []
         if shutil.which("bwrap") is None:
@@ -168,7 +172,7 @@ class ForkServer:
         shown = ["/usr", "/lib", "/lib64", sys.base_prefix, os.fspath(_SOURCE / "thinkling")]
         shown += [path for folder in packages.locations(self._packages).values() for path in (folder, f"{folder}.libs")]
         binds = [part for path in shown if os.path.exists(path) for part in ("--ro-bind", path, path)]
-        user = ["--unshare-user", "--uid", "65534", "--gid", "65534"]  # not root inside either
+        user = ["--unshare-user", "--uid", "65534", "--gid", "65534"]  # not root inside the namespace
         folder = ["--bind", os.fspath(self._folder), os.fspath(self._folder)]
         return ["bwrap", "--unshare-all", *user, "--proc", "/proc", "--dev", "/dev", *binds, *folder, "--"]
 
@@ -178,7 +182,7 @@ class ForkServer:
         return lines[-1][:300] if lines else ""
 
     def close(self) -> None:
-        """Kills the server; the kernel then kills its child."""
+        """Kill the server. The kernel then kills the server's children."""
         self._channel.close()
         self._process.kill()
         self._process.wait()
@@ -191,12 +195,13 @@ def _request(limits: Limits) -> bytes:
 
 
 def _stdin(text: str) -> int:
-    """Standard input as a file, so that no program can block the writer."""
+    """Return a descriptor of a file with the standard input. A file, unlike a pipe, never blocks the writer."""
     return protocol.sealed(text.encode("utf-8", "surrogatepass")) if text else os.open(os.devnull, os.O_RDONLY)
 
 
 def _command(channel: int, folder: Path) -> list[str]:
-    """The base Python of this virtual environment: the server needs only the standard library."""
+    """Return the server's command. It uses the base Python of the virtual environment, because the server only needs
+    the standard library."""
     return [
         os.path.realpath(sys.executable),
         *_FLAGS,

@@ -1,4 +1,4 @@
-"""Determines whether the statements of a test can fail depending on the program."""
+"""Static analysis of whether the result of a test can depend on the program."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ _CAUGHT = ("AssertionError", "Exception", "BaseException")
 
 
 class Decides(ast.NodeVisitor):
-    """`found`: whether there is an assertion, or an equivalent, that nothing catches."""
+    """Searches for assertions. `found`: whether there is an assertion, or an equivalent, whose failure is not
+    caught."""
 
     def __init__(self, definitions: Mapping[str, ast.stmt]) -> None:
-        """`definitions`: functions and classes of the tests, which count where they are used."""
+        """`definitions`: functions and classes of the tests, which are searched if they are used."""
         self.found = False
         self.seen: set[str] = set()
-        """Definitions used in places where nothing catches their assertions."""
+        """Definitions used in places where failed assertions are not caught."""
         self._definitions = definitions
         self._waiting: list[str] = []
         self._caught = False
 
     def follow(self, names: Iterable[str]) -> bool:
-        """Visits the definitions that are used, and `names`; returns whether anything was found."""
+        """Search the definitions that are used, and those in `names`. Returns whether an assertion was found."""
         self._waiting += names
         while self._waiting:
             name = self._waiting.pop()
@@ -107,7 +108,7 @@ class Decides(ast.NodeVisitor):
 
 
 def _swallows(handler: ast.ExceptHandler, definitions: Mapping[str, ast.stmt]) -> bool:
-    """Whether a handler swallows a failed assertion."""
+    """Whether a handler suppresses a failed assertion."""
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     if not any(kind is None or ast.unparse(kind).rpartition(".")[2] in _CAUGHT for kind in kinds):
         return False
@@ -124,13 +125,13 @@ def _suppresses(call: ast.expr) -> bool:
 
 
 def _is_constant(node: ast.expr) -> bool:
-    """Whether a value is independent of any program."""
+    """Whether the value of an expression cannot depend on the program."""
     outside = (ast.Name, ast.Call, ast.Attribute, ast.Await, ast.Yield)
     return not any(isinstance(one, outside) for one in ast.walk(node))
 
 
 def is_true(node: ast.expr) -> bool:
-    """Whether an expression is true whatever the program does, as far as its syntax shows."""
+    """Whether the syntax of an expression shows that it is true for every program."""
     match node:
         case ast.Tuple(elts=elements) | ast.List(elts=elements) | ast.Set(elts=elements):
             return bool(elements)
@@ -157,7 +158,7 @@ def is_true(node: ast.expr) -> bool:
 
 
 def is_false(node: ast.expr) -> bool:
-    """Whether an expression is false whatever the program does."""
+    """Whether the syntax of an expression shows that it is false for every program."""
     match node:
         case ast.Constant(value=value):
             return not value

@@ -1,7 +1,8 @@
-"""Proxies for objects of the other side, which forward every operation to the owner.
+"""Proxies for objects of the other process, which forward operations to the process that owns the object.
 
-A proxy never equals a plain value. That is decided here and not forwarded, so that an object that claims to equal
-everything equals nothing that a test expects. Whether two objects of a program are equal is asked of the program.
+In the tester, a proxy never equals a plain value. The comparison is not forwarded, so that an object of the program
+that claims to equal everything does not equal a value that a test expects. The program is only asked whether two of its
+own objects are equal.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "enter": lambda value: type(value).__enter__(value),
     "exit": lambda value, error: type(value).__exit__(value, error and type(error), error, None),
 }  # fmt: skip
-"""Operations that either side may request on an object of the other."""
+"""Operations that each side may request on objects of the other side."""
 
 
 class Kind(type):
-    """Metaclass of proxy types: such a type answers on behalf of the class that it represents."""
+    """Metaclass of proxy types. A proxy type forwards attribute access to the class that it represents."""
 
     def __getattr__(cls, name: str) -> Any:
         kind = cls.__dict__.get("_thinkling_class")
@@ -73,7 +74,7 @@ class Handle(metaclass=Kind):
             return TYPES[_base_of(self)]
         if name == "__signature__":
             return _signature(self)
-        if name == "__globals__":  # of functions: exposes everything the program has
+        if name == "__globals__":  # would expose the whole namespace of a function's module
             raise AttributeError(name)
         if name in _OWN_ATTRIBUTES:
             return object.__getattribute__(self, name)
@@ -166,7 +167,7 @@ class Handle(metaclass=Kind):
 
 
 class CallableHandle(Handle):
-    """A proxy that can be called."""
+    """A proxy for a callable object of the other side."""
 
     __slots__ = ()
 
@@ -195,7 +196,7 @@ _OWN_ATTRIBUTES = frozenset(
         "__mro_entries__",
     )
 )
-"""Attributes that are looked up on this side."""
+"""Attributes that are looked up on this side rather than forwarded."""
 _slots = vars(Handle)
 remote_of, set_remote = _slots["_remote"].__get__, _slots["_remote"].__set__
 number_of, set_number = _slots["_number"].__get__, _slots["_number"].__set__
@@ -203,7 +204,7 @@ _base_of, set_base = _slots["_base"].__get__, _slots["_base"].__set__
 
 
 def _plain(handle: Any) -> Any:
-    """An object of a subclass of a plain type, converted to its base's value."""
+    """Return an object of a subclass of a plain type, such as int, converted to the plain type."""
     return _ask("base", handle)
 
 
@@ -222,7 +223,7 @@ def _signature(handle: Any) -> inspect.Signature:
 
 
 def signature_parts(function: Any) -> tuple[Any, ...]:
-    """A function's signature, without the markers for missing parts: an empty tuple represents them."""
+    """Return the signature of a function as plain values. A missing default or annotation is an empty tuple."""
     found = inspect.signature(function)
 
     def present(value: Any) -> tuple[Any, ...]:
@@ -235,7 +236,7 @@ def signature_parts(function: Any) -> tuple[Any, ...]:
 
 
 def _local(handle: Any, other: Any) -> bool:
-    """Whether an operation with a plain value must not be decided by the other side."""
+    """Whether an operation with `other` must be performed on this side, because `other` is a plain value."""
     return not remote_of(handle).operators and not _is_handle(other)
 
 

@@ -1,7 +1,7 @@
-"""A process next to the fork-server that inspects what a child holds, and empties its folder.
+"""A process next to the fork-server that inspects the files and threads of children and empties their folder.
 
-File names and descriptor numbers are chosen by the program. The server must not read them: its memory, freed or not, is
-inherited by every later child. The inspector is forked before the first run and never forks.
+The program chooses file names and descriptor numbers. The server must not read them, because every later child inherits
+the server's memory, even freed memory. The inspector is forked before the first run and never forks.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from thinkling.sandbox import kernel, protocol
 from thinkling.sandbox.limits import Limits
 
 MOST_FILES = 256
-"""Maximum files in the private folder. Beyond it, they are not even counted."""
-_REQUEST = struct.Struct("<iQQ")  # process (0: none, empty the folder), bytes, threads
+"""Maximum number of files in the private folder. Further files are not counted."""
+_REQUEST = struct.Struct("<iQQ")  # process id (0: empty the folder), maximum bytes, maximum threads
 _FINE, _DISK, _THREADS = b"f", b"d", b"t"
 _REASONS = {_FINE: None, _DISK: "disk", _THREADS: "threads"}
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
-"""Errors if a process or thread ends during inspection; while it is ending, the kernel denies its descriptors."""
+"""Errors raised if a process or thread ends during inspection. While it is ending, the kernel denies access to its
+descriptors."""
 
 
 class Inspector:
-    """The server's end."""
+    """The server's interface to the inspector."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -38,11 +39,12 @@ class Inspector:
         far.close()
 
     def look(self, pid: int, limits: Limits) -> str | None:
-        """The limit that a child exceeds: `disk`, `threads`. Closed, OSError: the inspector is gone."""
+        """Return the limit that a child exceeds, `disk` or `threads`, or None. Raises Closed or OSError if the
+        inspector has died."""
         return _REASONS[self._ask(pid, limits.disk_bytes, limits.threads)]
 
     def empty_folder(self) -> None:
-        """Removes a child's files. It cannot reset the modification time that reveals whether there are any."""
+        """Remove a child's files if the folder's modification time has changed. A child cannot reset this time."""
         if os.stat(self._folder).st_mtime_ns:
             self._ask(0, 0, 0)
 
@@ -55,7 +57,7 @@ class Inspector:
 
 
 def _live(channel: socket.socket, folder: str, server: int) -> NoReturn:
-    """The inspector's process."""
+    """Run the inspector's process."""
     try:
         kernel.die_with_parent()
         os.closerange(3, channel.fileno())
@@ -71,7 +73,8 @@ def _live(channel: socket.socket, folder: str, server: int) -> NoReturn:
 
 
 def _empty(folder: str) -> bytes:
-    """Landlock only lets a child create plain files: no links, no folders. OSError ends the server."""
+    """Remove all files from the folder. Landlock only allows children to create plain files, so that there are no links
+    or folders. An OSError ends the server."""
     with os.scandir(folder) as entries:
         for entry in entries:
             os.unlink(entry.path)
@@ -80,7 +83,8 @@ def _empty(folder: str) -> bytes:
 
 
 def _look(pid: int, most_bytes: int, most_threads: int, folder: str, memory: int) -> bytes:
-    """`memory`: device of in-memory files, which a child receives and cannot create."""
+    """Return the limit that a child exceeds. `memory`: device number of in-memory files, which children receive but
+    cannot create."""
     with suppress(*_GONE):
         tasks = [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
         if len(tasks) > most_threads:
@@ -103,8 +107,8 @@ def _in_folder(folder: str, most_bytes: int) -> int:
 
 
 def _nameless(tasks: list[str], memory: int) -> dict[int, int]:
-    """Inode → size of unnamed files that a child holds open. A thread can have its own descriptor table, and the main
-    thread can end before the others."""
+    """Return inode → size of the unnamed files that a child has open. All threads are examined, because a thread can
+    have its own descriptor table, and the main thread can end before the others."""
     sizes = {}
     for task in tasks:
         with suppress(*_GONE):
@@ -117,12 +121,13 @@ def _nameless(tasks: list[str], memory: int) -> dict[int, int]:
 
 
 def _mapped(tasks: list[str], folder: str) -> set[int]:
-    """Inodes of unnamed mapped files from the folder. A well-behaved program also has a descriptor for such a file."""
+    """Return the inodes of unnamed files from the folder that a child has mapped. A well-behaved program also has a
+    descriptor for each of them."""
     within = os.fsencode(os.path.realpath(folder)) + b"/"
     for task in tasks:
         with suppress(*_GONE), open(f"{task}/maps", "rb") as maps:
             lines = maps.readlines()
-            if lines:  # the mappings are common to all threads
+            if lines:  # all threads have the same mappings
                 gone = [line for line in lines if line.endswith(b" (deleted)\n") and within in line]
                 return {int(line.split(maxsplit=5)[4]) for line in gone}
     return set()

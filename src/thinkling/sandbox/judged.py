@@ -1,6 +1,6 @@
-"""The program's process while it is judged: it runs the program, and then serves requests of its tester.
+"""The process of a program that is tested. It runs the program and then serves requests of the tester.
 
-All of this shares memory with the program, which can make it answer anything, but the answers can only be values.
+This code shares memory with the program, which can therefore forge every reply. Replies can only contain values.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ LINK = 5
 
 
 class Judged:
-    """`failed`: called with what the program itself raised."""
+    """Runs a program and serves its tester. `failed`: called with an exception that the program raised while it was
+    loaded."""
 
     def __init__(self, code: str, file_name: str, failed: Callable[[BaseException], None]) -> None:
         self._code, self._file_name, self._failed = code, file_name, failed
@@ -54,7 +55,7 @@ class Judged:
         }
 
     def serve(self) -> None:
-        """Serves requests until the tester has ended."""
+        """Serve requests until the tester has ended."""
         try:
             self._remote.peer.serve()
         except Gone:
@@ -64,7 +65,7 @@ class Judged:
         return self._answers[what](*values)
 
     def _load(self, prelude: str, classes: Sequence[str]) -> None:
-        """Runs the set-up's definitions, as far as they do not need the program, and then the program."""
+        """Run the definitions of the set-up code that do not need the program, and then the program."""
         module = types.ModuleType("program")
         sys.modules["program"] = module
         self._namespace = module.__dict__
@@ -72,7 +73,7 @@ class Judged:
             try:
                 code = compile(ast.Module([statement], []), "<setup>", "exec", dont_inherit=True)
                 exec(code, self._namespace)  # the purpose of this process
-            except Exception:  # it needs the program, or a missing module; the tests will report that
+            except Exception:  # the definition needs the program or a missing module, which the tests will report
                 continue
         try:
             exec(compile(self._code, self._file_name, "exec", dont_inherit=True), self._namespace)
@@ -89,8 +90,8 @@ class Judged:
 def _captured(
     function: Any, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...], replaced: Any, stdin: str | None
 ) -> tuple[Any, ...]:
-    """Calls a function while the tests have replaced standard streams, `input` or `print`. Returns what it printed, the
-    rest of its input, whether it raised, and its value or exception."""
+    """Call a function with standard streams, `input` or `print` replaced by those of the tests. Returns the printed
+    text, the unread input, whether the function raised an exception, and its value or exception."""
     streams, before = (sys.stdin, sys.stdout), {name: getattr(builtins, name) for name, _ in replaced}
     text = io.StringIO()
     sys.stdout = text
@@ -111,7 +112,7 @@ def _captured(
 
 
 def share_classes(remote: Remote, names: Sequence[str], namespace: Mapping[str, Any]) -> None:
-    """Registers these classes so that their objects are transferred by their attributes."""
+    """Register classes so that their objects are transferred as copies of their attributes."""
     for name in names:
         kind = namespace.get(name)
         if isinstance(kind, type) and base_of(kind) is None and not issubclass(kind, (BaseException, enum.Enum)):
@@ -119,9 +120,9 @@ def share_classes(remote: Remote, names: Sequence[str], namespace: Mapping[str, 
 
 
 def flush() -> None:
-    """Flushes the program's output."""
+    """Flush the program's output."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BaseException:  # the program may have replaced it
+        except BaseException:  # the program may have replaced the stream
             os.write(2, b"")

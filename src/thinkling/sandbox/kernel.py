@@ -1,6 +1,6 @@
-"""System calls that Python does not wrap, through ctypes: Landlock, seccomp, prctl, capabilities.
+"""System calls that Python does not wrap, called through ctypes: Landlock, seccomp, prctl and capabilities.
 
-Landlock: linux/landlock.h and Documentation/userspace-api/landlock.rst in the kernel sources.
+For Landlock, see linux/landlock.h and Documentation/userspace-api/landlock.rst in the kernel sources.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from thinkling.sandbox import syscalls
 
 MINIMUM_ABI = 4
-"""First Landlock ABI with rules for TCP (Linux 6.7)."""
+"""First Landlock ABI version with rules for TCP (Linux 6.7)."""
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _MODE_FILTER = 2
@@ -25,26 +25,27 @@ OWN_PID = -1
 _WRITE_FILE, READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_FILE, _TRUNCATE = (1 << bit for bit in (1, 2, 3, 5, 8, 14))
 READ = READ_FILE | _READ_DIR
 DEVICE = READ_FILE | _WRITE_FILE
-# No folders, links, sockets, fifos or devices: leftovers can be removed without walking a hostile tree.
+# Children cannot create folders, links, sockets, fifos or devices, so that cleaning up never walks a hostile tree.
 PRIVATE = READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_FILE | _TRUNCATE
 _ALL_FILES, _ALL_FILES_5 = (1 << 15) - 1, (1 << 16) - 1
 _ALL_TCP = 0b11  # bind, connect
 _ALL_SCOPES = 0b11  # abstract UNIX sockets, signals (ABI 6)
-_QUIET = 1  # LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF (ABI 7): keeps denied attempts out of the machine's audit log
+_QUIET = 1  # LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF (ABI 7): no audit log of denied attempts
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _LONG, _INT, _UNSIGNED, _POINTER = ctypes.c_long, ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p
 
 
 def _bind(name: str, *types: Any, library: ctypes.CDLL = _libc) -> Any:
-    """A function of the C library with its argument types. Each call site binds its own, ready for plain numbers:
-    objects created in a child cost more than the calls, since every page touched there is copied."""
+    """Return a function of the C library with its argument types. Each kind of call has its own binding, which accepts
+    plain numbers: creating objects in a child would cost more than the calls, because every page touched in a child is
+    copied."""
     function = library[name]
     function.argtypes, function.restype = types, _LONG if name == "syscall" else _INT
     return function
 
 
-_fork = _bind("fork", library=ctypes.PyDLL(None, use_errno=True))  # PyDLL keeps holding the GIL
+_fork = _bind("fork", library=ctypes.PyDLL(None, use_errno=True))  # PyDLL does not release the GIL
 _prctl = _bind("prctl", _INT, _UNSIGNED, _UNSIGNED, _UNSIGNED, _UNSIGNED)
 _set_filter = _bind("prctl", _INT, _UNSIGNED, _POINTER, _UNSIGNED, _UNSIGNED)
 _capset = _bind("capset", ctypes.c_char_p, ctypes.c_char_p)
@@ -62,35 +63,39 @@ def _check(result: int, what: str) -> int:
 
 
 def fork() -> int:
-    """fork(2) without the hooks of os.fork, which reset locks and threads after a multi-threaded fork, reseed `random`,
-    and touch a hundred pages: a seventh of a run's time. The fork-server has one thread. OSError: as os.fork.
+    """Call fork(2) without the hooks of os.fork. The hooks reset locks and threads after a multi-threaded fork, reseed
+    `random`, and touch a hundred pages, which takes a seventh of the time of a run. They are not needed because the
+    fork-server has one thread. Raises OSError like os.fork.
     """
     return _check(_fork(), "fork")
 
 
 def landlock_abi() -> int:
-    """Landlock's ABI version. OSError: ENOSYS if the kernel lacks it, EOPNOTSUPP if it was disabled at boot."""
+    """Return the ABI version of Landlock. Raises OSError: ENOSYS if the kernel lacks Landlock, EOPNOTSUPP if it was
+    disabled at boot."""
     return _check(_create_ruleset(_CREATE_RULESET, None, 0, 1), "Landlock")
 
 
 def missing_feature() -> str | None:
-    """What this machine lacks for the sandbox, with the cure; None if nothing."""
+    """Return the feature that this machine lacks for the sandbox and the cure, or None if nothing is missing."""
     system = os.uname()
     if system.sysname != "Linux":
-        return f"the sandbox needs Linux, but this is {system.sysname}; run thinkling in a container"
+        return f"the sandbox needs Linux, but this machine runs {system.sysname}; run thinkling in a container"
     if system.machine not in syscalls.AUDIT_ARCHITECTURE:
-        return f"the sandbox supports {' and '.join(syscalls.AUDIT_ARCHITECTURE)}, but this is {system.machine}"
+        return f"the sandbox supports {' and '.join(syscalls.AUDIT_ARCHITECTURE)}, but this machine is {system.machine}"
     try:
         abi = landlock_abi()
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
-            return "no Landlock: it was not enabled when this kernel started; add landlock to its lsm= parameter"
+            return "no Landlock: it is not enabled in this kernel; add landlock to its lsm= parameter"
         return (
             f"no Landlock ({os.strerror(error.errno or 0)}): the kernel is older than 5.13, was built without "
             "CONFIG_SECURITY_LANDLOCK, or the container's seccomp profile forbids it; use a newer kernel or profile"
         )
     if abi < MINIMUM_ABI:
-        return f"Landlock ABI {abi}, which has no network rules; ABI {MINIMUM_ABI} needs Linux 6.7 or newer"
+        return (
+            f"the kernel has Landlock ABI {abi}, which lacks network rules; use Linux 6.7 or newer (ABI {MINIMUM_ABI})"
+        )
     # A filter at address 0 results in EFAULT if filters are supported.
     if _set_filter(_PR_SET_SECCOMP, _MODE_FILTER, None, 0, 0) == 0 or ctypes.get_errno() != errno.EFAULT:
         return "no seccomp filters: the kernel was built without CONFIG_SECCOMP_FILTER, or the container forbids them"
@@ -98,14 +103,15 @@ def missing_feature() -> str | None:
 
 
 def create_ruleset(abi: int) -> int:
-    """A descriptor of a ruleset that handles everything the ABI supports. OSError: Landlock rejected it."""
+    """Return a descriptor of a ruleset that handles all accesses supported by the ABI. Raises OSError if Landlock
+    rejects it."""
     files = _ALL_FILES_5 if abi >= 5 else _ALL_FILES
     attributes = struct.pack("<QQ", files, _ALL_TCP) + (struct.pack("<Q", _ALL_SCOPES) if abi >= 6 else b"")
     return _check(_create_ruleset(_CREATE_RULESET, attributes, len(attributes), 0), "landlock_create_ruleset")
 
 
 def allow_path(ruleset: int, path: str, access: int) -> None:
-    """Allows access to a path and everything beneath it. OSError: no such path."""
+    """Allow access to a path and everything beneath it. Raises OSError if the path does not exist."""
     beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("<Qi", access, beneath)
@@ -115,22 +121,23 @@ def allow_path(ruleset: int, path: str, access: int) -> None:
 
 
 def forbid_new_privileges() -> None:
-    """PR_SET_NO_NEW_PRIVS: required by Landlock and by seccomp."""
+    """Set PR_SET_NO_NEW_PRIVS, which Landlock and seccomp require."""
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
 def die_with_parent() -> None:
-    """Sends SIGKILL to this process when its parent ends."""
+    """Make the kernel send SIGKILL to this process when its parent ends."""
     _check(_prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "pdeathsig")
 
 
 def drop_capabilities() -> None:
-    """Empties the effective, permitted and inheritable sets (for containers of a user; changing uid drops root's)."""
+    """Empty the effective, permitted and inheritable sets. Needed in user namespaces where the child keeps its user; a
+    change from root to another user drops capabilities anyway."""
     _check(_capset(*_NO_CAPABILITIES), "capset")
 
 
 def restrict_files(ruleset: int, abi: int) -> None:
-    """Enforces a Landlock ruleset on this thread and its future children."""
+    """Enforce a Landlock ruleset on this thread and its future children."""
     _check(_restrict_self(_RESTRICT_SELF, ruleset, _QUIET if abi >= 7 else 0), "landlock_restrict_self")
 
 
@@ -142,7 +149,8 @@ class InstallableFilter:
     """A seccomp filter in the kernel's format, built before the fork."""
 
     def __init__(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
-        """`rows`: code, jump if true, jump if false, constant; the constant OWN_PID is replaced by the process's id."""
+        """`rows`: code, jump if true, jump if false, constant. The constant OWN_PID is replaced by the id of the
+        process."""
         packed = b"".join(struct.pack("<HBBI", code, yes, no, max(constant, 0)) for code, yes, no, constant in rows)
         self._words = (ctypes.c_uint32 * (len(packed) // 4)).from_buffer_copy(packed)
         self._own = [2 * at + 1 for at, row in enumerate(rows) if row[3] == OWN_PID]
@@ -150,7 +158,7 @@ class InstallableFilter:
         self._address = ctypes.addressof(self._program)
 
     def install(self) -> None:
-        """Installs the filter irrevocably on this thread and its future children."""
+        """Install the filter irrevocably on this thread and its future children."""
         pid = os.getpid()
         for at in self._own:
             self._words[at] = pid

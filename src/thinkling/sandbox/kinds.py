@@ -1,4 +1,4 @@
-"""Takes plain values apart and reassembles them, type by type; wire.py defines the messages that carry them."""
+"""Conversion of plain values to parts and back, type by type. wire.py defines the messages that carry the parts."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ ATOMS = (type(None), bool, float)
 
 
 class Malformed(Exception):
-    """A message that no honest side sends."""
+    """Raised for a message that a well-behaved side never sends."""
 
 
 class Parts(NamedTuple):
-    """A value taken apart: a tag with the tag's data, and the values that it refers to."""
+    """The parts of a value: a list with a tag and the tag's data, and the values to which the value refers."""
 
     head: list[Any]
     children: Sequence[Any]
     changes: bool = False
-    """Whether it is a mutable object."""
+    """Whether the value is a mutable object."""
 
 
 def pairs(value: Any) -> list[Any]:
@@ -46,7 +46,7 @@ def odd_text(value: str) -> bool:
         return False
     try:
         value.encode()
-    except UnicodeEncodeError:  # JSON would join two surrogate halves
+    except UnicodeEncodeError:  # JSON would combine two surrogates to one character
         return True
     return False
 
@@ -108,7 +108,7 @@ _ERRORS = [one for one in vars(builtins).values() if isinstance(one, type) and i
 _OTHERS = (object, type, property, types.FunctionType, types.MethodType)
 _ALL: tuple[type, ...] = (*WRITERS, *ATOMS, *_OTHERS, *_ERRORS)
 TYPES: dict[str, type] = {kind.__name__: kind for kind in _ALL}
-"""Types that both sides have, by name."""
+"""Types that exist on both sides, by name."""
 TYPE_NAMES = {kind: name for name, kind in TYPES.items()}
 
 
@@ -131,18 +131,18 @@ BASES: dict[type, Callable[[Any], Any]] = {
     decimal.Decimal: decimal.Decimal.__pos__,
     fractions.Fraction: lambda v: fractions.Fraction(v.numerator, v.denominator),
 }
-"""For subclasses: conversion to the value of their base."""
+"""Base type → conversion from an object of a subclass to a value of the base type."""
 STREAMS = (io.StringIO, io.BytesIO)
 FROZEN = (int, float, complex, str, bytes, tuple, frozenset)
 
 
 def base_of(kind: type) -> type | None:
-    """The plain type that a class derives from."""
+    """Return the plain type from which a class derives, or None."""
     return next((base for base in kind.__mro__[1:] if base in BASES), None)
 
 
 def base_value(value: Any) -> Any:
-    """A value of a subclass, converted to its base. TypeError: it has no plain base."""
+    """Convert an object of a subclass to the plain base type. Raises TypeError if it has no plain base."""
     base = base_of(type(value))
     if base is None:
         raise TypeError(f"{type(value).__name__} has no plain base")
@@ -150,7 +150,7 @@ def base_value(value: Any) -> Any:
 
 
 def named_fields(kind: type) -> tuple[str, ...] | None:
-    """Fields of a class made by collections.namedtuple, or of a NamedTuple that adds nothing."""
+    """Return the fields of a class created by collections.namedtuple, or of a NamedTuple without added attributes."""
     fields = kind.__dict__.get("_fields")
     if not issubclass(kind, tuple) or not isinstance(fields, tuple) or kind.__mro__[1] is not tuple:
         return None
@@ -158,7 +158,7 @@ def named_fields(kind: type) -> tuple[str, ...] | None:
 
 
 def own_names(kind: type) -> set[str]:
-    """Public names that a class adds to its plain base."""
+    """Return the public names that a class adds to its plain base."""
     base = base_of(kind)
     found: set[str] = set()
     for one in kind.__mro__[: kind.__mro__.index(base) if base else 1]:
@@ -179,7 +179,7 @@ def numpy_parts(value: Any) -> Parts | None:
 
 
 def typing_parts(value: Any) -> Parts | None:
-    """A typing construct, such as `List[int]`, `Optional[str]` or `Any`, taken apart."""
+    """Return the parts of a typing construct, such as `List[int]`, `Optional[str]` or `Any`, or None."""
     if type(value).__module__ != "typing" and value is not typing.Any:
         return None
     name = getattr(value, "_name", None) or getattr(value, "__name__", None)

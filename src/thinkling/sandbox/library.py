@@ -1,4 +1,4 @@
-"""Determines which parts of the standard library a child may read, and by which path."""
+"""Access of children to the standard library: the parts that they may read, and the path that they use."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from importlib.machinery import PathFinder
 from thinkling.sandbox import kernel
 
 DESCRIPTOR = 4
-"""Descriptor of the library's folder in a child, for when its path cannot be traversed."""
+"""File descriptor of the library's folder in a child. Used if the child cannot traverse the path to the folder."""
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "idlelib", "ensurepip", "turtledemo"}
 
 
 def allow(ruleset: int) -> None:
-    """Allows reading the standard library and the C libraries of its extension modules, but no installed packages."""
+    """Allow reading the standard library and the C libraries of its extension modules, but not installed packages."""
     folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     for folder in sorted(folders):
         for name in sorted(set(os.listdir(folder)) - _LEFT_OUT):
             path = os.path.join(folder, name)
-            if os.path.exists(path):  # links may be broken
+            if os.path.exists(path):  # false for broken links
                 kernel.allow_path(ruleset, path, kernel.READ if os.path.isdir(path) else kernel.READ_FILE)
     for path in _c_libraries(sysconfig.get_path("platstdlib")):
         kernel.allow_path(ruleset, path, kernel.READ_FILE)
 
 
 def _c_libraries(folder: str) -> list[str]:
-    """Shared objects loaded once every extension module is imported, determined in a separate process."""
+    """Return the shared objects that are loaded when all extension modules are imported, as found in a separate
+    process."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -39,7 +40,7 @@ def _c_libraries(folder: str) -> list[str]:
                 if not module.startswith(("_test", "_xx", "xx", "_tkinter", "_curses", "readline")):
                     try:
                         importlib.import_module(module)
-                    except ImportError:  # its C library is not installed
+                    except ImportError:  # the module's C library is not installed
                         continue
             with open("/proc/self/maps") as maps:
                 paths = {line.split(maxsplit=5)[-1].strip() for line in maps if ".so" in line}
@@ -65,7 +66,8 @@ def reachable() -> bool:
 
 
 def enter_by_descriptor() -> None:
-    """Root's Python may be in a folder that nobody else can enter (/root/.pyenv). A descriptor bypasses it."""
+    """Replace the path of the library by a path through a descriptor. Needed if Python is in a folder that only root
+    can enter, such as /root/.pyenv."""
     folder = sysconfig.get_path("stdlib")
     opened = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     os.dup2(opened, DESCRIPTOR)
@@ -83,6 +85,7 @@ def enter_by_descriptor() -> None:
 
 
 def remember_folders() -> None:
-    """Caches listings of sys.path folders, which a child may not list because they also contain installed packages."""
+    """Cache the listings of the folders in sys.path. A child may not list these folders, because they also contain
+    installed packages."""
     importlib.invalidate_caches()
     PathFinder.find_spec("thinkling_sandbox_no_such_module")

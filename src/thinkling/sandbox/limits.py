@@ -1,4 +1,4 @@
-"""What a program may use, and the description of a run."""
+"""Limits on programs, and the description of a run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ MINIMUM_MEMORY = 128 * 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one run. UserError: a value that is not positive, or too little memory for an interpreter."""
+    """Limits of one run. Raises UserError if a value is not positive, or if the memory is too small for an
+    interpreter."""
 
     cpu_seconds: int = 5
     """CPU time, in whole seconds as counted by the kernel."""
     wall_seconds: float = 10.0
-    """Wall-clock time of the program. Twice the CPU time, so that a busy machine does not make a program fail."""
+    """Wall-clock time of the program. The default is twice the CPU time, so that programs do not fail on a busy
+    machine."""
     memory_bytes: int = 512 * 2**20
     """Address space, including about 100 MB for the interpreter and its modules."""
     output_bytes: int = 2**20
-    """Limit for standard output and for standard error, each."""
+    """Limit for each of standard output and standard error."""
     disk_bytes: int = 16 * 2**20
-    """Limit for all files in the private folder together, and for a single file."""
+    """Limit for the total size of all files in the private folder, which also applies to a single file."""
     open_files: int = 64
     threads: int = 32
 
@@ -37,37 +39,40 @@ class Limits:
 
 @dataclass(frozen=True)
 class Tests:
-    """Input of a tester (see reading.py, which creates it from the text of tests, and tester.py)."""
+    """Input of a tester (tester.py), created from the text of tests by reading.py."""
 
     tests: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    """For each test, its source and what to run after it, as (kind, name): functions and classes never called."""
+    """For each test, its source code, and (kind, name) of the functions and classes to run after it, because the source
+    does not call them."""
     setup: str = ""
-    """Runs after the program and before the tests."""
+    """Set-up code, which is run after the program and before the tests."""
     prelude: str = ""
-    """Set-up definitions that the program may use; the only part that is sent to the program's process."""
+    """Definitions of the set-up code that the program may use. Apart from `classes`, only they are sent to the
+    program's process."""
     names: tuple[str, ...] = ()
-    """Names that the tests take from the program."""
+    """Names of the program that the tests use."""
     modules: tuple[str, ...] = ()
-    """Those names that are modules of the standard library: a tester uses its own."""
+    """The `names` that are modules of the standard library. The tester uses its own modules for them."""
     classes: tuple[str, ...] = ()
-    """Classes of the prelude: their objects are transferred between the processes by their attributes."""
+    """Classes of the prelude. Their objects are transferred between the processes as copies of their attributes."""
     operators: bool = False
-    """Whether the tests create objects of the program's classes, so that arithmetic with them is the program's."""
+    """Whether the tests create objects of the program's classes, so that the program performs arithmetic with them."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run. Without tests the program is `__main__`; with tests it is imported as the module `program`."""
+    """The description of a run. Without tests, the program is run as `__main__`; with tests, it is imported as the
+    module `program`."""
 
     code: str
     stdin: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
-    """Written to the private folder, which is the working directory: plain names, no folders."""
+    """Plain file name → content. The files are written to the private folder, which is the working directory."""
     tests: Tests | None = None
     limits: Limits | None = None
-    """None: the sandbox's own."""
+    """Limits of the run. If None, the limits of the sandbox are used."""
 
     def __post_init__(self) -> None:
         for name in self.files:
             if not name or name in (".", "..") or "/" in name or "\0" in name:
-                raise UserError(f"sandbox file {name!r}: must be a plain file name, without folders")
+                raise UserError(f"sandbox file {name!r}: not a plain file name; use a name without folders")

@@ -1,4 +1,5 @@
-"""The socket between a program and its tester: each can send requests, and serves requests while awaiting a reply."""
+"""The socket between a program and its tester. Each side can send requests, and serves requests while it waits for a
+reply."""
 
 from __future__ import annotations
 
@@ -12,28 +13,29 @@ from thinkling.sandbox.kinds import Malformed
 from thinkling.sandbox.wire import Codec
 
 LONGEST = 64 * 2**20
-"""Maximum bytes per message."""
+"""Maximum size of a message in bytes."""
 _SIZE = struct.Struct("<I")
 
 
 class Gone(BaseException):
-    """The other side has ended, or sent what no honest side sends. Not an Exception, so that few tests catch it."""
+    """Raised if the other side has ended, or has sent a malformed message. Not a subclass of Exception, so that tests
+    rarely catch it."""
 
 
 class Peer:
-    """One side. `answer` handles the other side's requests, and may send requests itself."""
+    """One side of the link. `answer` handles the other side's requests, and may itself send requests."""
 
     def __init__(self, descriptor: int, codec: Codec, answer: Callable[[str, list[Any]], Any]) -> None:
         self._descriptor, self._codec, self._answer = descriptor, codec, answer
         self.gone = ""
-        """Why the other side can no longer be used; empty while it can."""
+        """The reason why the other side can no longer be used; empty as long as it can."""
         self.dropped: set[int] = set()
-        """Handles that this side no longer needs."""
+        """Numbers of handles that this side no longer needs."""
         self.forget: Callable[[Sequence[int]], None] = lambda numbers: None
-        """Called with the numbers of handles that the other side no longer needs."""
+        """Function that is called with the numbers of handles that the other side no longer needs."""
 
     def ask(self, what: str, *arguments: Any) -> Any:
-        """Returns the other side's value, or raises what it raises. Gone."""
+        """Send a request and return the other side's value, or raise the exception that it raised. Raises Gone."""
         if self.gone:
             raise Gone(self.gone)
         self._send("ask", what, arguments)
@@ -47,7 +49,7 @@ class Peer:
             return values[0]
 
     def serve(self) -> NoReturn:
-        """Serves requests. Gone: the other side has ended."""
+        """Serve requests. Raises Gone when the other side has ended."""
         while True:
             _, what, values = self._receive()
             self._reply(what, values)
@@ -89,7 +91,7 @@ class Peer:
             if kind not in ("ask", "reply", "raise"):
                 raise Malformed("an unknown kind of message")
             values = self._codec.decode(nodes, places)
-            self.forget(dropped)  # afterwards: returned objects may no longer be needed by the other side
+            self.forget(dropped)  # only now, because the other side may have dropped objects that it returns here
             self._codec.drop(unused)
             if kind == "raise" and not isinstance(values[0], BaseException):
                 raise Malformed("no exception is raised")
@@ -107,7 +109,7 @@ class Peer:
 
 
 def _without_frames(error: BaseException) -> BaseException:
-    """Removes the frames of a traceback, which hold the arguments of the call."""
+    """Remove tracebacks, whose frames refer to the arguments of the call."""
     one: BaseException | None = error
     seen: set[int] = set()
     while one is not None and id(one) not in seen:

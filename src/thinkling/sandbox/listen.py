@@ -1,4 +1,4 @@
-"""The caller's part of a run: reads what a program writes, up to the limit, and measures the time."""
+"""The caller's part of a run, which reads the program's output up to the limit and enforces the wall-clock time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Limits
 
 FIRST_LOOK = 0.02
-"""Most programs end within this many seconds; nothing is read until then, because it waits in the pipes anyway."""
+"""Seconds within which most programs end. The pipes are not read before this time, because they buffer the output."""
 LOCK_IN_SECONDS = 30.0
-"""Wall-clock time that a child has before its program starts."""
+"""Maximum wall-clock time from the request to the start of the program."""
 GRACE_SECONDS = 30.0
-"""Additional time after which a server counts as hung."""
+"""Time after the deadline at which a server that has not replied counts as hung."""
 
 
 class Listener:
-    """`streams`: what was read from each pipe; `stopped`: why the server was asked to stop it: `wall`, `output`."""
+    """Reads the pipes of a run. `streams`: data read from each pipe; `stopped`: the reason why the server was asked to
+    stop the run (`wall` or `output`), or None."""
 
     def __init__(self, channel: socket.socket, reads: Sequence[int], limits: Limits) -> None:
-        """`reads`: the pipes, reports last."""
+        """`reads`: descriptors of the pipes. The pipe for reports is the last."""
         self.streams = [bytearray() for _ in reads]
         self.stopped: str | None = None
         self._channel, self._limits = channel, limits
@@ -37,7 +38,8 @@ class Listener:
             os.set_blocking(read, False)
 
     def until_reply(self) -> bytes:
-        """The server's reply. TimeoutError: it does not answer; protocol.Closed, OSError: it is gone."""
+        """Read the pipes until the server replies, and return the reply. Raises TimeoutError if the server does not
+        reply, and protocol.Closed or OSError if it has died."""
         if not self._poll.poll(1000 * min(FIRST_LOOK, self._limits.wall_seconds)):
             self._follow()
         reply, _ = protocol.receive(self._channel)
@@ -46,11 +48,11 @@ class Listener:
         return reply
 
     def _follow(self) -> None:
-        """Reads until a message from the server is available."""
+        """Read the pipes until a message from the server is available."""
         for read in self._stream_of:
             self._poll.register(read, select.POLLIN)
         while True:
-            # A child that has not reported yet is still confining itself: on a busy machine that is not its fault.
+            # The program's time starts with the first report. Until then, the child confines itself, which can be slow.
             if not self._started and self.streams[-1]:
                 self._started = True
                 self._deadline = time.monotonic() + self._limits.wall_seconds
@@ -67,7 +69,7 @@ class Listener:
                     self._poll.unregister(descriptor)
 
     def _read(self, descriptor: int) -> bool:
-        """Reads what is available, discarding it beyond the limit; returns whether the pipe has ended."""
+        """Read the available data, discarding data beyond the limit. Returns whether the pipe has ended."""
         stream = self._stream_of[descriptor]
         with suppress(BlockingIOError):
             while data := os.read(descriptor, 1 << 16):
@@ -82,5 +84,5 @@ class Listener:
     def _stop(self, reason: str) -> None:
         if self.stopped is None:
             self.stopped = reason
-            with suppress(BrokenPipeError, ConnectionResetError):  # until_reply then notices
+            with suppress(BrokenPipeError, ConnectionResetError):  # until_reply then raises an exception
                 protocol.send(self._channel, protocol.STOP)

@@ -18,13 +18,17 @@ LONGEST_DETAIL = 300
 
 
 class SandboxUnavailable(UserError):
-    """This machine cannot run untrusted code safely; the message names the missing kernel feature."""
+    """Raised if this machine cannot run untrusted code safely. The message states the reason."""
 
 
 class Status(StrEnum):
-    """`ok`: ended with exit status 0; `error`: raised, crashed or ended otherwise; `timeout`, `memory`, `output`
-    (including files): exceeded a limit; `policy`: made a call that only an attack makes, or started too many threads;
-    `unavailable`: the sandbox failed, which says nothing about the program and is never scored."""
+    """How a run ended.
+
+    - `ok`: the program ended with exit status 0.
+    - `error`: it raised an exception, crashed, or ended with a different exit status.
+    - `timeout`, `memory`, `output` (which includes files): it exceeded a limit.
+    - `policy`: it made a system call that only an attack makes, or started too many threads.
+    - `unavailable`: the sandbox failed. The program is not at fault, and the run is never scored."""
 
     OK = "ok"
     ERROR = "error"
@@ -37,12 +41,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class TestResult:
-    """What the tester reported about one test."""
+    """The tester's report on one test."""
 
     __test__ = False
     passed: bool
     error: str = ""
-    """Name of the exception's type."""
+    """Name of the type of the exception; empty if the test passed."""
     shown: str = ""
     """Shortened repr of the exception, for display."""
 
@@ -52,38 +56,40 @@ MISSING = TestResult(passed=False, error="not reached")
 
 @dataclass(frozen=True)
 class Outcome:
-    """`seconds` and `cpu_seconds` vary between runs; the rest is identical for the same program and limits."""
+    """The result of a run. `seconds` and `cpu_seconds` vary between runs; the other fields are the same for equal
+    programs and limits."""
 
     status: Status
     stdout: str
     stderr: str
     exit_code: int | None
-    """None if a signal ended it."""
+    """Exit status; None if a signal ended the program."""
     signal: str
-    """Name of that signal, or empty."""
+    """Name of the signal that ended the program, or empty."""
     error: str
-    """Type name of the program's uncaught exception, as reported by the program, or empty."""
+    """Name of the type of the program's uncaught exception, as reported by the program, or empty."""
     detail: str
-    """One line for display."""
+    """One line of explanation, for display."""
     seconds: float
     cpu_seconds: float
     tests: tuple[TestResult, ...] = ()
-    """One result for each of the job's tests."""
+    """One result per test of the job."""
 
 
 def unavailable(detail: str, tests: int = 0) -> Outcome:
-    """The outcome of a run that the sandbox could not perform."""
+    """Return the outcome of a run that the sandbox could not perform."""
     return Outcome(Status.UNAVAILABLE, "", "", None, "", "", detail, 0.0, 0.0, (MISSING,) * tests)
 
 
 def judge(
     reply: dict[str, Any], streams: Sequence[bytes | bytearray], nonces: Sequence[str], tests: int, limits: Limits
 ) -> Outcome:
-    """Converts the server's reply to an outcome, based on what the kernel and the server observed. The program's own
-    report only distinguishes kinds of failure, so that no program can pass off its failure as the sandbox's.
+    """Convert the server's reply to an outcome. The outcome is based on the observations of the kernel and the server.
+    The program's own report only distinguishes kinds of failure, so that a program cannot pass off its own failure as a
+    failure of the sandbox.
 
     `streams`: standard output, standard error, the program's reports, and those of the tester if there is one;
-    `nonces`: the marks of the reports."""
+    `nonces`: the marks that authenticate the reports."""
     stdout, stderr, *reports = streams
     for one in reports:
         if one[:1] != READY:
@@ -108,10 +114,11 @@ def judge(
 
 
 def read_reply(reply: bytes, asked: str | None) -> dict[str, Any]:
-    """How a child ended, from its server's reply. `asked`: why it was stopped on request, if it was."""
+    """Parse a server's reply about the end of a child. `asked`: the reason why the caller asked the server to stop the
+    child, or None."""
     status, seconds, cpu_seconds = ENDED.unpack_from(reply)
     stopped = reply[ENDED.size :].decode() or None
-    # What the server observed takes precedence over `asked`: a program that ended by itself was not stopped by a clock.
+    # The server's observation takes precedence over `asked`, because the program may have ended before it was stopped.
     if stopped == "asked" or (stopped is None and asked != "wall"):
         stopped = asked
     return {
@@ -161,8 +168,8 @@ def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, 
 
 
 def _reports(results: bytes | bytearray, nonce: str, tests: int) -> tuple[list[TestResult], str]:
-    """Parses a child's reports: lines of the mark and a JSON object. All of it is untrusted: lines that do not fit are
-    skipped, and those without the mark are not even parsed."""
+    """Parse the reports of a child. Each line consists of the mark and a JSON object. Reports are untrusted: malformed
+    lines are skipped, and lines without the mark are not parsed."""
     found, error = [MISSING] * tests, ""
     mark = nonce.encode() + b" "
     for line in results.split(b"\n"):

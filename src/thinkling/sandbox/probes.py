@@ -1,4 +1,5 @@
-"""Attacks that every sandbox attempts at start-up: a kernel or container that lets one through is rejected."""
+"""Attacks that every sandbox attempts at start-up. If an attack succeeds, the sandbox is unavailable on this
+machine."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from thinkling.sandbox.outcome import Outcome, SandboxUnavailable, Status
 LIMITS = Limits(cpu_seconds=5, wall_seconds=20.0, memory_bytes=512 * 2**20, disk_bytes=4 * 2**20)
 _LOOP = Limits(cpu_seconds=5, wall_seconds=0.2)
 
-# Each attempt returns normally if it succeeds. The last two must succeed.
+# An attempt that returns normally has succeeded. The last two attempts must succeed.
 _PROGRAM = """
 import json, os, signal, socket, subprocess, sys, tempfile, threading
 home, = sys.stdin.read().split("\\n")
@@ -64,12 +65,12 @@ _WANTED = ["a private file", "a thread"]
 
 
 def probe(run: Callable[[Job, Limits], Outcome], packages: Collection[str] = ()) -> None:
-    """Runs the ten attempts. SandboxUnavailable: one got through, an honest program cannot work, or a package cannot be
-    imported."""
+    """Run the attempts. Raises SandboxUnavailable if an attack succeeds, a well-behaved program does not work, an
+    endless loop is not stopped, or a package cannot be imported."""
     outcome = run(Job(_PROGRAM, stdin=pwd.getpwuid(os.getuid()).pw_dir), LIMITS)
     if outcome.status != Status.OK:
         said = f"{outcome.status}, {outcome.detail} {outcome.stderr[-300:]}"
-        raise SandboxUnavailable(f"sandbox: its probes did not run: {said}")
+        raise SandboxUnavailable(f"sandbox: the start-up probes failed to run: {said}")
     got_through = json.loads(outcome.stdout)
     leaks = [name for name in got_through if name not in _WANTED]
     if leaks:
@@ -85,4 +86,6 @@ def probe(run: Callable[[Job, Limits], Outcome], packages: Collection[str] = ())
             )
     endless = run(Job("while True: pass"), _LOOP)
     if endless.status != Status.TIMEOUT:
-        raise SandboxUnavailable(f"sandbox: an endless loop was not stopped, but ended as {endless.status}")
+        raise SandboxUnavailable(
+            f"sandbox: an endless loop was not stopped at its time limit, but ended with status {endless.status}"
+        )

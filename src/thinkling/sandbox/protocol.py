@@ -1,12 +1,13 @@
 """Messages between a sandbox and its fork-server, over a UNIX socket that preserves message boundaries.
 
-A program and its output never pass through the server, whose memory is inherited by every later child. Requests carry
-descriptors instead, which the child inherits: standard input, the three pipes it writes to, and a sealed file with the
-program. If the program is tested there are four more: the tester's end of a socket between the two, the program's end,
-the tester's report pipe, and a sealed file with the tests, which the program's process closes unread. A request is the
-limits in JSON, or a command for the running child: STOP, and for a session PAUSE and RESUME; a reply is ENDED and why
-the child was stopped.
-The server reads and writes as little as possible, because touching pages after a fork causes page faults.
+A program and its output never pass through the server, because every later child inherits the server's memory. Instead,
+requests carry descriptors, which the child inherits: standard input, the three pipes to which it writes, and a sealed
+file with the program. If the program is tested, there are four more: the tester's end and the program's end of a socket
+between them, the tester's report pipe, and a sealed file with the tests, which the program's process closes unread.
+
+A request consists of the limits in JSON, or it is a command for the running child: STOP or, in a session, PAUSE or
+RESUME. A reply consists of ENDED and the reason why the child was stopped. The server reads and writes as little as
+possible, because touching pages after a fork causes page faults.
 """
 
 from __future__ import annotations
@@ -21,36 +22,38 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 READY, FAILED = b"R", b"F"
-"""First byte on a child's report pipe: it is confined and starts the program; it could not confine itself."""
+"""First byte on a child's report pipe. READY: the child is confined and starts the program; FAILED: it could not
+confine itself."""
 NOTHING = "nothing"
-"""A server's first message: what the machine lacks."""
+"""First message of a server that lacks nothing. Otherwise, the message is the missing feature."""
 STOP, PAUSE, RESUME = b"stop", b"pause", b"resume"
 ENDED = struct.Struct("<idd")
-"""Wait status, seconds, CPU seconds."""
+"""Format of a reply: wait status, wall-clock seconds, CPU seconds."""
 DESCRIPTORS = 9
-"""Maximum number."""
+"""Maximum number of descriptors in a message."""
 _LONGEST = 1 << 16
 _SIZES = struct.Struct("<4Q")
 _CALL = struct.Struct("<I")
 
 
 class Closed(Exception):
-    """The other end is gone."""
+    """Raised if the other end of a channel has been closed."""
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
-    """The two ends of a channel."""
+    """Create a channel and return its two ends."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def send(end: socket.socket, message: bytes, descriptors: Sequence[int] = ()) -> None:
-    """Sends a message. OSError: the other end is gone."""
+    """Send a message. Raises OSError if the other end has been closed."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     end.sendmsg([message], rights)
 
 
 def receive(end: socket.socket) -> tuple[bytes, list[int]]:
-    """A message and its descriptors. Closed: the channel has ended; TimeoutError: none arrived within its timeout."""
+    """Receive a message and its descriptors. Raises Closed if the other end has been closed, and TimeoutError if no
+    message arrives within the channel's timeout."""
     descriptors = array.array("i")
     message, rights, _, _ = end.recvmsg(_LONGEST, socket.CMSG_SPACE(DESCRIPTORS * descriptors.itemsize))
     if not message:
@@ -61,10 +64,11 @@ def receive(end: socket.socket) -> tuple[bytes, list[int]]:
 
 
 class Program(NamedTuple):
-    """What a child runs: its source, the mark of its reports, files for its folder, and how to run it.
+    """A program for a child: source code, the mark for reports, files for the private folder, and how to run the
+    program.
 
-    `session`: there is no source yet; pieces of code arrive one after another on standard input (see write_call).
-    `judged`: serves the requests of its tester. `tester`: the source is a test suite.
+    Values of `way`: `main` runs the source as a script; `session` has no source and runs pieces of code that arrive on
+    standard input (see write_call); `judged` serves the requests of its tester; `tester` runs a test suite.
     """
 
     code: str
@@ -74,8 +78,8 @@ class Program(NamedTuple):
 
 
 def write_program(program: Program) -> int:
-    """A descriptor of a sealed in-memory file. Files are written as JSON only if there are any: a child parses them,
-    and every page that it touches is copied."""
+    """Write a program to a sealed in-memory file and return the descriptor. The sizes of files are only written if
+    there are files, because the child would parse them, and every page that a child touches is copied."""
     way = program.way.encode()
     sizes = (
         json.dumps({name: len(content) for name, content in program.files.items()}).encode() if program.files else b""
@@ -86,7 +90,7 @@ def write_program(program: Program) -> int:
 
 
 def read_program(descriptor: int) -> Program:
-    """Inverse of write_program."""
+    """Read a program written by `write_program`."""
     content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
     parts, at = [], _SIZES.size
     for size in _SIZES.unpack_from(content):
@@ -101,12 +105,12 @@ def read_program(descriptor: int) -> Program:
 
 
 def write_call(code: bytes) -> bytes:
-    """A piece of code as a session's child reads it: its length, then the code."""
+    """Encode a piece of code for a session's child: the length, followed by the code."""
     return _CALL.pack(len(code)) + code
 
 
 def read_call(descriptor: int) -> bytes:
-    """The next piece of code. Closed: there are no more."""
+    """Read the next piece of code. Raises Closed if there are no more."""
     (size,) = _CALL.unpack(_read_exactly(descriptor, _CALL.size))
     return _read_exactly(descriptor, size)
 
@@ -122,7 +126,7 @@ def _read_exactly(descriptor: int, size: int) -> bytes:
 
 
 def sealed(content: bytes) -> int:
-    """A descriptor of an unnamed, immutable file."""
+    """Return a descriptor of an unnamed, immutable in-memory file."""
     descriptor = os.memfd_create("sandbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     rest = memoryview(content)
     while rest:

@@ -1,5 +1,5 @@
-"""Reads the text of tests without running it: what they take from the program, what must be run, and whether they can
-judge anything at all. Needs no sandbox, so problems can be counted before a stage starts.
+"""Static analysis of tests: the names that they use from the program, the definitions to run, and whether the tests can
+judge a program at all. No test is run and no sandbox is needed, so that problems can be checked before a stage starts.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ _SHARED_MODULES = frozenset(
         "typing",
     )
 )
-"""Modules of the standard library: if the program imports one, tests that use it as a module get the tester's own."""
+"""Modules of the standard library that the tester provides itself if the program imports them and tests use them as
+modules."""
 _BUILTINS = frozenset(dir(builtins)) | {"exit", "quit", "__file__", "__name__", "__builtins__"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _LONGEST = 80
 
 
 class UnreadableTests(Exception):
-    """Tests that cannot judge any program. `reason` says why, without quoting the tests."""
+    """Raised for tests that cannot judge any program. `reason` states the reason without quoting the tests."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -41,7 +42,8 @@ class UnreadableTests(Exception):
 
 
 def read(tests: Sequence[str], setup: str = "", packages: AbstractSet[str] = frozenset()) -> Tests:
-    """Input for a tester. `packages`: importable in addition to the standard library. Raises UnreadableTests."""
+    """Parse tests into the input of a tester. `packages`: modules that are available in addition to the standard
+    library. Raises UnreadableTests."""
     if not tests:
         raise UnreadableTests("there are no tests")
     return _Reader(tests, setup, packages).read()
@@ -121,7 +123,7 @@ class _Reader:
                     raise UnreadableTests("a loop of the tests never ends")
 
     def _names(self) -> set[str]:
-        """Names that the tests use but do not define."""
+        """Return the names that the tests use but do not define."""
         bound, used = set[str](), set[str]()
         doctests = [_examples(text) for text in self.doctests.values()]
         for source in (*(ast.unparse(tree) for tree in self.modules), *doctests):
@@ -132,7 +134,8 @@ class _Reader:
         return names | self._targets_among_builtins(used - bound)
 
     def _targets_among_builtins(self, used: AbstractSet[str]) -> set[str]:
-        """If a problem asks for a function named like a builtin: the builtins called innermost."""
+        """Return the builtins that the tests call, except those whose arguments call other builtins. Used if a problem
+        asks for a function with the name of a builtin."""
         outer, called = set[str](), set[str]()
         for node in self._nodes():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in used & _BUILTINS:
@@ -148,7 +151,7 @@ class _Reader:
         return called - outer
 
     def _is_module(self, name: str) -> bool:
-        """Whether the tests use a name only as the module of that name."""
+        """Whether the tests use a name only to access attributes of the module with this name."""
         attributes = [
             node.attr
             for node in self._nodes()
@@ -170,7 +173,8 @@ class _Reader:
                         )
 
     def _runs(self) -> list[list[tuple[str, str]]]:
-        """For each test, the definitions that nothing calls, as unittest, pytest and doctest would find them."""
+        """Return, for each test, the definitions to run because the tests do not call them, as unittest, pytest and
+        doctest would find them."""
         used = {node.id for node in self._nodes() if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
         cases = self._cases()
         runs: list[list[tuple[str, str]]] = []
@@ -193,7 +197,7 @@ class _Reader:
         return runs
 
     def _cases(self) -> set[str]:
-        """Classes of the tests that derive from unittest.TestCase."""
+        """Return the classes of the tests that derive from unittest.TestCase."""
         found: set[str] = set()
         for node in self._nodes():
             if isinstance(node, ast.ClassDef):
@@ -203,7 +207,8 @@ class _Reader:
         return found
 
     def _check_that_they_decide(self, runs: Sequence[Sequence[tuple[str, str]]]) -> None:
-        """Raises UnreadableTests unless something that is run can fail because of the program."""
+        """Raise UnreadableTests unless the tests contain an assertion that is run and can fail because of the
+        program."""
         definitions: dict[str, ast.stmt] = {}
         for tree in self.modules:
             definitions |= {one.name: one for one in tree.body if isinstance(one, (*_FUNCTIONS, ast.ClassDef))}
@@ -221,7 +226,8 @@ class _Reader:
         raise UnreadableTests("the tests assert nothing that depends on the program")
 
     def _prelude(self, names: AbstractSet[str]) -> str:
-        """Definitions that the program may use. From tests, only classes and imports: functions may contain answers."""
+        """Return the definitions that the program may use. Functions of tests are excluded, because they may contain
+        answers."""
         body = [one for one in self.setup.body if isinstance(one, (*_FUNCTIONS, *_DEFINITIONS))]
         if self._first_only_defines():
             body += [one for one in self.trees[0].body if isinstance(one, _DEFINITIONS)]
@@ -239,7 +245,8 @@ class _Reader:
         return dict.fromkeys(name for name in found if name not in cases and not name.startswith("Test"))
 
     def _makes_objects(self, names: AbstractSet[str]) -> bool:
-        """Whether the tests create objects of a class of the program, other than to call a method of Solution()."""
+        """Whether the tests create objects of a class of the program, except to call their methods directly, as in
+        Solution().f()."""
         called_on = {id(node.value) for node in self._nodes() if isinstance(node, ast.Attribute)}
         return any(
             isinstance(node, ast.Call)
@@ -256,7 +263,8 @@ _DEFINITIONS = (ast.Import, ast.ImportFrom, ast.ClassDef)
 
 
 class _Prepared(ast.NodeTransformer):
-    """Adapts the tests: the tester runs test classes itself, and the program is not a neighbouring file."""
+    """Adapts tests to the tester. Calls of unittest.main and pytest.main are removed, because the tester runs test
+    classes itself. Relative imports are replaced by imports of the program."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) in ("unittest.main", "pytest.main"):
@@ -274,14 +282,15 @@ def _parse(source: str) -> ast.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings in tests are irrelevant
             tree = ast.parse(source)
-            compile(source, "<test>", "exec", dont_inherit=True)  # catches, e.g., a return outside a function
+            compile(source, "<test>", "exec", dont_inherit=True)  # detects, e.g., a return outside a function
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UnreadableTests(f"{source[:_LONGEST]!r}: {type(error).__name__}", "the tests are not Python") from None
     return tree
 
 
 def _doctest(test: str) -> str:
-    """The examples of a test that is an interpreter session, or a docstring with one; otherwise empty."""
+    """Return the text of a test that is an interpreter session or a docstring with a session; otherwise an empty
+    string."""
     if test.lstrip().startswith(">>>"):
         return test
     try:
@@ -295,7 +304,7 @@ def _doctest(test: str) -> str:
 
 
 def _examples(text: str) -> str:
-    """The code of a doctest."""
+    """Return the code of a doctest."""
     lines = [line.strip() for line in text.splitlines()]
     code = "\n".join(line[4:] for line in lines if line.startswith((">>> ", "... ")))
     try:

@@ -1,4 +1,4 @@
-"""One side's view of the other: objects it gave and received, and how both are described to the other side."""
+"""One side's record of the objects that it sent to and received from the other side, and their encoding in messages."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ _SHARED_ERRORS = frozenset(
         *("decimal", "graphlib", "ipaddress", "json.decoder", "queue", "re", "statistics", "struct", "zlib"),
     )
 )
-"""Modules of the standard library whose exceptions are the same class on both sides."""
+"""Modules of the standard library whose exception classes are looked up by name rather than proxied."""
 
 
 class Remote(Foreign):
-    """One side's view of the other.
+    """One side's record of objects that are proxied.
 
-    `strict`: this side does not trust the other; `operators`: it forwards arithmetic between an object of the other
-    side and a plain value, which only tests that create objects of the program's classes need."""
+    `strict`: whether this side does not trust the other side. `operators`: whether this side forwards arithmetic
+    between an object of the other side and a plain value. Only tests that create objects of the program's classes need
+    this."""
 
     def __init__(self, descriptor: int, odd: int, answer: Callable[[str, list[Any]], Any], strict: bool) -> None:
         super().__init__()
@@ -51,10 +52,11 @@ class Remote(Foreign):
         self._next = 0
         self._handles: WeakValueDictionary[int, Handle] = WeakValueDictionary()
         self._kinds: dict[Any, Any] = {}
-        """Proxies for classes, by number; types of proxies for objects, by class and whether they can be called."""
+        """Number → proxy for a class; (number of a class, whether its objects are callable) → type of the proxies for
+        the objects."""
         self._names: dict[int, str] = {}
         self._functions: dict[int, tuple[Any, int]] = {}
-        """Proxies for functions, which are functions themselves, by id."""
+        """Id of a proxy for a function → the proxy, which is itself a function, and its number."""
 
     def _forget(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -71,11 +73,11 @@ class Remote(Foreign):
         return number
 
     def call(self, handle: Any, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> Any:
-        """Calls an object of the other side."""
+        """Call an object of the other side."""
         return self.peer.ask("call", handle, arguments, named)
 
     def is_own(self, value: Any) -> bool:
-        """Whether it is an object for which the other side holds a handle."""
+        """Whether a value is an object of this side for which the other side has a handle."""
         return id(value) in self._own_numbers
 
     def describe(self, value: Any) -> Parts:
@@ -112,7 +114,8 @@ class Remote(Foreign):
         return None if found is None else found[1]
 
     def _native(self, value: Any) -> Parts | None:
-        """Objects of the standard library exist on both sides; the trusted side sends them by name."""
+        """Describe an object of the standard library by its name, because it exists on both sides. Only the trusted
+        side sends objects by name."""
         if not self.strict:
             return None
         if isinstance(value, types.ModuleType):
@@ -162,12 +165,12 @@ class Remote(Foreign):
         set_base(handle, base)
         self._handles[number] = handle
         if kind is type:
-            self._kinds[number] = handle  # classes are kept
+            self._kinds[number] = handle  # proxies for classes are never released
             self._names[number] = name
         return handle
 
     def _kind(self, kind: Any, called: bool) -> type:
-        """The type of proxies for objects of one class."""
+        """Return the type of the proxies for objects of a class."""
         bases = (CallableHandle,) if called else (Handle,)
         if type(kind) is not ClassHandle:
             return bases[0]
@@ -214,7 +217,7 @@ class Remote(Foreign):
             error = kind.__new__(kind, *arguments)
             if type(kind) is not _ErrorKind:
                 error.__init__(*arguments)
-        except Exception:  # a class whose constructor takes other arguments than it stores
+        except Exception:  # the constructor takes arguments other than those in `args`
             error = Exception.__new__(kind)
         error.args = arguments
         vars(error).update(_thinkling_number=number, _thinkling_text=text)
@@ -224,7 +227,7 @@ class Remote(Foreign):
 def _text(error: BaseException) -> str:
     try:
         return str(error)[:10_000]
-    except Exception:  # its own __str__ failed
+    except Exception:  # the exception's __str__ failed
         return ""
 
 
@@ -234,7 +237,8 @@ def _error_text(error: BaseException) -> str:
 
 
 class _ErrorKind(type):
-    """Metaclass of proxies for the other side's exception classes, so that they can be caught."""
+    """Metaclass of proxies for the other side's exception classes. The proxies are real exception classes, so that
+    tests can catch them."""
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("__") or name.startswith("_thinkling"):

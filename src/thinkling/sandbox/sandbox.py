@@ -21,13 +21,15 @@ from thinkling.sandbox.probes import probe
 from thinkling.sandbox.session import Session
 
 RECYCLE = 2000
-"""Number of runs after which a server is replaced by a fresh one."""
+"""Number of runs after which a server is replaced."""
 
 
 class Sandbox:
-    """A pool of fork-servers, one per worker. Thread-safe; after a fork the child has its own pool.
+    """A pool of fork-servers, one per worker. The pool is thread-safe. After a fork, the child process gets its own
+    pool.
 
-    Start it before work on other cores begins: a server is a fresh interpreter and takes a few tenths of a second.
+    Create the sandbox before other work occupies the cores: a server is a fresh interpreter, which takes a few tenths
+    of a second to start.
     """
 
     packages: frozenset[str] = frozenset()
@@ -42,14 +44,17 @@ class Sandbox:
         recycle: int = RECYCLE,
         packages: Collection[str] = (),
     ) -> None:
-        """`level`: `bubblewrap` additionally runs the servers in namespaces (files, processes, network), and needs
-        bwrap. `packages`: what programs can import in addition to the standard library, from numpy and sympy.
+        """Start one server and test that it confines programs.
 
-        Starts one server and tests that it confines programs. SandboxUnavailable (a UserError): it does not, or a
-        kernel feature is missing (named in the message). UserError: workers or recycle below 1, or a package is unknown
-        or not installed."""
+        `level`: `bubblewrap` additionally runs the servers in separate namespaces (files, processes, network) and needs
+        the program bwrap. `packages`: packages, out of numpy and sympy, that programs can import in addition to the
+        standard library.
+
+        Raises SandboxUnavailable (a UserError) if the server does not confine programs or if a kernel feature, which
+        the message states, is missing. Raises UserError if `workers` or `recycle` is below 1, or if a package is
+        unknown or not installed."""
         if workers < 1 or recycle < 1:
-            raise UserError(f"sandbox: workers is {workers} and recycle {recycle}; each must be at least 1")
+            raise UserError(f"sandbox: workers is {workers} and recycle is {recycle}; both must be at least 1")
         self.limits = limits or Limits()
         self.workers = workers
         self._level: Level = level
@@ -72,17 +77,17 @@ class Sandbox:
         files: Mapping[str, bytes] | None = None,
         limits: Limits | None = None,
     ) -> Outcome:
-        """Runs one program. Never raises because of the program. UserError: a file name contains a folder, or files
-        exceed the limit."""
+        """Run one program. Failures of the program are reported in the outcome, not raised. Raises UserError if a file
+        name contains a folder, or if the files exceed the limit."""
         return self.run_job(Job(code, stdin, files or {}, limits=limits))
 
     def run_job(self, job: Job) -> Outcome:
-        """Runs one job, waiting for a free server. SandboxUnavailable: a fresh server could not be started."""
+        """Run one job, waiting for a free server. Raises SandboxUnavailable if a server cannot be started."""
         limits = job.limits or self.limits
         if sum(map(len, job.files.values())) > limits.disk_bytes:
             raise UserError(f"sandbox files: larger than the limit of {limits.disk_bytes} bytes; raise disk_bytes")
         if self._owner != os.getpid():
-            self._open()  # in a forked process the servers belong to its parent
+            self._open()  # in a forked process, the existing servers belong to the parent
         server = self._take()
         try:
             return server.run(job, limits)
@@ -90,7 +95,7 @@ class Sandbox:
             self._idle.put(server)
 
     def run_many(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Runs jobs on all workers; outcomes are in the order of the jobs."""
+        """Run jobs on all workers. Returns the outcomes in the order of the jobs."""
         if self.workers == 1:
             return [self.run_job(job) for job in jobs]
         with ThreadPoolExecutor(self.workers) as pool:
@@ -98,9 +103,10 @@ class Sandbox:
 
     @contextmanager
     def session(self, limits: Limits | None = None) -> Iterator[Session]:
-        """A process that runs one piece of code after another in one namespace, until it or this block ends. It has a
-        server to itself: an idle one or, if all are busy, an additional one, which is kept. `wall_seconds` is the time
-        per call, `cpu_seconds` applies to all calls together. SandboxUnavailable: it could not be started."""
+        """Start a process that runs pieces of code in one namespace, until the process or the `with` block ends. The
+        session has exclusive use of an idle server or, if all servers are busy, of an additional server, which then
+        stays in the pool. `wall_seconds` is the limit per call; `cpu_seconds` is the limit for all calls together.
+        Raises SandboxUnavailable if the process cannot be started."""
         if self._owner != os.getpid():
             self._open()
         server = None
@@ -111,14 +117,14 @@ class Sandbox:
             try:
                 opened = server.open_session(limits or self.limits)
             except (OSError, protocol.Closed) as error:
-                raise SandboxUnavailable(f"sandbox: its server is gone ({error or 'it closed its channel'})") from None
+                raise SandboxUnavailable(f"sandbox: the server has died ({error or 'it closed its channel'})") from None
             with opened:
                 yield opened
         finally:
             self._idle.put(server)
 
     def close(self) -> None:
-        """Kills the servers. Also done at exit."""
+        """Kill the servers. This also happens automatically at exit."""
         self._finalizer()
 
     def __enter__(self) -> Self:
@@ -133,7 +139,7 @@ class Sandbox:
         self._owner = os.getpid()
         self._idle: queue.LifoQueue[ForkServer | None] = queue.LifoQueue()
         for _ in range(self.workers):
-            self._idle.put(None)  # started when first needed
+            self._idle.put(None)  # the server is started when first needed
         self._finalizer = weakref.finalize(self, _close_all, self._idle, self._owner)
 
     def _take(self) -> ForkServer:

@@ -1,8 +1,9 @@
-"""The seccomp filter: an allow-list of system calls as a classic BPF program (linux/seccomp.h, linux/filter.h).
+"""The seccomp filter: a list of allowed system calls, compiled to a classic BPF program (linux/seccomp.h,
+linux/filter.h).
 
-Calls that are not listed fail with EPERM, so that a program sees a PermissionError; calls that only an attacker makes,
-and calls of another architecture, end the process with SIGSYS. The program is a binary search over the call number: at
-installation the kernel runs it once for every number, which as a linear list would cost more than the fork.
+Calls that are not listed fail with EPERM, so that Python raises PermissionError. Calls that only an attack makes, and
+calls of a different architecture, end the process with SIGSYS. The BPF program is a binary search over call numbers:
+the kernel runs it once per number when it is installed, which would take longer than the fork if it were a linear list.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import errno
 from thinkling.sandbox import syscalls
 from thinkling.sandbox.kernel import OWN_PID
 
-# Instructions (linux/bpf_common.h): load a word of seccomp_data, compare it with a constant, return.
+# Instructions (linux/bpf_common.h): load a word of seccomp_data, compare the word with a constant, return.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _MASK, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _KILL = 0x80000000  # SECCOMP_RET_KILL_PROCESS
@@ -23,7 +24,7 @@ _X32 = 0x40000000
 CLONE_THREAD, CLONE_NAMESPACES = 0x10000, 0x7E020000
 _SIGKILL, _SIGCONT, _SIGSTOP = 9, 18, 19
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW, F_OFD_*LK*, F_DUPFD_CLOEXEC, F_GETPIPE_SZ.
-# Excludes F_SETOWN and F_SETSIG, which send signals to others, and F_SETPIPE_SZ, which uses kernel memory.
+# Excludes F_SETOWN and F_SETSIG, which can send signals to other processes, and F_SETPIPE_SZ (uses kernel memory).
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
 # TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Excludes TIOCSTI, FS_IOC_SETFLAGS, FIOSETOWN.
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
@@ -47,12 +48,12 @@ def _load(argument: int, high: bool = False) -> Row:
 
 
 def _unless(test: int, constant: int) -> list[Row]:
-    """Rejects the call unless the test holds for the loaded value."""
+    """Reject the call unless the test holds for the loaded value."""
     return [(test, 1, 0, constant), *_REFUSE]
 
 
 def _if(test: int, constant: int) -> list[Row]:
-    """Rejects the call if the test holds for the loaded value."""
+    """Reject the call if the test holds for the loaded value."""
     return [(test, 0, 1, constant), *_REFUSE]
 
 
@@ -64,23 +65,24 @@ def _one_of(argument: int, constants: tuple[int, ...]) -> list[Row]:
 
 
 def _rules() -> dict[str, list[Row]]:
-    """Calls decided by their arguments. Only the low words of int arguments are compared: the kernel reads no more."""
+    """Return the rules for calls that are allowed depending on their arguments. Only the low word of int arguments is
+    compared, because the kernel ignores the high word."""
     own = _unless(_EQUAL, OWN_PID)
-    # A program that kills itself would look like one killed by the machine, which is never scored.
-    # One that keeps sending itself SIGCONT could not be paused.
+    # A program may not kill itself, because it would look like a run killed from outside, which is never scored.
+    # A program may not send SIGCONT to itself, because it could then not be paused.
     survivable = [*_if(_EQUAL, _SIGKILL), *_if(_EQUAL, _SIGSTOP), *_if(_EQUAL, _SIGCONT), *_PERMIT]
     return {
         "clone": [_load(0), *_unless(_ANY_BIT, CLONE_THREAD), *_if(_ANY_BIT, CLONE_NAMESPACES), *_PERMIT],
         "kill": [_load(0), *own, _load(1), *survivable],
         "tgkill": [_load(0), *own, _load(2), *survivable],
-        # Allows reading one's own limits, and setting only the stack's (recursive programs do).
+        # A program may read its own limits, but only set the limit of the stack (as recursive programs do).
         "prlimit64": [
             _load(0), (_EQUAL, 2, 0, 0), *own,
             _load(1), (_EQUAL, 0, 1, _RLIMIT_STACK), *_PERMIT,
             _load(2), *_unless(_EQUAL, 0), _load(2, high=True), *_unless(_EQUAL, 0), *_PERMIT,
         ],
         "setrlimit": _one_of(0, (_RLIMIT_STACK,)),
-        # asyncio wakes itself through a pair of stream sockets. A datagram socket could send to any address.
+        # asyncio needs a pair of stream sockets to wake itself. A datagram socket could send to any address.
         "socketpair": [_load(0), *_unless(_EQUAL, 1), _load(1), (_MASK, 0, 0, 0xF), *_unless(_EQUAL, 1), *_PERMIT],
         "sendto": [_load(3), *_if(_ANY_BIT, _MSG_OOB), *_PERMIT],
         "recvfrom": [_load(3), *_if(_ANY_BIT, _MSG_OOB), *_PERMIT],
@@ -91,7 +93,8 @@ def _rules() -> dict[str, list[Row]]:
 
 
 def _search(starts: list[tuple[int, list[Row]]]) -> list[Row]:
-    """Blocks by the first number each applies to, ascending → a binary search that ends in one of them."""
+    """Return a binary search for the block that applies to a call number. `starts`: ascending pairs of the first number
+    to which a block applies, and the block."""
     if len(starts) == 1:
         return starts[0][1]
     middle = len(starts) // 2
@@ -101,7 +104,8 @@ def _search(starts: list[tuple[int, list[Row]]]) -> list[Row]:
 
 
 def filter_rows(machine: str) -> list[Row]:
-    """The filter for `x86_64` or `aarch64`: code, jump if true, jump if false, constant. ValueError: neither."""
+    """Return the filter for `x86_64` or `aarch64` as rows of code, jump if true, jump if false, and constant. Raises
+    ValueError for other machines."""
     rules = _rules()
     blocks = {number: rules[name] for name, number in syscalls.judged(machine).items()}
     for numbers, block in (

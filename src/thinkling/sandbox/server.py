@@ -1,8 +1,9 @@
 """The fork-server: a clean, single-threaded interpreter that forks one child per run (two for a run with tests) and
 monitors them.
 
-It is trusted, may be root, and sees neither programs nor their output, which bypass it in descriptors. Started by
-client.py; ends when its channel closes. It imports little, because the time of a fork grows with every page.
+The server is trusted and may be root. It sees neither programs nor their output, which are passed to children in
+descriptors. client.py starts the server, which ends when its channel closes. The server imports few modules, because
+the time of a fork grows with the number of pages.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from thinkling.sandbox.watch import Watch
 
 Rlimits = list[tuple[int, tuple[int, int]]]
 SPARE_TASKS = 4096
-"""RLIMIT_NPROC above the user's current tasks: a backstop for the thread limit, which is checked at every tick."""
+"""RLIMIT_NPROC exceeds the number of the user's current tasks by this value. It is a second line of defence: the actual
+thread limit is checked at every tick."""
 
-# Imported before the fork: what most programs use. A child imports the rest of the library from its files.
+# Modules that most programs use, imported before the fork. A child imports other modules from the library's files.
 PRELOADED = (
     "array ast bisect cmath collections.abc contextlib copy dataclasses datetime decimal enum fractions functools "
     "heapq itertools json math numbers operator os random re statistics string threading time traceback types typing"
@@ -42,7 +44,8 @@ PRELOADED = (
 
 
 def main() -> None:
-    """Arguments: descriptor of the channel, folder of this server, packages (see packages.py)."""
+    """Run the server. Command-line arguments: descriptor of the channel, folder of this server, packages (see
+    packages.py)."""
     channel = socket.socket(fileno=_above(int(sys.argv[1])))
     root = sys.argv[2]
     missing = kernel.missing_feature()
@@ -53,14 +56,14 @@ def main() -> None:
     protocol.send(channel, protocol.NOTHING.encode())
     with suppress(protocol.Closed, BrokenPipeError, ConnectionResetError):
         server.serve()
-    with suppress(OSError):  # the sandbox may be removing it too
+    with suppress(OSError):  # the sandbox may be removing the folder at the same time
         os.rmdir(server.folder)
         os.unlink(os.path.join(root, "log"))
         os.rmdir(root)
 
 
 def _above(descriptor: int) -> int:
-    """Moves the channel above the descriptors that children use, and keeps those reserved."""
+    """Move the channel above the descriptors that children use, and reserve the lower descriptors."""
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LINK + 1)
     os.close(descriptor)
     null = os.open(os.devnull, os.O_RDWR)
@@ -109,7 +112,7 @@ class Server:
         gc.disable()
 
     def _prepare(self, user: int) -> None:
-        """Sets up everything that children inherit, so that none has to do it."""
+        """Set up the state that all children inherit, which saves time in each child."""
         os.chdir(self.folder)
         os.umask(0o077)
         os.environ.clear()
@@ -123,16 +126,16 @@ class Server:
             (resource.RLIMIT_MSGQUEUE, 0),
         ):
             resource.setrlimit(what, _lowered(what, value, value))
-        random.seed(0)  # equal programs have equal outcomes
+        random.seed(0)  # makes outcomes reproducible
         for name in ("exit", "quit"):
             setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))  # as Python's site module does
         child.open_streams()
 
     def serve(self) -> None:
-        """Serves until the channel closes: protocol.Closed, or OSError."""
+        """Serve requests until the channel closes, which raises protocol.Closed or OSError."""
         while True:
             request, descriptors = protocol.receive(self.channel)
-            if not descriptors:  # a command that arrived after the run it was meant for had ended
+            if not descriptors:  # a command for a run that has already ended
                 continue
             reply = self._run(*_read(request), descriptors)
             self.inspector.empty_folder()
@@ -147,7 +150,7 @@ class Server:
             far, link, reports, tests = of_tester
             pids.append(kernel.fork())
             if pids[-1] == 0:
-                null = child.RESULTS  # in this process
+                null = child.RESULTS  # refers to /dev/null in the server
                 child.live(self.cell, tests, rlimits, (null, null, null, reports), far)
         pids.append(kernel.fork())
         if pids[-1] == 0:
@@ -157,7 +160,7 @@ class Server:
             os.close(descriptor)
         watch.until_exit()
         status, seconds = 0, 0.0
-        for pid in pids:  # the program last: how it ended is more informative than how its tester did
+        for pid in pids:  # the program is last, because its end takes precedence over the tester's
             _, found, usage = os.wait4(pid, 0)
             status = found if found and pid not in watch.unneeded else status
             seconds = max(seconds, usage.ru_utime + usage.ru_stime)
@@ -166,7 +169,7 @@ class Server:
 
 @lru_cache(maxsize=16)
 def _read(request: bytes) -> tuple[Limits, Rlimits]:
-    """Limits arrive in JSON, and are mostly the same ones."""
+    """Parse the limits of a request. Cached, because most requests have the same limits."""
     limits = Limits(**json.loads(request))
     wanted = (
         (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
@@ -178,14 +181,14 @@ def _read(request: bytes) -> tuple[Limits, Rlimits]:
 
 
 def _lowered(what: int, soft: int, hard: int) -> tuple[int, int]:
-    """Lowers a limit to what the machine already allows."""
+    """Lower a limit to the hard limit that already applies to this process."""
     lowest = resource.getrlimit(what)[1]
     return (soft, hard) if lowest == resource.RLIM_INFINITY else (min(soft, lowest), min(hard, lowest))
 
 
 def _identity() -> tuple[int, int] | None:
-    """User and group that root's children switch to. None: the server is not root, or root of a user namespace without
-    any other user; a child then keeps its user, but still loses its capabilities."""
+    """Return the user and group to which children of a root server switch. None if the server is not root, or is root
+    of a user namespace without other users; children then keep their user but still lose their capabilities."""
     if os.getuid() != 0:
         return None
     try:
@@ -197,14 +200,14 @@ def _identity() -> tuple[int, int] | None:
 
 
 def _mapped(table: str, number: int) -> bool:
-    """Whether this user namespace maps that user or group (user_namespaces(7))."""
+    """Whether this user namespace maps a user or group (user_namespaces(7))."""
     with open(f"/proc/self/{table}") as lines:
         ranges = [line.split() for line in lines]
     return any(int(first) <= number < int(first) + int(size) for first, _, size in ranges)
 
 
 def _tasks_of(user: int) -> int:
-    """Threads that a user currently runs, which RLIMIT_NPROC counts together with the child's."""
+    """Return the number of threads of a user, which RLIMIT_NPROC counts together with the child's threads."""
     total = 0
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -1,4 +1,4 @@
-"""A session: one confined process that runs pieces of code one after another, paused while there is nothing to run."""
+"""A session: a confined process that runs pieces of code one after another and is paused in between."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from thinkling.sandbox.listen import GRACE_SECONDS, LOCK_IN_SECONDS
 from thinkling.sandbox.outcome import Status, judge, read_reply
 
 MOST_CODE = 60_000
-"""Maximum bytes of one piece of code."""
+"""Maximum size of one piece of code in bytes."""
 LONGEST_REPORT = 1 << 16
-"""Bytes of reports buffered between two lines. A program can write anything to that pipe."""
+"""Maximum number of bytes buffered while a line of a report is incomplete. The limit is needed because a program can
+write anything to the report pipe."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """Result of one piece of code. `status` and `detail` as in `Outcome`. The process survives an exception."""
+    """The result of one piece of code. `status` and `detail` are as in `Outcome`. An exception does not end the
+    process."""
 
     status: Status
     stdout: str
@@ -34,11 +36,11 @@ class Call:
     detail: str
     seconds: float
     ended: bool
-    """Whether the process has ended, losing its state."""
+    """Whether the process has ended and its state is lost."""
 
 
 class Session:
-    """Created by `Sandbox.session`. Not safe to share between threads."""
+    """A session, created by `Sandbox.session`. Not safe to share between threads."""
 
     def __init__(
         self,
@@ -49,8 +51,8 @@ class Session:
         limits: Limits,
         ended: Callable[[], None],
     ) -> None:
-        """`calls`: the pipe for code; `reads`: stdout, stderr and reports; `ended`: called once the server has reported
-        that the process ended."""
+        """`calls`: pipe for code; `reads`: pipes for stdout, stderr and reports; `ended`: called when the server has
+        reported that the process has ended."""
         self._channel, self._calls, self._reads, self._limits = channel, calls, reads, limits
         self._mark = nonce.encode() + b" "
         self._on_end = ended
@@ -64,8 +66,8 @@ class Session:
             os.set_blocking(read, False)
 
     def run(self, code: str, wall_seconds: float | None = None) -> Call:
-        """Runs one piece of code for at most `wall_seconds` (by default the limits' value). ValueError: the session has
-        ended, or the code is longer than MOST_CODE bytes."""
+        """Run one piece of code for at most `wall_seconds` (default: the value of the limits). Raises ValueError if the
+        session has ended, or if the code is longer than MOST_CODE bytes."""
         content = code.encode("utf-8", "surrogatepass")
         if self._closed or self._reply is not None or len(content) > MOST_CODE:
             raise ValueError("the session has ended" if len(content) <= MOST_CODE else "the code is too long")
@@ -74,12 +76,12 @@ class Session:
         return _Running(self, message, wall_seconds or self._limits.wall_seconds).until_done()
 
     def close(self) -> None:
-        """Ends the process and releases its server."""
+        """End the process and release its server."""
         if self._closed:
             return
         self._closed = True
         try:
-            with suppress(OSError, protocol.Closed):  # the server is then restarted before its next run
+            with suppress(OSError, protocol.Closed):  # a server that has died is restarted before its next run
                 if self._reply is None:
                     protocol.send(self._channel, protocol.STOP)
                     self.receive(GRACE_SECONDS)
@@ -88,7 +90,8 @@ class Session:
                 os.close(descriptor)
 
     def receive(self, timeout: float) -> bytes:
-        """The server's reply that the process has ended. TimeoutError, OSError, protocol.Closed: it does not answer."""
+        """Receive the server's reply that the process has ended. Raises TimeoutError, OSError or protocol.Closed if the
+        server does not reply."""
         self._channel.settimeout(timeout)
         self._reply, _ = protocol.receive(self._channel)
         self._on_end()
@@ -104,7 +107,7 @@ class Session:
 
 
 class _Running:
-    """One call in progress."""
+    """A call in progress."""
 
     def __init__(self, session: Session, message: bytes, wall_seconds: float) -> None:
         self._session, self._unsent, self._wall = session, memoryview(message), wall_seconds
@@ -115,7 +118,7 @@ class _Running:
         self._report: dict[str, Any] | None = None
 
     def until_done(self) -> Call:
-        """Sends the code, and reads until it has run or the process has ended."""
+        """Send the code, and read output until the code has run or the process has ended."""
         session = self._session
         try:
             protocol.send(session._channel, protocol.RESUME)
@@ -144,7 +147,7 @@ class _Running:
                     poll.unregister(descriptor)
             if self._report is not None and self._stopped is None:
                 protocol.send(session._channel, protocol.PAUSE)
-                for descriptor in session._reads[:2]:  # everything printed is in the pipes by now
+                for descriptor in session._reads[:2]:  # all output of the call is now in the pipes
                     self._read(descriptor)
                 if self._stopped is None:
                     return self._done(self._report)
@@ -174,17 +177,19 @@ class _Running:
             protocol.send(self._session._channel, protocol.STOP)
 
     def _write(self) -> bool:
-        """Writes what fits into the pipe; returns whether that is all. The clock stops a program that does not read."""
+        """Write as much code as fits into the pipe. Returns whether all code has been written. A program that does not
+        read is stopped when its time is up."""
         try:
             self._unsent = self._unsent[os.write(self._session._calls, self._unsent) :]
         except BlockingIOError:
             return False
-        except BrokenPipeError:  # the process has ended, as the server will report
+        except BrokenPipeError:  # the process has ended, which the server will report
             return True
         return not self._unsent
 
     def _read(self, descriptor: int) -> bool:
-        """Reads what is available; returns whether the pipe has ended. Discards data (and reports) beyond the limit."""
+        """Read the available data, discarding output and reports beyond the limit. Returns whether the pipe has
+        ended."""
         number = self._session._reads.index(descriptor)
         with suppress(BlockingIOError):
             while data := os.read(descriptor, 1 << 16):
@@ -200,7 +205,8 @@ class _Running:
         return False
 
     def _hear(self, data: bytes) -> None:
-        """Parses reports: READY, then lines of the mark and a JSON object. All of it is untrusted after READY."""
+        """Parse reports: READY, followed by lines with the mark and a JSON object. All data after READY is
+        untrusted."""
         session, reports = self._session, self._session._reports
         reports += data
         if not session._ready and reports[:1] == protocol.READY:

@@ -1,4 +1,4 @@
-"""The tests of one problem: parsed once, then applied to any number of programs.
+"""The tests of one problem, which are parsed once and can then judge any number of programs.
 
 suite = Suite.read(["assert add(1, 2) == 3"])
 suite.passed(sandbox.run_job(suite.job("def add(a, b): return a + b")))
@@ -17,24 +17,26 @@ from thinkling.sandbox.reading import read
 
 @dataclass(frozen=True)
 class Suite:
-    """Tests in the form that a tester needs."""
+    """Parsed tests, in the form that a tester needs."""
 
     tests: Tests
 
     @classmethod
     def read(cls, tests: Sequence[str], setup: str = "", packages: AbstractSet[str] = frozenset()) -> Suite:
-        """Parses the tests without running them. `setup` runs after the program and before them; `packages`: what can
-        be imported in addition to the standard library. UnreadableTests: they cannot judge anything."""
+        """Parse tests without running them. `setup`: code that is run after the program and before the tests;
+        `packages`: modules that are available in addition to the standard library. Raises UnreadableTests if the tests
+        cannot judge any program."""
         return cls(read(tests, setup, packages))
 
     def job(self, code: str, limits: Limits | None = None) -> Job:
-        """The run of a program together with its tester."""
+        """Return the job for a program and its tester."""
         return Job(code, tests=self.tests, limits=limits)
 
     def results(self, outcome: Outcome) -> tuple[bool, ...]:
-        """Which tests passed in the outcome of `job`. All False if it is `unavailable`, which must not be scored."""
+        """Return whether each test passed in the outcome of `job`. All are False if the outcome is `unavailable`, which
+        must not be scored."""
         return tuple(test.passed for test in outcome.tests)
 
     def passed(self, outcome: Outcome) -> bool:
-        """Whether all tests passed. A program that fails after its tests (at exit, say) has still passed them."""
+        """Whether all tests passed. A failure of the program after its tests, such as at exit, does not count."""
         return all(self.results(outcome))

@@ -1,15 +1,16 @@
-"""Numbers of the system calls that the sandbox names, for the two supported architectures."""
+"""Numbers of the system calls in the sandbox's lists, for the two supported architectures."""
 
 from __future__ import annotations
 
 AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""AUDIT_ARCH_*: seccomp's identifier of an architecture (linux/audit.h)."""
+"""Machine → seccomp's identifier of the architecture, AUDIT_ARCH_* (linux/audit.h)."""
 
 _COLUMNS = ("x86_64", "aarch64")
 
-# Name, number on x86-64, number on aarch64; "-": the architecture lacks it. What CPython and its C library need to
-# compute, to use threads, and to work on files that Landlock lets them open. Nothing that sends signals, opens sockets,
-# creates processes, or changes privileges.
+# Each entry is a name, the number on x86-64, and the number on aarch64; "-" means that the architecture lacks the call.
+# The list contains the calls that CPython and its C library need to compute, to use threads, and to work on files that
+# Landlock allows them to open. No call in the list sends signals, opens sockets, creates processes, or changes
+# privileges.
 _ALLOWED = """
 read 0 63 | write 1 64 | readv 19 65 | writev 20 66 | pread64 17 67 | pwrite64 18 68 | preadv 295 69 | pwritev 296 70
 preadv2 327 286 | pwritev2 328 287 | lseek 8 62 | close 3 57 | close_range 436 436 | open 2 - | openat 257 56
@@ -33,16 +34,16 @@ getgroups 115 158 | getpgid 121 155 | getpgrp 111 - | getsid 124 156 | getrlimit
 uname 63 160 | sysinfo 99 179 | getcpu 309 168 | getrandom 318 278
 """
 
-# Allowed for some arguments: the rules are in seccomp.py.
+# Allowed for some arguments, by the rules in seccomp.py.
 _JUDGED = """
 clone 56 220 | kill 62 129 | tgkill 234 131 | prlimit64 302 261 | setrlimit 160 164 | socketpair 53 199
 sendto 44 206 | recvfrom 45 207 | prctl 157 167 | fcntl 72 25 | ioctl 16 29
 """
 
-# Fail with ENOSYS, so that the C library falls back to an older call.
+# These calls fail with ENOSYS, so that the C library falls back to an older call.
 _ABSENT = "clone3 435 435 | faccessat2 439 439 | openat2 437 437"
 
-# No well-behaved program makes these calls: the process is killed with SIGSYS.
+# Well-behaved programs never make these calls, which end the process with SIGSYS.
 _FATAL = """
 ptrace 101 117 | process_vm_readv 310 270 | process_vm_writev 311 271 | process_madvise 440 440 | kcmp 312 272
 pidfd_getfd 438 438 | pidfd_send_signal 424 424 | mount 165 40 | umount2 166 39 | pivot_root 155 41 | chroot 161 51
@@ -60,7 +61,8 @@ migrate_pages 256 238 | memfd_secret 447 447
 """
 
 HIGHEST_KNOWN = 462
-"""For both architectures, as of Linux 6.10. Later calls fail with ENOSYS, as on a kernel that lacks them."""
+"""Highest number of a call on both architectures, as of Linux 6.10. Newer calls fail with ENOSYS, as on an older
+kernel."""
 
 
 def _read(table: str, machine: str) -> dict[str, int]:
@@ -70,20 +72,20 @@ def _read(table: str, machine: str) -> dict[str, int]:
 
 
 def allowed(machine: str) -> dict[str, int]:
-    """Name → number of the calls that are always allowed. ValueError: an unknown machine."""
+    """Return name → number of the calls that are always allowed. Raises ValueError for an unknown machine."""
     return _read(_ALLOWED, machine)
 
 
 def judged(machine: str) -> dict[str, int]:
-    """Name → number of the calls that depend on their arguments."""
+    """Return name → number of the calls that are allowed depending on their arguments."""
     return _read(_JUDGED, machine)
 
 
 def absent(machine: str) -> dict[str, int]:
-    """Name → number of the calls that fail with ENOSYS."""
+    """Return name → number of the calls that fail with ENOSYS."""
     return _read(_ABSENT, machine)
 
 
 def fatal(machine: str) -> dict[str, int]:
-    """Name → number of the calls that end the process."""
+    """Return name → number of the calls that end the process."""
     return _read(_FATAL, machine)

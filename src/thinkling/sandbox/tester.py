@@ -1,7 +1,8 @@
-"""The process that runs the tests of a program, separate from the program's own. Every comparison is made here.
+"""The process that runs the tests of a program. It is separate from the program's process and performs every
+comparison.
 
-Its reports are as trustworthy as the tests: the program runs in another process, and only plain values, or proxies for
-other objects, arrive from there.
+The reports of a tester are as trustworthy as the tests, because the program runs in a different process, from which
+only plain values and proxies for other objects arrive.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from thinkling.sandbox.judged import LINK, share_classes
 from thinkling.sandbox.remote import Remote
 
 PROGRAM_MODULES = ("solution", "main", "program", "submission", "answer", "candidate", "your_module", "user_code")
-"""Names under which tests import the program."""
+"""Module names under which tests can import the program."""
 _OWN_CLASSES = ("__main__", "unittest.mock")
 _ATTRIBUTES = {"getattr": getattr, "setattr": setattr, "delattr": delattr}
 
 
 class Namespace(dict[str, Any]):
-    """The namespace of the tests. The program's names are looked up on access, since the program may change them."""
+    """The namespace of the tests. Names of the program are looked up at every access, because the program may change
+    their values."""
 
     def __init__(self, remote: Remote, names: Sequence[str]) -> None:
         super().__init__(__name__="__main__", __builtins__=builtins)
@@ -41,12 +43,12 @@ class Namespace(dict[str, Any]):
                 return value
         raise KeyError(name)
 
-    def copy(self) -> Namespace:  # doctest copies it
+    def copy(self) -> Namespace:  # doctest copies its namespace
         return self
 
 
 class TesterRemote(Remote):
-    """If the tests have replaced standard streams, `input` or `print`, calls the program with their replacements."""
+    """Calls the program with the standard streams, `input` or `print` that the tests have substituted, if any."""
 
     def __init__(self) -> None:
         super().__init__(LINK, 0, lambda what, values: _answer(self, what, values), strict=True)
@@ -71,7 +73,7 @@ class TesterRemote(Remote):
 
 
 class ProgramModule(types.ModuleType):
-    """The program as a module that tests import."""
+    """The program in the form of a module that tests can import."""
 
     def __init__(self, name: str, remote: Remote) -> None:
         super().__init__(name)
@@ -96,7 +98,7 @@ class ProgramModule(types.ModuleType):
 
 
 def run(content: str, report: Callable[..., None]) -> None:
-    """`content`: the suite as JSON; `report`: called for each test."""
+    """Run a test suite. `content`: the suite as JSON; `report`: called with the result of each test."""
     suite = json.loads(content)
     remote = TesterRemote()
     remote.operators = suite["operators"]
@@ -156,7 +158,7 @@ def _run_function(function: Any, namespace: Namespace) -> None:
 
 
 def _run_class(kind: Any, namespace: Namespace) -> None:
-    """Runs a class as pytest does: a fresh object for each test."""
+    """Run a test class as pytest does, with a new object for each test."""
     for hook in ("setup_class",):
         getattr(kind, hook, lambda: None)()
     for name in [name for name in dir(kind) if name.startswith("test")]:
@@ -187,7 +189,8 @@ def _run_case(kind: Any, namespace: Namespace) -> None:
 
 
 class _Failed(Exception):
-    """A test of a class raised another exception; the message is its name."""
+    """Raised if a test of a class raised an exception other than AssertionError. The message is the name of the
+    exception."""
 
 
 def _run_doctest(text: str, namespace: Namespace) -> None:
@@ -209,8 +212,9 @@ _RUNNERS: dict[str, Callable[[Any, Namespace], None]] = {
 
 
 def _answer(remote: Remote, what: str, values: list[Any]) -> Any:
-    """Serves a program's requests: calls and operations on what the tests passed to it, never on what is behind it. It
-    may not call anything else: a class created here would belong to this side."""
+    """Serve a request of the program. The program may only operate on objects that the tests passed to it, and may only
+    access attributes of instances of the tests' classes. It may not call anything else, because an object created here
+    would belong to this side."""
     given = [remote.is_own(value) for value in values[: 1 if what == "call" else 2]]
     if what in OPERATIONS and what not in ("enter", "exit") and any(given):
         return OPERATIONS[what](*values)

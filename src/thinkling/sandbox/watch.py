@@ -1,8 +1,8 @@
-"""The server's part of a run: waits for the child to end, and kills it on request or when it holds too much.
+"""The server's part of a run, which waits for the child to end and kills it on request or if it exceeds a limit.
 
-A program's tester is monitored in the same way. Once the tester has ended, the program is no longer needed.
+The tester of a program is monitored in the same way. Once the tester has ended, the program is no longer needed.
 
-A session's child is paused between calls: none of it runs then, and nothing needs to be checked.
+The child of a session is paused between calls. No limits are checked during a pause, because nothing runs.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from thinkling.sandbox.inspector import Inspector
 from thinkling.sandbox.limits import Limits
 
 TICK = 0.02
-"""Seconds between two checks. Bounds what a child can use before it is stopped."""
+"""Seconds between two checks, which limits the resources that a child can use before it is stopped."""
 LAST_SECONDS = 0.05
-"""Time that a program has to end by itself once its tests are done."""
+"""Seconds that a program has to end by itself after its tests are done."""
 
 
 class Watch:
-    """`stopped`: why the children were killed, if they were: `disk`, `threads`, or `asked`; `unneeded`: those killed
-    because their tester had ended, which says nothing about them."""
+    """Monitors the children of a run. `stopped`: the reason why the children were killed (`disk`, `threads` or
+    `asked`), or None; `unneeded`: children that were killed only because their tester had ended."""
 
     def __init__(self, pids: Sequence[int], limits: Limits, inspector: Inspector, channel: socket.socket) -> None:
-        """`pids`: the program, after its tester if there is one."""
+        """`pids`: process ids of the tester, if there is one, and of the program."""
         self._pids, self._limits, self._inspector, self._channel = list(pids), limits, inspector, channel
         self.stopped: str | None = None
         self.unneeded: set[int] = set()
         self._paused = False
 
     def until_exit(self) -> None:
-        """Waits until all are dead but not yet reaped, so their ids are not reused. Closed: the sandbox is gone."""
+        """Wait until all children have ended. They are not reaped, so that their ids are not reused. Raises Closed or
+        OSError if the sandbox has closed the channel."""
         exits = {os.pidfd_open(pid): pid for pid in self._pids}
         tester = self._pids[0]
         poll = select.poll()
@@ -89,5 +90,5 @@ class Watch:
     def _kill(self, pids: Iterable[int]) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)  # in case it has not created its process group yet
+                os.kill(pid, signal.SIGKILL)  # the child may not have created its process group yet
                 os.killpg(pid, signal.SIGKILL)

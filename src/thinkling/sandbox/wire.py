@@ -1,11 +1,11 @@
-"""Values as inert text, for two processes that do not trust each other: no pickle, no code, and no class that one side
-could choose for the other.
+"""Encoding of values as inert text, for two processes that do not trust each other. It uses no pickle and no code, and
+neither side can choose a class that the other side instantiates.
 
-A message is a table of nodes. A node is a JSON scalar, or a list of a tag and the tag's data, where a number refers to
-another node: shared references and cycles are preserved, and nothing is nested. Mutable values (lists, dicts, sets …)
-have a number known to both sides, so that new contents are put into the object that the other side already has.
-Everything else is sent as a handle: the owner keeps the object, and the other side requests operations on it.
-A value of a subclass is never sent as its class, at most as its base's value.
+A message is a table of nodes. A node is a JSON scalar, or a list of a tag, the tag's data, and the positions of the
+nodes to which it refers. Nodes are therefore not nested, and shared references and cycles are preserved. Mutable values
+(lists, dicts, sets …) have a number known to both sides, so that the receiver updates the object that it already has.
+All other objects are sent as handles: the owner keeps the object, and the other side requests operations on it. An
+object of a subclass is never sent with its class, but at most as a value of the base type.
 """
 
 from __future__ import annotations
@@ -46,29 +46,32 @@ Node = Any
 _SMALL = 1 << 63
 _PROBE: dict[int, Any] = {0: []}
 _NO_REFERENCES = sys.getrefcount(_PROBE[0])
-"""Reference count of an object to which only a dict refers."""
+"""Reference count, as returned by getrefcount, of an object to which only a dict refers."""
 
 
 class Foreign(ABC):
-    """How one side handles objects that are not plain values. Each side derives from it."""
+    """Interface for objects that are not plain values. Each side derives a class from it."""
 
     classes: dict[str, type]
-    """Classes that both sides have by the same name, from the tests' set-up; their objects are sent by structure."""
+    """Classes of the tests' set-up code, which exist on both sides under the same name. Their objects are sent as
+    attributes."""
 
     def __init__(self) -> None:
         self.classes = {}
 
     @abstractmethod
     def describe(self, value: Any) -> Parts:
-        """A handle for an own object, or the other side's own object on its way back."""
+        """Return the parts of a handle: either for an object of this side, or for an object that is returned to the
+        other side."""
 
     @abstractmethod
     def resolve(self, head: list[Any], children: list[Any]) -> Any:
-        """Inverse of the other side's describe. Malformed: there is no such object."""
+        """Invert `describe` of the other side. Raises Malformed if the parts do not describe an object."""
 
 
 class Codec:
-    """One side's record of what it shares with the other. `odd`: 1 on one side, 0 on the other."""
+    """Encodes and decodes the values of one side, and records the mutable objects that both sides share. `odd`: 1 on
+    one side, 0 on the other."""
 
     def __init__(self, odd: int, foreign: Foreign) -> None:
         self._foreign = foreign
@@ -77,7 +80,7 @@ class Codec:
         self._numbers: dict[int, int] = {}
 
     def encode(self, values: Iterable[Any]) -> tuple[list[Node], list[int]]:
-        """Nodes, and the position of each value among them. Includes changes to shared objects."""
+        """Return the nodes, which include changes to shared objects, and the position of each value among the nodes."""
         nodes: list[Node] = []
         places: dict[int, int] = {}
         alive: list[Any] = []
@@ -88,7 +91,8 @@ class Codec:
         return nodes, found
 
     def _place(self, root: Any, nodes: list[Node], places: dict[int, int], alive: list[Any]) -> int:
-        """Depth first without recursion: immutable values come after everything they contain."""
+        """Add the nodes of a value and return its position. Depth-first without recursion, so that immutable values
+        follow their contents."""
         stack: list[tuple[Any, Parts, Iterator[Any], list[int], int]] = []
         answer = -1
         value, fresh = root, True
@@ -166,15 +170,15 @@ class Codec:
         self._numbers[id(value)] = number
 
     def drop(self, numbers: Iterable[int]) -> None:
-        """Forgets shared objects."""
+        """Remove shared objects from the record."""
         for number in numbers:
             value = self._shared.pop(number, None)
             if value is not None:
                 self._numbers.pop(id(value), None)
 
     def release(self) -> list[int]:
-        """Forgets the shared objects that nothing else here refers to, and returns their numbers. Callers must have
-        dropped their references before: the reference count decides."""
+        """Remove the shared objects to which nothing else on this side refers, and return their numbers. Callers must
+        drop their own references first, because the decision is based on reference counts."""
         if not self._shared:
             return []
         inner: Counter[int] = Counter()
@@ -197,7 +201,8 @@ class Codec:
         return gone
 
     def decode(self, nodes: list[Node], places: list[int]) -> list[Any]:
-        """The values, created anew or, if both sides already have them, updated. Malformed."""
+        """Return the values. Shared objects that this side already has are updated; other values are created. Raises
+        Malformed."""
         try:
             values: list[Any] = []
             later: list[tuple[Any, list[Any], list[int]]] = []
@@ -212,7 +217,8 @@ class Codec:
                     values.append(shell)
                 else:
                     values.append(self._read(head, [values[ref] for ref in refs]))
-            for kind in (True, False):  # hashed values may be objects, which must exist first
+            # Objects are filled first, because sets and dicts may hash them.
+            for kind in (True, False):
                 for shell, head, refs in later:
                     if (head[0] == "object") is kind:
                         FILLERS[head[0]](shell, head, [values[ref] for ref in refs])

@@ -1,1 +1,1 @@
-"""Checkable problems, and the tools that they may call."""
+"""Problems whose answers can be verified."""

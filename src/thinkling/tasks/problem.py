@@ -1,4 +1,4 @@
-"""A checkable problem: what a source yields and a verifier consumes."""
+"""A problem whose answer can be verified, as yielded by sources and consumed by verifiers."""
 
 from __future__ import annotations
 
@@ -9,49 +9,53 @@ from typing import Any, Literal
 
 Split = Literal["train", "heldout"]
 HELDOUT_SHARE = 0.1
-"""Fraction of every family's problems that no training data may contain."""
+"""Fraction of the problems of every family that is held out from all training data."""
 
 
 def problem_id(family: str, question: str) -> str:
-    """First 16 hex digits of SHA-256 over family and question: the same question has the same id everywhere."""
+    """Return the first 16 hex digits of the SHA-256 of family and question, so that a question has the same id
+    everywhere."""
     return hashlib.sha256(f"{family}\n{question}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One question, what is known about its solution, and the name of its verifier."""
+    """A question with its known solution and the name of its verifier."""
 
     id: str
     family: str
-    """The kind of problem, by which counts and scores are broken down."""
+    """The kind of problem. Counts and scores are reported per family."""
     question: str
     answer: str
-    """The reference answer, in the form that the verifier compares with."""
+    """The reference answer, in the form that the verifier expects."""
     reasoning: str
     """The reasoning that leads to the answer; empty if unknown."""
     verifier: str
-    """Name of a verifier: built in, or an entry point of the group `thinkling.verifiers`."""
+    """Name of a built-in verifier, or of an entry point in the group `thinkling.verifiers`."""
     tools: tuple[str, ...] = ()
-    """Names of the tools that may be called: built in, or entry points of the group `thinkling.tools`."""
+    """Names of the tools that the model may call: built-in tools, or entry points in the group `thinkling.tools`."""
     announce_tools: bool = True
-    """Whether the prompt lists the tools with their schemas; False if the model already knows when to call them."""
+    """Whether the prompt lists the tools with their schemas. False if the model has learned to call them without a
+    list."""
     call: Mapping[str, Any] | None = field(default=None, hash=False)
-    """Arguments of the single call in the known solution, to the first of `tools`; None if it has none."""
+    """Arguments of the only tool call in the known solution, which calls the first of `tools`; None if there is no
+    call."""
     difficulty: Mapping[str, int | str] = field(default_factory=dict, compare=False)
     tests: tuple[str, ...] = field(default=(), compare=False)
-    """Python statements, such as `assert f(3) == 7`, that the prompt shows or may show."""
+    """Public tests, which the prompt may show: Python statements such as `assert f(3) == 7`."""
     hidden_tests: tuple[str, ...] = field(default=(), compare=False)
-    """Further tests, visible only to the verifier."""
+    """Additional tests that only the verifier sees."""
     setup: str = field(default="", compare=False)
-    """Python code that runs before a program and its tests: imports, classes, helpers. Not part of the question."""
+    """Python code that is run before a program and its tests, such as imports and helpers. Not part of the question."""
     choices: tuple[str, ...] = ()
-    """The options of a multiple-choice question, in the order of their letters."""
+    """The options of a multiple-choice question, in the order of their letters (A, B, …)."""
     bare: str = ""
-    """The question without surrounding instructions, if it has any: used by decontamination."""
+    """The question without surrounding instructions, used by decontamination; empty if there are no instructions."""
     system: str = ""
     """System message of the question; empty for none."""
 
 
 def split(problem: Problem) -> Split:
-    """The split of a problem, by a hash of family and question: one in ten is held out, for any seed or recipe."""
+    """Return the split of a problem, determined by its id alone: one problem in ten is held out, for all seeds and
+    recipes."""
     return "heldout" if int(problem.id, 16) < HELDOUT_SHARE * 16**16 else "train"

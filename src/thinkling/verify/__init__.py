@@ -1,1 +1,1 @@
-"""Verifiers: verdicts on answers."""
+"""Verifiers, which return verdicts on answers."""

@@ -1,13 +1,13 @@
-"""Multiple choice: correct is the letter `Problem.answer`, or the text of its option in `Problem.choices`.
+"""Verifier for multiple choice. `Problem.answer` is the letter of the correct option in `Problem.choices`.
 
-Every claim of a choice in the answer counts: boxes, `####` lines, "the answer is …", "Answer: …", `<answer>` tags.
-Without any, the whole answer counts if it is nothing but a choice, or else its last line. Claims of different options
-make the reply wrong, however they are written, and so does a claim of more than one option. A letter inside prose
-("A dog") is not a choice.
+An answer may state its choice as a letter or as the text of the option. Every statement of a choice (a "claim") counts:
+boxes, `####` lines, "the answer is …", "Answer: …", `<answer>` tags. If the answer contains no claims, the whole answer
+or its last line counts, provided that it consists of a choice alone. The verdict is wrong if claims state different
+options, or if a single claim contains several options. A letter that is an ordinary word ("A dog") is not a choice.
 
-The tiers, and the outcome of each:
+The tiers and their outcomes:
 
-- `reference`: the reference is not a letter of the options → unverifiable.
+- `reference`: the reference is not the letter of an option → unverifiable.
 - `extract`: no choice in the reply → wrong.
 - `several`: more than one choice → wrong.
 - `letter`: exactly one choice → right or wrong.
@@ -28,14 +28,14 @@ from thinkling.verify.verdict import Outcome, Verdict
 LETTERS = string.ascii_uppercase
 MOST_CLAIMS = 64
 LONGEST = 2000
-"""Maximum characters read of a claim, and of a whole reply without claims."""
+"""Maximum number of characters examined in a claim, or in a whole reply without claims."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _ALSO = re.compile(
     r"[\s$*]*(?:\\[)\]])?\s*(?:[,;/]|\bor\b|\band\b|或者?|和)[\s$*]*(?:\\[(\[])?\s*(?:or\s+)?\(?([A-Za-z])\)?"
     r"(?=[\s$*)]*(?:\\[)\]])?[\s.!。]*(?:$|\n))"
 )
-"""A further letter after a box, at the end of its line."""
+"""A second letter after a box, at the end of the line."""
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _SAYS = re.compile(
@@ -53,7 +53,8 @@ _NAMED = re.compile(r"(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s+(?=\(
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Judges one answer. Without `Problem.choices`, any letter is accepted and options cannot be given as text."""
+    """Judge one answer. If `Problem.choices` is empty, all letters are valid, and answers cannot be given as option
+    text."""
     reference, choices = problem.answer.strip().upper(), problem.choices
     allowed = LETTERS[: len(choices)] if choices else LETTERS
     if len(reference) != 1 or reference not in allowed:
@@ -72,7 +73,7 @@ def verify(problem: Problem, reading: Reading) -> Verdict:
 
 
 def chosen(reply: str, choices: Sequence[str] = ()) -> set[str]:
-    """The letters that a reply states as its answer; `?` stands for a claim that is not a single option."""
+    """Return the letters that a reply states as its answer. `?` represents a claim that is not a single option."""
     reply = unicodedata.normalize("NFKC", reply)
     claims = _claims(reply)
     if claims:
@@ -89,7 +90,7 @@ def chosen(reply: str, choices: Sequence[str] = ()) -> set[str]:
 
 
 def _claims(reply: str) -> list[tuple[str, bool]]:
-    """The reply's claims in order, each with whether it is part of prose."""
+    """Return the claims of a reply in order, each with a flag that marks claims in running text."""
     found: list[tuple[int, str, bool]] = []
     covered: list[range] = []
     for match in _BOX.finditer(reply):
@@ -109,17 +110,17 @@ def _claims(reply: str) -> list[tuple[str, bool]]:
 
 
 def _first_clause(text: str) -> str:
-    """The text up to the end of the sentence, or up to the start of a justification."""
+    """Return the text up to the end of the sentence or the start of a justification."""
     text = text[:LONGEST]
-    # "C. Paris": the full stop after a letter does not end a sentence if the option's text follows.
+    # In "C. Paris", the full stop after the letter does not end the sentence, because the option's text follows.
     start = re.match(r"\W*[A-Za-z][.)]\s", text)
     match = _CLAUSE_END.search(text, start.end() if start else 0)
     return text[: match.start()] if match else text
 
 
 def _read(claim: str, choices: Sequence[str], prose: bool = False) -> str | None:
-    """The letter of the single option in a claim; None if there are none or several. `prose`: another sentence may
-    follow if it names no option."""
+    """Return the letter of the option in a claim, or None if the claim contains no option or several. `prose`: a second
+    sentence is allowed after the option if the sentence mentions no option."""
     text = _plain(claim)
     by_text = [LETTERS[i] for i, choice in enumerate(choices) if _same(text, choice)]
     letter = _bare(text, choices)
@@ -144,7 +145,7 @@ def _read(claim: str, choices: Sequence[str], prose: bool = False) -> str | None
 
 
 def _bare(claim: str, choices: Sequence[str]) -> str | None:
-    """The letter of a claim that is nothing but a letter: "C", "(c)", "C.", "option C"."""
+    """Return the letter of a claim that consists of a letter alone ("C", "(c)", "C.", "option C"), or None."""
     text = _plain(claim)
     text = text[named.end() :] if (named := _NAMED.match(text)) else text
     match = _LETTER.match(text)
@@ -170,6 +171,6 @@ def _same(text: str, choice: str) -> bool:
 
 
 def _compared(text: str) -> str:
-    """Normalizes an option's text for comparison: ignores case, spacing, markup and a final full stop."""
+    """Normalize the text of an option for comparison, ignoring case, spacing, markup and a final full stop."""
     text = _plain(unicodedata.normalize("NFKC", text))
     return " ".join(text.replace("\\(", "").replace("\\)", "").casefold().split()).rstrip(". ").strip(_MARKS)

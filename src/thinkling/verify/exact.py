@@ -1,4 +1,4 @@
-"""Exact match with the reference, ignoring differences in whitespace."""
+"""Verifier that compares an answer with the reference exactly, ignoring differences in whitespace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Compares the answer with `problem.answer`, with whitespace collapsed to single spaces in both."""
+    """Compare the answer with `problem.answer`, collapsing whitespace in both to single spaces."""
     answer = reading.line
     if answer is None:
         return Verdict(Outcome.WRONG, "exact", "no readable answer")

@@ -1,4 +1,4 @@
-"""Fenced code blocks of a Markdown text."""
+"""Parser for fenced code blocks in Markdown."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from functools import cached_property
 from thinkling.verify.python_text import Code
 
 _MOST_TRIES = 400
-"""Maximum number of block ends tried beyond CommonMark's."""
+"""Maximum number of alternative block ends tried in a text, in addition to those that CommonMark defines."""
 _CONTAINER = r"(?:[ \t]*(?:>|(?:[-*+]|\d{1,9}[.)])(?=[ \t])))*[ \t]*"
 _OPENING = re.compile(rf"(?P<before>{_CONTAINER})(?P<fence>`{{3,}}(?=[^`]*$)|~{{3,}})(?P<info>.*)$")
 _QUOTE = re.compile(r"[ \t]*>[ \t]?")
 _LANGUAGE = re.compile(r"[{\s.]*(?:lang(?:uage)?[=-])?([\w+#.-]*)")
 _PYTHON = re.compile(r"(?:i?python|py|sage)(?:[23](?:\.\d+)*)?|[\w-]+\.py|pycon|python-repl|pyi?")
 _MAYBE = ("", "code", "text", "txt", "plaintext", "plain", "none")
-"""Info strings other than Python under which a program may appear."""
+"""Languages, other than Python, of blocks that may contain a program."""
 _PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. `text` ends in a newline unless it is empty; `start`, `end`: its lines, fences included."""
+    """A fenced block. `text` ends in a newline unless it is empty. `start` and `end` are the lines of the two
+    fences."""
 
     info: str
     text: str
@@ -54,11 +55,11 @@ class Block:
 
 
 def fenced_blocks(text: str) -> list[Block]:
-    """The fenced blocks of a text whose lines end in \\n (CommonMark 0.31, section 4.5).
+    """Return the fenced blocks of a text whose lines end in \\n (CommonMark 0.31, section 4.5).
 
-    Extensions: a fence may be indented as deeply as its list; a Python block that does not compile extends to the first
-    later closing fence that makes it compile (a docstring may contain fences), and an unclosed block ends where the
-    next one opens.
+    There are three extensions to CommonMark. A fence may be indented as deeply as its list. A Python block that does
+    not compile extends to the first later closing fence with which it compiles (a docstring may contain fences). A
+    block without such a fence ends where the next block opens.
     """
     lines = text.split("\n")
     found: list[Block] = []
@@ -86,8 +87,8 @@ def fenced_blocks(text: str) -> list[Block]:
 
 
 def _ends(lines: Sequence[str], start: int, opening: re.Match[str]) -> list[int]:
-    """Lines of the fences that could close a block, CommonMark's choice first. Otherwise the end of the text or of the
-    block quote closes it."""
+    """Return the lines of the fences that could close a block, starting with the fence that CommonMark chooses. If
+    there is no such fence, the result is the end of the text or of the block quote."""
     fence, depth = opening["fence"], _width(opening["before"])
     closing = re.compile(rf"[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$")
     quoted = ">" in opening["before"]
@@ -133,7 +134,7 @@ def _unquoted(line: str, depth: int) -> str:
 
 
 def _unindented(line: str, depth: int) -> str:
-    """Removes up to `depth` columns of leading whitespace."""
+    """Remove up to `depth` columns of leading whitespace."""
     at = column = 0
     while at < len(line) and column < depth and line[at] in " \t":
         column += 1 if line[at] == " " else 4 - column % 4
@@ -142,6 +143,6 @@ def _unindented(line: str, depth: int) -> str:
 
 
 def _without_prompts(text: str) -> str:
-    """The input of an interpreter session, without prompts and output."""
+    """Return the input of an interpreter session, without prompts and output."""
     typed = [line[found.end() :] for line in text.splitlines() if (found := _PROMPT.match(line))]
     return "".join(line + "\n" for line in typed)

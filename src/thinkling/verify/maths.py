@@ -1,13 +1,15 @@
-"""Answers to mathematical problems: exact rules first, then algebra in a pool of processes if they cannot decide.
+"""Verifier for answers to mathematical problems. Exact rules are tried first; if they cannot decide, a pool of worker
+processes compares the expressions algebraically.
 
-The tiers, in order, and the outcome of each:
+The tiers, in order, and their outcomes:
 
-- `same`: reference and answer are the same text in the notation of answers/notation.py → right.
+- `same`: reference and answer are identical in the notation of answers/notation.py → right.
 - `reference`: the reference is empty, prose or not mathematics → unverifiable.
-- `extract`: no answer in the reply → wrong. See answers/extract.py for where it searches.
+- `extract`: no answer in the reply (answers/extract.py documents the search) → wrong.
 - `rules`: answers/rules.py decides exactly → right or wrong.
-- `math-verify`: symbolic.py in the pool decides; past its deadline → timeout, past its memory → unverifiable.
-- `pool`: there is no pool → error.
+- `math-verify`: symbolic.py decides in a worker of the pool → right or wrong; deadline exceeded → timeout; memory limit
+  exceeded, or comparison not possible → unverifiable.
+- `pool`: the pool failed → error.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ from thinkling.verify.pool import Pool, Reply, Request, shared
 from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORDS = 6
-"""Consecutive words from which a reference counts as prose rather than an answer to compare with."""
+"""Maximum number of words in a reference. A reference with more words counts as prose, which cannot be compared."""
 MOST_CACHED = 100_000
 SHORTEST_COPY = 3
-"""Minimum length of an expression that counts as copied from the question, in characters."""
+"""Minimum length, in characters, of an expression that can count as copied from the question."""
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?![A-Za-z])")
 _BOX_OR_HASHES = re.compile(r"\\boxed|####")
 _OUTCOMES = {
@@ -48,9 +50,10 @@ _OUTCOMES = {
 
 
 class MathsVerifier:
-    """`last_number`: judge a reply without a marked answer by its last number, for models that do not use marks.
+    """The verifier. `last_number`: whether to judge the last number of a reply without a marked answer, for models that
+    do not mark answers.
 
-    Results of the pool are cached by (reference, answer), in their common notation, with the question if it was used.
+    Results of the pool are cached by reference, answer (both in the common notation) and question.
     """
 
     def __init__(self, last_number: bool = False, pool: Pool | None = None) -> None:
@@ -60,12 +63,12 @@ class MathsVerifier:
         self._lock = threading.Lock()
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
-        """Judges one answer. Use `verify_many` to judge many in parallel."""
+        """Judge one answer. Use `verify_many` to judge many answers in parallel."""
         return self.verify_many([(problem, reading)])[0]
 
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
-        """A verdict for each problem and reading, in order. `Problem.answer` is the reference: an answer, or a solution
-        that ends with one; `Problem.question` determines which unit or base an answer may omit."""
+        """Return a verdict for each problem and reading, in order. `Problem.answer` is the reference: an answer, or a
+        solution that ends with an answer. `Problem.question` determines which unit or base an answer may omit."""
         plans = [self._plan(problem, reading) for problem, reading in samples]
         replies = self._ask(
             [claim for plan in plans for claims in plan for claim in claims if isinstance(claim, Request)]
@@ -73,7 +76,7 @@ class MathsVerifier:
         return [_decide(plan, replies) for plan in plans]
 
     def _plan(self, problem: Problem, reading: Reading) -> list[list[Verdict | Request]]:
-        """The comparisons that must hold, for each interpretation of reference and answer."""
+        """Return, for each interpretation of reference and answer, the comparisons that must hold."""
         named = () if reading.answer is None else final_answers(reading.answer, self.last_number)
         return [
             [
@@ -86,7 +89,7 @@ class MathsVerifier:
         ]
 
     def _without_pool(self, reference: str, question: str, answer: str) -> Verdict | Request:
-        """The verdict, or the request to send to the pool."""
+        """Return the verdict, or a request for the pool if the rules cannot decide."""
         if answer and condensed(answer) == condensed(reference):
             return Verdict(Outcome.RIGHT, "same", answer)
         try:
@@ -117,7 +120,7 @@ class MathsVerifier:
         return Verdict(Outcome.RIGHT if equal else Outcome.WRONG, "rules", answer)
 
     def _ask(self, requests: Sequence[Request]) -> dict[Request, Reply]:
-        """Cached replies, and new ones from the pool; failures are not cached."""
+        """Return cached replies, and replies of the pool for new requests. Failures are not cached."""
         with self._lock:
             replies = {request: self._known[request] for request in requests if request in self._known}
         new = [request for request in dict.fromkeys(requests) if request not in replies]
@@ -133,13 +136,13 @@ class MathsVerifier:
 
 
 def reference_answers(text: str) -> list[str]:
-    """The reference in the common notation: a bare answer, or the last boxes or `####` line in a solution."""
+    """Return the reference in the common notation: the whole text, or the last boxes or `####` line of a solution."""
     return [plain(answer) for answer in (final_answers(text) if _BOX_OR_HASHES.search(text) else (text,))]
 
 
 def _readings(answers: list[str]) -> list[list[str]]:
-    """Possible interpretations of answers given together: the same answer several times, or a list, which may repeat
-    some of them and may end with all of them at once."""
+    """Return the possible interpretations of several answers given together: repetitions of the same answer, or a list
+    of values. A list may contain a value twice, and may be followed by an answer that contains all values."""
     if len(answers) < 2:
         return [["".join(answers)]]
     if _is_list_of(answers[-1], answers[:-1]):
@@ -150,12 +153,12 @@ def _readings(answers: list[str]) -> list[list[str]]:
 
 
 def _is_list_of(last: str, others: Sequence[str]) -> bool:
-    """Whether the last answer summarizes those before it: 1 and 2, and then "1, 2"."""
+    """Whether the last answer summarizes the preceding answers, such as "1, 2" after 1 and 2."""
     return len(others) > 1 and sorted(map(condensed, last.split(", "))) == sorted({condensed(one) for one in others})
 
 
 def _copied(answer: str, reference: str, question: str) -> bool:
-    """Whether an expression appears in the question and the reference does not: the task itself, handed back."""
+    """Whether the answer repeats an expression of the question, and the question does not contain the reference."""
     asked = condensed(plain(question))
     return len(condensed(answer)) >= SHORTEST_COPY and condensed(answer) in asked and condensed(reference) not in asked
 
@@ -167,7 +170,9 @@ def _read_reference(reference: str) -> Form:
 
 
 def _decide(plan: list[list[Verdict | Request]], replies: dict[Request, Reply]) -> Verdict:
-    """Right if all parts of one interpretation are right; else the first that is not plainly wrong, or the last."""
+    """Combine the comparisons of all interpretations. The verdict is right if all parts of one interpretation are
+    right. Otherwise, the first interpretation whose verdict is not wrong decides, or the last interpretation if all are
+    wrong."""
     firsts: list[Verdict] = []
     for claims in plan:
         verdicts = [_verdict(claim, replies[claim]) if isinstance(claim, Request) else claim for claim in claims]

@@ -1,9 +1,10 @@
-"""A pool of worker processes that can be killed, since algebra has no time limit of its own.
+"""A pool of worker processes for algebra, which has no time limit of its own. Workers are killed at a deadline.
 
-math-verify's own timeout needs SIGALRM in a main thread and cannot interrupt C code. Here the deadline is enforced from
-outside: a worker that exceeds it is killed and replaced, in milliseconds, by a fork of a server that has everything
-loaded. Other comparisons are not delayed: one that is not done after a slice of time waits until all quick comparisons
-of the batch have their verdicts, then gets a longer slice. JSON lines over sockets, no pickle.
+The timeout of math-verify needs SIGALRM in the main thread and cannot interrupt C code. Here the deadline is enforced
+from outside: a worker that exceeds it is killed and replaced, within milliseconds, by a fork of a server that has
+loaded all modules. Slow comparisons do not delay the others: a comparison that is not finished after a slice of time
+waits until all quick comparisons of the batch are finished, and then gets a longer slice. Messages are JSON lines over
+sockets, without pickle.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ Kind = Literal["equal", "different", "unreadable", "undecided", "exhausted", "ti
 START_SECONDS = 300.0
 DEADLINE_SECONDS = 5.0
 SLICE_SECONDS = 0.075
-"""CPU time of the first slice: the cost of an endless comparison to the others in its batch. Each further slice is
-GROWTH times as long, up to the deadline, which is wall-clock time."""
+"""CPU time of the first slice, which limits the delay that an endless comparison causes to the others in its batch.
+Each further slice is GROWTH times as long, up to the deadline, which is wall-clock time."""
 GROWTH = 4
 MEMORY_BYTES = 2 << 30
 MOST_COMPARISONS = 1000
-"""Comparisons after which a worker is replaced: sympy's caches only grow."""
+"""Number of comparisons after which a worker is replaced, because sympy's caches grow without limit."""
 _TRIES = 2
 _TICK = 0.005
 _PROCESS_CLOCK = 2
@@ -41,7 +42,8 @@ _PROCESS_CLOCK = 2
 
 @dataclass(frozen=True)
 class Request:
-    """Reference and answer in the notation of answers/notation.py, and the question, which may fix units and signs."""
+    """A comparison to perform: reference and answer in the notation of answers/notation.py, and the question, which may
+    determine units and signs."""
 
     reference: str
     answer: str
@@ -50,9 +52,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """`unreadable`: the answer is not mathematics; `undecided`: the reference is not, or the comparison failed;
-    `exhausted`: out of memory or stack, or the worker died twice; `timeout`: killed at its deadline; `failed`: no pool.
-    `seconds`: duration of the last attempt in a worker; `finished`: time since its batch began."""
+    """The result of a comparison.
+
+    `kind` is `equal`, `different`, `unreadable` (the answer is not mathematics), `undecided` (the reference is not
+    mathematics, or the comparison failed), `exhausted` (out of memory or stack, or the worker died twice), `timeout`
+    (killed at the deadline) or `failed` (the pool failed). `seconds`: duration of the last attempt in a worker;
+    `finished`: time from the start of the batch to the result."""
 
     kind: Kind
     detail: str = ""
@@ -61,7 +66,7 @@ class Reply:
 
 
 class PoolFailure(Exception):
-    """The server failed to start or has died."""
+    """Raised if the server did not start, or has died."""
 
 
 @dataclass
@@ -81,15 +86,15 @@ class _Worker:
     expires: float = 0.0
     slice: float = 0.0
     cpu: float = 0.0
-    """CPU time it had used when it began."""
+    """CPU time that the worker had used before its current comparison."""
     final: bool = True
-    """Whether it runs to the deadline rather than for a slice."""
+    """Whether the worker may run until the deadline rather than for a slice."""
     received: bytearray = field(default_factory=bytearray)
     done: int = 0
 
 
 class Pool:
-    """Starts at first use. Safe to share between threads, which take turns batch by batch."""
+    """A pool of workers, started at first use. Threads may share a pool; their batches run one after another."""
 
     def __init__(
         self,
@@ -108,7 +113,8 @@ class Pool:
         self._workers: list[_Worker] = []
 
     def compare_many(self, requests: Sequence[Request]) -> list[Reply]:
-        """A reply for each request, in order. Never raises because of a request's content."""
+        """Return a reply for each request, in order. Failures of comparisons are reported in the replies, not
+        raised."""
         with self._lock:
             batch = _Batch(self, requests)
             for _ in range(_TRIES):
@@ -119,12 +125,12 @@ class Pool:
                     batch.failure = str(error)
                     self._stop()
                 except BaseException:
-                    self._stop()  # a worker may still owe a reply
+                    self._stop()  # a worker may be in the middle of a comparison
                     raise
             return batch.replies()
 
     def close(self) -> None:
-        """Stops the server and its workers; a later batch starts them again."""
+        """Stop the server and its workers. A later batch starts them again."""
         with self._lock:
             self._stop()
 
@@ -137,7 +143,7 @@ class Pool:
             self._channel = None
         if self._server is not None:
             try:
-                self._server.wait(timeout=5.0)  # it kills its workers when the channel closes
+                self._server.wait(timeout=5.0)  # the server kills its workers when the channel closes
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()
@@ -154,7 +160,7 @@ class Pool:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # Ctrl-C in the terminal must not reach it
+                start_new_session=True,  # keeps Ctrl-C in the terminal from reaching the server
             )
             far.close()
             self._channel.settimeout(START_SECONDS)
@@ -178,7 +184,7 @@ class Pool:
         return json.loads(data)
 
     def fork(self) -> _Worker:
-        """A new worker; takes milliseconds once the server runs. Raises PoolFailure."""
+        """Return a new worker, within milliseconds if the server is running. Raises PoolFailure."""
         if self._server is None:
             self._start()
         assert self._channel is not None
@@ -194,7 +200,7 @@ class Pool:
         return worker
 
     def end(self, worker: _Worker) -> int:
-        """Kills a worker and returns its wait status. Raises PoolFailure."""
+        """Kill a worker and return its wait status. Raises PoolFailure."""
         assert self._channel is not None
         worker.channel.close()
         self._workers.remove(worker)
@@ -210,7 +216,7 @@ class Pool:
 
 
 class _Batch:
-    """One call of compare_many: waiting, running and finished jobs."""
+    """The waiting, running and finished jobs of one call of `compare_many`."""
 
     def __init__(self, pool: Pool, requests: Sequence[Request]) -> None:
         self.pool = pool
@@ -221,7 +227,7 @@ class _Batch:
             for one in requests
         ]
         self.jobs = [_Job(index, payload) for index, payload in enumerate(payloads)]
-        self.waiting: dict[int, deque[_Job]] = {0: deque(self.jobs)}  # by slices used so far
+        self.waiting: dict[int, deque[_Job]] = {0: deque(self.jobs)}  # by number of slices used
         self.found: dict[int, Reply] = {}
         self.total = len(requests)
 
@@ -229,7 +235,7 @@ class _Batch:
         return [self.found.get(index) or Reply("failed", self.failure) for index in range(self.total)]
 
     def run(self) -> None:
-        """Runs until all requests have replies. Raises PoolFailure; running jobs then go back to waiting."""
+        """Run until all requests have replies. Raises PoolFailure after returning all unfinished jobs to the queue."""
         try:
             with selectors.DefaultSelector() as selector:
                 while len(self.found) < self.total:
@@ -299,7 +305,8 @@ class _Batch:
         worker.done += 1
 
     def _expire(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
-        """Kills it. At the end of a slice (not the deadline) the comparison waits for the quick ones, then restarts."""
+        """Kill a worker at its deadline or at the end of its slice. After a slice, the comparison is restarted once the
+        quick comparisons are finished."""
         job = worker.job
         assert job is not None
         if worker.final:
@@ -314,13 +321,14 @@ class _Batch:
         self.pool.end(worker)
 
     def _left(self, worker: _Worker) -> float:
-        """Seconds of CPU time left in a worker's slice, if the machine is busy; none at the deadline."""
+        """Return the seconds of CPU time left in a worker's slice, which the worker may not have used on a busy
+        machine; 0 at the deadline."""
         left = worker.slice - (_cpu_seconds(worker.pid) - worker.cpu)
         return min(left, worker.started + self.pool.deadline_seconds - time.monotonic()) if left > _TICK else 0.0
 
     def _died(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
-        """The worker died, by its own limits or from outside: retries in a new one; a second death is the comparison's
-        fault."""
+        """Handle the death of a worker, caused by its resource limits or from outside. The comparison is retried in a
+        new worker; after a second death it counts as exhausted."""
         job = worker.job
         assert job is not None
         job.tries += 1
@@ -342,7 +350,7 @@ class _Batch:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """CPU time of another process (clock_getcpuclockid); 0 if it is gone."""
+    """Return the CPU time of a process in seconds (see clock_getcpuclockid(3)); 0 if the process has ended."""
     try:
         return time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)
     except OSError:
@@ -354,7 +362,7 @@ _shared_lock = threading.Lock()
 
 
 def shared() -> Pool:
-    """The pool of this process; a fork gets its own."""
+    """Return the pool of this process. A forked process gets its own pool."""
     global _shared
     with _shared_lock:
         if _shared is None or _shared[0] != os.getpid():

@@ -1,9 +1,9 @@
-"""The pool's fork server: a clean interpreter with math-verify loaded, whose forks are the workers.
+"""The fork server of the pool: a fresh interpreter that loads math-verify and forks the workers.
 
-`python -P -m thinkling.verify.pool_server DESCRIPTOR MEMORY`. It never parses answers itself. Messages on the channel
-(JSON, one per packet): `fork`, with a socket for the worker, returns its pid; `end` kills the worker and returns its
-wait status, so that its pid is not reused before the pool knows. When the channel closes or the parent is gone, all
-workers die.
+Usage: `python -P -m thinkling.verify.pool_server DESCRIPTOR MEMORY`. The server itself never parses answers. There are
+two messages on the channel (JSON, one per packet). `fork`, with a socket for the worker, returns the worker's pid.
+`end` kills a worker and returns its wait status. A worker is only reaped on this message, so that its pid is not reused
+while the pool still refers to it. All workers are killed when the channel closes or the parent process has ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROBES = (
     (r"\frac{x}{2}", "x", False),
     (r"\frac{1}{2004!}", r"\frac{1}{2006!}", False),
 )
-"""Compared before the first fork: a broken math-verify is an error, not a wrong answer."""
+"""Comparisons made before the first fork, so that a broken math-verify results in errors rather than wrong verdicts."""
 WARM_UP = (
     (r"\frac{\sqrt{3}}{2} + \pi", r"\pi + \frac{\sqrt{3}}{2} + 0"),
     ("(x+1)^2", "x^2 + 2x + 1"),
@@ -46,8 +46,8 @@ WARM_UP = (
     (r"12\pi - 3.45", r"\frac{123}{45}\pi"),
     (r"a^2b^{-1} + \frac{a}{b^2}", "-12a(b - 3)^{2} + c"),
 )
-"""Compared once to warm the caches of algebra and of the parser, which learns token sequences: every worker starts
-with them, so that the first comparison of its kind does not exceed a slice."""
+"""Comparisons made before the first fork to fill the caches of sympy and of the parser, which caches its decisions on
+token sequences. Workers inherit the caches, so that no first comparison of a kind exceeds a slice."""
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
     parent = os.getppid()
     try:
         failure = _probe()
-    except Exception as error:  # anything that keeps math-verify from working
+    except Exception as error:  # any failure means that math-verify does not work
         failure = f"{type(error).__name__}: {error}"
     channel.send(json.dumps({"failure": failure}).encode())
     children: set[int] = set()
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _probe() -> str | None:
-    """Loads math-verify; returns None if it works."""
+    """Load and test math-verify. Returns None if it works, otherwise a description of the failure."""
     from thinkling.verify.symbolic import compare
 
     for reference, answer, expected in PROBES:
@@ -90,7 +90,7 @@ def _probe() -> str | None:
     for reference, answer in WARM_UP:
         compare(reference, answer, "")
     gc.collect()
-    gc.freeze()  # workers' collections then skip everything loaded here; otherwise one can take a whole slice
+    gc.freeze()  # lets garbage collection in workers skip what is loaded here; it could take a whole slice
     return None
 
 
@@ -104,7 +104,7 @@ def _fork(channel: socket.socket, descriptor: int, memory: int) -> int:
     pid = os.fork()
     if pid:
         return pid
-    try:  # the worker: it never returns from here
+    try:  # the worker process, which never returns from this block
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         channel.close()
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -116,7 +116,7 @@ def _fork(channel: socket.socket, descriptor: int, memory: int) -> int:
 
 
 def _work(channel: socket.socket) -> None:
-    """Answers JSON lines until the pool closes the socket."""
+    """Reply to JSON lines until the pool closes the socket."""
     for line in channel.makefile("r", encoding="utf-8"):
         request: dict[str, str] = json.loads(line)
         try:

@@ -1,6 +1,7 @@
-"""Preference as a number. It is not a verdict: nothing here is right or wrong, only better or worse.
+"""Preferences as numbers. Unlike a verdict, a preference only states that an answer is better or worse.
 
-Two sources: a rule grades one answer by itself; a pairwise model compares it with a reference.
+There are two sources of preferences: a rule that grades a single answer, and a pairwise model that compares an answer
+with a reference.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from thinkling.verify.registry import grader
 
 @dataclass(frozen=True)
 class Preference:
-    """How strongly a pairwise model prefers the answer over a reference, asked in both orders."""
+    """The preference of a pairwise model for an answer over a reference, measured in both orders."""
 
     first: float
-    """Log-odds of the verdict "the first is better", in nats, with the answer first."""
+    """Log-odds, in nats, of the verdict "the first is better" if the answer is first."""
     second: float
-    """The same with the answer second: below 0 if the answer is preferred."""
+    """Log-odds of the same verdict if the answer is second; below 0 if the answer is preferred."""
 
     @property
     def score(self) -> float:
-        """Mean log-odds for the answer over both orders, which cancels position bias. Exactly negated if answer and
-        reference are swapped."""
+        """Mean log-odds of the answer over both orders, which cancels position bias. Swapping answer and reference
+        exactly negates the score."""
         return (self.first - self.second) / 2
 
     @property
     def reward(self) -> float:
-        """The score as a probability, by the logistic function."""
+        """The score converted to a probability by the logistic function."""
         return 1 / (1 + math.exp(-self.score)) if self.score > -700 else 0.0
 
     @property
@@ -40,7 +41,7 @@ class Preference:
 
 
 LOWEST = Preference(-math.inf, math.inf)
-"""For an answer that was cut off, is empty or cannot be read. Its reward is 0."""
+"""Preference for an answer that was cut off, is empty or cannot be parsed. Its reward is 0."""
 
 
 def is_graded(problem: Problem) -> bool:
@@ -49,7 +50,8 @@ def is_graded(problem: Problem) -> bool:
 
 
 def grade(problem: Problem, reading: Reading, truncated: bool) -> float:
-    """The verifier's grade of the reading, in 0–1; 0 if truncated. Raises ValueError if the verifier does not grade."""
+    """Return the verifier's grade of the reading, from 0 to 1; 0 if truncated. Raises ValueError if the verifier does
+    not grade."""
     of = grader(problem.verifier)
     if of is None:
         raise ValueError(f"verifier {problem.verifier!r} does not grade")
@@ -57,5 +59,5 @@ def grade(problem: Problem, reading: Reading, truncated: bool) -> float:
 
 
 def win(mine: float, other: float) -> float:
-    """1 if the first grade is higher, 0.5 if both are equal, else 0."""
+    """Return 1 if the first grade is higher, 0.5 if the grades are equal, and 0 otherwise."""
     return 0.5 * ((mine > other) + (mine >= other))

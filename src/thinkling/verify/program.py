@@ -1,13 +1,14 @@
-"""Programs, judged by running them against tests in the sandbox. Model-written code never runs anywhere else.
+"""Verifier that runs programs against tests in the sandbox. Model-written code never runs anywhere else.
 
-The tiers, and the outcome of each:
+The tiers and their outcomes:
 
-- `sandbox`: this machine has no sandbox, or it failed → error, which never becomes a reward.
+- `sandbox`: the sandbox is not available on this machine, or it failed → error, which never becomes a reward.
 - `tests`: the problem has no tests, or unusable ones → unverifiable; all passed → right; otherwise → wrong.
 - `extract`: no program in the reply → wrong.
-- `limits`: exceeded a limit on time, memory or output, or made a call that only an attack would make → wrong.
+- `limits`: the program exceeded a limit on time, memory or output, or made a system call that only an attack would make
+  → wrong.
 
-Both hidden and public tests have to pass.
+The public and the hidden tests all have to pass.
 """
 
 from __future__ import annotations
@@ -31,25 +32,26 @@ from thinkling.verify.verdict import Outcome, Verdict
 
 MOST_WORKERS = 16
 MOST_SUITES = 10_000
-"""Number of problems whose parsed tests are cached."""
+"""Maximum number of problems whose parsed tests are cached."""
 _SAYS_NOTHING = ("AssertionError", "Gone", "_Failed", "not reached")
-"""Test errors that say nothing beyond the failure."""
+"""Test errors that add no information to the fact that the test failed."""
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]
-"""A problem's setup code and all of its tests, and the program found in an answer."""
+"""The setup code and all tests of a problem, and the program found in an answer."""
 
 
 def read_program(reading: Reading, tests: Sequence[str] = ()) -> str | None:
-    """The program in an answer, which defines the names used by the tests (see program_text.py); None if there is
-    none."""
+    """Return the program in an answer, or None. If there are several pieces of code, the names that the tests use
+    determine which of them form the program (see program_text.py)."""
     return None if reading.answer is None else find_program(reading.answer, needed_names(tests))
 
 
 class ProgramVerifier:
     """Judges programs by their problems' tests. Safe to use from several threads.
 
-    `sandbox`: the one to use; by default one with a worker per core is opened for the first program and kept open.
+    `sandbox`: the sandbox to use. By default, a sandbox with one worker per core is opened for the first program and
+    stays open.
     """
 
     needs_sandbox = True
@@ -61,26 +63,26 @@ class ProgramVerifier:
         self._packages = frozenset[str]()
 
     def use(self, packages: Collection[str]) -> None:
-        """Sets the packages (numpy or sympy) of the sandbox to be opened; an open sandbox with others is closed. Do not
-        call while programs are being judged."""
+        """Set the packages (numpy, sympy) for the default sandbox. If a sandbox with different packages is open, it is
+        closed. Do not call this method while programs are being judged."""
         with self._lock:
             if self._sandbox is not None and self._sandbox.packages != importable(packages):
                 self._sandbox.close()
                 self._sandbox = None
             if self._packages != frozenset(packages):
-                self._suites.clear()  # which tests are readable depends on what they can import
+                self._suites.clear()  # whether tests can be parsed depends on the modules that they can import
             self._packages = frozenset(packages)
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
-        """Judges one answer. Use `verify_many` to judge many in parallel."""
+        """Judge one answer. Use `verify_many` to judge many answers in parallel."""
         return self.verify_many([(problem, reading)])[0]
 
     def run_many(self, jobs: Sequence[Job]) -> list[Run]:
-        """Runs jobs in this verifier's sandbox. Raises SandboxUnavailable if there is none."""
+        """Run jobs in this verifier's sandbox. Raises SandboxUnavailable if the sandbox cannot be opened."""
         return self._open().run_many(jobs)
 
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
-        """A verdict for each problem and reading, in order. Equal programs in a batch run once."""
+        """Return a verdict for each problem and reading, in order. Identical programs for the same tests run once."""
         keys = [_key(problem, reading) for problem, reading in samples]
         try:
             verdicts = self._judge(list(dict.fromkeys(keys)))
@@ -112,7 +114,8 @@ class ProgramVerifier:
         return verdicts | {key: _verdict(suite, run) for (key, suite, _), run in zip(runs, outcomes, strict=True)}
 
     def why_unverifiable(self, problem: Problem) -> str:
-        """Why a problem's tests cannot judge any program; empty if they can. Runs nothing and needs no sandbox."""
+        """Return the reason why a problem's tests cannot judge any program; empty if they can. Nothing is run, and no
+        sandbox is needed."""
         tests = _tests(problem)
         suite = self._read([tests])[tests]
         return suite.reason if isinstance(suite, UnreadableTests) else ""
@@ -138,7 +141,7 @@ class ProgramVerifier:
 
 
 def _tests(problem: Problem) -> Tests:
-    """The setup code and all tests of a problem."""
+    """Return the setup code and all tests of a problem."""
     return (problem.setup, *problem.tests, *problem.hidden_tests)
 
 

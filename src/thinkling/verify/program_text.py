@@ -1,8 +1,8 @@
-"""Finds the program in a reply: in its fenced code blocks, by CommonMark's rules, or in its prose.
+"""Find the program in a reply: in fenced code blocks, parsed by CommonMark's rules, or between lines of prose.
 
-If there are several blocks, names decide: the program defines the names that the tests use. If two blocks define a
-name, the later one counts; blocks that only together define all used names are joined in order. Nothing is run or
-repaired: every line of the result is a line of the reply.
+If there are several blocks, the program consists of the blocks that define the names used by the tests, in the order of
+the reply. If two blocks define the same name, the later block is used. Code is neither run nor repaired: every line of
+the result is a line of the reply.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from thinkling.verify.python_text import KNOWN, Code, error_line, is_value
 
 FUTURE = "__future__"
 _MOST_BLOCKS = 100
-"""Maximum number of blocks examined, from the end; a reply with more repeats itself."""
+"""Maximum number of blocks examined, counted from the end. Replies with more blocks repeat themselves."""
 _MOST_TRIES = 400
-"""Maximum number of ways of cutting prose that are compiled."""
+"""Maximum number of attempts to compile lines of prose as a program."""
 _LONGEST_RUN = 2_000
-"""Maximum lines of an unfenced program in prose."""
+"""Maximum number of lines in an unfenced program."""
 _STARTS = re.compile(
     r"(?:def|class|import|from|async def|@|if|for|while|try|with|[A-Za-z_][\w., \[\]]*[-+*/]?=|#|\"\"\")"
 )
@@ -28,8 +28,8 @@ _READS_INPUT = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0")
 
 
 def needed_names(tests: Sequence[str]) -> frozenset[str]:
-    """Names that tests read but do not bind themselves, so that a program must define them. Tests that do not compile
-    are skipped here; running them reports the error."""
+    """Return the names that tests use but do not define, so that the program must define them. Tests that do not
+    compile are skipped; the error is reported when they are run."""
     whole = Code.of("\n".join(tests))
     codes = [whole] if whole else [code for test in tests if (code := Code.of(test)) is not None]
     used = frozenset[str]().union(*(code.uses for code in codes))
@@ -37,8 +37,9 @@ def needed_names(tests: Sequence[str]) -> frozenset[str]:
 
 
 def find_program(reply: str, needed: Iterable[str] = ()) -> str | None:
-    """The program in a reply; None if there is none. `needed`: names used by its tests; empty for a program that is run
-    as it is. Code that does not compile is returned if the reply has no other: it is the model's answer."""
+    """Return the program in a reply, or None. `needed`: names that the tests use; empty for a program that is run as a
+    script. Code that does not compile is returned if the reply contains no other code, because it is the model's
+    answer."""
     text = reply.replace("\r\n", "\n").replace("\r", "\n")
     wanted = frozenset(needed) - KNOWN
     whole = Code.of(text)
@@ -66,7 +67,7 @@ def find_program(reply: str, needed: Iterable[str] = ()) -> str | None:
 
 
 def with_setup(setup: str, program: str) -> str:
-    """A program after the setup code it relies on. Its `__future__` imports are moved to the front."""
+    """Prepend setup code to a program. The program's `__future__` imports are moved to the front."""
     if not setup.strip():
         return program
     code = Code.of(program)
@@ -79,12 +80,13 @@ def with_setup(setup: str, program: str) -> str:
 
 
 def _counts(block: Block, code: Code, wanted: frozenset[str]) -> bool:
-    """Whether a block may be part of the program; a block not labelled Python only if it looks like Python."""
+    """Whether a block may be part of the program. A block that is not labelled Python must contain more than bare
+    values."""
     return block.python or (code.acts and (block.maybe or bool(code.defines & wanted)))
 
 
 def _head_of(name: str) -> str:
-    """A line that begins to define a name."""
+    """Return a pattern for the first line of the definition of a function or class."""
     return rf"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+{re.escape(name)}\b"
 
 
@@ -93,9 +95,9 @@ def _names(codes: Sequence[Code]) -> frozenset[str]:
 
 
 def _choose(codes: Sequence[Code], wanted: frozenset[str]) -> str:
-    """Picks the program among pieces that compile; there is at least one."""
+    """Build the program from at least one piece of code that compiles."""
     reached = wanted & _names(codes)
-    if reached:  # the other names concern only the tests and do not help to choose
+    if reached:  # names that no piece defines do not help to choose
         return _complete([], codes, reached)
     acting = [code for code in codes if code.acts] or codes
     reading = [] if wanted else [code for code in acting if _READS_INPUT.search(code.text)]
@@ -104,7 +106,7 @@ def _choose(codes: Sequence[Code], wanted: frozenset[str]) -> str:
 
 
 def _complete(chosen: list[Code], codes: Sequence[Code], missing: Iterable[str]) -> str:
-    """The chosen pieces plus the last piece that defines each missing name, in the order of the reply."""
+    """Add, for each missing name, the last piece that defines it, and join all pieces in the order of the reply."""
     ahead = sorted(set(missing).difference(*(code.defines for code in chosen)))
     asked: set[str] = set()
     while ahead:
@@ -119,7 +121,7 @@ def _complete(chosen: list[Code], codes: Sequence[Code], missing: Iterable[str])
         chosen = [*chosen, source]
         ahead = sorted(source.uses.union(ahead) - asked.union(*(code.defines for code in chosen)))
     together = [code.text if code.text.endswith("\n") else code.text + "\n" for code in _in_order(chosen, codes)]
-    if len(together) > 1 and Code.of("\n".join(together)) is None:  # a `__future__` that would come too late
+    if len(together) > 1 and Code.of("\n".join(together)) is None:  # a `__future__` import is not at the start
         return together[-1]
     return "\n".join(together)
 
@@ -129,13 +131,13 @@ def _in_order(chosen: Sequence[Code], codes: Sequence[Code]) -> list[Code]:
 
 
 def _outside(text: str, blocks: Sequence[Block]) -> list[str]:
-    """Lines of a text, with those of fenced blocks left empty."""
+    """Return the lines of a text, replacing the lines of fenced blocks with empty lines."""
     inside = {at for block in blocks for at in range(block.start, block.end + 1)}
     return ["" if at in inside else line for at, line in enumerate(text.split("\n"))]
 
 
 def _runs(lines: Sequence[str]) -> list[Code]:
-    """Maximal runs of prose lines that compile and define something."""
+    """Return the longest runs of lines outside blocks that compile and contain a definition or an import."""
     found: list[Code] = []
     tries, start = _MOST_TRIES, 0
     while start < len(lines) and tries > 0:
@@ -152,7 +154,7 @@ def _runs(lines: Sequence[str]) -> list[Code]:
 
 
 def _without_last_values(code: Code) -> Code | None:
-    """Drops trailing bare values: a word of prose after the program compiles too."""
+    """Drop trailing bare values, because a word of prose after the program also compiles."""
     body = list(code.tree.body)
     while body and is_value(body[-1]):
         body.pop()
@@ -163,12 +165,13 @@ def _without_last_values(code: Code) -> Code | None:
 
 
 def _run_end(lines: Sequence[str], start: int, tries: int) -> tuple[int, int]:
-    """End of the longest run from `start` that compiles (`start` if none does), and the remaining tries."""
+    """Return the end of the longest run from `start` that compiles (`start` if there is none), and the remaining
+    tries."""
     end = min(len(lines), start + _LONGEST_RUN)
     while end > start and tries > 0:
         tries -= 1
         line = error_line("\n".join(lines[start:end]) + "\n")
         if line is None:
             return end, tries
-        end = min(end - 1, start + line - 1)  # lines after the error cannot fix it
+        end = min(end - 1, start + line - 1)  # adding lines after the error does not fix it
     return start, tries

@@ -1,4 +1,4 @@
-"""Analyses Python source: whether it compiles, and which names it defines and uses. Nothing is run."""
+"""Static analysis of Python source: whether the source compiles, and which names it defines and uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 KNOWN = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
-"""Names defined in every module."""
+"""Names that are defined in every module."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Code:
     def of(cls, text: str) -> Code | None:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # invalid escapes are the model's problem
+                warnings.simplefilter("ignore")  # such as warnings about invalid escapes in the model's code
                 tree = ast.parse(text)
                 compile(text, "<reply>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
@@ -34,7 +34,7 @@ class Code:
 
     @cached_property
     def defines(self) -> frozenset[str]:
-        """Names bound at the top level, including branches of statements."""
+        """Names bound at the top level, including inside compound statements."""
         return frozenset(_bound(self.tree.body))
 
     @cached_property
@@ -46,17 +46,19 @@ class Code:
 
     @property
     def acts(self) -> bool:
-        """Whether it is more than bare values: printed output compiles too."""
+        """Whether the code contains a statement other than a bare value. Printed output often compiles as bare
+        values."""
         return any(not is_value(node) for node in self.tree.body)
 
     @property
     def constructs(self) -> bool:
-        """Whether it defines a function or class, or imports: programs do, examples of their use rarely do."""
+        """Whether the code defines a function or class, or imports a module. Programs do, but examples of their use
+        rarely do."""
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
         return any(isinstance(node, kinds) for node in self.tree.body)
 
     def imports_from_elsewhere(self, name: str) -> bool:
-        """Whether a name is imported from outside the standard library: usually an example importing the program."""
+        """Whether a name is imported from outside the standard library, as in examples that import the program."""
         return any(
             isinstance(node, ast.ImportFrom)
             and (node.level > 0 or (node.module or "").partition(".")[0] not in sys.stdlib_module_names)
@@ -66,7 +68,7 @@ class Code:
 
 
 def error_line(text: str) -> int | None:
-    """The line (from 1) at which a text fails to compile; None if it compiles."""
+    """Return the line, counted from 1, at which a text fails to compile; None if it compiles."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -79,7 +81,7 @@ def error_line(text: str) -> int | None:
 
 
 def is_value(node: ast.stmt) -> bool:
-    """Whether a statement is just a value."""
+    """Whether a statement is a bare value, that is, an expression without calls."""
     return isinstance(node, ast.Expr) and not any(isinstance(part, ast.Call) for part in ast.walk(node))
 
 
@@ -107,7 +109,7 @@ def _targets(node: ast.AST) -> set[str]:
 
 
 def _bound_anywhere(nodes: Sequence[ast.AST]) -> set[str]:
-    """Names bound in any scope; the distinction between scopes hardly matters here."""
+    """Return the names bound in any scope. Scopes are not distinguished, which rarely matters here."""
     found: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):

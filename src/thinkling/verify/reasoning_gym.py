@@ -1,7 +1,7 @@
-"""Problems of reasoning-gym, judged by its own scorers: right means a score of 1.
+"""Verifier for problems of reasoning-gym, which uses the package's own scorers. A score of 1 counts as right.
 
-A problem's hidden test is the JSON text of its dataset, settings, seed, size and index, from which the entry is
-regenerated. Scorers that would run a model's answer as code are not used: `unsafe_scorer` finds them.
+The hidden test of a problem is a JSON object with data set, settings, seed, size and index, from which the entry is
+regenerated. Scorers that would run a model's answer as code are not supported; `unsafe_scorer` detects them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _RUNS_CODE = frozenset({"eval", "exec", "compile", "parse_expr", "sympify", "sys
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Judges the text between `<answer>` tags, or else the box, the text after "answer is", or the whole answer."""
+    """Judge the text between `<answer>` tags. Without tags, judge the box or the text after "answer is". Without any
+    mark, judge the whole answer."""
     if not problem.hidden_tests:
         return Verdict(Outcome.UNVERIFIABLE, "reference", "the problem is not one of reasoning-gym")
     answers = _answers(reading)
@@ -39,7 +40,7 @@ def verify(problem: Problem, reading: Reading) -> Verdict:
     (answer,) = answers
     try:
         score = data.score_answer(answer, data[made["number"]])
-    except Exception as error:  # scorers may fail in any way on unreadable answers, which are wrong
+    except Exception as error:  # scorers may raise anything on answers that they cannot parse, which are wrong
         return Verdict(Outcome.WRONG, "extract", f"{answer}: {type(error).__name__}")
     return Verdict(Outcome.RIGHT if score >= 1 else Outcome.WRONG, "reasoning-gym", f"{answer}: {score:.3g}")
 
@@ -55,21 +56,21 @@ def _answers(reading: Reading) -> set[str]:
 
 @cache
 def dataset(name: str, settings: str, seed: int, size: int) -> Any:
-    """A reasoning-gym dataset. `settings`: its settings as JSON text.
+    """Create a reasoning-gym data set. `settings`: the data set's settings as JSON text.
 
-    Raises a one-line UserError if the package is not installed, the dataset does not exist, its settings are invalid,
+    Raises a one-line UserError if the package is not installed, the data set does not exist, its settings are invalid,
     or its scorer is unsafe.
     """
     try:
         factory = import_module("reasoning_gym.factory")
     except ImportError as error:
-        raise UserError("reasoning-gym is not installed: pip install thinkling[tasks]") from error
+        raise UserError("reasoning-gym is not installed; pip install thinkling[tasks]") from error
     if name not in factory.DATASETS:
         raise UserError(f"reasoning-gym has no data set {name!r}; it has {', '.join(sorted(factory.DATASETS))}")
     if (how := unsafe_scorer(factory.DATASETS[name][0])) is not None:
         raise UserError(
             f"data set {name!r} of reasoning-gym scores answers with {how}, which can run model output as code outside "
-            "the sandbox; choose another"
+            "the sandbox; use a different one"
         )
     try:
         return factory.create_dataset(name, seed=seed, size=size, **json.loads(settings))
@@ -79,7 +80,8 @@ def dataset(name: str, settings: str, seed: int, size: int) -> Any:
 
 
 def unsafe_scorer(kind: type) -> str | None:
-    """The call with which a dataset's scorer, or code in its package that it calls, evaluates text; None if none."""
+    """Return the name of the function with which a data set's scorer would run text as code, directly or through other
+    functions of reasoning-gym; None if there is no such call."""
     queue: list[Any] = [kind.score_answer]  # type: ignore[attr-defined]
     seen: set[Any] = set()
     while queue:
@@ -93,7 +95,7 @@ def unsafe_scorer(kind: type) -> str | None:
             name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
             inherited = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "super()"
             if name in _RUNS_CODE or (name == "score_answer" and not inherited):
-                return name  # another dataset's scorer is unknown here
+                return name  # the scorer of a different data set cannot be checked here
             scope = getattr(function, "__globals__", {})
             found = inspect.getattr_static(kind, name, None) or scope.get(name)
             found = getattr(found, "__func__", found)

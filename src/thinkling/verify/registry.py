@@ -1,8 +1,11 @@
-"""Resolves the verifier that a problem names: built in, or an entry point in the group `thinkling.verifiers`.
+"""Registry of verifiers: the built-in verifiers, and entry points in the group `thinkling.verifiers`.
 
-A verifier is a callable (problem, reading) → Verdict. It may have a method `verify_many` that judges several at once,
-an attribute `needs_sandbox`, true if it runs model-written code, a method `grade(problem, reading) → float`, in 0–1,
-and a method `why_unverifiable(problem) → str`: why the problem's tests cannot judge any answer, or an empty string.
+A verifier is a callable (problem, reading) → Verdict. It may also have these attributes:
+
+- `verify_many(samples)`: judges several samples at once.
+- `needs_sandbox`: true if the verifier runs model-written code.
+- `grade(problem, reading) → float`: a grade from 0 to 1.
+- `why_unverifiable(problem) → str`: the reason why the problem's tests cannot judge any answer, or an empty string.
 """
 
 from __future__ import annotations
@@ -32,9 +35,10 @@ VERIFIERS = Registry(
 
 
 def verify(problem: Problem, reading: Reading) -> Verdict:
-    """Judges the reading of a completion, or a bare answer (`Reading.of`).
+    """Judge the reading of a completion, or a bare answer (`Reading.of`).
 
-    A verifier that raises results in an `error` verdict, which withholds the score. UserError: unknown verifier."""
+    If the verifier raises an exception, the verdict is `error`, and the sample is not scored. Raises UserError for an
+    unknown verifier."""
     verifier = resolve(problem.verifier)
     try:
         return verifier(problem, reading)
@@ -43,8 +47,8 @@ def verify(problem: Problem, reading: Reading) -> Verdict:
 
 
 def verify_many(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
-    """`verify` for each problem and reading, in order. A verifier with a method `verify_many` (same arguments) gets all
-    its samples at once: "maths" then works on several, and a slow one does not delay the others."""
+    """Judge each problem and reading, in order. A verifier with a method `verify_many` receives all its samples in one
+    call, so that it can judge them in parallel, as "maths" does."""
     verdicts: dict[int, Verdict] = {}
     for name in dict.fromkeys(problem.verifier for problem, _ in samples):
         mine = [index for index, (problem, _) in enumerate(samples) if problem.verifier == name]
@@ -54,25 +58,25 @@ def verify_many(samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
             continue
         try:
             found = together([samples[index] for index in mine])
-        except Exception as error:  # as in verify
+        except Exception as error:  # for the same reason as in `verify`
             found = [Verdict(Outcome.ERROR, name, f"{type(error).__name__}: {error}")] * len(mine)
         verdicts |= dict(zip(mine, found, strict=True))
     return [verdicts[index] for index in range(len(samples))]
 
 
 def resolve(name: str) -> Verifier:
-    """The verifier with that name. Raises UserError as `Registry.resolve` does."""
+    """Return the verifier with this name. Raises UserError as `Registry.resolve` does."""
     return VERIFIERS.resolve(name)
 
 
 def needs_sandbox(name: str) -> bool:
-    """Whether the verifier with that name runs model-written code. Raises UserError for an unknown verifier."""
+    """Whether the verifier with this name runs model-written code. Raises UserError for an unknown verifier."""
     return bool(getattr(resolve(name), "needs_sandbox", False))
 
 
 def why_unverifiable(problem: Problem) -> str:
-    """Why the problem's verifier cannot judge any answer, according to its tests; empty if it can, or if it has no
-    method `why_unverifiable`. Raises UserError for an unknown verifier."""
+    """Return the reason why the tests of a problem cannot judge any answer; empty if they can, or if the verifier has
+    no method `why_unverifiable`. Raises UserError for an unknown verifier."""
     if not (problem.tests or problem.hidden_tests):
         return ""
     judge = getattr(resolve(problem.verifier), "why_unverifiable", None)
@@ -80,5 +84,5 @@ def why_unverifiable(problem: Problem) -> str:
 
 
 def grader(name: str) -> Callable[[Problem, Reading], float] | None:
-    """The grading function, in 0–1, of the verifier with that name; None if it only judges. UserError: unknown."""
+    """Return the method `grade` of the verifier with this name, or None. Raises UserError for an unknown verifier."""
     return getattr(resolve(name), "grade", None)

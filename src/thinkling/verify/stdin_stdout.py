@@ -1,13 +1,14 @@
-"""Programs that read standard input and write standard output, judged by their output for each case.
+"""Verifier for programs that read standard input and write standard output, judged by their output in each test case.
 
-A test is JSON text: `{"input", "output"}`, plus `"function"` if a function is called instead, with the input as its
-arguments: a list, or JSON text with one argument per line. Each case is a separate run in the sandbox. The expected
-output never enters the program's process. The tiers, and the outcome of each:
+A test is a JSON object with `input` and `output`. If it has a third field `function`, the function with this name is
+called, and the input contains the arguments: a list, or JSON text with one argument per line. Each case is a separate
+run in the sandbox. The expected output never enters the program's process. The tiers and their outcomes:
 
-- `sandbox`: this machine has no sandbox, or it failed → error, which never becomes a reward.
-- `tests`: the problem has no tests, or unreadable ones → unverifiable; all passed → right; otherwise → wrong.
+- `sandbox`: the sandbox is not available on this machine, or it failed → error, which never becomes a reward.
+- `tests`: the problem has no tests, or malformed ones → unverifiable; all passed → right; otherwise → wrong.
 - `extract`: no program in the reply → wrong.
-- `limits`: exceeded a limit on time, memory or output, or made a call that only an attack would make → wrong.
+- `limits`: the program exceeded a limit on time, memory or output, or made a system call that only an attack would make
+  → wrong.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ from thinkling.verify.python_text import Code
 from thinkling.verify.verdict import Outcome, Verdict
 
 TOLERANCE = 1e-6
-"""Absolute and relative tolerance, if the expected number is written with a point or an exponent."""
+"""Absolute and relative tolerance for expected numbers written with a decimal point or an exponent."""
 FIRST_CASES, GROWTH = 1, 4
-"""Number of cases run before the first check for failures, and the growth factor up to each next check."""
+"""Number of cases in the first wave of runs, and the factor by which waves grow. Programs that failed a case are not
+run in later waves."""
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
-# LiveCodeBench's prelude for every solution: starter code uses `List` without importing it.
+# The imports that LiveCodeBench puts before every solution. Its starter code uses `List` without importing it.
 _SETUP = "\n".join(
     [
         "import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys",
@@ -45,7 +47,7 @@ _SETUP = "\n".join(
         "from builtins import *",
     ]
 )
-# JSON has lists, while a function may return tuples.
+# Expected values from JSON contain lists, but a function may return tuples.
 _PLAIN = """
 def _plain(value):
     if isinstance(value, (list, tuple)):
@@ -57,12 +59,13 @@ def _plain(value):
 
 
 class UnreadableCases(ValueError):
-    """The tests of a problem are not valid cases."""
+    """Raised if the tests of a problem are not valid cases."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input and the expected output. `function`: called with the input's values; if empty, a program is run."""
+    """An input and the expected output. `function`: name of the function to call; empty for a program with standard
+    input."""
 
     given: Any
     wanted: Any
@@ -70,8 +73,9 @@ class Case:
 
 
 def same_output(wanted: str, printed: str) -> bool:
-    """Whether a program printed the expected output. Ignores trailing whitespace, the amount of whitespace between
-    words, empty lines and the kind of newline. A number expected with a decimal point may differ by 1e-6."""
+    """Whether a program printed the expected output. The comparison ignores trailing whitespace, the amount of
+    whitespace between words, empty lines and the kind of newline. A number may differ by 1e-6 if the expected number
+    has a decimal point or an exponent."""
     if wanted == printed:
         return True
     lines = [[line.split() for line in text.splitlines() if line.strip()] for text in (wanted, printed)]
@@ -90,7 +94,7 @@ def _same_word(wanted: str, printed: str) -> bool:
 
 
 def read_cases(tests: Sequence[str]) -> tuple[Case, ...]:
-    """Raises UnreadableCases if a test is not of the form above, or the cases call several functions."""
+    """Parse tests. Raises UnreadableCases if a test is malformed, or if the tests call different functions."""
     cases = tuple(map(_case, tests))
     if not cases:
         raise UnreadableCases("the problem has no tests")
@@ -112,10 +116,10 @@ def _case(test: str) -> Case:
     if not isinstance(function, str) or not function.isidentifier():
         raise UnreadableCases("the function of a test is not a name")
     try:
-        if isinstance(given, str):  # LiveCodeBench: JSON text, one argument per line, and the result in JSON
+        if isinstance(given, str):  # in LiveCodeBench, JSON text with one argument per line, and a result in JSON
             given = [json.loads(line) for line in given.split("\n") if line.strip()]
             wanted = json.loads(wanted) if isinstance(wanted, str) else wanted
-        ast.literal_eval(repr((given, wanted)))  # fails if a number is infinite
+        ast.literal_eval(repr((given, wanted)))  # raises ValueError if a number is infinite
     except (ValueError, RecursionError):
         raise UnreadableCases("the input or output of a function's test is not JSON") from None
     if not isinstance(given, list):
@@ -124,7 +128,7 @@ def _case(test: str) -> Case:
 
 
 def _text(value: Any) -> str:
-    """Text, or a list of its lines, as in some APPS records."""
+    """Return the text, joining a list of lines, as in some APPS records."""
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return "\n".join(value)
     if not isinstance(value, str):
@@ -134,7 +138,7 @@ def _text(value: Any) -> str:
 
 @dataclass
 class _Trial:
-    """A program in progress through its cases."""
+    """The progress of a program through its cases."""
 
     code: str
     cases: tuple[Case, ...]
@@ -143,19 +147,19 @@ class _Trial:
 
 
 class StdinStdoutVerifier:
-    """Judges programs by their cases. Safe to use from several threads."""
+    """Judges programs by their test cases. Safe to use from several threads."""
 
     needs_sandbox = True
 
     def __init__(self, programs: program.ProgramVerifier) -> None:
-        """`programs`: provides the sandbox and judges functions."""
+        """`programs`: the verifier that provides the sandbox and judges functions."""
         self._programs = programs
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
         return self.verify_many([(problem, reading)])[0]
 
     def why_unverifiable(self, problem: Problem) -> str:
-        """Why a problem's tests cannot judge any program; empty if they can."""
+        """Return the reason why a problem's tests cannot judge any program; empty if they can."""
         try:
             read_cases((*problem.tests, *problem.hidden_tests))
         except UnreadableCases as error:
@@ -163,8 +167,8 @@ class StdinStdoutVerifier:
         return ""
 
     def verify_many(self, samples: Sequence[tuple[Problem, Reading]]) -> list[Verdict]:
-        """A verdict for each problem and reading, in order. All cases share the sandbox's workers, and a program that
-        has failed a case is not run again."""
+        """Return a verdict for each problem and reading, in order. The cases of all programs run in parallel on the
+        sandbox's workers. A program that has failed a case is not run again."""
         trials: dict[tuple[tuple[str, ...], str | None], _Trial | Verdict] = {}
         keys = [((*problem.tests, *problem.hidden_tests), reading.answer) for problem, reading in samples]
         for tests, answer in dict.fromkeys(keys):
@@ -189,7 +193,8 @@ class StdinStdoutVerifier:
             wave *= GROWTH
 
     def _call(self, trials: Sequence[_Trial]) -> None:
-        """Judged by the verifier for functions, which compares values. APPS wraps some problems' results in a list."""
+        """Judge functions with the verifier of programs, which compares values. APPS wraps the results of some problems
+        in a list; failed programs are therefore judged again by the value in the list."""
         self._judge(trials, [trial.cases for trial in trials])
         wrong = [trial for trial in trials if trial.verdict and trial.verdict.outcome is Outcome.WRONG]
         boxed = [t for t in wrong if all(isinstance(c.wanted, list) and len(c.wanted) == 1 for c in t.cases)]
@@ -214,7 +219,7 @@ def _trial(tests: tuple[str, ...], answer: str | None) -> _Trial | Verdict:
 
 
 def _take(trial: _Trial, case: Case, run: Run) -> None:
-    """Records the result of one case."""
+    """Record the result of one case."""
     ended = run.status is Status.OK or (run.status is Status.ERROR and run.error == "SystemExit")
     if run.status is Status.UNAVAILABLE:
         trial.verdict = Verdict(Outcome.ERROR, "sandbox", run.detail)
@@ -231,7 +236,8 @@ def _take(trial: _Trial, case: Case, run: Run) -> None:
 
 
 def _called(code: str, cases: tuple[Case, ...]) -> Problem:
-    """Cases of a function as tests of a program; calls the method of `Solution` if that class has it."""
+    """Convert the cases of a function to tests of a program. If the class `Solution` has a method with this name, the
+    tests call the method."""
     function = cases[0].function
     name = f"Solution().{function}" if _is_method(code, function) else function
     asserts = [f"assert _plain({name}({', '.join(map(repr, case.given))})) == {case.wanted!r}" for case in cases]

@@ -1,9 +1,9 @@
-"""Comparisons that need algebra: math-verify, with its positives checked again. Runs only in the pool's workers.
+"""Algebraic comparison with math-verify and additional checks of its positive results. Runs only in the pool's workers.
 
-math-verify treats values as equal if they differ by less than its working precision (1/2004! and 1/2006!), drops units,
-words and the base of a number, and rounds decimals to six places. Here it only sees leaves without words or units, with
-decimals as fractions; and values that it calls equal must agree to `DIGITS` digits, at several points if there are
-variables. https://github.com/huggingface/Math-Verify
+math-verify (https://github.com/huggingface/Math-Verify) treats values as equal if they differ by less than its working
+precision (such as 1/2004! and 1/2006!), drops units, words and the base of a number, and rounds decimals to six places.
+To avoid these errors, math-verify only receives expressions without words or units, with decimals as fractions. Values
+that it considers equal must also agree to `DIGITS` digits, at several points if there are variables.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from thinkling.verify.answers.reading import read
 from thinkling.verify.answers.rules import AnswerComparison
 
 DIGITS = 1500
-"""Digits to which equal values must agree. sympy only computes as many as it needs."""
+"""Number of digits to which equal values must agree. sympy only computes as many digits as it needs."""
 _POINTS = 4
 _ROUNDED_DIGITS = 100
 MOST_SIGNED = 4
-"""Maximum letters for which all combinations of signs are tried."""
+"""Maximum number of letters for which all combinations of signs are tried."""
 _FACTORIALS = (sympy.factorial, sympy.factorial2, sympy.binomial, sympy.gamma)
 _POSITIVE = (
     r"(?<![A-Za-z\\]){name}(?![A-Za-z])[^.;]{{0,25}}(?:>\s*0|\\gt\s*0|\bpositive\b)"
@@ -42,20 +42,23 @@ _POSITIVE = (
 _CONFIG = LatexExtractionConfig(
     normalization_config=NormalizationConfig(basic_latex=True, malformed_operators=True, boxed="none")
 )
-logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no timeout; the pool does
+# math-verify warns if it runs without a timeout; here the pool provides the timeout.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 
 class Undecided(Exception):
-    """The reference cannot be read as mathematics, or the comparison itself fails."""
+    """Raised if the reference cannot be parsed as mathematics, or if the comparison failed."""
 
 
 def compare(reference: str, answer: str, question: str) -> bool:
-    """Both in the notation of answers/notation.py. Raises Undecided, or Unreadable if the answer is not mathematics."""
+    """Compare reference and answer, given in the notation of answers/notation.py. Raises Undecided, or Unreadable if
+    the answer is not mathematics."""
     return AnswerComparison(question, partial(same, question=question)).texts(read(reference), answer)
 
 
 def same(reference: Form, answer: Form, question: str = "") -> bool:
-    """Compares two leaves or two equations. `question` may say which letters are positive. Raises as `compare` does."""
+    """Compare two leaves or two equations. `question` may state which letters are positive. Raises as `compare`
+    does."""
     try:
         expected = _parsed(reference)
     except Unreadable as error:
@@ -68,7 +71,7 @@ def same(reference: Form, answer: Form, question: str = "") -> bool:
             return _rounds_to(form, other)
     if _differ(expected, found):
         return False
-    if _has_factorials(expected) or _has_factorials(found):  # math-verify would spend long on evaluating Γ
+    if _has_factorials(expected) or _has_factorials(found):  # math-verify would take long to evaluate Γ
         return expected == found or _simplified(sympy.gammasimp(expected), sympy.gammasimp(found))
     return _math_verify(expected, found) or _simplified(expected, found) or _same_roots(expected, found, question)
 
@@ -98,7 +101,7 @@ def _expression(text: str) -> Any:
 
 
 def _math_verify(expected: Any, found: Any) -> bool:
-    """Asks math-verify in both orders, since it is not symmetric. Raises Undecided if both fail."""
+    """Call math-verify in both orders, because it is not symmetric. Raises Undecided if both calls fail."""
     failures = []
     for pair in ((expected, found), (found, expected)):
         try:
@@ -114,7 +117,7 @@ def _math_verify(expected: Any, found: Any) -> bool:
 
 
 def _simplified(expected: Any, found: Any) -> bool:
-    """math-verify compares a single symbol only by name."""
+    """Whether the difference simplifies to 0. Needed because math-verify compares a single symbol only by name."""
     if not isinstance(expected, sympy.Expr) or not isinstance(found, sympy.Expr):
         return False
     return sympy.simplify(expected - found) == 0
@@ -125,9 +128,10 @@ def _has_factorials(expression: Any) -> bool:
 
 
 def _same_roots(expected: Any, found: Any, question: str) -> bool:
-    """Roots and logarithms of letters: equal if the letters are positive, and wherever else both have a real value.
+    """Compare roots and logarithms of letters. The expressions must be equal if all letters are positive, and for all
+    other combinations of signs for which both expressions have a real value.
 
-    So √(ab) is √a·√b, but √(x²) is x only if the question says that x is positive."""
+    For example, √(ab) equals √a·√b, but √(x²) equals x only if the question states that x is positive."""
     if not isinstance(expected, sympy.Expr) or not isinstance(found, sympy.Expr):
         return False
     names = sorted({symbol.name for symbol in _letters(expected) | _letters(found)})
@@ -153,12 +157,12 @@ def _letters(expression: Any) -> set[Any]:
 
 
 def _put(expression: Any, values: dict[str, Any]) -> Any:
-    """Substitutes values for letters, by name."""
+    """Substitute values for letters, which are matched by name."""
     return expression.subs({symbol: values[symbol.name] for symbol in _letters(expression)}, simultaneous=True)
 
 
 def _is_real(expression: Any, at: dict[str, Any]) -> bool:
-    """Whether no root or logarithm in it has a negative argument there."""
+    """Whether no root or logarithm in the expression has a negative argument for the values `at`."""
     for part in expression.atoms(sympy.Pow, sympy.log):
         inner = part.base if isinstance(part, sympy.Pow) else part.args[0]
         if isinstance(part, sympy.log) or not part.exp.is_integer:
@@ -169,8 +173,9 @@ def _is_real(expression: Any, at: dict[str, Any]) -> bool:
 
 
 def _at_points(*expressions: Any) -> Iterator[list[Any]]:
-    """The expressions themselves or, if there are variables, their values at several fixed rational points; by name,
-    since math-verify adds assumptions to variables. Integers if there are factorials."""
+    """Yield the expressions themselves or, if there are variables, their values at several fixed points. The points are
+    rational, or integers if there are factorials. Variables are matched by name because math-verify adds assumptions to
+    them."""
     names = sorted({symbol.name for expression in expressions for symbol in expression.free_symbols})
     whole = any(_has_factorials(expression) for expression in expressions)
     for point in range(_POINTS if names else 1):
@@ -185,8 +190,8 @@ def _at_points(*expressions: Any) -> Iterator[list[Any]]:
 
 
 def _vanishes(number: Any) -> bool | None:
-    """Whether it is 0 to DIGITS digits; None if it has no value."""
-    value = number.evalf(5, maxn=DIGITS)  # sympy raises its precision until five digits are certain, or to DIGITS
+    """Whether a number is 0 to DIGITS digits; None if it has no value."""
+    value = number.evalf(5, maxn=DIGITS)  # sympy raises its precision, up to DIGITS, until five digits are certain
     if not value.is_number or value.is_finite is False:
         return None
     parts = value.as_real_imag()
@@ -196,17 +201,18 @@ def _vanishes(number: Any) -> bool | None:
 
 
 def _differ(expected: Any, found: Any) -> bool:
-    """Whether they are provably different numbers; False if they agree or cannot be evaluated."""
+    """Whether the expressions are provably different numbers. False if they agree or cannot be evaluated."""
     try:
         return any(_vanishes(one - other) is False for one, other in _at_points(expected, found))
     except (MemoryError, RecursionError):
         raise
-    except Exception:  # a set, or a function without a value there
+    except Exception:  # a set, or a function that has no value at a point
         return False
 
 
 def _rounds_to(rounded: Number, exact: Any) -> bool:
-    """Whether the exact value is `rounded`, or has no finite decimal form and is `rounded` to the last digit."""
+    """Whether the exact value equals `rounded`, or has no finite decimal form and equals `rounded` when rounded to its
+    last digit."""
     if exact.free_symbols:
         return False
     if exact.is_rational:
@@ -220,8 +226,9 @@ def _rounds_to(rounded: Number, exact: Any) -> bool:
 
 
 def _same_relation(expected: Any, found: Any) -> bool:
-    """Whether both are of the same kind and their differences of sides agree up to a constant factor, which must be
-    positive for inequalities. math-verify is not used: it solves, and accepts a subset of the solutions."""
+    """Whether two equations or inequalities are of the same kind and equivalent: the differences of their sides must
+    agree up to a constant factor, which must be positive for inequalities. math-verify is not used because it solves
+    the relations and accepts a subset of the solutions."""
     if not isinstance(expected, Relational) or not isinstance(found, Relational):
         return False
     sides: list[Any] = []
@@ -233,7 +240,7 @@ def _same_relation(expected: Any, found: Any) -> bool:
     if kinds[0] != kinds[1]:
         return False
     if kinds[0] == "=" and not _proportional(sides):
-        # y = 6/x is xy = 6: only the numerators remain
+        # compares only numerators, so that y = 6/x equals xy = 6
         return _proportional([sympy.fraction(sympy.together(side))[0] for side in sides])
     return _proportional(sides, same_sign=kinds[0] != "=")
 

@@ -1,6 +1,7 @@
-"""A verifier's verdict on a completion.
+"""The verdict of a verifier on a completion.
 
-A verdict is not a reward. Only right and wrong become rewards; unverifiable, timeout and error leave the group.
+A verdict is not a reward. Only the outcomes right and wrong become rewards; samples with the outcome unverifiable,
+timeout or error are removed from their group.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """`wrong` includes a completion without a readable answer and judged code past its own limits; `unverifiable`: the
-    verifier or the reference cannot decide; `timeout`: the verifier's own deadline; `error`: the verifier failed."""
+    """The outcome of a verdict. `wrong` includes completions without an answer that can be parsed, and programs that
+    exceed their limits; `unverifiable`: the verifier cannot decide, for example because of an unusable reference;
+    `timeout`: the verifier exceeded its own deadline; `error`: the verifier failed."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -22,7 +24,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """`tier`: the tier that decided; `detail`: one line for people who audit it."""
+    """A verdict. `tier`: the tier of the verifier that decided; `detail`: one line for people who audit the verdict."""
 
     outcome: Outcome
     tier: str

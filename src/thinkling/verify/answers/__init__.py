@@ -1,1 +1,1 @@
-"""Finds, parses and compares answers to mathematical problems; exact if their parts are literal numbers."""
+"""Extraction, parsing and comparison of answers to mathematical problems. Literal numbers are compared exactly."""

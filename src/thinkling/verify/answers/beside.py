@@ -1,4 +1,4 @@
-"""Text next to a box that belongs to its answer: a sign, percent, a unit, a factor, the rest of an expression."""
+"""Text next to a box that is part of the answer: a sign, percent, a unit, a factor, or the rest of an expression."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from thinkling.verify.answers.units import CHINESE_MULTIPLIER, leading_unit, read_unit
 
 MOST_BESIDE = 80
-"""Characters examined on each side of a box."""
+"""Maximum number of characters examined on each side of a box."""
 
 _RELATION = r"=|<|>|\\(?:le|leq|ge|geq|leqslant|geqslant|lt|gt|approx|simeq|equiv|ne|neq|sim)(?![A-Za-z])|[≤≥≈≠≡]"
 _STOP = (
@@ -17,7 +17,7 @@ _STOP = (
     r"|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z])|[\u4e00-\u9fff→⇒∴∎■□✓✅|#]|\(mod"
 )
 _STOP_OUTSIDE = rf"{_STOP}|\*"
-"""Outside mathematics an asterisk is a bullet or bold type; inside, it multiplies."""
+"""Outside mathematics, an asterisk is a bullet or marks bold type; inside mathematics, it is a product sign."""
 _STOP_LEFT = {maths: re.compile(rf".*(?:{stop})", re.DOTALL) for maths, stop in ((True, _STOP), (False, _STOP_OUTSIDE))}
 _STOP_RIGHT = {
     maths: re.compile(rf"(?:{stop}|[.!?](?!\d))", re.DOTALL) for maths, stop in ((True, _STOP), (False, _STOP_OUTSIDE))
@@ -45,7 +45,8 @@ _CHINESE_UNIT = re.compile(r"[\u4e00-\u9fff]{1,5}")
 
 
 def with_surroundings(reply: str, start: int, end: int, content: str, around: tuple[int, int]) -> str:
-    """The answer of the box at start:end. `around`: bounds of its surroundings, which end at neighbouring boxes."""
+    """Return the answer of the box at start:end. `around`: bounds of the surroundings, which end at the neighbouring
+    boxes."""
     low, high = max(around[0], start - MOST_BESIDE), min(around[1], end + MOST_BESIDE)
     alone_left, alone_right = around[0] == 0, around[1] >= len(reply)
     before = _SPACES.sub(" ", _TEXT.sub("\n", reply[low:start]))
@@ -72,7 +73,7 @@ def with_surroundings(reply: str, start: int, end: int, content: str, around: tu
 
 
 def _left(before: str, maths: bool) -> str:
-    """The part of the expression before the box; excludes bullets, and a dash after a word."""
+    """Return the part of the expression before the box. Bullets, and a dash after a word, are not part of it."""
     if _BULLET.search(before) or (not maths and _DASH.search(before)):
         return ""
     money = _MONEY.search(before)
@@ -93,7 +94,8 @@ def _right(after: str, maths: bool) -> str:
 
 
 def _is_blank(before: str, after: str) -> bool:
-    """3 + [4] = 7 and 7 = 3 + [4] are filled-in blanks: the content of the box is the answer."""
+    """Whether the box is a filled-in blank, as in 3 + [4] = 7 and 7 = 3 + [4], so that its content alone is the
+    answer."""
     return _EQUALS.match(_until_equals(after)) is not None or _EQUAL_TO.search(_since_equals(before)) is not None
 
 
@@ -108,7 +110,7 @@ def _since_equals(before: str) -> str:
 
 
 def _grouped(content: str, left: str, right: str) -> str:
-    """Adds brackets if the surroundings would otherwise apply to only part of the content."""
+    """Add parentheses if the surroundings would otherwise apply to only part of the content."""
     bare = re.fullmatch(r"[\w.,\\{} ]*|\\(?:sqrt|[dt]?frac)\{.*\}", content) is not None
     joins = left.rstrip("$€£¥₹\\ ({") or (right and not right.startswith(("}", ")", r"\%")))
     return content if (bare and not right.startswith("^")) or not joins else f"({content})"
@@ -129,7 +131,7 @@ def _in_maths(reply: str, at: int) -> bool:
 
 
 def _unit_after(after: str) -> str:
-    """A unit, percent or multiplier after the box, inside its mathematics or directly after it."""
+    """Return the unit, percent sign or multiplier after the box, inside the same formula or directly after it."""
     if match := _TEXT_AFTER.match(after):
         power = f"^{match[2]}" if match[2] else ""
         known = read_unit(match[1].strip()) or leading_unit(match[1].strip())

@@ -1,7 +1,7 @@
-"""Boxed answers, and which boxes belong together.
+"""Boxed answers, and the grouping of boxes into one answer.
 
-Boxes with a connective, a label or a few words between them form one answer with several values; after a correction or
-a conclusion the later box replaces the earlier one.
+Boxes that are separated only by a connective, a label or a few words form one answer with several values. If there is a
+correction or a conclusion between two boxes, the later box replaces the earlier box.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from thinkling.verify.answers.beside import MOST_BESIDE, with_surroundings
 
 MOST_BOXES = 64
 MOST_BETWEEN = 400
-"""Maximum characters between two boxes that belong together."""
+"""Maximum number of characters between two boxes of the same answer."""
 FEW_WORDS = 12
-"""Maximum words between two boxes that belong together; more count as working."""
+"""Maximum number of words between two boxes of the same answer. Longer text counts as working unless it contains a word
+such as "or"."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?=\{)|(\d))")
 _REVISION = re.compile(
@@ -36,7 +37,7 @@ _VALUE = (
 )
 _OR = r"(?:\bor\b|或者?|\\text\{\s*or\s*\}|\\lor|\\vee)"
 _LABEL = r"(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?"
-# Gaps are bounded: unbounded ones beside each other take time by their length squared, or cubed.
+# Gaps have a maximum length, because adjacent unbounded gaps would take quadratic or cubic time.
 _OR_AFTER = re.compile(
     rf"[\s$*,(]{{0,20}}(?:\\[)\]])?[\s*,(]{{0,20}}(?:{_OR}|;|,(?!\s?(?:\\!)?\d{{3}}(?!\d)))[\s$*]{{0,20}}"
     rf"(?:\\[(\[])?\s{{0,20}}(?:(?:maybe|possibly|perhaps|even|also|else)\s+)?[\s$]{{0,20}}{_LABEL}({_VALUE})"
@@ -49,7 +50,7 @@ _OR_BEFORE = re.compile(
 
 @dataclass(frozen=True)
 class Found:
-    """Position of an answer, and the values given there."""
+    """An answer found in a reply: its position and its values."""
 
     start: int
     answers: tuple[str, ...]
@@ -63,7 +64,7 @@ class _Box:
 
 
 def boxed(reply: str) -> Found | None:
-    """The last box, together with the boxes that belong to it."""
+    """Return the last box together with the preceding boxes of the same answer, or None."""
     boxes = _boxes(reply)
     if not boxes:
         return None
@@ -87,7 +88,7 @@ def boxed(reply: str) -> Found | None:
 
 
 def _boxes(reply: str) -> list[_Box]:
-    """The last MOST_BOXES outermost boxes of the reply."""
+    """Return the last MOST_BOXES boxes of the reply, without nested boxes."""
     found: list[_Box] = []
     for match in list(_BOX.finditer(reply))[-MOST_BOXES:]:
         if found and match.start() < found[-1].end:
@@ -110,7 +111,8 @@ def _together(between: str) -> bool:
 
 
 def closing_brace(text: str, opening: int) -> int | None:
-    """Position of the brace that closes the one at `opening`, ignoring escaped braces; None if it is never closed."""
+    """Return the position of the brace that closes the brace at `opening`, ignoring escaped braces; None if there is
+    none."""
     depth = 0
     at = opening
     while at < len(text):

@@ -1,4 +1,4 @@
-"""Equivalent characters: Unicode variants, full-width forms, and Chinese words in answers."""
+"""Conversion of equivalent characters: Unicode variants, full-width forms, and Chinese words in answers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ HAN = re.compile(f"[{_HAN}]")
 
 
 def one_spelling(text: str) -> str:
-    """Converts characters to ASCII or LaTeX where possible, and Chinese "or" and "and" between values to English."""
+    """Convert characters to ASCII or LaTeX if possible, and Chinese "or" and "and" between values to English."""
     text = _WIDE_THOUSANDS.sub(",", text)
     text = _OVERLINED.sub(lambda match: r"\overline{" + match[0].replace("\u0305", "") + "}", text)
     text = _DOTTED.sub(r"\\dot{\1}", text)

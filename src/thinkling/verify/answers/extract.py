@@ -1,13 +1,14 @@
-"""Finds the answer in a reply. If several marks are present, the last one decides.
+"""Find the answer in a reply. It may be marked in one of the following ways; if there are several marks, the last mark
+counts.
 
-- `\\boxed{…}` with the text directly around it (boxes.py);
-- the text after `####` on its line (GSM8K);
-- `<answer>…</answer>`;
-- the text after "answer is", "answer:" or a heading "Answer", up to the end of the sentence, and the same in Chinese;
-- a last line "A: …".
+- `\\boxed{…}`, with the text directly around it (boxes.py)
+- the text after `####` on the same line (GSM8K)
+- `<answer>…</answer>`
+- the text after "answer is", "answer:" or a heading "Answer", up to the end of the sentence, and Chinese equivalents
+- a last line "A: …"
 
-Without a mark: a one-line reply as a whole, or the last number, but only if the caller asks for it. Adjacent marks are
-several answers.
+A reply without marks is itself the answer if it has a single line. Otherwise, the last number is the answer, but only
+if the caller requests this. Adjacent marks are separate answers.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import re
 from thinkling.verify.answers.boxes import Found, boxed
 
 LONGEST_ANSWER = 1000
-"""Maximum length of an answer in characters; longer ones are not read."""
+"""Maximum length of an answer in characters. Longer answers are ignored."""
 MOST_MARKS = 64
 MOST_WORDS_OF_AN_ANSWER = 2
-"""Maximum words in a one-line reply that is a number with its unit rather than a sentence containing numbers."""
+"""Maximum number of words in a one-line reply that counts as a number with a unit rather than a sentence."""
 
 _HASHES = re.compile(r"####[ \t]*:?[ \t]*([^\n]*)")
 _TAGS = re.compile(r"<answer>(.{0,2000}?)</answer>", re.DOTALL | re.IGNORECASE)
@@ -56,7 +57,7 @@ _DENIED = re.compile(r"\s*(?:并|可|绝|都)?(?:[不非未]|没有)")
 _CHANGES_THE_NUMBER = re.compile(
     "[负非不未没加减乘除零一二三四五六七八九十百千万亿两半]|大于|小于|超过|至少|至多|[最起]多|最少|[低高多少]于|根号|分之"
 )
-"""Words before a number that change its value, or make it no claim at all."""
+"""Words before a number that change its value, or that mean that the number is not the answer."""
 _LAST_LINE = re.compile(r"A:[ \t]*(.*)")
 _PROSE = re.compile(r"[A-Z][A-Za-z ,']* (?:is|are|was|equals|of) (.+)")
 _LIKE_AN_ANSWER = re.compile(
@@ -68,14 +69,14 @@ _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 
 
 def final_answer(reply: str, last_number: bool = False) -> str | None:
-    """The answer as written, several as a list; None if there is none or it is longer than LONGEST_ANSWER."""
+    """Return the answer as written, joining several answers with commas; None if there is none or it is too long."""
     answers = final_answers(reply, last_number)
     answer = ", ".join(answers)
     return answer if answers and len(answer) <= LONGEST_ANSWER else None
 
 
 def final_answers(reply: str, last_number: bool = False) -> tuple[str, ...]:
-    """The final answers of the reply, stripped: usually one. Empty if nothing is readable."""
+    """Return the final answers of the reply, usually one. Empty if no answer is found."""
     found = [_clean(answer) for answer in _find(reply, last_number)]
     return tuple(found) if all(found) and sum(map(len, found)) <= LONGEST_ANSWER else ()
 
@@ -103,14 +104,15 @@ def _find(reply: str, last_number: bool) -> tuple[str, ...]:
 
 
 def _plausible(answer: str) -> bool:
-    """Whether it begins like an answer and may replace an earlier mark; in "The answer is correct." it does not."""
+    """Whether a text begins like an answer, so that it may replace an earlier mark. In "The answer is correct.", the
+    text after "is" does not."""
     text = answer.strip().strip("*$ \n").removeprefix(r"\(").removeprefix(r"\[").lstrip()
     return len(text) <= LONGEST_ANSWER and _LIKE_AN_ANSWER.match(text) is not None
 
 
 def _tail(answer: str, last_number: bool, in_box: bool = False) -> str:
-    """The number in "The area of the field is 52". In Chinese only if no word before it changes it and it is not in a
-    box, which already defines the extent of the answer."""
+    """Return the value at the end of a sentence, such as 52 in "The area of the field is 52". In Chinese, a value is
+    only extracted if no preceding word changes it, and not from a box, which already delimits the answer."""
     match = _PROSE.fullmatch(answer.strip())
     if match and _plausible(match[1]):
         return match[1]
@@ -132,7 +134,8 @@ def _tags(reply: str) -> Found | None:
 
 
 def _adjacent(reply: str, found: list[re.Match[str]]) -> Found | None:
-    """The last one, and those before it separated only by whitespace or "or"."""
+    """Return the last match together with the preceding matches separated only by whitespace, a comma, "or" or
+    "and"."""
     if not found:
         return None
     named = [found[-1]]
@@ -144,7 +147,7 @@ def _adjacent(reply: str, found: list[re.Match[str]]) -> Found | None:
 
 
 def _phrase(reply: str) -> Found | None:
-    """If "the answer is" appears twice on a line, the last one counts; adjacent ones are several answers."""
+    """Return the answers after the last "the answer is" and after the adjacent phrases that precede it."""
     starts = [match.start() for match in _START.finditer(reply)][-MOST_MARKS:]
     found: list[tuple[int, int, str]] = []
     for start in reversed(starts):
@@ -174,7 +177,7 @@ def _chinese(reply: str) -> Found | None:
     if not found:
         return None
     rest = reply[found[0].end() : found[0].end() + 2 * LONGEST_ANSWER]
-    if _DENIED.match(rest):  # "the answer is not 5" claims nothing
+    if _DENIED.match(rest):  # "the answer is not 5" does not state an answer
         return None
     if match := _DISPLAY.match(rest):
         return Found(found[0].end(), ((match[1] or match[2] or "").strip(),))
@@ -182,7 +185,7 @@ def _chinese(reply: str) -> Found | None:
 
 
 def _sentence(text: str) -> str:
-    """The text up to the first full stop that ends a sentence: not the one in 1.5, nor one inside $…$."""
+    """Return the text up to the first full stop that ends a sentence. The full stop in 1.5 or inside $…$ does not."""
     text = text[: 2 * LONGEST_ANSWER]
     for match in _SENTENCE_END.finditer(text):
         if text[: match.start()].count("$") % 2 == 0 or "$" not in text[match.start() :]:
@@ -197,7 +200,8 @@ def _is_sentence(line: str) -> bool:
 
 
 def _last_number(reply: str) -> tuple[str, ...]:
-    """The last number, and the one before it if only "or" separates them: "41 or 42" is two answers."""
+    """Return the last number, and the preceding numbers separated only by "or", "and", "to" or a slash, as in "41 or
+    42"."""
     numbers = list(_NUMBER.finditer(reply))[-MOST_MARKS:]
     named = numbers[-1:]
     for match in reversed(numbers[:-1]):

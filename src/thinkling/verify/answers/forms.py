@@ -1,4 +1,4 @@
-"""Possible forms of an answer: number, quantity, list, set, tuple, interval, letter, words, expression …"""
+"""The forms of parsed answers: number, quantity, list, set, tuple, interval, letter, words, expression and others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Equation:
-    """Text of an equation or inequality between expressions, and its last side."""
+    """An equation or inequality between expressions, as text, and its last side."""
 
     text: str
     last: str
@@ -30,7 +30,7 @@ class Letter:
 
 @dataclass(frozen=True)
 class Words:
-    """Lowercase words without articles and punctuation."""
+    """Words in lower case, without articles and punctuation."""
 
     text: str
 
@@ -59,7 +59,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Assignment:
-    """`name = value`; `text` is the whole."""
+    """`name = value`. `text` is the whole equation."""
 
     name: str
     value: Form
@@ -68,7 +68,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Mapping:
-    """Assignments to different names, in the order written."""
+    """Assignments to different names, in the order in which they are written."""
 
     names: tuple[str, ...]
     values: tuple[Form, ...]
@@ -76,7 +76,7 @@ class Mapping:
 
 @dataclass(frozen=True)
 class Items:
-    """`kind`: "list" for a bare list, "set", or "tuple"."""
+    """Several values. `kind`: "list" (without brackets), "set" or "tuple"."""
 
     kind: str
     items: tuple[Form, ...]
@@ -103,7 +103,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Approximation:
-    """`exact ≈ about`: both are the same value."""
+    """`exact ≈ about`, which are two forms of the same value."""
 
     exact: Form
     about: Number

@@ -1,4 +1,4 @@
-"""Parses unstructured answers: numbers, quantities, ratios, letters, words, expressions."""
+"""Parser for answers without structure: numbers, quantities, ratios, letters, words and expressions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def read_leaf(text: str) -> Form:
-    """Raises Unreadable if it is neither words nor mathematics."""
+    """Parse an answer without structure. Raises Unreadable if the text is neither words nor mathematics."""
     sign = text.lstrip("+- ")
     if sign in ("∞", "(∞)"):
         return Infinity(-1 if text.startswith("-") else 1)
@@ -56,7 +56,8 @@ def _words(text: str) -> Words:
 
 
 def _is_phrase(text: str) -> bool:
-    """Whether it is several words and nothing else: "red ball" is not a quantity of balls, but "five apples" is."""
+    """Whether the text consists of several words that are not a quantity. True for "red ball", False for "five
+    apples"."""
     words = text.replace('"', " ").split()
     if len(words) < 2 or not all(
         re.fullmatch("[A-Za-z][A-Za-z'-]+", word) for word in words[words[0].lower() == "a" :]
@@ -68,7 +69,7 @@ def _is_phrase(text: str) -> bool:
 
 
 def read_plain_number(text: str) -> Number | None:
-    """A literal number, with or without percent; None for anything else."""
+    """Parse a literal number, with or without a percent sign; None for other texts."""
     number = read_number(text.removesuffix("%"))
     if number is None or not text.endswith("%"):
         return number
@@ -76,17 +77,19 @@ def read_plain_number(text: str) -> Number | None:
 
 
 def _is_expression(text: str) -> bool:
-    """Whether it is an expression: no text or words; consecutive letters are a product only if there are few."""
+    """Whether the text is an expression without words. Consecutive letters count as a product if there are at most
+    three."""
     if re.search('["$?°%]', text) or re.fullmatch("[A-Z]{2,}", text) or not re.search("[A-Za-z0-9]", text):
         return False
     if re.search(r"[\d)}]\s*_|\.\d*\.|[-+*/^_.]$|(?<![_^\d])\d+ \d", text) or HAN.search(text):
-        return False  # a base, which math-verify drops; no number; an unfinished operation; two adjacent numbers
+        return False  # a base (which math-verify drops), 1.2.3, a missing operand, or two adjacent numbers
     runs = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", text)
     return all(run in FUNCTIONS or (len(run) <= 3 and run.lower() not in _STOP) for run in runs)
 
 
 def _quantity(text: str) -> Form | None:
-    """A value and its unit: "$18", "18 dollars", "5 million", "12\\sqrt{13} feet". Multipliers are applied."""
+    """Parse a value with a unit or multiplier: "$18", "18 dollars", "5 million", "12\\sqrt{13} feet". Multipliers are
+    applied to the value."""
     sign = ""
     if match := _MONEY.fullmatch(text):
         value, rest = _value_and_rest(match[1] + match[3])
@@ -130,7 +133,7 @@ def _value_and_rest(text: str) -> tuple[Number | Expression | None, str]:
 
 
 def has_variables(text: str) -> bool:
-    """Whether it contains letters other than constants (e, i) and function names."""
+    """Whether an expression contains letters other than constants (e, i) and function names."""
     if any(rf"\{letter}" in text for letter in _GREEK):
         return True
     bare = re.sub(r'\\[A-Za-z]+|"[^"]*"', " ", text)
@@ -138,7 +141,7 @@ def has_variables(text: str) -> bool:
 
 
 def depths(text: str) -> list[int]:
-    """Bracket depth before each character."""
+    """Return the bracket depth before each character."""
     before, depth = [], 0
     for character in text:
         before.append(depth)

@@ -1,11 +1,11 @@
-"""Left sides of an equation that name a quantity: x, a_{10}, f(3), |z|, \\angle B, AB, V_1:V_2."""
+"""Patterns for left sides of equations that name a quantity: x, a_{10}, f(3), |z|, \\angle B, AB, V_1:V_2."""
 
 from __future__ import annotations
 
 import re
 
 NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?'?|\\(?!pi(?![a-z]))[a-z]+|[A-Za-z]\([A-Za-z]\)")
-"""A letter, an indexed letter, or a function of a letter: its value may be an expression."""
+"""A letter, an indexed letter, or a function of a letter. Its value may be an expression."""
 _POINTS = r"[A-Z]{1,4}(?:_\{?\w+\}?|')?"
 _LETTER = r"[A-Za-z](?:_(?:\{[^{}=]*\}|\w))?"
 CLOSED_NAME = re.compile(
@@ -25,7 +25,7 @@ CLOSED_NAME = re.compile(
         )
     )
 )
-"""The name of one value, such as f(3): the other side of the equation is the answer."""
+"""The name of a single value, such as f(3). The other side of the equation is the answer."""
 _UNREAD = re.compile(
     r'"|[A-Z]{2}|\\(?:angle|triangle|overline|vec|overrightarrow|operatorname|lim|max|min|sup|inf|det|deg|sum|sigma|dim)'
     r"(?![A-Za-z])|[fghP]\s*\(|[A-Za-z]\([^()]*[,∪∩]"
@@ -33,5 +33,5 @@ _UNREAD = re.compile(
 
 
 def names_a_quantity(side: str) -> bool:
-    """Whether the left side seems to name quantities in a notation that cannot be parsed, such as AB + f(2)."""
+    """Whether the left side seems to name a quantity in a notation that cannot be parsed, such as AB + f(2)."""
     return _UNREAD.search(side) is not None

@@ -1,9 +1,9 @@
-"""Normalizes the spelling of answers: LaTeX, Unicode and plain text become one notation, for reading.py.
+"""Conversion of answers in LaTeX, Unicode or plain text to one common notation, which reading.py parses.
 
-The notation is LaTeX with these changes: relations and set signs are single characters (≤ ≥ ≠ ∈ ∪ ∩ ± ∓ ∞ ∅), a degree
-is °, percent is %, money has its sign ($ € £ ¥), the contents of `\\text{…}` and similar commands are in double quotes,
-`\\frac` and `\\sqrt` have braces, `\\times` is the only product sign, and purely typographic marks are removed. `latex`
-converts it back to LaTeX for math-verify.
+The notation is LaTeX with these changes: relations, set signs and some other symbols are single characters (≤ ≥ ≠ ∈ ∪ ∩
+± ∓ ∞ ∅), degrees are °, percent is %, currencies have their signs ($ € £ ¥), the contents of `\\text{…}` and similar
+commands are in double quotes, the arguments of `\\frac` and `\\sqrt` are in braces, `\\times` is the only product sign,
+and purely typographic marks are removed. The function `latex` converts the notation back to LaTeX for math-verify.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _REPEATING = re.compile(
 )
 _CONTINUED = re.compile(r"(?<![\d.])(\d*)\.(\d{3,40})\s*(?:\\ldots(?![A-Za-z])|\.{3,})")
 MOST_CHOSEN = 100
-"""Largest n for which arrangements are computed here."""
+"""Largest n for which the number of arrangements is computed here."""
 _CHOOSE = re.compile(r'(?<![\\A-Za-z])"?([CA])"?_(?:\{ ?(\w+) ?\}|(\w))\s*\^\s*(?:\{ ?(\w+) ?\}|(\w))')
 _OTHER_CHOOSE = re.compile(r"(?:\{\}_|\^)\{?(\d+)\}?C_\{?(\d+)\}?|(?<![\\A-Za-z])C\((\d+), ?(\d+)\)")
 _PLAIN_LG = re.compile(r"(?<![\\A-Za-z])lg(?= ?[\d({])")
@@ -99,7 +99,7 @@ _CONSTANT = re.compile(r"[ei]")
 
 
 def plain(text: str) -> str:
-    """Converts an answer to the notation. Never fails: unknown input is left unchanged."""
+    """Convert an answer to the notation. Never raises: unknown input is left unchanged."""
     text = one_spelling(_BOLD.sub(r"\1", text.strip()))
     text = _MATH_DOLLARS.sub(_dollar(text), text)
     text = re.sub(r"(?<!\\)\\[\[\]()]", " ", text)
@@ -110,7 +110,7 @@ def plain(text: str) -> str:
     text = _SPACING.sub(lambda match: {r"\\": match[0], r"\!": ""}.get(match[0], " "), text)
     text = _LENGTHS.sub(" ", _COLOUR.sub("", text)).replace(r"{\times}", r"\times ")
     text = _BARE_TYPE.sub(lambda match: r"\\ " if "cr" in match[0] else "", text)
-    for _ in range(3):  # texts may be nested
+    for _ in range(3):  # \text commands may be nested
         text = _TEXT.sub(_quote, text)
     text = _COMMAND.sub(lambda match: _COMMANDS.get(match[1], match[0]), _TYPE_ONLY.sub("", text))
     text = text.replace("<=", "≤").replace(">=", "≥").replace("!=", "≠").replace("**", "^")
@@ -129,7 +129,7 @@ def plain(text: str) -> str:
 
 
 def _numerals(text: str) -> str:
-    """Normalizes grouped digits and decimal commas if they are unambiguous."""
+    """Normalize grouped digits and decimal commas if they are unambiguous."""
     text = _BRACED_COMMA.sub(lambda match: match[0].replace("{,}", "."), text)
     text = _DIGITS_APART.sub("", text.replace("{.}", "."))
     text = _DECIMAL_COMMA.sub(lambda match: match[1].replace(".", "") + "." + match[2], text)
@@ -137,7 +137,7 @@ def _numerals(text: str) -> str:
 
 
 def _structures(text: str) -> str:
-    """Converts systems to lists of equations, and matrices with any brackets to pmatrix."""
+    """Convert systems of equations to lists of equations, and matrices with any brackets to pmatrix."""
     text = _CASES.sub(lambda match: ", ".join(row for row in match["rows"].split(r"\\") if row.strip()), text)
     if match := _NESTED.fullmatch(text.strip()):
         rows = re.findall(r"\[([^\[\]]*)\]", match[1])
@@ -146,7 +146,7 @@ def _structures(text: str) -> str:
 
 
 def _repeating(text: str) -> str:
-    """0.1\\overline{6} for 0.1(6), 0.1\\dot{6}, 0.1666…"""
+    """Convert repeating decimals, such as 0.1(6), 0.1\\dot{6} and 0.1666…, to the form 0.1\\overline{6}."""
 
     def spelled(match: re.Match[str]) -> str:
         whole, lead, *periods = (group or "" for group in match.groups())
@@ -156,7 +156,8 @@ def _repeating(text: str) -> str:
 
 
 def _continued(match: re.Match[str]) -> str:
-    """0.1666… repeats one digit three times, 0.3636… a longer period twice; anything else is not repeating."""
+    """Convert a decimal with an ellipsis if its last digits repeat: one digit three times (0.1666…), or a longer period
+    twice (0.3636…)."""
     whole, digits = match.groups()
     for lead in range(len(digits)):
         tail = digits[lead:]
@@ -168,7 +169,8 @@ def _continued(match: re.Match[str]) -> str:
 
 
 def _chosen(match: re.Match[str]) -> str:
-    """C_n^2 is a binomial coefficient, C_1^2 is the square of a constant, A_5^2 is a number of arrangements."""
+    """Convert C_n^2 to a binomial coefficient, and A_5^2 to the number of arrangements. C_1^2, the square of a
+    constant, is left unchanged."""
     of, chosen = match[2] or match[3], match[4] or match[5]
     if match[1] == "A":
         counted = of.isdecimal() and chosen.isdecimal() and int(chosen) <= int(of) <= MOST_CHOSEN
@@ -179,8 +181,8 @@ def _chosen(match: re.Match[str]) -> str:
 
 
 def _without_stops(text: str) -> str:
-    """The text without trailing punctuation and line breaks. Only the end is searched: starting a search at every
-    position of a long run of full stops inside the text exceeded any deadline."""
+    """Remove trailing punctuation and line breaks. Only the end of the text is searched, because a search from every
+    position in a long run of full stops takes quadratic time."""
     start = len(text)
     while start and (text[start - 1] in ".,;:\\" or text[start - 1].isspace()):
         start -= 1
@@ -188,7 +190,7 @@ def _without_stops(text: str) -> str:
 
 
 def _ungrouped(text: str) -> str:
-    """Removes braces around the whole text, unless they may be a set."""
+    """Remove braces around the whole text, unless they may denote a set."""
     while _BRACED.fullmatch(text) and (_BRACKETED.fullmatch(text) or not _LISTED.search(text)):
         inner = text[1:-1]
         depths = list(accumulate((character == "{") - (character == "}") for character in inner))
@@ -199,7 +201,8 @@ def _ungrouped(text: str) -> str:
 
 
 def _dollar(text: str) -> str:
-    """Paired dollar signs delimit mathematics; a single one is money."""
+    """Return the replacement for dollar signs: a space if they are paired and delimit mathematics, or "$" if a sign
+    denotes money."""
     return " " if len(_MATH_DOLLARS.findall(text)) % 2 == 0 else "$"
 
 
@@ -239,11 +242,12 @@ def _repeating_fraction(match: re.Match[str]) -> str:
 
 def _decimal_fraction(match: re.Match[str]) -> str:
     fraction = rf"\frac{{{match[2]}{match[3]}}}{{1{'0' * len(match[3])}}}"
-    return f"^{{{fraction}}}" if match[1] else fraction  # other braces could be read as a set
+    return f"^{{{fraction}}}" if match[1] else fraction  # without an exponent, braces could be parsed as a set
 
 
 def latex(text: str) -> str:
-    """Converts an expression in the notation to LaTeX. Decimals become fractions, so that parsing rounds nothing."""
+    """Convert an expression in the notation to LaTeX. Decimals become fractions, so that the LaTeX parser does not
+    round them."""
     text = _FUNCTION.sub(r"\\\1", text)
     text = _REPEATING_DECIMAL.sub(_repeating_fraction, text)
     text = _DECIMAL.sub(_decimal_fraction, text)
@@ -251,6 +255,7 @@ def latex(text: str) -> str:
 
 
 def condensed(text: str) -> str:
-    """Removes quotes, and spaces that neither separate digits or letters nor follow a comma: 1, 234 is not 1,234."""
+    """Remove quotes and unnecessary spaces. Spaces between digits or between letters remain, and so do spaces between a
+    comma and a digit (1, 234 is not 1,234)."""
     text = " ".join(text.replace('"', " ").split())
     return re.sub(r"(?<![0-9,]) (?![A-Za-z])|(?<![A-Za-z,]) (?![0-9])", "", text)

@@ -1,4 +1,5 @@
-"""Literal numbers, parsed exactly: integers, decimals, fractions, mixed numbers, powers of ten, words, other bases."""
+"""Exact parsing of literal numbers: integers, decimals, fractions, mixed numbers, powers of ten, number words and other
+bases."""
 
 from __future__ import annotations
 
@@ -7,38 +8,40 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 MOST_DIGITS = 400
-"""Maximum decimal digits of numbers computed here, written out or as a power: anything larger is left to the pool."""
+"""Maximum number of decimal digits of a number computed here, including powers. Larger numbers are left to the pool."""
 FEWEST_ROUNDED = 4
-"""Minimum significant digits of a rounded value."""
+"""Minimum number of significant digits of a decimal that may be a rounded value."""
 
 
 class Unreadable(ValueError):
-    """An answer or a reference that cannot be compared."""
+    """Raised for an answer or a reference that cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """`decimals`: digits after the point of a decimal literal, else None; `digits`: its significant digits."""
+    """A literal number. `decimals`: number of digits after the point of a decimal, otherwise None; `digits`: number of
+    significant digits."""
 
     value: Fraction
     decimals: int | None = None
     digits: int = 0
     percent: bool = False
     about: bool = False
-    """Given as an approximation of another value, so a few digits are enough to confirm it."""
+    """Whether the number was stated as an approximation of a different value, so that a few digits are enough to
+    confirm it."""
 
     def scaled(self, factor: Fraction | int) -> Number:
         return self if factor == 1 else Number(self.value * factor)
 
     @property
     def rounded(self) -> bool:
-        """Whether it may be the rounding of a value without a finite decimal form."""
+        """Whether the number may be the rounded form of a value without a finite decimal form."""
         return self.about or (self.decimals is not None and self.decimals > 0 and self.digits >= FEWEST_ROUNDED)
 
     @property
     def half_step(self) -> Fraction:
-        """Maximum error of a value rounded to this literal: half a unit of the last digit, or a whole unit if it is
-        given as an approximation, which may be truncated."""
+        """Maximum difference from a value that was rounded to this number: half a unit of the last digit, or a whole
+        unit for a stated approximation, which may be truncated."""
         return Fraction(1, (1 if self.about else 2) * 10 ** (self.decimals or 0))
 
 
@@ -69,7 +72,7 @@ _WORDS = {word: value for value, word in enumerate(_ONES)} | {word: 10 * n for n
 
 
 def read_number(text: str) -> Number | None:
-    """None if the text is not a literal number. Raises Unreadable for a denominator of zero."""
+    """Parse a literal number; None for other texts. Raises Unreadable for a denominator of zero."""
     text = text.strip()
     sign = 1
     while text[:1] in ("-", "+") or (text[:1] in ("(", "{") and _enclosed(text)):
@@ -132,8 +135,8 @@ def _quotient(over: Fraction, under: Fraction) -> Number:
 
 
 def read_based(text: str) -> tuple[str, int] | None:
-    """Signed digits and base of "4343_{6}", "(4343)_{six}" or "4343 base 6"; None for anything else, or if a digit is
-    invalid in the base."""
+    """Parse signed digits and a base, as in "4343_{6}", "(4343)_{six}" and "4343 base 6"; None for other texts, or if a
+    digit is invalid in the base."""
     text = " ".join(re.sub(r'"|(?<![_{(])\{(?=[0-9A-Fa-f]+\})|(?<=\w)\}(?=\s*_)', " ", text).split())
     match = _BASED.fullmatch(text.removeprefix("-").lstrip())
     if match is None or (len(match[1]) == 1 and match[1].isalpha()):
@@ -148,10 +151,10 @@ def read_based(text: str) -> tuple[str, int] | None:
 
 
 def same_number(reference: Number, answer: Number) -> bool:
-    """Whether they are equal as written, as a percentage and a plain number, or as a value and its rounding.
+    """Whether two numbers are equal as written, as a percentage and a plain number, or as a value and its rounded form.
 
-    50% equals 0.5, and also 50, since a question may ask for percent; the latter not below 1, where 0.5% would be
-    0.5."""
+    50% equals 0.5 and also 50, because a question may ask for percent. A percentage below 1% does not equal the number
+    without the percent sign; otherwise, 0.5% would equal 0.5."""
     if reference.percent != answer.percent:
         share, other = (reference, answer) if reference.percent else (answer, reference)
         if abs(share.value) >= 1 and _same(share, other):
@@ -173,7 +176,7 @@ def _same(a: Number, b: Number) -> bool:
 
 
 def finite_decimal(value: Fraction) -> bool:
-    """Whether it has a finite decimal form, and so needs no rounding."""
+    """Whether a value has a finite decimal form, so that it need not be rounded."""
     denominator = value.denominator
     for prime in (2, 5):
         while denominator % prime == 0:

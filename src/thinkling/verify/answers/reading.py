@@ -1,7 +1,7 @@
-"""Parses an answer in the notation of notation.py into its form.
+"""Parser from answers in the notation of notation.py to forms.
 
-Between brackets, commas and relations, literal numbers are parsed exactly; anything else is an `Expression`, which only
-the pool can compare.
+The parser splits answers at brackets, commas and relations. Literal numbers between them are parsed exactly; other
+mathematics becomes an `Expression`, which only the pool can compare.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from thinkling.verify.answers.numbers import Number, Unreadable, read_number, sa
 
 MOST_ITEMS = 50
 DEEPEST = 12
-"""Maximum bracket depth parsed as a structure."""
+"""Maximum depth of nested structures."""
 
 
 _SEPARATOR = re.compile(r"\s*(?:[,;]\s*)?\b(and|or)\b\s*|\s*[,;]\s*")
@@ -52,10 +52,10 @@ _MATRIX = re.compile(r"\\begin\{([pbB]?matrix)\}(.*)\\end\{\1\}")
 
 
 def read(text: str, depth: int = 0, thousands: bool = True) -> Form:
-    """Raises Unreadable if the text cannot be compared. `thousands`: 1,234 is one number."""
+    """Parse an answer. Raises Unreadable if it cannot be compared. `thousands`: whether 1,234 is one number."""
     text = text.strip()
     if re.fullmatch('"[A-Za-z]{2,3}"', text) and read_number(text[1:-1]) is None:
-        return Words(text[1:-1].lower())  # unquoted, it could be a product
+        return Words(text[1:-1].lower())  # without quotes, the text could be a product
     text = _without_hedge(_QUOTED_WORD.sub(r" \1 ", _unquoted(text)).strip())
     if not text or depth > DEEPEST or not _balanced(text):
         raise Unreadable("nothing readable")
@@ -101,13 +101,15 @@ _CHOICE = re.compile(
 
 
 def choice(text: str) -> str | None:
-    """The letter of "B", "(B)", "B. 12", "(B) 12", "option B", as a capital; None if none or several are chosen."""
+    """Return the capital letter of a choice ("B", "(B)", "B. 12", "(B) 12", "option B"), or None if there is no choice
+    or several."""
     match = _CHOICE.fullmatch(" ".join(text.replace('"', "").split()))
     return None if match is None else (match[1] or match[2] or match[3]).upper()
 
 
 def _approximation(sides: list[str], depth: int) -> Form:
-    """x ≈ 11 means 11; 1/3 ≈ 0.333 means 1/3 if the two match, which rules.py checks."""
+    """Parse an approximation. x ≈ 11 is the value 11. 1/3 ≈ 0.333 is the value 1/3 if the two sides match, which
+    rules.py checks."""
     if not all(sides) or len(sides) > 3:
         raise Unreadable("an approximation without a side")
     if NAME.fullmatch(sides[0]) or CLOSED_NAME.fullmatch(sides[0]):
@@ -132,7 +134,7 @@ def _approximation(sides: list[str], depth: int) -> Form:
 
 
 def _excluded(pieces: list[str], depth: int) -> Form:
-    """x ≠ 2, x ≠ 3: all real numbers except these."""
+    """Parse excluded values, as in x ≠ 2, x ≠ 3, as all real numbers except these values."""
     points: list[Number] = []
     name = ""
     for piece in pieces:
@@ -177,7 +179,7 @@ def _unquoted(text: str) -> str:
 
 
 def _balanced(text: str) -> bool:
-    """Whether brackets match: braces in pairs; round and square ones only by count, since intervals mix them."""
+    """Whether brackets match. Parentheses and square brackets count as the same bracket, because intervals mix them."""
     depth = brackets = 0
     for character in text:
         depth += (character == "{") - (character == "}")
@@ -198,9 +200,10 @@ def _split_on(text: str, sign: str) -> list[str]:
 
 
 def _split(text: str, protect: bool) -> tuple[list[str], set[str]]:
-    """Pieces between commas, semicolons, "and", "or" outside brackets and quotes, and which of these words occurred.
+    """Split at commas, semicolons, "and" and "or" outside brackets and quotes. Returns the pieces and the separators
+    found.
 
-    `protect`: do not split at the comma of 1,234."""
+    `protect`: do not split at commas that group digits, as in 1,234."""
     inside = depths(text)
     kept = {at for match in _THOUSANDS.finditer(text) for at in range(*match.span())} if protect else set()
     pieces: list[str] = []
@@ -233,7 +236,7 @@ def _listing(pieces: list[str], words: set[str], depth: int) -> Form:
 
 
 def _flat(items: tuple[Form, ...]) -> tuple[Form, ...]:
-    """1 ± 2 among other items counts as two items."""
+    """Replace an item with two values, such as 1 ± 2, by two items."""
     parts: list[Form] = []
     for item in items:
         parts.extend(item.items if isinstance(item, Items) and item.kind == "list" else [item])
@@ -241,7 +244,7 @@ def _flat(items: tuple[Form, ...]) -> tuple[Form, ...]:
 
 
 def _joined(items: list[Interval], words: set[str]) -> Form:
-    """x < 2 or x > 3 is a union; x > 2 and x < 3 is an interval; intervals separated by commas are a list."""
+    """Combine intervals: x < 2 or x > 3 is a union, x > 2 and x < 3 is an interval, and other intervals form a list."""
     if "or" in words and len({item.name for item in items}) == 1:
         return Union(tuple(Interval(item.low, item.high, item.low_open, item.high_open) for item in items))
     if len(items) == 2 and items[0].name and items[0].name == items[1].name:
@@ -269,7 +272,7 @@ def _inequality(text: str, depth: int) -> Form:
         raise Unreadable("an inequality without a side")
     if any(_NEGATED_NAME.fullmatch(side) for side in sides):
         sides, signs = [_negated(side) for side in sides], [_TURNED[sign] for sign in signs]
-    if signs[0] in ">≥" and len({sign in ">≥" for sign in signs}) == 1:  # read from the smaller side
+    if signs[0] in ">≥" and len({sign in ">≥" for sign in signs}) == 1:  # write the smaller side first
         sides.reverse()
         signs = [_TURNED[sign] for sign in reversed(signs)]
     if any(sign in ">≥" for sign in signs):
@@ -291,7 +294,7 @@ def _inequality(text: str, depth: int) -> Form:
 
 
 def _negated(side: str) -> str:
-    """One side of -x > -4 with its sign flipped."""
+    """Negate one side of an inequality such as -x > -4."""
     bare = side.removeprefix("-").strip()
     if bare != side and not re.search(r"[-+]", bare):
         return bare
@@ -319,7 +322,7 @@ def _equation(text: str, sides: list[str], depth: int) -> Form:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """The names in "(m, n)"; empty for anything but names in brackets."""
+    """Return the names in a text such as "(m, n)"; empty for other texts."""
     if not text.startswith("(") or not text.endswith(")"):
         return ()
     names = tuple(_key(name.strip()) for name in text[1:-1].split(","))
@@ -342,7 +345,7 @@ def _bracketed(text: str, depth: int) -> Form | None:
     if not braces and (text[0] not in "([{" or text[-1] not in ")]}"):
         return None
     if 0 in depths(text)[2 if braces else 1 :]:
-        return None  # (a)(b)
+        return None  # a product, such as (a)(b)
     pieces, words = _split(inner, protect=False)
     if words - {","}:
         return None

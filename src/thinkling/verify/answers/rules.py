@@ -1,4 +1,5 @@
-"""Whether an answer equals the reference: exact rules on their forms. Questions of algebra are delegated to `same`."""
+"""Exact rules that compare the forms of an answer and a reference. Comparisons that need algebra are delegated to
+`same`."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ from thinkling.verify.answers.reading import read
 from thinkling.verify.answers.units import quotient
 
 Same = Callable[[Form, Form], bool]
-"""`same(reference, answer)`: whether two leaves (numbers, letters, expressions) or two equations are equal."""
+"""A function `same(reference, answer)` that returns whether two leaves (numbers, letters, expressions) or two equations
+are equal."""
 _OPERATOR = re.compile(r"(?<=[\w})!])\s*(?:[-+/*]|\\times)|\)\s*[(\[]|\d\s*[(\[]|\}\s*\{(?!\d+\})")
 
 
@@ -41,9 +43,10 @@ _WORK = re.compile(r"\\(?:int|iint|sum|prod|lim|det|gcd|lcm|max|min|ldots|cdots|
 
 
 class AnswerComparison:
-    """If `question` fixes a unit or a base, an answer may leave it out.
+    """Compares forms. If `question` determines a unit or a base, an answer may omit it.
 
-    Monotone: an answer that is unequal under a `same` that always agrees is unequal under any other."""
+    The comparison is monotone: if two forms are unequal with a `same` that always returns True, they are unequal with
+    every other `same`."""
 
     def __init__(self, question: str, same: Same) -> None:
         self.question = question
@@ -69,7 +72,8 @@ class AnswerComparison:
         return self._leaves(reference, answer)
 
     def texts(self, reference: Form, answer: str) -> bool:
-        """Compares an answer parsed to match the reference: "81,256" is two numbers if the reference is a list.
+        """Parse an answer according to the reference and compare the two: "81,256" is two numbers if the reference is a
+        list.
 
         Raises Unreadable if the answer cannot be compared."""
         return self(reference, read(answer, thousands=not isinstance(reference, Items)))
@@ -78,7 +82,8 @@ class AnswerComparison:
         return len(reference) == len(answer) and all(map(self, reference, answer))
 
     def _unordered(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
-        """A one-to-one match, by augmenting paths: a greedy match could fail while `same` is only assumed."""
+        """Whether there is a one-to-one match, found by augmenting paths. A greedy search could miss a match if `same`
+        always returns True."""
         if len(reference) != len(answer):
             return False
         edges = [[at for at, other in enumerate(answer) if self(one, other)] for one in reference]
@@ -112,7 +117,8 @@ class AnswerComparison:
         return self(reference, answer.value)
 
     def _equations(self, reference: Form, answer: Form) -> bool:
-        """If the reference is an equation, compares equations; else the answer is a chain, and its last side counts."""
+        """Compare equations if the reference is an equation. Otherwise the answer is a chain of equalities, whose last
+        side is compared."""
         if isinstance(reference, Equation):
             return isinstance(answer, Equation) and self.same(reference, answer)
         if not isinstance(answer, Equation) or "=" not in answer.text:
@@ -126,7 +132,7 @@ class AnswerComparison:
         if not isinstance(reference, Quantity):
             assert isinstance(answer, Quantity)
             if isinstance(reference, Number) and reference.percent:
-                return False  # 28 apples are not 28%
+                return False  # 28 apples is not 28%
             return isinstance(reference, Number | Expression) and self(reference, answer.value)
         if isinstance(answer, Quantity):
             rate = quotient(reference.unit, answer.unit)
@@ -137,7 +143,8 @@ class AnswerComparison:
         return free and self(reference.value, answer)
 
     def _approximations(self, reference: Form, answer: Form) -> bool:
-        """The exact side is the answer, and the other must approximate it: "4 ≈ 9" is two different values."""
+        """Compare approximations. The exact side is compared, and the other side must approximate it; "4 ≈ 9" never
+        matches."""
         if not isinstance(reference, Approximation):
             assert isinstance(answer, Approximation)
             return self._names(answer, reference, lambda exact, other: self(other, exact))
@@ -162,8 +169,8 @@ class AnswerComparison:
         return isinstance(exact, Expression) and not has_variables(exact.text) and same(exact)
 
     def _mappings(self, reference: Form, answer: Form) -> bool:
-        """Compares by name; x = 2, a = 5 also equals a tuple, in the question's order if it has (a, x), else as
-        written, (2, 5)."""
+        """Compare values by name. A mapping such as x = 2, a = 5 also equals a tuple, in the order of the question if
+        it contains (a, x), and otherwise in the order written, (2, 5)."""
         if isinstance(reference, Mapping) and isinstance(answer, Mapping):
             if sorted(reference.names) != sorted(answer.names):
                 return False
@@ -189,7 +196,7 @@ class AnswerComparison:
         return opens and self(one.low, other.low) and self(one.high, other.high)
 
     def _matrices(self, reference: Form, answer: Form) -> bool:
-        """A single row or column is also a tuple."""
+        """Compare matrices. A single row or column also equals a tuple."""
         if isinstance(reference, Matrix) and isinstance(answer, Matrix):
             rows = (reference.rows, answer.rows)
             return len(rows[0]) == len(rows[1]) and all(map(self._ordered, *rows))
@@ -207,7 +214,8 @@ class AnswerComparison:
         return (self._ordered if "tuple" in kinds else self._unordered)(reference.items, answer.items)
 
     def _cover(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
-        """Compares as sets: {3, 5, 5} is {3, 5}. Without repetition this is a one-to-one match."""
+        """Compare sets, ignoring repetitions: {3, 5, 5} equals {3, 5}. Without repetitions, a one-to-one match is
+        required."""
         if len(reference) == len(answer):
             return self._unordered(reference, answer) or (
                 _repeats(reference) and _repeats(answer) and self._each(reference, answer)
@@ -254,7 +262,8 @@ class AnswerComparison:
 
 
 def is_value_of_unread_name(reference: Form, answer: str, compare: AnswerComparison) -> bool:
-    """Whether the reference is an equation that seems to name a quantity, and the answer equals its last side."""
+    """Whether the reference is an equation that seems to name a quantity, and the answer equals the last side of the
+    equation."""
     if not isinstance(reference, Equation) or "=" not in reference.text or has_variables(reference.last):
         return False
     if not names_a_quantity(reference.text.partition("=")[0]):
@@ -266,8 +275,9 @@ def is_value_of_unread_name(reference: Form, answer: str, compare: AnswerCompari
 
 
 def is_unfinished(answer: str, reference: Form) -> bool:
-    """Whether it leaves work to the verifier: an integral, a sum or similar that the reference does not have; or, if
-    the reference is not an expression, a sum, difference, product or quotient of numbers. 2^{10}, 10! and √16 pass."""
+    """Whether the answer still has to be evaluated. This is the case for an integral, a sum or a similar operator that
+    the reference does not contain. If the reference is not an expression, this is also the case for a sum, difference,
+    product or quotient of numbers, but not for 2^{10}, 10! and √16."""
     expected = reference.text if isinstance(reference, Expression) else ""
     if _WORK.search(answer) and not _WORK.search(expected):
         return True
@@ -290,7 +300,8 @@ def _scaled(value: Number | Expression, rate: Fraction) -> Number | Expression:
 
 
 def _in_order(mapping: Mapping, question: str) -> tuple[Form, ...] | None:
-    """Its values in the question's order, or as written; None if the order is ambiguous, as in y = 1, x = 2."""
+    """Return the values of a mapping in the order of the question, or else as written; None if the order is ambiguous,
+    as in y = 1, x = 2."""
     found = dict(zip(mapping.names, mapping.values, strict=True))
     for match in re.finditer(r"\(([^()]{3,60})\)", question):
         names = [name.strip().replace("{", "").replace("}", "") for name in match[1].split(",")]
@@ -310,7 +321,7 @@ def _different(items: Sequence[Form]) -> int:
 
 
 def _same_choices(one: Form, other: Form) -> bool:
-    """ABD means the choices A, B and D."""
+    """Whether a word such as ABD stands for the same choices as a list, here A, B and D."""
     word, items = (one, other) if isinstance(one, Words) else (other, one)
     if not isinstance(word, Words) or not isinstance(items, Items) or items.kind == "tuple":
         return False
@@ -320,7 +331,7 @@ def _same_choices(one: Form, other: Form) -> bool:
 
 
 def _as_interval(form: Form) -> Interval | None:
-    """(1, 2) may be a pair or an open interval."""
+    """Convert a form to an interval if possible. (1, 2) may be a pair or an open interval."""
     if isinstance(form, Items) and form.kind == "tuple" and len(form.items) == 2:
         return Interval(form.items[0], form.items[1], True, True)
     return form if isinstance(form, Interval) else None

@@ -1,7 +1,7 @@
-"""Exact units of measurement: a factor and dimensions, parsed from words and symbols.
+"""Units of measurement with exact factors and dimensions, parsed from words and symbols.
 
-Factors are exact by definition of the unit (international yard and pound, US gallon). Degrees Celsius and Fahrenheit
-are separate dimensions: temperatures are compared only within the same scale.
+All factors are exact by definition of the units (international yard and pound, US gallon). Degrees Celsius and
+Fahrenheit are separate dimensions, so that temperatures are compared only within the same scale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _INCH = Fraction("0.0254")
 _GALLON = 231 * _INCH**3
 _OUNCE = Fraction("0.028349523125")
 
-# spellings: factor, dimensions
+# spellings → factor, dimensions
 _TABLE: dict[str, tuple[Fraction | int | str, dict[str, int]]] = {
     "m meter metre": (1, {"m": 1}),
     "km kilometer kilometre": (1000, {"m": 1}),
@@ -136,19 +136,20 @@ _NO_UNIT_IN_PROSE = frozenset(
     {"in", "a", "s", "c", "k", "v", "w", "n", "j", "deg", "pt", "day", "second", "sec", "degree"}
 )
 MOST_LEADING = 5
-"""Words searched for a unit after a box."""
+"""Maximum number of words searched for a unit after a box."""
 MOST_WORDS = 5
-"""Maximum words of a counted thing, as in "18 dollars every day": more is a sentence."""
+"""Maximum number of words that describe a counted thing, as in "18 dollars every day". Longer text is a sentence."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """`dimensions`: name and power, sorted by name; a counted thing ("apples") has its own dimension, "#apple"."""
+    """A unit. `dimensions`: pairs of name and power, sorted by name. A counted thing, such as "apples", has a dimension
+    of its own, "#apple"."""
 
     factor: Fraction
     dimensions: tuple[tuple[str, int], ...]
     words: frozenset[str]
-    """All spellings of its parts, to search for in a question."""
+    """Words of the unit. A question is searched for all their spellings."""
 
     @property
     def counted(self) -> bool:
@@ -156,11 +157,11 @@ class Unit:
 
     @property
     def loose(self) -> bool:
-        """Whether an answer may omit it: money, angles and counted things."""
+        """Whether an answer may omit the unit, which is the case for money, angles and counted things."""
         return self.counted or all(name in LOOSE for name, _ in self.dimensions)
 
     def named_in(self, question: str) -> bool:
-        """Whether the question names every part of it, and so fixes the unit."""
+        """Whether the question names every part of the unit, so that an answer may omit the unit."""
         asked = {_singular(word) for word in re.findall(r"[A-Za-z]+|[°$€£¥¢₹₩₽]", question)}
         return all(
             any(name in asked or (not name.isascii() and name in question) for name in spellings)
@@ -169,13 +170,14 @@ class Unit:
 
 
 def read_unit(text: str) -> Unit | None:
-    """Parses "m/s^2", "miles per hour", "square feet", "apples"; None if it is neither a unit nor a counted thing."""
+    """Parse a unit or a counted thing, such as "m/s^2", "miles per hour", "square feet" or "apples"; None for other
+    texts."""
     return measure(text) or _counted(text)
 
 
 @lru_cache(maxsize=4096)
 def measure(text: str) -> Unit | None:
-    """A unit of measurement; None for anything else, including counted things."""
+    """Parse a unit of measurement; None for other texts, including counted things."""
     factor, sign, power_before, last = Fraction(1), 1, 1, ""
     dimensions: dict[str, int] = {}
     words: set[str] = set()
@@ -218,7 +220,7 @@ def _add(spelling: str, power: int, dimensions: dict[str, int], factor: Fraction
 
 
 def _lookup(word: str) -> str:
-    """The spelling in the table, or ''. Symbols are case-sensitive only if they would clash (m, M; s, S)."""
+    """Return the spelling in the table, or ''. One-letter symbols are case-sensitive (m, M; s, S), except for L."""
     for spelling in (word, _singular(word), word.lower(), _singular(word.lower())):
         if spelling in _BY_SPELLING and (len(word) > 1 or spelling == word or word == "L"):
             return spelling
@@ -256,9 +258,9 @@ def _spellings(word: str) -> frozenset[str]:
 
 
 def leading_unit(text: str) -> str:
-    """The longest unit of measurement, optionally with a multiplier, at the start of a text; '' if there is none.
+    """Return the longest unit of measurement at the start of a text, optionally with a multiplier; '' if there is none.
 
-    Words that are rarely a unit in prose, as in "5 in all", do not count alone."""
+    Words that are rarely units in prose, such as "in" in "5 in all", only count as part of a longer unit."""
     pieces: list[str] = []
     at = 0
     while len(pieces) < MOST_LEADING and (match := _LEADING.match(text, at)):
@@ -276,7 +278,7 @@ def leading_unit(text: str) -> str:
 
 
 def quotient(unit: Unit, other: Unit) -> Fraction | None:
-    """How many of `unit` equal one `other`; None if they measure different things. ¥ is both yen and yuan."""
+    """Return the number of `unit` in one `other`; None if the dimensions differ. ¥ matches both yen and yuan."""
     kinds = {name for one in (unit, other) for name, _ in one.dimensions}
     if "yen or yuan" in kinds and len(kinds) == 2 and kinds <= {"yen or yuan", "yen", "yuan"}:
         return other.factor / unit.factor
@@ -284,7 +286,8 @@ def quotient(unit: Unit, other: Unit) -> Fraction | None:
 
 
 def multiplier(text: str) -> tuple[int, str]:
-    """Splits "million dollars" into 1,000,000 and "dollars"; returns 1 and the text if there is no multiplier."""
+    """Split a text such as "million dollars" into 1,000,000 and "dollars". Without a multiplier, return 1 and the
+    text."""
     text = text.strip()
     if match := CHINESE_MULTIPLIER.match(text):
         return MULTIPLIERS[match[0]], text[match.end() :].strip()
