@@ -37,8 +37,9 @@ class CappedHead:
     def t(self) -> NoReturn:
         """Raises UserError."""
         raise UserError(
-            "final_logit_softcapping: this loss does not support the model's soft cap on logits; remove the loss (in a "
-            "dpd stage, the kl term), or choose a model without a soft cap"
+            "final_logit_softcapping: a loss that compares two models' logits does not support this model's soft cap "
+            "on them; set the weights of such losses to 0 (kl_chosen, kl_rejected and kl_solved of a dpd stage), or "
+            "choose a model without a soft cap"
         )
 
 

@@ -1,4 +1,4 @@
-"""The puzzle families: chains with an anchor letter before each operand, rearrangements, and two with a tool.
+"""The puzzle families: chains (with an anchor letter before each operand), rearrangements, and two that use a tool.
 
 An anchor makes each step of the reasoning a unique copy from the question plus a local operation, which a model of 0.2M
 parameters can learn in a minute. Values are never negative: every punctuation mark is separated by digits or letters,

@@ -142,7 +142,7 @@ def measure(
     if all(r.outcome == Outcome.ERROR for r in rollouts):
         raise UserError(
             f"problems.{source}: its verifier failed on all {len(rollouts)} samples ({rollouts[0].detail}); fix the "
-            "cause or, if there is no sandbox, set sandbox: none in the recipe"
+            "cause or, if this machine cannot run the sandbox, set sandbox: none in the recipe"
         )
     return (
         pass_rates(source, rollouts, band)

@@ -1,4 +1,4 @@
-"""Problems and conversations that a stage excludes from training because it is evaluated on them."""
+"""Problems and conversations that a stage excludes from training because its model is evaluated on them."""
 
 from __future__ import annotations
 
