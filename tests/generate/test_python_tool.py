@@ -134,14 +134,14 @@ def test_the_page_names_the_bounds() -> None:
     page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
     for bound in (
         f"calls per sample | {MOST_CALLS} |",
-        f"clock time of a call | {CALL_SECONDS:g} s |",
+        f"wall-clock time of a call | {CALL_SECONDS:g} s |",
         f"CPU time of its process | {python_tool.TOTAL_SECONDS} s |",
         f"memory | {python_tool.MEMORY_BYTES >> 20} MiB",
         f"files | {python_tool.LIMITS.disk_bytes >> 20} MiB",
         f"code of a call | {MOST_CODE:,} bytes |",
         f"answer | {OUTPUT_CHARACTERS:,} characters |",
         f"output of a call | {python_tool.LIMITS.output_bytes >> 20} MiB |",
-        f"last {python_tool.ERROR_LINES} lines of its traceback",
-        f"At most {MOST_WITH_SESSIONS} samples",
+        f"last {python_tool.ERROR_LINES} lines of the traceback",
+        f"{MOST_WITH_SESSIONS} samples",
     ):
         assert bound in page, bound
