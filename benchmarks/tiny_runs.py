@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,10 +32,10 @@ def run_seed(seed: int, runs: Path) -> Path:
     return runs / name
 
 
-def finished_runs(doc: str | None) -> list[Path]:
+def finished_runs(doc: str | None, seeds: Sequence[int] = (0, 1, 2)) -> list[Path]:
     """The runs of the seeds named on the command line; missing ones are run first."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     parser.add_argument("--jobs", type=int, default=1, help="number of parallel runs; seed 0 uses two threads")
     arguments = parser.parse_args()

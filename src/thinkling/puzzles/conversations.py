@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from thinkling.data.conversations import Conversation
 from thinkling.errors import UserError
 from thinkling.puzzles import refinement
+from thinkling.puzzles.brief import sometimes_brief
 from thinkling.puzzles.examples import Message, example
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
@@ -24,10 +25,12 @@ def worked(
     answer_only_fraction: float = 0.0,
     noise_fraction: float = 0.0,
     noise_strength: float = 0.15,
+    brief_fraction: float = 0.0,
 ) -> Iterator[Conversation]:
     """Each problem with its solution, degraded if requested. Each result depends on seed and problem only."""
     for problem in problems:
-        messages = example(problem, seed, answer_only_fraction, noise_fraction, noise_strength)
+        shown = sometimes_brief(problem, seed, brief_fraction)
+        messages = example(shown, seed, answer_only_fraction, noise_fraction, noise_strength)
         yield _conversation(source, problem, messages)
 
 

@@ -115,6 +115,8 @@ class PuzzleConversationsSource(Source):
     """Fraction of the remaining conversations whose reasoning is noisy."""
     noise_strength: float = Field(default=0.15, gt=0, le=1)
     """Fraction of symbols replaced in noisy reasoning."""
+    brief_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of conversations whose reasoning, if it is a chain, skips every second step."""
     roles: dict[Literal["checklist", "evaluate", "revise", "chain"], PositiveFloat] | None = Field(
         default=None, min_length=1
     )
@@ -124,9 +126,10 @@ class PuzzleConversationsSource(Source):
 
     @model_validator(mode="after")
     def _roles_or_solutions(self) -> PuzzleConversationsSource:
-        if self.roles and (self.answer_only_fraction or self.noise_fraction):
+        if self.roles and (self.answer_only_fraction or self.noise_fraction or self.brief_fraction):
             raise ValueError(
-                "roles: these conversations have no solution; remove answer_only_fraction and noise_fraction"
+                "roles: these conversations have no solution; remove answer_only_fraction, noise_fraction and "
+                "brief_fraction"
             )
         return self
 
@@ -142,7 +145,7 @@ class PuzzleConversationsSource(Source):
         if self.roles:
             return in_roles(puzzles, problems, seed, self.roles)
         noise = (self.answer_only_fraction, self.noise_fraction, self.noise_strength)
-        return worked(puzzles, problems, seed, *noise)
+        return worked(puzzles, problems, seed, *noise, brief_fraction=self.brief_fraction)
 
     def estimated_size(
         self, offer: Offer, split: Split | None = None, n: int | None = None, families: Sequence[str] | None = None
@@ -164,6 +167,8 @@ class PuzzlePagesSource(Source):
     """Fraction of pages with noisy reasoning and answer."""
     noise_strength: float = Field(default=0.25, gt=0, le=1)
     """Fraction of symbols replaced in a noisy page's reasoning and answer."""
+    brief_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of pages whose reasoning, if it is a chain, skips every second step."""
     duplicate_fraction: float = Field(default=0.0, ge=0, le=1)
     """Fraction of pages that are exact copies of another page, for deduplication to find."""
     answer_only_fraction: float = Field(default=0.15, ge=0, le=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from thinkling.data.reading import Reading
 from thinkling.errors import UserError
 from thinkling.generate import engines, score
 from thinkling.generate.renderer import Renderer
+from thinkling.progress import Silent
 from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
@@ -103,6 +105,42 @@ def test_rewards_rise_and_counts_add_up(tmp_path: Path, start: Path, judged_by: 
     assert {p.parent.name for p in (ctx.directory / "rollouts").rglob("*.parquet")} == {
         f"{step:05d}" for step in range(0, 30, 3)
     }
+
+
+class Warned(Silent):
+    """Collects warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.mark.usefixtures("stopping")
+def test_a_source_without_problems_in_the_band_is_skipped(tmp_path: Path, start: Path, judged_by: Any) -> None:
+    """`min_prompts: 0`: a source that the model has solved gives its share to the others."""
+    judged_by(lambda problem, text: problem.family == "maximum" or low_first(problem, text))
+    wanted = {
+        "problems": [{"source": "sorts", "n_problems": 24}, {"source": "solved", "n_problems": 24}],
+        "band": {"samples": 8, "low": 0.0, "high": 1.0, "min_prompts": 0},
+    }
+    families = {"sorts": "sort", "solved": "maximum"}
+    sources = bound({name: PuzzlesSource(type="puzzles", families={f: {}}) for name, f in families.items()})
+    ctx = replace(context(tmp_path / "r", start), sources=sources, progress=(progress := Warned()))
+    rl_stage.run(config(**wanted), ctx)
+    assert any("no problem of 'solved' has a pass rate inside the band" in text for text in progress.warnings)
+    assert (ctx.counts["solved"]["kept"], ctx.counts["solved"]["too_easy"]) == (0, 24)
+    assert all(line["groups"] + line["groups_missing"] == 3 for line in log(ctx.directory))
+    assert any(line["groups"] == 3 for line in log(ctx.directory))
+
+
+@pytest.mark.usefixtures("stopping")
+def test_a_band_without_any_problem_ends_the_stage(tmp_path: Path, start: Path, judged_by: Any) -> None:
+    judged_by(lambda problem, text: True)
+    empty = config(band={"samples": 8, "low": 0.0, "high": 1.0, "min_prompts": 0})
+    with pytest.raises(UserError, match=r"stages\.rl\.band: no problem of any source has a pass rate strictly between"):
+        rl_stage.run(empty, context(tmp_path / "r", start))
 
 
 @pytest.mark.usefixtures("stopping")

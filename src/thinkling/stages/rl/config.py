@@ -72,9 +72,10 @@ class BandConfig(BaseModel):
     """Upper bound of the pass rate, as a fraction. Problems are kept only if their pass rate is below this bound; with
     16 samples and the default bounds, 2 to 14 samples must be correct. With the reward `preference`, a sample passes if
     it is preferred to the reference, which is an additional sample of the initial model."""
-    min_prompts: int = Field(default=32, ge=1)
+    min_prompts: int = Field(default=32, ge=0)
     """Minimum number of problems of each source inside the band. If there are fewer, the stage stops and prints a
-    histogram of the pass rates."""
+    histogram of the pass rates. With 0, a source without any such problem is skipped with a warning, and the other
+    sources take its share; useful for sources that are only there so that solved problems are not forgotten."""
 
     @model_validator(mode="after")
     def _ordered(self) -> BandConfig:

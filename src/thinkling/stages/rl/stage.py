@@ -146,8 +146,19 @@ def make_pools(
         band.check(ctx.name, p.source, mine, config.band)
         kept = {row.problem_id: row.reference or "" for row in mine if row.kept}
         chosen = [problem for problem in problems[p.source] if problem.id in kept]
-        pools.append(PromptPool(p.source, chosen, p.weight, reward_of(p, preference_model, kept)))
         ctx.counts[p.source] = _band_counts(mine)
+        if chosen:
+            pools.append(PromptPool(p.source, chosen, p.weight, reward_of(p, preference_model, kept)))
+        else:
+            ctx.progress.warn(
+                f"stages.{ctx.name}.band: no problem of {p.source!r} has a pass rate inside the band, so the other "
+                "sources take its share"
+            )
+    if not pools:
+        raise UserError(
+            f"stages.{ctx.name}.band: no problem of any source has a pass rate strictly between {config.band.low} and "
+            f"{config.band.high}; raise n_problems, or use problems closer to the model's ability"
+        )
     return pools
 
 
