@@ -1,4 +1,5 @@
-"""Printing of a document's history: duplicates, grades and split in curate, its tokens, and its epochs in pretrain."""
+"""Printing of a document's history: its duplicates, grades and class in curate, its tokens in tokenize, and its epochs
+in pretrain."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ LONGEST_COUNT = 24
 
 
 def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """Return the contents of summary.json. A stage's `wall_seconds` is from the run that wrote its artifact."""
+    """Return the contents of summary.json. The `wall_seconds` of a stage are those of the run that wrote the stage's
+    artifact."""
     recipe, done = run.recipe, run.finished()
     return {
         "recipe": recipe.name,

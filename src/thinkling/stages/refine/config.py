@@ -81,7 +81,7 @@ class RefineConfig(ChattingConfig):
     style_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the style. `words` has no options."""
     rounds: int = Field(default=3, ge=0)
-    """Maximum number of revisions per job."""
+    """Maximum number of revisions per job; 0 means that drafts are judged but not revised."""
     patience: int = Field(default=2, ge=1)
     """Number of consecutive revisions without improvement after which a job ends. A revision is an improvement if it
     meets more items than all earlier solutions of the job."""
@@ -92,8 +92,8 @@ class RefineConfig(ChattingConfig):
     checklist_version: int = Field(default=1, ge=1)
     """Version of the checklists. It is part of a job's key; increase it when the wording of checklists changes."""
     chunk: int = Field(default=512, ge=1)
-    """Number of jobs that are processed together in each phase. If a run is killed, completed phases of a chunk are not
-    repeated."""
+    """Number of jobs in a chunk. The jobs of a chunk are processed together, in phases such as drafts, checklists and
+    critiques. When a killed run is resumed, completed phases of a chunk are not repeated."""
 
     output_version: ClassVar[int] = 4
     uses_torch: ClassVar[bool] = True

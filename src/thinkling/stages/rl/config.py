@@ -84,7 +84,7 @@ class BandConfig(BaseModel):
 
 
 class JudgeConfig(ServerConfig):
-    """A served model that compares answers. It is asked about each pair in both orders, at temperature 0."""
+    """A served model that compares answers. It compares each pair of answers in both orders, at temperature 0."""
 
     url: str = Field(pattern=r"^https?://")
     """Base URL of the server, such as `http://127.0.0.1:8000/v1`."""
@@ -102,18 +102,19 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     problems: list[RewardedProblemsConfig] = Field(min_length=1)
     """Problems to train on, with one entry per source."""
     band: BandConfig = Field(default_factory=BandConfig)
-    """Range of pass rates that a problem must have to be trained on, and how pass rates are measured."""
+    """Range of pass rates within which a problem is trained on, and how pass rates are measured."""
     preference_form: str = "words"
     """Prompt format with which the preference model is asked which of two answers is better: `words`, or a plug-in
     (entry points in the group `thinkling.pairwise_forms`). Each of the format's two verdicts must be a single token."""
     judge: JudgeConfig | None = None
-    """A served model that is used instead of the input `preference_model`. The reward is 1 if the model prefers the
-    sample in both orders, 0 if it prefers the reference in both orders, and 0.5 otherwise."""
+    """A served model that is used instead of the input `preference_model`. Sample and reference are compared in both
+    orders: the reward `preference` is 1 if the model prefers the sample both times, 0 if it prefers the reference both
+    times, and 0.5 otherwise."""
     steps: int = Field(ge=1)
     """Number of rollout batches. Each batch is used for `updates_per_batch` optimizer steps."""
     prompts_per_step: int = Field(ge=1)
-    """Number of prompts per step. Only prompts whose samples have different rewards count; all others are dropped and
-    replaced by new prompts (see `max_refills`)."""
+    """Number of prompts per step. A prompt counts only if the rewards of its samples are not all equal; all other
+    prompts are dropped and replaced by new prompts (see `max_refills`)."""
     samples_per_prompt: int = Field(default=8, ge=2)
     """Number of samples per prompt, i.e. the group size of GRPO."""
     smallest_group: int = Field(default=2, ge=2)
@@ -132,7 +133,7 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     """How advantages are computed. `mean`: reward minus the mean reward of the group (Dr. GRPO, arXiv 2503.20783).
     `mean_std`: in addition, divided by the standard deviation of the group's rewards (GRPO)."""
     normalisation: Literal["tokens", "sequences", "dr_grpo"] = "tokens"
-    """Divisor of the loss, which is summed over the whole batch. `tokens`: number of loss tokens (DAPO, arXiv
+    """Number by which the summed loss of the whole batch is divided. `tokens`: number of loss tokens (DAPO, arXiv
     2503.14476). `sequences`: number of sequences, after averaging over the tokens of each sequence (GRPO). `dr_grpo`:
     number of sequences times `max_new_tokens`."""
     updates_per_batch: int = Field(default=1, ge=1)
@@ -148,7 +149,8 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     checkpoint_every: int = Field(default=10, ge=1)
     """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
     rollouts_every: int = Field(default=10, ge=1)
-    """Interval, in steps, at which the rollouts of a step are kept in the artifact for inspection."""
+    """Interval in steps: the rollouts of every step whose number is a multiple of this value are kept in the artifact
+    for inspection."""
 
     output_version: ClassVar[int] = 6
     produces: ClassVar[str] = "model"

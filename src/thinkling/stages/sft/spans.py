@@ -50,8 +50,8 @@ def segments(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> 
 
 
 def _text(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> str:
-    """Returns the text that tokens start:end add to the text before them. Without the preceding token, some tokenizers
-    drop a leading space."""
+    """Returns the text that tokens start:end add to the text before them. They are decoded together with the preceding
+    token, because some tokenizers drop a leading space otherwise."""
     if start == 0:
         return tokenizer.decode(ids[:end])
     before = tokenizer.decode(ids[start - 1 : start])
