@@ -397,8 +397,8 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
 
 
 def main() -> None:
-    """Entry point. For a user's mistake, one line is printed and the exit code is 2; a bug in thinkling prints its
-    traceback."""
+    """Entry point. A user's mistake is reported in one line, with exit code 2. Any other exception is a bug in
+    thinkling, and its traceback is printed."""
     try:
         app()
     except UserError as error:

@@ -33,8 +33,8 @@ class Wrong(NamedTuple):
 
 
 def check(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Raise UserError for the first mistake that affects the given stages. `stages`: the stages that have not
-    finished."""
+    """Raise UserError for the first mistake that affects the given stages, which should be the unfinished stages of a
+    run."""
     for found in wrong(recipe, stages):
         raise UserError(found.line)
 

@@ -99,7 +99,7 @@ class _Fitting:
 
 
 def resolve(run: Path, wanted: str, found: Sequence[Table]) -> str:
-    """Return `wanted` if it is an id; otherwise return the only id that matches it best.
+    """Return `wanted` if it is an id; otherwise return the id that matches it best.
 
     Raises UserError if no id matches (the message lists the closest ids) or if several ids match equally well (the
     message lists them).

@@ -45,7 +45,7 @@ class Facts:
     heldout: str | None
     near_dedup: bool
     tokens: int
-    """Estimated tokens of text, at 4 bytes per token."""
+    """Estimated number of tokens of the text, at 4 bytes per token."""
     chat_tokens: int = 0
     """Lower estimate of the tokens of conversations and solutions: one token per 8 bytes of a file, because up to half
     of the file may be keys and punctuation."""

@@ -50,7 +50,8 @@ KINDS: dict[str, type[StageConfig]] = {
     "rl": RlConfig,
     "evaluate": EvaluateConfig,
 }
-"""Stage kinds in their usual order. Each is also the name of a command, of a folder in `stages` and of a docs page."""
+"""Stage kinds in their usual order. Each kind is also the name of a command, of a folder in `stages` and of a page in
+`docs`."""
 
 
 AnySource = Annotated[SerializeAsAny[InstanceOf[Source]], WithJsonSchema({})]

@@ -119,7 +119,8 @@ def turned_away(stage: str, counts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def how_to_look(summary: dict[str, Any], run: str) -> str | None:
-    """Return the `show` command for the most frequent reason in the first stage with rejections, or None."""
+    """Return the `show` command for the most frequent reason in the first stage with rejections, or None if there is no
+    such reason."""
     for stage in summary["stages"]:
         for found in rejections(stage["name"], stage["counts"]):
             for reason, _ in found.most_frequent_first:

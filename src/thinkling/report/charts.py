@@ -130,7 +130,8 @@ def scale_for(values: Iterable[float], start: float, stop: float, zero: bool = F
 
 @dataclass(frozen=True)
 class Bin:
-    """Values of consecutive steps: the positions where the steps begin and end, and the mean and extremes."""
+    """Summary of the values of consecutive steps: the positions at which the steps begin and end, and the mean and
+    extremes of the values."""
 
     begin: float
     end: float

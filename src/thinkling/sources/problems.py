@@ -73,8 +73,8 @@ class ProblemsSource(RecordsSource):
     """Values of `heldout_field` for which a problem is held out."""
     heldout_fraction: float | None = Field(default=None, ge=0, le=1)
     """Fraction of the problems to hold out, chosen by a hash of the question. Only one of `heldout_fraction`,
-    `heldout_paths`, `heldout_split` and `heldout_field` can be set. If none of them is set, the fraction is 0.1. Set it
-    to 1 for problems that are used only for evaluation."""
+    `heldout_paths`, `heldout_split` and `heldout_field` can be set. If none of these fields is set, the fraction is
+    0.1. Set `heldout_fraction` to 1 for problems that are used only for evaluation."""
     heldout_limit: int | None = Field(default=None, ge=1)
     """Maximum number of held-out problems, which are selected by `seed`. If not set, all held-out problems are used."""
     limit: int | None = Field(default=None, ge=1)

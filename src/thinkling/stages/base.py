@@ -75,7 +75,7 @@ class StageConfig(BaseModel):
 
     @property
     def products(self) -> frozenset[str]:
-        """Kinds of artifact, such as tokens or model, for which the stage's artifact can be used as an input."""
+        """Kinds of artifact that the stage's artifact can provide to a later stage, such as tokens or model."""
         return frozenset({self.produces})
 
     def needs(self) -> list[Need]:

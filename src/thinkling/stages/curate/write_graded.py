@@ -1,8 +1,9 @@
 """Writes graded documents: documents.parquet with a column per grade, and the evidence for the grades.
 
-``grading.json`` is the report. It contains the agreement of the labeller by tag and by kind of damage, the weights, the
-importance, the recall of the search, and the split. ``labeller/`` contains the labeller, and ``annotated.parquet``
-contains its training examples. ``annotated.parquet`` is not written if the labeller comes from an earlier run.
+``grading.json`` is the report. It contains the agreement of the labeller with the annotator by tag and by kind of
+artificial damage, the weights and the importance of the terms of the quality value, the recall of the similarity
+search, and the split. ``labeller/`` contains the labeller, and ``annotated.parquet`` contains its training examples.
+``annotated.parquet`` is not written if the labeller comes from an earlier run.
 """
 
 from __future__ import annotations

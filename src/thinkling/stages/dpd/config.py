@@ -16,8 +16,8 @@ from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 class PairsConfig(ToolSamplingConfig):
     """How preference pairs are made: the student is sampled on all problems, then the teacher is sampled on the
-    problems that the student failed. The sampling settings have the same defaults as in the evaluate stage, which
-    correspond to normal use of a model."""
+    problems that the student answered incorrectly at least once. The sampling settings have the same defaults as in the
+    evaluate stage, because these defaults correspond to normal use of a model."""
 
     student_samples: int = Field(default=4, ge=1)
     """Number of samples per problem from the student, which at this point is the initial checkpoint."""
@@ -43,8 +43,8 @@ class PreferencesConfig(BaseModel):
 
 
 class WeightsConfig(BaseModel):
-    """Weights of the loss terms. All default to 1 because no values are published (docs/recipe.md, DPD). Terms with
-    weight 0 are skipped."""
+    """Weights of the loss terms. All weights default to 1, because no values are published (docs/recipe.md, DPD). Terms
+    with weight 0 are skipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

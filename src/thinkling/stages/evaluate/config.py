@@ -22,9 +22,9 @@ class TaskSetConfig(BaseModel):
     source: str
     """Name of a source that provides problems. Its held-out split is used."""
     renderer: str = "chat"
-    """How each problem is presented to the model. `chat` presents it as a user turn. Other renderers are plug-ins
-    (entry points in the group `thinkling.renderers`), for example for a base model, which has seen no chats and
-    continues a page of text instead."""
+    """How each problem is presented to the model. `chat` presents the problem as a user turn. Other renderers are
+    plug-ins (entry points in the group `thinkling.renderers`), for example for a base model, which has seen no chats
+    and continues a page of text instead."""
 
 
 class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):

@@ -52,8 +52,8 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
 
     kind: Literal["pretrain"]
     sequence_length: int = Field(ge=8)
-    """Number of tokens per row in the first phase (docs/recipe.md, Pre-training; the value of the full recipe, 4,096,
-    is our choice)."""
+    """Number of tokens per row in the first phase (docs/recipe.md, Pre-training). The value in the full recipe, 4,096,
+    is our choice."""
     batch_tokens: Tokens
     """Number of tokens per optimizer step, over all ranks. Must be a multiple of every phase's `sequence_length`."""
     phases: list[PhaseConfig] = Field(min_length=1)
@@ -62,8 +62,8 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
     """Source → maximum number of passes over the source's documents. If the phases need more passes, the stage raises
     an error before training."""
     default_max_epochs: float = Field(default=4.0, gt=0)
-    """Maximum number of passes over sources that are not listed in `max_epochs`. The default is 4, because beyond four
-    passes repeated data is worth little (arXiv 2305.16264)."""
+    """Maximum number of passes over sources that are not listed in `max_epochs`. The default is 4, because repeated
+    data is worth little beyond four passes (arXiv 2305.16264)."""
     validation_rows: int = Field(default=64, ge=0)
     """Number of rows per source on which the validation loss is measured after every phase. The rows are taken from
     tokenize's validation split."""

@@ -23,10 +23,11 @@ INPUTS = ("refiner", "student", "teacher")
 
 
 class BackendConfig(SamplingConfig, ServerConfig):
-    """The model that plays a role: one of the stage's inputs, or a server with the OpenAI chat completions API."""
+    """The model for one role of the refine stage: an input of the stage, or a server with the OpenAI chat completions
+    API."""
 
     input: Literal["refiner", "student", "teacher"] | None = None
-    """Key in `inputs` of the model to use."""
+    """Key of the stage's `inputs` under which the model is listed. Not set if the model is behind a server."""
     temperature: float = Field(default=0.0, ge=0)
     """Sampling temperature; 0 means greedy decoding."""
     chat: ChatConfig = Field(default_factory=ChatConfig)

@@ -43,7 +43,8 @@ class Style(Protocol):
         ...
 
     def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:
-        """Adds noise to the draft of a noisy job and returns it. The noise does not depend on the reference answer."""
+        """Returns the draft of a noisy job with noise added to it. The noise does not depend on the reference
+        answer."""
         ...
 
     def draft(self, reply: Reply) -> Solution | None: ...

@@ -34,10 +34,10 @@ class RewardedProblemsConfig(ProblemsConfig):
     """Relative weight of this source when prompts are allocated to sources. After any number of steps, the sources'
     shares of the prompts match their weights up to rounding."""
     rewards: dict[str, float] = Field(default_factory=lambda: {"verdict": 1.0}, min_length=1)
-    """Name of each reward → its weight. The reward of a sample is the weighted sum. If any of the rewards has no value
-    for a sample, the sample is removed from its group. `verdict`: 1 for the verdict right, 0 for wrong, no value for
-    other verdicts. `well_formed`: 1 if the reply can be parsed, otherwise 0. `preference`: probability, from 0 to 1,
-    that the model in the role `preference_model` prefers the sample's answer to an answer of the initial model.
+    """Name of each reward → its weight. The reward of a sample is the weighted sum of these rewards. If one of them has
+    no value for a sample, the sample is removed from its group. `verdict`: 1 for the verdict right, 0 for wrong, no
+    value for other verdicts. `well_formed`: 1 if the reply can be parsed, otherwise 0. `preference`: probability, from
+    0 to 1, that the model in the role `preference_model` prefers the sample's answer to an answer of the initial model.
     Packages can add rewards, which are functions of a problem and a rollout, with entry points in the group
     `thinkling.rewards`."""
 
@@ -70,8 +70,8 @@ class BandConfig(BaseModel):
     """Lower bound of the pass rate, as a fraction. Problems are kept only if their pass rate is above this bound."""
     high: float = Field(default=0.9, gt=0, le=1)
     """Upper bound of the pass rate, as a fraction. Problems are kept only if their pass rate is below this bound; with
-    16 samples and the default bounds, 2 to 14 samples must be correct. With the reward `preference`, a sample passes if
-    it is preferred to the reference, which is an additional sample of the initial model."""
+    16 samples and the default bounds, 2 to 14 samples must be correct. With the reward `preference`, a sample counts as
+    correct if it is preferred to the reference, which is an additional sample of the initial model."""
     min_prompts: int = Field(default=32, ge=1)
     """Minimum number of problems of each source inside the band. If there are fewer, the stage stops and prints a
     histogram of the pass rates."""
@@ -138,7 +138,7 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     number of sequences times `max_new_tokens`."""
     updates_per_batch: int = Field(default=1, ge=1)
     """Number of optimizer steps per rollout batch. With 1, training is fully on-policy. With N > 1, the groups are
-    split into N minibatches and the probability ratio is clipped."""
+    split into N minibatches and the probability ratio is clipped (see `clip_high`)."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """Lower clipping range; see `clip_high`."""
     clip_high: float = Field(default=0.2, gt=0)

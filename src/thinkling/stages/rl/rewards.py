@@ -53,7 +53,8 @@ def well_formed(problem: Problem, rollout: Rollout) -> float:
 
 
 class WeightedRewards:
-    """The weighted sum of several rewards. If there is more than one reward, the figures include the mean of each."""
+    """The weighted sum of several rewards. If there is more than one reward, the figures include the values of each
+    reward."""
 
     def __init__(self, rewards: Mapping[str, tuple[float, Reward]]) -> None:
         self.rewards = dict(rewards)

@@ -255,7 +255,8 @@ def _band_counts(rows: Sequence[band.PassRate]) -> dict[str, Any]:
 
 
 def _totals(ctx: StageContext) -> dict[str, Any]:
-    """Returns sums over metrics.jsonl, which is still available if the run is killed after training."""
+    """Returns sums over all steps. They are read from metrics.jsonl, because a run that is killed after training still
+    has this file."""
     lines = [json.loads(line) for line in (ctx.directory / METRICS).read_text(encoding="utf-8").splitlines()]
     steps = {line["version"]: line for line in lines}.values()
     summed = ("samples", "undecided", "groups", "groups_equal", "groups_too_small", "groups_refilled", "groups_missing")

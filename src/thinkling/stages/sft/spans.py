@@ -60,8 +60,8 @@ def _text(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> str
 
 
 class SpansSample:
-    """A sample of up to 20 conversations: the first conversation of each source (of up to 10 sources), and others drawn
-    by seed."""
+    """A sample of up to 20 conversations: the first conversation of each source (of up to 10 sources), and other
+    conversations drawn with the seed."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
         self._tokenizer, self._seed = tokenizer, seed

@@ -219,8 +219,8 @@ class TrackersConfig(BaseModel):
     """Experiment trackers to which training is logged in addition to metrics.jsonl. Trackers do not affect the result,
     so these settings are never hashed and can be changed when a run is resumed.
 
-    Every key other than the fields below is the name of a tracker that a package provides (an entry point in the group
-    `thinkling.trackers`); its value contains the settings of this tracker.
+    Every key other than `tensorboard` and `wandb` is the name of a tracker that a package provides (an entry point in
+    the group `thinkling.trackers`); its value contains the settings of this tracker.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
