@@ -2,9 +2,9 @@
 
     python -m benchmarks.recipe.tiny_story --seeds 0 1 2 3 4 --jobs 2
 
-Runs recipes/tiny.yaml once per seed. A difference between two models is paired by seed: `value`, `low` and `high` are the
-mean over seeds and its 95% t-interval; `over_problems` is the bootstrap over problems of the mean over samples and seeds.
-The base model is asked in its own form, pages, about the same held-out problems. With several jobs, seeds run in
+Runs recipes/tiny.yaml once per seed. A difference between two models is paired by seed: `value`, `low` and `high` are
+the mean over seeds and its 95% t-interval; `over_problems` is the bootstrap over problems of the mean over samples and
+seeds. The base model is asked in its own form, pages, about the same held-out problems. With several jobs, seeds run in
 parallel, which does not change the results. An interrupted script resumes.
 """
 
@@ -80,8 +80,8 @@ def better(runs: list[Path], before: str, after: str) -> dict[str, Any]:
         splits.append(mean_split([split_gain(first[family], then[family]) for family in first]))
     per_seed = [split.better for split in splits]
     value, low, high = t_interval(per_seed)
-    return {"value": value, "low": low, "high": high, "n": len(runs), "runs": per_seed, "unit": "avg@8",
-            "more_often": [split.more_often for split in splits], "direct": [split.direct for split in splits]}  # fmt: skip
+    others = {"more_often": [split.more_often for split in splits], "direct": [split.direct for split in splits]}
+    return {"value": value, "low": low, "high": high, "n": len(runs), "runs": per_seed, "unit": "avg@8"} | others
 
 
 def chat_evaluations() -> list[str]:

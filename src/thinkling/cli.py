@@ -78,7 +78,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
     resolved: Annotated[bool, typer.Option(help="Print the recipe with all defaults, as YAML")] = False,
 ) -> None:
-    """Show what a run would do: the state of each stage, and the figures of pre-training.
+    """Show what a run would do: the state of each stage, and the tokens, steps and GPU-hours of pre-training.
 
     Nothing is run. The command reports mistakes in the recipe, missing files, and requirements that this machine does
     not meet.
@@ -129,9 +129,9 @@ def tokens(
         int | None, typer.Option(min=20, help="Columns of the output; by default, the terminal's width")
     ] = None,
 ) -> None:
-    """Show a stage's conversations as tokens, and which tokens carry loss, before anything is trained.
+    """Show the conversations of an sft stage token by token, and which tokens carry loss, before anything is trained.
 
-    Only the stage's inputs must exist: the model that it starts from and, if the stage has this input, `conversations`.
+    Only the inputs of the stage must exist: its model and, if the recipe sets it, the input `conversations`.
 
     Example: thinkling tokens my.yaml --n 1
     """
@@ -193,8 +193,8 @@ def export(
 ) -> None:
     """Write a stage's model as a Hugging Face directory that transformers and vLLM can load.
 
-    If the stage has finished, its model is copied. If the stage is running or was killed, --step selects a checkpoint.
-    The run is not changed.
+    If the stage has finished, the command copies its model. If the stage is running or was killed, use --step to select
+    a checkpoint. The run is not changed.
 
     Example: thinkling export tiny sft --to my-model"""
     from thinkling.pipeline import export as exporting
@@ -252,7 +252,8 @@ def clean(
 ) -> None:
     """List artifacts of the run that are no longer part of the recipe, with their sizes; with --yes, delete them.
 
-    Pass the same --set options as to `thinkling run`, because artifacts of different settings are listed too.
+    Pass the same --set options as to `thinkling run`, because artifacts that were written with other settings are
+    listed too.
 
     Example: thinkling clean my.yaml --yes"""
     from thinkling.pipeline import clean as cleaning
@@ -396,8 +397,8 @@ def _execute(path: Path, overrides: list[str] | None, root: Path, targets: list[
 
 
 def main() -> None:
-    """Entry point. For a user's mistake, one line is printed and the exit code is 2; a bug in thinkling prints its
-    traceback."""
+    """Entry point. A user's mistake is reported in one line, with exit code 2. Any other exception is a bug in
+    thinkling, and its traceback is printed."""
     try:
         app()
     except UserError as error:

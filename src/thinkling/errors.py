@@ -2,4 +2,5 @@
 
 
 class UserError(Exception):
-    """A mistake in the recipe, the data or the machine's setup. The CLI prints the message and exits with code 2."""
+    """A mistake in the recipe, the data or the machine's setup. The command-line interface prints the message and exits
+    with code 2."""

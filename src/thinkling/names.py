@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 LONGEST = 100
-"""Maximum number of characters. A file name can have at most 255 bytes, and suffixes are added to the name."""
+"""Maximum number of characters in a name. A file name can have at most 255 bytes, and suffixes are appended to the
+name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 

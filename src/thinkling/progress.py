@@ -31,7 +31,7 @@ class Progress(Protocol):
         ...
 
     def warn(self, text: str) -> None:
-        """Print a warning: a line that must not be overlooked."""
+        """Print a warning as a permanent, highlighted line."""
         ...
 
 

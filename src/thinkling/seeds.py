@@ -21,8 +21,8 @@ def derive(seed: int, *names: str | int) -> int:
 def permutation(n: int, seed: int) -> np.ndarray:
     """Return a permutation of 0 … n-1, int64 (n,), drawn from a 64-bit seed.
 
-    The permutation sorts raw words of Philox, because NEP 19 guarantees the bit stream of a generator across numpy
-    versions, but not the result of a shuffle.
+    The permutation is the argsort of raw words of Philox, because NEP 19 guarantees the bit stream of a generator
+    across numpy versions, but not the result of a shuffle.
     """
     import numpy as np  # Imported here because configs import this module and must not load heavy modules.
 
@@ -53,8 +53,8 @@ def permuted(places: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    """Apply the finalizer of SplitMix64, in which each bit of the result depends on every bit of x. uint64 arithmetic
-    wraps around."""
+    """Apply the finalizer of SplitMix64, in which each bit of the result depends on every bit of x. The arithmetic is
+    in uint64, which wraps around."""
     import numpy as np
 
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -48,8 +48,8 @@ class Difference:
 def difference(values: Sequence[float]) -> Difference:
     """Return the mean difference between two models on the same problems, with its interval.
 
-    `values`: one difference per problem. Because the difficulty of a problem cancels out of its difference, the
-    interval is narrower than the intervals of the two scores suggest.
+    `values`: one difference per problem. The difficulty of a problem affects both models and cancels out of the
+    difference, so the interval is narrower than the intervals of the two scores suggest.
     """
     import numpy as np
 
@@ -72,8 +72,8 @@ def student_probability(t: float, df: int) -> float:
 
 
 def student_quantile(level: float, df: int) -> float:
-    """Return the t with P(|T| ≤ t) = `level`, by bisection to the last bit of a float. For `level` 0.95 and `df` 7, t
-    is 2.3646.
+    """Return the value t for which P(|T| ≤ t) = `level`, by bisection to the last bit of a float. For `level` 0.95 and
+    `df` 7, t is 2.3646.
 
     Raises ValueError unless 0 < level < 1 and df ≥ 1.
     """

@@ -17,9 +17,9 @@ FIRST = 100
 
 
 def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
-    """Yield an error message for each pair of model and chat template that fails to render a prompt.
+    """Yield an error message for each pair of model and chat template with which a prompt cannot be rendered.
 
-    The message starts with the first field of the recipe that uses the pair.
+    The message starts with the first field of the recipe that uses the model and the template together.
     """
     from thinkling.generate.renderer import Renderer
 
@@ -43,7 +43,7 @@ def wrong_chats(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
 def lost_in_templates(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
     """Yield an error message for each source of an sft stage that the chat template of the user's model cannot render.
 
-    The first conversations of each source are tried. An error is also reported if the template would drop content.
+    Only the first conversations of each source are rendered. A template that would drop content is an error too.
     """
     for name in stages:
         stage = recipe.stages[name]

@@ -33,7 +33,8 @@ class Wrong(NamedTuple):
 
 
 def check(recipe: Recipe, stages: Sequence[str]) -> None:
-    """Raise UserError for the first mistake that affects the given stages, which should be those still to run."""
+    """Raise UserError for the first mistake that affects the given stages, which should be the unfinished stages of a
+    run."""
     for found in wrong(recipe, stages):
         raise UserError(found.line)
 
@@ -45,7 +46,7 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     yield from _ranks(recipe, wanted)
     yield from _told("tracker", lambda: check_installed(recipe.trackers))
     yield from _told("sandbox", lambda: packages.locations(recipe.packages()))
-    program.verify.use(recipe.packages())  # the validity of tests depends on the packages they may import
+    program.verify.use(recipe.packages())  # whether tests are valid depends on the packages that they may import
     yield from _sandbox(recipe, wanted)
     models, missing = list(_models(recipe, wanted)), set[str]()
     for name, found in models:

@@ -14,7 +14,8 @@ from rich.table import Table
 from thinkling.pipeline.runner import Run, locked
 
 ARTIFACT = re.compile(r".+-[0-9a-f]{8}(?:\.partial)?")
-"""Names of the folders that stages write. Everything else in a run's folder, such as tracker logs, is never touched."""
+"""Names of the folders that stages write. The command never deletes anything else in a run's folder, such as tracker
+logs."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ _TOLD = re.compile(
 
 
 def disk_is_full(error: BaseException, directory: Path) -> str | None:
-    """Return a message if the error or one of its causes is due to a disk that cannot be written to, otherwise None.
+    """Return an error message if the error, or one of its causes, is a failed write to a disk; otherwise return None.
 
-    `directory`: the folder of the run, which is reported if the error does not contain a file name.
+    `directory`: the folder of the run, which the message contains if the error does not contain a file name.
     """
     for cause in _causes(error):
         number = cause.errno if isinstance(cause, OSError) else None

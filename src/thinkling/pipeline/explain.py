@@ -44,9 +44,9 @@ _KINDS = {
 _LISTED = 10
 """Maximum number of ids to list in an error message."""
 _MOST = 1_000
-"""Matching ids beyond this number are not counted."""
+"""Maximum number of matching ids to count."""
 _COMPARED = 20_000
-"""Maximum number of ids to compare with a mistyped id. More would take seconds."""
+"""Maximum number of ids to compare with a mistyped id. A comparison with more ids would take seconds."""
 
 
 def explain(run: Path, wanted: str, whole: bool, console: Console) -> None:
@@ -99,9 +99,10 @@ class _Fitting:
 
 
 def resolve(run: Path, wanted: str, found: Sequence[Table]) -> str:
-    """Return `wanted` if it is an id; otherwise the only id in the best group of matches.
+    """Return `wanted` if it is an id; otherwise return the id that matches it best.
 
-    Raises UserError, which lists the matching or the closest ids, if there is no such id.
+    Raises UserError if no id matches (the message lists the closest ids) or if several ids match equally well (the
+    message lists them).
     """
     if not wanted:
         raise UserError("ID: it is empty; specify an id, or its beginning or end")

@@ -28,7 +28,7 @@ _FLAT = ("kind", "type")
 
 
 def kinds() -> dict[str, list[str]]:
-    """Map each heading to the kinds whose fields can be shown."""
+    """Map each heading of the overview to the kinds that are listed under this heading."""
     return {
         "stage kinds": list(KINDS),
         "source types": [name for name in TYPES.names() if _is_current(name)],
@@ -37,7 +37,8 @@ def kinds() -> dict[str, list[str]]:
 
 
 def _is_current(source_type: str) -> bool:
-    """Whether a source type is current. Old names are registered only so that an error can report the new name."""
+    """Whether a source type is current. Old names of source types are registered only so that an error message can
+    report the new name."""
     accepted = typing.get_args(TYPES.resolve(source_type).model_fields["type"].annotation)
     return not accepted or source_type in accepted
 

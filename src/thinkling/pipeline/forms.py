@@ -28,7 +28,8 @@ class Form:
     reads: tuple[str, ...] = ()
     """Columns that `reason` reads."""
     reason: Callable[[Row], str | None] = lambda row: None
-    """Returns why a record was rejected, or what is wrong with it; None for a record that was kept."""
+    """Returns the reason why a record was rejected or, for a rollout, a verdict other than `right`. Returns None for
+    all other records."""
 
 
 def _out_of_band(row: Row) -> str | None:
@@ -72,4 +73,5 @@ LINES = {ledger.FILE: LEDGER, unreadable.FILE: REPLIES}
 UNPAIRED = Form(
     "problems without a pair", frozenset(), ("problem_id",), "family", ("reason",), lambda row: row["reason"]
 )
-"""These records are not stored in a table. They are derived from the samples of a dpd stage."""
+"""Problems that yielded no preference pair. They are not stored in a table, but derived from the samples of a dpd
+stage."""

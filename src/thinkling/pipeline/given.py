@@ -40,8 +40,8 @@ class Data:
 def look(entry: str, wanted: Sequence[Kind]) -> Data:
     """Detect the kind of data in a file or folder.
 
-    `wanted`: the acceptable kinds, in order of preference. Raises UserError if the path does not exist or has data of
-    none of these kinds.
+    `wanted`: the acceptable kinds, in order of preference. Raises UserError if the path does not exist or if it
+    contains data of none of these kinds.
     """
     path = Path(entry).expanduser()
     if not path.exists():

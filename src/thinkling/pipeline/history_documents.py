@@ -1,4 +1,5 @@
-"""Printing of a document's history: duplicates, grades and split in curate, its tokens, and its epochs in pretrain."""
+"""Printing of a document's history: its duplicates, grades and class in curate, its tokens in tokenize, and its epochs
+in pretrain."""
 
 from __future__ import annotations
 
@@ -100,7 +101,8 @@ def tokenized(folder: StageFolder, page: Page) -> bool:
 
 
 def pretrained(folder: StageFolder, page: Page) -> bool:
-    """Print how many epochs a pretrain stage trained on the document's group. Return whether it read the group."""
+    """Print how many epochs a pretrain stage trained on the document's group. Return whether the stage read the
+    group."""
     tokens = folder.input("tokens")
     found = None if tokens is None else StageFolder.open(tokens)
     group = None if found is None else group_of(found, page.identity)

@@ -94,7 +94,7 @@ def reward(row: Row, rewards: Mapping[str, float]) -> float | None:
     """Return a sample's reward if it follows from the verdict; otherwise None.
 
     The reward is None if the verdict excludes the sample from its group, or if the problem has other rewards, because
-    those are not saved per sample.
+    rewards other than `verdict` are not saved per sample.
     """
     if set(rewards) != {"verdict"} or row["outcome"] not in ("right", "wrong"):
         return None

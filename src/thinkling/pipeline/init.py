@@ -45,10 +45,10 @@ class Facts:
     heldout: str | None
     near_dedup: bool
     tokens: int
-    """Estimated tokens of text, at 4 bytes per token."""
+    """Estimated number of tokens of the text, at 4 bytes per token."""
     chat_tokens: int = 0
-    """Lower estimate of the tokens of conversations and solutions: one per 8 bytes of a file, because up to half of
-    the file may be keys and punctuation."""
+    """Lower estimate of the tokens of conversations and solutions: one token per 8 bytes of a file, because up to half
+    of the file may be keys and punctuation."""
     problems: int = 0
     """Number of problems to train on."""
 
@@ -142,7 +142,7 @@ def _files(entry: str) -> list[Path]:
 
 
 def _model(model: str, chats: Sequence[Data]) -> tuple[str, int]:
-    """Return the value of `chat.template` that suits the data, and the tokens per row.
+    """Return the value of `chat.template` that suits the data, and the number of tokens per row.
 
     Raises UserError if `model` is not a model directory, or if the model is not supported.
     """

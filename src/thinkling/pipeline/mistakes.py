@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from thinkling.pipeline.renamed import moved_to, renamed_to
 
 _ALTERNATIVE = re.compile(r"(?:literal|function-[a-z]+)\[.*\]|[A-Z]\w*Config", re.DOTALL)
-"""A part of an error's location that is not a field, but pydantic's name for one of the types in a union."""
+"""Parts of an error's location that are not fields, but names that pydantic assigns to the types of a union."""
 _EXPECTED = "Input should be "
 _MAPPING = ("model_type", "model_attributes_type", "dict_type")
 
@@ -30,7 +30,8 @@ class SourceErrors(ValueError):
 def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
     """Return one line per mistake: the path of the field as in the recipe, the mistake, and the nearest known key.
 
-    `model`: the class that was validated. `where`: the path of this object in the recipe; it precedes each field.
+    `model`: the class that was validated. `where`: the path of the validated object in the recipe, which is put before
+    the name of each field.
     """
     lines = []
     for item in _of_one_form(error.errors()):
@@ -76,7 +77,7 @@ def _shown(item: Any) -> str:
 
 
 def _of_one_form(errors: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Reduce the errors of each field with a union type, for which pydantic reports errors against every type.
+    """Reduce the errors of each field with a union type, because pydantic reports errors for every type of the union.
 
     If the value is a mapping, only the errors inside it are reported. Any other value is reported once, with the values
     that each type accepts.
@@ -139,6 +140,7 @@ def _step(schema: dict[str, Any], node: dict[str, Any], part: int | str) -> dict
 
 
 def nearest(word: str, known: Any) -> str:
-    """Return `; did you mean …?`, or an empty string if no known word is close."""
+    """Return `; did you mean …?` with the known word closest to `word`, or an empty string if no known word is
+    close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

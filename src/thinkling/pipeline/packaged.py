@@ -9,7 +9,8 @@ from thinkling.errors import UserError
 from thinkling.pipeline.mistakes import nearest
 
 FOLDER = "recipes"
-"""Name of the folder in the package. In the repository it is a link to the folder of the same name at the root."""
+"""Name of the folder in the package. In the repository, this folder is a link to the folder of the same name at the
+root."""
 
 
 def packaged() -> dict[str, Path]:

@@ -125,7 +125,7 @@ def plan_pretraining(
 def resolved_phases(recipe: Recipe, stage: str, rope_theta: float) -> tuple[list[Phase], list[Phase]]:
     """Return (phases of the earlier stages whose training state this stage continues, phases of this stage).
 
-    Steps are numbered from the first of these stages on.
+    Steps are numbered from the first step of the first of these stages.
     """
     config = recipe.stages[stage]
     assert isinstance(config, PretrainConfig)
@@ -136,7 +136,8 @@ def resolved_phases(recipe: Recipe, stage: str, rope_theta: float) -> tuple[list
 
 
 def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[str, float]:
-    """Return the sizes in tokens of a pretrain stage's sources: measured if tokenize has finished, else as declared."""
+    """Return the sizes in tokens of a pretrain stage's sources: measured if the tokenize stage has finished, otherwise
+    as declared in the recipe."""
     producer = recipe.stages[stage].inputs.get("tokens", "")
     if producer in done:
         return {name: float(entry["tokens"]) for name, entry in done[producer].counts["sources"].items()}
@@ -144,7 +145,7 @@ def source_sizes(recipe: Recipe, stage: str, done: dict[str, Artifact]) -> dict[
 
 
 def resolved(recipe: Recipe) -> str:
-    """Return the recipe with all defaults as YAML, which is a valid recipe itself."""
+    """Return the recipe with all defaults filled in, as YAML that is itself a valid recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -154,8 +155,8 @@ def show(
     """Print the plan and return the figures of its pretrain stages.
 
     `full_check`: whether to verify the digests of all finished artifacts. `whole`: whether the recipe was loaded
-    without overrides, so that all other artifacts in the run's folder are from earlier versions of the recipe and can
-    be listed. Raises UserError as `plan_pretraining` and `verify` do.
+    without overrides; if so, all other artifacts in the run's folder are from earlier versions of the recipe, and are
+    listed. Raises UserError as `plan_pretraining` and `verify` do.
     """
     done: dict[str, Artifact] = {}
     if not recipe.plan_only:
@@ -184,7 +185,7 @@ def _stage_table(run: Run, full_check: bool) -> Table:
     longest = max((len(path.name) for _, _, path in states if path), default=0)
     for column in ("stage", "kind", "inputs", "state"):
         table.add_column(column, overflow="fold")
-    # The hash must not be folded.
+    # Keep the name of the artifact, which ends with its hash, on one line.
     table.add_column("artifact", overflow="fold", no_wrap=longest <= 40)
     for name, state, path in states:
         stage = run.recipe.stages[name]

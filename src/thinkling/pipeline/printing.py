@@ -121,7 +121,8 @@ class Reader:
     _renderers: dict[tuple[Path, str], Renderer | None] = field(default_factory=dict)
 
     def parts(self, table: Records, row: Row) -> list[tuple[str, str, str]]:
-        """Return (label, text, style) of each part of a completion, or of its whole text if there is no renderer."""
+        """Return (label, text, style) of each part of a completion, or of the whole completion if there is no
+        renderer."""
         renderer = self._renderer(table)
         read = renderer.read(_Completion(row["tokens"], row["forced"])).parts if renderer and row["tokens"] else ()
         found = [(PARTS[part.kind][0], part.text, PARTS[part.kind][1]) for part in read]
@@ -164,7 +165,8 @@ class Page:
     """Whether texts are printed in full."""
     reader: Reader = field(default_factory=Reader)
     told: set[tuple[str, str]] = field(default_factory=set)
-    """Questions and references already printed for the current stage, several of whose tables may contain them."""
+    """Questions and references already printed for the current stage, because several tables of a stage may contain the
+    same ones."""
 
     def stage(self, folder: StageFolder) -> None:
         """Print the heading of a stage."""

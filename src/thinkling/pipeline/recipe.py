@@ -50,7 +50,8 @@ KINDS: dict[str, type[StageConfig]] = {
     "rl": RlConfig,
     "evaluate": EvaluateConfig,
 }
-"""Stage kinds in their usual order. Each is also the name of a command, of a folder in `stages` and of a docs page."""
+"""Stage kinds in their usual order. Each kind is also the name of a command, of a folder in `stages` and of a page in
+`docs`."""
 
 
 AnySource = Annotated[SerializeAsAny[InstanceOf[Source]], WithJsonSchema({})]
@@ -79,8 +80,8 @@ class SandboxConfig(BaseModel):
 
     packages: list[Literal["numpy", "sympy"]] = Field(min_length=1)
     """Packages that programs and their tests can import in addition to the standard library. The packages must be
-    installed in the same environment as thinkling. By default there are none, because importing them makes each sandbox
-    server take seconds to start."""
+    installed in the same environment as thinkling. Without this field, programs can import only the standard library,
+    because a sandbox server that imports these packages takes seconds to start."""
 
 
 class Recipe(BaseModel):
@@ -93,26 +94,28 @@ class Recipe(BaseModel):
     seed: int = Field(default=0, ge=0)
     """Seed of the run. Each stage's seed is hash(seed, stage name)."""
     threads: int = Field(default=1, ge=1)
-    """Number of CPU threads. It is part of the hash of stages whose results depend on it, because a different order of
-    summation changes the rounding."""
+    """Number of CPU threads. A different number of threads changes the order of summation and therefore the rounding,
+    so this number is part of the hash of the stages that it affects."""
     model: ModelConfig | None = None
-    """Architecture and size of the model that the pretrain stage creates. Only this stage uses it."""
+    """Architecture and size of the model that a pretrain stage creates. No other kind of stage uses this section."""
     tokenizer: TokenizerConfig | None = None
     """Tokenizer of the model to pre-train. It is either trained by the tokenize stage or loaded from a path."""
     sources: dict[str, AnySource] = Field(default_factory=dict)
-    """Name → source, which provides raw material. The field `type` selects the type of source."""
+    """Name → source, i.e. an input of the recipe: text, conversations, problems or a model. The field `type` selects
+    the type of source."""
     stages: dict[Name, Stage] = Field(min_length=1)
     """Name → stage, in the order in which the stages run. The field `kind` selects the kind of stage."""
     sandbox: Literal["required", "none"] | SandboxConfig = "required"
-    """Whether code written by a model must run in a sandbox. `required`: it must. `none`: this machine has no sandbox,
-    so stages that would run code written by a model are skipped, as are the stages that depend on them.
-    `{packages: [numpy, sympy]}`: the sandbox is required, and programs in it can import these packages."""
+    """Whether code written by a model must run in a sandbox. `required`: stages that run such code need a sandbox.
+    `none`: stages that would run such code are skipped, and so are all stages that depend on them; use it on a machine
+    without a sandbox. `{packages: [numpy, sympy]}`: as `required`, and programs in the sandbox can import these
+    packages."""
     plan_only: bool = False
     """Whether the recipe can only be planned and not run, because its sources are not on this machine."""
     hardware: HardwareConfig = Field(default_factory=HardwareConfig)
     """Hardware for which `plan` computes GPU-hours."""
     trackers: TrackersConfig = Field(default_factory=TrackersConfig)
-    """Settings of TensorBoard and Weights & Biases. They are not part of any hash."""
+    """Settings of TensorBoard, Weights & Biases and other experiment trackers. They are not part of any hash."""
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -217,7 +220,8 @@ class Recipe(BaseModel):
         return {name: reasons[name] for name in self.stages if name in reasons}
 
     def _check_state(self, name: str, stage: StageConfig, producer: str) -> None:
-        """Check that `producer` keeps a training state and has the kind, optimizer and dtype of weights of `stage`."""
+        """Check that `producer` keeps a training state, and that its kind, optimizer and weight dtype are those of
+        `stage`."""
         where = f"stages.{name}.inputs.state: {producer!r}"
         other = self.stages.get(producer)
         if other is None or other.kind != stage.kind:

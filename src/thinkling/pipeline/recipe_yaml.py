@@ -20,7 +20,7 @@ MOST_LEVELS = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML loader that raises an error for duplicate keys, where PyYAML would silently use the last one.
+    """YAML loader that raises an error for duplicate keys, because PyYAML would silently use the last of them.
 
     Values that a tag or a resolver cannot parse (month 99, `!!int x`, a number of 5,000 digits) also raise
     ConstructorError.

@@ -26,7 +26,8 @@ from thinkling.pipeline.stage_folders import StageFolder
 _FOLDERS = ("rollouts", "samples", "evaluations", "grades", "band")
 """Folders of an artifact that contain tables. Other folders contain models, shards and checkpoints."""
 _TOKEN_LEVEL = frozenset({"logprobs", "versions", "prompt"})
-"""Columns with one number per token that are not loaded. `tokens` and `forced` are needed to parse a completion."""
+"""Token-level columns that are not loaded. The token-level columns `tokens` and `forced` are loaded, because they are
+needed to parse a completion."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Table:
 
     folder: StageFolder
     name: str
-    """Path relative to the artifact: that of the table's file without its extension, or that of the table's folder if
-    the table consists of numbered files."""
+    """Path relative to the artifact: the path of the table's file without its extension or, if the table consists of
+    numbered files, the path of their folder."""
     form: Form
     files: tuple[Path, ...]
 
@@ -139,7 +140,8 @@ def _parts(table: Table) -> Iterator[_Part]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON Lines file. In a ledger, each object gets the `id` of its record, or None.
+    """Yield the objects of a JSON Lines file. In rejected.jsonl, the `id` of the rejected record (or None) is added to
+    each object.
 
     An incomplete last line, which is still being written, is ignored. Raises UserError with the number of a line that
     is not JSON.
@@ -174,7 +176,7 @@ def ids(table: Table) -> Iterator[str]:
 
 
 def find(wanted: Sequence[Table], identity: str, columns: Sequence[str] | None = None) -> list[Item]:
-    """Return the records with this id, in order, with the given columns, or with all except `_TOKEN_LEVEL` if None."""
+    """Return the records with this id, in order. `columns`: columns to read; if None, all except `_TOKEN_LEVEL`."""
     found = []
     for table in wanted:
         for part in _parts(table):
@@ -205,7 +207,7 @@ def draw(
     n: int,
     seed: int,
 ) -> Drawn:
-    """Draw `n` records from some tables with the given seed, or all if there are fewer, in the order of the files.
+    """Draw `n` records (or all, if there are fewer) from the tables with the given seed. Return them in file order.
 
     `takes`: whether a record may be drawn, given the values of its table's `columns`. If there are no columns, every
     record of a Parquet table may be drawn.

@@ -38,8 +38,8 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     },
     "evaluate": {"batch_size": "max_concurrent", "form": "renderer"},
 }
-"""Kind of stage → old key → new key. Only unknown keys are looked up, so a key that is still valid elsewhere in the
-schema of the same kind may be listed."""
+"""Kind of stage → old key → new key. Only unknown keys are looked up, so the table may list a key that is still valid
+in another part of the same stage."""
 
 SOURCES: Mapping[str, str] = {
     "corrupted": "noise_fraction",

@@ -172,7 +172,7 @@ def execute(run: Run, console: Console, targets: list[str] | None = None) -> lis
             raise SystemExit(2) from None
         raise
     make_directory(run.directory)
-    # Stages that run verify their inputs, so only the other artifacts are verified here.
+    # A stage that runs verifies its inputs, so only artifacts that no such stage reads are verified here.
     to_verify = {producer for name in to_do for producer in recipe.stages[name].inputs.values()}
     done: dict[str, Artifact] = {}
     result: list[Done] = []
@@ -212,7 +212,7 @@ def _check_space(run: Run, states: list[tuple[str, State, Path | None]], console
 def reuse(final: Path, in_full: bool) -> Artifact:
     """Open a finished artifact.
 
-    `in_full`: whether to verify the digest of every file, because sizes and times do not reveal a flipped bit.
+    `in_full`: whether to verify the digest of every file, because a flipped bit does not change a file's size or time.
     """
     manifest = read_manifest(final)
     if in_full:
@@ -223,7 +223,7 @@ def reuse(final: Path, in_full: bool) -> Artifact:
 def work(
     run: Run, name: str, inputs: dict[str, Artifact], final: Path, digest: str, console: Console, title: str
 ) -> Artifact:
-    """Run one stage on rank 0, then rename its directory."""
+    """Run one stage on rank 0, then rename its `.partial` directory to the final name."""
     partial = partial_of(final)
     resumed = partial.exists()
     console.print(f"{title}{': resumed' if resumed else ''}", style="bold", highlight=False)

@@ -72,7 +72,7 @@ class Choice:
         return self.source is None or is_of(self.source, row[form.source] if form.source else "")
 
     def of(self, table: Table) -> Choice:
-        """Return the choice to apply to the rows of a table, without `source` if that is the table's task set."""
+        """Return the choice to apply to the rows of a table: without `source`, if `source` is the table's task set."""
         return Choice(self.rejected, self.reason) if self.source == _task_set(table) else self
 
 
@@ -82,9 +82,9 @@ def is_of(wanted: str, source: str | None) -> bool:
 
 
 def show(run: Path, stage: str, choice: Choice, n: int, seed: int, console: Console) -> None:
-    """Print `n` records of each kind, or, if `n` is 0, the counts of records by reason.
+    """Print `n` records of each kind or, if `n` is 0, the number of records by reason.
 
-    Raises UserError, which lists the existing stages, sources or reasons, if the requested one does not exist.
+    Raises UserError if the requested stage, source or reason does not exist. The message lists those that exist.
     """
     folder = _folder(run, stage)
     found = tables(folder)
@@ -207,7 +207,7 @@ def _scores(folder: StageFolder, width: int) -> RichTable:
 
 
 def _hint(folder: StageFolder, found: Sequence[Table], choice: Choice, console: Console) -> None:
-    """Print how to show the records that have a reason, if there are any and they were not requested."""
+    """Print the command that shows the records with a reason, if there are any and they were not requested."""
     if choice.by_reason:
         return
     reasons = Counter({r: n for (_, r), n in _reasons(found, (), choice).items() if r is not None})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from thinkling.pipeline.runner import Run
 
 CLOSE = 0.9
-"""Fraction of the free space; a larger estimate causes a warning."""
+"""Fraction of the free space above which an estimate of the needed space causes a warning."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Needed:
     """Space needed and space free, in bytes."""
 
     most: float
-    """Estimate of the space needed, on the high side, excluding `unknown`."""
+    """Estimate of the space needed, on the high side, without the data in `unknown`."""
     surely: float
     """Space needed by weights and training states alone, which is known exactly."""
     stage: str

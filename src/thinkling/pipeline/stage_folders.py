@@ -20,7 +20,7 @@ class StageFolder:
     stage: str
     path: Path
     manifest: Mapping[str, Any] | None
-    """None if the stage is unfinished."""
+    """The artifact's manifest; None if the stage is unfinished."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -33,8 +33,8 @@ class StageFolder:
         return (self.manifest or {}).get("counts", {})
 
     def input(self, role: str) -> Path | None:
-        """Return the folder of the input artifact with this role; None if there is no such input or it is not part of
-        the run."""
+        """Return the folder of the input artifact with this role; None if the stage has no such input or if the input
+        is not part of the run."""
         name = (self.manifest or {}).get("inputs", {}).get(role, {}).get("artifact")
         path = None if name is None else self.path.parent / name
         return path if path is not None and path.is_dir() else None
@@ -49,8 +49,8 @@ class StageFolder:
 def stage_folders(run: Path) -> list[StageFolder]:
     """Return the newest finished artifact of each stage, in the order in which the artifacts were finished.
 
-    After these, the list contains the unfinished artifacts that are newer than the finished artifact of the same stage.
-    Raises UserError if the manifest of an artifact cannot be read.
+    The finished artifacts are followed by the unfinished artifacts that are newer than the finished artifact of their
+    stage. Raises UserError if the manifest of an artifact cannot be read.
     """
     finished: dict[str, tuple[tuple[float, int], StageFolder]] = {}
     partial: list[tuple[int, StageFolder]] = []

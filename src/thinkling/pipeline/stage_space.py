@@ -1,7 +1,7 @@
 """Estimates of the disk space of a stage, with one formula per kind of stage (docs/training.md lists them).
 
 Estimates are on the high side. The sizes of weights and training states follow from the parameter counts and are exact.
-Those of text, tokens and logs are estimated from the sizes of the sources. The lengths of a model's replies are not
+The sizes of text, tokens and logs are estimated from the sizes of the sources. The lengths of a model's replies are not
 known in advance, so half of `max_new_tokens` is assumed.
 """
 
@@ -32,8 +32,8 @@ from thinkling.tasks.problem import Split
 CHECKPOINTS = 3
 """Training states on disk at the same time: the two that are kept and the one being written."""
 BEST = 4
-"""Copies of the weights on disk at the same time with `keep_best`: the best as of each checkpoint, and the one being
-written."""
+"""Copies of the weights on disk at the same time with `keep_best`: for each of the three checkpoints, the best weights
+at that point, and the copy being written."""
 ZSTD = 0.45
 """Bytes of Parquet per byte of text. zstd compresses code to a quarter of its size and web text to two fifths."""
 FILLED = 0.5
@@ -266,8 +266,8 @@ class Spaces:
         return Space(size, size)
 
     def _refine(self, name: str, config: RefineConfig) -> Space:
-        """Estimate a refine stage: per job, a draft, a checklist, a critique and a revision in each round, and the
-        completed chain of thought."""
+        """Estimate a refine stage. Each job has a draft, a checklist, a chain of thought and, in each round, a critique
+        and a revision."""
         problems = config.problems
         n, prompt = self._problems(problems.source, "train", problems.n_problems, problems.families)
         draft = max(backend.max_new_tokens for backend in config.drafters)
@@ -292,7 +292,8 @@ class Spaces:
         """Estimate the weights, checkpoints, logs and evaluations of a training stage.
 
         `steps`: None if not known, in which case the maximum number of checkpoints is assumed. `lines`: number of log
-        lines. `kept` and `passing`: bytes of other files that remain after the stage or are deleted at its end.
+        lines. `kept`: bytes of other files that remain after the stage. `passing`: bytes of other files that are
+        deleted at its end.
         """
         model = self.made[name]
         if not isinstance(model, Model):
@@ -350,12 +351,12 @@ def _width(config: TrainingConfig) -> int:
 
 def bytes_per_token(vocab_size: int) -> float:
     """Estimate the bytes of UTF-8 per token, on the low side: 1.6 for a vocabulary of 265 tokens, 3 for 33K tokens or
-    more (English text then has 4)."""
+    more (with such a vocabulary, English text has about 4)."""
     return min(3.0, math.log2(vocab_size) / 5)
 
 
 def _files(problems: float) -> float:
-    """Return the bytes of the Parquet files of samples without the samples themselves."""
+    """Return the bytes of the Parquet files in which samples are stored, without the samples themselves."""
     return PARQUET * math.ceil(problems / SAMPLES_PER_FILE)
 
 

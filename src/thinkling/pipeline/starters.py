@@ -23,7 +23,8 @@ def rl(facts: Facts) -> str:
 
 
 def posttrain(facts: Facts) -> str:
-    """Write a recipe with sft if there are conversations, dpd if there are pairs and rl if there are problems."""
+    """Write a recipe that has an sft stage if there are conversations, a dpd stage if there are pairs, and an rl stage
+    if there are problems."""
     kinds = {one.kind for one in facts.sources.values()}
     text = _head(facts, "Post-training of your model on your files, with the stages that your data supports.")
     text += _sources(facts)
@@ -44,7 +45,7 @@ def curate(facts: Facts) -> str:
 
 
 def pretrain(facts: Facts) -> str:
-    """Write a recipe for a small model, with about as many tokens as one pass over the text contains."""
+    """Write a recipe that pre-trains a small model on about as many tokens as the text contains."""
     row, rows = 256, 16
     step = row * rows
     total = max(facts.tokens * 9 // 10 // step, 20) * step  # the rest is for validation

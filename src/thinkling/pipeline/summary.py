@@ -24,7 +24,8 @@ LONGEST_COUNT = 24
 
 
 def summarise(run: Run, wall_seconds: float) -> dict[str, Any]:
-    """Return the contents of summary.json. A stage's `wall_seconds` is from the run that wrote its artifact."""
+    """Return the contents of summary.json. The `wall_seconds` of a stage are those of the run that wrote the stage's
+    artifact."""
     recipe, done = run.recipe, run.finished()
     return {
         "recipe": recipe.name,
@@ -118,7 +119,8 @@ def turned_away(stage: str, counts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def how_to_look(summary: dict[str, Any], run: str) -> str | None:
-    """Return the `show` command for the most frequent reason in the first stage with rejections, or None."""
+    """Return the `show` command for the most frequent reason in the first stage with rejections, or None if there is no
+    such reason."""
     for stage in summary["stages"]:
         for found in rejections(stage["name"], stage["counts"]):
             for reason, _ in found.most_frequent_first:

@@ -53,7 +53,7 @@ def show(recipe: Recipe, root: Path, stage: str | None, n: int, console: Console
     found = origins(config, sources, given, seed)
     console.print(_legend(console))
     encode, number = encoder(renderer), 0
-    with TemporaryDirectory() as folder:  # for the sources' rejected records, which only a real run keeps
+    with TemporaryDirectory() as folder:  # for the sources' rejected records, which are discarded here
         ctx = StageContext(name, Path(folder), {}, seed, sources=sources)
         left_out = LeftOut.of(config, ctx, Parallel(), config.validation_fraction)
         for number, (origin, conversation) in enumerate(_in_turn(found, left_out, n), 1):

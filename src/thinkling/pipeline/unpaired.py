@@ -47,7 +47,7 @@ def unpaired(folder: StageFolder) -> Iterator[Unpaired]:
     for mine in _by_problem(_table(folder, SAMPLES["student"])):
         reason = rejection("student", mine, Outcome.WRONG, sequence_length)
         if reason is None:
-            # Token-level columns are not needed any more: only the verdicts are.
+            # From here on, only the verdicts are needed, so drop the token-level columns.
             left[mine[0].problem_id] = [replace(r, prompt=[], tokens=[], logprobs=[], versions=[]) for r in mine]
         else:
             yield _unpaired(mine[0], reason)

@@ -113,8 +113,8 @@ class Scale:
 
 
 def scale_for(values: Iterable[float], start: float, stop: float, zero: bool = False) -> Scale:
-    """Return a scale that contains all finite values. It is logarithmic if the values are positive and span more than a
-    factor of 5, unless `zero`, which starts the scale at 0."""
+    """Return a scale that contains all finite values. The scale is logarithmic if the values are positive and span more
+    than a factor of 5. With `zero`, it is linear and includes 0."""
     finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     if not zero and low > 0 and high / low > 5:
@@ -130,7 +130,8 @@ def scale_for(values: Iterable[float], start: float, stop: float, zero: bool = F
 
 @dataclass(frozen=True)
 class Bin:
-    """Values of consecutive steps: the positions where the steps begin and end, and the mean and extremes."""
+    """Summary of the values of consecutive steps: the positions at which the steps begin and end, and the mean and
+    extremes of the values."""
 
     begin: float
     end: float

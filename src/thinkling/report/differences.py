@@ -1,7 +1,8 @@
 """Differences between consecutive evaluations of a task set, paired by problem, with 95% bootstrap intervals.
 
-Because the two models answered the same problems, the difference is computed for each problem. The difficulty of a
-problem cancels out, and the interval is narrower than the intervals of the two scores suggest.
+Because the two models answered the same problems, the difference is computed for each problem. The difficulty of the
+problem cancels out of this difference, so the interval of the mean difference is narrower than the intervals of the two
+scores suggest.
 """
 
 from __future__ import annotations

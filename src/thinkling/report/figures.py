@@ -46,8 +46,8 @@ NEVER_DRAWN = ("step", "loss_tokens")
 
 
 def in_view(log: TrainingLog) -> tuple[str, ...]:
-    """Return the metrics that are shown immediately, depending on what the stage logged. All other metrics are
-    collapsed.
+    """Return the metrics that are shown immediately, depending on what the stage logged. All other metrics are in a
+    collapsed section.
 
     The loss of a policy-gradient step is noise around zero, so a stage with rewards shows the reward instead.
     """
@@ -81,7 +81,7 @@ class Group:
     """Kinds of the group's stages, separated by commas."""
     stages: list[Drawn]
     apart: bool
-    """Whether each stage has a row of several panels instead of a single panel."""
+    """Whether each stage of the group has a row of several panels. If False, each stage has a single panel."""
 
 
 def groups(stages: Sequence[Stage]) -> list[Group]:
@@ -121,16 +121,16 @@ def title_of(key: str) -> str:
 
 
 def shared_scale(key: str, logs: Sequence[TrainingLog]) -> Scale:
-    """Return a common scale of a metric for several stages: from 0 to 1 for fractions, and starting at 0 for lengths
-    and learning rates."""
+    """Return a common scale of a metric for several stages. The scale is from 0 to 1 for fractions, and starts at 0 for
+    lengths and learning rates."""
     values = [v for log in logs for b in bins(*axis(log)[:1], log.column(key), PANEL_BINS) for v in (b.low, b.high)]
     shares = key in ("thinking_fraction", "dpo_accuracy") or (key == "reward" and all(0 <= v <= 1 for v in values))
     return Scale(0, 1, BOTTOM, TOP) if shares else scale_for(values, BOTTOM, TOP, zero=key in ("lr", "mean_length"))
 
 
 def axis(log: TrainingLog) -> tuple[list[float], str]:
-    """Return the end of each step on the x axis, and the unit of the axis: steps if the log has a reward, else the unit
-    that the log counts."""
+    """Return the end of each step on the x axis, and the unit of the axis: steps if the log has a reward, otherwise the
+    log's own unit (see `TrainingLog.unit`)."""
     if "reward" in log.metrics:
         return [i + 1.0 for i in range(len(log.rows))], "steps"
     return log.tokens, log.unit
@@ -198,7 +198,7 @@ def thin(points: list[Point], n: int) -> list[Point]:
 
 
 def mixture_panel(log: TrainingLog, colours: Mapping[str, str]) -> Markup:
-    """Draw a panel of each source's share of rows, over the unit that the log counts."""
+    """Draw a panel of each source's share of rows, with the log's own unit on the x axis."""
     x = Scale(0, log.tokens[-1], LEFT, RIGHT)
     parts = [
         *mixture(log, x, TOP, BOTTOM - TOP, colours),

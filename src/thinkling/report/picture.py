@@ -24,7 +24,8 @@ from thinkling.report.text import clip
 
 WIDTH, MARGIN = 860, 28
 FORMS = {"pages": "continues a page", "chat": "answers in a chat"}
-"""Last word of a renderer's name → description of how the model answers. Other renderers are shown by name."""
+"""Last word of a renderer's name → description of how the model answers. Renderers that are not listed are shown by
+name."""
 FONT = """
 svg{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 svg .title{fill:var(--ink);font-size:18px;font-weight:600}

@@ -93,7 +93,8 @@ class TrainingLog:
 
     @property
     def unit(self) -> str:
-        """The unit of `tokens`: all tokens including padding, tokens with loss, or, if the log has neither, steps."""
+        """The unit of `tokens`: all tokens including padding, tokens with loss or, if the log records no token counts,
+        steps."""
         if self.batch_tokens:
             return "tokens"
         return "tokens with loss" if all("loss_tokens" in row for row in self.rows) else "steps"
@@ -124,7 +125,7 @@ class TrainingLog:
 
     @cached_property
     def phases(self) -> list[LoggedPhase]:
-        """Runs of consecutive rows with the same `phase`. If the log has no phases, one phase without a name."""
+        """Runs of consecutive rows with the same `phase`. A log without phases has one unnamed phase."""
         bounds = [0] + [
             i for i in range(1, len(self.rows)) if self.rows[i].get("phase") != self.rows[i - 1].get("phase")
         ]

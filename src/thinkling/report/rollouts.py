@@ -1,11 +1,11 @@
 """Three samples of a stage that are shown expanded: a right sample, a wrong sample, and a sample with reasoning.
 
-The samples are selected by a fixed rule, so that they cannot be cherry-picked. Tables are searched in order: for RL,
-starting with the last stored step; for an evaluation, in the order of its task sets in the scores. Each sample is taken
-from the first table that contains a suitable sample. "right" and "wrong" are the samples of median length in
-characters. "thinks" is the longest sample that has reasoning and ended by itself or, if all were cut off, the longest
-sample with reasoning. It differs from the other two samples. Ties are broken by the smaller problem id, then by the
-smaller sample number.
+The samples are selected by a fixed rule, so that they cannot be cherry-picked. Tables are searched in a fixed order:
+those of an rl stage from the last stored step backwards, and those of an evaluation in the order of the task sets in
+its scores. Each sample is taken from the first table that contains a suitable sample. "right" and "wrong" are the
+samples of median length in characters. "thinks" is the longest sample that has reasoning and ended by itself or, if all
+were cut off, the longest sample with reasoning. It is never one of the other two samples. Ties are broken by the
+smaller problem id, then by the smaller sample number.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Shown:
 
     @property
     def title(self) -> str:
-        """Title such as `right, of median length, step 30`. Tables of RL are named by step, those of an evaluation by
-        task set."""
+        """Title such as `right, of median length, step 30`. The tables of an rl stage are named by step, and the tables
+        of an evaluation by task set."""
         return f"{self.why}, " + (f"step {int(self.table)}" if self.table.isdecimal() else self.table)
 
 

@@ -1,4 +1,5 @@
-"""Samples for the report: some rows of every Parquet file of an artifact, spread over the kinds of rows in the file.
+"""Samples for the report: some rows of every Parquet file of an artifact, distributed over the kinds of rows in the
+file.
 
 The kind of a file is determined by its columns, so stages need no code in this module. Only row groups that contain a
 selected row are read in full, and token-level columns are never read.
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from thinkling.data.readers import readable
 
 Form = Literal["documents", "rejected", "conversations", "rollouts", "rows"]
-# Maximum number of row groups that are searched. If a table has more, the searched row groups are spread evenly.
+# Maximum number of row groups that are searched. If a table has more row groups, evenly spaced ones are searched.
 MAX_PARTS = 256
 MAX_LABELS = 24
 

@@ -51,7 +51,8 @@ def wrap(parts: Sequence[str], width: int) -> list[str]:
 
 
 def short(value: float) -> str:
-    """Format a count: exact below 100,000, else with three significant digits. Examples: 48,054, 431K, 3.28M."""
+    """Format a count: exactly below 100,000, and with three significant digits from 100,000 on. Examples: 48,054, 431K,
+    3.28M."""
     if abs(value) < 1e5:
         return f"{value:.4g}" if isinstance(value, float) and not value.is_integer() else f"{value:,.0f}"
     size, unit = next((s, u) for s, u in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if abs(value) >= s * 0.9995)
@@ -59,8 +60,8 @@ def short(value: float) -> str:
 
 
 def number(value: object) -> str:
-    """Format a value of a manifest: integers in full with thousands separators, fractions with four significant digits,
-    or with one decimal from 10,000 on."""
+    """Format a value of a manifest: integers in full with thousands separators, and other numbers with four significant
+    digits or, from 10,000 on, with one decimal."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.1f}"

@@ -34,7 +34,7 @@ class Extra(NamedTuple):
     extra: str
     """The thinkling extra that installs the packages."""
     otherwise: str = ""
-    """How to avoid the need for the packages, if possible."""
+    """How to change the recipe so that the packages are not needed; empty if there is no way."""
 
 
 SAMPLE = 16
@@ -74,7 +74,7 @@ TYPES = Registry(
 
 @dataclass(frozen=True)
 class DocumentStream:
-    """A stream of raw records that become documents under one name."""
+    """A stream of raw records that are converted to documents with the same source name."""
 
     name: str
     """The source's name in the recipe."""
@@ -97,9 +97,9 @@ class DocumentStream:
 class Source(BaseModel):
     """An entry of a recipe's `sources`.
 
-    A source type is a subclass that declares what it `offers` and implements the corresponding method for each offer.
-    It is discovered through an entry point in the group `thinkling.sources`. Importing its module must not import
-    torch, numpy or pyarrow.
+    A source type is a subclass that declares what it `offers` and implements the corresponding method for each offer. A
+    source type is found through an entry point in the group `thinkling.sources`. Importing the module of a source type
+    must not import torch, numpy or pyarrow.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -218,7 +218,8 @@ class Source(BaseModel):
         raise AssertionError(f"{type(self).__name__} has no artifact")
 
     def size_in_tokens(self) -> float | None:
-        """Returns the size declared in the recipe, which plans use, or None."""
+        """Returns the source's size in tokens as declared in the recipe, for use in plans; None if the recipe declares
+        no size."""
         return None
 
     def estimated_size(
@@ -226,7 +227,7 @@ class Source(BaseModel):
     ) -> Size | None:
         """Returns the size of the offered data, or of `n` of its records, for the estimate of a run's disk space.
 
-        Returns None if the size cannot be determined; the estimate is then printed with "at least".
+        Returns None if the size cannot be determined; the disk space is then printed with "at least".
         """
         return None if offer != "problems" else self._problems_size(split or "train", n, families)
 

@@ -43,8 +43,8 @@ class ConversationsSource(RecordsSource):
     form: detect.Form | Literal["auto"] = "auto"
     """Format of the records. With `auto`, the format of each file is detected from its first records."""
     fields: dict[str, str] = Field(default={})
-    """Field name in the format → field name in the file, for records and for their messages: `{messages: dialog, role:
-    speaker, content: text}`. Not needed if the file uses the standard names."""
+    """Field name in the format → field name in the file, for records and for their messages, such as `{messages:
+    dialog, role: speaker, content: text}`. Not needed if the file uses the standard names."""
     roles: dict[str, str] = Field(default={})
     """Role name in the file → system, user, assistant or tool. Common spellings need not be listed."""
     unanswered: Literal["reject", "cut"] = "reject"
@@ -81,8 +81,8 @@ class ConversationsSource(RecordsSource):
     def forms(self) -> dict[Path, detect.Form | None]:
         """Returns the format of each file, or None for a file of which no record can be parsed.
 
-        Raises UserError if a file's format is unknown, or if its records lack the fields of the format set in the
-        recipe.
+        Raises UserError if a file's format is unknown, or if its records lack the fields of the format that the recipe
+        sets.
         """
         return {file: self._form(file) for file in self.files()}
 
@@ -91,7 +91,7 @@ class ConversationsSource(RecordsSource):
     ) -> None:
         """Checks that there is a usable record.
 
-        Reading stops at the first one, so this method does not check whether there are `n` records.
+        Reading stops at the first usable record, so this method does not check whether there are `n` records.
         """
         self._check_families(families)
         forms, ledger = self.forms(), Ledger()

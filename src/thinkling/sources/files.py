@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from thinkling.tasks.problem import Split
 
 ENDINGS = {"text": (".txt", ".md"), "jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
-"""Source type → file name extensions that are read from a folder, before the extension of a compression."""
+"""Source type → extensions of the files that are read from a folder. The extension of a compression may follow, as in
+`.txt.gz`."""
 COMPRESSIONS = ("", ".gz", ".zst", ".bz2", ".xz")
 
 
@@ -38,7 +39,7 @@ class FilesSource(Source):
     def files(self) -> list[Path]:
         """Returns the files matched by the patterns, each once, sorted within a pattern.
 
-        Raises UserError if a pattern matches no file, or a file with an unsupported compression.
+        Raises UserError if a pattern matches no file, or if it matches a file with an unsupported compression.
         """
         from thinkling.data.readers import refuse_unreadable
 
@@ -68,8 +69,8 @@ class FilesSource(Source):
     def _texts(self, path: Path) -> Iterator[RawRecord]:
         """Yields the file as one document.
 
-        If the recipe has absolute paths, the document's id is relative to `_root`, so that the data do not depend on
-        their location on one machine.
+        If the recipe has absolute paths, the document's id is relative to `_root`, so that the id does not depend on
+        where the files are stored on this machine.
         """
         from thinkling.data.readers import read_text_files
 

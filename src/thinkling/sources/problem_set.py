@@ -1,4 +1,5 @@
-"""Converts the records of files to problems, splits them into train and held-out, and removes duplicate questions."""
+"""Converts the records of files to problems, splits the problems into train and held-out, and removes duplicate
+questions."""
 
 from __future__ import annotations
 
@@ -196,7 +197,7 @@ def _values(template: str, item: Item, record: Record) -> dict[str, str]:
 def by_hash(fraction: float | None) -> Division:
     """Returns a division that holds out problems by a hash of family and question.
 
-    The same problems are held out in every recipe, regardless of the other contents of a file.
+    The same problems are held out in every recipe, regardless of which other problems are in a file.
     """
     share = HELDOUT_SHARE if fraction is None else fraction
 

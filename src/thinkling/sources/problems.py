@@ -42,9 +42,9 @@ class ProblemsSource(RecordsSource):
     """Maps each part of a problem (question, answer, solution, system, id, family, tests, hidden_tests, setup, choices)
     to its key in the record. Nested keys are joined by dots. Overrides the preset's own keys."""
     verifier: str | None = None
-    """Name of the verifier of the answers, which is built in or an entry point in the group `thinkling.verifiers`. If
-    not set, the preset's verifier is used. Without a preset, the default is `choice` if `fields` maps choices,
-    `program` if `fields` maps tests, and `maths` otherwise."""
+    """Name of the verifier that judges the answers: a built-in verifier, or an entry point in the group
+    `thinkling.verifiers`. If not set, the preset's verifier is used. Without a preset, the default is `choice` if
+    `fields` maps choices, `program` if `fields` maps tests, and `maths` otherwise."""
     tools: list[str] = Field(default_factory=list)
     """Names of the tools that the model may call while solving a problem."""
     announce_tools: bool = True
@@ -56,13 +56,13 @@ class ProblemsSource(RecordsSource):
     """System message for problems whose record has no system message. If empty, such a problem has no system
     message."""
     template: str | None = None
-    """Template of the prompt. `{question}` and any other `{key}` of the record are replaced. All other braces are kept,
-    so `{question}\\nPut the final answer in \\boxed{}.` works as written. If not set, the template of the preset or
-    verifier is used."""
+    """Template of the prompt. `{question}` and any other `{key}` of the record are replaced. All other braces are left
+    unchanged, so `{question}\\nPut the final answer in \\boxed{}.` works as written. If not set, the template of the
+    preset or verifier is used."""
     answer_template: str | None = None
     """Template of the answer in training conversations. It must contain `{answer}` and have a form that the verifier
-    accepts. `\\boxed{{answer}}` puts the answer in a box. If not set, the template of the preset or verifier is
-    used."""
+    accepts. For example, `\\boxed{{answer}}` puts the answer in a box. If not set, the template of the preset or
+    verifier is used."""
     heldout_paths: list[str] = Field(default_factory=list)
     """Files, directories, patterns or Hub names whose problems are all held out, such as a published test set."""
     heldout_split: str | None = None
@@ -72,13 +72,13 @@ class ProblemsSource(RecordsSource):
     heldout_values: list[str | int | float] = Field(default_factory=list)
     """Values of `heldout_field` for which a problem is held out."""
     heldout_fraction: float | None = Field(default=None, ge=0, le=1)
-    """Fraction of the problems to hold out, chosen by a hash of the question. It cannot be combined with the other
-    `heldout_` fields that choose problems. If none of these fields is set, the fraction is 0.1. Set it to 1 for
-    problems that are only evaluated on."""
+    """Fraction of the problems to hold out, chosen by a hash of the question. Only one of `heldout_fraction`,
+    `heldout_paths`, `heldout_split` and `heldout_field` can be set. If none of these fields is set, the fraction is
+    0.1. Set `heldout_fraction` to 1 for problems that are used only for evaluation."""
     heldout_limit: int | None = Field(default=None, ge=1)
-    """Maximum number of held-out problems, which are selected by `seed`. If not set, all are used."""
+    """Maximum number of held-out problems, which are selected by `seed`. If not set, all held-out problems are used."""
     limit: int | None = Field(default=None, ge=1)
-    """Maximum number of training problems, which are selected by `seed`. If not set, all are used."""
+    """Maximum number of training problems, which are selected by `seed`. If not set, all training problems are used."""
     seed: int = Field(default=0, ge=0)
     """Seed for the selection of problems by `heldout_limit` and `limit`, and for the order of shuffled answer options.
     It is independent of the recipe's seed, so that runs with different seeds are scored on the same problems."""

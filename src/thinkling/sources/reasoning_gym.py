@@ -26,7 +26,8 @@ class ReasoningGymSource(Source):
 
     type: Literal["reasoning_gym"]
     datasets: dict[str, dict[str, Any]] = Field(min_length=1)
-    """Maps the name of a data set to the settings that differ from its defaults. Each data set is one family."""
+    """Maps the name of a data set to those of its settings that differ from their defaults. Each data set is one
+    family."""
     size: int = Field(default=1000, ge=1)
     """Number of problems to generate per data set. About a tenth of them are held out."""
     seed: int = Field(default=0, ge=0)

@@ -51,17 +51,17 @@ class RecordsSource(Source):
     """A file, a directory, or a pattern such as `data/*.jsonl`, relative to the working directory. If no such local
     path exists, `path` is the name of a data set on the Hugging Face Hub, such as `openai/gsm8k`."""
     paths: list[str] = Field(default_factory=list)
-    """Several paths, given instead of `path`. Their files are read in the order of the list."""
+    """Several paths, for use instead of `path`. The files are read in the order of the list."""
     revision: str | None = None
     """Commit, tag or branch of a data set on the Hub. If not set, the main branch is used. The resolved commit is part
     of the hash of stages that use the source."""
     subset: str | None = None
     """Folder to read, within a directory or within a data set on the Hub, where a subset is often called a
-    configuration. If not set, all folders are read. Required for a data set with several subsets that is on the Hub or
-    was saved by `datasets`."""
+    configuration. If not set, all folders are read. Required for a data set that has several subsets and is on the Hub
+    or was saved by the package `datasets`."""
     split: str | None = None
     """Split to read: only files with this word in their path are read. If not set, all files are read. Required for a
-    data set with several splits that is on the Hub or was saved by `datasets`."""
+    data set that has several splits and is on the Hub or was saved by the package `datasets`."""
     records_key: str | None = None
     """Key of the list of records in a .json file that contains a single object. If not set, common keys such as `data`
     are tried."""

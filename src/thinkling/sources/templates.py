@@ -1,4 +1,5 @@
-"""Templates for questions and answers. `{name}` is replaced; all other braces are kept, because LaTeX uses braces.
+"""Templates for questions and answers. `{name}` is replaced. All other braces are left unchanged, because LaTeX uses
+braces.
 
 `{question}\\nPut the final answer in \\boxed{}.` and `\\boxed{{answer}}` (a box around the answer) work as written.
 """

@@ -60,21 +60,22 @@ class StageConfig(BaseModel):
     optional."""
     produces: ClassVar[str] = ""
     uses: ClassVar[frozenset[str]] = frozenset()
-    """Top-level sections of the recipe that the stage reads: `model`, `tokenizer`."""
+    """Top-level sections of the recipe that the stage reads: `model`, `tokenizer` or both."""
     uses_torch: ClassVar[bool] = False
-    """Whether the stage computes with torch. If it does, the runner sets the number of threads."""
+    """Whether the stage computes with torch. If True, the runner sets torch's number of threads."""
     distributed: ClassVar[bool] = False
-    """Whether all ranks started by torchrun take part. If not, rank 0 works and the other ranks wait."""
+    """Whether all ranks started by torchrun run the stage. If False, rank 0 runs the stage and all other ranks wait for
+    it."""
 
     @property
     def depends_on_threads(self) -> bool:
-        """Whether the bits of the result depend on the number of threads. If they do, the number of threads is
-        hashed."""
+        """Whether a different number of threads can change the bits of the result. If True, the number of threads is
+        part of the stage's hash."""
         return self.uses_torch
 
     @property
     def products(self) -> frozenset[str]:
-        """Kinds of input for which the stage's artifact can be used."""
+        """Kinds of artifact that the stage's artifact can provide to a later stage, such as tokens or model."""
         return frozenset({self.produces})
 
     def needs(self) -> list[Need]:
@@ -99,7 +100,7 @@ class StageConfig(BaseModel):
 
     def digested_paths(self) -> dict[str, Path]:
         """Returns a mapping from configuration field to the directory outside the run that the stage reads. The digest
-        of the directory's files is hashed too."""
+        of the files in the directory is part of the stage's hash."""
         return {}
 
 
@@ -117,13 +118,14 @@ class StageContext:
     model: ModelConfig | None = None
     tokenizer: TokenizerConfig | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
-    """The sources to which the stage refers, and the sources to which those sources refer."""
+    """The sources that the stage uses, and the sources that these sources use in turn."""
     progress: Progress = field(default_factory=Silent)
     kept: Path | None = None
-    """Directory of the run for data that outlives the stage's artifact, such as answers that were paid for. If None,
-    the stage's own directory is used."""
+    """Directory in the run for data that outlives the stage's artifact, such as paid answers of served models. If None,
+    this data is stored in the stage's own directory."""
     resolved: Mapping[str, Any] = field(default_factory=dict)
-    """Everything that determines the result, except for the inputs. It is included in the stage's hash."""
+    """Everything that determines the stage's result, except for its inputs. This mapping is part of the stage's
+    hash."""
     trackers: TrackersConfig | None = None
     """Trackers to which training is logged in addition to the stage's own files."""
     counts: dict[str, Any] = field(default_factory=dict)

@@ -26,6 +26,6 @@ class ToolSamplingConfig(SamplingConfig):
     """Sampling settings of a stage, or of one part of a stage, in which problems may provide tools."""
 
     max_tool_calls: int = Field(default=3, ge=0)
-    """Maximum number of tool calls that are answered per sample; 0 disables tools. 3 calls are enough to compute a
-    result, check it and correct it. Raise the limit together with `max_new_tokens` for problems that need many steps,
-    for example with the python tool."""
+    """Maximum number of tool calls that are answered per sample; 0 disables tools. The default of 3 calls is enough to
+    compute a result, check the result and correct it. Raise the limit together with `max_new_tokens` for problems that
+    need many steps, for example with the python tool."""

@@ -62,21 +62,23 @@ class Preset:
     """The format of a problem set."""
 
     keys: Mapping[str, tuple[str, ...]]
-    """Maps each part of a problem to the keys under which a record may store it. A source's `fields` overrides them."""
+    """Maps each part of a problem to the keys under which a record may store it. The field `fields` of a source
+    overrides these keys."""
     read: Callable[[Found, int], Item]
-    """Converts a record to an item; the second argument is the source's seed. Raises BadRecord."""
+    """Converts a record to an item; the second argument is the source's seed. Raises BadRecord if the record is not a
+    problem."""
     verifier: str
     template: str = "{question}"
     answer_template: str = "{answer}"
     calculator_calls: bool = False
     """Whether the solutions are annotated with calculator calls."""
     answer_is_solution: bool = False
-    """Whether the answer, such as a program, is itself the solution, so that no reasoning is needed."""
+    """Whether the answer is itself the solution, as is the case for a program, so that no reasoning is needed."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A record whose values are looked up by their meaning, such as `question`."""
+    """A record whose values are looked up by meaning, for example by the meaning `question`."""
 
     record: Record
     keys: Mapping[str, tuple[str, ...]]

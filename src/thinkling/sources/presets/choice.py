@@ -78,7 +78,8 @@ def _choices(found: Found) -> tuple[list[str], list[str]]:
 def _index(found: Found, choices: list[str], labels: list[str]) -> int:
     """Returns the index of the correct option.
 
-    The index is given by `answer_index`, or by the answer as an index, a label, a letter or the text of an option.
+    The record specifies the correct option by `answer_index`, or by an answer that is an index, a label, a letter or
+    the text of an option.
     """
     index = found.get("answer_index")
     if index is None:

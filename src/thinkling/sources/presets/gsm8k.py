@@ -34,7 +34,7 @@ def steps(worked: str) -> tuple[Step, ...]:
     """Returns the solution split at its annotations.
 
     An annotation stays text if it only repeats a number, if the calculator cannot compute it, or if its result is not
-    exact (`<<10/3=3.33>>`). A call in a training conversation thus always has the result that the tool would return.
+    exact (`<<10/3=3.33>>`). Each call in a training conversation therefore has the result that the tool would return.
     """
     cut: list[Step] = []
     text, at = "", 0

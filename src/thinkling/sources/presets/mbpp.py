@@ -1,8 +1,9 @@
 """MBPP (Austin et al. 2021, arXiv 2108.07732), Python problems with assertions, in the full and sanitized versions.
 
 A record has `text` (or `prompt`) and `test_list` (or `test`). It may also have `code`, `test_setup_code`,
-`test_imports` and `challenge_test_list`. The first test is public and shown in the question, because it contains the
-name of the function. The remaining tests and the challenge tests are hidden. The setup code runs before the tests.
+`test_imports` and `challenge_test_list`. The first test is public and shown in the question, because the model must
+know the name of the function that the tests call. The remaining tests and the challenge tests are hidden. The setup
+code runs before the tests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Problems solved by a program, in the formats of APPS (arXiv 2105.09938) and LiveCodeBench (arXiv 2403.07974).
 
-A program reads standard input and writes standard output. A test is a JSON text with the keys `input` and `output`, and
-`function` if a function is called with the values of the input instead.
+A program reads standard input and writes standard output. A test is a JSON text with the keys `input` and `output`. If
+it also has the key `function`, the function with this name is called with the values of the input instead.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class NearDedupConfig(BaseModel):
 
     threshold: float = Field(default=0.8, gt=0, le=1)
     """Two documents count as near duplicates if the Jaccard similarity of their sets of word n-grams is at least this
-    value. Candidate pairs are found with 20 bands of 6 MinHash values. This finds almost all pairs with a similarity of
-    0.8 or above, and most pairs with a similarity of 0.6 or above."""
+    value. Candidate pairs are found with 20 bands of 6 MinHash values. The bands find almost all pairs with a
+    similarity of 0.8 or above, and most pairs with a similarity of 0.6 or above."""
     run: int = Field(default=5, ge=1)
     """Number of words per n-gram. In scripts without spaces, each character counts as one word (in Thai, Lao, Khmer and
     Burmese, as half a word)."""
@@ -37,14 +37,14 @@ class CurateConfig(StageConfig):
     sources: list[str] = Field(min_length=1)
     """Names of the text sources to read."""
     quality: dict[str, Literal["hq", "mq"]] = Field(default_factory=dict)
-    """Source → quality of its documents. Required for every source unless `grading` is set. Noisy documents that a
-    source emits under a separate name are always `mq`."""
+    """Name of a source → quality of the source's documents, `hq` or `mq`. Required for every source unless `grading` is
+    set. Noisy documents that a source emits under a separate name are always `mq`."""
     near_dedup: NearDedupConfig | None = None
     """Settings for near deduplication, which follows exact deduplication. If not set, only exact duplicates are
     removed."""
     grading: GradingConfig | None = None
-    """Settings for grading documents and splitting them by quality value and by similarity to seed documents. Replaces
-    `quality`."""
+    """Settings for grading each document, and for splitting the documents into HQ, MQ and rejected documents by quality
+    value and by similarity to seed documents. If set, `quality` must not be set."""
     heldout: list[str] = Field(default_factory=list)
     """Names of sources of problems. Documents that contain a problem from the held-out split of one of these sources
     are rejected."""
@@ -96,7 +96,8 @@ class CurateConfig(StageConfig):
 
     @property
     def depends_on_threads(self) -> bool:
-        """True with grading, because grading fits linear models, and BLAS splits their sums by thread."""
+        """True if `grading` is set, because grading fits linear models, and BLAS divides the sums of the fit among
+        threads."""
         return self.grading is not None
 
     def needs(self) -> list[Need]:

@@ -33,8 +33,8 @@ class Ledger(RejectedWriter):
         self.rejected.setdefault(document["source"], Counter())[reason] += 1
 
     def restore(self, path: Path, counts: Mapping[str, Any]) -> None:
-        """Restores the rejected records of an earlier step: the rows of its file (`path`), and its `state`
-        (`counts`)."""
+        """Restores the records that an earlier step rejected. `path`: the earlier step's rejected.parquet. `counts`:
+        the `state` of the earlier step's ledger."""
         self.received = Counter(counts["received"])
         self.rejected = {source: Counter(reasons) for source, reasons in counts["rejected"].items()}
         with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -55,7 +55,7 @@ class Ledger(RejectedWriter):
         """Returns ``{"in", "kept", "rejected": {reason: n}, "sources": {source: counts}}``. The counts of a source also
         include ``characters``, the number of characters kept.
 
-        Raises RuntimeError if records were lost or added along the way.
+        Raises RuntimeError if the number of received records differs from the number of kept and rejected records.
         """
         sources = {name: self._of(name) for name in sorted(self.received)}
         total = sum((self.rejected.get(name, Counter()) for name in sources), Counter())

@@ -1,9 +1,10 @@
-"""Intermediate results of curate. They are stored in the run, so that a change of a budget, minimum or weight does not
-repeat earlier work.
+"""Intermediate results of curate, called parts. They are stored in the run and reused if only a budget, minimum or
+weight of the split changes.
 
-`pool` contains the documents after admission, deduplication and decontamination. `grades` contains the results of the
-annotator, the labeller and the similarity search. Only the split is recomputed. The name of a part contains a digest of
-everything on which the part depends. The files of a part are digested too, and verified before they are reused.
+The part `pool` contains the documents after admission, deduplication and decontamination. The part `grades` contains
+the results of the annotator, the labeller and the similarity search. The split into HQ, MQ and rejected documents is
+always recomputed. The name of a part contains a digest of everything on which the part depends. The files of a part are
+digested too, and verified before they are reused.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ contents."""
 WORK = "work"
 """Scratch directory inside the stage's directory; removed before the stage ends."""
 SPLIT = frozenset({"hq_tokens", "mq_tokens", "minimum", "weights", "penalty", "bytes_per_token"})
-"""Fields of `grading` that affect only the split, and therefore neither of the parts."""
+"""Fields of `grading` that affect only the split. A change of these fields leaves both parts valid."""
 
 
 def part(ctx: StageContext, name: str, key: Any, make: Callable[[Path], None]) -> tuple[Path, bool]:

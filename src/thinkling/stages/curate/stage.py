@@ -1,10 +1,10 @@
 """The curate stage: sources → documents.
 
 All records pass through the same steps: admission, exact deduplication across sources, near deduplication if enabled,
-and decontamination against held-out problems. Kept documents take the quality of their source, or are graded and split
-individually (`write_graded`). ``documents.parquet`` contains the kept documents, and ``rejected.parquet`` contains all
-others with the reasons. If a source reads Python's standard library, ``provenance.json`` contains the library's
-version.
+and decontamination against held-out problems. Each kept document has the quality of its source or, if `grading` is set,
+is graded and split individually (see `write_graded`). ``documents.parquet`` contains the kept documents, and
+``rejected.parquet`` contains all other documents, each with the reason for its rejection. If a source reads Python's
+standard library, ``provenance.json`` contains the library's version.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ DOCUMENTS, REJECTED, PROVENANCE = "documents.parquet", "rejected.parquet", "prov
 
 
 def run(config: CurateConfig, ctx: StageContext) -> None:
-    """Writes the documents artifact. With grading, the parts of an earlier or killed run are reused (`parts`).
+    """Writes the documents artifact. If `grading` is set, the intermediate results of an earlier or killed run are
+    reused (see `parts`).
 
     Raises UserError if a source cannot be read or yields no document, or if a required extra is not installed.
     """
@@ -122,14 +123,16 @@ def _streams(config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
 
 
 def _open(name: str, config: CurateConfig, ctx: StageContext) -> list[DocumentStream]:
-    """Opens the streams of a source. With grading, all documents are `mq` until the split assigns their quality."""
+    """Opens the streams of a source. If `grading` is set, all documents are `mq` until the split assigns their
+    quality."""
     return ctx.sources[name].documents("mq" if config.grading else config.quality[name], ctx.seed)
 
 
 def _near_unique(
     documents: Iterator[Document], settings: NearDuplicates, ctx: StageContext, counts: Counts, ledger: Ledger
 ) -> Iterator[Document]:
-    """Spools the documents to disk, compares all of them, then yields the first document of each cluster."""
+    """Spools the documents to disk, compares all of them, then yields the first document of each cluster of near
+    duplicates."""
     path, ids = ctx.directory / WORK / "distinct.parquet", []
     with DocumentWriter(path) as writer:
 

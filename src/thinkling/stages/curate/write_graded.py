@@ -1,8 +1,9 @@
 """Writes graded documents: documents.parquet with a column per grade, and the evidence for the grades.
 
-``grading.json`` is the report. It contains the agreement of the labeller by tag and by kind of damage, the weights, the
-importance, the recall of the search, and the split. ``labeller/`` contains the labeller, and ``annotated.parquet``
-contains its training examples. ``annotated.parquet`` is not written if the labeller comes from an earlier run.
+``grading.json`` is the report. It contains the agreement of the labeller with the annotator by tag and by kind of
+artificial damage, the weights and the importance of the terms of the quality value, the recall of the similarity
+search, and the split. ``labeller/`` contains the labeller, and ``annotated.parquet`` contains its training examples.
+``annotated.parquet`` is not written if the labeller comes from an earlier run.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ GRADED_SCHEMA = pa.schema(
         pa.field("value_terms", pa.string(), nullable=False),
     ]
 )
-"""`SCHEMA`, followed by the 20 grades, the similarity to the seeds, the quality value, and the largest terms of that
-value."""
+"""`SCHEMA`, followed by the 20 grades, the similarity to the seeds, the quality value, and the largest terms of the
+quality value."""
 ANNOTATED_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -74,9 +75,9 @@ def write(
     ledger: Ledger,
 ) -> None:
     """Grades the documents of the part `pool` and writes the documents that are kept. All other documents are recorded
-    in the ledger with a reason.
+    in the ledger with the reason for their rejection.
 
-    `target`: path of the documents file. `streams`: opens the sources; called only if the pool has not been measured
+    `target`: path of the documents file. `streams`: opens the sources; called only if the part `grades` does not exist
     yet. The labeller, its examples and the report are written to the stage's directory.
     """
     grading = config.grading
@@ -110,7 +111,7 @@ def write(
 
 
 def _measure(pool: Pool, grading: GradingConfig, directory: Path, ctx: StageContext) -> None:
-    """Measures the documents and writes the files of the part `grades`."""
+    """Grades the documents of the pool and writes the files of the part `grades`."""
     served = _annotator(grading, ctx)
     measured, learned = measure_pool(pool, grading, served, ctx.directory / WORK / "lance", ctx.seed, ctx.progress)
     learned.labeller.save(directory / "labeller")
@@ -168,7 +169,7 @@ def _annotator(config: GradingConfig, ctx: StageContext) -> ServedAnnotator | No
     """Returns the served model that the recipe specifies, or None if the annotator is `rules`."""
     if config.annotator == "rules":
         return None
-    # These imports load torch, which curate does not need otherwise.
+    # Import here, because these modules load torch, which curate does not need otherwise.
     from thinkling.generate.client import ServedModel
     from thinkling.quality.served_annotator import ServedAnnotator
 

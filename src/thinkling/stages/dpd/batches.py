@@ -37,8 +37,8 @@ def pack_pairs(
     sides: Sequence[int] = (0, 1),
     solved: Sequence[Rollout] = (),
 ) -> PairBatch:
-    """Packs pairs and solved problems by first fit. `sides`: 0 for y⁺, 1 for y⁻. Prompts and tool output carry no
-    loss."""
+    """Packs pairs and solved problems by first fit. `sides`: the sides of each pair to pack, 0 for y⁺ and 1 for y⁻.
+    Prompts and tool output carry no loss."""
     numbers = [2 * p + side for p in range(len(pairs)) for side in sides]
     written = [(pairs[s // 2].prompt, pairs[s // 2].sides[s % 2]) for s in numbers]
     numbers += range(2 * len(pairs), 2 * len(pairs) + len(solved))

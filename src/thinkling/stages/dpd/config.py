@@ -15,8 +15,9 @@ from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
 
 
 class PairsConfig(ToolSamplingConfig):
-    """How pairs are made: the student is sampled on all problems, then the teacher is sampled on the problems that the
-    student failed. The sampling defaults are the same as for evaluation, i.e. for normal use of a model."""
+    """How preference pairs are made: the student is sampled on all problems, then the teacher is sampled on the
+    problems that the student answered incorrectly at least once. The sampling settings have the same defaults as in the
+    evaluate stage, because these defaults correspond to normal use of a model."""
 
     student_samples: int = Field(default=4, ge=1)
     """Number of samples per problem from the student, which at this point is the initial checkpoint."""
@@ -25,9 +26,9 @@ class PairsConfig(ToolSamplingConfig):
     pairs_per_problem: int = Field(default=1, ge=1)
     """Maximum number of pairs per problem. Each pair uses a different incorrect sample of the student."""
     min_margin: float = Field(default=0.0, ge=0, le=1)
-    """Minimum margin on a problem, i.e. the teacher's fraction of correct samples minus the student's. A positive value
-    keeps only pairs in which y⁺ is clearly better. The threshold used by the original recipe is unknown
-    (docs/recipe.md, DPD)."""
+    """Minimum margin on a problem, i.e. the teacher's fraction of correct samples minus the student's. Problems with a
+    smaller margin yield no pair, so a positive value excludes problems that the teacher does not solve clearly more
+    often than the student. The threshold used by the original recipe is unknown (docs/recipe.md, DPD)."""
 
 
 class PreferencesConfig(BaseModel):
@@ -42,14 +43,14 @@ class PreferencesConfig(BaseModel):
 
 
 class WeightsConfig(BaseModel):
-    """Weights of the loss terms. All default to 1 because no values are published (docs/recipe.md, DPD). Terms with
-    weight 0 are skipped."""
+    """Weights of the loss terms. All weights default to 1, because no values are published (docs/recipe.md, DPD). Terms
+    with weight 0 are skipped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     dpo: float = Field(default=1.0, ge=0)
-    """Weight of the DPO term, which increases the pair's margin relative to the initial checkpoint (arXiv 2305.18290
-    eq. 7)."""
+    """Weight of the DPO term (arXiv 2305.18290 eq. 7), which increases the likelihood of the chosen completion relative
+    to the rejected completion, compared with the initial checkpoint."""
     kl_chosen: float = Field(default=1.0, ge=0)
     """Weight of the KL divergence between teacher and student along chosen completions."""
     kl_rejected: float = Field(default=1.0, ge=0)
@@ -72,8 +73,8 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
 
     kind: Literal["dpd"]
     problems: list[ProblemsConfig] = Field(default_factory=list)
-    """Problems on which student and teacher are sampled to make pairs. Not every problem yields a pair, and the teacher
-    must be able to solve the problems."""
+    """Problems on which student and teacher are sampled to make pairs. A problem yields a pair only if the student
+    fails it at least once and the teacher solves it."""
     pairs: PairsConfig | None = None
     """Settings for making pairs from `problems`. Required if `problems` is set."""
     preferences: list[PreferencesConfig] = Field(default_factory=list)
@@ -96,7 +97,7 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     """Number of solved problems per step, over all ranks and in addition to the pairs. A problem is solved if all of
     the student's samples are correct. The term `weights.kl_solved` keeps the student close to the teacher along one of
     the student's own answers to each of these problems, so that the student does not forget skills that no pair covers
-    (docs/LAB.md). Not part of the paper."""
+    (docs/LAB.md). This term is our addition to the published recipe."""
     sequence_length: int = Field(ge=16)
     """Number of tokens per packed row. A sample that does not fit into a row together with its prompt is not used in a
     pair."""

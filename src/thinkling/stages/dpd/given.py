@@ -31,8 +31,9 @@ def given_pairs(
     """Returns the pairs of all sources, and the counts of each source, in which `pairs` equals `kept` plus the rejected
     pairs, which are counted by reason.
 
-    `equal`: both sides have the same tokens. `without_loss`: one side has no token that carries loss. `too_long`: one
-    side does not fit into a row. `evaluated`: the pair contains the question of an evaluated problem.
+    The reasons are `equal` (both sides have the same tokens), `without_loss` (one side has no token that carries loss),
+    `too_long` (one side does not fit into a row) and `evaluated` (the pair contains the question of an evaluated
+    problem).
     """
     found: list[Pair] = []
     counts: dict[str, dict[str, int]] = {}
@@ -77,8 +78,8 @@ def _encoded(pair: PreferencePair, source: str, renderer: Renderer) -> Pair:
     """Encodes a pair. The prompt is the longest beginning that both sides share with the prompt that the model would
     receive. In each side, tokens that the assistant did not write are forced.
 
-    Raises UserError with the pair's id if the template cannot render the pair, or if it renders earlier assistant turns
-    differently when an answer follows, because prompt and answer then cannot be separated.
+    Raises UserError with the pair's id if the template cannot render the pair, or if the template renders earlier
+    assistant turns differently when an answer follows, because the prompt and the answer then cannot be separated.
     """
     tools = list(pair.tools) or None
     try:

@@ -133,7 +133,8 @@ def dpd_objective(config: DpdConfig, teacher: Decoder | None, device: torch.devi
     weights = config.weights
     if config.imitates and teacher is None:
         raise ValueError("a KL term has a positive weight, but no teacher is given")
-    # The trainer divides the loss by the number of pairs, but this term is a mean over solved problems.
+    # The trainer divides the loss by the number of pairs, but the term for solved problems is a mean over these
+    # problems.
     per_solved = config.batch_size / config.solved_per_step if config.holds else 0.0
 
     def objective(model: nn.Module, batch: PairBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:

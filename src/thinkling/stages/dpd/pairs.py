@@ -89,7 +89,8 @@ class Pair:
 def by_problem(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
     """Groups samples by problem, in order.
 
-    Raises UserError if a verifier failed, because a failure must neither count as an incorrect answer nor go unnoticed.
+    Raises UserError if a verifier failed, because a verifier's failure must not count as an incorrect answer and must
+    not go unnoticed.
     """
     failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
     if failed:
@@ -149,9 +150,9 @@ def make_pairs(
     """Returns the pairs, problem by problem, and the counts, in which `problems` equals `kept` plus the rejected
     problems, which are counted by reason.
 
-    The i-th incorrect student sample is paired with the i-th correct teacher sample; if there are fewer teacher
-    samples, they are reused in turn. `teacher` contains the problems for which the student has a usable incorrect
-    sample.
+    The i-th incorrect student sample is paired with the i-th correct teacher sample. If there are fewer correct teacher
+    samples than incorrect student samples, the teacher samples are reused in turn. `teacher` contains the problems for
+    which the student has a usable incorrect sample.
     """
     pairs: list[Pair] = []
     reasons: Counter[str] = Counter()
@@ -185,7 +186,8 @@ def _pair(right: Rollout, wrong: Rollout, margin: float) -> Pair:
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Writes the file atomically, and its digest. The same pairs produce the same bytes."""
+    """Writes the pairs to a Parquet file atomically, and writes the file's digest. The same pairs produce the same
+    bytes."""
     write_table(path, map(asdict, pairs), SCHEMA)
     seal(path)
 

@@ -59,8 +59,8 @@ class Models:
     """The initial checkpoint and the teacher, both frozen and loaded on the device."""
 
     loaded_student: LoadedModel
-    """The student's renderer is used for both models, because the teacher must be prompted with the tokens along which
-    the student imitates it."""
+    """The student. Its renderer also prompts the teacher, because the student imitates the teacher token by token, so
+    both models must read the same tokens."""
     loaded_teacher: LoadedModel | None
 
     @property
@@ -240,7 +240,7 @@ def with_references(
 ) -> list[Pair]:
     """Adds the log-probabilities of the initial checkpoint to the pairs: two floats per pair, computed once.
 
-    They are read from pairs.parquet if an earlier attempt of this run computed all of them.
+    If an earlier attempt of this run computed all of the log-probabilities, they are read from pairs.parquet instead.
     """
     path = ctx.directory / FILE
     found = read_pairs(path) if path.exists() else []
@@ -249,7 +249,7 @@ def with_references(
         return found
     size = config.micro_batch_size or config.batch_size
     log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
-    # In the training dtype, so that the student equals its reference at the first step.
+    # Compute the reference in the training dtype, so that the student equals its reference at the first step.
     with (
         torch.no_grad(),
         computing(models.student, DTYPES[config.precision.compute]),
@@ -330,7 +330,7 @@ def train_student(
 
 
 def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:
-    """Returns the number of pairs, and the objective's sums as means per pair."""
+    """Returns the number of pairs in a step, and the objective's sums divided by this number."""
     return {"pairs": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
 
 

@@ -22,15 +22,16 @@ class TaskSetConfig(BaseModel):
     source: str
     """Name of a source that provides problems. Its held-out split is used."""
     renderer: str = "chat"
-    """How each problem is presented to the model. `chat` presents it as a user turn. Other renderers are plug-ins
-    (entry points in the group `thinkling.renderers`), for example for a base model, which has seen no chats and
-    continues a page of text instead."""
+    """How each problem is presented to the model. `chat` presents the problem as a user turn. Other renderers are
+    plug-ins (entry points in the group `thinkling.renderers`), for example for a base model, which has seen no chats
+    and continues a page of text instead."""
 
 
 class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
-    """Measures avg@k, the mean score over k samples per problem, with a bootstrap interval over problems. If a rule
-    grades the answers, the score is the mean grade, and if there is a baseline, the stage also reports the win rate
-    against it according to the rule."""
+    """Measures avg@k, the mean score over k samples per problem, with a bootstrap interval over problems. If the
+    verifier of a task set also grades answers from 0 to 1 by a rule, the score of this task set is the mean grade. If
+    the input `baseline` is set, the stage also reports the difference from the baseline or, for grades, the win rate
+    against the baseline."""
 
     kind: Literal["evaluate"]
     task_sets: dict[Name, TaskSetConfig] = Field(min_length=1)
@@ -43,7 +44,7 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     produces: ClassVar[str] = "scores"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "baseline?": "scores"}
     """`baseline`: an earlier evaluation of the same task sets. Task sets that a rule grades are compared sample by
-    sample; all others are compared by the accuracy on each problem."""
+    sample; all other task sets are compared by accuracy, problem by problem."""
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:
         return super().chats() if any(t.renderer == "chat" for t in self.task_sets.values()) else {}

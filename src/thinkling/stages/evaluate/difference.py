@@ -10,7 +10,8 @@ from thinkling.stats import Difference, difference
 
 
 def against(baseline: Path, mine: Sequence[Rollout]) -> Difference:
-    """Returns the accuracy minus the baseline's accuracy on the same problems. The two evaluations may use different k.
+    """Returns the accuracy of the rollouts `mine` minus the baseline's accuracy on the same problems. The two
+    evaluations may use different k.
 
     `baseline`: directory of the baseline's rollouts. Raises ValueError if the baseline has different problems.
     """

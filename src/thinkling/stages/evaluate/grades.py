@@ -31,9 +31,9 @@ class GradedSample:
 
 @dataclass(frozen=True)
 class WinRate:
-    """Fraction of samples that are graded higher than the baseline's sample with the same problem and number, which was
-    drawn with the same random numbers. Ties count as one half. `low` and `high` are a bootstrap interval over `n`
-    problems."""
+    """Fraction of samples with a higher grade than the baseline's corresponding sample, i.e. the sample with the same
+    problem and sample number, which was drawn with the same random numbers. Ties count as one half. `low` and `high`
+    are a bootstrap interval over `n` problems."""
 
     mean: float
     low: float
@@ -90,7 +90,7 @@ def _problem_means(rows: Sequence[GradedSample], values: Sequence[float]) -> np.
 
 
 def write_grades(path: Path, rows: Sequence[GradedSample]) -> None:
-    """Writes the file atomically."""
+    """Writes the rows to a Parquet file atomically."""
     write_table(path, map(asdict, rows), SCHEMA)
 
 

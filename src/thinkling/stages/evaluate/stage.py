@@ -45,7 +45,8 @@ def run(config: EvaluateConfig, ctx: StageContext) -> None:
     for name, task_set in config.task_sets.items():
         store = ctx.directory / "rollouts" / name
         store.mkdir(parents=True, exist_ok=True)
-        # Every stage samples a graded task set with the same random numbers, so that comparisons are paired.
+        # All evaluate stages sample a graded task set with the same random numbers, so that evaluations can be compared
+        # sample by sample.
         seed = derive(0, "graded", name) if graded[name] else derive(ctx.seed, name)
         with ctx.progress.track(name, len(problems[name]) * config.k, "samples") as task:
             rollouts = sample_and_score(

@@ -28,16 +28,15 @@ class PhaseConfig(BaseModel):
     """Shape of the curve from the first to the last learning rate. The shape of the decay in the original recipe is
     unknown (docs/recipe.md, Pre-training)."""
     mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
-    """Source → weight. Weights are relative. They determine each source's share of the rows, and therefore of the
-    tokens."""
+    """Source → relative weight. The weights determine each source's share of the rows, and therefore of the tokens."""
     sequence_length: int | None = Field(default=None, ge=8)
     """Number of tokens per row. If not set, the value of the previous phase is used."""
     rope_theta: float | None = Field(default=None, gt=0)
     """RoPE base from this phase on (ABF: the base is raised for long rows). If not set, the value of the previous phase
     is used."""
     decay: bool = False
-    """Whether the decay starts with this phase. The start of the decay is the only point at which mixture and learning
-    rate may change together."""
+    """Whether the decay of the learning rate starts with this phase. The start of the decay is the only point at which
+    mixture and learning rate may change together."""
 
     @property
     def lr_first(self) -> float:
@@ -53,17 +52,18 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
 
     kind: Literal["pretrain"]
     sequence_length: int = Field(ge=8)
-    """Number of tokens per row in the first phase (docs/recipe.md, Pre-training; the value of the full recipe, 4,096,
-    is our choice)."""
+    """Number of tokens per row in the first phase (docs/recipe.md, Pre-training). The value in the full recipe, 4,096,
+    is our choice."""
     batch_tokens: Tokens
     """Number of tokens per optimizer step, over all ranks. Must be a multiple of every phase's `sequence_length`."""
     phases: list[PhaseConfig] = Field(min_length=1)
     """Phases of training, in order. Each phase sets a number of tokens, a learning rate and a mixture."""
     max_epochs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Source → maximum number of passes over its documents. A plan that needs more passes is rejected."""
+    """Source → maximum number of passes over the source's documents. If the phases need more passes, the stage raises
+    an error before training."""
     default_max_epochs: float = Field(default=4.0, gt=0)
-    """Maximum number of passes over sources that are not listed in `max_epochs`. The default is 4, because beyond four
-    passes repeated data is worth little (arXiv 2305.16264)."""
+    """Maximum number of passes over sources that are not listed in `max_epochs`. The default is 4, because repeated
+    data is worth little beyond four passes (arXiv 2305.16264)."""
     validation_rows: int = Field(default=64, ge=0)
     """Number of rows per source on which the validation loss is measured after every phase. The rows are taken from
     tokenize's validation split."""

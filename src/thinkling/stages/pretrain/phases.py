@@ -107,8 +107,9 @@ def check_order(phases: Sequence[PhaseConfig | Phase]) -> None:
     """Checks the FG-WSD rule: learning rate and mixture never change at the same step, except at the start of the
     decay.
 
-    The learning rate changes if it jumps between two phases, or if it switches between a constant and a slope. This
-    includes the end of warm-up, where the slope meets the plateau.
+    The learning rate counts as changed if it jumps between two phases, or if it is constant in one of the two phases
+    and has a slope in the other. The end of warm-up, at which the slope meets the plateau, therefore counts as a
+    change.
 
     Raises UserError with the phase's name if the rule is violated.
     """
@@ -139,7 +140,7 @@ def epochs(phases: Sequence[Phase], sizes: dict[str, float]) -> list[dict[str, f
 
 
 def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[str, float]) -> None:
-    """Raises UserError if a source is unknown, or if it would be repeated beyond its limit."""
+    """Raises UserError if a mixture contains an unknown source, or if a source would be repeated beyond its limit."""
     for phase in phases:
         for name in phase.fractions:
             if name not in sizes:

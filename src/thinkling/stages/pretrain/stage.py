@@ -32,11 +32,11 @@ from thinkling.train.precision import DTYPES
 def run(config: PretrainConfig, ctx: StageContext) -> None:
     """Trains through all phases and exports the base model.
 
-    With an input `state`, the phases continue those of the stage that stored the state: weights, optimizer, learning
-    rate and data order behave as if the two stages were one.
+    With an input `state`, training continues after the phases of the stage that stored the state. Weights, optimizer,
+    learning rate and data order are the same as if a single stage contained the phases of both stages.
 
     Raises UserError, before any training, if mixture and learning rate change together, if a mixture contains an
-    unknown source, if a source would be repeated beyond its limit, or if the state belongs to different tokens.
+    unknown source, if a source would be repeated beyond its limit, or if the state was trained on different tokens.
     """
     parallel = setup()
     tokens = ctx.inputs["tokens"]
@@ -105,13 +105,13 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         tokens=sum(p.tokens for p in own),
         parameters=model.config.parameter_count(),
         phase_ends=[p.end for p in own],
-        # This includes the phases before the stored state, because epoch limits apply to all phases.
+        # The usage includes the phases before the stored state, because epoch limits apply to all phases.
         sources={name: dict(used) for name, used in loader.usage().items()},
     )
 
 
 def kept_of(ctx: StageContext) -> KeptState | None:
-    """Returns the state from which training continues, or None. Raises UserError if the state belongs to different
+    """Returns the state from which training continues, or None. Raises UserError if the state was trained on different
     tokens."""
     if "state" not in ctx.inputs:
         return None

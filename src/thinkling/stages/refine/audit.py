@@ -63,7 +63,7 @@ def outcome_of(job: Job, solution: Solution, found: Mapping[tuple[str, int], Out
 
 
 def write_jobs(path: Path, jobs: Sequence[Job], found: Mapping[tuple[str, int], Outcome], version: int) -> None:
-    """Writes the file atomically."""
+    """Writes the jobs, their rounds and the verdicts to a Parquet file atomically."""
     write_table(path, (_row(job, found, version) for job in jobs), SCHEMA)
 
 

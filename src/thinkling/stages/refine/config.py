@@ -23,10 +23,11 @@ INPUTS = ("refiner", "student", "teacher")
 
 
 class BackendConfig(SamplingConfig, ServerConfig):
-    """The model that plays a role: one of the stage's inputs, or a server with the OpenAI chat completions API."""
+    """The model for one role of the refine stage: an input of the stage, or a server with the OpenAI chat completions
+    API."""
 
     input: Literal["refiner", "student", "teacher"] | None = None
-    """Key in `inputs` of the model to use."""
+    """Key of the stage's `inputs` under which the model is listed. Not set if the model is behind a server."""
     temperature: float = Field(default=0.0, ge=0)
     """Sampling temperature; 0 means greedy decoding."""
     chat: ChatConfig = Field(default_factory=ChatConfig)
@@ -81,7 +82,7 @@ class RefineConfig(ChattingConfig):
     style_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the style. `words` has no options."""
     rounds: int = Field(default=3, ge=0)
-    """Maximum number of revisions per job."""
+    """Maximum number of revisions per job; 0 means that drafts are judged but not revised."""
     patience: int = Field(default=2, ge=1)
     """Number of consecutive revisions without improvement after which a job ends. A revision is an improvement if it
     meets more items than all earlier solutions of the job."""
@@ -92,8 +93,8 @@ class RefineConfig(ChattingConfig):
     checklist_version: int = Field(default=1, ge=1)
     """Version of the checklists. It is part of a job's key; increase it when the wording of checklists changes."""
     chunk: int = Field(default=512, ge=1)
-    """Number of jobs that are processed together in each phase. If a run is killed, completed phases of a chunk are not
-    repeated."""
+    """Number of jobs in a chunk. The jobs of a chunk are processed together, in phases such as drafts, checklists and
+    critiques. When a killed run is resumed, completed phases of a chunk are not repeated."""
 
     output_version: ClassVar[int] = 4
     uses_torch: ClassVar[bool] = True

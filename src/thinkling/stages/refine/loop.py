@@ -31,7 +31,7 @@ class RefineLoop:
 
     @property
     def n_phases(self) -> int:
-        """Number of phases of a chunk, i.e. of rounds of questions."""
+        """Number of phases of a chunk. In a phase, one kind of question is asked about all open jobs."""
         return 3 + self.config.rounds + (self.config.rounds + 1) * len(self.config.evaluators)
 
     def run(self, asked: Sequence[Asked], first: int, events: Events) -> list[Job]:
@@ -147,7 +147,8 @@ class RefineLoop:
         prompt: Callable[[Job], str],
         ended: bool = False,
     ) -> list[tuple[Job, Reply]]:
-        """Asks a question for each open job (for all given jobs if `ended`), and returns jobs paired with replies."""
+        """Asks a question about each open job or, if `ended`, about each given job whether or not it is open. Returns
+        these jobs paired with the replies."""
         chosen = [job for job in jobs if job.open or ended]
         questions = []
         for job in chosen:

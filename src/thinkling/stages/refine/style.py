@@ -38,12 +38,13 @@ class Style(Protocol):
         ...
 
     def is_noisy(self, seed: int, key: str) -> bool:
-        """Whether noise is added to a job's draft on purpose, so that there is something to refine. Used only in
+        """Whether noise is added to a job's draft on purpose, so that the draft has faults to revise. Used only in
         demos."""
         ...
 
     def with_noise(self, solution: Solution, seed: int, key: str) -> Solution:
-        """Returns the draft of a noisy job with added noise, which does not depend on the reference answer."""
+        """Returns the draft of a noisy job with noise added to it. The noise does not depend on the reference
+        answer."""
         ...
 
     def draft(self, reply: Reply) -> Solution | None: ...

@@ -22,7 +22,7 @@ _VERDICT = re.compile(r"\s*(\d+)[.):]\s*(PASS|FAIL)\b.*")
 
 
 class Words:
-    """Implements `Style`. The solution is the whole answer; no role sees the reasoning of a draft."""
+    """Implements `Style`. A draft's solution is its whole answer; no role sees the reasoning of the draft."""
 
     def refuses(self, family: str) -> str | None:
         return None

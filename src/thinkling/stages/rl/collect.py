@@ -1,7 +1,7 @@
 """Collects the rollouts of a step: samples, judges and rewards them, drops uninformative groups, and refills.
 
-Each round of a step is written to disk once it is judged, and a resumed run reads it back. Nothing is therefore sampled
-twice, and verdicts that depend on timing stay the same.
+Each round of samples is written to disk once it is judged. A resumed run reads the stored rounds instead of sampling
+again, so that verdicts that depend on timing stay the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Rollouts:
     """Rollouts collected for a step."""
 
     groups: list[list[Sample]] = field(default_factory=list)
-    """Informative groups, in the order they were requested."""
+    """Informative groups, in the order in which they were requested."""
     sampled: list[Rollout] = field(default_factory=list)
     """All samples, including those of dropped groups."""
     rewards: dict[str, list[float]] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Rollouts:
     refills: int = 0
     """Number of groups that were requested after the first round."""
     missing: int = 0
-    """Number of groups that were requested but not obtained."""
+    """Number of requested groups for which no informative group was obtained."""
 
     def statistics(self) -> dict[str, Any]:
         """Returns the figures for metrics.jsonl. Fractions and means are taken over all samples."""
@@ -106,7 +106,8 @@ class Collector:
         return self.store / f"{step:05d}"
 
     def collect(self, step: int) -> Rollouts:
-        """Samples in rounds until every pool has its groups, `max_refills` is used up, or no problem is left.
+        """Samples in rounds until every pool has the requested number of informative groups, `max_refills` is used up,
+        or no problem is left.
 
         Raises UserError if no sample of the first step is usable.
         """

@@ -34,10 +34,10 @@ class RewardedProblemsConfig(ProblemsConfig):
     """Relative weight of this source when prompts are allocated to sources. After any number of steps, the sources'
     shares of the prompts match their weights up to rounding."""
     rewards: dict[str, float] = Field(default_factory=lambda: {"verdict": 1.0}, min_length=1)
-    """Name of each reward → its weight. The reward of a sample is the weighted sum. If any of the rewards has no value
-    for a sample, the sample is removed from its group. `verdict`: 1 for the verdict right, 0 for wrong, no value for
-    other verdicts. `well_formed`: 1 if the reply can be parsed, otherwise 0. `preference`: probability, from 0 to 1,
-    that the model in the role `preference_model` prefers the sample's answer to an answer of the initial model.
+    """Name of each reward → its weight. The reward of a sample is the weighted sum of these rewards. If one of them has
+    no value for a sample, the sample is removed from its group. `verdict`: 1 for the verdict right, 0 for wrong, no
+    value for other verdicts. `well_formed`: 1 if the reply can be parsed, otherwise 0. `preference`: probability, from
+    0 to 1, that the model in the role `preference_model` prefers the sample's answer to an answer of the initial model.
     Packages can add rewards, which are functions of a problem and a rollout, with entry points in the group
     `thinkling.rewards`."""
 
@@ -70,8 +70,8 @@ class BandConfig(BaseModel):
     """Lower bound of the pass rate, as a fraction. Problems are kept only if their pass rate is above this bound."""
     high: float = Field(default=0.9, gt=0, le=1)
     """Upper bound of the pass rate, as a fraction. Problems are kept only if their pass rate is below this bound; with
-    16 samples and the default bounds, 2 to 14 samples must be correct. With the reward `preference`, a sample passes if
-    it is preferred to the reference, which is an additional sample of the initial model."""
+    16 samples and the default bounds, 2 to 14 samples must be correct. With the reward `preference`, a sample counts as
+    correct if it is preferred to the reference, which is an additional sample of the initial model."""
     min_prompts: int = Field(default=32, ge=0)
     """Minimum number of problems of each source inside the band. If there are fewer, the stage stops and prints a
     histogram of the pass rates. With 0, a source without any such problem is skipped with a warning, and the other
@@ -85,7 +85,7 @@ class BandConfig(BaseModel):
 
 
 class JudgeConfig(ServerConfig):
-    """A served model that compares answers. It is asked about each pair in both orders, at temperature 0."""
+    """A served model that compares answers. It compares each pair of answers in both orders, at temperature 0."""
 
     url: str = Field(pattern=r"^https?://")
     """Base URL of the server, such as `http://127.0.0.1:8000/v1`."""
@@ -103,18 +103,19 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     problems: list[RewardedProblemsConfig] = Field(min_length=1)
     """Problems to train on, with one entry per source."""
     band: BandConfig = Field(default_factory=BandConfig)
-    """Range of pass rates that a problem must have to be trained on, and how pass rates are measured."""
+    """Range of pass rates within which a problem is trained on, and how pass rates are measured."""
     preference_form: str = "words"
     """Prompt format with which the preference model is asked which of two answers is better: `words`, or a plug-in
     (entry points in the group `thinkling.pairwise_forms`). Each of the format's two verdicts must be a single token."""
     judge: JudgeConfig | None = None
-    """A served model that is used instead of the input `preference_model`. The reward is 1 if the model prefers the
-    sample in both orders, 0 if it prefers the reference in both orders, and 0.5 otherwise."""
+    """A served model that is used instead of the input `preference_model`. Sample and reference are compared in both
+    orders: the reward `preference` is 1 if the model prefers the sample both times, 0 if it prefers the reference both
+    times, and 0.5 otherwise."""
     steps: int = Field(ge=1)
     """Number of rollout batches. Each batch is used for `updates_per_batch` optimizer steps."""
     prompts_per_step: int = Field(ge=1)
-    """Number of prompts per step. Only prompts whose samples have different rewards count; all others are dropped and
-    replaced by new prompts (see `max_refills`)."""
+    """Number of prompts per step. A prompt counts only if the rewards of its samples are not all equal; all other
+    prompts are dropped and replaced by new prompts (see `max_refills`)."""
     samples_per_prompt: int = Field(default=8, ge=2)
     """Number of samples per prompt, i.e. the group size of GRPO."""
     smallest_group: int = Field(default=2, ge=2)
@@ -133,12 +134,12 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     """How advantages are computed. `mean`: reward minus the mean reward of the group (Dr. GRPO, arXiv 2503.20783).
     `mean_std`: in addition, divided by the standard deviation of the group's rewards (GRPO)."""
     normalisation: Literal["tokens", "sequences", "dr_grpo"] = "tokens"
-    """Divisor of the loss, which is summed over the whole batch. `tokens`: number of loss tokens (DAPO, arXiv
+    """Number by which the summed loss of the whole batch is divided. `tokens`: number of loss tokens (DAPO, arXiv
     2503.14476). `sequences`: number of sequences, after averaging over the tokens of each sequence (GRPO). `dr_grpo`:
     number of sequences times `max_new_tokens`."""
     updates_per_batch: int = Field(default=1, ge=1)
     """Number of optimizer steps per rollout batch. With 1, training is fully on-policy. With N > 1, the groups are
-    split into N minibatches and the probability ratio is clipped."""
+    split into N minibatches and the probability ratio is clipped (see `clip_high`)."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """Lower clipping range; see `clip_high`."""
     clip_high: float = Field(default=0.2, gt=0)
@@ -149,7 +150,8 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     checkpoint_every: int = Field(default=10, ge=1)
     """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
     rollouts_every: int = Field(default=10, ge=1)
-    """Interval, in steps, at which the rollouts of a step are kept in the artifact for inspection."""
+    """Interval in steps: the rollouts of every step whose number is a multiple of this value are kept in the artifact
+    for inspection."""
 
     output_version: ClassVar[int] = 6
     produces: ClassVar[str] = "model"

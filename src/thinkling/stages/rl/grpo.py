@@ -76,8 +76,8 @@ class LossBatch:
     labels_N: np.ndarray
     """int64, shifted: the token to predict, or -100 at positions without loss."""
     advantages_N: np.ndarray
-    """fp32, at the position that predicts the token; 0 at all other positions. This also applies to the next two
-    fields."""
+    """fp32: advantage of each token, stored at the position that predicts the token; 0 at all other positions. The
+    fields `behaviour_N` and `weights_N` have the same layout."""
     behaviour_N: np.ndarray
     """fp32: ln p under the policy that sampled the token."""
     weights_N: np.ndarray

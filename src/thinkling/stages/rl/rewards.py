@@ -42,8 +42,8 @@ SampleReward = Callable[[Problem, Rollout], float | None]
 
 
 def verdict(problem: Problem, rollout: Rollout) -> float | None:
-    """Returns 1 for the verdict right and 0 for the verdict wrong, which includes truncated samples. Samples with the
-    verdict unverifiable, timeout or error are removed from the group."""
+    """Returns 1 for the verdict right and 0 for the verdict wrong; truncated samples count as wrong. Returns None for
+    the verdicts unverifiable, timeout and error, so that the sample is removed from its group."""
     return {Outcome.RIGHT.value: 1.0, Outcome.WRONG.value: 0.0}.get(rollout.outcome)
 
 
@@ -53,7 +53,8 @@ def well_formed(problem: Problem, rollout: Rollout) -> float:
 
 
 class WeightedRewards:
-    """The weighted sum of several rewards. If there is more than one reward, the figures include the mean of each."""
+    """The weighted sum of several rewards. If there is more than one reward, the figures include the values of each
+    reward."""
 
     def __init__(self, rewards: Mapping[str, tuple[float, Reward]]) -> None:
         self.rewards = dict(rewards)
@@ -87,9 +88,9 @@ def by_sample(reward: SampleReward) -> Reward:
 class PreferenceRewards:
     """Probability, from 0 to 1, that a pairwise model prefers a sample to the problem's reference.
 
-    With one reference per problem, each sample needs one comparison. `references`: problem id → answer. If a rule also
-    grades the problem, the figures include the rule's grade: if the reward rises but the grade does not, the trained
-    model exploits the preference model.
+    Each problem has one reference, so each sample needs only one comparison. `references`: problem id → answer. If a
+    rule also grades the problem, the figures include the rule's grade: if the reward rises but the grade does not, the
+    trained model exploits the preference model.
     """
 
     def __init__(self, preference_model: Pairwise, references: Mapping[str, str]) -> None:

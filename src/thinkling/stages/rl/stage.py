@@ -48,7 +48,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, dtype=DTYPES[config.precision.weights], trainable=True, chat=config.chat)
     device = loaded.device
-    # Sample in the training dtype: fp32 in only one of sampling and training does not reduce the mismatch.
+    # Sample in the training dtype. If only one of sampling and training used fp32, their mismatch would not be smaller.
     engine = make_engine(loaded, config.max_concurrent, DTYPES[config.precision.compute])
     sampling = Sampling(config.temperature, config.top_p)
     sampler = Sampler(engine, loaded.renderer, sampling, config.max_new_tokens, config.max_tool_calls)
@@ -89,7 +89,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
 
 
 def _report_judge(judge: ServedJudge, ctx: StageContext) -> None:
-    """Reports the requests of this process. If the stage was resumed, only requests after its last checkpoint are
+    """Reports the judge's replies in this process. If the stage was resumed, replies before its last checkpoint are not
     counted."""
     counts = judge.readings.counts()
     judge.readings.write(ctx.directory)
@@ -236,8 +236,8 @@ def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dic
 
 
 def warn_of_small_pools(prompts: Prompts, ctx: StageContext, steps: int) -> None:
-    """Warns if the band kept fewer problems of a source than a step needs, because these steps will have fewer
-    groups."""
+    """Warns if the band kept fewer problems of a source than a step needs, because the stage's steps will then have
+    fewer groups than requested."""
     for number, pool in enumerate(prompts.pools):
         asked = max(prompts.wanted(step)[number] for step in range(steps))
         if asked > len(pool.problems):
@@ -266,7 +266,8 @@ def _band_counts(rows: Sequence[band.PassRate]) -> dict[str, Any]:
 
 
 def _totals(ctx: StageContext) -> dict[str, Any]:
-    """Returns sums over metrics.jsonl, which is still available if the run is killed after training."""
+    """Returns sums over all steps. They are read from metrics.jsonl, because a run that is killed after training still
+    has this file."""
     lines = [json.loads(line) for line in (ctx.directory / METRICS).read_text(encoding="utf-8").splitlines()]
     steps = {line["version"]: line for line in lines}.values()
     summed = ("samples", "undecided", "groups", "groups_equal", "groups_too_small", "groups_refilled", "groups_missing")

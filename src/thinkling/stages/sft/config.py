@@ -38,26 +38,29 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
 
     kind: Literal["sft"]
     examples: list[ExamplesConfig] = Field(default_factory=list)
-    """Conversations from the recipe's sources: a list of mappings, or a single mapping."""
+    """Conversations from the recipe's sources: a list of entries, each of which selects conversations from one source,
+    or a single entry."""
     conversations_weight: float | None = Field(default=None, gt=0)
     """Weight of the input `conversations`. Required if the examples have weights."""
     epochs: float = Field(gt=0)
-    """Number of passes over the examples and the input `conversations`. With weights, this sets the length of training,
-    which is `epochs` times the total number of rows."""
+    """Number of passes over the examples and the input `conversations`. If the examples have weights, the number of
+    passes differs from source to source, and `epochs` only sets the length of training: `epochs` times the number of
+    rows in one pass over all sources."""
     max_repeats: float = Field(default=4, ge=1)
-    """Maximum number of passes over a source if weights are set, or `epochs` if that is larger. If a source would be
-    repeated more often, the stage raises an error. For up to about four passes, repeated data is worth nearly as much
-    as new data."""
+    """Maximum number of passes over a source if weights are set. If `epochs` is larger than this value, `epochs` is the
+    maximum. If a weight would repeat a source more often, the stage raises an error. The default is 4, because repeated
+    data is worth nearly as much as new data for up to about four passes."""
     overlong: Literal["drop", "truncate", "error"] = "drop"
-    """What to do with conversations longer than `sequence_length`. `drop` excludes the conversation, and `error` stops
-    the stage. `truncate` removes turns from the end, so that the last remaining turn is complete and carries loss; if
-    not even the first turn with loss fits, the conversation is dropped."""
+    """What to do with a conversation that is longer than `sequence_length` tokens. `drop` excludes the conversation,
+    and `error` stops the stage. `truncate` removes turns from the end, so that the last remaining turn is complete and
+    carries loss; if not even the first turn with loss fits, the conversation is dropped."""
     unrenderable: Literal["error", "drop"] = "error"
-    """What to do with conversations that the chat template cannot render, or cannot render without losing content (for
-    example reasoning or tool calls). `error` stops the stage and reports the conversation; `drop` excludes the
-    conversation, counts it and records the reason."""
+    """What to do with a conversation that the chat template cannot render, or can render only by dropping content such
+    as reasoning or tool calls. `error` stops the stage and reports the conversation; `drop` excludes the conversation,
+    counts it and records the reason."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Maximum number of optimizer steps. The remaining rows are not used. If not set, all rows are used."""
+    """Maximum number of optimizer steps. Rows beyond these steps are not used. If not set, the number of rows
+    determines the number of steps."""
     sequence_length: int = Field(ge=16)
     """Number of tokens per packed row (docs/recipe.md, SFT: 32K in the cold start, 64K in overall SFT)."""
     batch_size: int = Field(ge=1)

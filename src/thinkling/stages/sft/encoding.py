@@ -1,4 +1,4 @@
-"""Streams all conversations of an sft stage to conversations.parquet and, encoded, to a directory of tokens."""
+"""Streams all conversations of an sft stage to conversations.parquet, and their tokens to a separate directory."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def encoded_conversations(
     config: SftConfig, ctx: StageContext, renderer: Renderer, left_out: LeftOut, parallel: Parallel
 ) -> EncodedConversations:
     """Returns the conversations to train on, which rank 0 encodes once. If a killed run completed encoding, its results
-    are reused. Afterwards, `left_out` contains the numbers of conversations that are not trained on.
+    are reused. Sets the counts of excluded conversations in `left_out`.
 
     Raises UserError if there is no conversation to train on, in total or in a source that has a weight.
     """
@@ -87,7 +87,7 @@ def encoded_conversations(
         given = ctx.inputs.get("conversations")
         found = origins(config, ctx.sources, None if given is None else given.file(FILE), ctx.seed)
         _Encoding(config, ctx, renderer, left_out).write(directory, found)
-    # There is no barrier here, because encoding may take longer than the timeout of collectives.
+    # Poll instead of waiting at a barrier, because encoding may take longer than the timeout of collectives.
     while not is_whole(directory):
         time.sleep(0.2)
     encoded = EncodedConversations(directory)

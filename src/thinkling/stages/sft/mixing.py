@@ -84,7 +84,7 @@ def _weights(config: SftConfig, encoded: EncodedConversations) -> Sequence[float
 
 
 def _steps(config: SftConfig, n_rows: int) -> tuple[int, int]:
-    """Returns the number of steps and the number of rows left over."""
+    """Returns the number of steps, and the number of rows after the last complete step."""
     steps = min(n_rows // config.batch_size, config.max_steps or n_rows)
     if not steps:
         raise UserError(

@@ -40,8 +40,8 @@ class Origin:
     def conversations(
         self, chosen: Callable[[Iterator[Conversation]], Iterator[Conversation]] = iter
     ) -> Iterator[Conversation]:
-        """Yields the conversations to train on, in a fixed order. `chosen` filters them before they are split into
-        rounds."""
+        """Yields the conversations to train on, in a fixed order. `chosen` filters the conversations before they are
+        split into rounds."""
         for conversation in chosen(self.read()):
             yield from rounds(conversation) if self.one_sample_per_round else [conversation]
 

@@ -50,8 +50,8 @@ def segments(tokenizer: Tokenizer, ids: Sequence[int], loss: Sequence[bool]) -> 
 
 
 def _text(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> str:
-    """Returns the text that tokens start:end add to the text before them. Without the preceding token, some tokenizers
-    drop a leading space."""
+    """Returns the text that tokens start:end add to the text before them. They are decoded together with the preceding
+    token, because some tokenizers drop a leading space otherwise."""
     if start == 0:
         return tokenizer.decode(ids[:end])
     before = tokenizer.decode(ids[start - 1 : start])
@@ -60,8 +60,8 @@ def _text(tokenizer: Tokenizer, ids: Sequence[int], start: int, end: int) -> str
 
 
 class SpansSample:
-    """A sample of up to 20 conversations: the first conversation of each source (of up to 10 sources), and others drawn
-    by seed."""
+    """A sample of up to 20 conversations: the first conversation of each source (of up to 10 sources), and other
+    conversations drawn with the seed."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
         self._tokenizer, self._seed = tokenizer, seed

@@ -1,5 +1,5 @@
-"""The validation split, on which the loss is measured during training. It is stored in validation.parquet and, encoded,
-in a directory of tokens."""
+"""The validation split, on which the loss is measured during training. The conversations of the split are stored in
+validation.parquet, and their tokens in a separate directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.fitting import Encode, Fitted, fit
 
 FILE = "validation.parquet"
-"""Conversations of the validation split, as they are measured."""
+"""Conversations of the validation split, without the turns that are removed from overlong conversations."""
 DIRECTORY = "encoded_validation"
 """Directory of the encoded validation split inside the stage's directory; deleted when the stage ends."""
 

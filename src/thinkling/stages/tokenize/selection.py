@@ -56,7 +56,8 @@ def training_sample(groups: Mapping[str, Group], validation: set[int], character
     """Returns a mapping from row number to the number of characters to take from the start of the document. Validation
     documents are excluded.
 
-    Each group contributes the same number of characters. If a group has fewer, the other groups share the remainder.
+    Each group contributes the same number of characters. If a group has fewer characters, the other groups share the
+    remainder.
     """
     orders = {n: [i for i in g.by_hash() if g.rows[i] not in validation] for n, g in groups.items()}
     sizes = {name: sum(groups[name].characters[i] for i in order) for name, order in orders.items()}

@@ -81,7 +81,7 @@ def _trained(path: Path, sample: dict[int, int], config: TokenizerConfig, ctx: S
 
 def _learnable(text: str, markup: bool) -> list[str]:
     """Returns the parts of a text that are tokenized as ordinary text. If the text has markup, special tokens are
-    excluded, because learning pieces of their spelling would be useless."""
+    excluded, because a tokenizer would otherwise learn useless pieces of their spelling."""
     return [part for part in _SPECIAL.split(text) if part] if markup else [text]
 
 

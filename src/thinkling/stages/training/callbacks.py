@@ -18,8 +18,8 @@ from thinkling.progress import Progress, Task
 from thinkling.train.callback import Callback, StepMetrics
 
 METRICS, LOG = "metrics.jsonl", "train.log.jsonl"
-"""Logs with one line per step. The first log is identical in every repetition of a run; the second contains times and
-speeds."""
+"""Logs with one line per step. metrics.jsonl is identical in every repetition of a run; train.log.jsonl contains times
+and speeds."""
 
 CHECKPOINTS = "checkpoints"
 """Subdirectory of a training stage in which its checkpoints are stored."""

@@ -103,11 +103,11 @@ class EvaluatedConfig(TrainingConfig):
     """Whether to evaluate the initial model too, as step 0, so that the effect of training is visible. Has no effect
     without `evaluate_every`."""
     evaluation: EvaluationConfig | None = None
-    """Problems on which the model is scored, and how it is sampled."""
+    """Problems on which the model is scored during training, and the sampling settings."""
     keep_best: bool = False
     """Whether to export the model of the best evaluation instead of the model of the last step. The best evaluation has
     the highest mean over task sets or, if there are no task sets, the lowest validation loss; in case of a tie, the
-    earlier evaluation is used. Step 0 is included if it is evaluated."""
+    earlier evaluation is used. The initial model (step 0) is included if it is evaluated."""
 
     @property
     def measures_loss(self) -> bool:
@@ -154,7 +154,7 @@ class EvaluatedConfig(TrainingConfig):
 
 
 class MicroBatchConfig(BaseModel):
-    """How the batch of a step is split into forward passes if all of its items have the same length."""
+    """Division of a step's batch into forward passes, for stages in which all items of a batch have the same length."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -216,11 +216,11 @@ class WandbConfig(BaseModel):
 
 
 class TrackersConfig(BaseModel):
-    """Experiment trackers to which training is logged in addition to metrics.jsonl. This is a setting of the machine:
-    it is never hashed, and it can be changed when a run is resumed.
+    """Experiment trackers to which training is logged in addition to metrics.jsonl. Trackers do not affect the result,
+    so these settings are never hashed and can be changed when a run is resumed.
 
-    Other keys are the names of trackers provided by packages (entry points in the group `thinkling.trackers`). Their
-    values are the settings of the tracker.
+    Every key other than `tensorboard` and `wandb` is the name of a tracker that a package provides (an entry point in
+    the group `thinkling.trackers`); its value contains the settings of this tracker.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)

@@ -49,7 +49,7 @@ instead."""
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measurements that are made during training, and when they are made."""
+    """Evaluations that run during training: what they measure, and when they run."""
 
     every: int
     """Number of steps between evaluations."""
@@ -105,7 +105,7 @@ class _Scores:
     """Measures avg@k on task sets, using the native engine with the current weights.
 
     A sample uses the same random numbers at every step, so that steps differ only in their weights. Rollouts are stored
-    in `evaluations/STEP/TASK_SET`, where a resumed run finds those that were completed.
+    in `evaluations/STEP/TASK_SET`, so that a resumed run need not sample completed rollouts again.
     """
 
     def __init__(
@@ -234,10 +234,10 @@ class RunEvaluation(Callback):
         """For each existing checkpoint, the step that had the best weights at that point."""
 
     def on_start(self, first_step: int) -> None:
-        """Drops the measurements that a killed run made after its last checkpoint. They are repeated, with the same
-        results.
+        """Drops the evaluations that a killed run made after its last checkpoint. The resumed run repeats these
+        evaluations, with the same results.
 
-        Raises UserError if earlier measurements, or the best weights at the checkpoint, are corrupt.
+        Raises UserError if earlier evaluations, or the best weights at the checkpoint, are corrupt.
         """
         found = by_step(read_lines(self.directory / FILE))
         whole = [lines for step, lines in found.items() if step <= first_step and len(lines) == self.evaluation.n_lines]
@@ -287,7 +287,8 @@ class RunEvaluation(Callback):
     def _evaluate(self, done: int) -> None:
         new = self.evaluation.measure(self.model, done)
         if self.evaluation.keep_best and best_step([*self.lines, *new]) == done:
-            # The weights are stored first, because a line implies that its weights exist if they are the best.
+            # Store the weights before the lines: if the lines of the best step are on disk, its weights must be on disk
+            # too.
             self._keep_weights(done)
         self.lines += new
         if self.parallel.rank == 0:

@@ -74,7 +74,7 @@ class CheckpointFiles(Callback):
 def export_checkpoint(checkpoint: Path, directory: Path) -> None:
     """Writes the weights of a checkpoint as a Hugging Face directory.
 
-    Raises UserError if the checkpoint is incomplete, which happens if an active run deletes it.
+    Raises UserError if the checkpoint is incomplete, for example because an active run is deleting it.
     """
     try:
         for file in (checkpoint / CONFIG, *(file for file, _ in sealed(checkpoint.parent / TOKENIZER))):

@@ -32,15 +32,16 @@ class LeftOut:
     long."""
     n_conversations: int = 0
     """Number of conversations that are excluded because they answer an evaluated problem. The number is complete once
-    `training` is exhausted."""
+    the iterator returned by `training` is exhausted."""
 
     @classmethod
     def of(cls, config: EvaluatedConfig, ctx: StageContext, parallel: Parallel, validation: float = 0.0) -> LeftOut:
         """Selects the items that a stage excludes from training. If the stage has no evaluation and no validation
         split, nothing is excluded.
 
-        The problems are drawn with the same seed in all stages and runs. The curves of different stages are therefore
-        comparable, and stages that evaluate on the same task sets exclude the same problems from training.
+        The problems are drawn with the same seed in all stages and runs. The scores that different stages measure
+        during training are therefore comparable, and stages that evaluate on the same task sets exclude the same
+        problems from training.
 
         Raises UserError if several processes would sample problems, or if a renderer is unknown.
         """

@@ -87,9 +87,11 @@ class TrainingPlan:
     start: KeptState | None = None
     """State of another stage from which training continues."""
     first_step: int = 0
-    """Number of the first step. It is above 0 if the steps of `start` are counted too."""
+    """Number of the first step. It is greater than 0 if step numbers continue those of the stage that stored
+    `start`."""
     keep: Mapping[str, Any] | None = None
-    """Facts (valid as JSON) that are stored with the final state. If None, the state is not stored."""
+    """Facts, as JSON values, that are stored together with the final training state. If None, the state is not
+    stored."""
     prefetch: int = 2
     """Number of batches that are prepared while a step trains. Must be 0 if a batch depends on the previous step."""
     unit: str = "tokens"
@@ -106,8 +108,8 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
     """Trains the model and writes `model/`, the logs and optionally `state/` to the stage's directory. A resumed run
     continues from the latest checkpoint.
 
-    The seal of metrics.jsonl is written last and marks the end of training. A run that is killed afterwards does not
-    train again.
+    The seal (digest file) of metrics.jsonl is written last and marks the end of training. A run that is killed
+    afterwards does not train again.
 
     Raises UserError if files that a killed run left are corrupt and cannot be recreated.
     """

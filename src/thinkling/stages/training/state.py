@@ -51,7 +51,7 @@ def read_kept(artifact: Artifact) -> KeptState:
 def write_kept(
     directory: Path, steps: int, facts: Mapping[str, Any], tensors: dict[str, Tensor], parallel: Parallel
 ) -> None:
-    """Writes `state/` to a stage's directory. Must be called on all ranks. `facts` must be valid as JSON."""
+    """Writes `state/` to a stage's directory. Must be called on all ranks. `facts` must contain only JSON values."""
     keep_state(directory / DIRECTORY, tensors, parallel)
     if parallel.rank == 0:
         write_json(directory / DIRECTORY / FACTS, {"format": FORMAT, "steps": steps, "facts": facts})

@@ -114,7 +114,7 @@ class TensorBoard(Tracker):
 
     def on_checkpoint(self, step: int, path: Path) -> None:
         super().on_checkpoint(step, path)
-        # A run killed later resumes after this step, so everything before it must be on disk.
+        # A run that is killed later resumes after this step, so all values logged until now must be on disk.
         self._writer.flush()
 
     def on_end(self) -> None:
@@ -127,8 +127,8 @@ class TensorBoard(Tracker):
 
 
 class Wandb(Tracker):
-    """Logs to a Weights & Biases run. A resumed stage continues the run of the first attempt, identified by the id that
-    the first attempt drew."""
+    """Logs to a Weights & Biases run. A resumed stage continues the W&B run of its first attempt, which stored the id
+    of that run on disk."""
 
     _run: Any = None
 
