@@ -102,8 +102,8 @@ class Pool:
 
 
 def spread(groups: Mapping[str, Sequence[int]], n: int) -> list[int]:
-    """Choose n members in total, equally many from the start of each group, and return them sorted. A group that is too
-    small contributes all its members, and the other groups make up the difference."""
+    """Choose n members in total, the same number from the start of each group, and return the members sorted. A group
+    that is too small contributes all its members, and the other groups make up the difference."""
     chosen: list[int] = []
     for position, name in enumerate(sorted(groups, key=lambda name: (len(groups[name]), name))):
         chosen += groups[name][: (n - len(chosen)) // (len(groups) - position)]

@@ -1,4 +1,4 @@
-"""A session: a confined process that runs pieces of code one after another and is paused in between."""
+"""A session: a confined process that runs pieces of code one after another and is paused between them."""
 
 from __future__ import annotations
 

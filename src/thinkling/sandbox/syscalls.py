@@ -1,4 +1,4 @@
-"""Numbers of the system calls in the sandbox's lists, for the two supported architectures."""
+"""The sandbox's lists of allowed and forbidden system calls, with their numbers on the two supported architectures."""
 
 from __future__ import annotations
 

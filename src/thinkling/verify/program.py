@@ -34,7 +34,7 @@ MOST_WORKERS = 16
 MOST_SUITES = 10_000
 """Maximum number of problems whose parsed tests are cached."""
 _SAYS_NOTHING = ("AssertionError", "Gone", "_Failed", "not reached")
-"""Test errors that add no information to the fact that the test failed."""
+"""Names of errors that add no information to the fact that a test failed."""
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]

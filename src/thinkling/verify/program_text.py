@@ -154,7 +154,7 @@ def _runs(lines: Sequence[str]) -> list[Code]:
 
 
 def _without_last_values(code: Code) -> Code | None:
-    """Drop trailing bare values, because a word of prose after the program also compiles."""
+    """Drop bare values at the end of the code, because a word of prose after the program also compiles."""
     body = list(code.tree.body)
     while body and is_value(body[-1]):
         body.pop()

@@ -1,8 +1,8 @@
 """Verifier for programs that read standard input and write standard output, judged by their output in each test case.
 
-A test is a JSON object with `input` and `output`. If it has a third field `function`, the function with this name is
-called, and the input contains the arguments: a list, or JSON text with one argument per line. Each case is a separate
-run in the sandbox. The expected output never enters the program's process. The tiers and their outcomes:
+A test is a JSON object with `input` and `output`. If the object has a third field `function`, the function with this
+name is called, and the input contains the arguments: a list, or JSON text with one argument per line. Each case is a
+separate run in the sandbox. The expected output never enters the program's process. The tiers and their outcomes:
 
 - `sandbox`: the sandbox is not available on this machine, or it failed → error, which never becomes a reward.
 - `tests`: the problem has no tests, or malformed ones → unverifiable; all passed → right; otherwise → wrong.

@@ -108,8 +108,8 @@ def choice(text: str) -> str | None:
 
 
 def _approximation(sides: list[str], depth: int) -> Form:
-    """Parse an approximation. x ≈ 11 is the value 11. 1/3 ≈ 0.333 is the value 1/3 if the two sides match, which
-    rules.py checks."""
+    """Parse an approximation. "x ≈ 11" becomes the value 11. "1/3 ≈ 0.333" becomes the value 1/3, provided that the two
+    sides match, which rules.py checks."""
     if not all(sides) or len(sides) > 3:
         raise Unreadable("an approximation without a side")
     if NAME.fullmatch(sides[0]) or CLOSED_NAME.fullmatch(sides[0]):
@@ -134,7 +134,7 @@ def _approximation(sides: list[str], depth: int) -> Form:
 
 
 def _excluded(pieces: list[str], depth: int) -> Form:
-    """Parse excluded values, as in x ≠ 2, x ≠ 3, as all real numbers except these values."""
+    """Parse excluded values: "x ≠ 2, x ≠ 3" becomes the set of all real numbers except 2 and 3."""
     points: list[Number] = []
     name = ""
     for piece in pieces:
