@@ -1,8 +1,8 @@
 """The renderer of a model directory builds prompts, determines where an answer ends, and parses answers.
 
 Only this module determines how turns begin and end. The renderer works on tokens: a stop token is removed by its id, so
-that no family's end-of-turn token can remain in an answer, and forced tokens distinguish a tool's turns from the
-model's own turns.
+that no family's end-of-turn token can remain in an answer. A tool's turns are distinguished from the model's own turns
+by their tokens, which are marked as forced.
 """
 
 from __future__ import annotations
@@ -389,7 +389,8 @@ def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
 
 
 RENDERERS = Registry("renderer", GROUP, {"chat": "thinkling.generate.renderer:Renderer"})
-"""Renderers for the problems of a task set. `chat` writes a problem as a user turn; entry points can add renderers."""
+"""Renderers by name, which convert the problems of a task set to prompts. `chat` writes a problem as a user turn; entry
+points can add renderers."""
 
 
 def load_renderer(name: str, directory: Path, chat: ChatConfig | None = None) -> Renderer:

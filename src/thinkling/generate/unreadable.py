@@ -43,7 +43,7 @@ class Readings:
             self._samples.append({"field": field, "reason": reason, "about": about, **shown})
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """Returns field → `{"asked", "read", "unreadable": {reason: n}}`."""
+        """Returns the counts by recipe field, each of the form `{"asked", "read", "unreadable": {reason: n}}`."""
         found: dict[str, dict[str, Any]] = {}
         for field, asked in self._asked.items():
             reasons = dict(sorted(self._reasons.get(field, {}).items()))

@@ -160,8 +160,8 @@ def split_pool(pool: Pool, config: GradingConfig, measured: Measured, seed: int)
 
 
 def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
-    """Choose the seeds and return row → search terms. Raises UserError if no document of a source is suitable as a
-    seed."""
+    """Choose the seeds and return a mapping from each seed's row to its search terms. Raises UserError if no document
+    of a source is suitable as a seed."""
     order = pool.by_hash("seeds")
     chosen: dict[int, str] = {}
     for name, wanted in config.seeds.items():
@@ -291,9 +291,9 @@ def _label(config: GradingConfig, grades_NT: Grades, values_N: Doubles, tokens_N
 
 
 def _split(pool: Pool, labels: list[str], tokens_N: npt.NDArray[np.int64]) -> dict[str, dict[str, dict[str, int]]]:
-    """Return source → outcome → number of documents and estimated tokens. Documents that a source emits under a
-    separate name, such as noisy ones, are counted under that name. These counts are a check on the grades, because the
-    grades do not depend on the name."""
+    """Return, for each source and outcome, the number of documents and of estimated tokens. Documents that a source
+    emits under a separate name, such as noisy ones, are counted under that name. These counts are a check on the
+    grades, because the grades do not depend on the name."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for source, label, tokens in zip(pool.sources, labels, tokens_N.tolist(), strict=True):
         cell = found.setdefault(source, {}).setdefault(label, {"documents": 0, "tokens": 0})

@@ -113,8 +113,8 @@ class Retriever:
         return _best(found["row"].to_numpy(), found["_distance"].to_numpy(), k)
 
     def search(self, terms: str, vector_K: Floats, k: int) -> dict[int, float]:
-        """Run both searches with k results each and return row → Σ 1 / (60 + rank) over the two lists. Ranks start at
-        1."""
+        """Run both searches with k results each. Return a mapping from each row found to the sum of 1 / (60 + rank)
+        over the two lists of results. Ranks start at 1."""
         scores: dict[int, float] = {}
         for rows in (self.search_text(terms, k), self.search_vector(vector_K, k)):
             for rank, row in enumerate(rows, start=1):

@@ -168,8 +168,8 @@ def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, 
 
 
 def _reports(results: bytes | bytearray, nonce: str, tests: int) -> tuple[list[TestResult], str]:
-    """Parse the reports of a child. Each line consists of the mark and a JSON object. Reports are untrusted: malformed
-    lines are skipped, and lines without the mark are not parsed."""
+    """Parse the reports of a child. Each line consists of the mark that authenticates the line and a JSON object.
+    Reports are untrusted: malformed lines are skipped, and lines without the mark are not parsed."""
     found, error = [MISSING] * tests, ""
     mark = nonce.encode() + b" "
     for line in results.split(b"\n"):

@@ -35,8 +35,8 @@ def missing(names: Collection[str]) -> list[str]:
 
 
 def locations(names: Collection[str]) -> dict[str, str]:
-    """Return module → folder for the modules that these packages need. Raises UserError if a package is unknown or not
-    installed."""
+    """Return a mapping from the modules that these packages need to the modules' folders. Raises UserError if a package
+    is unknown or not installed."""
     for name in names:
         if name not in PARTS:
             raise UserError(f"sandbox.packages: unknown package {name!r}; known are {', '.join(PARTS)}")

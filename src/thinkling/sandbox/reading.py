@@ -44,7 +44,7 @@ class UnreadableTests(Exception):
 
 def read(tests: Sequence[str], setup: str = "", packages: AbstractSet[str] = frozenset()) -> Tests:
     """Parse tests into the input of a tester. `packages`: modules that are available in addition to the standard
-    library. Raises UnreadableTests."""
+    library. Raises UnreadableTests if the tests cannot judge any program."""
     if not tests:
         raise UnreadableTests("there are no tests")
     return _Reader(tests, setup, packages).read()

@@ -238,7 +238,7 @@ def _error_text(error: BaseException) -> str:
 
 
 class _ErrorKind(type):
-    """Metaclass of proxies for the other side's exception classes. The proxies are real exception classes, so that
+    """Metaclass of proxies for exception classes of the other process. The proxies are real exception classes, so that
     tests can catch them."""
 
     def __getattr__(cls, name: str) -> Any:

@@ -120,8 +120,8 @@ def _first_clause(text: str) -> str:
 
 
 def _read(claim: str, choices: Sequence[str], prose: bool = False) -> str | None:
-    """Return the letter of the option in a claim, or None if the claim contains no option or several. `prose`: a second
-    sentence is allowed after the option if the sentence mentions no option."""
+    """Return the letter of the option in a claim, or None if the claim contains no option or more than one. `prose`: a
+    second sentence is allowed after the option if the sentence mentions no option."""
     text = _plain(claim)
     by_text = [LETTERS[i] for i, choice in enumerate(choices) if _same(text, choice)]
     letter = _bare(text, choices)

@@ -1,5 +1,5 @@
 """Find the answer in a reply. The answer may be marked in one of the following ways; if there are several marks, the
-last mark counts.
+last mark and the marks directly before it count.
 
 - `\\boxed{…}`, with the text directly around it (boxes.py)
 - the text after `####` on the same line (GSM8K)
@@ -8,7 +8,8 @@ last mark counts.
 - a last line "A: …"
 
 In a reply without marks, a last line in bold type is the answer, or else the whole reply if it has a single line.
-Otherwise, the last number is the answer, but only if the caller requests this. Adjacent marks are separate answers.
+Otherwise, the last number is the answer, but only if the caller requests this. If several adjacent marks count, each
+contains a separate answer.
 """
 
 from __future__ import annotations

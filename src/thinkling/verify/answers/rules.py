@@ -300,8 +300,8 @@ def _scaled(value: Number | Expression, rate: Fraction) -> Number | Expression:
 
 
 def _in_order(mapping: Mapping, question: str) -> tuple[Form, ...] | None:
-    """Return the values of a mapping in the order of the question, or else as written; None if the order is ambiguous,
-    as in y = 1, x = 2."""
+    """Return the values of a mapping in the order of the question, or else in the order in which the mapping is
+    written; None if the order is ambiguous, as in y = 1, x = 2."""
     found = dict(zip(mapping.names, mapping.values, strict=True))
     for match in re.finditer(r"\(([^()]{3,60})\)", question):
         names = [name.strip().replace("{", "").replace("}", "") for name in match[1].split(",")]
