@@ -1,4 +1,5 @@
-"""Converts values of Arrow columns to Python objects, decodes bytes in text columns, and marks unreadable values."""
+"""Converts values of Arrow columns to Python objects, decodes bytes in text columns, and marks values that cannot be
+read."""
 
 from __future__ import annotations
 

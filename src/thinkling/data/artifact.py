@@ -2,9 +2,9 @@
 
 ``runs/<run>/<stage>-<hash8>/`` contains the stage's files and ``manifest.json``. While the stage runs, the name of its
 directory ends in ``.partial``. A single rename sets the final name; from then on, the directory is immutable. The hash
-covers the stage's inputs (resolved configuration, seed, code version and content digests of its input artifacts), and
-the digest covers its outputs. Values that vary between equal runs (times, host, memory) appear only in the manifest's
-``recorded`` block.
+in the directory's name covers the stage's inputs (resolved configuration, seed, code version and content digests of its
+input artifacts). The artifact's own digest covers the stage's outputs. Values that vary between equal runs (times,
+host, memory) appear only in the manifest's ``recorded`` block.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ MANIFEST = "manifest.json"
 OWN_DIGEST = "manifest_digest"
 """Field of the manifest's `recorded` block that contains the digest of the rest of the manifest."""
 LOG_SUFFIX = ".log.jsonl"
-"""Suffix of files that contain times and speeds. They are stored in the artifact but excluded from its digest."""
+"""Suffix of logs, which contain times and speeds. Logs are stored in the artifact but excluded from the artifact's
+digest."""
 RECORDED_PACKAGES = ("thinkling", "torch", "numpy", "pyarrow", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished directory.
+    """The finished directory of an artifact.
 
-    ``manifest`` contains its manifest.json, or a minimal manifest for a user's own model directory.
+    ``manifest`` is the content of the directory's manifest.json, or a minimal manifest for a user's own model
+    directory.
     """
 
     path: Path
@@ -90,7 +92,8 @@ def file_digest(path: Path) -> str:
 
 
 def content_files(directory: Path) -> Iterator[str]:
-    """Returns the sorted relative names of the files that the digest covers: all except the manifest and logs."""
+    """Returns the sorted relative names of the files that an artifact's digest covers: all files except the manifest
+    and logs."""
     names = (str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
     return iter(sorted(n for n in names if n != MANIFEST and not n.endswith(LOG_SUFFIX)))
 
@@ -165,7 +168,8 @@ def finish(partial: Path, final: Path, manifest: dict[str, Any], recorded: dict[
 
 
 def complete(partial: Path, final: Path) -> Artifact:
-    """Performs the steps of `finish` that follow the manifest, also for a run that was killed during these steps."""
+    """Performs the steps of `finish` that follow the writing of the manifest, also for a run that was killed during
+    these steps."""
     manifest = read_manifest(partial)
     for path, _ in list(sealed(partial)):
         seal_of(path).unlink()

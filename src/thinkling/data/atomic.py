@@ -12,8 +12,9 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to.
 
-    On success, the temporary file is renamed to `path`; if the block raises, it is removed. The temporary name is
-    always the same, so a killed run leaves at most one file, which the next run overwrites.
+    On success, the temporary file is renamed to `path`; if the block raises an exception, the temporary file is
+    removed. The temporary name is always the same, so a killed run leaves at most one file, which the next run
+    overwrites.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")

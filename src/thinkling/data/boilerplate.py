@@ -17,8 +17,8 @@ import numpy.typing as npt
 from thinkling.data.ngrams import Hashes
 
 MANY_PROBLEMS = 10
-"""Minimum number of problems that contain a run of words for the run to count as shared text. Real benchmarks do not
-repeat a genuine sentence this often."""
+"""A run of words counts as shared text if at least this many problems contain it. Real benchmarks do not repeat a
+genuine sentence this often."""
 FEW_PROBLEMS = 3
 STRETCH = 8
 """Minimum length of an instruction, in consecutive instruction words."""

@@ -1,4 +1,5 @@
-"""Locates the parts of a conversation in the rendered text, and detects parts that the template drops."""
+"""Locates each piece of a conversation (a text field or a call's argument) in the rendered text, and detects pieces
+that the template drops."""
 
 from __future__ import annotations
 
@@ -48,8 +49,8 @@ class Layout:
     ) -> None:
         """Locates the pieces of the conversation in `text`, the whole rendered conversation.
 
-        `prompts` specifies whether the text ends with a generation prompt. A piece has no position if a mark in it
-        would change the rest of the rendered text, because the template inspects the piece.
+        `prompts` specifies whether the text ends with a generation prompt. A piece has no position if a mark inside the
+        piece would change other parts of the rendered text, which happens if the template inspects the piece.
         """
         self.template, self.text, self._prompts = template, text, prompts
         self._messages, self._tools = messages, tools

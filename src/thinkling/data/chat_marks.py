@@ -108,8 +108,8 @@ def without_marks(text: str) -> str:
 def well_fenced(text: str, spellings: re.Pattern[str]) -> bool:
     """Returns whether every fence encloses exactly one spelling of a special token.
 
-    If a template splits a message at one of its own tags, it separates the two ends of a fence. A tag that the template
-    writes between them would then be encoded as text.
+    A template that splits a message at one of its own tags separates the two ends of a fence. A tag that the template
+    writes between the two ends would then be encoded as text.
     """
     inside = False
     for part in _MARK.split(text):
@@ -123,7 +123,8 @@ def well_fenced(text: str, spellings: re.Pattern[str]) -> bool:
 
 
 def encode_marked(text: str, tokenizer: Encoder) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the ids and loss mask of marked text. The text is split where loss begins or ends, as in generation."""
+    """Returns the ids and loss mask of marked text. The text is split where loss begins or ends, so that the tokens are
+    the same as in generation."""
     pieces: list[tuple[str, bool, bool]] = []
     plain, loss, gathered = False, False, ""
     for part in _MARK.split(text):
@@ -150,8 +151,8 @@ def _is_mark(part: str) -> bool:
 def _encode_piece(tokenizer: Encoder, piece: str, markup: bool, first: bool) -> np.ndarray:
     """Encodes one piece of a chat.
 
-    A tokenizer that prepends a space to every text (SentencePiece) must not do so inside a chat. It therefore encodes a
-    newline followed by the piece, and the tokens of the newline are removed, as in transformers.
+    A tokenizer that prepends a space to every text (SentencePiece) must not do so inside a chat. Therefore a newline
+    followed by the piece is encoded, and the tokens of the newline are removed, as in transformers.
     """
     ids = tokenizer.encode(piece, markup)
     if first or not _prefixes_space(tokenizer):

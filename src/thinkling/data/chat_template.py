@@ -1,4 +1,5 @@
-"""Converts conversations to tokens with our own ChatML template (chatml) or another model's template (chat_rendering).
+"""Converts conversations to tokens with thinkling's ChatML template (chatml) or with a model's own template
+(chat_rendering).
 
 The text on which a model is trained is marked by `{% generation %}` blocks, as in transformers. If a template has no
 such blocks, this text is inferred from the rendered conversation (loss_spans). No part of a conversation is dropped
@@ -107,7 +108,8 @@ def _first_form(
     attempt: Callable[[list[Message], list[Message], str], T],
     add_generation_prompt: bool = False,
 ) -> T:
-    """Returns the result of `attempt` for the first form that the template renders and `attempt` accepts.
+    """Returns the result of `attempt` for the first form of the conversation that the template renders and `attempt`
+    accepts.
 
     If there is no such form, raises the first error of `attempt`, or the first rendering error if no form was rendered.
     """

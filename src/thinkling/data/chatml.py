@@ -1,4 +1,5 @@
-"""Our own chat template: ChatML with reasoning and Hermes tools (docs/recipe.md, Model), similar to Qwen3's.
+"""thinkling's own chat template: ChatML with reasoning and Hermes tools (docs/recipe.md, Model), similar to Qwen3's
+template.
 
 - The reasoning of rounds before the last user message is dropped. A tool response does not start a new round.
 - In the last round, every assistant turn starts with a `<think>` block, which is empty if there is no reasoning. The
@@ -66,7 +67,7 @@ OURS = ChatTemplate(CHATML, "chatml")
 
 
 def ours_for(tokenizer: Tokenizer) -> ChatTemplate:
-    """Returns our template adapted to a tokenizer, whose vocabulary is not extended.
+    """Returns thinkling's template, adapted to a tokenizer. The tokenizer's vocabulary is not extended.
 
     If the vocabulary lacks `<|im_start|>` or `<|im_end|>`, headers are plain text and a turn ends with the tokenizer's
     eos token. If the tokenizer prepends a token such as `<s>` to every text, the template starts with this token.

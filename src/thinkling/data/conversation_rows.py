@@ -49,7 +49,8 @@ class ConversationRows:
     ) -> None:
         """Creates the rows of the conversations `items`, of which there must be at least one.
 
-        The rows end after `epochs` passes. A fractional pass covers the first part of its order.
+        The rows end after `epochs` passes over the conversations. A fractional last pass covers only the first part of
+        its order.
         """
         assert len(items) > 0
         self.encoded, self.items, self.sequence_length, self.epochs = encoded, items, sequence_length, epochs
@@ -171,7 +172,7 @@ class RowsUsed(NamedTuple):
 
 
 class MixedRows:
-    """The rows of a run, taken from a single part or interleaved from several parts by weight."""
+    """The rows of a run, which are those of a single `ConversationRows`, or those of several, interleaved by weight."""
 
     def __init__(self, parts: Sequence[ConversationRows], weights: Sequence[float], n_rows: int) -> None:
         self.parts, self.n_rows = list(parts), n_rows

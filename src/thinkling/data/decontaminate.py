@@ -6,11 +6,11 @@ the document, at word boundaries. A longer problem counts as contained if the do
 words with it (n is 13 by default, as for GPT-3, arXiv 2005.14165, appendix C). Runs that are almost entirely numbers
 and single letters do not count, because unrelated formulas share them.
 
-Boilerplate (`boilerplate`), which means instructions and text that many problems have in common, is not evidence
-either. At least half of a run must be the problem's own words, and the whole shared stretch around the run must contain
-n of the problem's own words, or most of them if the problem has fewer. If at least a quarter of a problem is text that
-it shares with other problems, the stretch must contain most of the problem's own words in any case. A problem without a
-run that counts is treated as a short problem.
+Boilerplate (see `boilerplate`) is not evidence either. Boilerplate means instructions, and text that many problems have
+in common. At least half of a run must be the problem's own words, and the whole shared stretch around the run must
+contain n of the problem's own words, or most of them if the problem has fewer. If at least a quarter of a problem is
+text that it shares with other problems, the stretch must always contain most of the problem's own words. A problem
+without a run that counts is treated as a short problem.
 
 In scripts without spaces (`scripts`), 26 characters of Chinese or Japanese count as 13 words, because a word has up to
 two characters. Likewise, 39 letters of Thai, Lao, Khmer or Burmese count as 13 words, because a word has about three

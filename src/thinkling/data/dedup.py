@@ -1,4 +1,4 @@
-"""Exact deduplication: keeps the first of all documents that have the same normalised text."""
+"""Exact deduplication: of all documents that have the same normalised text, keeps only the first."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ _CHARACTERS_PER_GROUP = 64_000_000
 
 @dataclass
 class Counts:
-    """Counts of the documents that one step received, kept and rejected. The three are counted independently."""
+    """Counts of the documents that one step received, kept and rejected. The three numbers are counted
+    independently."""
 
     step: str
     received: int = 0
@@ -197,7 +198,7 @@ def admit(
 ) -> Iterator[Document]:
     """Converts raw records to documents.
 
-    An invalid record is written to `rejected`; it neither stops the run nor is it dropped silently. The `id` is the
+    An invalid record is written to `rejected`: it does not stop the run and is not dropped silently. The `id` is the
     record's own id if that is a non-empty string, otherwise a hash of source and text (16 hex digits). `length` is the
     minimum and maximum number of characters of a document; the minimum excludes white space and NULs at the ends.
     """

@@ -42,7 +42,8 @@ class Group(NamedTuple):
 
 
 class EncodedWriter:
-    """Context manager that writes a directory. `info` is a JSON object that is stored with the conversations."""
+    """Context manager that writes encoded conversations to a directory. `info` is a JSON object that is stored with the
+    conversations."""
 
     def __init__(self, directory: Path) -> None:
         self.info: dict[str, Any] = {}

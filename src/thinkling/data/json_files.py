@@ -45,7 +45,7 @@ have an empty type."""
 def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX_RECORD_BYTES) -> Iterator[RawRecord]:
     """Yields the records of a `.json` file, which may be compressed.
 
-    `records_key` is the key of the file's single object that contains the list of records. If None, the keys in
+    `records_key` is the key under which the file's single object contains the list of records. If None, the keys in
     `RECORD_KEYS` are tried; an object with none of these keys is a single record. `limit` is the maximum number of
     bytes per record.
 
@@ -97,7 +97,8 @@ class _Shape:
 def _shape(path: Path, size: int, changed: int) -> _Shape:
     """Determines the structure of a file.
 
-    The result is cached by size and modification time, because the whole file must be read.
+    The result is cached by the file's size and modification time, because determining the structure requires reading
+    the whole file.
     """
     del size, changed
     with readable(path), opened(path) as stream:

@@ -61,7 +61,8 @@ class Ledger:
         self.note(source, where, reason, record, detail)
 
     def note(self, source: str, where: str, reason: str, record: Any = None, detail: str = "") -> None:
-        """Writes a record that the source counts as kept but the stage excludes. The stage counts such records."""
+        """Writes a record to the file without counting it, because the source counts the record as kept and the stage,
+        which excludes the record, has its own count."""
         if self._path is None or source in self._restored:
             return
         line = {"source": source, "where": where, "reason": reason, "detail": detail, "record": _text(record)}

@@ -125,7 +125,10 @@ def _is_sound(layout: Layout, turn: Turn, previous: int) -> bool:
 
 
 def _continued(layout: Layout, messages: Sequence[Message], i: int) -> Part | None:
-    """Returns the conversation followed by a user message or by results of its last calls, or None if rejected."""
+    """Renders the conversation followed by results of the calls in message `i`, or else by a user message.
+
+    Returns None if the template rejects both continuations.
+    """
     calls = messages[i].get("tool_calls") or ()
     answers = [
         {"role": "tool", "content": "x", "name": call["function"]["name"], "tool_call_id": call.get("id", "")}

@@ -224,7 +224,8 @@ class MixtureLoader:
             return self._tables[number]
 
     def _build(self, number: int) -> _PhaseTable:
-        """Returns the table of a phase. Each source continues where the preceding phases, all finished, stopped."""
+        """Returns the table of a phase. Each source continues where the preceding phases, which must be finished,
+        stopped."""
         phase, cursors = self.phases[number], self._cursors[number]
         rows = [
             SourceRows(self._sources[name], self._seed, phase.sequence_length, cursors.get(name, START))

@@ -1,4 +1,4 @@
-"""Near deduplication: keeps the first of a set of documents that share most of their runs of words.
+"""Near deduplication: of several documents that share most of their runs of words, keeps only the first.
 
 Banded MinHash signatures (Broder 1997; computed by rensa) determine the candidate pairs. A candidate pair is a match
 only if the *exact* Jaccard similarity of the two sets of runs reaches the threshold. Union-find joins matches into

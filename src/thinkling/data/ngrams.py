@@ -46,7 +46,7 @@ def windows(hashes: Hashes, size: int) -> Hashes:
 def lengths_of(weights: npt.NDArray[np.int64], weight: int) -> npt.NDArray[np.int64]:
     """Returns, for each position, the length of the shortest run from this position that reaches `weight`.
 
-    The length is 0 if no run from this position reaches it.
+    The length is 0 if no run from this position reaches `weight`.
     """
     ends = np.concatenate(([0], np.cumsum(weights)))
     last = np.searchsorted(ends, ends[:-1] + weight)

@@ -34,7 +34,7 @@ UNREADABLE = (".zip", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".snappy", "
 _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 """Byte order marks of encodings other than UTF-8, longest first."""
 _SHOWN = 100_000
-"""Number of bytes stored of a record that is too long."""
+"""Number of bytes that are stored of a record that is too long."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def parse_record(text: bytes, origin: str) -> RawRecord:
 
 
 class _KeyTwice(Exception):
-    """Raised if a key occurs twice in one object, because it is then unclear which value is correct."""
+    """Raised if a key occurs twice in one object, because it is unclear which of the two values is correct."""
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Recognises reasoning marks that are mentioned in a text, such as in a string, in quotes or in a code block.
+"""Recognises reasoning marks that a text only mentions, for example in a string, in quotes or in a code block.
 
 A model that writes `text.split("</think>")` generates the same token that ends its reasoning. By contrast, a mark that
 opens or closes reasoning is never inside quotes, nor inside a code block that began in the answer.

@@ -1,8 +1,8 @@
 """Scripts written without spaces, in which characters are used in place of words.
 
-There are two classes of such scripts, because a character conveys a different amount of information in each. In Chinese
-and Japanese, a character is most of a word. In Thai, Lao, Khmer, Burmese and Tibetan, a word consists of several
-characters (a base letter with its vowel signs and tone marks). Korean is written with spaces, so its words are used.
+There are two classes of such scripts, which differ in how much information one character conveys. In Chinese and
+Japanese, a character is most of a word. In Thai, Lao, Khmer, Burmese and Tibetan, a word consists of several characters
+(a base letter with its vowel signs and tone marks). Korean is written with spaces, so its words are used.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ def damage(path: Path) -> str | None:
 def drop_damaged(path: Path, warn: Callable[[str], None], cure: str) -> None:
     """Deletes a file, or the files below a directory, if they differ from their seals, and warns about each of them.
 
-    The files are recreated later; `cure` is the part of the warning that describes how. Files without a seal, which a
-    killed run leaves behind, are deleted as well.
+    The files are recreated later; `cure` is the part of the warning that describes how they are recreated. Files
+    without a seal, which a killed run leaves behind, are deleted as well.
     """
     for file in _of(path):
         if not file.exists() and not seal_of(file).exists():
@@ -122,7 +122,8 @@ def lost(reason: str, stage: Path) -> UserError:
 
 
 def require_lines(content: bytes, path: Path, place: Path, stage: Path) -> None:
-    """Raises UserError if the retained part of a log differs from the log at the checkpoint `place`."""
+    """Raises UserError if `content`, the part of the log `path` that a resumed run keeps, differs from the log as it
+    was at the checkpoint `place`."""
     marker = seal_of(path, place)
     if marker.is_file() and _read(marker) != {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}:
         raise UserError(

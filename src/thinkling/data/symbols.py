@@ -10,7 +10,8 @@ def replace_symbols(text: str, rng: random.Random, fraction: float, classes: Seq
     """Returns the text with a `fraction` of its symbols replaced by different symbols of the same class.
 
     `classes` are disjoint strings of characters. All other characters are kept. Of n symbols, fraction·n are replaced.
-    If this is not a whole number, it is randomly rounded up or down, so that it is correct on average.
+    If fraction·n is not a whole number, it is randomly rounded up or down, so that the number of replaced symbols is
+    correct on average.
     """
     places = [i for i, character in enumerate(text) if any(character in one for one in classes)]
     changed = list(text)

@@ -1,4 +1,4 @@
-"""Configures a run's tokenizer, which is either trained on the run's documents or an existing tokenizer."""
+"""Configures a run's tokenizer, which is either an existing tokenizer or a tokenizer trained on the run's documents."""
 
 from __future__ import annotations
 

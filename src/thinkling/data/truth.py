@@ -16,7 +16,8 @@ Matter = Literal["code", "prose", "unknown"]
 class Truth(Protocol):
     """The ground truth about one record, such as the problem on a page and the verifier of its answer.
 
-    Every method receives the text to judge, because this can be the record's text or an artificially damaged form.
+    Every method receives the text to judge, which can be the record's own text or an artificially damaged form of that
+    text.
     """
 
     @property
@@ -26,12 +27,12 @@ class Truth(Protocol):
 
     @property
     def damaged_one_in(self) -> int:
-        """Inverse of the fraction of valid records that are also added to the labeller's examples in damaged form."""
+        """Inverse of the fraction of sound records that are also added to the labeller's examples in damaged form."""
         ...
 
     @property
     def unsound_as(self) -> str:
-        """Kind of damage that is recorded for a record whose original text is not valid."""
+        """Kind of damage that is recorded for a record whose original text is not sound."""
         ...
 
     def grades(self, text: str) -> Mapping[str, float | None]:

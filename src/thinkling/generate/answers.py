@@ -1,7 +1,8 @@
 """Stored answers of served models: an append-only file, keyed by request, so that no answer is paid for twice.
 
-The file is next to a run's artifacts, so a stage that is rerun with a different threshold reuses the answers. Several
-processes may append to the file at the same time. An entry's key is a digest of the request without the API key.
+The file is stored next to a run's artifacts, so a stage that is rerun with different settings reuses the answers to
+requests that did not change. Several processes may append to the file at the same time. An entry's key is a digest of
+the request without the API key.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from thinkling.generate.usage import Usage
 
 
 class KeptAnswers:
-    """The stored answers of one served model; stored only in memory if `path` is None."""
+    """The stored answers of one served model. If `path` is None, the answers are stored only in memory."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -50,13 +51,14 @@ class KeptAnswers:
 
 
 def key_of(address: str, body: Mapping[str, Any], seed: int) -> str:
-    """Digest of a request. The seed is included even if it is not sent, because two seeds are two samples."""
+    """Digest of a request. The seed is included even if the server does not receive it, because requests with different
+    seeds must have separate answers."""
     return hashlib.sha256(json.dumps([address, body, seed], sort_keys=True).encode()).hexdigest()
 
 
 def read_kept(path: Path) -> dict[str, tuple[Reply, Usage | None]]:
-    """Reads the answers in the file. An incomplete last line, left by a killed process, is ignored silently; a corrupt
-    line is ignored with a warning. In either case the request is sent again."""
+    """Returns the answers in a file by the keys of their requests. An incomplete last line, left by a killed process,
+    is ignored silently; a corrupt line is ignored with a warning. A request whose answer is ignored is sent again."""
     found: dict[str, tuple[Reply, Usage | None]] = {}
     if not path.exists():
         return found

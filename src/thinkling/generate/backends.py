@@ -1,4 +1,4 @@
-"""The common protocol of local and served models that act as judges or writers: they reply to messages."""
+"""The common interface of local and served models that act as judges or writers by replying to messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reply:
 
 
 class Replier(Protocol):
-    """A model that replies to messages."""
+    """A local or served model that replies to messages."""
 
     def reply(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> list[Reply]:
         """Returns one reply per conversation, in order, each of at most `limit` new tokens.
@@ -38,7 +38,8 @@ class Replier(Protocol):
 
 
 class LocalModel:
-    """A Hugging Face model that runs in this process. A reply depends only on its messages and seed, up to rounding."""
+    """A Hugging Face model that runs in this process. A reply depends only on the messages and the seed, up to
+    rounding."""
 
     def __init__(self, directory: Path, max_concurrent: int = 128, chat: ChatConfig | None = None) -> None:
         """Raises UserError if the directory lacks a model, a tokenizer or a chat template."""

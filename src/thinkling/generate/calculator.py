@@ -1,4 +1,5 @@
-"""The calculator tool: a parser for exact arithmetic with limits. It never calls eval and has no names or exponents.
+"""The calculator tool: a parser and evaluator for exact arithmetic. It never calls eval, and supports no names or
+exponents.
 
 sum     := product (("+" | "-") product)*
 product := unary (("*" | "/") unary)*
@@ -15,9 +16,9 @@ from fractions import Fraction
 MAX_LENGTH = 200
 """Maximum length of an expression in characters."""
 MAX_NESTING = 50
-"""Maximum nesting depth of brackets and consecutive signs."""
+"""Maximum nesting depth of an expression. Each open bracket and each sign before an operand counts as one level."""
 MAX_MAGNITUDE = 10**30
-"""Maximum numerator or denominator of any number or intermediate value."""
+"""Maximum absolute value of the numerator and of the denominator of any number or intermediate value."""
 
 _TOKEN = re.compile(r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+|[-+*/()]")
 _SPACE = re.compile(r"[ \t]*")
@@ -43,7 +44,8 @@ def evaluate(expression: str) -> int | Fraction:
 
 
 def write_number(value: int | Fraction) -> str:
-    """Formats a number exactly: `7` for an integer, `-3.5` if 12 decimals are enough, otherwise `1/3`."""
+    """Formats a number exactly: an integer as `7`, a number with at most 12 decimals as `-3.5`, and any other number as
+    `1/3`."""
     value = Fraction(value)
     twos_fives = value.denominator
     places = 0

@@ -31,8 +31,8 @@ class CallFormat:
     tags: tuple[str, ...]
     take: Callable[[Sequence[Piece]], tuple[list[Piece], list[Call]]]
     pauses: bool = False
-    """Whether generation pauses at the end of a call, provided that the last tag is a token of the vocabulary. If it
-    does not pause, the model finishes its turn, and all calls in the turn are answered."""
+    """Whether generation pauses at the end of a call. If False, or if the last of the `tags` is not a token of the
+    vocabulary, the model finishes its turn before all calls in the turn are answered."""
     stops: tuple[str, ...] = ()
     """Tokens that end a turn with calls, in addition to the tokens that end any turn."""
 
@@ -49,7 +49,8 @@ def _take_llama(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
     fields = read_json(body[0][1].strip()) if len(body) == 1 and not body[0][0] else None
     if not isinstance(fields, dict):
         return list(pieces), []
-    # Models copy `type` from the list of tools, and may write "arguments", as in other formats, for "parameters".
+    # Some models copy `type` from the list of tools, or write "arguments" (the name in other formats) instead of
+    # "parameters".
     if fields.get("type") == "function":
         fields = {name: value for name, value in fields.items() if name != "type"}
     arguments = next((name for name in ("parameters", "arguments") if set(fields) == {"name", name}), None)
@@ -58,7 +59,8 @@ def _take_llama(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
 
 
 def _take_mistral(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
-    """Parses `[TOOL_CALLS]` followed by a list of JSON objects or, in newer models, a name, `[ARGS]` and an object."""
+    """Parses `[TOOL_CALLS]` followed by a list of JSON objects or, in newer models, by a name, `[ARGS]` and a JSON
+    object."""
     left: list[Piece] = []
     calls: list[Call] = []
     i = 0
@@ -74,7 +76,8 @@ def _take_mistral(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Call]]:
 
 
 def _mistral_calls(pieces: Sequence[Piece]) -> tuple[list[Call], int]:
-    """Returns the calls after the tag and the number of pieces they span; no calls if they cannot be parsed."""
+    """Returns the calls after the tag and the number of pieces that the calls span. If the text after the tag cannot be
+    parsed, there are no calls."""
     texts = [(text.strip() if not is_tag else text) for is_tag, text in pieces[:5]]
     tags = [is_tag for is_tag, _ in pieces[:5]]
     if tags[:1] == [False] and texts[0].startswith("["):
@@ -92,7 +95,8 @@ def _mistral_calls(pieces: Sequence[Piece]) -> tuple[list[Call], int]:
 
 
 def _with_valid_id(fields: Any) -> Call | None:
-    """Returns the call, without its id if Mistral's templates would reject the id; None if `fields` is not a call."""
+    """Converts `fields` to a call, dropping an id that Mistral's templates would reject. Returns None if `fields` is
+    not a call."""
     if not isinstance(fields, dict) or not set(fields) <= {"name", "arguments", "id"}:
         return None
     call = as_call(fields)

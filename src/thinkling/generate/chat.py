@@ -1,4 +1,4 @@
-"""Selection of the chat template that a recipe asks for, and its export with the trained model."""
+"""Selection of the chat template that a recipe asks for, and export of that template with the trained model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def chat_template(directory: Path, tokenizer: Tokenizer, chat: ChatConfig) -> Ch
 
 
 def export_chat(directory: Path, template: ChatTemplate, tokenizer: Tokenizer, ends: Iterable[int]) -> None:
-    """Writes the template and the tokens that end an answer into a model's directory, unless it contains them."""
+    """Writes the template and the tokens that end an answer into a model's directory, unless the directory already
+    contains them."""
     if template.exported != tokenizer.chat_template:
         (directory / TEMPLATE).write_text(template.exported, encoding="utf-8")
         config = _read(directory / TOKENIZER_CONFIG)

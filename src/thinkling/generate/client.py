@@ -26,7 +26,8 @@ from thinkling.generate.usage import Spending, Usage
 from thinkling.progress import Progress, Silent
 
 UNREADABLE_ATTEMPTS = 4
-"""Maximum number of answers to a request that are not chat completions; low, because each may be charged for."""
+"""Number of answers that are not chat completions after which a request is no longer retried. The number is low because
+each answer may be charged for."""
 WARN_EVERY_S = 30.0
 
 
@@ -83,7 +84,7 @@ class ServedModel:
         return [one[0] for one in found if one is not None]
 
     def recount(self, asked: Sequence[Messages], seeds: Sequence[int], sampling: Sampling, limit: int) -> None:
-        """Counts the usage of answers that a killed run had already read and written into its artifact."""
+        """Adds to the counts the usage of answers that a killed run had already read and written into its artifact."""
         for messages, seed in zip(asked, seeds, strict=True):
             key = key_of(self.address, self.body(messages, seed, sampling, limit), seed)
             if (found := self.answers.get(key)) is not None:
@@ -209,7 +210,8 @@ class ServedModel:
 def report_spending(spent: Mapping[str, Spending], stage: str, progress: Progress) -> dict[str, Any]:
     """Prints one line per served model, and returns the counts for the manifest by recipe field.
 
-    `spent` maps the recipe field of a model to the model's usage; fields with the same model share one object.
+    `spent` maps the recipe field of a model to the model's usage; fields that specify the same model share one
+    `Spending`.
     """
     found: dict[int, tuple[str, Spending]] = {}
     for name, one in spent.items():

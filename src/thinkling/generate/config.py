@@ -27,7 +27,8 @@ _TAKEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token"
 
 _OURS = ("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "reasoning_effort")
 _SHAPES = ("stream", "stream_options", "n", "tools", "tool_choice", "functions", "function_call", "logprobs")
-"""Request fields that would change the format of the answer, which must be a single text message."""
+"""Request fields that `extra_body` must not contain, because they would change the format of the answer, which must be
+a single text message."""
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
@@ -47,7 +48,8 @@ class PricesConfig(_Part):
 
 
 class BudgetConfig(_Part):
-    """Limits on a stage's spending on a served model. Requests that are in flight at a limit are still completed."""
+    """Limits on what a stage may spend on a served model. Requests that are in flight when a limit is reached are still
+    completed."""
 
     requests: int | None = Field(default=None, ge=1)
     """Maximum number of answered requests."""
@@ -64,7 +66,7 @@ class LimitsConfig(_Part):
     """Maximum number of requests started per minute, including retries."""
     tokens_per_minute: int | None = Field(default=None, ge=1)
     """Maximum number of prompt and completion tokens per minute, as counted by the server. A request in flight is
-    assumed to use as many tokens as the requests answered in the last minute did on average."""
+    counted with the average number of tokens of the requests answered in the last minute."""
 
 
 class ServerConfig(BaseModel):
@@ -128,11 +130,11 @@ class ServerConfig(BaseModel):
 
 
 SERVED = tuple(name for name in ServerConfig.model_fields if name not in ("url", "concurrency", "timeout_s"))
-"""Fields that do not apply to a local model."""
+"""Fields of `ServerConfig` that are rejected if `url` is not set, because they do not apply to a local model."""
 
 
 class ChatConfig(BaseModel):
-    """Rendering of conversations with a model (docs/chat-templates.md)."""
+    """The chat template with which conversations are rendered for a model (docs/chat-templates.md)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -178,7 +180,8 @@ class ChatConfig(BaseModel):
 
 
 def chat_of_options(template: str, variables: list[str]) -> ChatConfig:
-    """Builds the config from the options --template and --var NAME=VALUE; VALUE is parsed as YAML. Raises UserError."""
+    """Builds the config from the options --template and --var NAME=VALUE; VALUE is parsed as YAML. Raises UserError if
+    an option is invalid."""
     given: dict[str, Any] = {}
     for option in variables:
         name, sign, value = option.partition("=")

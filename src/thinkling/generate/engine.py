@@ -1,4 +1,5 @@
-"""The interface of all generation engines. It does not import torch, so configs and fake engines can use it."""
+"""The interface of all generation engines. This module does not import torch, so configs and fake engines can import
+it."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ class Request:
     prompt: tuple[int, ...]
     """Token ids of the prompt; at least one."""
     seed: int
-    """Seed of the stream of random numbers: token i is drawn with the number at (seed, rng_offset + i)."""
+    """Seed of the request's stream of random numbers. Token i is drawn with number rng_offset + i of the stream."""
     max_new_tokens: int
     rng_offset: int = 0
-    """Number of random numbers already used. A continuation sets this field to the number of tokens generated so far,
-    so that no random number is used twice."""
+    """Number of random numbers of the stream that are already used. A continuation sets this field to the number of
+    tokens generated so far, so that no random number is used twice."""
 
     def __post_init__(self) -> None:
         if not self.prompt:

@@ -93,8 +93,8 @@ def _of_connection(error: Exception, timeout_s: float) -> Failure:
 
 
 def words_of(body: str, otherwise: str) -> str:
-    """Extracts the message of an error response, on one line, from OpenAI's or FastAPI's format or from plain text
-    without its markup."""
+    """Extracts the message of an error response and returns it on one line. The response is in OpenAI's or FastAPI's
+    format, or plain text, whose markup is removed. `otherwise` is returned if there is no message."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

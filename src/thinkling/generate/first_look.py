@@ -1,4 +1,5 @@
-"""An early check of samples, which detects that all of them are unusable before hours are spent on generating more."""
+"""An early check of samples, which stops a run if all samples are unusable, before hours are spent on generating
+more."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ from thinkling.data.reading import Reading
 from thinkling.errors import UserError
 
 FEWEST = 64
-"""Minimum number of samples for the check. If this many are all unusable, the cause is not chance."""
+"""Minimum number of samples for the check. If this many samples are all unusable, the cause is not chance."""
 _LONGEST = 160
 
 
 def all_unreadable(samples: Sequence[tuple[Reading, bool]], max_new_tokens: int) -> str | None:
-    """Returns the reason why no sample is usable, with an example and a cure.
+    """Returns the reason why none of the samples is usable, with an example and a cure.
 
-    Each sample consists of its reading and whether it was cut off. The result is None if any sample is usable, or if
-    there are fewer than `FEWEST` samples.
+    A sample is a pair: the parsed completion, and whether the completion was cut off. The result is None if any sample
+    is usable, or if there are fewer than `FEWEST` samples.
     """
     if len(samples) < FEWEST:
         return None
@@ -32,7 +33,7 @@ def all_unreadable(samples: Sequence[tuple[Reading, bool]], max_new_tokens: int)
 
 
 def refuse_unreadable(samples: Sequence[tuple[Reading, bool]], max_new_tokens: int, where: str) -> None:
-    """Raises UserError with the name of the field `where` if none of the samples is usable."""
+    """Raises UserError if none of the samples is usable. The error message starts with the recipe field `where`."""
     reason = all_unreadable(samples, max_new_tokens)
     if reason is not None:
         raise UserError(f"{where}: {reason}")

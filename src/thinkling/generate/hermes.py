@@ -1,4 +1,5 @@
-"""The Hermes format of tool calls and responses: JSON between tags, as written by Qwen's templates and by ours."""
+"""The Hermes format of tool calls and responses: JSON between tags, as written by Qwen's templates and by thinkling's
+own template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loaded model directory, with everything that is needed to sample from the model."""
+"""Loading of a model directory, with everything that is needed to sample from the model."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""A pairwise model judges which of two answers is better by the log-odds of its one-token verdict.
+"""A pairwise model judges which of two answers is better. The judgement is the log-odds of the model's one-token
+verdict.
 
-The verdict is not sampled, because its log-odds contain more information and cost one forward pass. Both orders of the
-answers are evaluated and averaged, which removes position bias. Many comparisons are packed into one forward pass. No
-prefix is shared between comparisons, because the answers precede the text common to all comparisons, and a comparison
-is only a few dozen tokens long.
+The verdict is not sampled, because its log-odds contain more information and cost only one forward pass. Both orders of
+the answers are evaluated and averaged, which removes position bias. Many comparisons are packed into one forward pass.
+No prefix is shared between comparisons, because the answers precede the text common to all comparisons, and a
+comparison is only a few dozen tokens long.
 
 Shapes: N tokens per batch, P comparisons per batch, D hidden.
 """
@@ -32,7 +33,8 @@ _BATCH_TOKENS = 8192
 
 @dataclass(frozen=True)
 class Comparison:
-    """An answer to a question, and the reference to compare it with. An answer of None cannot be compared."""
+    """An answer to a question, and the reference with which the answer is compared. A missing answer is None and cannot
+    be compared."""
 
     question: str
     answer: str | None
@@ -47,12 +49,13 @@ class Pairwise(Protocol):
         ...
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """Judges each comparison in both orders. The result for a missing answer is `LOWEST`."""
+        """Judges each comparison in both orders of the two answers. The result for a missing answer is `LOWEST`."""
         ...
 
 
 class PairwiseModel:
-    """A model that is asked, in `form`, which of two answers is better, and replies without reasoning."""
+    """A model that is asked, with the prompt of `form`, which of two answers is better, and replies without
+    reasoning."""
 
     def __init__(self, model: Decoder, renderer: Renderer, form: PairwiseForm) -> None:
         """Raises UserError if the two verdicts are not one token each in the model's chat format."""
@@ -70,7 +73,7 @@ class PairwiseModel:
         return reading.line if self.form.one_line else reading.answer
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """Judges each comparison in both orders. Equal comparisons are evaluated once and get the same numbers.
+        """Judges each comparison in both orders. Equal comparisons are evaluated once and get the same result.
 
         The result is `LOWEST` if an answer is missing or does not fit into the model's context. Raises UserError if the
         log-odds are not finite.
@@ -136,8 +139,8 @@ def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator
 
 
 def _verdict_tokens(renderer: Renderer, form: PairwiseForm) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """Returns the tokens between the prompt and the verdict (with our template, empty reasoning), and the two verdict
-    tokens."""
+    """Returns the tokens between the prompt and the verdict (in thinkling's template, an empty reasoning block), and
+    the two verdict tokens."""
     user = {"role": "user", "content": "judge"}
     prompt = renderer.prompt([user]).tolist()
     answered = [

@@ -1,8 +1,8 @@
 """The `python` tool: runs code in a sandboxed process and returns the output.
 
-Each sample has its own process, which stores variables between calls, runs nothing between two calls and ends with the
-sample. A result can depend on the clock because of the time limits. It is part of the sample's tokens, however, so
-using a stored rollout never requires running the code again.
+Each sample has its own process. The process stores variables between calls, runs no code between calls, and ends with
+the sample. A call's result can depend on the clock because of the time limits. However, the result is part of the
+sample's tokens, so using a stored rollout never requires running the code again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from thinkling.sandbox.session import MOST_CODE, Call, Session
 MOST_CALLS = 32
 """Maximum number of calls per sample; a stage's `max_tool_calls` may allow fewer."""
 CALL_SECONDS = 10.0
-"""Maximum wall-clock seconds per call: as long as a person would wait, with some slack for a busy machine."""
+"""Maximum wall-clock seconds per call: as long as a person would wait for a result, with some slack for a busy
+machine."""
 TOTAL_SECONDS = 60
 """Maximum wall-clock seconds of all calls of a sample together, and maximum CPU seconds of the sample's process."""
 MEMORY_BYTES = 512 * 2**20
@@ -47,12 +48,12 @@ _USAGE = "error: python takes one argument, code, a string"
 
 
 class PythonTool:
-    """Opens a session per sample. The sandbox is opened at the first call and shared by all sessions."""
+    """Opens one session per sample. The sandbox is opened at the first call and shared by all sessions."""
 
     def __init__(
         self, limits: Limits = LIMITS, total_seconds: float = TOTAL_SECONDS, sandbox: Sandbox | None = None
     ) -> None:
-        """`limits`: the limits of each process, where `wall_seconds` applies to each call. `total_seconds`: maximum
+        """`limits`: the limits of each process; `wall_seconds` is the limit per call. `total_seconds`: maximum
         wall-clock seconds of all calls of a sample. `sandbox`: an existing sandbox to use."""
         self.limits, self.total_seconds = limits, total_seconds
         self._sandbox = sandbox

@@ -1,8 +1,8 @@
 """The renderer of a model directory builds prompts, determines where an answer ends, and parses answers.
 
 Only this module determines how turns begin and end. The renderer works on tokens: a stop token is removed by its id, so
-that no family's end-of-turn token can remain in an answer, and forced tokens distinguish a tool's turns from the
-model's own turns.
+that no family's end-of-turn token can remain in an answer. A tool's turns are distinguished from the model's own turns
+by their tokens, which are marked as forced.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class Renderer:
 
     @cached_property
     def _ends_turn(self) -> frozenset[int]:
-        """A set of the token with which the template ends the assistant's turn, ignoring whitespace after that token;
-        empty if the template does not end the turn with a special token."""
+        """Set with one element, the token with which the template ends the assistant's turn, ignoring whitespace after
+        that token. The set is empty if the template does not end the turn with a special token."""
         try:
             ids, loss = self.encode([{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}])
         except UserError:
@@ -143,7 +143,8 @@ class Renderer:
 
     @property
     def pauses_at_call(self) -> bool:
-        """Whether stop tokens differ inside and outside a call, so that generation has to pause at its start."""
+        """Whether stop tokens differ inside and outside a call, so that generation has to pause at the start of a
+        call."""
         return self.call_stop_ids != self.stop_ids
 
     @cached_property
@@ -165,8 +166,8 @@ class Renderer:
 
     @cached_property
     def answers_at_tag(self) -> bool:
-        """Whether a call is answered at the token that closes the call. Otherwise the model finishes its turn, and all
-        calls in the turn are answered."""
+        """Whether a call is answered as soon as the model writes the token that closes the call. Otherwise the model
+        finishes its turn, and all calls in the turn are answered."""
         return self.calls_tools and self.call_opening is not None and self.call_closing is not None
 
     @cached_property
@@ -181,8 +182,8 @@ class Renderer:
 
     def tool_turn(self, results: Sequence[str], calls: Sequence[Call] = ()) -> list[int]:
         """Token ids of the tools' responses and the start of the assistant's next turn, as written by the model's own
-        template. They follow a call's closing token or, if generation does not pause there, the token that ends the
-        turn with `calls`.
+        template. These tokens follow a call's closing token or, if generation does not pause at closing tokens, the
+        token that ends the turn with `calls`.
 
         `calls`: the answered calls, as far as they are known; a template may repeat their names and ids in a response.
         Raises UserError if the template cannot write a call or a tool's response.
@@ -311,7 +312,8 @@ class Renderer:
 
     @cached_property
     def _tags(self) -> tuple[str, str]:
-        """The tags around this model's reasoning; our template's tags if the model's template writes no reasoning."""
+        """The tags around this model's reasoning; the tags of thinkling's template if the model's template writes no
+        reasoning."""
         return next((tags for tags in REASONING_TAGS if tags[1] in self.template.source), REASONING_TAGS[0])
 
     def _check_tags(self) -> None:
@@ -387,7 +389,8 @@ def _runs(completion: Written) -> Iterator[tuple[bool, Sequence[int]]]:
 
 
 RENDERERS = Registry("renderer", GROUP, {"chat": "thinkling.generate.renderer:Renderer"})
-"""Renderers for the problems of a task set. `chat` writes a problem as a user turn; entry points can add renderers."""
+"""Renderers by name, which convert the problems of a task set to prompts. `chat` writes a problem as a user turn; entry
+points can add renderers."""
 
 
 def load_renderer(name: str, directory: Path, chat: ChatConfig | None = None) -> Renderer:

@@ -95,11 +95,12 @@ class Rollout:
 
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
-    """Writes the file atomically, and its digest next to it. The same rollouts always produce the same bytes."""
+    """Writes the rollouts to a file atomically, and a second file with the digest next to the first. The same rollouts
+    always produce the same bytes."""
     write_table(path, ({name: getattr(r, name) for name in SCHEMA.names} for r in rollouts), SCHEMA)
     seal(path)
 
 
 def read_rollouts(path: Path) -> list[Rollout]:
-    """Returns the rollouts in a file, in order. Raises UserError with the file's name if the file cannot be read."""
+    """Returns the rollouts in a file, in order. Raises UserError, which names the file, if the file cannot be read."""
     return [Rollout(**row) for row in read_table(path, SCHEMA)]

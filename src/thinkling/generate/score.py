@@ -112,8 +112,8 @@ def sample_and_score(
 
 @contextmanager
 def _reported(sampler: Sampler, n: int) -> Iterator[None]:
-    """Advances the sampler's progress bar by `n` samples, while they are generated if the engine reports its progress,
-    otherwise afterwards."""
+    """Context that advances the sampler's progress bar by `n` samples. If the engine reports its progress, the bar
+    advances during generation; otherwise it advances when the context ends."""
     task, engine, left = sampler.task, sampler.engine, n
     if task is None:
         yield
@@ -178,7 +178,8 @@ def _sampled(sampler: Sampler, problems: Sequence[Problem], k: int, seed: int) -
 
 
 def _stored(path: Path, problems: Sequence[Problem], k: int, renderer: Renderer) -> list[Rollout]:
-    """Reads a finished chunk. Samples on which a verifier failed are judged again, and the chunk is replaced."""
+    """Reads a finished chunk. Samples on which a verifier failed are judged again, and the stored chunk is then
+    replaced."""
     rollouts = [replace(r, read=renderer.read(r)) for r in read_rollouts(path)]
     asked = [(problem, sample) for problem in problems for sample in range(k)]
     if [(r.problem_id, r.sample) for r in rollouts] != [(problem.id, sample) for problem, sample in asked]:
@@ -196,7 +197,7 @@ def _stored(path: Path, problems: Sequence[Problem], k: int, renderer: Renderer)
 def summarise(rollouts: Sequence[Rollout]) -> Score:
     """Computes avg@k: the mean over each problem's samples, then over problems.
 
-    Raises UserError, which withholds the score, if a verifier failed on any sample. Raises ValueError if problems have
+    Raises UserError instead of returning a score if a verifier failed on any sample. Raises ValueError if problems have
     different numbers of samples, or if there are no samples."""
     failed = [r for r in rollouts if r.outcome == Outcome.ERROR]
     if failed:

@@ -1,8 +1,8 @@
 """A served model that judges which of two answers is better: the counterpart of `PairwiseModel` for served models.
 
 Servers have no common way to return log-odds, so the verdict is parsed from the model's reply. Each pair is judged in
-both orders: an answer that is preferred in both orders is clearly better; if each order prefers a different answer, the
-two answers are equally good.
+both orders: an answer that the model prefers in both orders is clearly better; if the model prefers a different answer
+in each order, the two answers count as equally good.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ServedJudge:
         return reading.line if self.form.one_line else reading.answer
 
     def prefer(self, comparisons: Sequence[Comparison]) -> list[Preference]:
-        """See `Pairwise.prefer`. A reply without a verdict counts for neither answer."""
+        """See `Pairwise.prefer`. A reply without a verdict counts in favour of neither answer."""
         orders: dict[tuple[str, str, str], float] = {}
         for c in comparisons:
             if c.answer is not None:

@@ -14,9 +14,9 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _TEXT_PARTS = ("text", "output_text", "input_text", "refusal")
 _REASONING_PARTS = ("thinking", "reasoning")
 _SILENT_PARTS = ("redacted_thinking", "tool_call", "tool_use", "function_call")
-"""Parts that are ignored: encrypted reasoning, and tool calls, because requests do not offer tools."""
+"""Types of content parts that are ignored: encrypted reasoning, and tool calls (requests do not offer tools)."""
 _DEEPEST = 8
-"""Maximum nesting depth of parts. Servers use a depth of one."""
+"""Maximum nesting depth of content parts. Servers use a depth of one."""
 
 
 def read_answer(answer: Any) -> Reply:
@@ -47,10 +47,10 @@ def read_answer(answer: Any) -> Reply:
 def split_inline(text: str, has_reasoning: bool = False) -> tuple[str, str]:
     """Splits a text into the reasoning between tags and the answer after the reasoning.
 
-    A block at the start ends at its first closing tag; if the block never ends, there is no answer. Tags in code and in
-    quotes count as text, as does an opening tag in the middle of a line. `has_reasoning`: whether the reasoning is
-    already known from a separate field. In that case, a closing tag alone does not imply that the prompt contains the
-    opening tag, unless only whitespace precedes the closing tag.
+    A reasoning block at the start of the text ends at the first closing tag; if the block never ends, there is no
+    answer. Tags in code and in quotes count as text, as does an opening tag in the middle of a line. `has_reasoning`:
+    whether the reasoning is already known from a separate field. In that case, a closing tag alone does not imply that
+    the prompt contains the opening tag, unless only whitespace precedes the closing tag.
     """
     blocks: list[str] = []
     for opening, closing in REASONING_TAGS:
@@ -111,7 +111,7 @@ def _read(value: Any, depth: int = 0) -> tuple[str, str]:
 
 
 def _inner(part: Mapping[str, Any], names: tuple[str, ...], depth: int) -> str:
-    """Returns all text in the first of these fields that is present."""
+    """Returns all text in the first of the fields `names` that the part has."""
     return "".join(_read(next((part[name] for name in names if part.get(name)), None), depth + 1))
 
 

@@ -101,8 +101,8 @@ TOOLS = Registry(
 
 
 def resolve(name: str) -> Tool:
-    """Returns the tool with that name. Raises UserError if there is none (see `Registry.resolve`), or if a plug-in's
-    object is not a Tool."""
+    """Returns the tool with this name. Raises UserError if no tool has the name (see `Registry.resolve`), or if a
+    plug-in's object is not a Tool."""
     tool = TOOLS.resolve(name)
     if not isinstance(tool, Tool):
         raise UserError(f"tool {name!r}: its entry point is a {type(tool).__name__}; it must be a Tool")
@@ -125,8 +125,8 @@ class Toolbox:
         """Answers a call. `call` is None if the call could not be parsed.
 
         A malformed call, a call of an unknown tool, and a call in which the tool violates its contract by raising an
-        exception are answered with an error, because a plug-in must not end a run. Only a UserError is raised again: it
-        means that this machine cannot run the tool."""
+        exception are answered with an error, because a plug-in must not end a run. Only a UserError is raised again,
+        because a UserError means that this machine cannot run the tool."""
         if call is None:
             return "error: malformed tool call"
         if call.name not in self.names:
@@ -173,5 +173,5 @@ def keeps_state(names: Collection[str]) -> bool:
 
 
 def needs_sandbox(name: str) -> bool:
-    """Whether the tool with that name runs model-written code. Raises UserError for an unknown tool."""
+    """Whether the tool with this name runs model-written code. Raises UserError for an unknown tool."""
     return resolve(name).needs_sandbox

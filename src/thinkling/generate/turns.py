@@ -35,9 +35,9 @@ class _Sequence:
     """Number of tokens that the model may still write."""
     calls: int = 0
     inside: bool = False
-    """Whether the sequence is inside a call; only used if generation pauses at the start of a call."""
+    """Whether the sequence is inside a call. This field is only used if generation pauses at the start of a call."""
     asked: list[Call | None] = field(default_factory=list)
-    """Calls waiting for answers; None for a call that cannot be parsed."""
+    """Calls that wait for a tool's answer; None for a call that cannot be parsed."""
     finish_reason: FinishReason | None = None
     done: Completion = field(default_factory=lambda: Completion([], [], [], "stop"))
 

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 FILE = "unreadable.jsonl"
 LARGE_SHARE = 0.1
-"""Share of a model's replies above which a warning is printed. A smaller share hardly affects the result."""
+"""A warning is printed if more than this share of a model's replies cannot be parsed. A smaller share hardly affects
+the result."""
 SAMPLES = 20
 """Maximum number of replies stored per field and reason."""
 _CHARACTERS = 10_000
 
 
 class Readings:
-    """Counts a model's replies, by the recipe field that specifies the model."""
+    """Counts of each model's parsed and unparseable replies, by the recipe field that specifies the model."""
 
     def __init__(self) -> None:
         self._asked: Counter[str] = Counter()
@@ -30,8 +31,8 @@ class Readings:
         self._samples: list[dict[str, Any]] = []
 
     def add(self, field: str, reply: Reply, reason: str | None, about: str) -> None:
-        """Adds one reply. `reason`: why the reply cannot be parsed; None if it was parsed. `about`: the item that the
-        reply is about."""
+        """Adds one reply. `reason`: why the reply cannot be parsed; None if it was parsed. `about`: a description of
+        the item on which the model was asked, stored with the sample."""
         self._asked[field] += 1
         if reason is None:
             return
@@ -42,7 +43,7 @@ class Readings:
             self._samples.append({"field": field, "reason": reason, "about": about, **shown})
 
     def counts(self) -> dict[str, dict[str, Any]]:
-        """Returns field → `{"asked", "read", "unreadable": {reason: n}}`."""
+        """Returns the counts by recipe field, each of the form `{"asked", "read", "unreadable": {reason: n}}`."""
         found: dict[str, dict[str, Any]] = {}
         for field, asked in self._asked.items():
             reasons = dict(sorted(self._reasons.get(field, {}).items()))

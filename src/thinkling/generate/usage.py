@@ -55,8 +55,8 @@ def _count(holder: Any, name: str) -> int:
 
 
 class Spending:
-    """Usage of all answers that a stage needs, including answers from earlier runs, so that a resumed stage has the
-    same counts as an uninterrupted stage."""
+    """Usage of all answers that a stage needs. Answers from earlier runs are included, so that a resumed stage reports
+    the same counts as an uninterrupted stage."""
 
     def __init__(self, prices: PricesConfig | None = None, budget: BudgetConfig | None = None) -> None:
         self.prices, self.budget = prices, budget

@@ -101,10 +101,11 @@ def packed_attention(
 
     `window`: number of tokens visible to a query, including the query's own token. `softcap`: see
     `Features.attention_softcap`. Outputs at padding are finite but meaningless. On a GPU, bf16 and fp16 use torch's
-    flash kernels; other dtypes, and all dtypes with a softcap, need one call per document or block of queries.
+    flash kernels. Other dtypes, and all dtypes with a softcap, need one call per document or per block of queries.
     """
     on_kernel = q_BTHC.device.type != "cpu" and q_BTHC.dtype in (torch.bfloat16, torch.float16)
-    # A window costs the kernel nothing, and a value that varies between batches would trigger recompilation.
+    # On the kernel, a window that covers the longest document but not the row is kept: it costs nothing, and whether
+    # there is a window must not vary between batches, because a change would trigger recompilation.
     if window is not None and window >= (layout.sequence_length if on_kernel else layout.longest):
         window = None
     if softcap is not None or (window is not None and not on_kernel):
@@ -197,8 +198,9 @@ def _varlen() -> Any:
 
 @cache
 def _varlen_options(window: int | None) -> dict[str, Any]:
-    """Options of `varlen_attn` for causal attention: a window with no later keys and, unless limited, all previous
-    keys. torch 2.11 shares key heads by default, without an option."""
+    """Options of `varlen_attn` for causal attention: `window` keys up to the query's own, or all keys up to the query's
+    own if `window` is None. torch 2.11 lets query heads share key heads by default; later versions have an option for
+    this."""
     options: dict[str, Any] = {"window_size": (-1 if window is None else window - 1, 0)}
     if "enable_gqa" in inspect.signature(_varlen()).parameters:
         options["enable_gqa"] = True

@@ -33,15 +33,15 @@ Document = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Documents (or whole rows) that are computed together, each in `length` slots."""
+    """Documents (or whole rows) that are computed together, each padded to `length` slots."""
 
     documents: int
     length: int
     offset: int = 0
     """Index of the first token, if the slots are consecutive tokens."""
     tokens: Tensor | None = None
-    """int64 (n·L): the index of the token in each slot, if the slots are not consecutive tokens. A padding slot has the
-    index of the document's first token."""
+    """int64 (n·L): the index of the token in each slot, if the slots are not consecutive tokens. A padding slot
+    contains the index of its document's first token."""
     padding: Tensor | None = None
     """int64: indices of the padding among the n·L slots; None if there is no padding."""
     mask: Tensor | None = None
@@ -268,7 +268,8 @@ def _forward_short(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tenso
 def _backward_short(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, probabilities: Sequence[Tensor], group: Group, grad_XsC: Tensor
 ) -> None:
-    """Fills `grad_XsC`. The last block is processed first: it covers all keys, so other blocks add to its dk and dv."""
+    """Fills `grad_XsC`. The last block is processed first: it covers all keys, so the dk and dv of other blocks are
+    added to those of the last block."""
     batch, length, channels = q.shape
     shared, documents = batch // len(k), group.documents
     whole_k, whole_v = (_shared(x, documents, batch) for x in (k, v))

@@ -1,4 +1,5 @@
-"""A dense decoder whose parameters have exactly Hugging Face's names. families/ defines the differences of families.
+"""A dense decoder whose parameters have exactly Hugging Face's names. families/ defines how each model family differs
+from Llama.
 
 Shapes: B rows, T positions, N = B·T tokens, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
 """
@@ -20,13 +21,14 @@ from thinkling.model.loss import CappedHead
 from thinkling.model.rotary import Rotary, rotate
 
 MUCH_PADDING, LEAST_PADDING = 0.05, 32
-"""Share of a batch, and number of tokens, above which padding is skipped on a CPU. With less padding, gathering the
-documents costs more than it saves: it breaks even at 1 to 6%, depending on the lengths, and takes about a millisecond
-per batch, which is the time for 20 tokens at 0.3M parameters."""
+"""On a CPU, padding is skipped if it exceeds both this share of the batch and this number of tokens. With less padding,
+gathering the documents costs more than it saves. Gathering breaks even at 1 to 6% of padding, depending on the lengths,
+and takes about a millisecond per batch, which is the time for 20 tokens at 0.3M parameters."""
 
 
 def _on_cpu(x: Tensor) -> bool:
-    """Whether to use the hand-written CPU code for this tensor rather than plain operations, which compile well."""
+    """Whether to use the hand-written CPU code for this tensor. Otherwise plain operations are used, which
+    torch.compile handles well."""
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
@@ -69,7 +71,7 @@ class Attention(nn.Module):
         if self.qk_norm or self.row_norms:
             self.q_norm = _norm(self.heads * c if self.row_norms else c, config)
             self.k_norm = _norm(self.kv_heads * c if self.row_norms else c, config)
-        # packed_attention multiplies by 1/√C; the queries are multiplied by the rest of the scale.
+        # packed_attention multiplies by 1/√C, so the queries are multiplied by the remaining factor of the scale.
         self.query_scale = None if features.attention_scale is None else features.attention_scale * math.sqrt(c)
         self.window, self.softcap = (kind or LayerKind()).window, features.attention_softcap
 
@@ -188,7 +190,8 @@ class DecoderLayer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Embedding, layers and final norm, with Hugging Face's prefix `model.`. `Decoder.forward` calls them."""
+    """Embedding, layers and final norm, whose parameters have Hugging Face's prefix `model.`. `Decoder.forward` calls
+    these modules."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -263,8 +266,8 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draws all weights according to `config.init`, in the order of `named_parameters`. Norms are set to 1 and
-        biases to 0."""
+        """Draws all weights according to `config.init`, in the order of `named_parameters`. Norms are initialised to a
+        scale of 1 and biases to 0."""
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
                 weight.fill_(0.0 if name.endswith(".bias") else 1.0 - self.config.features.norm_offset)

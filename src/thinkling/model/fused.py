@@ -29,12 +29,13 @@ from thinkling.model.rotary import Rotary
 _FEATURES = frozenset(
     {"head_norms", "fused_projections", "layer_kinds", "embedding_scale", "logit_scale", "logit_softcap", "rotary"}
 )
-"""Features from families/base.py that the halves support, or that do not affect a layer. Documents longer than a
-layer's window use the plain modules."""
+"""Features from families/base.py that the hand-written halves support, or that do not affect a layer. Documents longer
+than a layer's window use the plain modules."""
 
 
 def supports(config: ModelConfig) -> bool:
-    """Whether the halves can compute this decoder's layers. If not, the plain modules are also used on the CPU."""
+    """Whether the hand-written halves can compute this decoder's layers. If not, the plain modules are also used on the
+    CPU."""
     return config.features.used() <= _FEATURES
 
 
@@ -84,8 +85,8 @@ def _projection_backward(
 
 @cache
 def _pairs(channels: int, turned: int, rows: int) -> tuple[Tensor, Tensor]:
-    """Returns the row order in which channel i + C/2 follows channel i in each of the first `turned` heads, and the
-    inverse order.
+    """Returns the order of a projection's rows in which channel i + C/2 follows channel i in each of the first `turned`
+    heads, and the inverse order.
 
     In this order, a rotation is a complex product. Attention is unaffected, because queries and keys share the order.
     """

@@ -1,4 +1,5 @@
-"""Loading and saving of Hugging Face directories. Parameter names are the same, so weights are not converted.
+"""Loading and saving of Hugging Face directories. The decoder's parameters have Hugging Face's names, so weights are
+not converted.
 
 The tests compare logits with those of transformers, rather than comparing parameter names.
 """
@@ -25,7 +26,7 @@ from thinkling.model.families import FAMILIES, family_of
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 _BUFFER = "rotary_emb.inv_freq"
-"""End of the name of a tensor in old files. It is not loaded, because config.json determines its values."""
+"""End of the name of a tensor in old files. The tensor is not loaded, because config.json determines its values."""
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -114,7 +115,7 @@ def to_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """Returns the configuration of the model in a directory.
+    """Returns the configuration of the model in a Hugging Face directory.
 
     Raises UserError with the name of the missing or unsupported field.
     """
@@ -154,7 +155,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
 
 
 def _opened(path: Path) -> Any:
-    """Opens a safetensors file, which checks that the header matches the size."""
+    """Opens a safetensors file. Opening the file checks that the header matches the file's size."""
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:

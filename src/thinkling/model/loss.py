@@ -23,7 +23,8 @@ CHUNK_LOGITS = 2**22
 @dataclass(frozen=True, eq=False)
 class CappedHead:
     """The weight of a head whose logits have a soft cap (`Features.logit_softcap`). The losses in this module accept a
-    CappedHead in place of a weight. Other losses would ignore the cap, so `t`, which they call, raises an error."""
+    CappedHead in place of a weight. A loss from elsewhere would ignore the cap, so `t`, which it calls to transpose the
+    weight, raises an error."""
 
     weight_VD: Tensor
     cap: float
@@ -35,7 +36,7 @@ class CappedHead:
         return CappedHead(self.weight_VD[rows], self.cap)
 
     def t(self) -> NoReturn:
-        """Raises UserError."""
+        """Raises UserError, because a loss that transposes the weight itself ignores the soft cap."""
         raise UserError(
             "final_logit_softcapping: a loss that compares two models' logits does not support this model's soft cap "
             "on them; set the weights of such losses to 0 (kl_chosen, kl_rejected and kl_solved of a dpd stage), or "

@@ -18,7 +18,7 @@ _OWN: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         frozenset({"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}),
     ),
 }
-"""Type → required fields in addition to `factor`, and optional fields."""
+"""Type of scaling → its required fields in addition to `factor`, and its optional fields."""
 
 
 class RopeScaling(BaseModel):

@@ -29,5 +29,5 @@ class Annotator(Protocol):
     """An object that grades examples."""
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Return the grades of each example by tag, omitting the tags that cannot be judged."""
+        """Return the grades of each example by tag, without the tags that cannot be judged for the example."""
         ...

@@ -1,4 +1,4 @@
-"""Configuration of grading, for the curate stage and for direct calls of `grade_pool`."""
+"""Configuration of the quality grading of documents, for the curate stage and for direct calls of `grade_pool`."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ServedAnnotatorConfig(ServerConfig):
 
 
 class GradingConfig(_Part):
-    """Grades every document on 20 tags, compares it with seed documents, and splits the pool by a single quality value
-    (docs/recipe.md, "Curation")."""
+    """Grades every document on 20 tags, compares each document with seed documents, and splits the documents by a
+    single quality value (docs/recipe.md, "Curation")."""
 
     seeds: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Source → number of its documents to use as seeds. Seeds are the queries of retrieval and the positive class when
@@ -61,7 +61,7 @@ class GradingConfig(_Part):
     """The annotator that grades the labeller's training examples: the built-in rules, or a served model."""
     annotated: Annotated[int, Field(ge=100)] | dict[str, Annotated[int, Field(ge=1)]] = 3000
     """Number of documents to annotate, spread equally across sources, or source → number. Artificially damaged copies
-    of sound documents are added to them."""
+    of those that are sound are added."""
     fitted_on: int = Field(default=8000, ge=100)
     """Maximum number of documents on which the LSA is fitted."""
     dimensions: int = Field(default=128, ge=2)
@@ -71,8 +71,8 @@ class GradingConfig(_Part):
     neighbours: int = Field(default=300, ge=1)
     """Number of documents retrieved per seed by each of the two searches, full-text and vector."""
     weights: dict[str, float] | None = None
-    """Tag or `similarity` → weight in the quality value. If not set, the weights are fitted so that they separate seeds
-    from other documents and from damaged ones."""
+    """Tag or `similarity` → weight in the quality value. If not set, the weights are fitted so that the quality value
+    separates seeds from other documents and from artificially damaged documents."""
     penalty: float = Field(default=0.01, gt=0)
     """Strength of the L2 penalty on the weights when they are fitted."""
 

@@ -58,7 +58,7 @@ def _symbols(text: str, other: str, fraction: float, rng: random.Random) -> str:
 
 
 def _order(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Shuffle the fraction of the words, or of the characters if the text has fewer than 8 words."""
+    """Shuffle `fraction` of the words, or of the characters if the text has fewer than 8 words."""
     words = re.findall(r"\s+|\S+", text) if len(text.split()) >= 8 else list(text)
     places = [i for i, word in enumerate(words) if not word.isspace()]
     moved = sorted(rng.sample(places, int(len(places) * fraction)))
@@ -78,7 +78,7 @@ def _mixture(text: str, other: str, fraction: float, rng: random.Random) -> str:
 
 
 def _repetition(text: str, other: str, fraction: float, rng: random.Random) -> str:
-    """Insert repetitions of one or two sentences until they make up the fraction."""
+    """Insert repetitions of one or two sentences until the repetitions make up `fraction` of the text."""
     pieces = _pieces(text)
     repeated = rng.sample(pieces, min(len(pieces), 2))
     times = max(1, round(fraction / (1 - fraction) * len(pieces) / len(repeated)))

@@ -48,7 +48,7 @@ class Features:
 
 
 class FeatureSpace:
-    """Maps texts to `Features`, and features to the rows of a linear model."""
+    """Maps texts to `Features`, and `Features` to the input rows of a linear model."""
 
     ARRAYS = ("buckets_W", "idf_W", "components_KW", "quantiles_SQ", "centres_GK")
     """Names of the arrays returned by `arrays`."""

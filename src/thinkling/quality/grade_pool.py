@@ -1,7 +1,7 @@
 """Grade a pool of documents and split it by token budget into HQ, MQ and rejected documents.
 
-The labeller's features are computed from a document's text alone. Its source, and the ground truth that the source
-provides, are only used to choose examples and seeds and to annotate the examples.
+The labeller's features are computed from a document's text alone. The document's source, and the ground truth that the
+source provides, are only used to choose the training examples and the seeds, and to annotate the examples.
 
 Shapes: N documents, T tags, C columns of the quality value, K dimensions of the LSA.
 """
@@ -34,7 +34,8 @@ Grades = npt.NDArray[np.int8]
 _KNOWN_FROM = 3
 """Minimum number of documents that contain a word for the word to count as spelt correctly."""
 _CANDIDATES = 4
-"""Number of documents considered per requested seed. More than one is needed because not every document is sound."""
+"""Number of documents considered per requested seed. More than one document is needed because not every document is
+sound."""
 _PROBES, _PROBE_NEIGHBOURS = 20, 10
 
 
@@ -45,7 +46,7 @@ class Learned:
     labeller: Labeller
     examples: Examples
     unseen_MT: Grades
-    """Grades of the examples by heads that were not trained on their texts."""
+    """Grades of the examples, predicted by heads that were not trained on the texts of these examples."""
     held_out: dict[str, dict[str, Agreement]]
 
 
@@ -83,7 +84,7 @@ class Measured:
     grades_NT: Grades
     similarity_N: Floats
     unseen_MT: Grades
-    """Grades of the examples by heads that were not trained on their texts."""
+    """Grades of the examples, predicted by heads that were not trained on the texts of these examples."""
     seeds: list[int]
     rows: list[int]
     """The pool row of each example's document."""
@@ -99,7 +100,8 @@ def grade_pool(
 
     `annotator`: None for the built-in rules. `work`: directory for the LanceDB database, which is not removed.
 
-    Raises UserError if the pool is too small for a labeller or has no seed, or if an extra is not installed.
+    Raises UserError if the pool is too small for a labeller or has no seed, or if an optional dependency is not
+    installed.
     """
     measured, learned = measure_pool(pool, config, annotator, work, seed, progress)
     graded, report = split_pool(pool, config, measured, seed)
@@ -133,7 +135,7 @@ def measure_pool(
 
 
 def split_pool(pool: Pool, config: GradingConfig, measured: Measured, seed: int) -> tuple[Graded, dict[str, Any]]:
-    """Run the second half of `grade_pool`: quality value and split. No text is read.
+    """Run the second half of `grade_pool`: quality value and split. This half reads no texts.
 
     Raises UserError if every document is a seed.
     """
@@ -158,8 +160,8 @@ def split_pool(pool: Pool, config: GradingConfig, measured: Measured, seed: int)
 
 
 def _choose_seeds(pool: Pool, config: GradingConfig) -> dict[int, str]:
-    """Choose the seeds and return row → search terms. Raises UserError if no document of a source is suitable as a
-    seed."""
+    """Choose the seeds and return a mapping from each seed's row to its search terms. Raises UserError if no document
+    of a source is suitable as a seed."""
     order = pool.by_hash("seeds")
     chosen: dict[int, str] = {}
     for name, wanted in config.seeds.items():
@@ -289,9 +291,9 @@ def _label(config: GradingConfig, grades_NT: Grades, values_N: Doubles, tokens_N
 
 
 def _split(pool: Pool, labels: list[str], tokens_N: npt.NDArray[np.int64]) -> dict[str, dict[str, dict[str, int]]]:
-    """Return source → outcome → number of documents and estimated tokens. Documents that a source emits under a
-    separate name, such as noisy ones, are counted under that name; the counts are a check on the grades, which do not
-    depend on the name."""
+    """Return, for each source and outcome, the number of documents and of estimated tokens. Documents that a source
+    emits under a separate name, such as noisy ones, are counted under that name. These counts are a check on the
+    grades, because the grades do not depend on the name."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for source, label, tokens in zip(pool.sources, labels, tokens_N.tolist(), strict=True):
         cell = found.setdefault(source, {}).setdefault(label, {"documents": 0, "tokens": 0})

@@ -85,7 +85,7 @@ class Labeller:
 
     def grade_texts(self, texts: Sequence[str]) -> npt.NDArray[np.int8]:
         """Return (N, T) grades of texts, with tags in the order of `tags.NAMES`. A text's grades do not depend on the
-        others."""
+        other texts."""
         return self.grade(self.space.features(texts))
 
     def save(self, directory: Path) -> None:
@@ -165,11 +165,11 @@ class Annotated:
         return found_NT
 
     def held_out_agreement(self, ridge: float, test_fraction: float = 1 / 3) -> dict[str, dict[str, Agreement]]:
-        """Return kind of damage → agreement by tag, for heads trained on neither that kind nor any form of the test
-        texts.
+        """Return, for each kind of damage, the agreement by tag of heads that were trained on neither this kind of
+        damage nor any form of the test texts.
 
-        The heads are evaluated on the test texts with this kind of damage, each in its sound and its damaged form. The
-        entry `all` pools the results of all kinds.
+        The heads are evaluated on the test texts to which this kind of damage was applied, each in its sound and its
+        damaged form. The entry `all` pools the results of all kinds.
         """
         kind_N, text_N = np.array(self.kinds), np.array(self.texts)
         test_N = text_N % round(1 / test_fraction) == 0
@@ -196,8 +196,9 @@ def _with_constant(rows_NF: Floats) -> Floats:
 def _solve(x_NF: Floats, grades_NT: Doubles, ridge: float) -> Doubles:
     """Solve a ridge regression for each tag on the rows that have a grade for the tag. The constant is not penalised.
 
-    Tags with grades for the same rows (P patterns) share a Gram matrix; rows with grades for the same tags are added to
-    it in one product. The computation is in double precision because the columns are nearly dependent.
+    Tags that have grades for the same rows (P patterns) share a Gram matrix. Rows that have grades for the same tags
+    are added to the Gram matrices in one product. The computation is in double precision because the columns are nearly
+    dependent.
     """
     from scipy.linalg import solve
 

@@ -71,7 +71,8 @@ class Pool:
         return [self.origins[source].name for source in self.sources]
 
     def by_hash(self, salt: str) -> dict[str, list[int]]:
-        """Return source name in the recipe → its documents, in an order that only depends on their ids and the salt."""
+        """Return a mapping from source names in the recipe to the rows of the sources' documents, in an order that
+        depends only on the documents' ids and the salt."""
         found: dict[str, list[int]] = {}
         for row, name in enumerate(self.names()):
             found.setdefault(name, []).append(row)
@@ -79,7 +80,7 @@ class Pool:
         return {name: sorted(rows, key=keys.__getitem__) for name, rows in found.items()}
 
     def texts(self, rows: Iterable[int]) -> dict[int, str]:
-        """Return row → text for the given rows, in ascending order."""
+        """Return a mapping from the given rows, in ascending order, to their texts."""
         wanted = set(rows)
         return {row: document["text"] for row, document in enumerate(read_documents(self.path)) if row in wanted}
 
@@ -102,8 +103,8 @@ class Pool:
 
 
 def spread(groups: Mapping[str, Sequence[int]], n: int) -> list[int]:
-    """Choose n members in total, equally many from the start of each group, and return them sorted. A group that is too
-    small contributes all its members, and the other groups make up the difference."""
+    """Choose n members in total, the same number from the start of each group, and return the members sorted. A group
+    that is too small contributes all its members, and the other groups make up the difference."""
     chosen: list[int] = []
     for position, name in enumerate(sorted(groups, key=lambda name: (len(groups[name]), name))):
         chosen += groups[name][: (n - len(chosen)) // (len(groups) - position)]

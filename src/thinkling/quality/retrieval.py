@@ -27,7 +27,8 @@ from thinkling.errors import UserError
 from thinkling.quality.features import Floats
 
 EXACT_BELOW = 100_000
-"""Number of rows below which an index would only reduce precision, as LanceDB's documentation also states."""
+"""Number of rows below which no vector index is built, because an index would only reduce precision, as LanceDB's
+documentation also states."""
 RRF = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
 _SLACK = 50
@@ -43,7 +44,7 @@ class Seed:
     """The document's most distinctive words (`telling_terms`)."""
     vector_K: Floats
     row: int | None = None
-    """The document's row if it is in the pool, so that it can be excluded from its own results."""
+    """The document's row if the document is in the pool, so that it can be excluded from its own results."""
 
 
 class Retriever:
@@ -63,7 +64,7 @@ class Retriever:
         return self.n_rows < self._exact_below
 
     def add(self, texts: Sequence[str], vectors_NK: Floats) -> None:
-        """Append rows. Call `build` once all rows are added."""
+        """Append rows to the table. Call `build` once all rows are added."""
         k = vectors_NK.shape[1]
         flat = pa.array(np.ascontiguousarray(vectors_NK, np.float32).ravel())
         rows = pa.table(
@@ -82,7 +83,7 @@ class Retriever:
     def build(self) -> None:
         """Build the full-text index, and the vector index if there are enough rows.
 
-        The full-text index is built by one worker because several would compute BM25 per partition.
+        The full-text index is built by one worker, because several workers would compute BM25 scores per partition.
         """
         from lancedb.index import FTS, IvfRq
 
@@ -112,8 +113,8 @@ class Retriever:
         return _best(found["row"].to_numpy(), found["_distance"].to_numpy(), k)
 
     def search(self, terms: str, vector_K: Floats, k: int) -> dict[int, float]:
-        """Run both searches with k results each and return row → Σ 1 / (60 + rank) over the two lists. Ranks start at
-        1."""
+        """Run both searches with k results each. Return a mapping from each row found to the sum of 1 / (60 + rank)
+        over the two lists of results. Ranks start at 1."""
         scores: dict[int, float] = {}
         for rows in (self.search_text(terms, k), self.search_vector(vector_K, k)):
             for rank, row in enumerate(rows, start=1):
@@ -143,8 +144,8 @@ def similarity(retriever: Retriever, seeds: Sequence[Seed], k: int) -> Iterator[
 
 
 def scaled(total_N: npt.NDArray[np.float64], n_seeds: int) -> Floats:
-    """Convert the sum of `similarity` to a logarithmic scale: 0 if not found for any seed, 1 if ranked first for every
-    seed."""
+    """Convert the sum of `similarity` to a logarithmic scale: 0 for a row that was not found for any seed, 1 for a row
+    that was ranked first for every seed."""
     return (np.log1p(total_N) / math.log1p(max(n_seeds, 1))).astype(np.float32)
 
 
@@ -155,8 +156,8 @@ def terms_of(text: str) -> list[str]:
 
 def telling_terms(text: str, frequencies: Mapping[str, int], n_texts: int, n: int = 16) -> str:
     """Return the n words of a text with the highest tf-idf, to be used as the full-text query. Words that do not occur
-    in `frequencies` are omitted. `frequencies`: word of `terms_of` → number of the n_texts texts that contain the
-    word."""
+    in `frequencies` are omitted. `frequencies`: word, as split by `terms_of` → number of texts, out of `n_texts`, that
+    contain the word."""
     weights = {
         term: (1 + math.log(count)) * math.log(1 + n_texts / frequencies[term])
         for term, count in Counter(terms_of(text)).items()

@@ -1,12 +1,13 @@
 """The built-in rules that grade examples without a served model, one function per tag.
 
 The rules use information that the labeller lacks: the syntax tree of code, the words of the pool, and the damaged
-fraction of an example. Most grades are a linear function of one quantity between two stated values, clipped to 0 and 9
-(`_ramp`). Artificial damage lowers the affected grades in proportion to the damaged fraction.
+fraction of an example. Most grades are a linear function of one quantity, clipped to 0 and 9 (`_ramp`); the docstring
+of each rule states the quantity, and its values at grades 0 and 9. Artificial damage lowers the affected grades in
+proportion to the damaged fraction.
 
 If the source provides ground truth about a record (`data.truth.Truth`), the truth determines the grades of the tags
-that it covers. No grade of the record is then reduced for damage, because the truth is computed from the text, damaged
-or not.
+that it covers. No grade of a record with ground truth is reduced for damage, because the truth is computed from the
+text as it is, damaged or not.
 
 Of a long text, the rules read the beginning, middle and end, as a served model does; code is parsed in full.
 """
@@ -145,7 +146,7 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 
 def _correctness(facts: _Facts) -> float | None:
-    """Code: 9 if it parses, otherwise 4. Prose: 9, because the source vouches for its prose. Other text cannot be
+    """Code: 9 if the code parses, otherwise 4. Prose: 9, because the source vouches for its prose. Other text cannot be
     checked."""
     if facts.is_code:
         return HIGHEST if facts.parses else 4.0
@@ -160,8 +161,8 @@ def _reasoning(facts: _Facts) -> float:
 
 
 def _completeness(facts: _Facts) -> float:
-    """Code: 9 if it parses, otherwise 3. Prose: 3 points each for starting with a capital, digit or mark, for ending
-    with a mark, and for matching brackets."""
+    """Code: 9 if the code parses, otherwise 3. Prose: 3 points each for starting with a capital, digit or mark, for
+    ending with a mark, and for matching brackets."""
     if facts.is_code:
         return HIGHEST if facts.parses else 3.0
     text = facts.text.strip()
@@ -319,4 +320,5 @@ RULES: dict[str, Callable[[_Facts], float | None]] = {
     "clean_markup": _clean_markup,
     "length": _length,
 }
-"""Tag → rule. A rule returns the grade before rounding and reduction for damage, or None if it cannot be judged."""
+"""Tag → rule. A rule returns the grade before rounding and reduction for damage, or None if the tag cannot be
+judged."""

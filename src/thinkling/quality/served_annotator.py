@@ -18,9 +18,10 @@ from thinkling.quality.surface import excerpt
 from thinkling.quality.tags import HIGHEST, TAGS, Grades
 
 MOST_TOKENS = 4096
-"""Maximum tokens per answer. The 20 grades take about 200 tokens; the remainder allows models to think first."""
+"""Maximum tokens per answer. The 20 grades take about 200 tokens; the remaining tokens allow the model to reason
+first."""
 _ABOUT = 200
-"""Number of characters of a text that are quoted if the answer about the text cannot be parsed."""
+"""Number of characters that are quoted from a text if the model's answer about the text cannot be parsed."""
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
 
@@ -32,8 +33,8 @@ class ServedAnnotator:
         self.readings = Readings()
 
     def annotate(self, examples: Sequence[Example]) -> list[Grades]:
-        """Return the grades of each example. If an answer contains no JSON object of grades, its grades are empty and
-        the failure is counted.
+        """Return the grades of each example. If the model's answer about an example contains no JSON object of grades,
+        the example's grades are empty, and the failure is counted.
 
         Raises UserError if none of the answers can be parsed, or if the model does not answer.
         """
@@ -51,8 +52,8 @@ class ServedAnnotator:
         return grades
 
     def report(self, stage: str, progress: Progress) -> dict[str, Any]:
-        """Report the spending of the served model in one line and return it by field; empty if the model is not a
-        served one."""
+        """Print the spending of the served model on one line, and return it by recipe field. The result is empty if the
+        model is not a `ServedModel`."""
         if not isinstance(self._model, ServedModel):
             return {}
         return report_spending({"grading.annotator": self._model.spending}, stage, progress)

@@ -2,7 +2,8 @@
 
 Nanbeige4-3B grades documents on 20 quality dimensions that its report does not list; the tags here are our own choice.
 A *content* tag describes what a text says, and a *format* tag describes how the text is written. The report finds that
-content predicts usefulness better; `value.importance` measures whether this is the case. 9 is always the best grade.
+content tags predict usefulness better than format tags; `value.importance` measures whether this is the case here. 9 is
+always the best grade.
 """
 
 from __future__ import annotations

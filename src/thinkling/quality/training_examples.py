@@ -1,5 +1,5 @@
-"""Training data of the labeller: documents of the pool, artificially damaged copies of these documents, and the
-grades."""
+"""Training data of the labeller: documents of the pool, artificially damaged copies of these documents, and the grades
+of all of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RULES_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples with their grades. The damaged form of a document has the same row as the document."""
+    """Examples with their grades. A damaged form of a document has the same row number as the document."""
 
     rows: list[int]
     examples: list[Example]
@@ -87,6 +87,7 @@ def annotate(
 
 
 def sound_rows(pool: Pool, texts: Mapping[int, str]) -> list[int]:
-    """Return the rows of the texts that are sound, or whose source provides no ground truth."""
+    """Return the rows of the texts that are sound according to their source's ground truth, or whose source provides no
+    ground truth."""
     truths = {row: pool.example(row, text).truth for row, text in texts.items()}
     return [row for row, truth in truths.items() if truth is None or truth.sound(texts[row])]

@@ -3,8 +3,8 @@ documents.
 
 The value is a sum with one term per tag and one term for similarity. The sum is easy to explain: each term shows by how
 much a grade raises or lowers the value of the document relative to the pool average. The recipe may set the weights;
-otherwise they are fitted by logistic regression to separate good documents from the others. Content and format tags are
-treated alike, and `importance` measures how much each group contributes.
+otherwise the weights are fitted by logistic regression, so that the value separates good documents from the others.
+Content and format tags are treated alike, and `importance` measures how much each group contributes.
 
 Shapes: N documents, C columns (the tags in order, then similarity).
 """
@@ -52,9 +52,9 @@ class QualityModel:
         """Fit a logistic regression on standardised columns. The value is the log odds.
 
         `weights_N`: sample weights that sum to 1; by default, half for the good documents and half for the others.
-        `penalty`: factor of the squared weights in the loss. `monotone`: do not allow negative weights, because 9 is
-        the best grade of every tag. Raises UserError if scipy is not installed, and ValueError if there is only one
-        class.
+        `penalty`: factor of the squared weights in the loss. `monotone`: whether negative weights are forbidden,
+        because 9 is the best grade of every tag. Raises UserError if scipy is not installed, and ValueError if all
+        documents are good or none is.
         """
         if good_N.all() or not good_N.any():
             raise ValueError("weights cannot be fitted to a single class")

@@ -1,4 +1,4 @@
-"""The sandbox's handle on one fork-server, which starts, uses, kills and restarts the server."""
+"""The sandbox's handle on one fork-server: it starts, uses, kills and restarts the server."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class ForkServer:
     def _exchange(self, job: Job, limits: Limits) -> Outcome:
         nonce = secrets.token_hex(16)
         programs = [protocol.Program(job.code, nonce, job.files, "judged" if job.tests else "main")]
-        if job.tests:  # the tester gets a separate nonce, because the program can find its own in memory
+        if job.tests:  # a separate nonce, because the program can find its own nonce in memory
             nonce = secrets.token_hex(16)
             programs.append(protocol.Program(json.dumps(asdict(job.tests)), nonce, {}, "tester"))
         reads = self._send(programs, _stdin(job.stdin), limits)

@@ -10,8 +10,8 @@ _CAUGHT = ("AssertionError", "Exception", "BaseException")
 
 
 class Decides(ast.NodeVisitor):
-    """Searches for assertions. `found`: whether there is an assertion, or an equivalent, whose failure is not
-    caught."""
+    """Searches tests for assertions. `found`: whether there is an assertion, or an equivalent statement, whose failure
+    is not caught."""
 
     def __init__(self, definitions: Mapping[str, ast.stmt]) -> None:
         """`definitions`: functions and classes of the tests, which are searched if they are used."""

@@ -1,4 +1,5 @@
-"""Proxies for objects of the other process, which forward operations to the process that owns the object.
+"""Proxies with which a program and its tester use each other's objects. A proxy forwards operations to the process that
+owns the object.
 
 In the tester, a proxy never equals a plain value. The comparison is not forwarded, so that an object of the program
 that claims to equal everything does not equal a value that a test expects. The program is only asked whether two of its
@@ -34,7 +35,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "enter": lambda value: type(value).__enter__(value),
     "exit": lambda value, error: type(value).__exit__(value, error and type(error), error, None),
 }  # fmt: skip
-"""Operations that each side may request on objects of the other side."""
+"""Operations that each process may request on objects of the other process."""
 
 
 class Kind(type):
@@ -62,7 +63,7 @@ def _ask(what: str, handle: Any, *arguments: Any) -> Any:
 
 
 class Handle(metaclass=Kind):
-    """A proxy for an object of the other side."""
+    """A proxy for an object of the other process."""
 
     __slots__ = ("__weakref__", "_base", "_number", "_remote")
 
@@ -167,7 +168,7 @@ class Handle(metaclass=Kind):
 
 
 class CallableHandle(Handle):
-    """A proxy for a callable object of the other side."""
+    """A proxy for a callable object of the other process."""
 
     __slots__ = ()
 
@@ -176,7 +177,7 @@ class CallableHandle(Handle):
 
 
 class ClassHandle(CallableHandle):
-    """A proxy for a class of the other side."""
+    """A proxy for a class of the other process."""
 
     __slots__ = ()
 
@@ -196,7 +197,7 @@ _OWN_ATTRIBUTES = frozenset(
         "__mro_entries__",
     )
 )
-"""Attributes that are looked up on this side rather than forwarded."""
+"""Attributes of a proxy that are looked up in this process rather than forwarded."""
 _slots = vars(Handle)
 remote_of, set_remote = _slots["_remote"].__get__, _slots["_remote"].__set__
 number_of, set_number = _slots["_number"].__get__, _slots["_number"].__set__

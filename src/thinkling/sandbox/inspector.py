@@ -22,8 +22,8 @@ _REQUEST = struct.Struct("<iQQ")  # process id (0: empty the folder), maximum by
 _FINE, _DISK, _THREADS = b"f", b"d", b"t"
 _REASONS = {_FINE: None, _DISK: "disk", _THREADS: "threads"}
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
-"""Errors raised if a process or thread ends during inspection. While it is ending, the kernel denies access to its
-descriptors."""
+"""Errors raised if a process or thread ends during inspection. While a process is ending, the kernel denies access to
+the process's descriptors."""
 
 
 class Inspector:
@@ -121,8 +121,8 @@ def _nameless(tasks: list[str], memory: int) -> dict[int, int]:
 
 
 def _mapped(tasks: list[str], folder: str) -> set[int]:
-    """Return the inodes of unnamed files from the folder that a child has mapped. A well-behaved program also has a
-    descriptor for each of them."""
+    """Return the inodes of unnamed files from the folder that a child has mapped. A well-behaved program also has an
+    open descriptor for each of these files."""
     within = os.fsencode(os.path.realpath(folder)) + b"/"
     for task in tasks:
         with suppress(*_GONE), open(f"{task}/maps", "rb") as maps:

@@ -1,6 +1,7 @@
-"""The process of a program that is tested. It runs the program and then serves requests of the tester.
+"""The process of a program that is being tested. The process runs the program and then serves requests of the tester.
 
-This code shares memory with the program, which can therefore forge every reply. Replies can only contain values.
+This code shares memory with the program, which can therefore forge every reply. However, a reply can only contain
+values, not code.
 """
 
 from __future__ import annotations

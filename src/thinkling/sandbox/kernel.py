@@ -131,8 +131,8 @@ def die_with_parent() -> None:
 
 
 def drop_capabilities() -> None:
-    """Empty the effective, permitted and inheritable sets. Needed in user namespaces where the child keeps its user; a
-    change from root to another user drops capabilities anyway."""
+    """Empty the process's effective, permitted and inheritable capability sets. This is needed in user namespaces in
+    which the child keeps its user; a change from root to a different user drops capabilities anyway."""
     _check(_capset(*_NO_CAPABILITIES), "capset")
 
 

@@ -1,4 +1,4 @@
-"""Conversion of plain values to parts and back, type by type. wire.py defines the messages that carry the parts."""
+"""Conversion of plain values to the parts of a message and back, type by type. wire.py defines the messages."""
 
 from __future__ import annotations
 

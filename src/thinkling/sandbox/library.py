@@ -12,7 +12,8 @@ from importlib.machinery import PathFinder
 from thinkling.sandbox import kernel
 
 DESCRIPTOR = 4
-"""File descriptor of the library's folder in a child. Used if the child cannot traverse the path to the folder."""
+"""File descriptor of the library's folder in a child. It is used if the child cannot traverse the path to the
+folder."""
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "idlelib", "ensurepip", "turtledemo"}
 
 
@@ -66,8 +67,8 @@ def reachable() -> bool:
 
 
 def enter_by_descriptor() -> None:
-    """Replace the path of the library by a path through a descriptor. Needed if Python is in a folder that only root
-    can enter, such as /root/.pyenv."""
+    """Replace the path of the library by a path through a descriptor. This is needed if Python is in a folder that only
+    root can enter, such as /root/.pyenv."""
     folder = sysconfig.get_path("stdlib")
     opened = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     os.dup2(opened, DESCRIPTOR)

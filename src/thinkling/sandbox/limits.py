@@ -42,8 +42,8 @@ class Tests:
     """Input of a tester (tester.py), created from the text of tests by reading.py."""
 
     tests: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    """For each test, its source code, and (kind, name) of the functions and classes to run after it, because the source
-    does not call them."""
+    """For each test, its source code, and (kind, name) of each function and class to run after the source code, which
+    defines but does not call them."""
     setup: str = ""
     """Set-up code, which is run after the program and before the tests."""
     prelude: str = ""
@@ -52,11 +52,12 @@ class Tests:
     names: tuple[str, ...] = ()
     """Names of the program that the tests use."""
     modules: tuple[str, ...] = ()
-    """The `names` that are modules of the standard library. The tester uses its own modules for them."""
+    """Those of the `names` that are modules of the standard library. The tester imports these modules itself."""
     classes: tuple[str, ...] = ()
     """Classes of the prelude. Their objects are transferred between the processes as copies of their attributes."""
     operators: bool = False
-    """Whether the tests create objects of the program's classes, so that the program performs arithmetic with them."""
+    """Whether the tests create objects of the program's classes. If so, arithmetic with these objects is performed by
+    the program."""
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,15 @@ class Peer:
     def __init__(self, descriptor: int, codec: Codec, answer: Callable[[str, list[Any]], Any]) -> None:
         self._descriptor, self._codec, self._answer = descriptor, codec, answer
         self.gone = ""
-        """The reason why the other side can no longer be used; empty as long as it can."""
+        """The reason why the other side can no longer be used; empty as long as the other side can be used."""
         self.dropped: set[int] = set()
         """Numbers of handles that this side no longer needs."""
         self.forget: Callable[[Sequence[int]], None] = lambda numbers: None
         """Function that is called with the numbers of handles that the other side no longer needs."""
 
     def ask(self, what: str, *arguments: Any) -> Any:
-        """Send a request and return the other side's value, or raise the exception that it raised. Raises Gone."""
+        """Send a request. Return the value that the other side returned, or raise the exception that the other side
+        raised. Raises Gone if the other side has ended."""
         if self.gone:
             raise Gone(self.gone)
         self._send("ask", what, arguments)

@@ -1,4 +1,4 @@
-"""The caller's part of a run, which reads the program's output up to the limit and enforces the wall-clock time."""
+"""The caller's part of a run: it reads the program's output up to the limit and enforces the wall-clock limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thinkling.sandbox import protocol
 from thinkling.sandbox.limits import Limits
 
 FIRST_LOOK = 0.02
-"""Seconds within which most programs end. The pipes are not read before this time, because they buffer the output."""
+"""Seconds within which most programs end. The pipes are not read during this time, because they buffer the output."""
 LOCK_IN_SECONDS = 30.0
 """Maximum wall-clock time from the request to the start of the program."""
 GRACE_SECONDS = 30.0

@@ -25,9 +25,9 @@ class Status(StrEnum):
     """How a run ended.
 
     - `ok`: the program ended with exit status 0.
-    - `error`: it raised an exception, crashed, or ended with a different exit status.
-    - `timeout`, `memory`, `output` (which includes files): it exceeded a limit.
-    - `policy`: it made a system call that only an attack makes, or started too many threads.
+    - `error`: the program raised an exception, crashed, or ended with a different exit status.
+    - `timeout`, `memory`, `output` (which includes files): the program exceeded a limit.
+    - `policy`: the program made a system call that only an attack makes, or started too many threads.
     - `unavailable`: the sandbox failed. The program is not at fault, and the run is never scored."""
 
     OK = "ok"
@@ -114,8 +114,8 @@ def judge(
 
 
 def read_reply(reply: bytes, asked: str | None) -> dict[str, Any]:
-    """Parse a server's reply about the end of a child. `asked`: the reason why the caller asked the server to stop the
-    child, or None."""
+    """Parse a server's reply, which reports how a child ended. `asked`: the reason why the caller asked the server to
+    stop the child, or None."""
     status, seconds, cpu_seconds = ENDED.unpack_from(reply)
     stopped = reply[ENDED.size :].decode() or None
     # The server's observation takes precedence over `asked`, because the program may have ended before it was stopped.
@@ -168,8 +168,8 @@ def _status(reply: dict[str, Any], error: str, limits: Limits) -> tuple[Status, 
 
 
 def _reports(results: bytes | bytearray, nonce: str, tests: int) -> tuple[list[TestResult], str]:
-    """Parse the reports of a child. Each line consists of the mark and a JSON object. Reports are untrusted: malformed
-    lines are skipped, and lines without the mark are not parsed."""
+    """Parse the reports of a child. Each line consists of the mark that authenticates the line and a JSON object.
+    Reports are untrusted: malformed lines are skipped, and lines without the mark are not parsed."""
     found, error = [MISSING] * tests, ""
     mark = nonce.encode() + b" "
     for line in results.split(b"\n"):

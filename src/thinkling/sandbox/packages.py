@@ -21,7 +21,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """Package → the modules that the server imports for the package."""
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Disables threads in the server, which must be single-threaded because it forks."""
+"""Environment variables that disable threads in the server, which must be single-threaded because it forks."""
 
 
 def importable(names: Collection[str]) -> frozenset[str]:
@@ -35,8 +35,8 @@ def missing(names: Collection[str]) -> list[str]:
 
 
 def locations(names: Collection[str]) -> dict[str, str]:
-    """Return module → folder for the modules that these packages need. Raises UserError if a package is unknown or not
-    installed."""
+    """Return a mapping from the modules that these packages need to the modules' folders. Raises UserError if a package
+    is unknown or not installed."""
     for name in names:
         if name not in PARTS:
             raise UserError(f"sandbox.packages: unknown package {name!r}; known are {', '.join(PARTS)}")
@@ -59,12 +59,12 @@ def load(described: str) -> list[str]:
     sys.path += parents
     for module in given["modules"]:
         importlib.import_module(module)
-    sys.path[:] = before  # other packages installed there cannot be imported
+    sys.path[:] = before  # other packages in these folders cannot be imported
     libraries = [f"{folder}.libs" for folder in given["folders"]]  # C libraries bundled with a wheel
     return [folder for folder in [*given["folders"], *libraries] if os.path.isdir(folder)]
 
 
 def describe(names: Collection[str]) -> str:
-    """Encode the packages for a server's command line. Raises UserError as `locations` does."""
+    """Encode the packages for a server's command line. Raises the same UserErrors as `locations`."""
     modules = [part for name in sorted(names) for part in PARTS[name]]
     return json.dumps({"modules": modules, "folders": list(locations(names).values())})

@@ -5,7 +5,7 @@ requests carry descriptors, which the child inherits: standard input, the three 
 file with the program. If the program is tested, there are four more: the tester's end and the program's end of a socket
 between them, the tester's report pipe, and a sealed file with the tests, which the program's process closes unread.
 
-A request consists of the limits in JSON, or it is a command for the running child: STOP or, in a session, PAUSE or
+A request is either the limits in JSON or a command for the running child, which is STOP or, in a session, PAUSE or
 RESUME. A reply consists of ENDED and the reason why the child was stopped. The server reads and writes as little as
 possible, because touching pages after a fork causes page faults.
 """
@@ -22,10 +22,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 READY, FAILED = b"R", b"F"
-"""First byte on a child's report pipe. READY: the child is confined and starts the program; FAILED: it could not
+"""First byte on a child's report pipe. READY: the child is confined and starts the program; FAILED: the child could not
 confine itself."""
 NOTHING = "nothing"
-"""First message of a server that lacks nothing. Otherwise, the message is the missing feature."""
+"""First message of a server if no feature is missing. Otherwise, the first message is a description of the missing
+feature."""
 STOP, PAUSE, RESUME = b"stop", b"pause", b"resume"
 ENDED = struct.Struct("<idd")
 """Format of a reply: wait status, wall-clock seconds, CPU seconds."""

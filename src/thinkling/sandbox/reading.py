@@ -1,5 +1,6 @@
-"""Static analysis of tests: the names that they use from the program, the definitions to run, and whether the tests can
-judge a program at all. No test is run and no sandbox is needed, so that problems can be checked before a stage starts.
+"""Static analysis of tests: which names of the program the tests use, which definitions have to be run, and whether the
+tests can judge a program at all. No test is run and no sandbox is needed, so that problems can be checked before a
+stage starts.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class UnreadableTests(Exception):
 
 def read(tests: Sequence[str], setup: str = "", packages: AbstractSet[str] = frozenset()) -> Tests:
     """Parse tests into the input of a tester. `packages`: modules that are available in addition to the standard
-    library. Raises UnreadableTests."""
+    library. Raises UnreadableTests if the tests cannot judge any program."""
     if not tests:
         raise UnreadableTests("there are no tests")
     return _Reader(tests, setup, packages).read()
@@ -134,8 +135,8 @@ class _Reader:
         return names | self._targets_among_builtins(used - bound)
 
     def _targets_among_builtins(self, used: AbstractSet[str]) -> set[str]:
-        """Return the builtins that the tests call, except those whose arguments call other builtins. Used if a problem
-        asks for a function with the name of a builtin."""
+        """Return the builtins that the tests call, except those whose arguments call other builtins. This method is
+        used for problems that ask for a function with the name of a builtin."""
         outer, called = set[str](), set[str]()
         for node in self._nodes():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in used & _BUILTINS:
@@ -173,8 +174,8 @@ class _Reader:
                         )
 
     def _runs(self) -> list[list[tuple[str, str]]]:
-        """Return, for each test, the definitions to run because the tests do not call them, as unittest, pytest and
-        doctest would find them."""
+        """Return, for each test, the definitions that the tester has to run because the tests do not call them. The
+        definitions are those that unittest, pytest and doctest would find."""
         used = {node.id for node in self._nodes() if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
         cases = self._cases()
         runs: list[list[tuple[str, str]]] = []
@@ -245,8 +246,8 @@ class _Reader:
         return dict.fromkeys(name for name in found if name not in cases and not name.startswith("Test"))
 
     def _makes_objects(self, names: AbstractSet[str]) -> bool:
-        """Whether the tests create objects of a class of the program, except to call their methods directly, as in
-        Solution().f()."""
+        """Whether the tests create objects of a class of the program. An object that is only created to call a method
+        directly, as in Solution().f(), does not count."""
         called_on = {id(node.value) for node in self._nodes() if isinstance(node, ast.Attribute)}
         return any(
             isinstance(node, ast.Call)

@@ -1,4 +1,5 @@
-"""One side's record of the objects that it sent to and received from the other side, and their encoding in messages."""
+"""The objects that a program and its tester exchange: each side's record of the objects, and their encoding in
+messages."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ class Remote(Foreign):
 
     `strict`: whether this side does not trust the other side. `operators`: whether this side forwards arithmetic
     between an object of the other side and a plain value. Only tests that create objects of the program's classes need
-    this."""
+    `operators`."""
 
     def __init__(self, descriptor: int, odd: int, answer: Callable[[str, list[Any]], Any], strict: bool) -> None:
         super().__init__()
@@ -114,8 +115,8 @@ class Remote(Foreign):
         return None if found is None else found[1]
 
     def _native(self, value: Any) -> Parts | None:
-        """Describe an object of the standard library by its name, because it exists on both sides. Only the trusted
-        side sends objects by name."""
+        """Describe an object of the standard library by its name, because the object exists on both sides. Only the
+        trusted side sends objects by name."""
         if not self.strict:
             return None
         if isinstance(value, types.ModuleType):
@@ -237,7 +238,7 @@ def _error_text(error: BaseException) -> str:
 
 
 class _ErrorKind(type):
-    """Metaclass of proxies for the other side's exception classes. The proxies are real exception classes, so that
+    """Metaclass of proxies for exception classes of the other process. The proxies are real exception classes, so that
     tests can catch them."""
 
     def __getattr__(cls, name: str) -> Any:

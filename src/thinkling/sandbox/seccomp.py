@@ -2,8 +2,9 @@
 linux/filter.h).
 
 Calls that are not listed fail with EPERM, so that Python raises PermissionError. Calls that only an attack makes, and
-calls of a different architecture, end the process with SIGSYS. The BPF program is a binary search over call numbers:
-the kernel runs it once per number when it is installed, which would take longer than the fork if it were a linear list.
+calls of a different architecture, end the process with SIGSYS. The BPF program is a binary search over call numbers.
+When the program is installed, the kernel runs it once per call number, which would take longer than the fork if the
+program were a linear list.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def _rules() -> dict[str, list[Row]]:
     """Return the rules for calls that are allowed depending on their arguments. Only the low word of int arguments is
     compared, because the kernel ignores the high word."""
     own = _unless(_EQUAL, OWN_PID)
-    # A program may not kill itself, because it would look like a run killed from outside, which is never scored.
-    # A program may not send SIGCONT to itself, because it could then not be paused.
+    # A program may not kill itself, because the run would look as if it was killed from outside, and would not be
+    # scored. A program may not send SIGCONT to itself, because it could then not be paused.
     survivable = [*_if(_EQUAL, _SIGKILL), *_if(_EQUAL, _SIGSTOP), *_if(_EQUAL, _SIGCONT), *_PERMIT]
     return {
         "clone": [_load(0), *_unless(_ANY_BIT, CLONE_THREAD), *_if(_ANY_BIT, CLONE_NAMESPACES), *_PERMIT],

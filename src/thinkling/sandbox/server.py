@@ -1,9 +1,9 @@
 """The fork-server: a clean, single-threaded interpreter that forks one child per run (two for a run with tests) and
 monitors them.
 
-The server is trusted and may be root. It sees neither programs nor their output, which are passed to children in
-descriptors. client.py starts the server, which ends when its channel closes. The server imports few modules, because
-the time of a fork grows with the number of pages.
+The server is trusted and may be root. It sees neither programs nor their output, because both pass through descriptors
+that only the children use. client.py starts the server. The server ends when its channel closes. The server imports few
+modules, because the time of a fork grows with the number of pages.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from thinkling.sandbox.watch import Watch
 
 Rlimits = list[tuple[int, tuple[int, int]]]
 SPARE_TASKS = 4096
-"""RLIMIT_NPROC exceeds the number of the user's current tasks by this value. It is a second line of defence: the actual
-thread limit is checked at every tick."""
+"""RLIMIT_NPROC is set to the number of the user's current tasks plus this value. RLIMIT_NPROC is only a second line of
+defence, because the thread limit of the run is checked at every tick."""
 
 # Modules that most programs use, imported before the fork. A child imports other modules from the library's files.
 PRELOADED = (

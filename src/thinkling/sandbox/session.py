@@ -1,4 +1,4 @@
-"""A session: a confined process that runs pieces of code one after another and is paused in between."""
+"""A session: a confined process that runs pieces of code one after another and is paused between them."""
 
 from __future__ import annotations
 
@@ -205,8 +205,8 @@ class _Running:
         return False
 
     def _hear(self, data: bytes) -> None:
-        """Parse reports: READY, followed by lines with the mark and a JSON object. All data after READY is
-        untrusted."""
+        """Parse reports: READY, followed by lines that consist of the session's mark and a JSON object. All data after
+        READY is untrusted."""
         session, reports = self._session, self._session._reports
         reports += data
         if not session._ready and reports[:1] == protocol.READY:

@@ -17,7 +17,7 @@ from thinkling.sandbox.reading import read
 
 @dataclass(frozen=True)
 class Suite:
-    """Parsed tests, in the form that a tester needs."""
+    """The parsed tests of one problem, in the form that a tester needs."""
 
     tests: Tests
 

@@ -1,4 +1,4 @@
-"""Numbers of the system calls in the sandbox's lists, for the two supported architectures."""
+"""The sandbox's lists of allowed and forbidden system calls, with their numbers on the two supported architectures."""
 
 from __future__ import annotations
 
@@ -72,20 +72,20 @@ def _read(table: str, machine: str) -> dict[str, int]:
 
 
 def allowed(machine: str) -> dict[str, int]:
-    """Return name → number of the calls that are always allowed. Raises ValueError for an unknown machine."""
+    """Return the numbers, by name, of the calls that are always allowed. Raises ValueError for an unknown machine."""
     return _read(_ALLOWED, machine)
 
 
 def judged(machine: str) -> dict[str, int]:
-    """Return name → number of the calls that are allowed depending on their arguments."""
+    """Return the numbers, by name, of the calls that are allowed depending on their arguments."""
     return _read(_JUDGED, machine)
 
 
 def absent(machine: str) -> dict[str, int]:
-    """Return name → number of the calls that fail with ENOSYS."""
+    """Return the numbers, by name, of the calls that fail with ENOSYS."""
     return _read(_ABSENT, machine)
 
 
 def fatal(machine: str) -> dict[str, int]:
-    """Return name → number of the calls that end the process."""
+    """Return the numbers, by name, of the calls that end the process."""
     return _read(_FATAL, machine)

@@ -1,4 +1,4 @@
-"""The process that runs the tests of a program. It is separate from the program's process and performs every
+"""The process that runs the tests of a program. This process is separate from the program's process, and performs every
 comparison.
 
 The reports of a tester are as trustworthy as the tests, because the program runs in a different process, from which

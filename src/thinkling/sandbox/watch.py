@@ -1,4 +1,5 @@
-"""The server's part of a run, which waits for the child to end and kills it on request or if it exceeds a limit.
+"""The server's part of a run: it waits for the child to end, and kills the child on request or if the child exceeds a
+limit.
 
 The tester of a program is monitored in the same way. Once the tester has ended, the program is no longer needed.
 
@@ -37,8 +38,8 @@ class Watch:
         self._paused = False
 
     def until_exit(self) -> None:
-        """Wait until all children have ended. They are not reaped, so that their ids are not reused. Raises Closed or
-        OSError if the sandbox has closed the channel."""
+        """Wait until all children have ended. The children are not reaped, so that their process ids are not reused.
+        Raises Closed or OSError if the sandbox has closed the channel."""
         exits = {os.pidfd_open(pid): pid for pid in self._pids}
         tester = self._pids[0]
         poll = select.poll()

@@ -1,11 +1,11 @@
-"""Encoding of values as inert text, for two processes that do not trust each other. It uses no pickle and no code, and
-neither side can choose a class that the other side instantiates.
+"""Encoding of values as inert text, for two processes that do not trust each other. The encoding uses no pickle and no
+code, and neither side can choose a class that the other side instantiates.
 
 A message is a table of nodes. A node is a JSON scalar, or a list of a tag, the tag's data, and the positions of the
 nodes to which it refers. Nodes are therefore not nested, and shared references and cycles are preserved. Mutable values
 (lists, dicts, sets …) have a number known to both sides, so that the receiver updates the object that it already has.
 All other objects are sent as handles: the owner keeps the object, and the other side requests operations on it. An
-object of a subclass is never sent with its class, but at most as a value of the base type.
+object of a subclass of a plain type is never sent with its class, but at most as a value of the plain type.
 """
 
 from __future__ import annotations
@@ -66,12 +66,13 @@ class Foreign(ABC):
 
     @abstractmethod
     def resolve(self, head: list[Any], children: list[Any]) -> Any:
-        """Invert `describe` of the other side. Raises Malformed if the parts do not describe an object."""
+        """Return the object for which `describe` of the other side returned these parts. Raises Malformed if the parts
+        do not describe an object."""
 
 
 class Codec:
     """Encodes and decodes the values of one side, and records the mutable objects that both sides share. `odd`: 1 on
-    one side, 0 on the other."""
+    one side and 0 on the other, so that the two sides number new objects differently."""
 
     def __init__(self, odd: int, foreign: Foreign) -> None:
         self._foreign = foreign
@@ -91,8 +92,8 @@ class Codec:
         return nodes, found
 
     def _place(self, root: Any, nodes: list[Node], places: dict[int, int], alive: list[Any]) -> int:
-        """Add the nodes of a value and return its position. Depth-first without recursion, so that immutable values
-        follow their contents."""
+        """Add the nodes of a value and return the value's position. The traversal is depth-first (without recursion),
+        so that immutable values follow their contents."""
         stack: list[tuple[Any, Parts, Iterator[Any], list[int], int]] = []
         answer = -1
         value, fresh = root, True
@@ -217,7 +218,7 @@ class Codec:
                     values.append(shell)
                 else:
                     values.append(self._read(head, [values[ref] for ref in refs]))
-            # Objects are filled first, because sets and dicts may hash them.
+            # Objects with attributes are filled before sets and dicts, because sets and dicts may hash them.
             for kind in (True, False):
                 for shell, head, refs in later:
                     if (head[0] == "object") is kind:

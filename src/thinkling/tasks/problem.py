@@ -56,6 +56,6 @@ class Problem:
 
 
 def split(problem: Problem) -> Split:
-    """Return the split of a problem, determined by its id alone: one problem in ten is held out, for all seeds and
-    recipes."""
+    """Return the split of a problem, which depends only on the problem's id: one problem in ten is held out, with any
+    seed and recipe."""
     return "heldout" if int(problem.id, 16) < HELDOUT_SHARE * 16**16 else "train"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """Metrics of one step, over all its micro-batches and ranks."""
+    """Metrics of one training step, over all its micro-batches and ranks."""
 
     loss: float
     """Mean loss per loss token."""

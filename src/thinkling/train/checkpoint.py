@@ -154,7 +154,8 @@ class Checkpoints:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """Return an error message about the first file that is not as it was written; None if all files are intact.
+    """Return an error message about the first file that is missing or was changed after it was written; None if all
+    files are intact.
 
     Raises UserError if the checkpoint was written in a different format.
     """

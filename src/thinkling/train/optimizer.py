@@ -19,11 +19,12 @@ from thinkling.train.precision import StochasticAdamW
 
 
 def orthogonalize(x_NAB: Tensor, iterations: int, eps: float = 1e-7) -> Tensor:
-    """Return nearly orthogonal factors of N matrices at once, whose singular values are between about 0.7 and 1.2.
+    """Replace the singular values of N matrices by values between about 0.7 and 1.2, so that the matrices are nearly
+    orthogonal.
 
     This is the quintic Newton–Schulz iteration of Jordan (2024), https://kellerjordan.github.io/posts/muon, with the
-    same coefficients. As in that work, it runs in bfloat16 on CUDA. On a CPU it runs in float32, because a core without
-    bf16 units takes 25 times as long in bf16.
+    same coefficients. As in that work, the iteration runs in bfloat16 on CUDA. On a CPU, it runs in float32, because a
+    core without bf16 units takes 25 times as long in bf16.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = x_NAB.size(-2) <= x_NAB.size(-1)

@@ -1,7 +1,7 @@
 """Training in one or more processes: torchrun's environment, sharding with FSDP2, and the all-reduce of each step.
 
-Without torchrun, torch.distributed is not used. Under torchrun, each rank uses either a GPU with NCCL or a CPU process
-with gloo. Every rank must process the same number of micro-batches per step, because ranks communicate in each forward
+Without torchrun, torch.distributed is not used. Under torchrun, each rank uses either one GPU, and NCCL, or the CPU,
+and gloo. Every rank must process the same number of micro-batches per step, because ranks communicate in each forward
 and backward pass.
 """
 
@@ -43,7 +43,7 @@ _meshes: list[DeviceMesh] = []
 
 @dataclass(frozen=True)
 class Parallel:
-    """The position of this process among the processes of the run."""
+    """The rank of this process, its device, and the number of processes of the run."""
 
     rank: int = 0
     world_size: int = 1
@@ -112,7 +112,7 @@ def setup() -> Parallel:
     if not dist.is_initialized():
         # gloo is needed in addition to NCCL, because checkpointing exchanges plans that are in host memory.
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
-        if not cuda:  # close however the process ends; closing NCCL would wait for failed ranks
+        if not cuda:  # close the group however the process ends; closing NCCL would wait for failed ranks
             atexit.register(close)
     return Parallel(dist.get_rank(), world_size, device)
 

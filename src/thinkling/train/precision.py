@@ -27,7 +27,8 @@ _DROPPED = 1 << 16
 
 @contextlib.contextmanager
 def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Context in which the parameters are replaced by copies in `dtype`. Gradients flow to the original parameters.
+    """Context in which a model's parameters are replaced by copies in `dtype`. Gradients flow to the original
+    parameters.
 
     Copies exist as long as the graph that uses them. Parameters that are already in `dtype` are not copied. Sharded
     parameters are not copied either, because FSDP2 casts them when it gathers them (`Parallel.shard`).

@@ -1,4 +1,5 @@
-"""Piecewise learning rate schedules. The rate is a pure function of the step, so a resumed run has the same rates."""
+"""Piecewise learning rate schedules. The rate is a pure function of the step, so a resumed run has the same rates as an
+uninterrupted run."""
 
 from __future__ import annotations
 

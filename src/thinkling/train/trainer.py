@@ -23,9 +23,10 @@ from thinkling.train.parallel import Parallel
 from thinkling.train.precision import DTYPES, computing, norm_of
 
 Objective = Callable[[nn.Module, Any], tuple[Tensor, int, Mapping[str, float | Tensor]]]
-"""(model, micro-batch) → (sum of losses: a scalar with a gradient, even for an empty sum; number of loss tokens; sums
-to log: numbers or scalar tensors, always with the same names). An objective must call the model (`model(…)`) before it
-uses any of the model's weights, because sharding hooks into that call."""
+"""Function of a model and a micro-batch. It returns the sum of the losses (a scalar with a gradient, even if there are
+no loss tokens), the number of loss tokens, and sums to log by name (numbers or scalar tensors, always with the same
+names). An objective must call the model (`model(…)`) before it uses any of the model's weights, because sharding hooks
+into that call."""
 
 
 class Trainer:

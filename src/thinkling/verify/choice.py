@@ -2,8 +2,9 @@
 
 An answer may state its choice as a letter or as the text of the option. Every statement of a choice (a "claim") counts:
 boxes, `####` lines, "the answer is …", "Answer: …", `<answer>` tags. If the answer contains no claims, the whole answer
-or its last line counts, provided that it consists of a choice alone. The verdict is wrong if claims state different
-options, or if a single claim contains several options. A letter that is an ordinary word ("A dog") is not a choice.
+or its last line counts as a claim, provided that it consists of a choice alone. The verdict is wrong if claims state
+different options, or if a single claim contains several options. A letter that is an ordinary word ("A dog") is not a
+choice.
 
 The tiers and their outcomes:
 
@@ -28,7 +29,7 @@ from thinkling.verify.verdict import Outcome, Verdict
 LETTERS = string.ascii_uppercase
 MOST_CLAIMS = 64
 LONGEST = 2000
-"""Maximum number of characters examined in a claim, or in a whole reply without claims."""
+"""Maximum number of characters examined in a claim, or in the whole reply if there are no claims."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _ALSO = re.compile(
@@ -119,8 +120,8 @@ def _first_clause(text: str) -> str:
 
 
 def _read(claim: str, choices: Sequence[str], prose: bool = False) -> str | None:
-    """Return the letter of the option in a claim, or None if the claim contains no option or several. `prose`: a second
-    sentence is allowed after the option if the sentence mentions no option."""
+    """Return the letter of the option in a claim, or None if the claim contains no option or more than one. `prose`: a
+    second sentence is allowed after the option if the sentence mentions no option."""
     text = _plain(claim)
     by_text = [LETTERS[i] for i, choice in enumerate(choices) if _same(text, choice)]
     letter = _bare(text, choices)

@@ -18,7 +18,7 @@ _QUOTE = re.compile(r"[ \t]*>[ \t]?")
 _LANGUAGE = re.compile(r"[{\s.]*(?:lang(?:uage)?[=-])?([\w+#.-]*)")
 _PYTHON = re.compile(r"(?:i?python|py|sage)(?:[23](?:\.\d+)*)?|[\w-]+\.py|pycon|python-repl|pyi?")
 _MAYBE = ("", "code", "text", "txt", "plaintext", "plain", "none")
-"""Languages, other than Python, of blocks that may contain a program."""
+"""Language labels, other than Python, of code blocks that may contain a Python program."""
 _PROMPT = re.compile(r"[ \t]*(?:>>>|\.\.\.)(?: |$)")
 
 
@@ -58,8 +58,8 @@ def fenced_blocks(text: str) -> list[Block]:
     """Return the fenced blocks of a text whose lines end in \\n (CommonMark 0.31, section 4.5).
 
     There are three extensions to CommonMark. A fence may be indented as deeply as its list. A Python block that does
-    not compile extends to the first later closing fence with which it compiles (a docstring may contain fences). A
-    block without such a fence ends where the next block opens.
+    not compile extends to the first later closing fence with which it compiles (a docstring may contain fences). If
+    there is no such closing fence, the block ends where the next block opens.
     """
     lines = text.split("\n")
     found: list[Block] = []

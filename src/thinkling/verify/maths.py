@@ -50,8 +50,8 @@ _OUTCOMES = {
 
 
 class MathsVerifier:
-    """The verifier. `last_number`: whether to judge the last number of a reply without a marked answer, for models that
-    do not mark answers.
+    """The verifier. `last_number`: whether to judge the last number of a reply in which no answer is marked, for models
+    that do not mark their answers.
 
     Results of the pool are cached by reference, answer (both in the common notation) and question.
     """

@@ -1,10 +1,11 @@
-"""A pool of worker processes for algebra, which has no time limit of its own. Workers are killed at a deadline.
+"""A pool of worker processes for algebraic comparisons, which have no time limit of their own. Workers are killed at a
+deadline.
 
 The timeout of math-verify needs SIGALRM in the main thread and cannot interrupt C code. Here the deadline is enforced
 from outside: a worker that exceeds it is killed and replaced, within milliseconds, by a fork of a server that has
-loaded all modules. Slow comparisons do not delay the others: a comparison that is not finished after a slice of time
-waits until all quick comparisons of the batch are finished, and then gets a longer slice. Messages are JSON lines over
-sockets, without pickle.
+loaded all modules. Slow comparisons do not delay quick comparisons: a comparison that is not finished after a slice of
+time waits until all quick comparisons of the batch are finished, and then gets a longer slice. Messages are JSON lines
+over sockets, without pickle.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Kind = Literal["equal", "different", "unreadable", "undecided", "exhausted", "ti
 START_SECONDS = 300.0
 DEADLINE_SECONDS = 5.0
 SLICE_SECONDS = 0.075
-"""CPU time of the first slice, which limits the delay that an endless comparison causes to the others in its batch.
+"""CPU time of the first slice, which limits how long an endless comparison delays the other comparisons of its batch.
 Each further slice is GROWTH times as long, up to the deadline, which is wall-clock time."""
 GROWTH = 4
 MEMORY_BYTES = 2 << 30
@@ -321,8 +322,9 @@ class _Batch:
         self.pool.end(worker)
 
     def _left(self, worker: _Worker) -> float:
-        """Return the seconds of CPU time left in a worker's slice, which the worker may not have used on a busy
-        machine; 0 at the deadline."""
+        """Return the seconds for which a worker may still run: the CPU time left in its slice (on a busy machine, CPU
+        time passes slowly), but at most the time to the deadline. If the result is not positive, the worker must be
+        stopped."""
         left = worker.slice - (_cpu_seconds(worker.pid) - worker.cpu)
         return min(left, worker.started + self.pool.deadline_seconds - time.monotonic()) if left > _TICK else 0.0
 

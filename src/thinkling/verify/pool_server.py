@@ -1,9 +1,10 @@
-"""The fork server of the pool: a fresh interpreter that loads math-verify and forks the workers.
+"""The fork server of the pool (pool.py): a fresh interpreter that loads math-verify and forks the workers.
 
-Usage: `python -P -m thinkling.verify.pool_server DESCRIPTOR MEMORY`. The server itself never parses answers. There are
-two messages on the channel (JSON, one per packet). `fork`, with a socket for the worker, returns the worker's pid.
-`end` kills a worker and returns its wait status. A worker is only reaped on this message, so that its pid is not reused
-while the pool still refers to it. All workers are killed when the channel closes or the parent process has ended.
+Usage: `python -P -m thinkling.verify.pool_server DESCRIPTOR MEMORY`. The server itself never parses answers. The server
+accepts two kinds of messages on the channel (JSON, one message per packet). `fork`, with a socket for the worker,
+returns the worker's pid. `end` kills a worker and returns its wait status. A worker is only reaped on this message, so
+that its pid is not reused while the pool still refers to it. All workers are killed when the channel closes or the
+parent process has ended.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ WARM_UP = (
     (r"a^2b^{-1} + \frac{a}{b^2}", "-12a(b - 3)^{2} + c"),
 )
 """Comparisons made before the first fork to fill the caches of sympy and of the parser, which caches its decisions on
-token sequences. Workers inherit the caches, so that no first comparison of a kind exceeds a slice."""
+token sequences. Workers inherit the caches, so that the first comparison of each kind does not take longer than a
+slice."""
 
 
 def main() -> None:

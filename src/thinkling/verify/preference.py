@@ -19,9 +19,10 @@ class Preference:
     """The preference of a pairwise model for an answer over a reference, measured in both orders."""
 
     first: float
-    """Log-odds, in nats, of the verdict "the first is better" if the answer is first."""
+    """Log-odds, in nats, of the verdict "the first is better" if the model sees the answer first."""
     second: float
-    """Log-odds of the same verdict if the answer is second; below 0 if the answer is preferred."""
+    """Log-odds, in nats, of the verdict "the first is better" if the model sees the answer second; below 0 if the
+    answer is preferred."""
 
     @property
     def score(self) -> float:
@@ -36,7 +37,7 @@ class Preference:
 
     @property
     def consistent(self) -> bool:
-        """Whether both orders prefer the same answer."""
+        """Whether the model prefers the same answer in both orders."""
         return (self.first > 0) == (self.second < 0)
 
 

@@ -34,7 +34,7 @@ MOST_WORKERS = 16
 MOST_SUITES = 10_000
 """Maximum number of problems whose parsed tests are cached."""
 _SAYS_NOTHING = ("AssertionError", "Gone", "_Failed", "not reached")
-"""Test errors that add no information to the fact that the test failed."""
+"""Names of errors that add no information to the fact that a test failed."""
 _LIMITS = (Status.TIMEOUT, Status.MEMORY, Status.OUTPUT, Status.POLICY)
 Tests = tuple[str, ...]
 Key = tuple[Tests, str | None]
@@ -114,8 +114,8 @@ class ProgramVerifier:
         return verdicts | {key: _verdict(suite, run) for (key, suite, _), run in zip(runs, outcomes, strict=True)}
 
     def why_unverifiable(self, problem: Problem) -> str:
-        """Return the reason why a problem's tests cannot judge any program; empty if they can. Nothing is run, and no
-        sandbox is needed."""
+        """Return the reason why a problem's tests cannot judge any program; empty if the tests can judge programs. No
+        code is run, and no sandbox is needed."""
         tests = _tests(problem)
         suite = self._read([tests])[tests]
         return suite.reason if isinstance(suite, UnreadableTests) else ""

@@ -137,7 +137,8 @@ def _outside(text: str, blocks: Sequence[Block]) -> list[str]:
 
 
 def _runs(lines: Sequence[str]) -> list[Code]:
-    """Return the longest runs of lines outside blocks that compile and contain a definition or an import."""
+    """Return the longest runs of lines that are outside fenced blocks, compile, and contain a definition or an
+    import."""
     found: list[Code] = []
     tries, start = _MOST_TRIES, 0
     while start < len(lines) and tries > 0:
@@ -154,7 +155,7 @@ def _runs(lines: Sequence[str]) -> list[Code]:
 
 
 def _without_last_values(code: Code) -> Code | None:
-    """Drop trailing bare values, because a word of prose after the program also compiles."""
+    """Drop bare values at the end of the code, because a word of prose after the program also compiles."""
     body = list(code.tree.body)
     while body and is_value(body[-1]):
         body.pop()

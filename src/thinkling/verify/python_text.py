@@ -46,14 +46,14 @@ class Code:
 
     @property
     def acts(self) -> bool:
-        """Whether the code contains a statement other than a bare value. Printed output often compiles as bare
-        values."""
+        """Whether the code contains a statement other than a bare value. Text printed by a program often compiles, but
+        only as bare values."""
         return any(not is_value(node) for node in self.tree.body)
 
     @property
     def constructs(self) -> bool:
-        """Whether the code defines a function or class, or imports a module. Programs do, but examples of their use
-        rarely do."""
+        """Whether the code defines a function or class, or imports a module. Programs usually do this, but examples of
+        how to use a program rarely do."""
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
         return any(isinstance(node, kinds) for node in self.tree.body)
 

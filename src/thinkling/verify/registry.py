@@ -75,8 +75,8 @@ def needs_sandbox(name: str) -> bool:
 
 
 def why_unverifiable(problem: Problem) -> str:
-    """Return the reason why the tests of a problem cannot judge any answer; empty if they can, or if the verifier has
-    no method `why_unverifiable`. Raises UserError for an unknown verifier."""
+    """Return the reason why the tests of a problem cannot judge any answer. The reason is empty if the tests can judge
+    answers, or if the verifier has no method `why_unverifiable`. Raises UserError for an unknown verifier."""
     if not (problem.tests or problem.hidden_tests):
         return ""
     judge = getattr(resolve(problem.verifier), "why_unverifiable", None)

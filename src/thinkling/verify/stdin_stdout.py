@@ -1,8 +1,8 @@
 """Verifier for programs that read standard input and write standard output, judged by their output in each test case.
 
-A test is a JSON object with `input` and `output`. If it has a third field `function`, the function with this name is
-called, and the input contains the arguments: a list, or JSON text with one argument per line. Each case is a separate
-run in the sandbox. The expected output never enters the program's process. The tiers and their outcomes:
+A test is a JSON object with `input` and `output`. If the object has a third field `function`, the function with this
+name is called, and the input contains the arguments: a list, or JSON text with one argument per line. Each case is a
+separate run in the sandbox. The expected output never enters the program's process. The tiers and their outcomes:
 
 - `sandbox`: the sandbox is not available on this machine, or it failed → error, which never becomes a reward.
 - `tests`: the problem has no tests, or malformed ones → unverifiable; all passed → right; otherwise → wrong.
@@ -159,7 +159,7 @@ class StdinStdoutVerifier:
         return self.verify_many([(problem, reading)])[0]
 
     def why_unverifiable(self, problem: Problem) -> str:
-        """Return the reason why a problem's tests cannot judge any program; empty if they can."""
+        """Return the reason why a problem's tests cannot judge any program; empty if the tests can judge programs."""
         try:
             read_cases((*problem.tests, *problem.hidden_tests))
         except UnreadableCases as error:
@@ -193,8 +193,8 @@ class StdinStdoutVerifier:
             wave *= GROWTH
 
     def _call(self, trials: Sequence[_Trial]) -> None:
-        """Judge functions with the verifier of programs, which compares values. APPS wraps the results of some problems
-        in a list; failed programs are therefore judged again by the value in the list."""
+        """Judge functions with the verifier of program.py, whose tests compare the returned values. APPS wraps the
+        results of some problems in a list; failed programs are therefore judged again by the value in the list."""
         self._judge(trials, [trial.cases for trial in trials])
         wrong = [trial for trial in trials if trial.verdict and trial.verdict.outcome is Outcome.WRONG]
         boxed = [t for t in wrong if all(isinstance(c.wanted, list) and len(c.wanted) == 1 for c in t.cases)]

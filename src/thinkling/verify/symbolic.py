@@ -1,4 +1,5 @@
-"""Algebraic comparison with math-verify and additional checks of its positive results. Runs only in the pool's workers.
+"""Algebraic comparison with math-verify, with additional checks of its positive results. This code runs only in the
+pool's workers.
 
 math-verify (https://github.com/huggingface/Math-Verify) treats values as equal if they differ by less than its working
 precision (such as 1/2004! and 1/2006!), drops units, words and the base of a number, and rounds decimals to six places.

@@ -1,1 +1,2 @@
-"""Readers for common conversation formats, one module per format. All convert records to Hugging Face messages."""
+"""Readers for common conversation formats, one module per format. All readers convert records to Hugging Face
+messages."""

@@ -36,7 +36,7 @@ def check_written(text: str, where: str) -> None:
 
 
 def read_tools(record: Mapping[str, Any]) -> list[Message]:
-    """Returns the tools under `tools` or `functions`.
+    """Returns the tools that a record defines in its field `tools` or `functions`.
 
     The value is a list or its JSON text. Each tool is in OpenAI's format or a bare function.
     """

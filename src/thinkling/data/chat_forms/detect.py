@@ -25,7 +25,8 @@ MARKS: dict[Form, tuple[str, ...]] = {
     "prompt_completion": ("prompt", "completion"),
     "alpaca": ("instruction", "output"),
 }
-"""The fields that identify each format. If a record has the fields of several formats, the first of them applies."""
+"""The fields that identify each format. If a record has the fields of several formats, the first of these formats
+applies."""
 
 
 def form_of(record: Mapping[str, Any]) -> Form | None:

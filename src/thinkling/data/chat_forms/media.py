@@ -1,4 +1,4 @@
-"""Checks for records that are not plain text (images, audio, video), or that have a label instead of a pair."""
+"""Checks that reject records with images, audio or video, and records with a label instead of a pair of replies."""
 
 from __future__ import annotations
 

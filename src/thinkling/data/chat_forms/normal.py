@@ -57,7 +57,8 @@ def is_empty(value: object) -> bool:
 
 
 def first_given(record: Mapping[str, Any], *names: str) -> Any:
-    """Returns the value of the first of these fields that is not null, or None if there is none."""
+    """Returns the value of the first of these fields that is present and not null, or None if there is no such
+    field."""
     return next((record[name] for name in names if record.get(name) is not None), None)
 
 
@@ -70,7 +71,7 @@ def from_json(text: str, reason: str, detail: str) -> Any:
 
 
 def without_code(text: str) -> str:
-    """Returns the text without code blocks and code spans, because tags in code are only mentioned."""
+    """Returns the text without code blocks and code spans, because tags in code are only quoted and have no effect."""
     return _CODE.sub("", text)
 
 
@@ -108,7 +109,8 @@ def check_json(value: Any, detail: str, depth: int = 0) -> None:
 def finished_chat(messages: list[Message], tools: list[Message], cut_unanswered: bool) -> Chat:
     """Returns the conversation. Raises BadRecord if it is invalid or has no assistant turn to train on.
 
-    With `cut_unanswered`, turns after the last assistant turn are removed; otherwise such a record is rejected.
+    With `cut_unanswered`, turns after the last assistant turn are removed; otherwise a record with such turns is
+    rejected.
     """
     if not messages:
         raise BadRecord("no messages")
@@ -168,7 +170,7 @@ def check_turns(messages: Sequence[Message], of: str = "messages") -> None:
 
 
 def _answer(waiting: dict[str | None, int], call_id: str | None, where: str) -> None:
-    """Marks a call as answered: the call with this id, or any open call if the result or the calls have no id.
+    """Marks a call as answered: the call with this id, or any unanswered call if the result or the calls have no id.
 
     Raises BadRecord if there is no such call.
     """

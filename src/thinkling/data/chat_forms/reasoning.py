@@ -11,9 +11,9 @@ def split_reasoning(text: str, where: str) -> tuple[str, str]:
     """Returns the reasoning and the rest of the text.
 
     The reasoning block must be at the start of the text, and ends at the first closing tag. Newlines at the edges of
-    the block and before the rest belong to the tags, as in Qwen3's template. A later pair of tags, or a tag in code, is
-    text. Raises BadRecord if a block is never closed, or is closed without being opened, as in completions whose prompt
-    ends with the opening tag.
+    the block and before the rest belong to the tags, as in Qwen3's template. A later pair of tags, or a tag in code,
+    counts as text. Raises BadRecord if a block is never closed, or is closed without being opened, as in completions
+    whose prompt ends with the opening tag.
     """
     start = text.lstrip()
     for opening, closing in _TAGS:

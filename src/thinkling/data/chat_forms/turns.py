@@ -16,14 +16,16 @@ ROLES = {
     **dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response", "function_response"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), "function_call"),
 }
-"""Spelling → role. The content of a turn with the role `function_call` is a call or a list of calls."""
+"""Spelling of a role in a file → standard role. The content of a turn with the role `function_call` is a call or a list
+of calls."""
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 LOSS_FIELDS = ("loss", "loss_weight", "loss_mask", "weight", "train", "training")
 """Fields in which 1 or true means that the turn is trained on. `mask` is excluded, because it has the opposite meaning
 in some data sets."""
 _UNREAD = ("image", "images", "audio", "audios", "video", "videos", "refusal", "tools", "mask", "train_detail")
-"""Fields that affect training but cannot be represented in a message. Other unknown fields are treated as metadata."""
+"""Fields that affect training but cannot be represented in a message. Unknown fields that are not in this list are
+treated as metadata."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("reasoning", "thinking")
 

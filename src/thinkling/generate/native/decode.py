@@ -143,7 +143,8 @@ def decode(weights: Weights, cache: Cache, tokens_B: Tensor, positions: np.ndarr
 
 
 def _bias(weights: Weights, where_B: Tensor, reach: int, shortest: int, window: int | None) -> Tensor | None:
-    """The attention bias, 0 or -inf, (B·K, 1, reach): -inf masks a position; None if no position is masked."""
+    """Returns the attention bias (B·K, 1, reach), which is -inf at masked positions and 0 elsewhere; None if no
+    position is masked."""
     if window is not None and window >= reach:
         window = None
     if shortest == reach and window is None:
@@ -198,7 +199,8 @@ def _finish_layer(w: LayerWeights, weights: Weights, x: Tensor, o: Tensor) -> Te
 
 
 def _added(x: Tensor, inner: Tensor, matrix: Tensor, norm: Tensor | None, weights: Weights) -> Tensor:
-    """Returns x plus a block's output, which is normalized and scaled if the family does so."""
+    """Returns x plus the output of a block, which is first normalized and scaled if the model's family requires
+    this."""
     scale = weights.features.residual_scale
     if norm is None:
         return torch.addmm(x, inner, matrix.t(), alpha=scale)

@@ -1,8 +1,8 @@
 """The in-process engine. It uses continuous batching: waiting requests replace finished rows immediately.
 
 When a request enters the batch, the keys and values of all its prompt tokens except the last are computed; the last
-prompt token is the first token to be decoded. All sampling therefore happens in one place, and the keys and values of a
-prompt that is already active are copied rather than recomputed.
+prompt token is the first token to be decoded. All sampling therefore happens in the decoding step. The keys and values
+of a prompt that another active request shares are copied rather than recomputed.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class _Batch:
         return True
 
     def _admit(self) -> None:
-        """Fills free rows, several at a time, because prefilling one short prompt costs nearly as much as prefilling
-        eight."""
+        """Admits waiting requests to free rows, several at a time, because prefilling one short prompt costs nearly as
+        much as prefilling eight."""
         free = self.capacity - len(self.request)
         if free < min(len(self.waiting), max(1, self.capacity // 8)):
             return

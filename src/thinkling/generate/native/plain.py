@@ -1,5 +1,5 @@
-"""Sampling with the decoder's own forward pass, for families with a custom layer. It is correct for every decoder but
-slow, because each token recomputes its whole sequence.
+"""Sampling with the decoder's own forward pass, for families with a custom layer. This method is correct for every
+decoder but slow, because the whole sequence is recomputed for each new token.
 
 Shapes: B active rows, T positions, V vocab.
 """
@@ -21,7 +21,7 @@ _BATCH_TOKENS = 16384
 
 
 class PlainWeights:
-    """A copy of a decoder. Training does not change it until the next `refresh`."""
+    """A copy of a decoder. Training does not change the copy; `refresh` updates it."""
 
     def __init__(self, model: Decoder, dtype: torch.dtype) -> None:
         self.dtype = dtype

@@ -12,7 +12,8 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
 _FIRST_LOOK = 64
-"""Number of most likely tokens that are tried before a whole row is sorted. Trained models have smaller nuclei."""
+"""Number of most likely tokens that are searched for the end of the nucleus before a whole row is sorted. The nuclei of
+trained models are usually smaller."""
 
 
 def uniforms(seeds_B: Tensor, counters_B: Tensor) -> Tensor:

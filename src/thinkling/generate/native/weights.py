@@ -47,8 +47,8 @@ def supports(config: ModelConfig) -> bool:
 
 @dataclass
 class LayerWeights:
-    """The weights of one layer. Projections of the same input are fused, matrices are (out, in), and norms include
-    their offsets."""
+    """The weights of one layer. Projections of the same input are fused, matrices have shape (out, in), and the norms'
+    weights include the offset."""
 
     kind: LayerKind
     qkv: Tensor
@@ -63,7 +63,7 @@ class LayerWeights:
 
 
 class Weights:
-    """Copies of a decoder's weights. Training does not change them until the next `refresh`."""
+    """Copies of a decoder's weights. Training does not change the copies; `refresh` updates them."""
 
     def __init__(self, model: Decoder, dtype: torch.dtype) -> None:
         """`supports` must be true for the decoder's config."""

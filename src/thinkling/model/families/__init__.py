@@ -1,4 +1,5 @@
-"""Definitions of decoder families and their differences, one file per family. They do not import torch."""
+"""Definitions of decoder families by their differences from Llama, one file per family. These files do not import
+torch."""
 
 from __future__ import annotations
 

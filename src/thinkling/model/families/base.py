@@ -64,8 +64,8 @@ class Features:
     head_norms: bool = False
     """Whether an RMSNorm is applied to the queries and keys of each head, before the rotary embedding."""
     row_norms: bool = False
-    """Whether an RMSNorm is applied to the queries of all heads together, and one to the keys of all heads together,
-    before the rotary embedding."""
+    """Whether one RMSNorm is applied to the queries of all heads together and a second one to the keys of all heads
+    together, before the rotary embedding."""
     norms: NormNames = field(default_factory=NormNames)
     norm_offset: float = 0.0
     """Constant added to the weight of every RMSNorm. It is 1 if the files store the weights minus 1."""
@@ -95,8 +95,9 @@ class Features:
     partial_rotary_factor: float = 1.0
     """Fraction of each head's channels, counted from the first, that the rotary embedding rotates."""
     rotary: Callable[[ModelConfig, Any], Any] | None = None
-    """Function that returns (cos, sin) for int64 positions and replaces `rotary_tables`, with the same shapes, for
-    frequencies that `ModelConfig.rope_scaling` cannot express. A factor on attention must be applied to both tables."""
+    """Function that replaces `rotary_tables` for frequencies that `ModelConfig.rope_scaling` cannot express. It takes
+    the config and int64 positions, and returns the tables (cos, sin) in the shapes of `rotary_tables`. A factor on
+    attention must be applied to both tables."""
     layer: Callable[[ModelConfig, int], Any] | None = None
     """Function that builds layer number i as a module with `forward(x_ND, rotary, layout) -> x_ND`. The module replaces
     `DecoderLayer`, for layers that no other feature expresses. Import torch inside the function, because recipes are
@@ -172,8 +173,8 @@ def no_biases(config: ModelConfig) -> dict[str, Any]:
 
 
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-"""Entries for the `write` of families for which transformers would otherwise fill in default ids, which may not exist
-in the vocabulary. The tokenizer's ids replace these entries."""
+"""Entries of config.json that a family's `write` returns if transformers would otherwise fill in default ids, which may
+not exist in the vocabulary. The tokenizer's ids replace these entries."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,9 @@ class Family:
     """The inverse of `read`: a function that returns the entries of config.json, without `model_type` and
     `architectures`. The entries override `settings`."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    """Entries of config.json that are specific to this family, with their defaults. They are read into
-    `ModelConfig.settings`, which `features` uses, and are written from there. `read` may return other `settings`."""
+    """Entries of config.json that are specific to this family, with their defaults. These entries are read into
+    `ModelConfig.settings`, which `features` uses, and are written to config.json from there. `read` may return other
+    `settings`."""
 
     def setting(self, config: ModelConfig, name: str) -> Any:
         """Returns a setting's value in `config`, or the default."""

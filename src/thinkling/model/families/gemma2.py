@@ -40,8 +40,8 @@ def features(config: ModelConfig) -> Features:
 
 
 def layer_types(given: Sequence[str] | None, layers: int, pattern: int) -> list[str]:
-    """Returns the given types, or, if there are none, one full layer after every `pattern` - 1 sliding layers. Raises
-    ValueError for an unknown type."""
+    """Returns the given attention types of the layers or, if none are given, the default: one full layer after every
+    `pattern` - 1 sliding layers. Raises ValueError for an unknown type."""
     if given is None:
         return [SLIDING if (number + 1) % pattern else FULL for number in range(layers)]
     for one in given:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _DEFAULTS = {"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True, "max_position_embeddings": 131072}
 _PATTERN, _EVERY = "sliding_window_pattern", 6
-"""Every sixth layer has no window."""
+"""Name of the setting for the layer pattern, and its default: every sixth layer has no sliding window."""
 _LOCAL, _LOCAL_THETA = "rope_local_base_freq", 1e4
 
 

@@ -1,4 +1,4 @@
-"""Text next to a box that is part of the answer: a sign, percent, a unit, a factor, or the rest of an expression."""
+"""Parts of an answer that are next to its box: a sign, percent, a unit, a factor, or the rest of an expression."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _CHINESE_UNIT = re.compile(r"[\u4e00-\u9fff]{1,5}")
 
 
 def with_surroundings(reply: str, start: int, end: int, content: str, around: tuple[int, int]) -> str:
-    """Return the answer of the box at start:end. `around`: bounds of the surroundings, which end at the neighbouring
-    boxes."""
+    """Return the content of the box at start:end, together with the text next to the box that belongs to the answer.
+    `around`: bounds of the text to examine, which ends at the neighbouring boxes."""
     low, high = max(around[0], start - MOST_BESIDE), min(around[1], end + MOST_BESIDE)
     alone_left, alone_right = around[0] == 0, around[1] >= len(reply)
     before = _SPACES.sub(" ", _TEXT.sub("\n", reply[low:start]))
@@ -73,7 +73,8 @@ def with_surroundings(reply: str, start: int, end: int, content: str, around: tu
 
 
 def _left(before: str, maths: bool) -> str:
-    """Return the part of the expression before the box. Bullets, and a dash after a word, are not part of it."""
+    """Return the part of the expression before the box. Bullets, and a dash after a word, do not belong to the
+    expression."""
     if _BULLET.search(before) or (not maths and _DASH.search(before)):
         return ""
     money = _MONEY.search(before)

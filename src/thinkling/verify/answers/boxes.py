@@ -15,8 +15,8 @@ MOST_BOXES = 64
 MOST_BETWEEN = 400
 """Maximum number of characters between two boxes of the same answer."""
 FEW_WORDS = 12
-"""Maximum number of words between two boxes of the same answer. Longer text counts as working unless it contains a word
-such as "or"."""
+"""Maximum number of words between two boxes of the same answer. Longer text counts as intermediate working, unless it
+contains a word such as "or"."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:(?=\{)|(\d))")
 _REVISION = re.compile(
@@ -37,7 +37,7 @@ _VALUE = (
 )
 _OR = r"(?:\bor\b|或者?|\\text\{\s*or\s*\}|\\lor|\\vee)"
 _LABEL = r"(?:[A-Za-z](?:_\{?\d\}?)?\s*=\s*)?"
-# Gaps have a maximum length, because adjacent unbounded gaps would take quadratic or cubic time.
+# Whitespace in these patterns has a maximum length, because adjacent unbounded gaps would take quadratic or cubic time.
 _OR_AFTER = re.compile(
     rf"[\s$*,(]{{0,20}}(?:\\[)\]])?[\s*,(]{{0,20}}(?:{_OR}|;|,(?!\s?(?:\\!)?\d{{3}}(?!\d)))[\s$*]{{0,20}}"
     rf"(?:\\[(\[])?\s{{0,20}}(?:(?:maybe|possibly|perhaps|even|also|else)\s+)?[\s$]{{0,20}}{_LABEL}({_VALUE})"

@@ -1,5 +1,5 @@
-"""Find the answer in a reply. It may be marked in one of the following ways; if there are several marks, the last mark
-counts.
+"""Find the answer in a reply. The answer may be marked in one of the following ways; if there are several marks, the
+last mark and the marks directly before it count.
 
 - `\\boxed{…}`, with the text directly around it (boxes.py)
 - the text after `####` on the same line (GSM8K)
@@ -7,8 +7,9 @@ counts.
 - the text after "answer is", "answer:" or a heading "Answer", up to the end of the sentence, and Chinese equivalents
 - a last line "A: …"
 
-A reply without marks is itself the answer if it has a single line. Otherwise, the last number is the answer, but only
-if the caller requests this. Adjacent marks are separate answers.
+In a reply without marks, a last line in bold type is the answer, or else the whole reply if it has a single line.
+Otherwise, the last number is the answer, but only if the caller requests this. If several adjacent marks count, each
+contains a separate answer.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _find(reply: str, last_number: bool) -> tuple[str, ...]:
 
 def _plausible(answer: str) -> bool:
     """Whether a text begins like an answer, so that it may replace an earlier mark. In "The answer is correct.", the
-    text after "is" does not."""
+    text after "is" does not begin like an answer."""
     text = answer.strip().strip("*$ \n").removeprefix(r"\(").removeprefix(r"\[").lstrip()
     return len(text) <= LONGEST_ANSWER and _LIKE_AN_ANSWER.match(text) is not None
 

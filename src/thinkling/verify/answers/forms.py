@@ -10,14 +10,14 @@ from thinkling.verify.answers.units import Unit
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression that only the pool can compare, in the notation of notation.py."""
+    """An expression in the notation of notation.py, which only the pool of math-verify workers can compare."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Equation:
-    """An equation or inequality between expressions, as text, and its last side."""
+    """The text of an equation or inequality between expressions, and the text of its last side."""
 
     text: str
     last: str

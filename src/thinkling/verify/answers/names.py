@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 NAME = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?'?|\\(?!pi(?![a-z]))[a-z]+|[A-Za-z]\([A-Za-z]\)")
-"""A letter, an indexed letter, or a function of a letter. Its value may be an expression."""
+"""A letter, an indexed letter, or a function of a letter. The value of the name may be an expression."""
 _POINTS = r"[A-Z]{1,4}(?:_\{?\w+\}?|')?"
 _LETTER = r"[A-Za-z](?:_(?:\{[^{}=]*\}|\w))?"
 CLOSED_NAME = re.compile(
@@ -25,7 +25,8 @@ CLOSED_NAME = re.compile(
         )
     )
 )
-"""The name of a single value, such as f(3). The other side of the equation is the answer."""
+"""The name of a single value, such as f(3). In an equation with such a name on one side, the other side is the
+answer."""
 _UNREAD = re.compile(
     r'"|[A-Z]{2}|\\(?:angle|triangle|overline|vec|overrightarrow|operatorname|lim|max|min|sup|inf|det|deg|sum|sigma|dim)'
     r"(?![A-Za-z])|[fghP]\s*\(|[A-Za-z]\([^()]*[,∪∩]"

@@ -76,7 +76,7 @@ _REPEATING = re.compile(
 )
 _CONTINUED = re.compile(r"(?<![\d.])(\d*)\.(\d{3,40})\s*(?:\\ldots(?![A-Za-z])|\.{3,})")
 MOST_CHOSEN = 100
-"""Largest n for which the number of arrangements is computed here."""
+"""Largest n for which the number of arrangements A_n^k is computed."""
 _CHOOSE = re.compile(r'(?<![\\A-Za-z])"?([CA])"?_(?:\{ ?(\w+) ?\}|(\w))\s*\^\s*(?:\{ ?(\w+) ?\}|(\w))')
 _OTHER_CHOOSE = re.compile(r"(?:\{\}_|\^)\{?(\d+)\}?C_\{?(\d+)\}?|(?<![\\A-Za-z])C\((\d+), ?(\d+)\)")
 _PLAIN_LG = re.compile(r"(?<![\\A-Za-z])lg(?= ?[\d({])")

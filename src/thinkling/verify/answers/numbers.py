@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 MOST_DIGITS = 400
-"""Maximum number of decimal digits of a number computed here, including powers. Larger numbers are left to the pool."""
+"""Maximum number of decimal digits of a number computed here, including powers. Larger numbers are left to the pool of
+math-verify workers."""
 FEWEST_ROUNDED = 4
 """Minimum number of significant digits of a decimal that may be a rounded value."""
 

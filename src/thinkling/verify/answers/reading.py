@@ -102,14 +102,14 @@ _CHOICE = re.compile(
 
 def choice(text: str) -> str | None:
     """Return the capital letter of a choice ("B", "(B)", "B. 12", "(B) 12", "option B"), or None if there is no choice
-    or several."""
+    or more than one."""
     match = _CHOICE.fullmatch(" ".join(text.replace('"', "").split()))
     return None if match is None else (match[1] or match[2] or match[3]).upper()
 
 
 def _approximation(sides: list[str], depth: int) -> Form:
-    """Parse an approximation. x ≈ 11 is the value 11. 1/3 ≈ 0.333 is the value 1/3 if the two sides match, which
-    rules.py checks."""
+    """Parse an approximation. "x ≈ 11" becomes the value 11. "1/3 ≈ 0.333" becomes the value 1/3, provided that the two
+    sides match, which rules.py checks."""
     if not all(sides) or len(sides) > 3:
         raise Unreadable("an approximation without a side")
     if NAME.fullmatch(sides[0]) or CLOSED_NAME.fullmatch(sides[0]):
@@ -134,7 +134,7 @@ def _approximation(sides: list[str], depth: int) -> Form:
 
 
 def _excluded(pieces: list[str], depth: int) -> Form:
-    """Parse excluded values, as in x ≠ 2, x ≠ 3, as all real numbers except these values."""
+    """Parse excluded values: "x ≠ 2, x ≠ 3" becomes the set of all real numbers except 2 and 3."""
     points: list[Number] = []
     name = ""
     for piece in pieces:
@@ -244,7 +244,8 @@ def _flat(items: tuple[Form, ...]) -> tuple[Form, ...]:
 
 
 def _joined(items: list[Interval], words: set[str]) -> Form:
-    """Combine intervals: x < 2 or x > 3 is a union, x > 2 and x < 3 is an interval, and other intervals form a list."""
+    """Combine intervals: "x < 2 or x > 3" becomes a union, "x > 2 and x < 3" becomes an interval, and other intervals
+    become a list."""
     if "or" in words and len({item.name for item in items}) == 1:
         return Union(tuple(Interval(item.low, item.high, item.low_open, item.high_open) for item in items))
     if len(items) == 2 and items[0].name and items[0].name == items[1].name:

@@ -43,7 +43,7 @@ _WORK = re.compile(r"\\(?:int|iint|sum|prod|lim|det|gcd|lcm|max|min|ldots|cdots|
 
 
 class AnswerComparison:
-    """Compares forms. If `question` determines a unit or a base, an answer may omit it.
+    """Compares forms. If `question` determines a unit or a base, an answer may omit the unit or base.
 
     The comparison is monotone: if two forms are unequal with a `same` that always returns True, they are unequal with
     every other `same`."""
@@ -82,8 +82,8 @@ class AnswerComparison:
         return len(reference) == len(answer) and all(map(self, reference, answer))
 
     def _unordered(self, reference: Sequence[Form], answer: Sequence[Form]) -> bool:
-        """Whether there is a one-to-one match, found by augmenting paths. A greedy search could miss a match if `same`
-        always returns True."""
+        """Whether the items of the reference and of the answer match one to one in some order. The match is found by
+        augmenting paths, because a greedy search could miss a match if `same` always returns True."""
         if len(reference) != len(answer):
             return False
         edges = [[at for at, other in enumerate(answer) if self(one, other)] for one in reference]
@@ -118,7 +118,7 @@ class AnswerComparison:
 
     def _equations(self, reference: Form, answer: Form) -> bool:
         """Compare equations if the reference is an equation. Otherwise the answer is a chain of equalities, whose last
-        side is compared."""
+        side is compared with the reference."""
         if isinstance(reference, Equation):
             return isinstance(answer, Equation) and self.same(reference, answer)
         if not isinstance(answer, Equation) or "=" not in answer.text:
@@ -143,8 +143,8 @@ class AnswerComparison:
         return free and self(reference.value, answer)
 
     def _approximations(self, reference: Form, answer: Form) -> bool:
-        """Compare approximations. The exact side is compared, and the other side must approximate it; "4 ≈ 9" never
-        matches."""
+        """Compare forms of which at least one is an approximation. The exact side is compared with the other form, and
+        an approximation must be consistent: "4 ≈ 9" never matches."""
         if not isinstance(reference, Approximation):
             assert isinstance(answer, Approximation)
             return self._names(answer, reference, lambda exact, other: self(other, exact))
@@ -169,8 +169,8 @@ class AnswerComparison:
         return isinstance(exact, Expression) and not has_variables(exact.text) and same(exact)
 
     def _mappings(self, reference: Form, answer: Form) -> bool:
-        """Compare values by name. A mapping such as x = 2, a = 5 also equals a tuple, in the order of the question if
-        it contains (a, x), and otherwise in the order written, (2, 5)."""
+        """Compare values by name. A mapping such as x = 2, a = 5 also equals a tuple of its values: (5, 2) if the
+        question contains (a, x), and otherwise (2, 5), in the order in which the mapping is written."""
         if isinstance(reference, Mapping) and isinstance(answer, Mapping):
             if sorted(reference.names) != sorted(answer.names):
                 return False
@@ -300,8 +300,8 @@ def _scaled(value: Number | Expression, rate: Fraction) -> Number | Expression:
 
 
 def _in_order(mapping: Mapping, question: str) -> tuple[Form, ...] | None:
-    """Return the values of a mapping in the order of the question, or else as written; None if the order is ambiguous,
-    as in y = 1, x = 2."""
+    """Return the values of a mapping in the order of the question, or else in the order in which the mapping is
+    written; None if the order is ambiguous, as in y = 1, x = 2."""
     found = dict(zip(mapping.names, mapping.values, strict=True))
     for match in re.finditer(r"\(([^()]{3,60})\)", question):
         names = [name.strip().replace("{", "").replace("}", "") for name in match[1].split(",")]

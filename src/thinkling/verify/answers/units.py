@@ -149,7 +149,7 @@ class Unit:
     factor: Fraction
     dimensions: tuple[tuple[str, int], ...]
     words: frozenset[str]
-    """Words of the unit. A question is searched for all their spellings."""
+    """Words of the unit. To find the unit in a question, the question is searched for all spellings of these words."""
 
     @property
     def counted(self) -> bool:
