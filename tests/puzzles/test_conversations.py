@@ -28,5 +28,5 @@ def test_the_requested_fraction_is_brief() -> None:
 
 
 def test_roles_have_no_brief_solutions() -> None:
-    with pytest.raises(ValidationError, match="roles: these conversations have no solution; remove .* brief_fraction"):
+    with pytest.raises(ValidationError, match=r"roles: these conversations have no solution; remove .* brief_fraction"):
         source(roles={"chain": 1}, brief_fraction=0.5)
