@@ -104,7 +104,7 @@ def resolve(run: Path, wanted: str, found: Sequence[Table]) -> str:
     Raises UserError, which lists the matching or the closest ids, if there is no such id.
     """
     if not wanted:
-        raise UserError("ID: it is empty; specify an id, or its beginning or end")
+        raise UserError("ID: empty; specify an id, or the beginning or end of an id")
     fitting = _Fitting()
     kinds: dict[str, str] = {}
     for table in (table for table in found if table.form in _KINDS):
