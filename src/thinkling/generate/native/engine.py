@@ -92,7 +92,7 @@ class NativeEngine:
                 )
         if any(not 0 <= stop < config.known_vocab_size for stop in sampling.stop_ids):
             raise UserError(
-                f"some stop tokens {sorted(sampling.stop_ids)} are outside the model's vocabulary of "
+                f"some of the stop_ids {sorted(sampling.stop_ids)} are outside the model's vocabulary of "
                 f"{config.known_vocab_size} tokens; use the tokenizer that belongs to the model"
             )
 

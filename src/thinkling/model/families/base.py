@@ -210,6 +210,6 @@ def _refuse_unsupported(raw: Mapping[str, Any], path: Path) -> None:
         raise UserError(f"{path}: partial_rotary_factor other than 1 is not supported; use a different model")
     for name in ("attention_bias", "mlp_bias", "use_sliding_window"):
         if raw.get(name):
-            raise UserError(f"{path}: {name}: {raw[name]!r} is not supported; use a different model")
+            raise UserError(f"{path}: {name} is not supported; use a different model")
     if raw.get("quantization_config"):
         raise UserError(f"{path}: quantized weights are not supported; use the original weights")
