@@ -40,7 +40,7 @@ def test_built_in_and_added_objects_are_found(registry: Registry) -> None:
         ("own", "thing 'own' is defined more than once; rename the entry point json:loads"),
         (
             "absent",
-            "unknown thing 'absent'; known are own, broken, good, twice; a package adds one with .* group things",
+            "unknown thing 'absent'; use one of own, broken, good, twice; a package can add .* group things",
         ),
     ],
 )

@@ -329,7 +329,7 @@ def _stage_verb(kind: str, purpose: str) -> None:
     ) -> None:
         names = [n for n, s in _load(recipe, overrides).stages.items() if s.kind == kind]
         if not names:
-            raise UserError(f"{recipe}: the recipe has no stage of kind {kind}")
+            raise UserError(f"{recipe}: the recipe has no stage of kind {kind}; add one, or use a different recipe")
         if stage is not None and stage not in names:
             raise UserError(f"--stage {stage}: no stage of kind {kind} has this name; choose one of {', '.join(names)}")
         _execute(recipe, overrides, runs, [stage] if stage else names)

@@ -59,10 +59,12 @@ class Registry:
             return getattr(importlib.import_module(module), attribute)
         if not added:
             raise UserError(
-                f"unknown {self.what} {name!r}; known are {', '.join(self.names())}; a package adds one with an entry "
-                f"point in the group {self.group}"
+                f"unknown {self.what} {name!r}; use one of {', '.join(self.names())}; a package can add others with an "
+                f"entry point in the group {self.group}"
             )
         try:
             return added[0].load()
         except Exception as error:  # an installed package may fail to import in any way
-            raise UserError(f"{self.what} {name!r}: {added[0].value} cannot be loaded ({error})") from error
+            raise UserError(
+                f"{self.what} {name!r}: {added[0].value} cannot be loaded ({error}); fix or uninstall the package"
+            ) from error

@@ -17,7 +17,8 @@ MACRO += "{{ head() }}{{ mood }}{{ size }}"
 def test_issue_templates_008_a_template_that_asks_for_the_date() -> None:
     template = ChatTemplate(DATED, "dated")
     with pytest.raises(
-        UserError, match=r"dated: .*strftime_now.* it asks for the date; set chat\.variables\.date, such as"
+        UserError,
+        match=r"dated: .*strftime_now.*; the template needs the current date, so set chat\.variables\.date, for",
     ):
         template.render(QUESTION)
     assert template.with_settings({"date": "2026-07-26"}).render(QUESTION) == "  26 July 2026, Sun Jul 26 00 x"
@@ -86,8 +87,8 @@ def test_a_variable_that_the_template_does_not_read_is_refused() -> None:
     template = ChatTemplate("{% if enable_thinking %}on{% endif %}{{ messages[0].content }}", "own")
     assert template.with_settings({"enable_thinking": True}).render(QUESTION).startswith("on")
     with pytest.raises(
-        UserError, match=r"chat\.variables\.enable_thinkng: chat template own has no such variable; its variables: e"
+        UserError, match=r"chat\.variables\.enable_thinkng: not a variable of chat template own; its variables are: e"
     ):
         template.with_settings({"enable_thinkng": True})
-    with pytest.raises(UserError, match=r"chat\.variables\.date: .* has no such variable"):
+    with pytest.raises(UserError, match=r"chat\.variables\.date: not a variable"):
         template.with_settings({"date": "2026-07-26"})

@@ -117,7 +117,7 @@ def test_a_template_that_fails_or_reaches_out(source: str, message: str, tokeniz
 
 
 def test_a_template_that_is_none(tokenizer: Tokenizer) -> None:
-    with pytest.raises(UserError, match=r"chat template bad\.jinja: line 2: "):
+    with pytest.raises(UserError, match=r"chat template bad\.jinja: invalid Jinja in line 2: "):
         encode_prompt(ChatTemplate("x\n{% if %}", "bad.jinja"), ROUNDS, tokenizer)
 
 

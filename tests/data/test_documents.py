@@ -108,7 +108,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([{"id": "a", "text": "b"}], "column 'source' is missing"),
-        ([document(0, markup="yes")], "column 'markup' has type string, not bool"),
+        ([document(0, markup="yes")], "column 'markup' has type string; convert it to bool"),
         ([document(0, quality="best")], "'d0'"),
         ([document(0), document(1, text=None)], "'d1'"),
     ],

@@ -79,7 +79,7 @@ def test_the_key_of_the_records_may_be_named(tmp_path: Path) -> None:
     assert read(tmp_path, text, records_key="questions") == [({"a": 2}, "")]
     with pytest.raises(UserError, match=r"a\.json: .* key 'n' \(keys with lists: data, questions\)"):
         read(tmp_path, text, records_key="n")
-    with pytest.raises(UserError, match="not an object"):
+    with pytest.raises(UserError, match="not a JSON object"):
         read(tmp_path, "[]", records_key="data")
 
 

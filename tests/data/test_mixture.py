@@ -182,7 +182,7 @@ def test_epochs_add_up_to_whole_ones() -> None:
     usage = MixtureLoader(phases, source, 0, 1).usage()
     assert usage["s"] == {"rows": 21, "tokens": 168, "padding": 0, "epochs": 3.0}
     check_epochs(usage, {"s": 3, "other": 1})
-    with pytest.raises(UserError, match=r"'s': the run needs 3 epochs.*max_epochs = 2\.9"):
+    with pytest.raises(UserError, match=r"'s': the run needs 3 epochs.*max_epochs 2\.9"):
         check_epochs(usage, {"s": 2.9})
 
 
@@ -190,10 +190,10 @@ def test_epochs_add_up_to_whole_ones() -> None:
     ("changes", "message"),
     [
         ({"phases": [MixturePhase(8, 32, {"z": 1})]}, "'z'"),
-        ({"phases": [MixturePhase(9, 32, {"a": 1})]}, "9 rows are not a multiple of the 8 rows per step"),
+        ({"phases": [MixturePhase(9, 32, {"a": 1})]}, "rows, 9, is not a multiple of the 8 rows per step"),
         ({"phases": [MixturePhase(8, 1, {"a": 1})]}, "sequence_length is 1; it must be at least 2"),
         ({"phases": [MixturePhase(8, 32, {"a": 0})]}, "weights"),
-        ({"world_size": 3}, "3 ranks"),
+        ({"world_size": 3}, "3 processes"),
     ],
 )
 def test_what_does_not_fit_together(changes: dict, message: str) -> None:

@@ -72,7 +72,9 @@ def test_lines_of_a_log_are_those_of_the_checkpoint(stage: Path) -> None:
     seal(log, checkpoint)
     require_lines(log.read_bytes(), log, checkpoint, stage)
     require_lines(b"other", log, stage / "checkpoints" / "none", stage)  # written before the first checkpoint
-    with pytest.raises(UserError, match=r"metrics\.jsonl or .* is corrupt"):
+    with pytest.raises(
+        UserError, match=r"metrics\.jsonl does not match its checksum in .*, so one of these files is corrupt"
+    ):
         require_lines(log.read_bytes().replace(b"1.5", b"1.4"), log, checkpoint, stage)
 
 

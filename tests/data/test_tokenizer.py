@@ -108,7 +108,7 @@ def test_capitals_of_text_are_not_tokens_of_their_own() -> None:
 
 
 def test_settings_of_the_pre_split_that_contradict_each_other() -> None:
-    with pytest.raises(ValidationError, match="unknown pre-split 'gtp4'; known are gpt4, puzzles"):
+    with pytest.raises(ValidationError, match="unknown pre-split 'gtp4'; use one of gpt4, puzzles"):
         TokenizerConfig(vocab_size=300, pre_split="gtp4")
     with pytest.raises(ValidationError, match="remove the field"):
         TokenizerConfig(vocab_size=300, pre_split="puzzles", digits="groups")

@@ -51,7 +51,7 @@ def test_the_engine_of_a_model(model_dir: Path) -> None:
 
 def test_a_renderer_of_a_package(model_dir: Path) -> None:
     assert isinstance(LoadedModel.load(model_dir, renderer="puzzle_pages").renderer, PageRenderer)
-    with pytest.raises(UserError, match="unknown renderer 'poems'; known are chat, puzzle_answers, puzzle_pages"):
+    with pytest.raises(UserError, match="unknown renderer 'poems'; use one of chat, puzzle_answers, puzzle_pages"):
         LoadedModel.load(model_dir, renderer="poems")
 
 

@@ -123,5 +123,5 @@ def test_the_form_in_words_compares_whole_answers(tokenizer: Tokenizer) -> None:
 
 def test_the_puzzles_form_is_an_entry_point() -> None:
     assert resolve("puzzles") is FORM
-    with pytest.raises(UserError, match="unknown preference form 'poems'; known are words, puzzles"):
+    with pytest.raises(UserError, match="unknown preference form 'poems'; use one of words, puzzles"):
         resolve("poems")

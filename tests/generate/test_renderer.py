@@ -400,7 +400,7 @@ def test_a_model_that_cannot_be_told_of_tools_is_named(renderers: dict[str, Rend
         renderers["llama3"].prompt_of(PROBLEM)
     with pytest.raises(UserError, match="chat template llama3-hermes: it does not write the tool 'calculator'"):
         renderers["llama3-hermes"].prompt_of(PROBLEM)
-    with pytest.raises(UserError, match="unknown tool 'search'; known are calculator"):
+    with pytest.raises(UserError, match="unknown tool 'search'; use one of calculator"):
         renderers["chatml"].prompt_of(replace(PROBLEM, tools=("search",)))
     assert len(renderers["llama3"].prompt_of(replace(PROBLEM, announce_tools=False)))
 

@@ -237,7 +237,7 @@ def test_a_failing_verifier_withholds_the_score_and_is_asked_again(
 
     monkeypatch.setattr(score_module, "verify_many", failing)
     rollouts = sample_and_score(sampler(solver, "chat", tokenizer, 200), problems, 2, 0, store=tmp_path)
-    with pytest.raises(UserError, match=r"verifier exact failed on 2 of .*KeyError: x; the score is withheld"):
+    with pytest.raises(UserError, match=r"verifier exact failed on 2 of .*KeyError: x; no score is reported"):
         summarise(rollouts)
     monkeypatch.setattr(score_module, "verify_many", counting)
     asked = solver.asked
@@ -284,9 +284,9 @@ def test_stored_chunks_of_other_problems_are_refused(
 ) -> None:
     solver = Solver(problems, tokenizer, "chat", lambda problem, _: worked(problem, "chat"))
     found = sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 1, 0, store=tmp_path)
-    with pytest.raises(UserError, match=r"00000\.parquet: contains samples of other problems"):
+    with pytest.raises(UserError, match=r"00000\.parquet: the stored samples are not of this stage's problems"):
         sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[1:5], 1, 0, store=tmp_path)
-    with pytest.raises(UserError, match=r"00000\.parquet: contains samples of other problems"):
+    with pytest.raises(UserError, match=r"00000\.parquet: the stored samples are not of this stage's problems"):
         sample_and_score(sampler(solver, "chat", tokenizer, 200), problems[:4], 2, 0, store=tmp_path)
     (tmp_path / "00000.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(UserError, match=r"00000\.parquet: cannot be read as Parquet"):

@@ -118,7 +118,7 @@ def test_a_broken_tool_is_named_and_fails_only_what_uses_it(offer: Callable[...,
     offer(lost=ImportError("no module x"), text="no tool")
     with pytest.raises(UserError, match=r"tool 'lost': package:lost cannot be loaded \(no module x\)"):
         resolve("lost")
-    with pytest.raises(UserError, match="tool 'text': its entry point is a str; it must be a Tool"):
+    with pytest.raises(UserError, match="tool 'text': its entry point is a str, not a Tool; fix the package"):
         resolve("text")
     assert resolve("calculator") is tools.CALCULATOR
 
@@ -190,7 +190,7 @@ def test_a_session_that_raises_is_answered_with_an_error_and_lives_on(counter: l
 
 def test_a_tool_has_either_run_or_open() -> None:
     for functions in ({}, {"run": search, "open": Counter}):
-        with pytest.raises(UserError, match="tool 'x': must have exactly one of run and open"):
+        with pytest.raises(UserError, match="tool 'x': set exactly one of run and open"):
             Tool("x", "", {}, **functions)
 
 

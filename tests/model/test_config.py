@@ -64,7 +64,10 @@ def test_counts_are_the_modules(architecture: str, tied: bool) -> None:
         ({"hidden_size": 0}, "hidden_size"),
         ({"rope_theta": -1.0}, "rope_theta"),
         ({"architecture": "gpt2"}, r"architecture\n.*unknown architecture 'gpt2'; use one of llama, qwen2, qwen3"),
-        ({"settings": {"scale": 2.0}}, r"settings\.scale: not a setting of llama, whose settings are none"),
+        (
+            {"settings": {"scale": 2.0}},
+            r"settings\.scale: not a setting of llama; remove it, or use one of its settings: none",
+        ),
         ({"layers": 3}, "layers"),
     ],
 )

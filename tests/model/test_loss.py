@@ -130,5 +130,5 @@ def test_a_loss_that_would_leave_out_the_soft_cap_is_stopped() -> None:
     x, weight, _ = _inputs()
     head = CappedHead(weight, 2.5)
     assert (len(head), len(head[:7]), head[:7].cap) == (50, 7, 2.5)
-    with pytest.raises(UserError, match="final_logit_softcapping: this loss does not support"):
+    with pytest.raises(UserError, match="final_logit_softcapping: the logits of this model have a soft cap"):
         x @ head[:7].t()

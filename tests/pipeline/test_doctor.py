@@ -55,4 +55,6 @@ def test_the_doctor_called_nano_ok_without_the_extra_that_it_needs(monkeypatch: 
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rensa" else there(name))
     found = [finding for finding in examine(load_recipe(RECIPES / "nano.yaml")) if finding.level == "missing"]
-    assert ["near_dedup: needs rensa: pip install 'thinkling[curate]'" in finding.detail for finding in found] == [True]
+    assert ["near_dedup: needs rensa; run pip install 'thinkling[curate]'" in finding.detail for finding in found] == [
+        True
+    ]

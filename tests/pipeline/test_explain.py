@@ -196,7 +196,7 @@ def test_an_unknown_id_names_the_closest_and_the_kinds(run: Path) -> None:
     assert "\n" not in text
     result = CliRunner().invoke(app, ["explain", "mine", "nobody", "--runs", str(run.parent)])
     assert isinstance(result.exception, UserError)
-    with pytest.raises(UserError, match="ID: it is empty"):
+    with pytest.raises(UserError, match="ID: empty"):
         explained(run, "")
 
 
@@ -234,7 +234,7 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "run")
     ledger = writer.partial("sft") / "rejected.jsonl"
     ledger.write_text("nothing\n")
-    with pytest.raises(UserError, match=r"rejected\.jsonl:1: invalid JSON; remove the file"):
+    with pytest.raises(UserError, match=r"rejected\.jsonl:1: invalid JSON; restore the file, or remove it"):
         explained(writer.run, "chat-1")
 
 

@@ -88,7 +88,7 @@ def test_printed_and_json(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_source_beyond_its_limit_stops_the_plan() -> None:
     recipe = load_recipe(RECIPE, ["stages.pretrain.max_epochs={mq: 0.5}"])
-    with pytest.raises(UserError, match=r"'mq' would be seen 1\.00 times, but its limit is 0\.5"):
+    with pytest.raises(UserError, match=r"'mq' would be seen 1\.00 times, but the limit is 0\.5"):
         plan_pretraining(recipe, "pretrain", source_sizes(recipe, "pretrain", {}))
 
 

@@ -32,7 +32,8 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ("stages.sft.epochs=many", "stages.sft.epochs: input should be a valid number"),
         (
             "stages.sft.inputs.model=pretrian",
-            "stages.sft.inputs.model: 'pretrian' is not a stage; did you mean 'pretrain'?",
+            "stages.sft.inputs.model: 'pretrian' is neither a stage nor a source of type model or tokens; "
+            "did you mean 'pretrain'?",
         ),
         ("stages.sft.inputs.model=curate", "stages.sft.inputs.model: 'curate' produces documents, not model"),
         ("stages.pretrain.inputs={}", "stages.pretrain.inputs.tokens: missing"),
@@ -41,7 +42,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
             "stages.curate.heldout: there is no source 'puzles'; did you mean 'puzzles'?",
         ),
         ("stages.sft.kind=sfft", "stages.sft: kind 'sfft' is unknown"),
-        ("sources.topics.type=stdlib", "sources.topics.type: unknown type of source 'stdlib'; known are"),
+        ("sources.topics.type=stdlib", "sources.topics.type: unknown type of source 'stdlib'; use one of"),
         ("stages.pretrain.batch_tokens=100", "stages.pretrain: phases.warm-up: batch_tokens 100 is not a multiple"),
         ("threads=0", "threads: input should be greater than or equal to 1 (it is 0)"),
         ("name=../x", "name: '../x' is not a valid name; use up to 100 ASCII letters, digits"),
@@ -124,8 +125,8 @@ def test_every_mistake_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stages.nothing.steps=1", "the recipe has no stages.nothing"),
-        ("stages.pretrain.phases.9.tokens=1", "the recipe has no stages.pretrain.phases.9"),
+        ("stages.nothing.steps=1", "the recipe has no field stages.nothing"),
+        ("stages.pretrain.phases.9.tokens=1", "the recipe has no field stages.pretrain.phases.9"),
         ("seed", "write field=value"),
         ("seed=[", "not valid YAML"),
         ("seed.x=1", "seed is a single value"),
@@ -296,5 +297,7 @@ def test_a_renamed_type_of_source_is_named() -> None:
 
 
 def test_a_source_must_offer_what_a_stage_needs() -> None:
-    with pytest.raises(UserError, match=r"stages\.sft_cold\.examples\.source: 'topics': type python_stdlib offers doc"):
+    with pytest.raises(
+        UserError, match=r"stages\.sft_cold\.examples\.source: 'topics': a source of type python_stdlib offers"
+    ):
         load_recipe(RECIPES / "nano.yaml", ["stages.sft_cold.examples={source: topics}"])

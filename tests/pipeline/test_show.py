@@ -167,7 +167,11 @@ def test_what_is_not_there_is_named_with_what_is(run: Path) -> None:
     cases: list[tuple[str, dict[str, Any], str]] = [
         ("sfd", {}, r"mine: no stage 'sfd'; did you mean 'sft'\?; its stages are curate, tokenize, pretrain, refine"),
         ("pretrain", {}, r"^pretrain: the stage writes no records; stages with records: curate, refine, sft, dpd, rl"),
-        ("curate", {"reason": "spam"}, r"no reason contains this text; the reasons are near duplicate \(2\), dup"),
+        (
+            "curate",
+            {"reason": "spam"},
+            r"no reason for rejecting a record contains this text; the reasons are near duplicate \(2\), dup",
+        ),
         ("curate", {"source": "page"}, r"no record has this source; the sources are pages \(12\), books \(3\)$"),
     ]
     for stage, chosen, message in cases:
@@ -180,7 +184,7 @@ def test_where_nothing_was_rejected_it_says_so(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "run")
     with writer.stage("sft", {"kind": "sft"}) as folder:
         write_conversations(folder / "conversations.parquet", [conversation("chat-1")])
-    with pytest.raises(UserError, match="--rejected: nothing was rejected"):
+    with pytest.raises(UserError, match="--rejected: no record was rejected"):
         shown(writer.run, "sft", rejected=True)
     assert "records with a reason" not in shown(writer.run, "sft")
 

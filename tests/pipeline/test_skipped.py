@@ -86,7 +86,9 @@ def test_a_machine_without_a_sandbox_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setattr(checks, "missing_feature", lambda: "no Landlock")
     run = runner.Run(load_recipe(RECIPES / "nano.yaml"), tmp_path)
-    with pytest.raises(UserError, match=r"^rl_code, .*: running programs .*no Landlock\. Or set sandbox: none"):
+    with pytest.raises(
+        UserError, match=r"^rl_code, .*: running programs .*\(no Landlock\); to skip .*, set `sandbox: none`"
+    ):
         runner.execute(run, Console(quiet=True))
     assert list(tmp_path.iterdir()) == []
 
@@ -147,7 +149,7 @@ def test_a_machine_without_a_sandbox_refuses_stages_that_would_call_python(monke
 
 
 def test_an_unknown_tool_is_refused_when_the_recipe_is_loaded() -> None:
-    with pytest.raises(ValueError, match=r"sources\.coding: unknown tool 'pyhton'; known are calculator, python"):
+    with pytest.raises(ValueError, match=r"sources\.coding: unknown tool 'pyhton'; use one of calculator, python"):
         coding("pyhton")
 
 

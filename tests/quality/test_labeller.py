@@ -126,7 +126,7 @@ def test_broken_or_foreign_files_are_named(tmp_path: Path) -> None:
 def test_a_file_with_other_arrays_is_named(tmp_path: Path) -> None:
     (tmp_path / "labeller.json").write_text(json.dumps({"format": 1, "tags": list(NAMES)}))
     save_file({"idf_W": np.ones(3, np.float32)}, tmp_path / "labeller.safetensors")
-    with pytest.raises(UserError, match=r"labeller\.safetensors: the arrays do not form a labeller"):
+    with pytest.raises(UserError, match=r"labeller\.safetensors: does not contain the arrays of a labeller"):
         Labeller.load(tmp_path)
 
 

@@ -132,11 +132,11 @@ def test_programs_that_import_them_are_judged(scientific: Sandbox) -> None:
 
 
 def test_an_unknown_package_is_refused() -> None:
-    with pytest.raises(UserError, match=r"sandbox\.packages: unknown package 'torch'; known are numpy, sympy"):
+    with pytest.raises(UserError, match=r"sandbox\.packages: unknown package 'torch'; use one of numpy, sympy"):
         packages.locations(["torch"])
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="not installed: mpmath, sympy; pip install mpmath sympy"):
+    with pytest.raises(UserError, match="not installed: mpmath, sympy; run pip install mpmath sympy"):
         packages.locations(["sympy"])

@@ -88,7 +88,7 @@ def fake(got_through: list[str], endless: Status = Status.TIMEOUT) -> Callable[[
 @pytest.mark.parametrize(
     ("got_through", "endless", "named"),
     [
-        (["a UDP socket", "a private file", "a thread"], Status.TIMEOUT, "a UDP socket got through"),
+        (["a UDP socket", "a private file", "a thread"], Status.TIMEOUT, "was not stopped from using a UDP socket"),
         (
             ["a new process", "3 GB of memory", "a private file", "a thread"],
             Status.TIMEOUT,

@@ -13,16 +13,20 @@ from thinkling.sources.python_stdlib import StdlibSource
 
 def test_a_source_says_what_it_lacks() -> None:
     sources = bound({"text": StdlibSource(type="python_stdlib", part="topics")})
-    with pytest.raises(UserError, match=r"sources\.text: type python_stdlib offers documents, not problems"):
+    with pytest.raises(
+        UserError, match=r"sources\.text: a source of type python_stdlib offers documents, not problems"
+    ):
         sources["text"].problems("train", 3)
-    with pytest.raises(UserError, match=r"sources\.text: type python_stdlib offers documents, not conversations"):
+    with pytest.raises(
+        UserError, match=r"sources\.text: a source of type python_stdlib offers documents, not conversations"
+    ):
         sources["text"].conversations(3, 0)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ("x", r"sources\.s: a source is a mapping"),
+        ("x", r"sources\.s: a source must be a mapping"),
         ({}, r"sources\.s: type is missing; the known types are text, jsonl"),
         ({"type": "texts"}, r"sources\.s\.type: unknown type of source 'texts'"),
         ({"type": "text"}, r"sources\.s\.paths: missing"),

@@ -289,14 +289,17 @@ def test_problems_that_make_no_conversation_are_counted_after_problems_were_aske
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"preset": "gsm9k"}, "preset: unknown preset 'gsm9k'; known are gsm8k"),
+        ({"preset": "gsm9k"}, "preset: unknown preset 'gsm9k'; use one of gsm8k"),
         ({"preset": None}, "preset: not set; choose one of gsm8k, math"),
-        ({"preset": None, "fields": {"query": "q"}}, "fields.query: unknown part of a problem; use question, answer"),
+        (
+            {"preset": None, "fields": {"query": "q"}},
+            "fields.query: unknown part of a problem; use one of question, answer",
+        ),
         ({"verifier": "sympy"}, "verifier: unknown verifier 'sympy'; use one of exact, maths"),
         ({"tools": ["browser"]}, "tools: unknown tool 'browser'; use one of calculator"),
-        ({"template": "Solve this."}, "template: it has no {question}"),
+        ({"template": "Solve this."}, "template: the template has no {question}"),
         ({"answer_template": "{answer} {unit}"}, "answer_template: {unit} is not a known name"),
-        ({"preset": "math", "calculator_calls": True}, "calculator_calls: only supported by the preset gsm8k"),
+        ({"preset": "math", "calculator_calls": True}, "calculator_calls: supported only by the preset gsm8k"),
         ({"heldout_paths": ["b"], "heldout_fraction": 0.1}, "heldout_fraction: heldout_paths already defines"),
         ({"heldout_field": "kind"}, "heldout_field: set heldout_field and heldout_values together"),
         ({"heldout_split": "test"}, "split: not set; heldout_split holds out 'test'"),

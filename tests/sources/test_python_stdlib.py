@@ -71,7 +71,7 @@ def test_provenance_has_the_version_and_a_digest_of_each_file(library: Path) -> 
 def test_a_python_without_sources_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no files for the part topics"):
         stdlib.files("topics", tmp_path)
-    with pytest.raises(UserError, match=r"cannot read .*gone\.py"):
+    with pytest.raises(UserError, match=r"gone\.py: cannot be read"):
         stdlib.texts("code", tmp_path, "gone.py")
 
 

@@ -195,8 +195,8 @@ def test_a_model_of_the_hub_by_its_name(cache: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, r"set either path, or paths \(a list\), but not both"),
-        ({"path": "a", "paths": ["b"]}, r"set either path, or paths \(a list\), but not both"),
+        ({}, r"set exactly one of path and paths \(a list\)"),
+        ({"path": "a", "paths": ["b"]}, r"set exactly one of path and paths \(a list\)"),
         ({"path": "./a.jsonl", "revision": "main"}, "no path is a Hub name"),
     ],
 )

@@ -34,7 +34,7 @@ def test_braces_of_a_value_are_not_filled_in() -> None:
 @pytest.mark.parametrize(
     ("template", "needed", "known", "message"),
     [
-        ("Answer this.", "question", None, "it has no {question}; add it where"),
+        ("Answer this.", "question", None, "the template has no {question}; add {question} where"),
         ("\\boxed{answer}", "answer", None, "write \\boxed{{answer}} to insert the answer"),
         ("Question:\\n{question}", "question", None, "for a newline, put the YAML string in double quotes"),
         ("{answer} {unit}", "answer", ("answer",), "{unit} is not a known name; use {answer}"),

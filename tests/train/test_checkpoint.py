@@ -155,7 +155,7 @@ def test_where_all_checkpoints_are_damaged_training_does_not_start_again(tmp_pat
     for file in tmp_path.glob("*/*.safetensors"):
         flip(file)
     with pytest.raises(
-        UserError, match=r"step-00000002/.*is corrupt; no other checkpoint is intact; delete .* to start"
+        UserError, match=r"step-00000002/.*is corrupt, and no other checkpoint is intact; delete .* to start"
     ):
         checkpoints.latest()
     with pytest.raises(UserError, match="is corrupt; use a different checkpoint"):

@@ -116,7 +116,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(sys.modules, name, None)
     dataset.cache_clear()
     with pytest.raises(
-        UserError, match=r"gym\.datasets: reasoning-gym is not installed; pip install thinkling\[tasks\]"
+        UserError, match=r"gym\.datasets: reasoning-gym is not installed; run pip install 'thinkling\[tasks\]'"
     ):
         source().summary()
 

@@ -65,7 +65,7 @@ def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, always=always_right)
     with pytest.raises(
         UserError,
-        match=r"unknown verifier 'physics'; known are exact, maths, maths-last-number, program, choice, .*, always;",
+        match=r"unknown verifier 'physics'; use one of exact, maths, maths-last-number, program, choice, .*, always;",
     ):
         registry.verify(with_verifier("physics"), Reading.of("x"))
 

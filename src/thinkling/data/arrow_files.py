@@ -43,11 +43,12 @@ def saved_files(directory: Path) -> list[Path]:
         names = [entry["filename"] for entry in json.loads(text)["_data_files"]]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{state}: not a valid state file of a saved data set ({error!r}); save the data set again"
+            f"{state}: not a file that save_to_disk of datasets wrote ({error!r}); save the data set again with "
+            "save_to_disk"
         ) from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not (directory / name).is_file():
             raise UserError(
-                f"{directory}: {STATE} lists {name!r}, which is not in the directory; save the data set again"
+                f"{directory}: {STATE} lists {name!r}, which is not in it; save the data set again with save_to_disk"
             )
     return [directory / name for name in names]

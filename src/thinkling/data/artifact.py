@@ -65,7 +65,9 @@ class Artifact:
         """
         path = self.path / name
         if not path.exists():
-            raise UserError(f"{self.path} has no {name}; use an artifact that contains the file as this input")
+            raise UserError(
+                f"{self.path} has no file {name}; set the stage's input to an artifact that contains this file"
+            )
         return path
 
 
@@ -88,7 +90,7 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
 def content_files(directory: Path) -> Iterator[str]:
@@ -115,13 +117,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete {directory} to recreate it") from error
+        raise UserError(f"{path} cannot be read ({error}); delete {directory} and run the recipe again") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise UserError(f"{path} does not have schema {SCHEMA}; delete {directory} to recreate it")
+        raise UserError(f"{path} is not a manifest of schema {SCHEMA}; delete {directory} and run the recipe again")
     recorded = manifest.get("recorded")
     own = recorded.pop(OWN_DIGEST, None) if isinstance(recorded, dict) else ""  # None for manifests of old versions
     if own is not None and own != hash_of(manifest):
-        raise UserError(f"{path} was changed after the stage finished; delete {directory} to recreate it")
+        raise UserError(f"{path} was changed after the stage finished; delete {directory} and run the recipe again")
     return manifest
 
 
@@ -132,7 +134,7 @@ def is_finished(directory: Path) -> bool:
     directory is renamed.
     """
     if directory.is_dir() and not (directory / MANIFEST).is_file():
-        raise UserError(f"{directory / MANIFEST} is missing; delete {directory} to recreate it")
+        raise UserError(f"{directory / MANIFEST} is missing; delete {directory} and run the recipe again")
     return directory.is_dir()
 
 
@@ -187,14 +189,14 @@ def verify(directory: Path, manifest: Mapping[str, Any]) -> None:
 
     Raises UserError for the first file that was changed, removed or added.
     """
-    cure = f"delete {directory} to recreate it"
+    cure = f"delete {directory} and run the recipe again"
     files = manifest["files"]
     present = list(content_files(directory))
     for name in sorted({*files, *present}):
         if name not in present:
             raise UserError(f"{directory / name} is missing; {cure}")
         if name not in files:
-            raise UserError(f"{directory / name} was added after the stage finished; remove it, or {cure}")
+            raise UserError(f"{directory / name} was added after the stage finished; remove this file, or {cure}")
         if file_digest(directory / name) != files[name]["sha256"]:
             raise UserError(f"{directory / name} was changed after the stage finished; {cure}")
     if hash_of(files) != manifest["digest"]:

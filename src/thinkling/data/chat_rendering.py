@@ -58,7 +58,10 @@ class ChatTemplate:
         try:
             return _environment().from_string(self.source)
         except jinja2.TemplateSyntaxError as error:
-            raise UserError(f"chat template {self.name}: line {error.lineno}: {error.message}") from error
+            raise UserError(
+                f"chat template {self.name}: invalid Jinja in line {error.lineno}: {error.message}; correct the "
+                "template"
+            ) from error
 
     @cached_property
     def has_generation_marks(self) -> bool:
@@ -86,7 +89,7 @@ class ChatTemplate:
         except Exception as error:  # a foreign template can raise any exception, for example by calling a missing field
             cure = ""
             if isinstance(error, jinja2.UndefinedError) and "strftime_now" in str(error):
-                cure = ": it asks for the date; set chat.variables.date, such as 2026-07-26"
+                cure = "; the template needs the current date, so set chat.variables.date, for example to 2026-07-26"
             message = f"chat template {self.name}: cannot render this conversation ({error}){cure}"
             raise UserError(message) from error
 
@@ -100,7 +103,7 @@ class ChatTemplate:
             if name not in read and not (name == "date" and "strftime_now" in self.source):
                 known = ", ".join(sorted(read - _GIVEN)) or "none"
                 raise UserError(
-                    f"chat.variables.{name}: chat template {self.name} has no such variable; its variables: {known}"
+                    f"chat.variables.{name}: not a variable of chat template {self.name}; its variables are: {known}"
                 )
         if "date" in settings:
             _day(settings["date"])

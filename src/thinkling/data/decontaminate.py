@@ -77,7 +77,8 @@ class HeldOut:
             sequence = tuple(tokens(problem).tokens)
             if not _words(sequence):
                 raise UserError(
-                    f"held-out problem {problem!r} has no letter or digit, so no document can contain it; remove it"
+                    f"held-out problem {problem!r} has no letter or digit, so documents cannot be searched for it; "
+                    "remove the problem"
                 )
             given.setdefault(sequence, problem)
         # Runs of half the usual length, so that a run of usual length is recognised if half of it is shared text.

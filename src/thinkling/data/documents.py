@@ -134,7 +134,7 @@ def read_documents(path: str | Path) -> Iterator[Document]:
                 if any(document[name] is None for name in SCHEMA.names) or document["quality"] not in QUALITIES:
                     raise UserError(
                         f"{path}: document {document['id']!r} has a missing value or an unknown quality; "
-                        "correct or remove it"
+                        "correct or remove the document"
                     )
                 yield document
 
@@ -148,10 +148,10 @@ def number_of_documents(path: str | Path) -> int:
 def _check_schema(path: Path, found: pa.Schema) -> None:
     for column in SCHEMA:
         if column.name not in found.names:
-            raise UserError(f"{path}: not a documents file, because the column {column.name!r} is missing")
+            raise UserError(f"{path}: the column {column.name!r} is missing; use documents that a curate stage wrote")
         type_ = found.field(column.name).type
         if type_ != column.type and not (pa.types.is_large_string(type_) and pa.types.is_string(column.type)):
-            raise UserError(f"{path}: the column {column.name!r} has type {type_}, not {column.type}")
+            raise UserError(f"{path}: the column {column.name!r} has type {type_}; convert it to {column.type}")
 
 
 def _rows(path: Path, batch: pa.RecordBatch) -> list[Document]:

@@ -57,7 +57,11 @@ def read_json(path: str | Path, records_key: str | None = None, limit: int = MAX
         found = path.stat()
     shape = _shape(path, found.st_size, found.st_mtime_ns)
     if records_key is not None and records_key not in shape.lists:
-        found = f"keys with lists: {', '.join(shape.lists) or 'none'}" if shape.start == b"{" else "not an object"
+        found = (
+            f"keys with lists: {', '.join(shape.lists) or 'none'}"
+            if shape.start == b"{"
+            else "the file is not a JSON object"
+        )
         raise UserError(f"{path}: no list of records under the key {records_key!r} ({found}); change records_key")
     if shape.start == b"{" and shape.followed and not shape.spread:
         yield from read_jsonl(path, limit)

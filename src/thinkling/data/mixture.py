@@ -199,14 +199,20 @@ class MixtureLoader:
         for name in phase.weights:
             if name not in self._sources:
                 listed = ", ".join(sorted(self._sources))
-                raise UserError(f"{where}: the mixture has the unknown source {name!r}; available sources: {listed}")
+                raise UserError(f"{where}: unknown source {name!r} in the mixture; the sources are {listed}")
         _as_fractions(list(phase.weights.values()))
         if phase.sequence_length < 2:
             raise UserError(f"{where}: sequence_length is {phase.sequence_length}; it must be at least 2")
         if phase.n_rows % batch_size:
-            raise UserError(f"{where}: {phase.n_rows} rows are not a multiple of the {batch_size} rows per step")
+            raise UserError(
+                f"{where}: the number of rows, {phase.n_rows}, is not a multiple of the {batch_size} rows per step; "
+                "change one of them"
+            )
         if batch_size % self._world_size:
-            raise UserError(f"{where}: {batch_size} rows per step cannot be split evenly over {self._world_size} ranks")
+            raise UserError(
+                f"{where}: the {batch_size} rows per step cannot be divided evenly among {self._world_size} processes; "
+                "change the batch size or the number of processes"
+            )
 
     def _pack(self, table: _PhaseTable, number: int, rows: slice) -> PackedBatch:
         chosen = [(table.sources[i], int(k)) for i, k in zip(table.source[rows], table.index[rows], strict=True)]
@@ -268,6 +274,7 @@ def check_epochs(usage: Mapping[str, Usage], limits: Mapping[str, float]) -> Non
         limit = limits.get(name)
         if limit is not None and used["epochs"] > limit:
             raise UserError(
-                f"source {name!r}: the run needs {used['epochs']:.4g} epochs of its documents, more than max_epochs = "
-                f"{limit:g}; lower its weight or the tokens of its phases, or raise max_epochs"
+                f"source {name!r}: the run needs {used['epochs']:.4g} epochs of the source's documents, more than "
+                f"max_epochs {limit:g}; lower the source's weight, shorten the phases that use the source, or raise "
+                "max_epochs"
             )

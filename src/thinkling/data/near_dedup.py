@@ -218,5 +218,7 @@ def _rensa() -> Any:
     try:
         import rensa
     except ImportError as error:
-        raise UserError("near_dedup requires rensa; install thinkling[curate], or remove near_dedup") from error
+        raise UserError(
+            "near_dedup requires rensa; run pip install 'thinkling[curate]', or remove near_dedup"
+        ) from error
     return rensa

@@ -33,7 +33,7 @@ def digest_of(path: Path, n_bytes: int | None = None) -> dict[str, Any]:
                 digest.update(block)
                 done += len(block)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     return {"bytes": done, "sha256": digest.hexdigest()}
 
 
@@ -118,7 +118,7 @@ def check(stage: Path, being_deleted: Sequence[Path]) -> None:
 
 def lost(reason: str, stage: Path) -> UserError:
     """Returns the error for a missing or corrupt file that cannot be recreated."""
-    return UserError(f"{reason} and cannot be recreated; restore it, or delete {stage} to rerun the stage")
+    return UserError(f"{reason} and cannot be recreated; restore the file, or delete {stage} to rerun the stage")
 
 
 def require_lines(content: bytes, path: Path, place: Path, stage: Path) -> None:
@@ -127,8 +127,8 @@ def require_lines(content: bytes, path: Path, place: Path, stage: Path) -> None:
     marker = seal_of(path, place)
     if marker.is_file() and _read(marker) != {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}:
         raise UserError(
-            f"{path} or {marker} is corrupt, because the log does not match the checkpoint; restore the file, delete "
-            f"{marker} to continue with {path.name} as it is, or delete {stage} to rerun the stage"
+            f"{path} does not match its checksum in {marker}, so one of these files is corrupt; restore the file, "
+            f"delete {marker} to continue with {path.name} as it is, or delete {stage} to rerun the stage"
         )
 
 

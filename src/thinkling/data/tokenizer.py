@@ -127,7 +127,7 @@ class Tokenizer:
         """Returns the id of the token with this spelling. Raises UserError if the vocabulary has no such token."""
         found = self._marked.token_to_id(token)
         if found is None:
-            raise UserError(f"{self._origin}: the tokenizer has no token {token!r}")
+            raise UserError(f"{self._origin}: the tokenizer has no token {token!r}; correct tokenizer_config.json")
         return found
 
     def has_token(self, token: str) -> bool:

@@ -55,9 +55,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error})") from error
+        raise UserError(f"{path}: not valid JSON ({error}); correct or replace the file") from error
     if not isinstance(found, dict):
-        raise UserError(f"{path}: is not a JSON object")
+        raise UserError(f"{path}: not a JSON object; correct or replace the file")
     return found
 
 

@@ -53,9 +53,15 @@ class ServedModel:
         if config.key_variable is not None:
             self._key = os.environ.get(config.key_variable, "").strip()
             if not self._key:
-                raise UserError(f"{where}.key_variable: {config.key_variable} is not set in the environment")
+                raise UserError(
+                    f"{where}.key_variable: the environment variable {config.key_variable} is not set; set it to the "
+                    "API key"
+                )
             if not (self._key.isascii() and self._key.isprintable()):
-                raise UserError(f"{where}.key_variable: {config.key_variable} must contain only printable ASCII")
+                raise UserError(
+                    f"{where}.key_variable: the value of the environment variable {config.key_variable} contains "
+                    "characters other than printable ASCII; set it to the API key alone"
+                )
             bearer = "Bearer " if config.key_header.lower() == "authorization" else ""
             self._headers[config.key_header] = bearer + self._key
         self.answers = KeptAnswers.of(kept, self.address, config.model)

@@ -112,16 +112,24 @@ class ServerConfig(BaseModel):
         if self.url is None:
             for name in SERVED:
                 if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
-                    raise ValueError(f"{name}: only applies to a served model; remove it, or set url and model")
+                    raise ValueError(
+                        f"{name}: has an effect only for a served model; remove {name}, or set url and model"
+                    )
         for name in self.extra_body:
             if name in _OURS or name in _SHAPES:
-                cure = "use max_tokens_field, omit or the stage's fields" if name in _OURS else "remove it"
+                cure = "use omit, max_tokens_field or a field of the stage instead" if name in _OURS else "remove it"
                 raise ValueError(f"extra_body.{name}: cannot be set here; {cure}")
         for name, value in self.headers.items():
             if _SECRET.search(name):
-                raise ValueError(f"headers.{name}: keys are read from the environment; use key_variable and key_header")
+                raise ValueError(
+                    f"headers.{name}: a recipe must not contain keys; set key_variable to the environment variable "
+                    "that contains the key, and key_header to the header's name"
+                )
             if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[\t -~]*", value):
-                raise ValueError(f"headers.{name}: the name and the value must each be one line of ASCII characters")
+                raise ValueError(
+                    f"headers.{name}: use only letters, digits and hyphens in the name, and one line of ASCII "
+                    "characters as the value"
+                )
             if name.lower() in ("content-type", "content-length", "host"):
                 raise ValueError(f"headers.{name}: this header is set by the client; remove it")
         if self.budget is not None and self.budget.cost is not None and self.prices is None:
@@ -170,7 +178,10 @@ class ChatConfig(BaseModel):
     def _names_of_variables(cls, given: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
         for name, value in given.items():
             if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or name in _TAKEN:
-                raise ValueError(f"{name!r} is not a valid name for a template variable")
+                raise ValueError(
+                    f"{name!r} is not a valid name for a template variable; use a Python identifier that does not "
+                    f"begin with an underscore and is not {', '.join(_TAKEN[:-1])} or {_TAKEN[-1]}"
+                )
             if name == "date":
                 try:
                     date.fromisoformat(str(value))

@@ -122,7 +122,9 @@ class PairwiseModel:
                 odds = torch.sub(*soft_capped(x_PD.double() @ weight.double().t(), cap).unbind(1))
             found[batch] = odds.cpu().numpy()
         if not np.isfinite(found).all():
-            raise UserError("the pairwise model's log-odds are not finite; its weights may be corrupt")
+            raise UserError(
+                "the preference model's log-odds are not finite, so its weights may be corrupt; use a different model"
+            )
         return found
 
 
@@ -151,7 +153,7 @@ def _verdict_tokens(renderer: Renderer, form: PairwiseForm) -> tuple[tuple[int, 
         verdicts = " and ".join(form.verdicts)
         raise UserError(
             f"preference_form: the verdicts {verdicts} are not one token each in the preference model's chat format; "
-            "choose another form or another model"
+            "choose a different form or model"
         )
     (at,) = places
     return tuple(answered[0][len(prompt) : at]), (answered[0][at], answered[1][at])

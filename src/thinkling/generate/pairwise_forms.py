@@ -44,5 +44,5 @@ def resolve(name: str) -> PairwiseForm:
     form = FORMS.resolve(name)
     if not isinstance(form, PairwiseForm):
         kind = type(form).__name__
-        raise UserError(f"preference form {name!r}: its entry point is a {kind}; it must be a PairwiseForm")
+        raise UserError(f"preference form {name!r}: its entry point is a {kind}, not a PairwiseForm; fix the package")
     return form

@@ -93,7 +93,7 @@ class Renderer:
             raise UserError(
                 f"chat template {self.template.name}: it does not write tool calls in a known format "
                 f"({', '.join(one.name for one in FORMATS)}), so the model cannot call {problem.tools[0]!r}; use a "
-                "model whose template does, or problems without tools"
+                "model whose template writes them in one of these, or problems without tools"
             )
         system = [{"role": "system", "content": problem.system}] if problem.system else []
         return self.prompt([*system, {"role": "user", "content": problem.question}], announced)
@@ -191,7 +191,7 @@ class Renderer:
         if self.call_format is None:
             raise UserError(
                 f"chat template {self.template.name}: it does not write a tool call in a known format; "
-                "tools cannot be used with this model"
+                "use a model whose template does, or remove the tools"
             )
         called = _call_turn(calls or [Call("x", {})])
         answered = [called]

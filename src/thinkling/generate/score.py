@@ -183,7 +183,9 @@ def _stored(path: Path, problems: Sequence[Problem], k: int, renderer: Renderer)
     rollouts = [replace(r, read=renderer.read(r)) for r in read_rollouts(path)]
     asked = [(problem, sample) for problem in problems for sample in range(k)]
     if [(r.problem_id, r.sample) for r in rollouts] != [(problem.id, sample) for problem, sample in asked]:
-        raise UserError(f"{path}: contains samples of other problems; remove {path.parent} to sample again")
+        raise UserError(
+            f"{path}: the stored samples are not of this stage's problems; remove {path.parent} to sample again"
+        )
     failed = [i for i, r in enumerate(rollouts) if r.outcome == Outcome.ERROR]
     if not failed:
         return rollouts
@@ -203,7 +205,7 @@ def summarise(rollouts: Sequence[Rollout]) -> Score:
     if failed:
         raise UserError(
             f"verifier {failed[0].tier} failed on {len(failed)} of {len(rollouts)} samples, first on "
-            f"{failed[0].question!r}: {failed[0].detail}; the score is withheld; fix the verifier and run again"
+            f"{failed[0].question!r}: {failed[0].detail}; no score is reported; fix the verifier and run again"
         )
     samples: dict[str, list[bool]] = {}
     families: dict[str, list[bool]] = {}

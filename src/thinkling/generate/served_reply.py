@@ -29,10 +29,10 @@ def read_answer(answer: Any) -> Reply:
     """
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
-        raise ValueError("the answer is not a chat completion")
+        raise ValueError("the server's answer is not a chat completion")
     message = choices[0].get("message")
     if not isinstance(message, Mapping):
-        raise ValueError("the answer has no message")
+        raise ValueError("the first choice in the server's answer has no message")
     text, thought = _read(message.get("content"))
     if not text and not thought:
         text = "".join(_read(message.get("refusal")))
@@ -92,13 +92,13 @@ def _read(value: Any, depth: int = 0) -> tuple[str, str]:
     if isinstance(value, str):
         return _sound(value), ""
     if depth > _DEEPEST:
-        raise ValueError("the answer is nested too deeply")
+        raise ValueError("the server's answer is nested too deeply")
     if isinstance(value, list):
         pieces = [_read(part, depth + 1) for part in value]
         return "".join(text for text, _ in pieces), "".join(thought for _, thought in pieces)
     kind = value.get("type") if isinstance(value, Mapping) else type(value).__name__
     if not isinstance(value, Mapping) or not isinstance(kind, str):
-        raise ValueError(f"the answer holds a part of type {kind!r}, which is not text"[:200])
+        raise ValueError(f"the server's answer contains a part of type {kind!r}, which is not text"[:200])
     if kind in _TEXT_PARTS:
         return _inner(value, ("text", "value", "refusal"), depth), ""
     if kind in _REASONING_PARTS:
@@ -107,7 +107,7 @@ def _read(value: Any, depth: int = 0) -> tuple[str, str]:
         return "", _inner(value, ("text", "summary"), depth)
     if kind in _SILENT_PARTS:
         return "", ""
-    raise ValueError(f"the answer holds a part of type {kind!r}, which is not text"[:200])
+    raise ValueError(f"the server's answer contains a part of type {kind!r}, which is not text"[:200])
 
 
 def _inner(part: Mapping[str, Any], names: tuple[str, ...], depth: int) -> str:

@@ -48,7 +48,7 @@ class Tool:
 
     def __post_init__(self) -> None:
         if (self.run is None) == (self.open is None):
-            raise UserError(f"tool {self.name!r}: must have exactly one of run and open")
+            raise UserError(f"tool {self.name!r}: set exactly one of run and open")
 
     def listing(self) -> dict[str, Any]:
         """Returns the tool's entry in a chat template's `tools` list."""
@@ -105,7 +105,7 @@ def resolve(name: str) -> Tool:
     plug-in's object is not a Tool."""
     tool = TOOLS.resolve(name)
     if not isinstance(tool, Tool):
-        raise UserError(f"tool {name!r}: its entry point is a {type(tool).__name__}; it must be a Tool")
+        raise UserError(f"tool {name!r}: its entry point is a {type(tool).__name__}, not a Tool; fix the package")
     return tool
 
 

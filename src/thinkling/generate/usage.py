@@ -89,13 +89,13 @@ class Spending:
                 continue
             if name != "requests" and self.requests and self.uncounted == self.requests:
                 raise UserError(
-                    f"{where}.budget.{name}: cannot be enforced because the server does not report token counts (no "
-                    "usage in its answers); use budget.requests"
+                    f"{where}.budget.{name}: cannot be enforced, because the server's answers do not report token "
+                    "counts (`usage`); use budget.requests instead"
                 )
             if value >= limit:
                 raise UserError(
-                    f"{where}.budget.{name}: the limit of {limit:,} is reached ({self.line()}); raise it and run the "
-                    "same command to resume; stored answers are reused"
+                    f"{where}.budget.{name}: the limit of {limit:,} is reached ({self.line()}); raise the limit and "
+                    "repeat the command to resume; stored answers are reused"
                 )
 
     def line(self) -> str:

@@ -71,8 +71,8 @@ class ModelConfig(BaseModel):
         for name in self.settings:
             if name not in (known := self.family.settings):
                 raise ValueError(
-                    f"settings.{name}: not a setting of {self.architecture}, whose settings are "
-                    f"{', '.join(known) or 'none'}"
+                    f"settings.{name}: not a setting of {self.architecture}; remove it, or use one of its "
+                    f"settings: {', '.join(known) or 'none'}"
                 )
         return self
 
@@ -81,7 +81,7 @@ class ModelConfig(BaseModel):
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads {self.num_attention_heads} is not a multiple of "
-                f"num_key_value_heads {self.num_key_value_heads}"
+                f"num_key_value_heads {self.num_key_value_heads}; change one of them"
             )
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd; it must be even for the rotary embedding")
@@ -90,10 +90,14 @@ class ModelConfig(BaseModel):
     @model_validator(mode="after")
     def _features_fit(self) -> ModelConfig:
         if self.rope_scaling is not None and self.features.rotary is not None:
-            raise ValueError(f"rope_scaling: {self.architecture} uses its own frequencies; remove rope_scaling")
+            raise ValueError(
+                f"rope_scaling: {self.architecture} defines its own rotary frequencies; remove rope_scaling"
+            )
         kinds = len(self.features.layer_kinds)
         if kinds not in (0, self.num_hidden_layers):
-            raise ValueError(f"settings describe {kinds} layers, but num_hidden_layers is {self.num_hidden_layers}")
+            raise ValueError(
+                f"settings describes {kinds} layers, but num_hidden_layers is {self.num_hidden_layers}; make them equal"
+            )
         return self
 
     @property
@@ -110,7 +114,10 @@ class ModelConfig(BaseModel):
     def known_vocab_size(self) -> int:
         """Returns `vocab_size`. Raises UserError if it is not set yet."""
         if self.vocab_size is None:
-            raise UserError("model.vocab_size: not set, and no tokenizer determines it; set it in the recipe")
+            raise UserError(
+                "model.vocab_size: not set, and there is no tokenizer to take it from; set model.vocab_size in the "
+                "recipe"
+            )
         return self.vocab_size
 
     def non_embedding_parameter_count(self) -> int:

@@ -87,11 +87,17 @@ def load_pretrained(directory: Path, dtype: torch.dtype | None = None) -> Decode
     for name in sorted(set(wanted) | set(state)):
         there, needed = state.get(name), wanted.get(name)
         if there is None:
-            raise UserError(f"{directory}: weight {name} is missing")
+            raise UserError(f"{directory}: weight {name} is missing; copy or download the model again")
         if needed is None:
-            raise UserError(f"{directory}: weight {name} does not belong to a {model.config.architecture} decoder")
+            raise UserError(
+                f"{directory}: a {model.config.architecture} model has no weight {name}; correct model_type in "
+                "config.json, or use a different model"
+            )
         if there.shape != needed.shape:
-            raise UserError(f"{directory}: weight {name} has shape {tuple(there.shape)}, not {tuple(needed.shape)}")
+            raise UserError(
+                f"{directory}: weight {name} has shape {tuple(there.shape)}, but config.json implies "
+                f"{tuple(needed.shape)}; correct config.json or replace the weights"
+            )
     dtype = dtype or state["model.embed_tokens.weight"].dtype
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
     return model
@@ -135,7 +141,9 @@ def read_config(directory: Path) -> ModelConfig:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc'])) or 'config'}: {first['msg']}") from error
+        raise UserError(
+            f"{path}: {'.'.join(map(str, first['loc'])) or 'config'}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error
 
 
 def check_pretrained(directory: Path) -> None:
@@ -166,10 +174,12 @@ def _weight_files(directory: Path) -> list[Path]:
     if (directory / INDEX).is_file():
         weight_map = _read(directory / INDEX).get("weight_map")
         if not isinstance(weight_map, dict):
-            raise UserError(f"{directory / INDEX}: weight_map is missing")
+            raise UserError(f"{directory / INDEX}: weight_map is missing; copy or download the file again")
         names = sorted(set(weight_map.values()))
         if bad := [name for name in names if Path(name).name != name]:
-            raise UserError(f"{directory / INDEX}: {bad[0]!r} is outside the directory")
+            raise UserError(
+                f"{directory / INDEX}: weight_map lists {bad[0]!r}, which is outside the directory; correct weight_map"
+            )
     else:
         pickles = [name for name in _PICKLES if (directory / name).is_file()]
         if pickles and not (directory / WEIGHTS).is_file():
@@ -211,9 +221,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read, or is not valid JSON ({error})") from error
+        raise UserError(
+            f"{path}: cannot be read, or is not valid JSON ({error}); correct or replace the file"
+        ) from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: is not a JSON object")
+        raise UserError(f"{path}: not a JSON object; correct or replace the file")
     return value
 
 

@@ -38,9 +38,9 @@ class CappedHead:
     def t(self) -> NoReturn:
         """Raises UserError, because a loss that transposes the weight itself ignores the soft cap."""
         raise UserError(
-            "final_logit_softcapping: a loss that compares two models' logits does not support this model's soft cap "
-            "on them; set the weights of such losses to 0 (kl_chosen, kl_rejected and kl_solved of a dpd stage), or "
-            "choose a model without a soft cap"
+            "final_logit_softcapping: the logits of this model have a soft cap, which losses that compare the logits "
+            "of two models do not support; set the weights of these losses to 0 (kl_chosen, kl_rejected and kl_solved "
+            "of a dpd stage), or choose a model without a soft cap"
         )
 
 

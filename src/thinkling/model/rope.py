@@ -56,9 +56,9 @@ class RopeScaling(BaseModel):
         needed, allowed = _OWN[self.rope_type]
         given = {name for name, value in self if value is not None} - {"rope_type", "factor"}
         if missing := sorted(needed - given):
-            raise ValueError(f"{self.rope_type} requires {missing[0]}")
+            raise ValueError(f"rope_type {self.rope_type} requires {missing[0]}; set {missing[0]}")
         if extra := sorted(given - needed - allowed):
-            raise ValueError(f"{self.rope_type} does not use {extra[0]}; remove it")
+            raise ValueError(f"rope_type {self.rope_type} does not use {extra[0]}; remove {extra[0]}")
         low, high = self.low_freq_factor, self.high_freq_factor
         if low is not None and high is not None and low >= high:
             raise ValueError(f"low_freq_factor {low} must be below high_freq_factor {high}")

@@ -79,7 +79,7 @@ def _extras(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
         if absent:
             yield Wrong(
                 "extra",
-                f"{where}.{extra.field}: needs {', '.join(absent)}: pip install 'thinkling[{extra.extra}]'"
+                f"{where}.{extra.field}: needs {', '.join(absent)}; run pip install 'thinkling[{extra.extra}]'"
                 + (f", or {extra.otherwise}" if extra.otherwise else ""),
             )
 
@@ -93,7 +93,7 @@ def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
             yield Wrong(
                 "processes",
                 f"stages.{name}.optimizer.name: muon needs whole matrices, but {processes} processes would shard them; "
-                f"--set stages.{name}.optimizer.name=adamw, or start the run without torchrun",
+                f"use --set stages.{name}.optimizer.name=adamw, or start the run without torchrun",
             )
         if isinstance(stage, SftConfig | DpdConfig) and stage.batch_size % processes:
             yield Wrong(
@@ -113,9 +113,9 @@ def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     if wanting:
         yield Wrong(
             "sandbox",
-            f"{', '.join(wanting)}: running programs that a model wrote needs a sandbox, which this machine does not "
-            f"support: {lacking}. Or set sandbox: none in the recipe, which skips these stages and those that depend "
-            "on them",
+            f"{', '.join(wanting)}: running programs that a model wrote requires a sandbox, which this machine does "
+            f"not support ({lacking}); to skip these stages and the stages that depend on them, set `sandbox: none` in "
+            "the recipe",
         )
 
 

@@ -105,7 +105,7 @@ def resolve(run: Path, wanted: str, found: Sequence[Table]) -> str:
     message lists them).
     """
     if not wanted:
-        raise UserError("ID: it is empty; specify an id, or its beginning or end")
+        raise UserError("ID: empty; specify an id, or the beginning or end of an id")
     fitting = _Fitting()
     kinds: dict[str, str] = {}
     for table in (table for table in found if table.form in _KINDS):

@@ -47,7 +47,9 @@ def export(run: str, stage: str, step: str | None, to: Path | None, runs: Path) 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--to {target}: it exists and is not an empty directory; remove it or choose a different path")
     if target.resolve().is_relative_to(directory.resolve()):
-        raise UserError(f"--to {target}: the path is inside the run, which must not be changed; choose one elsewhere")
+        raise UserError(
+            f"--to {target}: the path is inside the run, which must not be changed; choose a path elsewhere"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         whole = Path(temporary) / "model"

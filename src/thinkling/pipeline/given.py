@@ -45,7 +45,7 @@ def look(entry: str, wanted: Sequence[Kind]) -> Data:
     """
     path = Path(entry).expanduser()
     if not path.exists():
-        raise UserError(f"--data {entry}: no such file or folder")
+        raise UserError(f"--data {entry}: no such file or folder; correct the path")
     if "text" in wanted:
         return _text(entry, path)
     sample = _records(entry)
@@ -128,5 +128,8 @@ def _text(entry: str, path: Path) -> Data:
     name = next((n for n in _TEXT_FIELDS if sample and all(isinstance(r.get(n), str) for r in sample)), None)
     if name is None:
         seen = detect.keys_seen(sample)
-        raise UserError(f"--data {entry}: {counts[best][0]} has no known text field; its fields are {seen}")
+        raise UserError(
+            f"--data {entry}: {counts[best][0]} has no known text field; its fields are {seen}; rename the field with "
+            "the text to `text`"
+        )
     return Data(pattern, "text", {"type": best, "text_field": name}, f"{best}, field {name}")

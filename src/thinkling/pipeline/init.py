@@ -87,7 +87,7 @@ def write(kind: str, model: str | None, data: Sequence[str], heldout: str | None
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from error
+        raise UserError(f"{output}: cannot be written ({error.strerror}); choose a different file with -o") from error
     for name, one in facts.sources.items():
         yield f"sources.{name}: {one.path}: {one.kind} ({one.form})"
     if facts.template == "thinkling":
@@ -150,10 +150,12 @@ def _model(model: str, chats: Sequence[Data]) -> tuple[str, int]:
     from thinkling.sources.models import ModelSource
 
     if not is_repo(model) and not Path(model).is_dir():
-        raise UserError(f"--model {model}: no such directory")
+        raise UserError(f"--model {model}: no such directory; correct the path, or specify a model on the hub")
     directory = ModelSource(type="model", path=model).directory()
     if not (directory / "config.json").is_file():
-        raise UserError(f"--model {model}: not a Hugging Face model directory, because it has no config.json")
+        raise UserError(
+            f"--model {model}: not a Hugging Face model directory, because it has no config.json; correct the path"
+        )
     longest = read_config(directory).max_position_embeddings
     return ("own" if _own_template_fits(directory, chats) else "thinkling"), min(_ROW, longest)
 

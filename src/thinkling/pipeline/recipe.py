@@ -142,11 +142,13 @@ class Recipe(BaseModel):
         for name, source in self.sources.items():
             for other in source.references():
                 if other not in self.sources:
-                    raise ValueError(f"sources.{name}: there is no source {other!r}")
+                    raise ValueError(
+                        f"sources.{name}: refers to the unknown source {other!r}; correct the name, or add the source"
+                    )
             _check_tools(name, source)
         for name, stage in self.stages.items():
             if name in self.sources:
-                raise ValueError(f"stages.{name}: a source has the same name")
+                raise ValueError(f"stages.{name}: a source has the same name; rename one of the two")
             self._check_inputs(name, stage, made)
             for need in stage.needs():
                 where = f"stages.{name}.{need.field}"
@@ -156,7 +158,7 @@ class Recipe(BaseModel):
                     raise ValueError(f"{where}: {need.source!r}: {lacks(source, need.offer)}")
             for part in stage.uses:
                 if getattr(self, part) is None:
-                    raise ValueError(f"{part}: missing; stage {name} needs it")
+                    raise ValueError(f"{part}: missing, but required by stage {name}; add {part} to the recipe")
             made[name] = stage.produces
         return self
 
@@ -166,7 +168,9 @@ class Recipe(BaseModel):
         if self.plan_only:
             required = set()
         for role in required - set(stage.inputs):
-            raise ValueError(f"stages.{name}.inputs.{role}: missing; name a stage that produces {allowed[role]}")
+            raise ValueError(
+                f"stages.{name}.inputs.{role}: missing; name a stage or source that produces the {allowed[role]}"
+            )
         for role, producer in stage.inputs.items():
             if role not in allowed:
                 new = renamed_to(("stages", name, stage.kind, "inputs", role))
@@ -175,9 +179,9 @@ class Recipe(BaseModel):
                 raise ValueError(f"stages.{name}.inputs.{role}: {wrong}")
             if producer not in made:
                 where = (
-                    "comes later in the recipe"
+                    f"comes later in the recipe; move {producer} before {name}"
                     if producer in self.stages
-                    else "is not a stage" + nearest(producer, made)
+                    else "is neither a stage nor a source of type model or tokens" + nearest(producer, made)
                 )
                 raise ValueError(f"stages.{name}.inputs.{role}: {producer!r} {where}")
             if allowed[role] == "state":
@@ -278,7 +282,7 @@ def read_source(name: str, fields: Any) -> Source:
         return fields
     where = f"sources.{name}"
     if not isinstance(fields, dict):
-        raise UserError(f"{where}: a source is a mapping with at least `type`")
+        raise UserError(f"{where}: a source must be a mapping with at least `type`")
     if "type" not in fields:
         raise UserError(f"{where}: type is missing; the known types are {', '.join(TYPES.names())}")
     try:

@@ -71,7 +71,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     try:
@@ -108,24 +108,29 @@ def apply_override(data: dict[str, Any], override: str, known: Collection[str]) 
             if depth == 0 and part in known and part not in data:
                 data[part] = {}
             else:
-                raise UserError(f"--set {override}: the recipe has no {'.'.join(parents[: depth + 1])}")
+                raise UserError(
+                    f"--set {override}: the recipe has no field {'.'.join(parents[: depth + 1])}; correct the path"
+                )
         node = node[key]
     try:
         value = _Copy().of(_parse(text))
     except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is not valid YAML") from error
+        raise UserError(f"--set {override}: the value is not valid YAML; correct it or put it in quotes") from error
     except RecursionError:
         raise UserError(f"--set {path}: lists and mappings are nested too deeply") from None
     except UserError as error:
         raise UserError(f"--set {override}: {error}") from error
     if isinstance(node, list):
         if not last.isdigit() or int(last) >= len(node):
-            raise UserError(f"--set {override}: {'.'.join(parents)} is a list of length {len(node)}")
+            raise UserError(
+                f"--set {override}: {'.'.join(parents)} is a list of length {len(node)}, so {last!r} is not an index "
+                "of it; count from 0"
+            )
         node[int(last)] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
-        raise UserError(f"--set {override}: {'.'.join(parents)} is a single value without fields")
+        raise UserError(f"--set {override}: {'.'.join(parents)} is a single value and has no fields; correct the path")
 
 
 def _parse(text: str) -> Any:

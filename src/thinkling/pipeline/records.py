@@ -153,7 +153,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{path}:{number}: invalid JSON; remove the file to show other records") from error
+                raise UserError(
+                    f"{path}:{number}: invalid JSON; restore the file, or remove it to show the records in other files"
+                ) from error
             yield row | {"id": record_of(row).get("id")} if "record" in row else row
 
 

@@ -160,8 +160,8 @@ def _check(choice: Choice, found: Sequence[Table], lost: Sequence[Item]) -> None
         wanted = choice.reason or ""
         if not any(wanted.lower() in reason.lower() for reason in reasons):
             option = f"--reason {wanted}" if choice.reason is not None else "--rejected"
-            none = f"no reason contains this text; the reasons are {_listed(reasons)}"
-            there = none if reasons else "nothing was rejected"
+            none = f"no reason for rejecting a record contains this text; the reasons are {_listed(reasons)}"
+            there = none if reasons else "no record was rejected"
             raise UserError(f"{option}: {there}")
 
 

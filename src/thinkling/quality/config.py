@@ -89,5 +89,5 @@ class GradingConfig(_Part):
         for field, known in (("minimum", NAMES), ("weights", (*NAMES, "similarity"))):
             for name in getattr(self, field) or {}:
                 if name not in known:
-                    raise ValueError(f"{field}.{name}: unknown tag; known are {', '.join(known)}")
+                    raise ValueError(f"{field}.{name}: unknown tag; use one of {', '.join(known)}")
         return self

@@ -86,7 +86,9 @@ class FeatureSpace:
         kept_W, in_texts = np.unique(all_buckets, return_counts=True)
         kept_W = kept_W[in_texts >= _MIN_DOCUMENTS]
         if len(kept_W) < 2:
-            raise UserError("grading: the documents share too few words to fit the labeller; grade a larger pool")
+            raise UserError(
+                "grading: the documents have too few words in common to fit the labeller; add more documents"
+            )
         in_texts = in_texts[in_texts >= _MIN_DOCUMENTS]
         idf_W = (np.log((1 + len(lengths)) / (1 + in_texts)) + 1).astype(np.float32)
         matrix = _matrix(buckets, counts, kept_W, idf_W)
@@ -145,7 +147,9 @@ def _right_singular_vectors(matrix: csr_matrix, k: int, seed: int) -> Floats:
     try:
         from sklearn.decomposition import TruncatedSVD
     except ImportError as error:
-        raise UserError("grading needs scikit-learn; install thinkling[curate], or set quality per source") from error
+        raise UserError(
+            "grading needs scikit-learn; run pip install 'thinkling[curate]', or replace grading with quality"
+        ) from error
 
     svd = TruncatedSVD(k, n_iter=_POWER_ITERATIONS, power_iteration_normalizer="QR", random_state=seed % _SEEDS)
     return np.ascontiguousarray(svd.fit(matrix).components_)
@@ -187,7 +191,9 @@ def _matrix(
     try:
         from scipy.sparse import csr_matrix
     except ImportError as error:
-        raise UserError("grading needs scipy; install thinkling[curate], or set quality per source") from error
+        raise UserError(
+            "grading needs scipy; run pip install 'thinkling[curate]', or replace grading with quality"
+        ) from error
 
     column = np.full(BUCKETS, -1, np.int64)
     column[kept_W] = np.arange(len(kept_W))

@@ -102,11 +102,16 @@ class Labeller:
         with readable(directory / DESCRIPTION):
             description = json.loads((directory / DESCRIPTION).read_text(encoding="utf-8"))
         if description.get("format") != _FORMAT or description.get("tags") != list(NAMES):
-            raise UserError(f"{directory / DESCRIPTION}: written for different tags; curate again")
+            raise UserError(
+                f"{directory / DESCRIPTION}: the labeller uses different tags; rerun the curate stage that wrote it"
+            )
         with readable(directory / WEIGHTS):
             arrays = load_file(directory / WEIGHTS)
         if arrays.keys() != {*FeatureSpace.ARRAYS, "weights_FT"}:
-            raise UserError(f"{directory / WEIGHTS}: the arrays do not form a labeller; curate again")
+            raise UserError(
+                f"{directory / WEIGHTS}: does not contain the arrays of a labeller; rerun the curate stage that wrote "
+                "it"
+            )
         heads = Heads(arrays.pop("weights_FT"))
         return cls(FeatureSpace(**arrays), heads)
 

@@ -175,6 +175,8 @@ def _lancedb() -> Any:
     try:
         import lancedb
     except ImportError as error:
-        raise UserError("grading needs lancedb; install thinkling[curate], or set quality per source") from error
+        raise UserError(
+            "grading needs lancedb; run pip install 'thinkling[curate]', or replace grading with quality"
+        ) from error
     logging.getLogger("lancedb").setLevel(logging.ERROR)  # lancedb warns about omitted columns at every query
     return lancedb

@@ -84,7 +84,7 @@ class QualityModel:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{report}: contains no quality model; use the grading.json of a curate stage") from error
         if tuple(named) != COLUMNS:
-            raise UserError(f"{report}: written for different tags; curate again")
+            raise UserError(f"{report}: the quality model uses different tags; rerun the curate stage that wrote it")
         return cls(np.array(weights, np.float64), np.array(means, np.float64), intercept)
 
     def centred(self, columns_NC: Doubles) -> QualityModel:
@@ -200,7 +200,9 @@ def _logistic(x_NC: Doubles, sign_N: Doubles, weights_N: Doubles, penalty: float
     try:
         from scipy.optimize import minimize
     except ImportError as error:
-        raise UserError("grading needs scipy; install thinkling[curate], or set quality per source") from error
+        raise UserError(
+            "grading needs scipy; run pip install 'thinkling[curate]', or replace grading with quality"
+        ) from error
 
     def objective(point: Doubles) -> tuple[float, Doubles]:
         margins_N = sign_N * (x_NC @ point[:-1] + point[-1])

@@ -175,7 +175,8 @@ def read_run(directory: Path, artifacts: Mapping[str, Path] | None = None) -> Ru
     path = directory / SUMMARY
     if not path.exists():
         raise UserError(
-            f"{path} is missing: {directory} is not the folder of a run, or none of its stages has finished"
+            f"{path} is missing: {directory} is not the folder of a run, or no stage of the run has finished; correct "
+            "the path, or run the recipe"
         )
     summary = read_json(path)
     if artifacts is None:
@@ -206,7 +207,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error})") from error
+        raise UserError(f"{path} cannot be read as JSON ({error}); run the recipe again") from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -216,9 +217,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise UserError(f"{path}:{n}: not JSON ({error})") from error
+                raise UserError(f"{path}:{n}: not JSON ({error}); restore the file") from error
             if not isinstance(row, dict):
-                raise UserError(f"{path}:{n}: not a JSON object")
+                raise UserError(f"{path}:{n}: not a JSON object; restore the file")
             yield row
 
 

@@ -168,7 +168,9 @@ class ForkServer:
         if self._level == "strict":
             return []
         if shutil.which("bwrap") is None:
-            raise SandboxUnavailable("sandbox: level bubblewrap needs the program bwrap; apt-get install bubblewrap")
+            raise SandboxUnavailable(
+                "sandbox: level bubblewrap needs the program bwrap; run apt-get install bubblewrap"
+            )
         shown = ["/usr", "/lib", "/lib64", sys.base_prefix, os.fspath(_SOURCE / "thinkling")]
         shown += [path for folder in packages.locations(self._packages).values() for path in (folder, f"{folder}.libs")]
         binds = [part for path in shown if os.path.exists(path) for part in ("--ro-bind", path, path)]

@@ -39,9 +39,9 @@ def locations(names: Collection[str]) -> dict[str, str]:
     is unknown or not installed."""
     for name in names:
         if name not in PARTS:
-            raise UserError(f"sandbox.packages: unknown package {name!r}; known are {', '.join(PARTS)}")
+            raise UserError(f"sandbox.packages: unknown package {name!r}; use one of {', '.join(PARTS)}")
     if lacking := missing(names):
-        raise UserError(f"sandbox.packages: not installed: {', '.join(lacking)}; pip install {' '.join(lacking)}")
+        raise UserError(f"sandbox.packages: not installed: {', '.join(lacking)}; run pip install {' '.join(lacking)}")
     found = {}
     for name in sorted(importable(names)):
         spec = importlib.util.find_spec(name)

@@ -74,7 +74,10 @@ def probe(run: Callable[[Job, Limits], Outcome], packages: Collection[str] = ())
     got_through = json.loads(outcome.stdout)
     leaks = [name for name in got_through if name not in _WANTED]
     if leaks:
-        raise SandboxUnavailable(f"sandbox: {', '.join(leaks)} got through; this machine does not confine programs")
+        raise SandboxUnavailable(
+            f"sandbox: a test program was not stopped from using {', '.join(leaks)}, so this machine cannot confine "
+            "programs"
+        )
     for name in _WANTED:
         if name not in got_through:
             raise SandboxUnavailable(f"sandbox: a program cannot use {name}; set TMPDIR to a world-accessible folder")

@@ -85,7 +85,7 @@ class Sandbox:
         """Run one job, waiting for a free server. Raises SandboxUnavailable if a server cannot be started."""
         limits = job.limits or self.limits
         if sum(map(len, job.files.values())) > limits.disk_bytes:
-            raise UserError(f"sandbox files: larger than the limit of {limits.disk_bytes} bytes; raise disk_bytes")
+            raise UserError(f"sandbox files: together larger than disk_bytes {limits.disk_bytes}; raise disk_bytes")
         if self._owner != os.getpid():
             self._open()  # in a forked process, the existing servers belong to the parent
         server = self._take()

@@ -254,4 +254,4 @@ def bound(sources: Mapping[str, Source]) -> dict[str, Source]:
 def lacks(source: Source, offer: str) -> str:
     """Returns the error text for a source that does not offer the requested kind of data."""
     offered = " and ".join(sorted(source.offers)) or source.artifact_kind or "nothing"
-    return f"type {source.type} offers {offered}, not {offer}"
+    return f"a source of type {source.type} offers {offered}, not {offer}"

@@ -63,7 +63,9 @@ class FilesSource(Source):
         visible = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
         inside = sorted(p for p in visible if p.resolve().is_relative_to(folder.resolve()))
         if not inside:
-            raise UserError(f"{folder}: no file in this folder ends in {' or '.join(ENDINGS[self.type])}")
+            raise UserError(
+                f"{folder}: no file in this folder ends in {' or '.join(ENDINGS[self.type])}; correct the path"
+            )
         return inside
 
     def _texts(self, path: Path) -> Iterator[RawRecord]:

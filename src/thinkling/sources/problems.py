@@ -114,9 +114,12 @@ class ProblemsSource(RecordsSource):
         meanings = self._preset.keys
         for meaning in self.fields:
             if meaning not in meanings:
-                raise ValueError(f"fields.{meaning}: unknown part of a problem; use {', '.join(meanings)}")
+                raise ValueError(f"fields.{meaning}: unknown part of a problem; use one of {', '.join(meanings)}")
         if self.calculator_calls and not self._preset.calculator_calls:
-            raise ValueError("calculator_calls: only supported by the preset gsm8k, whose solutions have annotations")
+            raise ValueError(
+                "calculator_calls: supported only by the preset gsm8k, whose solutions annotate calculations; remove "
+                "calculator_calls"
+            )
         return self
 
     @model_validator(mode="after")
@@ -142,7 +145,7 @@ class ProblemsSource(RecordsSource):
         }
         given = [name for name, is_given in ways.items() if is_given]
         if len(given) > 1:
-            raise ValueError(f"{given[1]}: {given[0]} already defines what is held out; set only one of the two")
+            raise ValueError(f"{given[1]}: {given[0]} already defines the held-out problems; set only one of the two")
         if (self.heldout_field is None) != (not self.heldout_values):
             raise ValueError("heldout_field: set heldout_field and heldout_values together")
         if self.heldout_split is not None and self.split is None:

@@ -176,4 +176,4 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); use a complete Python installation") from error

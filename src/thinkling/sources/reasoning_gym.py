@@ -88,8 +88,8 @@ class ReasoningGymSource(Source):
             if split_of(entry.problem) == split and (families is None or entry.problem.family in families)
         ]
         if not found or len(found) < (n or 0):
-            wanted = f"; {n} were requested" if n else ""
-            raise UserError(f"sources.{self.name}: {len(found)} problems in the split {split}{wanted}; raise size")
+            wanted = f", but {n} were requested" if n else ""
+            raise UserError(f"sources.{self.name}: has {len(found)} problems in the split {split}{wanted}; raise size")
         return found
 
     def _entries(self) -> list[Entry]:

@@ -69,7 +69,7 @@ class RecordsSource(Source):
     @model_validator(mode="after")
     def _has_paths(self) -> Self:
         if (self.path is None) == (not self.paths):
-            raise ValueError("path: set either path, or paths (a list), but not both")
+            raise ValueError("path: set exactly one of path and paths (a list)")
         if self.revision is not None and not any(is_repo(entry) for entry in self.entries()):
             raise ValueError(
                 "revision: only valid for a data set on the Hub; no path is a Hub name, so remove revision"

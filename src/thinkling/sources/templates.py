@@ -34,7 +34,10 @@ def _slots(template: str) -> Iterator[re.Match[str]]:
 
 def _both(command: str, name: str) -> str:
     if command == "\\n":
-        return f"it has a backslash and an n before {{{name}}}; for a newline, put the YAML string in double quotes"
+        return (
+            f"the template has a backslash and an n before {{{name}}}; for a newline, put the YAML string in double "
+            "quotes"
+        )
     wanted = f"{command}{{{{{name}}}}}"
     return f"{command}{{{name}}} is a LaTeX command around the word {name}; write {wanted} to insert the {name}"
 
@@ -43,7 +46,7 @@ def check(template: str, needed: str, known: Collection[str] | None = None) -> N
     """Raises ValueError if a template lacks `{needed}` or has a name that is not in `known` (None allows any name)."""
     found = names(template)
     if needed not in found:
-        raise ValueError(f"it has no {{{needed}}}; add it where the {needed} belongs")
+        raise ValueError(f"the template has no {{{needed}}}; add {{{needed}}} where the {needed} belongs")
     if known is not None and (unknown := sorted(found - set(known))):
         listed = ", ".join(f"{{{name}}}" for name in sorted(known))
         raise ValueError(f"{{{unknown[0]}}} is not a known name; use {listed}")

@@ -71,7 +71,9 @@ class Checkpoints:
             damaged.append(reason)
         else:
             if damaged:
-                raise UserError(f"{damaged[0]}; no other checkpoint is intact; delete {self.directory} to start again")
+                raise UserError(
+                    f"{damaged[0]}, and no other checkpoint is intact; delete {self.directory} to start again"
+                )
             return 0
         for reason, newer in zip(damaged, sorted(self._steps(), reverse=True), strict=False):
             self._warn(f"{reason}; resuming from {path.name}")
@@ -252,8 +254,8 @@ def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: di
         here = tuple(state[name].shape) if name in state else "none"
         if there != here:
             raise UserError(
-                f"{path}: shape of {name} is {there} in the checkpoint and {here} in this run;"
-                " the checkpoint is from a different model or optimizer"
+                f"{path}: the shape of {name} is {there} in the checkpoint and {here} in this run; use the model and "
+                "optimizer with which the checkpoint was written"
             )
     for name, tensor in sorted(state.items()):
         there, here = (str(dtype).removeprefix("torch.") for dtype in (dtypes[name], tensor.dtype))

@@ -101,7 +101,7 @@ def setup() -> Parallel:
     cuda = default_device().type == "cuda"
     if cuda and local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"--nproc-per-node: process {local_rank} of this machine has no GPU, because there are only "
+            f"--nproc-per-node: process {local_rank} has no GPU, because this machine has only "
             f"{torch.cuda.device_count()}; start one process per GPU"
         )
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")

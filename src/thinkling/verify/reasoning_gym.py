@@ -64,13 +64,13 @@ def dataset(name: str, settings: str, seed: int, size: int) -> Any:
     try:
         factory = import_module("reasoning_gym.factory")
     except ImportError as error:
-        raise UserError("reasoning-gym is not installed; pip install thinkling[tasks]") from error
+        raise UserError("reasoning-gym is not installed; run pip install 'thinkling[tasks]'") from error
     if name not in factory.DATASETS:
-        raise UserError(f"reasoning-gym has no data set {name!r}; it has {', '.join(sorted(factory.DATASETS))}")
+        raise UserError(f"reasoning-gym has no data set {name!r}; use one of {', '.join(sorted(factory.DATASETS))}")
     if (how := unsafe_scorer(factory.DATASETS[name][0])) is not None:
         raise UserError(
             f"data set {name!r} of reasoning-gym scores answers with {how}, which can run model output as code outside "
-            "the sandbox; use a different one"
+            "the sandbox; use a different data set"
         )
     try:
         return factory.create_dataset(name, seed=seed, size=size, **json.loads(settings))

@@ -243,7 +243,9 @@ def test_the_plain_forward_is_the_fused_one(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_scaling_that_a_familys_own_frequencies_would_hide_is_refused() -> None:
     scaled = SHAPE | {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
     assert ModelConfig(architecture="granite", **scaled).rope_scaling is not None
-    with pytest.raises(ValueError, match="rope_scaling: granite uses its own frequencies; remove rope_scaling"):
+    with pytest.raises(
+        ValueError, match="rope_scaling: granite defines its own rotary frequencies; remove rope_scaling"
+    ):
         ModelConfig(architecture="granite", settings={"rope_factor": 4.0}, **scaled)
 
 
@@ -252,5 +254,7 @@ def test_a_setting_that_no_file_names_has_the_familys_default(tmp_path: Path) ->
     assert model.embedding_scale == 1.0
     save_pretrained(model, tmp_path)
     assert '"embedding_multiplier": 1.0' in (tmp_path / "config.json").read_text()
-    with pytest.raises(ValueError, match=r"settings\.factor: not a setting of granite, whose settings are embed"):
+    with pytest.raises(
+        ValueError, match=r"settings\.factor: not a setting of granite; remove it, or use one of its settings: embed"
+    ):
         ModelConfig(architecture="granite", settings={"factor": 2.0}, **SHAPE)

@@ -178,10 +178,10 @@ def test_mistral_has_transformers_window_where_the_file_names_none(tmp_path: Pat
         (
             "gemma-3-1b",
             {"layer_types": ["full_attention"]},
-            "settings describe 1 layers, but num_hidden_layers is 26",
+            "settings describes 1 layers, but num_hidden_layers is 26",
         ),
         ("SmolLM3-3B", {"use_sliding_window": True}, "use_sliding_window is not supported"),
-        ("SmolLM3-3B", {"no_rope_layers": [1, 0]}, "settings describe 2 layers"),
+        ("SmolLM3-3B", {"no_rope_layers": [1, 0]}, "settings describes 2 layers"),
         ("granite-3.1-2b", {"attention_bias": True}, "attention_bias is not supported"),
     ],
 )

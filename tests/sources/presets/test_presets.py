@@ -275,5 +275,5 @@ def test_no_record_crashes_a_preset(name: str) -> None:
 
 
 def test_a_preset_that_is_not_there() -> None:
-    with pytest.raises(UserError, match="unknown preset 'gsm9k'; known are gsm8k, math"):
+    with pytest.raises(UserError, match="unknown preset 'gsm9k'; use one of gsm8k, math"):
         preset("gsm9k")

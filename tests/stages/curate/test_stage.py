@@ -167,7 +167,7 @@ def test_limits_quarantine_with_the_whole_text(tmp_path: Path) -> None:
     ("sources", "message"),
     [
         ({"w": {"type": "text", "paths": ["no/such/*.txt"]}}, r"no/such/\*\.txt: no such file"),
-        ({"w": {"type": "tokens", "tokens": 5}}, r"sources\.w: type tokens offers tokens, not documents"),
+        ({"w": {"type": "tokens", "tokens": 5}}, r"sources\.w: a source of type tokens offers tokens, not documents"),
         (
             {"p": PAGES | {"puzzles": "unread"}, "unread": {"type": "tokens", "tokens": 5}},
             r"sources\.p\.puzzles: .unread. is of type tokens, not puzzles",
@@ -190,7 +190,7 @@ def test_a_source_without_a_single_document_is_an_error(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"sources": ["a"], "quality": {}}, r"quality\.a: missing"),
-        ({"sources": ["a"], "quality": {"a": "hq", "b": "mq"}}, r"quality\.b: is not one"),
+        ({"sources": ["a"], "quality": {"a": "hq", "b": "mq"}}, r"quality\.b: not one"),
         ({"sources": ["a", "a"], "quality": {"a": "hq"}}, "'a' is listed twice"),
     ],
 )

@@ -209,7 +209,7 @@ def test_what_makes_no_pair_is_counted_by_reason(context: Any, renderer: Rendere
 
 def test_too_few_pairs_says_why(context: Any) -> None:
     with pytest.raises(
-        UserError, match=r"batch_size 9: only 8 pairs are available \(preferences.mine 8\); lower it, or use"
+        UserError, match=r"batch_size 9: only 8 pairs are available \(preferences.mine 8\); lower batch_size, or use"
     ):
         stage.run(config(batch_size=9), context("run"))
 

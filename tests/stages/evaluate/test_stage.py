@@ -120,18 +120,20 @@ def test_the_same_evaluation_gives_the_same_bytes(tmp_path: Path, start: Path) -
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path, start: Path) -> None:
-    with pytest.raises(UserError, match=r"task_sets\.mixed: a rule grades only some families of 'both'"):
+    with pytest.raises(UserError, match=r"task_sets\.mixed: the verifiers of 'both' grade the answers of only some"):
         run(tmp_path / "a", start, {"mixed": {"source": "both"}})
-    with pytest.raises(UserError, match="unknown renderer 'poems'; known are chat, puzzle_answers, puzzle_pages"):
+    with pytest.raises(UserError, match="unknown renderer 'poems'; use one of chat, puzzle_answers, puzzle_pages"):
         run(tmp_path / "b", start, {"writing": {"source": "writing", "renderer": "poems"}})
     run(tmp_path / "c", start, {"puzzles": {"source": "puzzles"}})
-    with pytest.raises(UserError, match=r"inputs\.baseline: its task set 'both' has different problems or is missing"):
+    with pytest.raises(
+        UserError, match=r"inputs\.baseline: task set 'both' of the baseline has different problems or is missing"
+    ):
         run(tmp_path / "d", start, {"both": {"source": "puzzles"}}, tmp_path / "c")
     with pytest.raises(UserError, match=r"grades.writing\.parquet: cannot be read as Parquet"):
         run(tmp_path / "e", start, SETS, tmp_path / "c")
     run(tmp_path / "f", start, SETS, k=1)
     with pytest.raises(
-        UserError, match=r"inputs\.baseline: its task set 'writing' has different problems or a different k"
+        UserError, match=r"inputs\.baseline: task set 'writing' of the baseline has different problems or a different k"
     ):
         run(tmp_path / "g", start, SETS, tmp_path / "f")
 

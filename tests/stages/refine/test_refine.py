@@ -252,7 +252,7 @@ def test_killed_at_every_call_and_resumed_gives_the_same_bytes(tmp_path, monkeyp
 
 def test_records_of_other_questions_are_refused(tmp_path, monkeypatch) -> None:
     refine(tmp_path, Oracle(), monkeypatch)
-    with pytest.raises(UserError, match="different questions"):
+    with pytest.raises(UserError, match="the stored questions are not those of this run"):
         refine(tmp_path, Oracle(), monkeypatch, checklist_version=2)
 
 

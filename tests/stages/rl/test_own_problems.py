@@ -130,7 +130,7 @@ ALONE = {"evaluate_every": None, "evaluation": None, "keep_best": False}
     [
         (
             {"band": {"min_prompts": 32}, **ALONE}, 20,
-            r"stages\.rl\.band\.min_prompts 32: source 'own' has only 20 problems, so the band cannot keep enough",
+            r"stages\.rl\.band\.min_prompts 32: source 'own' has only 20 problems, fewer than the band must keep",
         ),
         (
             {"band": {"min_prompts": 15}}, 20,
@@ -138,7 +138,7 @@ ALONE = {"evaluate_every": None, "evaluation": None, "keep_best": False}
         ),
         (
             {"prompts_per_step": 64, **ALONE}, 20,
-            r"stages\.rl\.prompts_per_step 64: only 20 problems in own, and a step uses each of them at most once",
+            r"stages\.rl\.prompts_per_step 64: only 20 problems in own, and a step uses a problem at most once",
         ),
         ({}, 5, r"sources\.own: it has 5 problems, not 6"),
     ],

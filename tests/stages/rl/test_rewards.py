@@ -50,7 +50,7 @@ def test_rewards_are_summed_by_weight(plug_in: None) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"brevty": 1.0}, "unknown reward 'brevty'; known rewards are verdict, well_formed"),
+        ({"brevty": 1.0}, "unknown reward 'brevty'; use one of verdict, well_formed"),
         ({"verdict": 0.0}, "weight 0 has no effect"),
         ({}, "at least 1 item"),
     ],

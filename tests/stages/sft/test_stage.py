@@ -70,7 +70,7 @@ def test_learning_rate_of_a_short_run() -> None:
         ({"examples": [{"source": "a", "weight": 1}, {"source": "b"}]}, r"examples\.1\.weight: missing"),
         (
             {"examples": {"source": "a"}, "conversations_weight": 1},
-            "conversations_weight: has no effect without an input",
+            "conversations_weight: has no effect without inputs",
         ),
         (
             {"examples": {"source": "a", "weight": 1}, "inputs": {"model": "m", "conversations": "refine"}},

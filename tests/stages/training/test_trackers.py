@@ -158,7 +158,10 @@ def test_a_tracker_of_a_package_receives_what_the_others_do(tmp_path: Path, adde
         ({"line": {}}, "unknown tracker 'line'; known trackers are tensorboard, wandb, lines, no; a package can add"),
         ({"lines": None}, "should be a valid dictionary"),
         ({"lines": {}}, r"^trackers\.lines: file is missing$"),
-        ({"no": {}}, r"^trackers\.no: its entry point is <function metrics .*>, but it must be a subclass of Tracker$"),
+        (
+            {"no": {}},
+            r"^trackers\.no: its entry point is <function metrics .*>, not a subclass of Tracker; fix the package$",
+        ),
     ],
 )
 def test_a_mistake_in_trackers_is_told_before_anything_runs(added: None, trackers: Any, message: str) -> None:

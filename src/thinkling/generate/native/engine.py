@@ -78,7 +78,10 @@ class NativeEngine:
         config = self._weights.config
         for request in requests:
             if not 0 <= min(request.prompt) <= max(request.prompt) < config.known_vocab_size:
-                raise UserError(f"a prompt has token ids outside the model's vocabulary of {config.known_vocab_size}")
+                raise UserError(
+                    f"a prompt has token ids outside the model's vocabulary of {config.known_vocab_size} tokens; use "
+                    "the tokenizer that belongs to the model"
+                )
             # A continuation may exceed the limit: the length of a tool's output is not known in advance, and rotary
             # embeddings are defined for any position.
             length = len(request.prompt) + request.max_new_tokens
@@ -88,7 +91,10 @@ class NativeEngine:
                     f"the model's max_position_embeddings {config.max_position_embeddings}; lower max_new_tokens"
                 )
         if any(not 0 <= stop < config.known_vocab_size for stop in sampling.stop_ids):
-            raise UserError(f"stop_ids {sorted(sampling.stop_ids)} are not all in the model's vocabulary")
+            raise UserError(
+                f"some of the stop_ids {sorted(sampling.stop_ids)} are outside the model's vocabulary of "
+                f"{config.known_vocab_size} tokens; use the tokenizer that belongs to the model"
+            )
 
 
 class _Batch:
@@ -211,7 +217,9 @@ class _Batch:
         tokens = np.concatenate([drawn for _, drawn, _ in self.history])[order]
         logprobs = torch.cat([values for _, _, values in self.history]).cpu().numpy()[order]
         if not np.isfinite(logprobs).all():
-            raise UserError("the model's logits are not finite; its weights have diverged or are corrupt")
+            raise UserError(
+                "the model's logits are not finite, so its weights have diverged or are corrupt; use a different model"
+            )
         found = []
         for start, end in pairwise(bounds.tolist()):
             ids = tokens[start:end].tolist()

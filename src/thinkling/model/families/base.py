@@ -131,7 +131,7 @@ def read_fields(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     _refuse_unsupported(raw, path)
     for name in _REQUIRED:
         if not isinstance(raw.get(name), int):
-            raise UserError(f"{path}: {name} is missing or not an integer")
+            raise UserError(f"{path}: {name} is missing or not an integer; correct the file")
     theta, scaling = read_rope(raw, path)
     return {name: raw[name] for name in _REQUIRED} | {
         "num_key_value_heads": raw.get("num_key_value_heads") or raw["num_attention_heads"],
@@ -206,12 +206,12 @@ class Family:
 def _refuse_unsupported(raw: Mapping[str, Any], path: Path) -> None:
     """Raises UserError for settings that change the logits and that the decoder does not support."""
     if raw.get("hidden_act", "silu") != "silu":
-        raise UserError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported; only silu is supported")
+        raise UserError(f"{path}: hidden_act {raw['hidden_act']!r} is not supported; use a model with silu")
     rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
     if any(where.get("partial_rotary_factor", 1.0) != 1.0 for where in (rope, raw)):
-        raise UserError(f"{path}: partial_rotary_factor other than 1 is not supported")
+        raise UserError(f"{path}: partial_rotary_factor other than 1 is not supported; use a different model")
     for name in ("attention_bias", "mlp_bias", "use_sliding_window"):
         if raw.get(name):
-            raise UserError(f"{path}: {name} is not supported")
+            raise UserError(f"{path}: {name} is not supported; use a different model")
     if raw.get("quantization_config"):
         raise UserError(f"{path}: quantized weights are not supported; use the original weights")

@@ -55,9 +55,9 @@ def plain(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     settings of Gemma."""
     activation = raw.get("hidden_activation") or ACTIVATION
     if activation != ACTIVATION:
-        raise UserError(f"{path}: hidden_activation {activation!r} is not supported; only {ACTIVATION} is supported")
+        raise UserError(f"{path}: hidden_activation {activation!r} is not supported; use a model with {ACTIVATION}")
     if raw.get("use_bidirectional_attention"):
-        raise UserError(f"{path}: use_bidirectional_attention is not supported")
+        raise UserError(f"{path}: use_bidirectional_attention is not supported; use a different model")
     return {**raw, "hidden_act": "silu"}
 
 

@@ -43,11 +43,14 @@ def _types(config: ModelConfig) -> list[str]:
 def read(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Also reads the rotary embedding of each of the two kinds of layers, in the old or new format."""
     if raw.get("attn_logit_softcapping"):
-        raise UserError(f"{path}: attn_logit_softcapping is not supported for gemma3_text; transformers ignores it")
+        raise UserError(
+            f"{path}: attn_logit_softcapping is not supported for gemma3_text; set it to null, because transformers "
+            "ignores it"
+        )
     rope = raw.get("rope_parameters") or {}
     full, local = rope.get(FULL) or {}, rope.get(SLIDING) or {}
     if local.get("rope_type", "default") != "default":
-        raise UserError(f"{path}: rope scaling in sliding-window layers is not supported")
+        raise UserError(f"{path}: rope scaling in sliding-window layers is not supported; use a different model")
     theta = full.get("rope_theta") or raw.get("rope_theta") or 1e6
     base = local.get("rope_theta") or raw.get(_LOCAL) or _LOCAL_THETA
     changed = {**_DEFAULTS, **plain(raw, path), "rope_parameters": {**full, "rope_theta": theta}}

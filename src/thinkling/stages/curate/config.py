@@ -67,10 +67,10 @@ class CurateConfig(StageConfig):
             if self.sources.count(name) > 1:
                 raise ValueError(f"sources: {name!r} is listed twice; remove one of the entries")
             if self.grading is None and name not in self.quality:
-                raise ValueError(f"quality.{name}: missing; set it to hq or mq")
+                raise ValueError(f"quality.{name}: missing; set it to hq or mq, or set grading")
         for name in self.quality:
             if name not in self.sources:
-                raise ValueError(f"quality.{name}: is not one of the stage's sources; remove it, or add it to sources")
+                raise ValueError(f"quality.{name}: not one of the stage's sources; remove it, or add {name} to sources")
         return self
 
     @model_validator(mode="after")
@@ -107,7 +107,7 @@ class CurateConfig(StageConfig):
     def extras(self) -> list[Extra]:
         near = [Extra("near_dedup", ("rensa",), "curate", "remove near_dedup")] if self.near_dedup else []
         graded = ("lancedb", "scipy", "sklearn", "threadpoolctl")
-        return near + ([Extra("grading", graded, "curate", "set quality per source")] if self.grading else [])
+        return near + ([Extra("grading", graded, "curate", "replace grading with quality")] if self.grading else [])
 
     def digested_paths(self) -> dict[str, Path]:
         labeller = None if self.grading is None else self.grading.labeller

@@ -174,7 +174,8 @@ def _admitted(stream: DocumentStream, config: CurateConfig, ctx: StageContext, l
     if counts.kept == 0:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.rejected.items())) or "no records"
         raise UserError(
-            f"sources.{stream.source}: no usable document in {counts.received} records ({reasons}); fix the source"
+            f"sources.{stream.source}: no usable document in {counts.received} records ({reasons}); correct the files "
+            "or fields"
         )
 
 

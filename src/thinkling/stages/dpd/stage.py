@@ -90,7 +90,10 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     parallel = setup()
     for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
-            raise UserError(f"{name} {getattr(config, name)} is not divisible by {parallel.world_size} ranks")
+            raise UserError(
+                f"{name} {getattr(config, name)} is not divisible by the number of processes, {parallel.world_size}; "
+                "change one of them"
+            )
     if parallel.rank == 0:
         drop_damaged(ctx.directory / "samples", ctx.progress.warn, "sampling it again")
         drop_damaged(ctx.directory / FILE, ctx.progress.warn, "making it again")
@@ -104,8 +107,8 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
         counted = samples.counts | {f"preferences.{source}": n["kept"] for source, n in given_counts.items()}
         reasons = ", ".join(f"{name} {n}" for name, n in counted.items())
         raise UserError(
-            f"batch_size {config.batch_size}: only {len(pairs)} pairs are available ({reasons}); lower it, or use more "
-            f"{'problems (n_problems)' if config.problems else 'preferences'}"
+            f"batch_size {config.batch_size}: only {len(pairs)} pairs are available ({reasons}); lower batch_size, or "
+            f"use more {'problems (n_problems)' if config.problems else 'preferences'}"
         )
     if config.weights.dpo:
         pairs = with_references(config, ctx, pairs, models, parallel)

@@ -53,7 +53,7 @@ class EvaluateConfig(ChatStageConfig, ToolSamplingConfig):
     def _chat_is_used(self) -> EvaluateConfig:
         if self.chat != ChatConfig() and any(t.renderer != "chat" for t in self.task_sets.values()):
             raise ValueError(
-                "chat: has no effect if the renderer of a task set is not chat; remove it, or use the renderer chat"
+                "chat: has no effect on a task set whose renderer is not chat; remove chat, or use the renderer chat"
             )
         return self
 

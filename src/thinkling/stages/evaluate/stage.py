@@ -75,8 +75,8 @@ def _is_graded(config: EvaluateConfig, ctx: StageContext, name: str, problems: S
     found = {is_graded(problem) for problem in problems}
     if len(found) == 2:
         raise UserError(
-            f"stages.{ctx.name}.task_sets.{name}: a rule grades only some families of "
-            f"{config.task_sets[name].source!r}; use separate sources for families with and without a rule"
+            f"stages.{ctx.name}.task_sets.{name}: the verifiers of {config.task_sets[name].source!r} grade "
+            "the answers of only some families; move these families to a separate source"
         )
     return True in found
 
@@ -116,7 +116,8 @@ def _against(ctx: StageContext, name: str, baseline: Artifact, rows: Sequence[gr
         return asdict(grades.win_rate(rows, other))
     except ValueError as error:
         raise UserError(
-            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems or a different k; {error}"
+            f"stages.{ctx.name}.inputs.baseline: task set {name!r} of the baseline has different problems or a "
+            f"different k ({error}); choose a baseline with the same task set"
         ) from error
 
 
@@ -125,5 +126,6 @@ def _minus(ctx: StageContext, name: str, baseline: Artifact, rollouts: Sequence[
         return asdict(against(baseline.path / "rollouts" / name, rollouts))
     except ValueError as error:
         raise UserError(
-            f"stages.{ctx.name}.inputs.baseline: its task set {name!r} has different problems or is missing; {error}"
+            f"stages.{ctx.name}.inputs.baseline: task set {name!r} of the baseline has different problems or is "
+            f"missing ({error}); choose a baseline with the same task set"
         ) from error

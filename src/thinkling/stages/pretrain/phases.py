@@ -145,7 +145,7 @@ def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[st
         for name in phase.fractions:
             if name not in sizes:
                 known = ", ".join(sorted(sizes)) or "none"
-                raise UserError(f"phases.{phase.name}.mixture: unknown source {name!r}; known sources are {known}")
+                raise UserError(f"phases.{phase.name}.mixture: unknown source {name!r}; the sources are {known}")
     total: dict[str, float] = dict.fromkeys(sizes, 0.0)
     for part in epochs(phases, sizes):
         for name, value in part.items():
@@ -154,6 +154,6 @@ def check_epochs(config: PretrainConfig, phases: Sequence[Phase], sizes: dict[st
         limit = config.max_epochs.get(name, config.default_max_epochs)
         if value > limit:
             raise UserError(
-                f"max_epochs: source {name!r} would be seen {value:.2f} times, but its limit is {limit:g}; use more "
-                f"documents, lower its weight in the mixtures, or raise max_epochs.{name}"
+                f"max_epochs: the documents of source {name!r} would be seen {value:.2f} times, but the limit is "
+                f"{limit:g}; use more documents, lower the source's weight in the mixtures, or raise max_epochs.{name}"
             )

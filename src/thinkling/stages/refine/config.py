@@ -36,7 +36,9 @@ class BackendConfig(SamplingConfig, ServerConfig):
     @model_validator(mode="after")
     def _local_or_served(self) -> BackendConfig:
         if (self.input is None) == (self.url is None):
-            raise ValueError("set either input, or url and model (in one override: field={url: …, model: …})")
+            raise ValueError(
+                "set either input, or url and model (with --set, both at once: --set FIELD='{url: …, model: …}')"
+            )
         if self.url is not None and self.model is None:
             raise ValueError("model: missing; set the name of the served model")
         if self.url is not None and self.chat != ChatConfig():
@@ -112,7 +114,7 @@ class RefineConfig(ChattingConfig):
     def _inputs_are_there(self) -> RefineConfig:
         for field, backend in self.backends.items():
             if backend.input is not None and backend.input not in self.inputs:
-                raise ValueError(f"{field}.input: {backend.input!r} is not in inputs; add it to inputs")
+                raise ValueError(f"{field}.input: {backend.input!r} is not in the stage's inputs; add it there")
         return self
 
     @model_validator(mode="after")
@@ -124,7 +126,7 @@ class RefineConfig(ChattingConfig):
         except (TypeError, ValidationError) as error:
             detail = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
             field = ".".join(map(str, ("style_options", *detail["loc"])))
-            raise ValueError(f"{field}: {detail['msg']}") from error
+            raise ValueError(f"{field}: {detail['msg'].removeprefix('Value error, ')}") from error
         return self
 
     def chats(self) -> Mapping[str, tuple[str, ChatConfig]]:

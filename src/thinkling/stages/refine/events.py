@@ -74,5 +74,7 @@ def _read(path: Path, questions: Sequence[Question]) -> list[Reply]:
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     replies = [Reply(**record.pop("reply")) for record in records]
     if records != [asdict(question) for question in questions]:
-        raise UserError(f"{path}: contains different questions; remove {path.parent} to restart the refinement")
+        raise UserError(
+            f"{path}: the stored questions are not those of this run; remove {path.parent} to restart refining"
+        )
     return replies

@@ -110,7 +110,10 @@ def finish(
     _say_kept(ctx, len(jobs), kept, rejected)
     if not conversations:
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(rejected.items()))
-        raise UserError(f"stages.{ctx.name}: none of {len(jobs)} jobs yielded a solution ({reasons})")
+        raise UserError(
+            f"stages.{ctx.name}: none of {len(jobs)} jobs yielded a solution ({reasons}); use different models, or set "
+            "keep: any"
+        )
     write_conversations(ctx.directory / "conversations.parquet", conversations)
     ctx.counts.update(
         jobs=len(jobs),

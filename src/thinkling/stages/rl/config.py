@@ -51,7 +51,7 @@ class RewardedProblemsConfig(ProblemsConfig):
         for name, weight in self.rewards.items():
             if name != PREFERENCE and name not in REWARDS:
                 raise ValueError(
-                    f"rewards: unknown reward {name!r}; known rewards are {', '.join([*REWARDS.names(), PREFERENCE])}"
+                    f"rewards: unknown reward {name!r}; use one of {', '.join([*REWARDS.names(), PREFERENCE])}"
                 )
             if weight == 0:
                 raise ValueError(f"rewards.{name}: weight 0 has no effect; remove the reward")
@@ -162,7 +162,7 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
         needed = [p.source for p in self.problems if p.compares]
         if self.judge is not None:
             if "preference_model" in self.inputs:
-                raise ValueError("judge: inputs.preference_model already compares answers; remove judge or the input")
+                raise ValueError("judge: inputs.preference_model already compares answers; remove one of the two")
             if not needed:
                 raise ValueError("judge: no source has the reward preference; remove judge, or add the reward")
             return self
@@ -182,11 +182,13 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     def _sizes(self) -> RlConfig:
         if self.smallest_group > self.samples_per_prompt:
             raise ValueError(
-                f"smallest_group {self.smallest_group} exceeds samples_per_prompt {self.samples_per_prompt}; lower it"
+                f"smallest_group {self.smallest_group} exceeds samples_per_prompt {self.samples_per_prompt}; lower "
+                "smallest_group"
             )
         if self.updates_per_batch > self.prompts_per_step:
             raise ValueError(
-                f"updates_per_batch {self.updates_per_batch} exceeds prompts_per_step {self.prompts_per_step}; lower it"
+                f"updates_per_batch {self.updates_per_batch} exceeds prompts_per_step {self.prompts_per_step}; lower "
+                "updates_per_batch"
             )
         sources = [p.source for p in self.problems]
         if len(set(sources)) < len(sources):

@@ -223,14 +223,14 @@ def make_problems(config: RlConfig, ctx: StageContext, left_out: LeftOut) -> dic
             evaluated = f" that are not among the {len(left_out.ids)} evaluated ones" if left_out.ids else ""
             raise UserError(
                 f"stages.{ctx.name}.band.min_prompts {config.band.min_prompts}: source {p.source!r} has only "
-                f"{len(found[p.source])} problems{evaluated}, so the band cannot keep enough; lower min_prompts, or "
+                f"{len(found[p.source])} problems{evaluated}, fewer than the band must keep; lower min_prompts, or "
                 "use more problems"
             )
     total = sum(map(len, found.values()))
     if total < config.prompts_per_step:
         raise UserError(
             f"stages.{ctx.name}.prompts_per_step {config.prompts_per_step}: only {total} problems in "
-            f"{', '.join(found)}, and a step uses each of them at most once; lower it, or use more problems"
+            f"{', '.join(found)}, and a step uses a problem at most once; lower prompts_per_step, or use more problems"
         )
     return found
 

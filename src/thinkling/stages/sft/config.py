@@ -89,21 +89,24 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     @model_validator(mode="after")
     def _something_to_learn(self) -> SftConfig:
         if not self.examples and "conversations" not in self.inputs:
-            raise ValueError("examples: missing; set examples, or set inputs.conversations to a stage")
+            raise ValueError(
+                "examples: missing; set examples, or set inputs.conversations to a stage that writes conversations"
+            )
         return self
 
     @model_validator(mode="after")
     def _all_weights_or_none(self) -> SftConfig:
         given = "conversations" in self.inputs
         if self.conversations_weight is not None and not given:
-            raise ValueError("conversations_weight: has no effect without an input `conversations`; remove it")
+            raise ValueError("conversations_weight: has no effect without inputs.conversations; remove it")
         weights = {f"examples.{i}.weight": examples.weight for i, examples in enumerate(self.examples)}
         if given:
             weights["conversations_weight"] = self.conversations_weight
         missing = [field for field, weight in weights.items() if weight is None]
         if missing and len(missing) < len(weights):
             raise ValueError(
-                f"{missing[0]}: missing; set a weight for all examples and the input conversations, or for none"
+                f"{missing[0]}: missing; set a weight for every entry of examples and, with inputs.conversations, "
+                "conversations_weight, or set no weights"
             )
         if missing and self.max_repeats != SftConfig.model_fields["max_repeats"].default:
             raise ValueError("max_repeats: has no effect without weights; remove it")

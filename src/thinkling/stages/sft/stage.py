@@ -29,7 +29,10 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     """
     parallel = setup()
     if config.batch_size % parallel.world_size:
-        raise UserError(f"batch_size {config.batch_size} is not divisible by {parallel.world_size} ranks")
+        raise UserError(
+            f"batch_size {config.batch_size} is not divisible by the number of processes, {parallel.world_size}; "
+            "change one of them"
+        )
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(
         start, parallel.device, DTYPES[config.precision.weights], trainable=True, chat=config.chat

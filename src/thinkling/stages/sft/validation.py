@@ -73,7 +73,7 @@ def validation_batches(
     if not encoded.n:
         raise UserError(
             f"validation_fraction {config.validation_fraction}: none of the {n_drawn} conversations drawn for "
-            "validation can be measured; raise validation_fraction or sequence_length"
+            "validation is usable (rejected.jsonl lists the reasons); raise validation_fraction or sequence_length"
         )
     packed = ConversationRows(encoded, range(encoded.n), config.sequence_length, derive(ctx.seed, "validation"), 1.0)
 

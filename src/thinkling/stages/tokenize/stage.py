@@ -43,7 +43,7 @@ def run(config: TokenizeConfig, ctx: StageContext) -> None:
     n = number_of_documents(path)
     groups = survey(tracked(read_documents(path), ctx.progress, "survey", n, "documents"))
     if not groups:
-        raise UserError(f"{path}: contains no documents")
+        raise UserError(f"{path}: contains no documents; check which documents the curate stage rejected")
     validation = validation_documents(groups, config.validation_fraction)
     if ctx.tokenizer.path is not None:
         tokenizer, learned = _given(ctx.tokenizer.path), {}

@@ -84,7 +84,7 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
         weights = read_weights(checkpoint)
         missing = sorted(model.state_dict().keys() - weights.keys())
         if missing:
-            raise OSError(f"{missing[0]} is missing")
+            raise OSError(f"weight {missing[0]} is missing")
         model.load_state_dict(weights, assign=True)
         tokenizer_dir = checkpoint.parent / TOKENIZER
         save_pretrained(

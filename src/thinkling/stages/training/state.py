@@ -44,7 +44,10 @@ def read_kept(artifact: Artifact) -> KeptState:
     directory = artifact.file(DIRECTORY)
     found = json.loads(artifact.file(f"{DIRECTORY}/{FACTS}").read_text(encoding="utf-8"))
     if found["format"] != FORMAT:
-        raise UserError(f"{directory}: state format {found['format']} is not supported, only {FORMAT}; train again")
+        raise UserError(
+            f"{directory}: has state format {found['format']}, but this version of thinkling reads format {FORMAT}; "
+            "rerun the stage that wrote it"
+        )
     return KeptState(directory, found["steps"], found["facts"])
 
 

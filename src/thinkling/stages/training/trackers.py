@@ -22,7 +22,7 @@ def check_installed(config: TrackersConfig) -> None:
     for name, settings in config.chosen().items():
         kind = TRACKERS.resolve(name)
         if not (isinstance(kind, type) and issubclass(kind, Tracker)):
-            raise UserError(f"trackers.{name}: its entry point is {kind!r}, but it must be a subclass of Tracker")
+            raise UserError(f"trackers.{name}: its entry point is {kind!r}, not a subclass of Tracker; fix the package")
         try:
             kind.check(settings)
         except UserError as error:
