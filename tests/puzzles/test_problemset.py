@@ -65,5 +65,5 @@ def test_small_space_is_an_error_not_a_repeat() -> None:
 
 
 def test_unknown_family() -> None:
-    with pytest.raises(UserError, match="unknown puzzle family 'gcd'; known are sum, mod"):
+    with pytest.raises(UserError, match="unknown puzzle family 'gcd'; use one of sum, mod"):
         generate({"gcd": {}}, "train", 1, seed=0)

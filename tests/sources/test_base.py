@@ -46,7 +46,7 @@ def test_problems_are_drawn_evenly_over_families() -> None:
     assert found == ["sum"] * 3 + ["sort"] * 2 + ["mod"] * 2
     chosen = puzzles.problems("train", 4, seed=1, families=["mod"])
     assert [problem.family for problem in chosen] == ["mod"] * 4
-    with pytest.raises(UserError, match=r"sources\.p: unknown family 'calc'; known are sum, sort, mod"):
+    with pytest.raises(UserError, match=r"sources\.p: unknown family 'calc'; use one of sum, sort, mod"):
         puzzles.problems("train", 4, seed=1, families=["calc"])
 
 

@@ -41,7 +41,7 @@ def in_roles(
     for problem in problems:
         if problem.family not in refinement.FAMILIES:
             known = ", ".join(refinement.FAMILIES)
-            raise UserError(f"sources.{source.name}: family {problem.family!r} has no roles; known are {known}")
+            raise UserError(f"sources.{source.name}: family {problem.family!r} has no roles; use one of {known}")
         rng = random.Random(derive(seed, "role", problem.id))
         yield _conversation(source, problem, refinement.conversation(problem, roles, rng))
 

@@ -57,7 +57,7 @@ class Family:
         for name, value in knobs.items():
             if name not in self.knobs:
                 known = ", ".join(self.knobs)
-                raise UserError(f"family {self.name}: unknown knob {name!r}; known are {known}")
+                raise UserError(f"family {self.name}: unknown knob {name!r}; use one of {known}")
             knob = self.knobs[name]
             if not isinstance(value, int) or isinstance(value, bool) or not knob.low <= value <= knob.high:
                 limits = f"a whole number from {knob.low} to {knob.high}"

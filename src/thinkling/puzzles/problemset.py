@@ -27,7 +27,7 @@ def generate(
     problems = []
     for name, knobs in family_knobs.items():
         if name not in FAMILIES:
-            raise UserError(f"unknown puzzle family {name!r}; known are {', '.join(FAMILIES)}")
+            raise UserError(f"unknown puzzle family {name!r}; use one of {', '.join(FAMILIES)}")
         n = n_per_family if isinstance(n_per_family, int) else n_per_family[name]
         problems += _distinct(FAMILIES[name], knobs, split, n, seed)
     return problems

@@ -109,7 +109,7 @@ def read_chain(text: str) -> tuple[str, str, str] | None:
 def steps_of(family: str, reasoning: str) -> list[str]:
     """The steps of the reasoning, as far as they can be parsed. Raises UserError for a family without steps."""
     if family not in _STEPS:
-        raise UserError(f"roles: family {family!r} has no roles; known are {', '.join(FAMILIES)}")
+        raise UserError(f"roles: family {family!r} has no roles; use one of {', '.join(FAMILIES)}")
     return _STEPS[family].findall(reasoning)
 
 

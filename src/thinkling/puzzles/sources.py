@@ -45,7 +45,7 @@ class PuzzlesSource(Source):
 
         for family, knobs in self.families.items():
             if family not in FAMILIES:
-                raise ValueError(f"families: unknown family {family!r}; known are {', '.join(FAMILIES)}")
+                raise ValueError(f"families: unknown family {family!r}; use one of {', '.join(FAMILIES)}")
             try:
                 FAMILIES[family].check(knobs)
             except UserError as error:
@@ -99,7 +99,7 @@ class PuzzlesSource(Source):
     def _chosen(self, families: Sequence[str] | None) -> list[str]:
         for family in families or ():
             if family not in self.families:
-                raise UserError(f"sources.{self.name}: unknown family {family!r}; known are {', '.join(self.families)}")
+                raise UserError(f"sources.{self.name}: unknown family {family!r}; use one of {', '.join(self.families)}")
         return list(families or self.families)
 
 
