@@ -54,10 +54,19 @@ def messages(root: Path) -> list[str]:
     for source in sorted((root / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(source.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UserError" and node.args:
-                parts = [one for one in ast.walk(node.args[0]) if isinstance(one, ast.Constant | ast.FormattedValue)]
-                text = "".join(str(one.value) if isinstance(one, ast.Constant) else "…" for one in parts)
+                text = _text(node.args[0])
                 found.append(f"{source.relative_to(root)}:{node.lineno}: {text}")
     return found
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_text, node.values))
+    if isinstance(node, ast.BinOp):
+        return _text(node.left) + _text(node.right)
+    return "…"
 
 
 def drawn(root: Path = ROOT) -> list[str]:

@@ -133,7 +133,7 @@ def read_documents(path: str | Path) -> Iterator[Document]:
             for document in _rows(path, batch):
                 if any(document[name] is None for name in SCHEMA.names) or document["quality"] not in QUALITIES:
                     raise UserError(
-                        f"{path}: document {document['id']!r} has a missing value or an unknown quality; "
+                        f"{path}: document {document['id']!r} has a missing value or an unrecognised `quality`; "
                         "correct or remove the document"
                     )
                 yield document

@@ -40,7 +40,7 @@ FORMS = Registry("preference form", GROUP, {"words": "thinkling.generate.pairwis
 
 def resolve(name: str) -> PairwiseForm:
     """Returns the form with this name. Raises UserError if no form has the name (see `Registry.resolve`), or if the
-    object is not a PairwiseForm."""
+    name belongs to something other than a PairwiseForm."""
     form = FORMS.resolve(name)
     if not isinstance(form, PairwiseForm):
         kind = type(form).__name__

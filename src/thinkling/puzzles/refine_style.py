@@ -29,7 +29,7 @@ class PuzzleStyle(BaseModel):
 
     def refuses(self, family: str) -> str | None:
         known = refinement.FAMILIES
-        return None if family in known else f"the style puzzles has no roles for it; it has roles for {', '.join(known)}"
+        return None if family in known else f"the style puzzles has no roles for it, only for {', '.join(known)}"
 
     def is_noisy(self, seed: int, key: str) -> bool:
         # These stream names predate the word "noise"; renaming them would draw other drafts.

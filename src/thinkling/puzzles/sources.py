@@ -99,7 +99,8 @@ class PuzzlesSource(Source):
     def _chosen(self, families: Sequence[str] | None) -> list[str]:
         for family in families or ():
             if family not in self.families:
-                raise UserError(f"sources.{self.name}: unknown family {family!r}; use one of {', '.join(self.families)}")
+                known = ", ".join(self.families)
+                raise UserError(f"sources.{self.name}: unknown family {family!r}; use one of {known}")
         return list(families or self.families)
 
 

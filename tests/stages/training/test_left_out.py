@@ -77,7 +77,7 @@ def test_several_processes_cannot_sample(tmp_path) -> None:
     ctx = StageContext("sft", tmp_path, {}, 1, sources=bound({"own": OwnSource(type="own")}))
     two = Parallel(rank=0, world_size=2)
     with pytest.raises(
-        UserError, match=r"stages\.sft\.evaluation: problems can only be sampled by a single process, but 2"
+        UserError, match=r"stages\.sft\.evaluation: only a single process can sample answers to problems, but 2"
     ):
         LeftOut.of(config(), ctx, two)
     loss_alone = config(evaluation=None, validation_fraction=0.5)

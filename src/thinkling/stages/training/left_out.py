@@ -49,7 +49,7 @@ class LeftOut:
             return cls({}, validation, ctx.seed)
         if parallel.world_size > 1:
             raise UserError(
-                f"stages.{ctx.name}.evaluation: problems can only be sampled by a single process, but "
+                f"stages.{ctx.name}.evaluation: only a single process can sample answers to problems, but "
                 f"{parallel.world_size} processes share the model; run without torchrun, or remove evaluation and "
                 "score the model in an evaluate stage"
             )
