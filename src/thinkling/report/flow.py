@@ -40,8 +40,8 @@ def flow(stage: Stage) -> list[str]:
 
 
 def steps(run: RunView) -> list[dict[str, Any]]:
-    """Return the rows of the list of stages: for each stage, the names of its input stages, its time as a percentage of the
-    longest stage's time, and its first score."""
+    """Return the rows of the list of stages: for each stage, the names of its input stages, its time as a percentage of
+    the longest stage's time, and its first score."""
     longest = max((s.wall_seconds for s in run.stages), default=1) or 1
     names = {stage.path.name: stage.name for stage in run.stages}
     return [
