@@ -98,7 +98,7 @@ def instead(words: Sequence[str]) -> tuple[list[list[str]], str]:
                 listed,
             ], "minutes or hours: make -n, and the stored results"
         case ["make", "tiny"]:
-            listed = ["python", "-m", "benchmarks.harness", "--table", "tiny.wall"]
+            listed = ["python", "-m", "benchmarks.harness", "--table", "tiny.story-wall"]
             return [
                 ["make", "-n", "tiny"],
                 ["thinkling", "plan", "tiny"],

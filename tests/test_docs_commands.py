@@ -166,7 +166,7 @@ def test_commands_are_found_wherever_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("command", "given"),
     [
-        ("make tiny", ["make -n tiny", "thinkling plan tiny", "python -m benchmarks.harness --table tiny.wall"]),
+        ("make tiny", ["make -n tiny", "thinkling plan tiny", "python -m benchmarks.harness --table tiny.story-wall"]),
         ("make bench NAME=speed", ["make -n bench NAME=speed", "python -m benchmarks.harness --table speed"]),
         ("pip install '.[curate]'", ["pip install --dry-run --quiet '.[curate]'"]),
         (

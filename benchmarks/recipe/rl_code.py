@@ -2,7 +2,7 @@
 
     python -m benchmarks.recipe.rl_code --seeds 0 1 2 --jobs 1
 
-Reads the runs of recipes/tiny.yaml that tiny_scores makes, or makes them. A program counts as right if all its tests
+Reads the runs of recipes/tiny.yaml that tiny_story makes, or makes them. A program counts as right if all its tests
 pass, including hidden ones. The score of a problem is its mean over k samples and all seeds; the interval is
 bootstrapped over problems. Also stored: each seed's band, how programs failed, and the puzzles across the same stage.
 """

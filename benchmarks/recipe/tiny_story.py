@@ -28,9 +28,9 @@ from thinkling.stats import difference, t_interval
 PUZZLES, KEPT, FALLEN = "puzzles", ("programs", "writing"), -0.03
 STEPS = {
     "tiny.beats-base": ("evaluate_base", "evaluate"),
-    "tiny.sft-gain": ("evaluate_cold", "evaluate_sft"),
-    "tiny.dpd-gain": ("evaluate_sft", "evaluate_dpd"),
-    "tiny.rl-gain": ("evaluate_dpd", "evaluate_rl_stem"),
+    "tiny.each-stage-sft": ("evaluate_cold", "evaluate_sft"),
+    "tiny.each-stage-dpd": ("evaluate_sft", "evaluate_dpd"),
+    "tiny.each-stage-rl": ("evaluate_dpd", "evaluate_rl_stem"),
 }
 """Claim → evaluation before and after."""
 

@@ -23,7 +23,11 @@ from thinkling.report.read import RunView, Stage, read_run
 from thinkling.report.text import clip
 
 WIDTH, MARGIN = 860, 28
-FORMS = {"pages": "continues a page", "chat": "answers in a chat"}
+FORMS = {
+    "pages": "continues a page",
+    "answers": "continues a page without reasoning",
+    "chat": "answers in a chat",
+}
 """Last word of a renderer's name → description of how the model answers. Renderers that are not listed are shown by
 name."""
 FONT = """
