@@ -135,7 +135,7 @@ def test_the_page_names_the_bounds() -> None:
     for bound in (
         f"calls per sample | {MOST_CALLS} |",
         f"wall-clock time of a call | {CALL_SECONDS:g} s |",
-        f"CPU time of its process | {python_tool.TOTAL_SECONDS} s |",
+        f"CPU time of its process | {python_tool.TOTAL_SECONDS} s each |",
         f"memory | {python_tool.MEMORY_BYTES >> 20} MiB",
         f"files | {python_tool.LIMITS.disk_bytes >> 20} MiB",
         f"code of a call | {MOST_CODE:,} bytes |",

@@ -190,7 +190,7 @@ def test_keep_state_keeps_the_optimizer_too(tmp_path: Path, tokenizer_dir: Path)
     weights = "model/model.safetensors"
     assert (second.directory / weights).read_bytes() == (whole.directory / weights).read_bytes()
     assert lines(second.directory) == lines(whole.directory)[5:]
-    with pytest.raises(UserError, match="has no state"):
+    with pytest.raises(UserError, match="has no file state"):
         read_kept(Artifact(whole.directory, {}))
 
 
