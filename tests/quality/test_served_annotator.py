@@ -74,7 +74,8 @@ def test_the_recipe_names_the_model_and_where_answers_are_kept(tmp_path: Path, m
         {"seeds": {"a": 1}, "hq_tokens": 1, "bytes_per_token": {"a": 1}, "annotator": annotator}
     )
     ctx = StageContext("curate", tmp_path, {}, 0)
-    with pytest.raises(UserError, match=r"grading\.annotator\.key_variable: the environment variable TEST_ANNOTATOR_KEY is not set; set it"):
+    missing = r"grading\.annotator\.key_variable: the environment variable TEST_ANNOTATOR_KEY is not set; set it"
+    with pytest.raises(UserError, match=missing):
         write_graded._annotator(config, ctx)
     monkeypatch.setenv("TEST_ANNOTATOR_KEY", "secret")
     made = write_graded._annotator(config, ctx)
