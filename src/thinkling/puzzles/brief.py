@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import re
 
+from thinkling.puzzles.families import CHAIN_STEP
 from thinkling.seeds import derive
 from thinkling.tasks.problem import Problem
 
-_STEP = re.compile(r"[A-Z][-+*]?\d=\d+")
 FAMILIES = ("sum", "mod", "maximum", "product")
 """Families with brief reasoning: those made of chains."""
 
@@ -25,7 +24,7 @@ def brief(problem: Problem) -> Problem:
         return problem
     chains = []
     for chain in problem.reasoning.split(","):
-        steps = _STEP.findall(chain)
+        steps = CHAIN_STEP.findall(chain)
         chains.append("".join(step for i, step in enumerate(steps) if i % 2 or i == len(steps) - 1))
     return dataclasses.replace(problem, reasoning=",".join(chains))
 

@@ -8,12 +8,16 @@ so the tokenizer never joins two of them.
 from __future__ import annotations
 
 import random
+import re
 from string import ascii_uppercase, digits
 
 from thinkling.puzzles.family import Draft, Family, Knob, Knobs
 from thinkling.puzzles.judging import JUDGE
 from thinkling.puzzles.programs import PROGRAM
 from thinkling.puzzles.writing import WRITE
+
+CHAIN_STEP = re.compile(r"[A-Z][-+*]?\d=\d+")
+"""A step of a chain's reasoning, as `_chain` writes it."""
 
 
 def _chain(values: list[int], operators: list[str], running: list[int], anchors: str = "") -> tuple[str, str]:

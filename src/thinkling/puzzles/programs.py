@@ -28,7 +28,8 @@ TYPES = ("number", "list", "text")
 
 @dataclass(frozen=True)
 class Operation:
-    """A step. `#` is a placeholder for its constants, in spelling and code; `@` for its input value."""
+    """A step. Each `#` in the spelling and in the code is replaced by a constant, and `@` in the code by the name of the
+    input."""
 
     spelling: str
     takes: str

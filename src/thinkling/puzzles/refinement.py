@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from thinkling.errors import UserError
+from thinkling.puzzles.families import CHAIN_STEP
 from thinkling.puzzles.noise import noisy_text
 from thinkling.tasks.problem import Problem
 
@@ -28,11 +29,11 @@ Role = Literal["checklist", "evaluate", "revise", "chain"]
 ROLES: tuple[Role, ...] = ("checklist", "evaluate", "revise", "chain")
 
 GOOD, BAD, ANSWER, PLAN = "!", "?", ".", ":"
-_CHAIN = (re.compile(r"[A-Z][-+*]?\d=\d+"), re.compile(r"(?<!^)[A-Z][-+*]?\d"))
+_OPERAND = re.compile(r"(?<!^)[A-Z][-+*]?\d")
 _STEPS = {
-    "sum": _CHAIN[0],
-    "mod": _CHAIN[0],
-    "maximum": _CHAIN[0],
+    "sum": CHAIN_STEP,
+    "mod": CHAIN_STEP,
+    "maximum": CHAIN_STEP,
     "reverse": re.compile(r"\d[A-Z]"),
     "sort": re.compile(r"<?\d"),
 }
@@ -118,7 +119,7 @@ def items_of(problem: Problem) -> list[str]:
     symbols = problem.question.partition(" ")[2]
     if problem.family in ("reverse", "sort"):
         return [*symbols, ANSWER]
-    return [*_CHAIN[1].findall(symbols), ANSWER]
+    return [*_OPERAND.findall(symbols), ANSWER]
 
 
 def critique_of(problem: Problem, reasoning: str, answer: str) -> str:
