@@ -24,13 +24,14 @@ TASK_SET, WORSE = "puzzles", -0.02
 
 
 def chat_evaluations(recipe: Recipe) -> list[str]:
-    """The evaluations on puzzles in chat form, in the recipe's order."""
+    """The evaluations on puzzles in chat form, in the recipe's order, without the teacher's."""
     return [
         name
         for name, stage in recipe.stages.items()
         if isinstance(stage, EvaluateConfig)
         and TASK_SET in stage.task_sets
         and stage.task_sets[TASK_SET].renderer == "chat"
+        and stage.inputs["model"] != "sft_teacher"
     ]
 
 
