@@ -28,8 +28,8 @@ TYPES = ("number", "list", "text")
 
 @dataclass(frozen=True)
 class Operation:
-    """A step. Each `#` in the spelling and in the code is replaced by a constant, and `@` in the code by the name of the
-    input."""
+    """A step. Each `#` in the spelling and in the code is replaced by a constant, and `@` in the code by the name of
+    the input."""
 
     spelling: str
     takes: str
