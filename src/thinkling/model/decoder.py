@@ -53,7 +53,7 @@ def _norm(size: int, config: ModelConfig) -> RMSNorm:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention. A single matrix product computes queries, keys and values."""
+    """Grouped-query attention."""
 
     def __init__(self, config: ModelConfig, kind: LayerKind | None = None) -> None:
         super().__init__()
@@ -84,16 +84,21 @@ class Attention(nn.Module):
             return q, k, v
         return self.q_proj.weight, self.k_proj.weight, self.v_proj.weight
 
-    def _projected(self, x_ND: Tensor) -> Tensor:
+    def _projected(self, x_ND: Tensor) -> tuple[Tensor, ...]:
+        """Returns queries, keys and values (N, heads · C). A CPU computes them in one product, for which copying the
+        weights pays off only there."""
+        sizes = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
         if self.fused_projections:
-            return self.qkv_proj(x_ND)
+            return self.qkv_proj(x_ND).split(sizes, -1)
+        if not _on_cpu(x_ND):
+            return self.q_proj(x_ND), self.k_proj(x_ND), self.v_proj(x_ND)
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
         bias = torch.cat((self.q_proj.bias, self.k_proj.bias, self.v_proj.bias)) if self.qkv_bias else None
-        return F.linear(x_ND, weight, bias)
+        return F.linear(x_ND, weight, bias).split(sizes, -1)
 
     def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        shape = (*layout.positions_BT.shape, self.heads + 2 * self.kv_heads, self.head_dim)
-        q, k, v = self._projected(x_ND).view(shape).split((self.heads, self.kv_heads, self.kv_heads), dim=2)
+        rows, length = layout.positions_BT.shape
+        q, k, v = (x.view(rows, length, -1, self.head_dim) for x in self._projected(x_ND))
         if self.row_norms:
             q, k = (norm(x.flatten(2)).view_as(x) for norm, x in ((self.q_norm, q), (self.k_norm, k)))
         elif self.qk_norm:
@@ -106,7 +111,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU (arXiv 2002.05202) or a variant with a different gate. A single matrix product computes gate and up."""
+    """SwiGLU (arXiv 2002.05202) or a variant with a different gate."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -131,6 +136,8 @@ class MLP(nn.Module):
     def forward(self, x_ND: Tensor) -> Tensor:
         if self.fused_projections:
             gate, up = self.gate_up_proj(x_ND).chunk(2, dim=-1)
+        elif not _on_cpu(x_ND):
+            gate, up = self.gate_proj(x_ND), self.up_proj(x_ND)
         else:
             gate, up = F.linear(x_ND, torch.cat(self.projections)).chunk(2, dim=-1)
         return self.down_proj((F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)) * up)

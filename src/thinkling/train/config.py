@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dtype = Literal["float32", "bfloat16"]
+Recompute = Literal["none", "selective", "full"]
 
 
 class PrecisionConfig(BaseModel):

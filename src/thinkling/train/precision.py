@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -51,17 +52,36 @@ def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
             slot[name] = parameter
 
 
-def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
+def round_stochastically(x: Tensor, noise: Tensor) -> Tensor:
     """Round fp32 to one of the two neighbouring bf16 numbers, drawn so that the mean is x.
 
-    Numbers that bf16 can represent are unchanged, including infinities and NaN. Above the largest finite bf16 number,
-    the upper neighbour is infinity, as in rounding to nearest.
+    `noise`: int32, uniform in 0 to 2¹⁶ - 1. Numbers that bf16 can represent are unchanged, including infinities and
+    NaN. Above the largest finite bf16 number, the upper neighbour is infinity, as in rounding to nearest.
     """
-    noise = torch.randint(_DROPPED, x.shape, dtype=torch.int32, device=x.device, generator=generator)
     # Floats interpreted as integers are ordered by magnitude, so a carry out of the dropped bits results in the next
     # bf16 number.
-    rounded = noise.add_(x.view(torch.int32)).bitwise_and_(-_DROPPED).view(torch.float32)
+    rounded = ((x.view(torch.int32) + noise) & -_DROPPED).view(torch.float32)
     return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
+
+
+def random_bits(n: int, seed: Tensor) -> Tensor:
+    """Return n random int32 numbers of 32 bits each, which depend only on their index and the seed (int32, scalar).
+
+    The mixing function is Chris Wellons's lowbias32 (https://nullprogram.com/blog/2018/07/31/). Unlike a generator, it
+    can be part of a compiled kernel.
+    """
+    return _mixed(torch.arange(n, dtype=torch.int32, device=seed.device) * -1640531527 ^ seed)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 16)) * 2146121005
+    x = (x ^ _shifted(x, 15)) * -2073254261
+    return x ^ _shifted(x, 16)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """Shift to the right and fill with zeros; torch's shift of int32 fills with the sign."""
+    return (x >> bits) & ((1 << (32 - bits)) - 1)
 
 
 class StochasticAdamW(torch.optim.Optimizer):
@@ -93,25 +113,67 @@ class StochasticAdamW(torch.optim.Optimizer):
         if not gradients:
             return
         done = int(max(self.state[p]["step"] for p in self._parameters()))
+        generator = torch.Generator().manual_seed(derive(self.seed, "rounding", done, self.rank))
         device = next(iter(gradients.values())).device
-        generator = torch.Generator(device).manual_seed(derive(self.seed, "rounding", done, self.rank))
+        seeds = torch.randint(-(2**31), 2**31, (len(self._parameters()),), dtype=torch.int32, generator=generator)
+        seed_of = dict(zip(self._parameters(), seeds.to(device).unbind(), strict=True))
         for group in self.param_groups:
             for p in group["params"]:
                 if p in gradients:
                     self.state[p]["step"] += 1
-                    self._update(p, gradients[p].float() * scale, group, generator)
+                    self._update(p, gradients[p], self._numbers(p, group, scale, device), seed_of[p])
 
-    def _update(self, p: nn.Parameter, gradient: Tensor, group: Mapping[str, Any], generator: torch.Generator) -> None:
-        state, (beta1, beta2), lr = self.state[p], self.betas, group["lr"]
-        step = float(state["step"])
-        kept = shards([p.detach(), state["exp_avg"], state["exp_avg_sq"]])
-        weight, mean, square = (x.float() for x in kept)
-        mean.lerp_(gradient, 1 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        divisor = (square.sqrt() / math.sqrt(1 - beta2**step)).add_(self.eps)
-        weight.mul_(1 - lr * group["weight_decay"]).addcdiv_(mean, divisor, value=-lr / (1 - beta1**step))
-        for tensor, new in zip(kept, (weight, mean, square), strict=True):
-            tensor.copy_(round_stochastically(new, generator))
+    def _numbers(self, p: nn.Parameter, group: Mapping[str, Any], scale: float, device: torch.device) -> Tensor:
+        """Return the `numbers` of `update_in_place`."""
+        (beta1, beta2), lr, step = self.betas, group["lr"], float(self.state[p]["step"])
+        return _on_device(
+            (lr / (1 - beta1**step), 1 - lr * group["weight_decay"], math.sqrt(1 - beta2**step), scale), device
+        )
+
+    def _update(self, p: nn.Parameter, gradient: Tensor, numbers: Tensor, seed: Tensor) -> None:
+        kept = shards([p.detach(), self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]])
+        update = _compiled_update() if gradient.is_cuda else update_in_place
+        update(*(_rows(x) for x in (*kept, gradient)), numbers, seed, *self.betas, self.eps)
+
+
+@lru_cache(maxsize=8)
+def _on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32).to(device)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """A view of x as a matrix with rows of 256 elements, so that compiled kernels load aligned vectors, or of 1."""
+    return x.view(-1, 256 if x.numel() % 256 == 0 else 1)
+
+
+def update_in_place(
+    weight: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    gradient: Tensor,
+    numbers: Tensor,
+    seed: Tensor,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> None:
+    """AdamW's update of a weight and its moments, which are bf16 and are rounded stochastically. `numbers`: fp32,
+    [lr / (1 - beta1^step), 1 - lr · weight decay, √(1 - beta2^step), factor of the gradient]."""
+    rate, decay, correction, scale = numbers.unbind()
+    g = gradient.float() * scale
+    m = torch.lerp(mean.float(), g, 1 - beta1)
+    v = square.float() * beta2 + g * g * (1 - beta2)
+    w = weight.float() * decay - rate * m / (v.sqrt() / correction + eps)
+    bits = random_bits(weight.numel(), seed).view_as(weight)
+    more = _mixed(bits ^ 1013904242)
+    weight.copy_(round_stochastically(w, bits & (_DROPPED - 1)))
+    mean.copy_(round_stochastically(m, _shifted(bits, 16)))
+    square.copy_(round_stochastically(v, more & (_DROPPED - 1)))
+
+
+@cache
+def _compiled_update() -> Any:
+    return torch.compile(update_in_place)
 
 
 def norm_of(tensors: Sequence[Tensor]) -> Tensor:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from thinkling.errors import UserError
+from thinkling.train.blocks import prepare_layers
 from thinkling.train.callback import SKIPPED, Callback, StepMetrics
 from thinkling.train.checkpoint import WEIGHTS, Checkpoints
-from thinkling.train.config import OptimizerConfig, PrecisionConfig
+from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
 from thinkling.train.optimizer import Optimizer
 from thinkling.train.parallel import Parallel
 from thinkling.train.precision import DTYPES, computing, norm_of
@@ -40,12 +41,17 @@ class Trainer:
         parallel: Parallel | None = None,
         precision: PrecisionConfig | None = None,
         seed: int = 0,
+        recompute: Recompute = "none",
+        compiled: bool = False,
     ) -> None:
-        """Cast the model to `precision.weights`, in place. `seed`: seed of stochastic rounding."""
+        """Cast the model to `precision.weights`, in place. `seed`: seed of stochastic rounding. `recompute` and
+        `compiled`: see `prepare_layers`."""
         self.parallel = parallel or Parallel()
         precision = precision or PrecisionConfig()
         self.compute = DTYPES[precision.compute]
-        self.model = self.parallel.shard(model.to(DTYPES[precision.weights]), self.compute)
+        model.to(self.parallel.device, DTYPES[precision.weights])
+        prepare_layers(model, recompute, compiled)
+        self.model = self.parallel.shard(model, self.compute)
         self.optimizer = Optimizer(self.model, optimizer_config, self.parallel, seed)
         self.objective = objective
         self.clip_norm = optimizer_config.clip_norm

@@ -315,6 +315,8 @@ def train_student(
         model=models.student.requires_grad_(True),
         optimizer=config.optimizer,
         precision=config.precision,
+        recompute=config.recompute,
+        compile=config.compile,
         seed=ctx.seed,
         batches=batches,
         learning_rate=config.schedule(config.steps),

@@ -71,6 +71,8 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         model=model,
         optimizer=config.optimizer,
         precision=config.precision,
+        recompute=config.recompute,
+        compile=config.compile,
         seed=seed,
         batches=loader.batches,
         learning_rate=schedule(phases),

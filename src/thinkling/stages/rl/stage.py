@@ -64,6 +64,8 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         model=loaded.decoder,
         optimizer=config.optimizer,
         precision=config.precision,
+        recompute=config.recompute,
+        compile=config.compile,
         seed=ctx.seed,
         batches=loop.batches,
         learning_rate=config.schedule(config.steps, config.updates_per_batch),

@@ -56,6 +56,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         model=loaded.decoder,
         optimizer=config.optimizer,
         precision=config.precision,
+        recompute=config.recompute,
+        compile=config.compile,
         seed=ctx.seed,
         batches=batches,
         learning_rate=config.schedule(rows.steps),

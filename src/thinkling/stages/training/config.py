@@ -11,7 +11,7 @@ from thinkling.names import Name
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.train.config import OptimizerConfig, PrecisionConfig
+from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
 LOSS = "loss"
@@ -26,6 +26,13 @@ class TrainingConfig(StageConfig):
     precision: PrecisionConfig = PrecisionConfig()
     """Dtype of the computation (`compute`), and dtype of the weights and the optimizer state (`weights`). Both default
     to fp32."""
+    recompute: Recompute = "none"
+    """What the backward pass computes again instead of keeping it in memory. `none`: nothing, which is fastest.
+    `selective`: everything in a layer except attention (on a CPU: everything). `full`: whole layers, which needs the
+    least memory and takes about a third longer."""
+    compile: bool = False
+    """Whether to compile each layer with torch.compile, which takes some seconds at the start of training. It has an
+    effect on a GPU only."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
     keep_state: bool = False

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from thinkling.data.packing import PackedBatch
+from thinkling.labels import IGNORE
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
 from thinkling.model.loss import chunked_cross_entropy
@@ -26,7 +28,9 @@ def next_token_objective(device: torch.device) -> Objective:
         layout = DocumentLayout.from_lengths(batch.lengths, batch.tokens_BT.shape[1], device)
         x_BTD = model(torch.from_numpy(batch.tokens_BT).to(device), layout)
         labels_N = torch.from_numpy(batch.labels_BT).to(device).flatten()
-        return chunked_cross_entropy(x_BTD.flatten(0, 1), model.output_weight, labels_N), batch.n_loss_tokens, {}
+        kept = torch.from_numpy(np.flatnonzero(batch.labels_BT != IGNORE)).to(device)
+        loss = chunked_cross_entropy(x_BTD.flatten(0, 1), model.output_weight, labels_N, kept=kept)
+        return loss, len(kept), {}
 
     return objective
 

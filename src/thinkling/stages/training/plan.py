@@ -41,7 +41,7 @@ from thinkling.stages.training.state import KeptState, write_kept
 from thinkling.stages.training.trackers import make_trackers
 from thinkling.train.callback import Callback
 from thinkling.train.checkpoint import Checkpoints
-from thinkling.train.config import OptimizerConfig, PrecisionConfig
+from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
 from thinkling.train.parallel import Parallel
 from thinkling.train.trainer import Objective, Trainer, fit
 
@@ -72,6 +72,10 @@ class TrainingPlan:
     are fp32."""
     seed: int = 0
     """Seed for stochastic rounding."""
+    recompute: Recompute = "none"
+    """What the backward pass computes again instead of keeping it."""
+    compile: bool = False
+    """Whether layers are compiled (on a GPU)."""
     checkpoint_every: int = 500
     """Number of steps between checkpoints."""
     objective: Objective | None = None
@@ -116,7 +120,9 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
     working, best = ctx.directory / CHECKPOINTS, ctx.directory / BEST
     if not seal_of(ctx.directory / METRICS).is_file():
         objective = plan.objective or next_token_objective(parallel.device)
-        trainer = Trainer(plan.model, plan.optimizer, objective, parallel, plan.precision, plan.seed)
+        trainer = Trainer(
+            plan.model, plan.optimizer, objective, parallel, plan.precision, plan.seed, plan.recompute, plan.compile
+        )
         checkpoints = Checkpoints(working, plan.checkpoint_every, warn=ctx.progress.warn)
         if plan.start is not None and checkpoints.latest(parallel) is None:
             plan.start.load(trainer.state_tensors(), parallel)
