@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from thinkling.errors import UserError
-from thinkling.model.loss import CappedHead, chunked_cross_entropy, chunked_log_probs
+from thinkling.model import loss as module
+from thinkling.model.loss import CappedHead, chunked_cross_entropy, chunked_log_probs, even_chunks
 
 
 def _inputs(dtype: torch.dtype = torch.float32, ignored: bool = True, tokens: int = 37, vocab: int = 50):
@@ -34,6 +35,39 @@ def test_cross_entropy_equals_torch(chunk: int | None, ignored: bool) -> None:
     _assert_close(loss, reference)
     for a, b in zip(found, expected, strict=True):
         _assert_close(a, b)
+
+
+@pytest.mark.parametrize("chunk", [1, 8, 37, None])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_the_path_of_gpus_equals_torch(chunk: int | None, ignored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its operations on a CPU, not compiled; with the indices given, and found."""
+    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_compiled", lambda: module.loss_and_gradient)
+    x, weight, labels = _inputs(ignored=ignored)
+    reference = F.cross_entropy(x @ weight.t(), labels, reduction="sum", ignore_index=-100)
+    expected = torch.autograd.grad(reference * 0.3, (x, weight))
+    for kept in (None, (labels != -100).nonzero().flatten()):
+        loss = chunked_cross_entropy(x, weight, labels, chunk, kept)
+        _assert_close(loss, reference)
+        for a, b in zip(torch.autograd.grad(loss * 0.3, (x, weight)), expected, strict=True):
+            _assert_close(a, b)
+
+
+def test_the_path_of_gpus_accepts_a_batch_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    x, weight, labels = _inputs()
+    loss = chunked_cross_entropy(x, weight, torch.full_like(labels, -100))
+    assert loss == 0
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, (x, weight)))
+
+
+@pytest.mark.parametrize(("n", "size"), [(16384, 4213), (10, 3), (7, 7), (8, 100), (1, 1), (0, 5)])
+def test_chunks_are_equal_but_for_the_last(n: int, size: int) -> None:
+    sizes = [len(x) for x in even_chunks(torch.arange(n), size)]
+    assert sum(sizes) == n
+    assert len(sizes) == max(1, -(-n // size))
+    assert max(sizes) <= size
+    assert len(set(sizes[:-1])) <= 1
 
 
 def test_cross_entropy_gradcheck() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thinkling.model.attention_cpu import Plan, attend, attend_backward, make_plan
+from thinkling.model.device import to_device
 
 _PREFERRED = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """Kernels of torch for whole rows on a GPU, the fastest first. cuDNN's takes 0.55 to 0.6 of the time of flash."""
@@ -38,8 +39,8 @@ class DocumentLayout:
     """int32; the boundaries of all documents and padding runs among the N tokens, from 0 to N. On a GPU, N is repeated
     at the end, so that the number of boundaries is a multiple of 64."""
     one_document_a_row: bool
-    """Whether no row has more than one document. Plain causal attention over rows is then correct, because padding after
-    a row's only document does not affect the document."""
+    """Whether no row has more than one document. Plain causal attention over rows is then correct, because padding
+    after a row's only document does not affect the document."""
 
     @classmethod
     def from_lengths(
@@ -65,8 +66,8 @@ class DocumentLayout:
         return cls(
             lengths=rows,
             sequence_length=sequence_length,
-            positions_BT=positions.view(len(rows), sequence_length).to(device),
-            cu_seqlens=bounds.to(device=device, dtype=torch.int32),
+            positions_BT=to_device(positions.view(len(rows), sequence_length), device),
+            cu_seqlens=to_device(bounds.to(torch.int32), device),
             one_document_a_row=all(len(row) <= 1 for row in rows),
         )
 

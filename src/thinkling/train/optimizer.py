@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from thinkling.errors import UserError
 from thinkling.train.config import OptimizerConfig
@@ -156,9 +157,7 @@ class Optimizer:
         For bf16 parameters, `gradients` may replace `.grad`. For all other parameters, `.grad` is multiplied in place.
         """
         gradients = gradients or self.gradients()
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group.get("lr_scale", 1.0)
+        self._set_lr(lr)
         if self.stochastic is not None:
             self.stochastic.apply(gradients, 1.0 if scale is None else scale)
             return
@@ -166,6 +165,55 @@ class Optimizer:
             torch._foreach_mul_(list(gradients.values()), scale)  # pyright: ignore[reportPrivateImportUsage]
         for optimizer in self.optimizers:
             optimizer.step()
+
+    def step_on_device(
+        self, lr: float, gradients: Mapping[nn.Parameter, Tensor], scale: Tensor, usable: Tensor
+    ) -> None:
+        """`step` for AdamW with a scale (fp64) that is still being computed on the device. Nothing changes unless
+        `usable` (bool) turns out to be true. The host waits for neither of them."""
+        self._set_lr(lr)
+        if self.stochastic is not None:
+            self.stochastic.apply(gradients, scale, usable)
+            return
+        (optimizer,) = self.optimizers
+        inverse, unusable = (1.0 / scale).float(), (~usable).float()
+        for group in optimizer.param_groups:
+            params = [p for p in group["params"] if p in gradients]
+            states = [optimizer.state[p] for p in params]
+            adamw(
+                shards([p.detach() for p in params]),
+                [gradients[p] for p in params],
+                shards([state["exp_avg"] for state in states]),
+                shards([state["exp_avg_sq"] for state in states]),
+                [],
+                shards([state["step"] for state in states]),
+                fused=True,
+                grad_scale=inverse,
+                found_inf=unusable,
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+
+    @property
+    def waits_for_host(self) -> bool:
+        """Whether an update needs the scale of the gradients on the host: on a CPU, and with Muon."""
+        has_muon = any(isinstance(optimizer, Muon) for optimizer in self.optimizers)
+        return has_muon or self.parameters[0].device.type == "cpu"
+
+    def undo_step(self, gradients: Mapping[nn.Parameter, Tensor]) -> None:
+        """Take back the count of an update by `step_on_device` that was not usable."""
+        if self.stochastic is not None:
+            self.stochastic.undo_step(gradients)
+
+    def _set_lr(self, lr: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group.get("lr_scale", 1.0)
 
     def zero_grad(self) -> None:
         for p in self.parameters:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -108,8 +108,14 @@ class StochasticAdamW(torch.optim.Optimizer):
         return [p for group in self.param_groups for p in group["params"]]
 
     @torch.no_grad()
-    def apply(self, gradients: Mapping[nn.Parameter, Tensor], scale: float) -> None:
-        """Apply one update, with this rank's parts of the gradients multiplied by `scale`."""
+    def apply(
+        self, gradients: Mapping[nn.Parameter, Tensor], scale: float | Tensor, usable: Tensor | None = None
+    ) -> None:
+        """Apply one update, with this rank's parts of the gradients multiplied by `scale`, unless `usable` is false.
+
+        `scale` and `usable` may be scalar tensors on the device of the gradients, so that the host need not wait for
+        them.
+        """
         if not gradients:
             return
         done = int(max(self.state[p]["step"] for p in self._parameters()))
@@ -117,28 +123,33 @@ class StochasticAdamW(torch.optim.Optimizer):
         device = next(iter(gradients.values())).device
         seeds = torch.randint(-(2**31), 2**31, (len(self._parameters()),), dtype=torch.int32, generator=generator)
         seed_of = dict(zip(self._parameters(), seeds.to(device).unbind(), strict=True))
+        usable = torch.ones((), device=device) if usable is None else usable
+        given = torch.stack([torch.as_tensor(x, dtype=torch.float32, device=device) for x in (scale, usable)])
         for group in self.param_groups:
+            numbers: dict[float, Tensor] = {}
             for p in group["params"]:
                 if p in gradients:
                     self.state[p]["step"] += 1
-                    self._update(p, gradients[p], self._numbers(p, group, scale, device), seed_of[p])
+                    step = float(self.state[p]["step"])
+                    if step not in numbers:
+                        numbers[step] = torch.cat((self._numbers(step, group, device), given))
+                    self._update(p, gradients[p], numbers[step], seed_of[p])
 
-    def _numbers(self, p: nn.Parameter, group: Mapping[str, Any], scale: float, device: torch.device) -> Tensor:
-        """Return the `numbers` of `update_in_place`."""
-        (beta1, beta2), lr, step = self.betas, group["lr"], float(self.state[p]["step"])
-        return _on_device(
-            (lr / (1 - beta1**step), 1 - lr * group["weight_decay"], math.sqrt(1 - beta2**step), scale), device
-        )
+    def _numbers(self, step: float, group: Mapping[str, Any], device: torch.device) -> Tensor:
+        """Return the first three `numbers` of `update_in_place`."""
+        (beta1, beta2), lr = self.betas, group["lr"]
+        found = (lr / (1 - beta1**step), 1 - lr * group["weight_decay"], math.sqrt(1 - beta2**step))
+        return torch.tensor(found, dtype=torch.float32).to(device)
+
+    def undo_step(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Take back the count of an update that was not usable."""
+        for p in parameters:
+            self.state[p]["step"] -= 1
 
     def _update(self, p: nn.Parameter, gradient: Tensor, numbers: Tensor, seed: Tensor) -> None:
         kept = shards([p.detach(), self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]])
         update = _compiled_update() if gradient.is_cuda else update_in_place
         update(*(_rows(x) for x in (*kept, gradient)), numbers, seed, *self.betas, self.eps)
-
-
-@lru_cache(maxsize=8)
-def _on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.float32).to(device)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -158,17 +169,17 @@ def update_in_place(
     eps: float,
 ) -> None:
     """AdamW's update of a weight and its moments, which are bf16 and are rounded stochastically. `numbers`: fp32,
-    [lr / (1 - beta1^step), 1 - lr · weight decay, √(1 - beta2^step), factor of the gradient]."""
-    rate, decay, correction, scale = numbers.unbind()
+    [lr / (1 - beta1^step), 1 - lr · weight decay, √(1 - beta2^step), factor of the gradient, 0 to change nothing]."""
+    rate, decay, correction, scale, usable = numbers.unbind()
     g = gradient.float() * scale
     m = torch.lerp(mean.float(), g, 1 - beta1)
     v = square.float() * beta2 + g * g * (1 - beta2)
     w = weight.float() * decay - rate * m / (v.sqrt() / correction + eps)
     bits = random_bits(weight.numel(), seed).view_as(weight)
     more = _mixed(bits ^ 1013904242)
-    weight.copy_(round_stochastically(w, bits & (_DROPPED - 1)))
-    mean.copy_(round_stochastically(m, _shifted(bits, 16)))
-    square.copy_(round_stochastically(v, more & (_DROPPED - 1)))
+    weight.copy_(torch.where(usable > 0, round_stochastically(w, bits & (_DROPPED - 1)), weight))
+    mean.copy_(torch.where(usable > 0, round_stochastically(m, _shifted(bits, 16)), mean))
+    square.copy_(torch.where(usable > 0, round_stochastically(v, more & (_DROPPED - 1)), square))
 
 
 @cache

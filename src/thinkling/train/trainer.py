@@ -80,23 +80,22 @@ class Trainer:
 
         gradients = sums_in_fp32 or self.optimizer.gradients()
         names = sorted(totals)
-        sum_loss, n_tokens, square, *sums = self._sum_over_ranks(
-            losses, n_tokens, list(gradients.values()), [totals[name] for name in names]
-        )
-        if n_tokens == 0:
-            self.optimizer.zero_grad()
-            raise UserError("the batch of this step has no loss tokens; check the loss masks of the batch's source")
-        norm = math.sqrt(square) / n_tokens
+        on_device = self._sum_over_ranks(losses, n_tokens, list(gradients.values()), [totals[name] for name in names])
+        early = not self.optimizer.waits_for_host
+        if early:  # before the host waits for the sums, so that the GPU need not wait for the host
+            self.optimizer.step_on_device(lr, gradients, *self._scale_on_device(on_device))
+        sum_loss, n_tokens, square, *sums = on_device.tolist()
+        norm = math.sqrt(square) / n_tokens if n_tokens else math.nan
         if not (math.isfinite(sum_loss) and math.isfinite(norm)):
+            if early:
+                self.optimizer.undo_step(gradients)
             self.optimizer.zero_grad()
-            raise UserError(
-                f"training diverged (loss {sum_loss / n_tokens}, gradient norm {norm}); lower the optimizer's lr; the "
-                "last checkpoint is intact"
-            )
-        scale = 1.0 / n_tokens
-        if self.clip_norm is not None and norm > self.clip_norm:
-            scale *= self.clip_norm / norm
-        self.optimizer.step(lr, gradients, scale)
+            raise UserError(_fault(sum_loss, n_tokens, norm))
+        if not early:
+            scale = 1.0 / n_tokens
+            if self.clip_norm is not None and norm > self.clip_norm:
+                scale *= self.clip_norm / norm
+            self.optimizer.step(lr, gradients, scale)
         self.optimizer.zero_grad()
         return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), dict(zip(names, sums, strict=True)))
 
@@ -108,11 +107,11 @@ class Trainer:
 
     def _sum_over_ranks(
         self, losses: list[Tensor], n_tokens: int, gradients: list[Tensor], totals: list[float | Tensor]
-    ) -> list[float]:
-        """Return [sum of losses, loss tokens, squared norm of the summed gradient, *totals] over all ranks.
+    ) -> Tensor:
+        """Return [sum of losses, loss tokens, squared norm of the summed gradient, *totals] over all ranks, in fp64.
 
-        All values that the host needs are transferred from the device here, in one transfer. The squared norms of the
-        shards can be added, because each rank has different elements.
+        These are all values that the host needs, for one transfer from the device. The squared norms of the shards can
+        be added, because each rank has different elements.
         """
         # get_total_norm would return the norm of bf16 tensors in bf16.
         in_bf16 = any(gradient.dtype == torch.bfloat16 for gradient in gradients)
@@ -123,7 +122,16 @@ class Trainer:
             v.to(torch.float64) if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64, device=device)
             for v in values
         ]
-        return self.parallel.all_reduce_sum(torch.stack(on_device)).tolist()
+        return self.parallel.all_reduce_sum(torch.stack(on_device))
+
+    def _scale_on_device(self, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factor of the gradients (fp64) and whether the step is usable (bool)."""
+        sum_loss, n_tokens, square = sums[:3].unbind()
+        norm = square.sqrt() / n_tokens
+        scale = 1.0 / n_tokens
+        if self.clip_norm is not None:
+            scale = scale * (self.clip_norm / norm).clamp(max=1.0)
+        return scale, torch.isfinite(sum_loss) & torch.isfinite(norm)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the weights and the optimizer state by name, without copying: checkpoints are written from these
@@ -131,6 +139,15 @@ class Trainer:
         state = {WEIGHTS + name: value for name, value in self.model.state_dict().items()}
         state |= {f"optimizer.{name}": value for name, value in self.optimizer.state_tensors().items()}
         return state
+
+
+def _fault(sum_loss: float, n_tokens: float, norm: float) -> str:
+    if n_tokens == 0:
+        return "the batch of this step has no loss tokens; check the loss masks of the batch's source"
+    return (
+        f"training diverged (loss {sum_loss / n_tokens}, gradient norm {norm}); lower the optimizer's lr; the last "
+        "checkpoint is intact"
+    )
 
 
 def fit(

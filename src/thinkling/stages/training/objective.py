@@ -13,6 +13,7 @@ from thinkling.data.packing import PackedBatch
 from thinkling.labels import IGNORE
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
+from thinkling.model.device import to_device
 from thinkling.model.loss import chunked_cross_entropy
 from thinkling.train.config import Dtype
 from thinkling.train.precision import DTYPES, computing
@@ -26,9 +27,9 @@ def next_token_objective(device: torch.device) -> Objective:
     def objective(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
         assert isinstance(model, Decoder)
         layout = DocumentLayout.from_lengths(batch.lengths, batch.tokens_BT.shape[1], device)
-        x_BTD = model(torch.from_numpy(batch.tokens_BT).to(device), layout)
-        labels_N = torch.from_numpy(batch.labels_BT).to(device).flatten()
-        kept = torch.from_numpy(np.flatnonzero(batch.labels_BT != IGNORE)).to(device)
+        x_BTD = model(to_device(batch.tokens_BT, device), layout)
+        labels_N = to_device(batch.labels_BT, device).flatten()
+        kept = to_device(np.flatnonzero(batch.labels_BT != IGNORE), device)
         loss = chunked_cross_entropy(x_BTD.flatten(0, 1), model.output_weight, labels_N, kept=kept)
         return loss, len(kept), {}
 
