@@ -32,6 +32,17 @@ def _on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
+def _projections(x_ND: Tensor, *linears: nn.Linear) -> tuple[Tensor, ...]:
+    """Returns the projections of x. They are computed in one matrix product if copying the weights, which that needs,
+    moves fewer bytes than reading x for each of them."""
+    sizes = [linear.out_features for linear in linears]
+    if not _on_cpu(x_ND) and len(x_ND) * (len(sizes) - 1) <= 2 * sum(sizes):
+        return tuple(linear(x_ND) for linear in linears)
+    biases = [linear.bias for linear in linears if linear.bias is not None]
+    weight = torch.cat([linear.weight for linear in linears])
+    return F.linear(x_ND, weight, torch.cat(biases) if biases else None).split(sizes, -1)
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) × (offset + weight) over the last dimension (arXiv 1910.07467); statistics in fp32."""
 
@@ -85,16 +96,11 @@ class Attention(nn.Module):
         return self.q_proj.weight, self.k_proj.weight, self.v_proj.weight
 
     def _projected(self, x_ND: Tensor) -> tuple[Tensor, ...]:
-        """Returns queries, keys and values (N, heads · C). A CPU computes them in one product, for which copying the
-        weights pays off only there."""
-        sizes = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
+        """Returns queries, keys and values (N, heads · C)."""
         if self.fused_projections:
+            sizes = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
             return self.qkv_proj(x_ND).split(sizes, -1)
-        if not _on_cpu(x_ND):
-            return self.q_proj(x_ND), self.k_proj(x_ND), self.v_proj(x_ND)
-        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        bias = torch.cat((self.q_proj.bias, self.k_proj.bias, self.v_proj.bias)) if self.qkv_bias else None
-        return F.linear(x_ND, weight, bias).split(sizes, -1)
+        return _projections(x_ND, self.q_proj, self.k_proj, self.v_proj)
 
     def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
         rows, length = layout.positions_BT.shape
@@ -136,10 +142,8 @@ class MLP(nn.Module):
     def forward(self, x_ND: Tensor) -> Tensor:
         if self.fused_projections:
             gate, up = self.gate_up_proj(x_ND).chunk(2, dim=-1)
-        elif not _on_cpu(x_ND):
-            gate, up = self.gate_proj(x_ND), self.up_proj(x_ND)
         else:
-            gate, up = F.linear(x_ND, torch.cat(self.projections)).chunk(2, dim=-1)
+            gate, up = _projections(x_ND, self.gate_proj, self.up_proj)
         return self.down_proj((F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)) * up)
 
 
