@@ -37,11 +37,16 @@ def test_cross_entropy_equals_torch(chunk: int | None, ignored: bool) -> None:
         _assert_close(a, b)
 
 
+def _as_on_a_gpu(x, weight, labels, kept, chunk, cap, dx, d_weight) -> torch.Tensor:
+    assert cap is None
+    return module._on_gpu(x, weight, labels, kept, chunk, dx, d_weight)  # pyright: ignore[reportPrivateUsage]
+
+
 @pytest.mark.parametrize("chunk", [1, 8, 37, None])
 @pytest.mark.parametrize("ignored", [True, False])
 def test_the_path_of_gpus_equals_torch(chunk: int | None, ignored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its operations on a CPU, not compiled; with the indices given, and found."""
-    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_by_chunk", _as_on_a_gpu)
     monkeypatch.setattr(module, "_compiled", lambda: module.loss_and_gradient)
     x, weight, labels = _inputs(ignored=ignored)
     reference = F.cross_entropy(x @ weight.t(), labels, reduction="sum", ignore_index=-100)
@@ -54,7 +59,7 @@ def test_the_path_of_gpus_equals_torch(chunk: int | None, ignored: bool, monkeyp
 
 
 def test_the_path_of_gpus_accepts_a_batch_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_by_chunk", _as_on_a_gpu)
     x, weight, labels = _inputs()
     loss = chunked_cross_entropy(x, weight, torch.full_like(labels, -100))
     assert loss == 0

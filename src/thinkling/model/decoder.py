@@ -38,9 +38,9 @@ def _projections(x_ND: Tensor, *linears: nn.Linear) -> tuple[Tensor, ...]:
     sizes = [linear.out_features for linear in linears]
     if not _on_cpu(x_ND) and len(x_ND) * (len(sizes) - 1) <= 2 * sum(sizes):
         return tuple(linear(x_ND) for linear in linears)
-    biases = [linear.bias for linear in linears if linear.bias is not None]
-    weight = torch.cat([linear.weight for linear in linears])
-    return F.linear(x_ND, weight, torch.cat(biases) if biases else None).split(sizes, -1)
+    biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
+    weights: list[Tensor] = [linear.weight for linear in linears]
+    return F.linear(x_ND, torch.cat(weights), torch.cat(biases) if biases else None).split(sizes, -1)
 
 
 class RMSNorm(nn.Module):
@@ -78,7 +78,7 @@ class Attention(nn.Module):
             self.k_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
             self.v_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
         self.o_proj = nn.Linear(self.heads * c, d, bias=False)
-        self.qk_norm, self.row_norms, self.qkv_bias = features.head_norms, features.row_norms, features.qkv_bias
+        self.qk_norm, self.row_norms = features.head_norms, features.row_norms
         if self.qk_norm or self.row_norms:
             self.q_norm = _norm(self.heads * c if self.row_norms else c, config)
             self.k_norm = _norm(self.kv_heads * c if self.row_norms else c, config)

@@ -147,8 +147,10 @@ class _CrossEntropy(torch.autograd.Function):
             kept = (labels_N != IGNORE).nonzero().flatten()
         dx_ND = torch.zeros_like(x_ND) if need_x else None
         d_weight_VD = torch.zeros_like(weight_VD, dtype=dtype) if need_weight else None
-        compute = _on_gpu if x_ND.is_cuda and cap is None and need_x and need_weight else _by_chunk
-        total = compute(x_ND, weight_VD, labels_N, kept, chunk, cap, dx_ND, d_weight_VD)
+        if x_ND.is_cuda and cap is None and dx_ND is not None and d_weight_VD is not None:
+            total = _on_gpu(x_ND, weight_VD, labels_N, kept, chunk, dx_ND, d_weight_VD)
+        else:
+            total = _by_chunk(x_ND, weight_VD, labels_N, kept, chunk, cap, dx_ND, d_weight_VD)
         ctx.save_for_backward(dx_ND, d_weight_VD)
         ctx.weight_dtype = weight_VD.dtype
         return total
@@ -213,12 +215,10 @@ def _on_gpu(
     labels_N: Tensor,
     kept: Tensor,
     chunk: int | None,
-    cap: float | None,
     dx_ND: Tensor,
     d_weight_VD: Tensor,
 ) -> Tensor:
     """`_by_chunk` with large chunks, and with a compiled kernel that reads the logits of each chunk only."""
-    assert cap is None
     total = x_ND.new_zeros((), dtype=d_weight_VD.dtype)
     everything = len(kept) == len(labels_N)
     x_KD, labels_K = (x_ND, labels_N) if everything else (x_ND.index_select(0, kept), labels_N[kept])

@@ -149,7 +149,8 @@ class StochasticAdamW(torch.optim.Optimizer):
     def _update(self, p: nn.Parameter, gradient: Tensor, numbers: Tensor, seed: Tensor) -> None:
         kept = shards([p.detach(), self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]])
         update = _compiled_update() if gradient.is_cuda else update_in_place
-        update(*(_rows(x) for x in (*kept, gradient)), numbers, seed, *self.betas, self.eps)
+        weight, mean, square, g = (_rows(x) for x in (*kept, gradient))
+        update(weight, mean, square, g, numbers, seed, *self.betas, self.eps)
 
 
 def _rows(x: Tensor) -> Tensor:
