@@ -73,6 +73,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         precision=config.precision,
         recompute=config.recompute,
         compile=config.compile,
+        spikes=config.spikes,
         seed=seed,
         batches=loader.batches,
         learning_rate=schedule(phases),

@@ -58,6 +58,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         precision=config.precision,
         recompute=config.recompute,
         compile=config.compile,
+        spikes=config.spikes,
         seed=ctx.seed,
         batches=batches,
         learning_rate=config.schedule(rows.steps),

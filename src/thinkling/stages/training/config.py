@@ -11,7 +11,7 @@ from thinkling.names import Name
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
+from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute, SpikesConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
 LOSS = "loss"
@@ -33,6 +33,9 @@ class TrainingConfig(StageConfig):
     compile: bool = False
     """Whether to compile each layer with torch.compile, which takes some seconds at the start of training. It has an
     effect on a GPU only."""
+    spikes: SpikesConfig | None = None
+    """What happens at a step whose gradient is far larger than usual (`factor`, `window`), or whose loss or gradient is
+    not finite. If not set, only a loss or gradient that is not finite ends training, with an error."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
     keep_state: bool = False

@@ -22,6 +22,7 @@ from thinkling.stages.training.callbacks import (
     StepLog,
     Validation,
     count_and_sums,
+    n_skipped,
 )
 from thinkling.stages.training.config import TrainingConfig
 from thinkling.stages.training.evaluation import (
@@ -41,8 +42,9 @@ from thinkling.stages.training.state import KeptState, write_kept
 from thinkling.stages.training.trackers import make_trackers
 from thinkling.train.callback import Callback
 from thinkling.train.checkpoint import Checkpoints
-from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
+from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute, SpikesConfig
 from thinkling.train.parallel import Parallel
+from thinkling.train.spikes import SpikeGuard
 from thinkling.train.trainer import Objective, Trainer, fit
 
 
@@ -76,6 +78,8 @@ class TrainingPlan:
     """What the backward pass computes again instead of keeping it."""
     compile: bool = False
     """Whether layers are compiled (on a GPU)."""
+    spikes: SpikesConfig | None = None
+    """Which steps are skipped. If None, no step is skipped."""
     checkpoint_every: int = 500
     """Number of steps between checkpoints."""
     objective: Objective | None = None
@@ -123,6 +127,8 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         trainer = Trainer(
             plan.model, plan.optimizer, objective, parallel, plan.precision, plan.seed, plan.recompute, plan.compile
         )
+        if plan.spikes is not None:
+            trainer.guard = SpikeGuard(plan.spikes)
         checkpoints = Checkpoints(working, plan.checkpoint_every, warn=ctx.progress.warn)
         if plan.start is not None and checkpoints.latest(parallel) is None:
             plan.start.load(trainer.state_tensors(), parallel)
@@ -144,6 +150,8 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
     if parallel.rank == 0:
         shutil.rmtree(best, ignore_errors=True)
         shutil.rmtree(working, ignore_errors=True)
+    if plan.spikes is not None:
+        ctx.counts["skipped_steps"] = n_skipped(ctx.directory)
     if plan.evaluation is not None:
         ctx.counts["evaluation"] = summary(ctx.directory, plan.evaluation.keep_best)
 
