@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from thinkling.errors import UserError
+from thinkling.train.average import WeightAverage
 from thinkling.train.blocks import prepare_layers
 from thinkling.train.callback import SKIPPED, Callback, StepMetrics
 from thinkling.train.checkpoint import WEIGHTS, Checkpoints
@@ -58,6 +59,8 @@ class Trainer:
         self.clip_norm = optimizer_config.clip_norm
         self.guard: SpikeGuard | None = None
         """Decides which steps are skipped. Without a guard, a loss or gradient that is not finite is an error."""
+        self.average: WeightAverage | None = None
+        """Mean of the weights, which is updated as a callback and stored in checkpoints."""
 
     def step(self, micro_batches: Sequence[Any], lr: float) -> StepMetrics:
         """Update the model with this rank's micro-batches. Every rank must have the same number of micro-batches.
@@ -160,7 +163,9 @@ class Trainer:
         tensors and read into them."""
         state = {WEIGHTS + name: value for name, value in self.model.state_dict().items()}
         state |= {f"optimizer.{name}": value for name, value in self.optimizer.state_tensors().items()}
-        return state | (self.guard.state_tensors() if self.guard is not None else {})
+        for part in (self.guard, self.average):
+            state |= part.state_tensors() if part is not None else {}
+        return state
 
 
 def _fault(sum_loss: float, n_tokens: float, norm: float) -> str:

@@ -1,10 +1,12 @@
 """Arithmetic of the phases."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thinkling.errors import UserError
 from thinkling.stages.pretrain.config import PhaseConfig, PretrainConfig
-from thinkling.stages.pretrain.phases import check_order, epochs, phase_of, resolve, schedule
+from thinkling.stages.pretrain.phases import averaged, check_order, epochs, phase_of, resolve, schedule
 
 
 def make(*phases: dict, sequence_length: int = 128, batch_tokens: int | str = 1024) -> PretrainConfig:
@@ -56,6 +58,21 @@ def test_learning_rate() -> None:
     cosine = schedule(resolve(make({**DOWN, "shape": "cosine"}), 1e4))
     assert cosine(0) > rate(30)
     assert cosine(9) < rate(39)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 30))
+def test_averaged_steps(flat: int, down: int, every: int) -> None:
+    """Every `every` steps of the decay, the last one always, and none before the decay."""
+    phases = resolve(make({**FLAT, "tokens": flat * 1024}, {**DOWN, "tokens": down * 1024}), 1e4, first_step=3)
+    due = [step for step in range(3, 3 + flat + down) if averaged(phases, every)(step)]
+    assert due == sorted(range(2 + flat + down, 2 + flat, -every))
+
+
+def test_average_needs_a_decay() -> None:
+    config = make(WARM, DOWN).model_dump()
+    assert PretrainConfig.model_validate(config | {"average": {"every": 2}}).average is not None
+    with pytest.raises(ValueError, match=r"average: no phase has `decay: true`, so there are no weights to average"):
+        PretrainConfig.model_validate(config | {"average": {"every": 2}, "phases": [WARM, FLAT]})
 
 
 def test_epochs_count_tokens_against_sizes() -> None:

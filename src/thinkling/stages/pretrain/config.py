@@ -47,6 +47,16 @@ class PhaseConfig(BaseModel):
         return self.learning_rate[1] if isinstance(self.learning_rate, tuple) else self.learning_rate
 
 
+class AverageConfig(BaseModel):
+    """The weights that are averaged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    every: int = Field(ge=1)
+    """Number of steps between two weights in the average. The weights after the last step are always included, and no
+    weights from before the first phase with `decay: true`."""
+
+
 class PretrainConfig(TrainingConfig, MicroBatchConfig):
     """Next-token training on packed rows, in phases (docs/recipe.md, Pre-training)."""
 
@@ -64,6 +74,10 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
     default_max_epochs: float = Field(default=4.0, gt=0)
     """Maximum number of passes over sources that are not listed in `max_epochs`. The default is 4, because repeated
     data is worth little beyond four passes (arXiv 2305.16264)."""
+    average: AverageConfig | None = None
+    """Whether `model/` is the average, in fp32, of the weights during the decay (from the first phase with `decay:
+    true` to the end of the stage) instead of the weights after the last step. The average takes 4 bytes per
+    parameter."""
     validation_rows: int = Field(default=64, ge=0)
     """Number of rows per source on which the validation loss is measured after every phase. The rows are taken from
     tokenize's validation split."""
@@ -87,4 +101,9 @@ class PretrainConfig(TrainingConfig, MicroBatchConfig):
                     f"phases.{phase.name}: batch_tokens {self.batch_tokens} is not a multiple of sequence_length "
                     f"{length}; change one of them"
                 )
+        if self.average is not None and not any(phase.decay for phase in self.phases):
+            raise ValueError(
+                "average: no phase has `decay: true`, so there are no weights to average; set `decay: true` in the "
+                "phase in which the decay starts, or remove average"
+            )
         return self

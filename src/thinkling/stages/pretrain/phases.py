@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thinkling.errors import UserError
@@ -93,6 +93,14 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
         )
         step += steps
     return phases
+
+
+def averaged(phases: Sequence[Phase], every: int) -> Callable[[int], bool]:
+    """Returns whether the weights after a step are averaged: every `every` steps from the start of the decay, counted
+    back from the last step."""
+    first = min(phase.first_step for phase in phases if phase.decay)
+    last = phases[-1].end - 1
+    return lambda step: first <= step <= last and (last - step) % every == 0
 
 
 def phase_of(phases: Sequence[Phase], step: int) -> Phase:

@@ -19,7 +19,7 @@ from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
 from thinkling.stages.base import StageContext
 from thinkling.stages.pretrain.config import PretrainConfig
-from thinkling.stages.pretrain.phases import Phase, check_order, phase_of, resolve, schedule
+from thinkling.stages.pretrain.phases import Phase, averaged, check_order, phase_of, resolve, schedule
 from thinkling.stages.training.callbacks import Validation
 from thinkling.stages.training.objective import mean_loss
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
@@ -98,6 +98,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
                 for name, batches in validation.items()
             },
         ),
+        average=averaged(own, config.average.every) if config.average is not None else None,
         start=start,
         first_step=own[0].first_step,
         keep=kept_facts(config, seed=seed, phases=[asdict(phase) for phase in phases], tokens=tokens.digest),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from thinkling.data.seals import SUFFIX, check, require, seal, seal_of
 from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.stages.base import StageContext
+from thinkling.stages.training.average import AVERAGE, apply_average
 from thinkling.stages.training.callbacks import (
     CHECKPOINTS,
     METRICS,
@@ -40,6 +42,7 @@ from thinkling.stages.training.objective import next_token_objective
 from thinkling.stages.training.state import DIRECTORY as STATE
 from thinkling.stages.training.state import KeptState, write_kept
 from thinkling.stages.training.trackers import make_trackers
+from thinkling.train.average import WeightAverage
 from thinkling.train.callback import Callback
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute, SpikesConfig
@@ -89,6 +92,9 @@ class TrainingPlan:
     callbacks: Sequence[Callback] = ()
     """The stage's own callbacks. They are called before logs and trackers."""
     validation: Validation | None = None
+    average: Callable[[int], bool] | None = None
+    """Whether the weights after a step are part of the average, which is exported instead of the weights of the last
+    step. If None, weights are not averaged."""
     evaluation: Evaluation | None = None
     """Scores and losses that are measured during training. With `keep_best`, they determine the step whose model is
     exported."""
@@ -133,15 +139,21 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         if plan.start is not None and checkpoints.latest(parallel) is None:
             plan.start.load(trainer.state_tensors(), parallel)
         assert isinstance(trainer.model, Decoder)
+        if plan.average is not None:
+            trainer.average = WeightAverage(trainer.model, plan.average)
         with Prefetcher(plan.batches, plan.total_steps, plan.prefetch) as batches:
             callbacks = _callbacks(plan, ctx, parallel, trainer.model)
+            callbacks = [trainer.average, *callbacks] if trainer.average is not None else callbacks
             fit(trainer, batches, plan.learning_rate, plan.total_steps, checkpoints, callbacks, plan.first_step)
-        _export(plan, ctx, parallel, trainer.model)
+        average, trainer.average = trainer.average, None  # a stage that continues from the state averages anew
         if plan.keep is not None:
             write_kept(ctx.directory, plan.total_steps, plan.keep, trainer.state_tensors(), parallel)
+        if average is not None:
+            apply_average(average, trainer.model, plan.validation, ctx, parallel)
+        _export(plan, ctx, parallel, trainer.model)
         parallel.barrier()
         if parallel.rank == 0:
-            for name in ("model", STATE, FILE, METRICS):
+            for name in ("model", STATE, FILE, AVERAGE, METRICS):
                 if (ctx.directory / name).exists():
                     seal(ctx.directory / name)
     elif parallel.rank == 0:
@@ -152,6 +164,8 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         shutil.rmtree(working, ignore_errors=True)
     if plan.spikes is not None:
         ctx.counts["skipped_steps"] = n_skipped(ctx.directory)
+    if plan.average is not None:
+        ctx.counts["average"] = json.loads((ctx.directory / AVERAGE).read_text(encoding="utf-8"))
     if plan.evaluation is not None:
         ctx.counts["evaluation"] = summary(ctx.directory, plan.evaluation.keep_best)
 
