@@ -20,7 +20,7 @@ from thinkling.model.huggingface import load_pretrained
 from thinkling.progress import Silent
 from thinkling.stages.base import StageContext
 from thinkling.stages.training import plan as training
-from thinkling.stages.training.callbacks import METRICS, StepLog, Validation
+from thinkling.stages.training.callbacks import METRICS, StepLog, Validation, count_and_means
 from thinkling.stages.training.objective import mean_loss, next_token_objective
 from thinkling.stages.training.plan import TrainingPlan
 from thinkling.stages.training.state import read_kept
@@ -214,6 +214,27 @@ def test_a_killed_run_keeps_the_same_state(tmp_path: Path, tokenizer_dir: Path) 
     names = list(content_files(whole.directory))
     assert list(content_files(cut.directory)) == names
     assert all((cut.directory / n).read_bytes() == (whole.directory / n).read_bytes() for n in names)
+
+
+def test_z_loss_is_logged_per_token_and_not_validated(tmp_path: Path, tokenizer_dir: Path) -> None:
+    device, seen = torch.device("cpu"), []
+    start = mean_loss(model(), [batch(0)], device)
+    for folder, z_weight in (("plain", 0.0), ("z", 0.01)):
+        validation = Validation(lambda step: True, lambda made: {"text": mean_loss(made, [batch(0)], device)})
+        training.train(
+            plan(
+                tokenizer_dir, lambda step: [batch(step)], 5, objective=next_token_objective(device, z_weight),
+                logged=count_and_means, validation=validation,
+            ),
+            context(tmp_path / folder),
+            Parallel(),
+        )  # fmt: skip
+        seen.append(lines(tmp_path / folder))
+    plain, z = seen
+    assert plain[0].keys() == z[0].keys() - {"z_loss"}
+    assert z[0]["loss"] - z[0]["z_loss"] == pytest.approx(plain[0]["loss"]) == pytest.approx(start)
+    assert z[0]["z_loss"] == pytest.approx(0.01 * np.log(300) ** 2, rel=0.05)  # the logits are near 0 at the start
+    assert z[4]["loss"] != plain[4]["loss"]
 
 
 def test_skipped_steps_are_logged_and_counted(tmp_path: Path, tokenizer_dir: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.quantities import Tokens
-from thinkling.stages.training.config import MicroBatchConfig, TrainingConfig
+from thinkling.stages.training.config import MicroBatchConfig, NextTokenConfig, TrainingConfig
 from thinkling.train.schedule import DecayShape
 
 
@@ -57,7 +57,7 @@ class AverageConfig(BaseModel):
     weights from before the first phase with `decay: true`."""
 
 
-class PretrainConfig(TrainingConfig, MicroBatchConfig):
+class PretrainConfig(TrainingConfig, NextTokenConfig, MicroBatchConfig):
     """Next-token training on packed rows, in phases (docs/recipe.md, Pre-training)."""
 
     kind: Literal["pretrain"]

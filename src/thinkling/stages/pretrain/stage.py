@@ -20,8 +20,8 @@ from thinkling.model.huggingface import load_pretrained
 from thinkling.stages.base import StageContext
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import Phase, averaged, check_order, phase_of, resolve, schedule
-from thinkling.stages.training.callbacks import Validation
-from thinkling.stages.training.objective import mean_loss
+from thinkling.stages.training.callbacks import Validation, count_and_means
+from thinkling.stages.training.objective import mean_loss, next_token_objective
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import KeptState, read_kept
 from thinkling.train.callback import Callback
@@ -81,9 +81,9 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         tokens_per_step=lambda step: config.batch_tokens,
         tokenizer_dir=tokenizer_dir,
         checkpoint_every=config.checkpoint_every,
+        objective=next_token_objective(parallel.device, config.z_loss),
         logged=lambda step, metrics: {
-            "loss_tokens": metrics.n_tokens,
-            **metrics.metrics,
+            **count_and_means(step, metrics),
             "phase": phase_of(phases, step).name,
             "rows": loader.rows_by_source(step),
         },

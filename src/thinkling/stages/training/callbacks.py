@@ -38,6 +38,11 @@ def count_and_sums(step: int, metrics: StepMetrics) -> dict[str, Any]:
     return {"loss_tokens": metrics.n_tokens, **metrics.metrics}
 
 
+def count_and_means(step: int, metrics: StepMetrics) -> dict[str, Any]:
+    """Returns the number of loss tokens of the step, and the objective's metrics as means per loss token."""
+    return {"loss_tokens": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
+
+
 def line_of(step: int, metrics: StepMetrics, lr: float, logged: Logged) -> dict[str, Any]:
     """Returns the line of metrics.jsonl for a step. If the run watches for spikes, `skipped` is 1 for a step that was
     skipped and 0 for other steps, and numbers of a skipped step that are not finite are null."""

@@ -173,6 +173,17 @@ class MicroBatchConfig(BaseModel):
     at once."""
 
 
+class NextTokenConfig(BaseModel):
+    """Loss of the stages that predict the next token."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the z-loss: the mean over loss tokens of log² Z is multiplied by this weight and added to the loss,
+    where Z is the sum of exp(logit) over the vocabulary. The z-loss keeps the logits from drifting, which can make
+    training unstable; PaLM used 1e-4 (arXiv 2204.02311). With 0, there is no z-loss."""
+
+
 class ScheduleConfig(EvaluatedConfig):
     """Learning rate schedule: a linear warm-up, a plateau at the optimizer's `lr`, then a decay."""
 
