@@ -22,6 +22,7 @@ from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.evaluate.config import EvaluateConfig
 from thinkling.stages.pretrain.config import PretrainConfig
+from thinkling.stages.pretrain.phases import resolve
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
@@ -202,7 +203,7 @@ class Spaces:
             tokens = self.made.get(config.inputs["tokens"])
             assert model is not None
             self.made[name] = _model(model, tokens) if isinstance(tokens, Tokens) else None
-        steps = sum(max(1, round(phase.tokens / config.batch_tokens)) for phase in config.phases)
+        steps = sum(phase.steps for phase in resolve(config, 1.0))
         return self._training(name, config, steps, steps)
 
     def _sft(self, name: str, config: SftConfig) -> Space:

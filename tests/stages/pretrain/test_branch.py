@@ -280,3 +280,40 @@ def killed(
             stage.run(settings, ctx)
     stage.run(settings, ctx)
     return ctx
+
+
+def test_a_batch_ramp_is_exact_and_resumes(tmp_path: Path, tokens: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2, 4 and 8 rows per step. Rows and epochs are those of the phases; a stage killed at a boundary or between two
+    boundaries, and a branch, produce the same bytes."""
+    small, large = ({**FLAT, "name": f"{n}", "batch_tokens": n} for n in (64, 256))
+    kept = {"keep_state": True}
+    ramp = config([WARM, small, large, DOWN], **kept)
+    whole = train(tmp_path / "whole", ramp, 7, tokens=tokens)
+    log = [json.loads(line) for line in whole.file("metrics.jsonl").read_text().splitlines()]
+    # 256 tokens of 4 rows, 768 of 2 rows, 768 of 8 rows; 512 tokens of 4 rows of 64 tokens
+    assert [sum(line["rows"].values()) for line in log] == [4] * 2 + [2] * 12 + [8] * 3 + [4] * 2
+    assert (whole.counts["steps"], whole.counts["tokens"]) == (19, 256 + 768 + 768 + 512)
+    drawn = {name: sum(line["rows"].get(name, 0) for line in log) for name in ("a", "b")}
+    assert drawn == {name: used["rows"] for name, used in whole.counts["sources"].items()}
+    for at in (14, 16):
+        cut = killed(tmp_path / f"cut{at}", ramp, monkeypatch, at, tokens=tokens)
+        for name in ("model/model.safetensors", "metrics.jsonl"):
+            assert (cut.directory / name).read_bytes() == whole.file(name).read_bytes()
+        assert cut.counts["sources"] == whole.counts["sources"]
+
+    plateau = train(tmp_path / "plateau", config([WARM, small], **kept), 7, tokens=tokens)
+    branch = config([large | {"batch_tokens": None}, DOWN], {"state": "plateau"}, batch_tokens=256, **kept)
+    rest = train(tmp_path / "rest", branch, 8, tokens=tokens, state=plateau)
+    assert rest.file("model/model.safetensors").read_bytes() == whole.file("model/model.safetensors").read_bytes()
+    logs = [a.file("metrics.jsonl").read_text() for a in (plateau, rest, whole)]
+    assert logs[0] + logs[1] == logs[2]
+
+
+def test_micro_batches_of_a_ramp_are_the_same_training(tmp_path: Path, tokens: Artifact) -> None:
+    ramp = [{**FLAT, "name": f"{n}", "tokens": 512, "batch_tokens": n} for n in (64, 256)]
+    curves = []
+    for size in (None, 3):
+        made = train(tmp_path / f"m{size}", config(ramp, micro_batch_size=size), 7, tokens=tokens)
+        curves.append([json.loads(line) for line in made.file("metrics.jsonl").read_text().splitlines()])
+    assert [line["rows"] for line in curves[0]] == [line["rows"] for line in curves[1]]
+    assert [line["loss"] for line in curves[0]] == pytest.approx([line["loss"] for line in curves[1]], rel=1e-4)

@@ -48,6 +48,32 @@ def test_inheritance_and_rounding() -> None:
         phase_of((warm, flat, down), 40)
 
 
+def test_a_batch_ramp_is_inherited() -> None:
+    ramp = [{**FLAT, "name": str(n), "batch_tokens": n} for n in (512, 2048)]
+    warm, small, large, down = resolve(make(WARM, *ramp, DOWN), rope_theta=1e4)
+    assert [p.batch_size for p in (warm, small, large, down)] == [8, 4, 16, 8]
+    assert [p.batch_tokens for p in (warm, small, large, down)] == [1024, 512, 2048, 2048]
+    assert [p.steps for p in (warm, small, large, down)] == [10, 39, 10, 5]  # 20,000 and 10,240 tokens
+    assert (small.first_step, large.first_step, down.first_step, down.end) == (10, 49, 59, 64)
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.none() | st.integers(1, 40)), min_size=1, max_size=6))
+def test_steps_of_any_ramp(ramp: list[tuple[int, int | None]]) -> None:
+    """Each phase is within half a step of its tokens, or one step; phases follow each other without gaps."""
+    phases = [
+        {**FLAT, "name": str(i), "tokens": tokens, **({} if rows is None else {"batch_tokens": rows * 128})}
+        for i, (tokens, rows) in enumerate(ramp)
+    ]
+    resolved = resolve(make(*phases), 1e4, first_step=5)
+    current, step = 8, 5
+    for phase, (tokens, rows) in zip(resolved, ramp, strict=True):
+        current = rows or current
+        assert (phase.batch_size, phase.first_step) == (current, step)
+        assert phase.tokens == phase.steps * current * 128
+        assert phase.steps == 1 or abs(phase.tokens - tokens) <= current * 64
+        step = phase.end
+
+
 def test_learning_rate() -> None:
     rate = schedule(resolve(make(WARM, FLAT, DOWN), rope_theta=1e4))
     assert rate.total_steps == 40
@@ -92,6 +118,11 @@ def test_order() -> None:
 )
 def test_numbers_of_tokens(text: str, tokens: int) -> None:
     assert PhaseConfig.model_validate({**WARM, "tokens": text}).tokens == tokens
+
+
+def test_rows_must_fill_a_step_of_every_phase() -> None:
+    with pytest.raises(ValueError, match=r"phases\.d: batch_tokens 384 is not a multiple of sequence_length 256"):
+        make({**FLAT, "batch_tokens": 384}, DOWN)
 
 
 def test_rows_must_fill_a_step() -> None:

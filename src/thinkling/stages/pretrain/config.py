@@ -31,6 +31,9 @@ class PhaseConfig(BaseModel):
     """Source → relative weight. The weights determine each source's share of the rows, and therefore of the tokens."""
     sequence_length: int | None = Field(default=None, ge=8)
     """Number of tokens per row. If not set, the value of the previous phase is used."""
+    batch_tokens: Tokens | None = None
+    """Number of tokens per optimizer step, over all ranks, from this phase on. If not set, the value of the previous
+    phase is used. With phases of increasing `batch_tokens`, the batch grows during training (batch ramp)."""
     rope_theta: float | None = Field(default=None, gt=0)
     """RoPE base from this phase on (ABF: the base is raised for long rows). If not set, the value of the previous phase
     is used."""
@@ -65,7 +68,8 @@ class PretrainConfig(TrainingConfig, NextTokenConfig, MicroBatchConfig):
     """Number of tokens per row in the first phase (docs/recipe.md, Pre-training). The value in the full recipe, 4,096,
     is our choice."""
     batch_tokens: Tokens
-    """Number of tokens per optimizer step, over all ranks. Must be a multiple of every phase's `sequence_length`."""
+    """Number of tokens per optimizer step, over all ranks, in the first phase. Later phases use the same number unless
+    they set another one. In every phase, the number must be a multiple of `sequence_length`."""
     phases: list[PhaseConfig] = Field(min_length=1)
     """Phases of training, in order. Each phase sets a number of tokens, a learning rate and a mixture."""
     max_epochs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
@@ -93,12 +97,12 @@ class PretrainConfig(TrainingConfig, NextTokenConfig, MicroBatchConfig):
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError("phases: two phases have the same name; rename one of them")
-        length = self.sequence_length
+        length, batch_tokens = self.sequence_length, self.batch_tokens
         for phase in self.phases:
-            length = phase.sequence_length or length
-            if self.batch_tokens % length:
+            length, batch_tokens = phase.sequence_length or length, phase.batch_tokens or batch_tokens
+            if batch_tokens % length:
                 raise ValueError(
-                    f"phases.{phase.name}: batch_tokens {self.batch_tokens} is not a multiple of sequence_length "
+                    f"phases.{phase.name}: batch_tokens {batch_tokens} is not a multiple of sequence_length "
                     f"{length}; change one of them"
                 )
         if self.average is not None and not any(phase.decay for phase in self.phases):

@@ -39,6 +39,11 @@ class Phase:
         return self.fractions
 
     @property
+    def batch_tokens(self) -> int:
+        """Number of tokens per step, including padding."""
+        return self.batch_size * self.sequence_length
+
+    @property
     def rows(self) -> int:
         return self.steps * self.batch_size
 
@@ -72,9 +77,11 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
     """
     phases: list[Phase] = []
     length, theta, step = config.sequence_length, rope_theta, first_step
+    batch_tokens = config.batch_tokens
     for phase in config.phases:
         length, theta = phase.sequence_length or length, phase.rope_theta or theta
-        steps = max(1, round(phase.tokens / config.batch_tokens))
+        batch_tokens = phase.batch_tokens or batch_tokens
+        steps = max(1, round(phase.tokens / batch_tokens))
         total = math.fsum(phase.mixture.values())
         phases.append(
             Phase(
@@ -82,7 +89,7 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
                 first_step=step,
                 steps=steps,
                 sequence_length=length,
-                batch_size=config.batch_tokens // length,
+                batch_size=batch_tokens // length,
                 rope_theta=theta,
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,

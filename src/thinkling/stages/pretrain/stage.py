@@ -78,7 +78,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         batches=loader.batches,
         learning_rate=schedule(phases),
         total_steps=loader.n_steps,
-        tokens_per_step=lambda step: config.batch_tokens,
+        tokens_per_step=lambda step: phase_of(phases, step).batch_tokens,
         tokenizer_dir=tokenizer_dir,
         checkpoint_every=config.checkpoint_every,
         objective=next_token_objective(parallel.device, config.z_loss),
