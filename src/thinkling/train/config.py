@@ -33,9 +33,11 @@ class SpikesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    action: Literal["skip", "stop"] = "skip"
+    action: Literal["skip", "stop", "roll_back"] = "skip"
     """`skip`: the step leaves the weights and the optimizer state unchanged, and training continues with the next
-    batch. `stop`: training ends with an error; the last checkpoint is from before the spike."""
+    batch. `stop`: training ends with an error; the last checkpoint is from before the spike. `roll_back`: training
+    returns to the last checkpoint and skips all batches from there to the spike (not for rl). Before the first
+    checkpoint, `roll_back` is the same as `skip`."""
     factor: float = Field(default=5.0, gt=1.0)
     """A step is a spike if the norm of its gradient, before clipping, is more than `factor` times the median of the
     last `window` steps."""
@@ -46,7 +48,8 @@ class SpikesConfig(BaseModel):
     """Number of steps over which the median is taken. Skipped steps are not included. Until there are this many steps,
     only a loss or gradient that is not finite is a spike."""
     limit: int = Field(default=10, ge=1)
-    """Training ends with an error if more than this number of steps in a row are skipped."""
+    """Training ends with an error if more than this number of steps in a row are spikes, or, with `roll_back`, if
+    training would return to the same checkpoint more often than this."""
 
 
 class OptimizerConfig(BaseModel):

@@ -55,6 +55,10 @@ class SpikeGuard:
             raise UserError(self._reason(norm, loss))
         self._skipped += 1
 
+    def pass_over(self) -> None:
+        """Record a step whose batch is skipped because it led to a spike."""
+        self._skipped[1] += 1
+
     def _reason(self, norm: float, loss: float) -> str:
         most = self.limits()
         found = f"loss {loss:.4g} (limit {most[1]:.4g}), gradient norm {norm:.4g} (limit {most[0]:.4g})"

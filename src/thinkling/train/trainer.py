@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -114,6 +115,15 @@ class Trainer:
         n_skipped = None if self.guard is None else self.guard.n_skipped
         found = dict(zip(names, sums, strict=True))
         return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), found, n_skipped=n_skipped)
+
+    def skip(self) -> StepMetrics:
+        """Return the metrics of a step without a batch."""
+        if self.guard is None:
+            return SKIPPED
+        if self.guard.config.action == "roll_back":
+            self.guard.pass_over()
+            return StepMetrics(math.nan, math.nan, 0, {}, True, self.guard.n_skipped)
+        return replace(SKIPPED, n_skipped=self.guard.n_skipped)
 
     def _add_gradients(self, sums: dict[nn.Parameter, Tensor]) -> None:
         """Add the gradients of a micro-batch to fp32 sums and clear them. bf16 sums would lose later gradients."""
@@ -225,6 +235,6 @@ def _step(
         callback.before_step(step)
     micro_batches = batches(step)
     rate = 0.0 if micro_batches is None else lr(step)
-    metrics = SKIPPED if micro_batches is None else trainer.step(micro_batches, rate)
+    metrics = trainer.skip() if micro_batches is None else trainer.step(micro_batches, rate)
     for callback in callbacks:
         callback.on_step(step, metrics, rate)

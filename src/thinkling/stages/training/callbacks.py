@@ -156,7 +156,7 @@ class ProgressBar(Callback):
         assert self._task is not None
         skipped = {"skipped": metrics.n_skipped} if metrics.n_skipped else {}
         self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr, **skipped, **self._found)
-        if metrics.skipped:
+        if metrics.skipped and metrics.n_tokens:
             self.progress.warn(
                 f"{self.label}: step {step} is a spike and was skipped (loss {metrics.loss:.4g}, gradient norm "
                 f"{metrics.grad_norm:.4g})"

@@ -39,6 +39,7 @@ from thinkling.stages.training.evaluation import (
 )
 from thinkling.stages.training.export import CheckpointFiles, export
 from thinkling.stages.training.objective import next_token_objective
+from thinkling.stages.training.roll_back import RollBack, Spike
 from thinkling.stages.training.state import DIRECTORY as STATE
 from thinkling.stages.training.state import KeptState, write_kept
 from thinkling.stages.training.trackers import make_trackers
@@ -141,10 +142,7 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         assert isinstance(trainer.model, Decoder)
         if plan.average is not None:
             trainer.average = WeightAverage(trainer.model, plan.average)
-        with Prefetcher(plan.batches, plan.total_steps, plan.prefetch) as batches:
-            callbacks = _callbacks(plan, ctx, parallel, trainer.model)
-            callbacks = [trainer.average, *callbacks] if trainer.average is not None else callbacks
-            fit(trainer, batches, plan.learning_rate, plan.total_steps, checkpoints, callbacks, plan.first_step)
+        _fit(plan, ctx, parallel, trainer, checkpoints)
         average, trainer.average = trainer.average, None  # a stage that continues from the state averages anew
         if plan.keep is not None:
             write_kept(ctx.directory, plan.total_steps, plan.keep, trainer.state_tensors(), parallel)
@@ -168,6 +166,27 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         ctx.counts["average"] = json.loads((ctx.directory / AVERAGE).read_text(encoding="utf-8"))
     if plan.evaluation is not None:
         ctx.counts["evaluation"] = summary(ctx.directory, plan.evaluation.keep_best)
+
+
+def _fit(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Trains until the last step. After a spike, training may return to a checkpoint."""
+    assert isinstance(trainer.model, Decoder)
+    roll_back = None
+    if plan.spikes is not None and plan.spikes.action == "roll_back":
+        roll_back = RollBack(ctx.directory, plan.spikes, plan.first_step, plan.checkpoint_every, parallel)
+    while True:
+        source = plan.batches if roll_back is None else roll_back.without_skipped(plan.batches)
+        first = [callback for callback in (roll_back, trainer.average) if callback is not None]
+        callbacks = [*first, *_callbacks(plan, ctx, parallel, trainer.model)]
+        try:
+            with Prefetcher(source, plan.total_steps, plan.prefetch) as batches:
+                fit(trainer, batches, plan.learning_rate, plan.total_steps, checkpoints, callbacks, plan.first_step)
+            return
+        except Spike as spike:
+            assert roll_back is not None
+            message = roll_back.add(spike)
+            if parallel.rank == 0:
+                ctx.progress.warn(f"{ctx.name}: {message}")
 
 
 def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> None:
