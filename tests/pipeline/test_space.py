@@ -122,6 +122,9 @@ def pretraining(stage: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(fields)
 
 
+DECAY = {"name": "one", "tokens": "100M", "learning_rate": 1.0e-3, "mixture": {"mq-topics": 1}, "decay": True}
+
+
 @pytest.mark.parametrize(
     ("stage", "kept", "peak"),
     [
@@ -129,6 +132,8 @@ def pretraining(stage: dict[str, Any]) -> Recipe:
         ({"precision": {"weights": "bfloat16"}}, 2, 3 * 6),
         ({"keep_state": True}, 4 + 12, 2 * 12 + 4 + 12),  # model and state are written beside two checkpoints
         ({"checkpoint_every": 100_000}, 4, 12 + 4),  # only the one after the last step
+        ({"average": {"every": 5}, "phases": [DECAY]}, 4, 3 * 16),  # the average is part of every checkpoint
+        ({"average": {"every": 5}, "phases": [DECAY], "keep_state": True}, 4 + 12, 2 * 16 + 4 + 12),  # but not kept
     ],
 )
 def test_weights_and_checkpoints_are_counted_exactly(stage: dict[str, Any], kept: int, peak: int) -> None:

@@ -39,6 +39,11 @@ class PhasePlan:
     """Number of passes over each source of known size in this phase."""
     flops: float
 
+    @property
+    def batch_tokens(self) -> int:
+        """Number of tokens per step."""
+        return self.batch_size * self.sequence_length
+
 
 @dataclass(frozen=True)
 class PretrainPlan:
@@ -201,11 +206,13 @@ def _stage_table(run: Run, full_check: bool) -> Table:
 
 def phase_tables(plan: PretrainPlan, width: int) -> list[Table]:
     """Return the phases of pre-training as one table, or as two tables if the terminal is too narrow."""
+    steps = [f"{phase.batch_tokens:,}" for phase in plan.phases]
     cells: dict[str, list[str]] = {
         "phase": [phase.name for phase in plan.phases],
         "tokens": [f"{phase.tokens:,}" for phase in plan.phases],
         "steps": [f"{phase.steps:,}" for phase in plan.phases],
         "rows × length": [f"{phase.batch_size:,} × {phase.sequence_length:,}" for phase in plan.phases],
+        **({"tokens per step": steps} if len(set(steps)) > 1 else {}),
         "learning rate": [_rate(phase) for phase in plan.phases],
         "RoPE base": [f"{phase.rope_theta:g}" for phase in plan.phases],
         "mixture (epochs)": [_mixture(phase) for phase in plan.phases],
@@ -213,13 +220,14 @@ def phase_tables(plan: PretrainPlan, width: int) -> list[Table]:
     widths = [max(len(line) for cell in (name, *values) for line in cell.split("\n")) for name, values in cells.items()]
     names = list(cells)
     whole = sum(widths) + 3 * len(widths) + 1 <= width
-    parts = [names] if whole else [names[:4], [names[0], *names[4:]]]
+    split = names.index("learning rate")
+    parts = [names] if whole else [names[:split], [names[0], *names[split:]]]
     tables = []
     for part in parts:
         table = Table(title=f"{plan.stage}: phases", title_justify="left")
         for name in part:
             text = name in ("phase", "mixture (epochs)")
-            right = name in ("tokens", "steps")
+            right = name in ("tokens", "steps", "tokens per step")
             table.add_column(name, justify="right" if right else "left", no_wrap=not text, overflow="fold")
         for row in zip(*(cells[name] for name in part), strict=True):
             table.add_row(*row)

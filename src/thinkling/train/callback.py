@@ -19,6 +19,10 @@ class StepMetrics:
     """Number of loss tokens; 0 for a step without a batch, which does not update the model."""
     metrics: dict[str, float]
     """Sums of the objective's metrics, not divided by the number of tokens."""
+    skipped: bool = False
+    """Whether the step was a spike, so that it did not change the weights."""
+    n_skipped: int | None = None
+    """Number of spikes skipped until now, or None if spikes are not watched for."""
 
 
 SKIPPED = StepMetrics(loss=0.0, grad_norm=0.0, n_tokens=0, metrics={})

@@ -200,13 +200,14 @@ def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) 
     _write(directory, tensors, parallel)
 
 
-def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
+def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel, optional: str | None = None) -> None:
     """Read the output of `keep_state` into `tensors`, in place. The number of ranks may differ from the number that
-    wrote the output.
+    wrote the output. Tensors whose names start with `optional` are left unchanged unless all of them are stored with
+    the same shapes.
 
-    Raises UserError if the stored tensors do not match `tensors`.
+    Raises UserError if the other stored tensors do not match `tensors`.
     """
-    _read(directory, tensors, parallel, {})
+    _read(directory, tensors, parallel, {}, optional)
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -242,13 +243,26 @@ def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> N
     parallel.barrier()
 
 
-def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Read a directory into `tensors`, in place, and return the `random` tensors that the directory contains."""
+def _read(
+    path: Path,
+    tensors: dict[str, Tensor],
+    parallel: Parallel,
+    random: dict[str, Tensor],
+    optional: str | None = None,
+) -> dict[str, Tensor]:
+    """Read a directory into `tensors`, in place, and return the `random` tensors that the directory contains.
+    `optional`: see `read_state`."""
     reader = HuggingFaceStorageReader(str(path))
     metadata = reader.read_metadata().state_dict_metadata
     stored = {name: meta.size for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
     dtypes = {name: metadata[name].properties.dtype for name in stored}  # pyright: ignore[reportAttributeAccessIssue]
     state = _storable(tensors)
+    if optional is not None:
+        there = {name: tuple(size) for name, size in stored.items() if name.startswith(optional)}
+        here = {name: tuple(x.shape) for name, x in state.items() if name.startswith(optional)}
+        if there != here:
+            stored = {name: size for name, size in stored.items() if name not in there}
+            state = {name: x for name, x in state.items() if name not in here}
     for name in sorted(state.keys() | {name for name in stored if not name.startswith("random.")}):
         there = tuple(stored[name]) if name in stored else "none"
         here = tuple(state[name].shape) if name in state else "none"

@@ -28,6 +28,30 @@ class PrecisionConfig(BaseModel):
     weights. The exported model has this dtype."""
 
 
+class SpikesConfig(BaseModel):
+    """What happens at a step whose gradient or loss is far larger than usual, or not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    action: Literal["skip", "stop", "roll_back"] = "skip"
+    """`skip`: the step leaves the weights and the optimizer state unchanged, and training continues with the next
+    batch. `stop`: training ends with an error; the last checkpoint is from before the spike. `roll_back`: training
+    returns to the last checkpoint and skips all batches from there to the spike (not for rl). Before the first
+    checkpoint, `roll_back` is the same as `skip`."""
+    factor: float = Field(default=5.0, gt=1.0)
+    """A step is a spike if the norm of its gradient, before clipping, is more than `factor` times the median of the
+    last `window` steps."""
+    loss_factor: float | None = Field(default=None, gt=1.0)
+    """The same limit for the mean loss per token. By default, only the gradient is compared, because the gradient grows
+    by a large factor at a spike, whereas a loss of 2 nats rarely does."""
+    window: int = Field(default=128, ge=2)
+    """Number of steps over which the median is taken. Skipped steps are not included. Until there are this many steps,
+    only a loss or gradient that is not finite is a spike."""
+    limit: int = Field(default=10, ge=1)
+    """Training ends with an error if more than this number of steps in a row are spikes, or, with `roll_back`, if
+    training would return to the same checkpoint more often than this."""
+
+
 class OptimizerConfig(BaseModel):
     """Optimizer and gradient clipping of one stage. The schedule (`schedule.py`) sets each step's learning rate."""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thinkling.errors import UserError
+from thinkling.train.average import WeightAverage
 from thinkling.train.blocks import prepare_layers
 from thinkling.train.callback import SKIPPED, Callback, StepMetrics
 from thinkling.train.checkpoint import WEIGHTS, Checkpoints
@@ -22,6 +24,7 @@ from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
 from thinkling.train.optimizer import Optimizer
 from thinkling.train.parallel import Parallel
 from thinkling.train.precision import DTYPES, computing, norm_of
+from thinkling.train.spikes import SpikeGuard
 
 Objective = Callable[[nn.Module, Any], tuple[Tensor, int, Mapping[str, float | Tensor]]]
 """Function of a model and a micro-batch. It returns the sum of the losses (a scalar with a gradient, even if there are
@@ -55,12 +58,17 @@ class Trainer:
         self.optimizer = Optimizer(self.model, optimizer_config, self.parallel, seed)
         self.objective = objective
         self.clip_norm = optimizer_config.clip_norm
+        self.guard: SpikeGuard | None = None
+        """Decides which steps are skipped. Without a guard, a loss or gradient that is not finite is an error."""
+        self.average: WeightAverage | None = None
+        """Mean of the weights, which is updated as a callback and stored in checkpoints."""
 
     def step(self, micro_batches: Sequence[Any], lr: float) -> StepMetrics:
         """Update the model with this rank's micro-batches. Every rank must have the same number of micro-batches.
 
-        Raises UserError without changing the weights if the loss or the gradient is not finite, or if no rank has a
-        loss token.
+        A step that the guard refuses changes neither the weights nor the optimizer state. Without a guard, this method
+        raises UserError, without changing the weights, if the loss or the gradient is not finite. It always does so if
+        no rank has a loss token.
         """
         losses: list[Tensor] = []
         n_tokens = 0
@@ -81,23 +89,41 @@ class Trainer:
         gradients = sums_in_fp32 or self.optimizer.gradients()
         names = sorted(totals)
         on_device = self._sum_over_ranks(losses, n_tokens, list(gradients.values()), [totals[name] for name in names])
+        usable = self._usable(on_device)
         early = not self.optimizer.waits_for_host
         if early:  # before the host waits for the sums, so that the GPU need not wait for the host
-            self.optimizer.step_on_device(lr, gradients, *self._scale_on_device(on_device))
-        sum_loss, n_tokens, square, *sums = on_device.tolist()
+            self.optimizer.step_on_device(lr, gradients, self._scale_on_device(on_device), usable)
+        is_usable, sum_loss, n_tokens, square, *sums = torch.cat((usable.double().view(1), on_device)).tolist()
         norm = math.sqrt(square) / n_tokens if n_tokens else math.nan
-        if not (math.isfinite(sum_loss) and math.isfinite(norm)):
+        if not is_usable:
             if early:
                 self.optimizer.undo_step(gradients)
             self.optimizer.zero_grad()
-            raise UserError(_fault(sum_loss, n_tokens, norm))
+            if self.guard is None or not n_tokens:
+                raise UserError(_fault(sum_loss, n_tokens, norm))
+            self.guard.refuse(norm, sum_loss / n_tokens)
+            found = dict(zip(names, sums, strict=True))
+            return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), found, True, self.guard.n_skipped)
         if not early:
             scale = 1.0 / n_tokens
             if self.clip_norm is not None and norm > self.clip_norm:
                 scale *= self.clip_norm / norm
             self.optimizer.step(lr, gradients, scale)
         self.optimizer.zero_grad()
-        return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), dict(zip(names, sums, strict=True)))
+        if self.guard is not None:
+            self.guard.accept(norm, sum_loss / n_tokens)
+        n_skipped = None if self.guard is None else self.guard.n_skipped
+        found = dict(zip(names, sums, strict=True))
+        return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), found, n_skipped=n_skipped)
+
+    def skip(self) -> StepMetrics:
+        """Return the metrics of a step without a batch."""
+        if self.guard is None:
+            return SKIPPED
+        if self.guard.config.action == "roll_back":
+            self.guard.pass_over()
+            return StepMetrics(math.nan, math.nan, 0, {}, True, self.guard.n_skipped)
+        return replace(SKIPPED, n_skipped=self.guard.n_skipped)
 
     def _add_gradients(self, sums: dict[nn.Parameter, Tensor]) -> None:
         """Add the gradients of a micro-batch to fp32 sums and clear them. bf16 sums would lose later gradients."""
@@ -124,20 +150,31 @@ class Trainer:
         ]
         return self.parallel.all_reduce_sum(torch.stack(on_device))
 
-    def _scale_on_device(self, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the factor of the gradients (fp64) and whether the step is usable (bool)."""
+    def _usable(self, sums: Tensor) -> Tensor:
+        """Return whether loss and gradient are finite and within the guard's limits (bool, on the device)."""
         sum_loss, n_tokens, square = sums[:3].unbind()
         norm = square.sqrt() / n_tokens
+        usable = torch.isfinite(sum_loss) & torch.isfinite(norm)
+        if self.guard is not None:
+            most = self.guard.limits()
+            usable = usable & (norm <= most[0]) & (sum_loss / n_tokens <= most[1])
+        return usable
+
+    def _scale_on_device(self, sums: Tensor) -> Tensor:
+        """Return the factor of the gradients (fp64)."""
+        _, n_tokens, square = sums[:3].unbind()
         scale = 1.0 / n_tokens
         if self.clip_norm is not None:
-            scale = scale * (self.clip_norm / norm).clamp(max=1.0)
-        return scale, torch.isfinite(sum_loss) & torch.isfinite(norm)
+            scale = scale * (self.clip_norm / (square.sqrt() / n_tokens)).clamp(max=1.0)
+        return scale
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the weights and the optimizer state by name, without copying: checkpoints are written from these
         tensors and read into them."""
         state = {WEIGHTS + name: value for name, value in self.model.state_dict().items()}
         state |= {f"optimizer.{name}": value for name, value in self.optimizer.state_tensors().items()}
+        for part in (self.guard, self.average):
+            state |= part.state_tensors() if part is not None else {}
         return state
 
 
@@ -198,6 +235,6 @@ def _step(
         callback.before_step(step)
     micro_batches = batches(step)
     rate = 0.0 if micro_batches is None else lr(step)
-    metrics = SKIPPED if micro_batches is None else trainer.step(micro_batches, rate)
+    metrics = trainer.skip() if micro_batches is None else trainer.step(micro_batches, rate)
     for callback in callbacks:
         callback.on_step(step, metrics, rate)

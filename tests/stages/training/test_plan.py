@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
+from thinkling.progress import Silent
 from thinkling.stages.base import StageContext
 from thinkling.stages.training import plan as training
-from thinkling.stages.training.callbacks import METRICS, StepLog, Validation
+from thinkling.stages.training.callbacks import METRICS, StepLog, Validation, count_and_means
 from thinkling.stages.training.objective import mean_loss, next_token_objective
 from thinkling.stages.training.plan import TrainingPlan
 from thinkling.stages.training.state import read_kept
 from thinkling.train.callback import Callback, StepMetrics
-from thinkling.train.config import OptimizerConfig
+from thinkling.train.config import OptimizerConfig, SpikesConfig
 from thinkling.train.parallel import Parallel
 
 SHAPE = ModelConfig(
@@ -212,3 +214,70 @@ def test_a_killed_run_keeps_the_same_state(tmp_path: Path, tokenizer_dir: Path) 
     names = list(content_files(whole.directory))
     assert list(content_files(cut.directory)) == names
     assert all((cut.directory / n).read_bytes() == (whole.directory / n).read_bytes() for n in names)
+
+
+def test_z_loss_is_logged_per_token_and_not_validated(tmp_path: Path, tokenizer_dir: Path) -> None:
+    device, seen = torch.device("cpu"), []
+    start = mean_loss(model(), [batch(0)], device)
+    for folder, z_weight in (("plain", 0.0), ("z", 0.01)):
+        validation = Validation(lambda step: True, lambda made: {"text": mean_loss(made, [batch(0)], device)})
+        training.train(
+            plan(
+                tokenizer_dir, lambda step: [batch(step)], 5, objective=next_token_objective(device, z_weight),
+                logged=count_and_means, validation=validation,
+            ),
+            context(tmp_path / folder),
+            Parallel(),
+        )  # fmt: skip
+        seen.append(lines(tmp_path / folder))
+    plain, z = seen
+    assert plain[0].keys() == z[0].keys() - {"z_loss"}
+    assert z[0]["loss"] - z[0]["z_loss"] == pytest.approx(plain[0]["loss"]) == pytest.approx(start)
+    assert z[0]["z_loss"] == pytest.approx(0.01 * np.log(300) ** 2, rel=0.05)  # the logits are near 0 at the start
+    assert z[4]["loss"] != plain[4]["loss"]
+
+
+def test_skipped_steps_are_logged_and_counted(tmp_path: Path, tokenizer_dir: Path) -> None:
+    """Also after a kill, and by a run that finds training done. Numbers that are not finite are null."""
+
+    class Told(Silent):
+        def __init__(self) -> None:
+            self.warnings: list[str] = []
+
+        def warn(self, text: str) -> None:
+            self.warnings.append(text)
+
+    def objective(made: Any, found: tuple[float, PackedBatch]) -> Any:
+        loss, n, metrics = next_token_objective(torch.device("cpu"))(made, found[1])
+        return loss * found[0], n, metrics
+
+    def go(directory: Path, until: int | None = None) -> StageContext:
+        def batches(step: int) -> list[Any]:
+            if step == until:
+                raise KeyboardInterrupt
+            return [({5: 30.0, 7: float("nan")}.get(step, 1.0), batch(step))]
+
+        ctx = replace(context(directory), progress=Told())
+        spikes = SpikesConfig(factor=5.0, window=3)
+        training.train(plan(tokenizer_dir, batches, 9, objective=objective, spikes=spikes), ctx, Parallel())
+        return ctx
+
+    whole = go(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "cut", until=8)
+    resumed, finished = go(tmp_path / "cut"), go(tmp_path / "cut")
+    assert [ctx.counts for ctx in (whole, resumed, finished)] == [{"skipped_steps": 2}] * 3
+    assert [line["skipped"] for line in lines(tmp_path / "whole")] == [0, 0, 0, 0, 0, 1, 0, 1, 0]
+    assert lines(tmp_path / "whole")[7]["loss"] is None
+    for name in (METRICS, "model/model.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert isinstance(whole.progress, Told)
+    assert [text.split(" (")[0] for text in whole.progress.warnings] == [
+        "t: step 5 is a spike and was skipped",
+        "t: step 7 is a spike and was skipped",
+    ]
+
+
+def test_without_a_guard_a_line_of_the_log_has_no_new_column(tmp_path: Path, tokenizer_dir: Path) -> None:
+    train(tmp_path / "r", tokenizer_dir, steps=1)
+    assert list(lines(tmp_path / "r")[0]) == ["step", "loss", "lr", "grad_norm", "loss_tokens"]

@@ -317,6 +317,7 @@ def train_student(
         precision=config.precision,
         recompute=config.recompute,
         compile=config.compile,
+        spikes=config.spikes,
         seed=ctx.seed,
         batches=batches,
         learning_rate=config.schedule(config.steps),

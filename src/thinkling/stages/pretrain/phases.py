@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thinkling.errors import UserError
@@ -37,6 +37,11 @@ class Phase:
     @property
     def mixture(self) -> dict[str, float]:
         return self.fractions
+
+    @property
+    def batch_tokens(self) -> int:
+        """Number of tokens per step, including padding."""
+        return self.batch_size * self.sequence_length
 
     @property
     def rows(self) -> int:
@@ -72,9 +77,11 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
     """
     phases: list[Phase] = []
     length, theta, step = config.sequence_length, rope_theta, first_step
+    batch_tokens = config.batch_tokens
     for phase in config.phases:
         length, theta = phase.sequence_length or length, phase.rope_theta or theta
-        steps = max(1, round(phase.tokens / config.batch_tokens))
+        batch_tokens = phase.batch_tokens or batch_tokens
+        steps = max(1, round(phase.tokens / batch_tokens))
         total = math.fsum(phase.mixture.values())
         phases.append(
             Phase(
@@ -82,7 +89,7 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
                 first_step=step,
                 steps=steps,
                 sequence_length=length,
-                batch_size=config.batch_tokens // length,
+                batch_size=batch_tokens // length,
                 rope_theta=theta,
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,
@@ -93,6 +100,14 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
         )
         step += steps
     return phases
+
+
+def averaged(phases: Sequence[Phase], every: int) -> Callable[[int], bool]:
+    """Returns whether the weights after a step are averaged: every `every` steps from the start of the decay, counted
+    back from the last step."""
+    first = min(phase.first_step for phase in phases if phase.decay)
+    last = phases[-1].end - 1
+    return lambda step: first <= step <= last and (last - step) % every == 0
 
 
 def phase_of(phases: Sequence[Phase], step: int) -> Phase:

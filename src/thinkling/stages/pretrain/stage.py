@@ -19,9 +19,9 @@ from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
 from thinkling.stages.base import StageContext
 from thinkling.stages.pretrain.config import PretrainConfig
-from thinkling.stages.pretrain.phases import Phase, check_order, phase_of, resolve, schedule
-from thinkling.stages.training.callbacks import Validation
-from thinkling.stages.training.objective import mean_loss
+from thinkling.stages.pretrain.phases import Phase, averaged, check_order, phase_of, resolve, schedule
+from thinkling.stages.training.callbacks import Validation, count_and_means
+from thinkling.stages.training.objective import mean_loss, next_token_objective
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import KeptState, read_kept
 from thinkling.train.callback import Callback
@@ -73,16 +73,17 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         precision=config.precision,
         recompute=config.recompute,
         compile=config.compile,
+        spikes=config.spikes,
         seed=seed,
         batches=loader.batches,
         learning_rate=schedule(phases),
         total_steps=loader.n_steps,
-        tokens_per_step=lambda step: config.batch_tokens,
+        tokens_per_step=lambda step: phase_of(phases, step).batch_tokens,
         tokenizer_dir=tokenizer_dir,
         checkpoint_every=config.checkpoint_every,
+        objective=next_token_objective(parallel.device, config.z_loss),
         logged=lambda step, metrics: {
-            "loss_tokens": metrics.n_tokens,
-            **metrics.metrics,
+            **count_and_means(step, metrics),
             "phase": phase_of(phases, step).name,
             "rows": loader.rows_by_source(step),
         },
@@ -97,6 +98,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
                 for name, batches in validation.items()
             },
         ),
+        average=averaged(own, config.average.every) if config.average is not None else None,
         start=start,
         first_step=own[0].first_step,
         keep=kept_facts(config, seed=seed, phases=[asdict(phase) for phase in phases], tokens=tokens.digest),

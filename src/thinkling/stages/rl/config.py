@@ -180,6 +180,15 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
 
     @model_validator(mode="after")
     def _sizes(self) -> RlConfig:
+        if self.spikes is not None and self.spikes.action == "roll_back":
+            raise ValueError(
+                "spikes.action: rl samples its batches with the current weights, so no batches can be skipped after "
+                "returning to a checkpoint; use skip or stop"
+            )
+        if self.spikes is not None and self.spikes.loss_factor is not None:
+            raise ValueError(
+                "spikes.loss_factor: the loss of rl is around 0, so a multiple of it is not a limit; remove loss_factor"
+            )
         if self.smallest_group > self.samples_per_prompt:
             raise ValueError(
                 f"smallest_group {self.smallest_group} exceeds samples_per_prompt {self.samples_per_prompt}; lower "

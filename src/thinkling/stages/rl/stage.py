@@ -66,6 +66,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         precision=config.precision,
         recompute=config.recompute,
         compile=config.compile,
+        spikes=config.spikes,
         seed=ctx.seed,
         batches=loop.batches,
         learning_rate=config.schedule(config.steps, config.updates_per_batch),

@@ -13,8 +13,10 @@ from thinkling.stages.sft.encoding import DIRECTORY, encoded_conversations, rest
 from thinkling.stages.sft.mixing import counts_of, rows_of
 from thinkling.stages.sft.validation import DIRECTORY as VALIDATION
 from thinkling.stages.sft.validation import validation_batches
+from thinkling.stages.training.callbacks import count_and_means
 from thinkling.stages.training.evaluation import evaluation_of
 from thinkling.stages.training.left_out import LeftOut
+from thinkling.stages.training.objective import next_token_objective
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.train.parallel import setup
@@ -58,6 +60,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         precision=config.precision,
         recompute=config.recompute,
         compile=config.compile,
+        spikes=config.spikes,
         seed=ctx.seed,
         batches=batches,
         learning_rate=config.schedule(rows.steps),
@@ -66,6 +69,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         tokenizer_dir=start,
         renderer=loaded.renderer,
         checkpoint_every=config.checkpoint_every,
+        objective=next_token_objective(parallel.device, config.z_loss),
+        logged=count_and_means,
         evaluation=evaluation_of(config, ctx, loaded, left_out, parallel, validation),
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
         keep=kept_facts(config),

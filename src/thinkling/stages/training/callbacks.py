@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -37,10 +38,24 @@ def count_and_sums(step: int, metrics: StepMetrics) -> dict[str, Any]:
     return {"loss_tokens": metrics.n_tokens, **metrics.metrics}
 
 
+def count_and_means(step: int, metrics: StepMetrics) -> dict[str, Any]:
+    """Returns the number of loss tokens of the step, and the objective's metrics as means per loss token."""
+    return {"loss_tokens": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
+
+
 def line_of(step: int, metrics: StepMetrics, lr: float, logged: Logged) -> dict[str, Any]:
-    """Returns the line of metrics.jsonl for a step."""
+    """Returns the line of metrics.jsonl for a step. If the run watches for spikes, `skipped` is 1 for a step that was
+    skipped and 0 for other steps, and numbers of a skipped step that are not finite are null."""
     line = {"step": step, "loss": metrics.loss, "lr": lr, "grad_norm": metrics.grad_norm}
-    return {**line, **logged(step, metrics)}
+    if metrics.n_skipped is None:
+        return {**line, **logged(step, metrics)}
+    line = {**line, "skipped": int(metrics.skipped), **logged(step, metrics)}
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in line.items()}
+
+
+def n_skipped(directory: Path) -> int:
+    """Returns the number of steps of a finished stage that were skipped, from its metrics.jsonl."""
+    return sum(json.loads(line).get("skipped", 0) for _, line in lines_by_step(directory / METRICS))
 
 
 def checkpoint(directory: Path, first_step: int) -> Path:
@@ -139,7 +154,13 @@ class ProgressBar(Callback):
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
         assert self._task is not None
-        self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr, **self._found)
+        skipped = {"skipped": metrics.n_skipped} if metrics.n_skipped else {}
+        self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr, **skipped, **self._found)
+        if metrics.skipped and metrics.n_tokens:
+            self.progress.warn(
+                f"{self.label}: step {step} is a spike and was skipped (loss {metrics.loss:.4g}, gradient norm "
+                f"{metrics.grad_norm:.4g})"
+            )
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
         """Shows the latest validation figures next to the bar, up to `SHOWN` of them."""

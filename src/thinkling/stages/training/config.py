@@ -11,7 +11,7 @@ from thinkling.names import Name
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
+from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute, SpikesConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
 LOSS = "loss"
@@ -33,6 +33,9 @@ class TrainingConfig(StageConfig):
     compile: bool = False
     """Whether to compile each layer with torch.compile, which takes some seconds at the start of training. It has an
     effect on a GPU only."""
+    spikes: SpikesConfig | None = None
+    """What happens at a step whose gradient is far larger than usual (`factor`, `window`), or whose loss or gradient is
+    not finite. If not set, only a loss or gradient that is not finite ends training, with an error."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
     keep_state: bool = False
@@ -168,6 +171,17 @@ class MicroBatchConfig(BaseModel):
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Number of batch items that each rank processes in one forward pass. If not set, a rank processes all of its items
     at once."""
+
+
+class NextTokenConfig(BaseModel):
+    """Loss of the stages that predict the next token."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the z-loss: the mean over loss tokens of log² Z is multiplied by this weight and added to the loss,
+    where Z is the sum of exp(logit) over the vocabulary. The z-loss keeps the logits from drifting, which can make
+    training unstable; PaLM used 1e-4 (arXiv 2204.02311). With 0, there is no z-loss."""
 
 
 class ScheduleConfig(EvaluatedConfig):

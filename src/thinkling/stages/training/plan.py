@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from thinkling.data.seals import SUFFIX, check, require, seal, seal_of
 from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.stages.base import StageContext
+from thinkling.stages.training.average import AVERAGE, apply_average
 from thinkling.stages.training.callbacks import (
     CHECKPOINTS,
     METRICS,
@@ -22,6 +24,7 @@ from thinkling.stages.training.callbacks import (
     StepLog,
     Validation,
     count_and_sums,
+    n_skipped,
 )
 from thinkling.stages.training.config import TrainingConfig
 from thinkling.stages.training.evaluation import (
@@ -36,13 +39,16 @@ from thinkling.stages.training.evaluation import (
 )
 from thinkling.stages.training.export import CheckpointFiles, export
 from thinkling.stages.training.objective import next_token_objective
+from thinkling.stages.training.roll_back import RollBack, Spike
 from thinkling.stages.training.state import DIRECTORY as STATE
 from thinkling.stages.training.state import KeptState, write_kept
 from thinkling.stages.training.trackers import make_trackers
+from thinkling.train.average import WeightAverage
 from thinkling.train.callback import Callback
 from thinkling.train.checkpoint import Checkpoints
-from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
+from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute, SpikesConfig
 from thinkling.train.parallel import Parallel
+from thinkling.train.spikes import SpikeGuard
 from thinkling.train.trainer import Objective, Trainer, fit
 
 
@@ -76,6 +82,8 @@ class TrainingPlan:
     """What the backward pass computes again instead of keeping it."""
     compile: bool = False
     """Whether layers are compiled (on a GPU)."""
+    spikes: SpikesConfig | None = None
+    """Which steps are skipped. If None, no step is skipped."""
     checkpoint_every: int = 500
     """Number of steps between checkpoints."""
     objective: Objective | None = None
@@ -85,6 +93,9 @@ class TrainingPlan:
     callbacks: Sequence[Callback] = ()
     """The stage's own callbacks. They are called before logs and trackers."""
     validation: Validation | None = None
+    average: Callable[[int], bool] | None = None
+    """Whether the weights after a step are part of the average, which is exported instead of the weights of the last
+    step. If None, weights are not averaged."""
     evaluation: Evaluation | None = None
     """Scores and losses that are measured during training. With `keep_best`, they determine the step whose model is
     exported."""
@@ -123,19 +134,24 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         trainer = Trainer(
             plan.model, plan.optimizer, objective, parallel, plan.precision, plan.seed, plan.recompute, plan.compile
         )
+        if plan.spikes is not None:
+            trainer.guard = SpikeGuard(plan.spikes)
         checkpoints = Checkpoints(working, plan.checkpoint_every, warn=ctx.progress.warn)
         if plan.start is not None and checkpoints.latest(parallel) is None:
             plan.start.load(trainer.state_tensors(), parallel)
         assert isinstance(trainer.model, Decoder)
-        with Prefetcher(plan.batches, plan.total_steps, plan.prefetch) as batches:
-            callbacks = _callbacks(plan, ctx, parallel, trainer.model)
-            fit(trainer, batches, plan.learning_rate, plan.total_steps, checkpoints, callbacks, plan.first_step)
-        _export(plan, ctx, parallel, trainer.model)
+        if plan.average is not None:
+            trainer.average = WeightAverage(trainer.model, plan.average)
+        _fit(plan, ctx, parallel, trainer, checkpoints)
+        average, trainer.average = trainer.average, None  # a stage that continues from the state averages anew
         if plan.keep is not None:
             write_kept(ctx.directory, plan.total_steps, plan.keep, trainer.state_tensors(), parallel)
+        if average is not None:
+            apply_average(average, trainer.model, plan.validation, ctx, parallel)
+        _export(plan, ctx, parallel, trainer.model)
         parallel.barrier()
         if parallel.rank == 0:
-            for name in ("model", STATE, FILE, METRICS):
+            for name in ("model", STATE, FILE, AVERAGE, METRICS):
                 if (ctx.directory / name).exists():
                     seal(ctx.directory / name)
     elif parallel.rank == 0:
@@ -144,8 +160,33 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
     if parallel.rank == 0:
         shutil.rmtree(best, ignore_errors=True)
         shutil.rmtree(working, ignore_errors=True)
+    if plan.spikes is not None:
+        ctx.counts["skipped_steps"] = n_skipped(ctx.directory)
+    if plan.average is not None:
+        ctx.counts["average"] = json.loads((ctx.directory / AVERAGE).read_text(encoding="utf-8"))
     if plan.evaluation is not None:
         ctx.counts["evaluation"] = summary(ctx.directory, plan.evaluation.keep_best)
+
+
+def _fit(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Trains until the last step. After a spike, training may return to a checkpoint."""
+    assert isinstance(trainer.model, Decoder)
+    roll_back = None
+    if plan.spikes is not None and plan.spikes.action == "roll_back":
+        roll_back = RollBack(ctx.directory, plan.spikes, plan.first_step, plan.checkpoint_every, parallel)
+    while True:
+        source = plan.batches if roll_back is None else roll_back.without_skipped(plan.batches)
+        first = [callback for callback in (roll_back, trainer.average) if callback is not None]
+        callbacks = [*first, *_callbacks(plan, ctx, parallel, trainer.model)]
+        try:
+            with Prefetcher(source, plan.total_steps, plan.prefetch) as batches:
+                fit(trainer, batches, plan.learning_rate, plan.total_steps, checkpoints, callbacks, plan.first_step)
+            return
+        except Spike as spike:
+            assert roll_back is not None
+            message = roll_back.add(spike)
+            if parallel.rank == 0:
+                ctx.progress.warn(f"{ctx.name}: {message}")
 
 
 def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> None:
