@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thinkling.model.attention import DocumentLayout, packed_attention, soft_capped
-from thinkling.model.config import ModelConfig
+from thinkling.model.config import LoraConfig, ModelConfig
 from thinkling.model.families.base import LayerKind
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction, supports
 from thinkling.model.loss import CappedHead
@@ -55,11 +55,14 @@ def _norm(size: int, config: ModelConfig) -> RMSNorm:
 class Attention(nn.Module):
     """Grouped-query attention."""
 
+    calls_projections: bool
+    """Whether every projection is called as a module on a CPU too, because adapters add to its output."""
+
     def __init__(self, config: ModelConfig, kind: LayerKind | None = None) -> None:
         super().__init__()
         d, c, features = config.hidden_size, config.head_dim, config.features
         self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, c
-        self.fused_projections = features.fused_projections
+        self.fused_projections, self.calls_projections = features.fused_projections, False
         if features.fused_projections:
             self.qkv_proj = nn.Linear(d, (self.heads + 2 * self.kv_heads) * c, bias=features.qkv_bias)
         else:
@@ -90,7 +93,7 @@ class Attention(nn.Module):
         sizes = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
         if self.fused_projections:
             return self.qkv_proj(x_ND).split(sizes, -1)
-        if not _on_cpu(x_ND):
+        if self.calls_projections or not _on_cpu(x_ND):
             return self.q_proj(x_ND), self.k_proj(x_ND), self.v_proj(x_ND)
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
         bias = torch.cat((self.q_proj.bias, self.k_proj.bias, self.v_proj.bias)) if self.qkv_bias else None
@@ -113,10 +116,13 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """SwiGLU (arXiv 2002.05202) or a variant with a different gate."""
 
+    calls_projections: bool
+    """See `Attention.calls_projections`."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         d, f, features = config.hidden_size, config.intermediate_size, config.features
-        self.fused_projections = features.fused_projections
+        self.fused_projections, self.calls_projections = features.fused_projections, False
         if self.fused_projections:
             self.gate_up_proj = nn.Linear(d, 2 * f, bias=False)
         else:
@@ -136,7 +142,7 @@ class MLP(nn.Module):
     def forward(self, x_ND: Tensor) -> Tensor:
         if self.fused_projections:
             gate, up = self.gate_up_proj(x_ND).chunk(2, dim=-1)
-        elif not _on_cpu(x_ND):
+        elif self.calls_projections or not _on_cpu(x_ND):
             gate, up = self.gate_proj(x_ND), self.up_proj(x_ND)
         else:
             gate, up = F.linear(x_ND, torch.cat(self.projections)).chunk(2, dim=-1)
@@ -211,11 +217,15 @@ class Backbone(nn.Module):
 class Decoder(nn.Module):
     """The language model. Calling it returns hidden states; loss functions take hidden states and `output_weight`."""
 
+    lora: LoraConfig | None
+    """Settings of the model's adapters, if it has adapters (lora.py)."""
+
     def __init__(self, config: ModelConfig) -> None:
         """Leaves the weights at torch's default initialization; call `init_weights` or load weights. Raises UserError
         if `vocab_size` is unknown."""
         super().__init__()
         self.config = config
+        self.lora: LoraConfig | None = None
         features = config.features
         self.embedding_scale = features.embedding_scale
         self.logit_scale, self.logit_softcap = features.logit_scale, features.logit_softcap

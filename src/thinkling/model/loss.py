@@ -147,7 +147,7 @@ class _CrossEntropy(torch.autograd.Function):
             kept = (labels_N != IGNORE).nonzero().flatten()
         dx_ND = torch.zeros_like(x_ND) if need_x else None
         d_weight_VD = torch.zeros_like(weight_VD, dtype=dtype) if need_weight else None
-        compute = _on_gpu if x_ND.is_cuda and cap is None and need_x and need_weight else _by_chunk
+        compute = _on_gpu if x_ND.is_cuda and cap is None and need_x else _by_chunk
         total = compute(x_ND, weight_VD, labels_N, kept, chunk, cap, dx_ND, d_weight_VD)
         ctx.save_for_backward(dx_ND, d_weight_VD)
         ctx.weight_dtype = weight_VD.dtype
@@ -215,11 +215,11 @@ def _on_gpu(
     chunk: int | None,
     cap: float | None,
     dx_ND: Tensor,
-    d_weight_VD: Tensor,
+    d_weight_VD: Tensor | None,
 ) -> Tensor:
     """`_by_chunk` with large chunks, and with a compiled kernel that reads the logits of each chunk only."""
     assert cap is None
-    total = x_ND.new_zeros((), dtype=d_weight_VD.dtype)
+    total = x_ND.new_zeros((), dtype=_accumulator_dtype(x_ND.dtype))
     everything = len(kept) == len(labels_N)
     x_KD, labels_K = (x_ND, labels_N) if everything else (x_ND.index_select(0, kept), labels_N[kept])
     dx_KD = dx_ND if everything else torch.empty_like(x_KD)
@@ -229,7 +229,8 @@ def _on_gpu(
             loss, grad = _compiled()(x @ weight_VD.t(), labels)
             total += loss
             torch.mm(grad, weight_VD, out=dx)
-            d_weight_VD += grad.t() @ x
+            if d_weight_VD is not None:
+                d_weight_VD += grad.t() @ x
     if not everything:
         dx_ND.index_copy_(0, kept, dx_KD)
     return total
@@ -268,7 +269,8 @@ class _LogProbs(torch.autograd.Function):
         (grad_N,) = grads
         x_ND, weight_VD, labels_N, kept, log_sums = ctx.saved_tensors
         dtype = _accumulator_dtype(x_ND.dtype)
-        dx_ND, d_weight_VD = torch.zeros_like(x_ND), torch.zeros_like(weight_VD, dtype=dtype)
+        dx_ND = torch.zeros_like(x_ND)
+        d_weight_VD = torch.zeros_like(weight_VD, dtype=dtype) if ctx.needs_input_grad[1] else None
         for indices in kept.split(_chunk(ctx.chunk, weight_VD)):
             x = x_ND[indices]
             logits = (x @ weight_VD.t()).to(dtype)
@@ -282,5 +284,7 @@ class _LogProbs(torch.autograd.Function):
             grad = grad.mul_((grad_N[indices] / ctx.temperature).unsqueeze(-1))
             grad = (grad if slope is None else grad.mul_(slope)).to(x_ND.dtype)
             dx_ND[indices] = grad @ weight_VD
-            d_weight_VD += grad.t() @ x
-        return dx_ND, d_weight_VD.to(weight_VD.dtype), None, None, None, None
+            if d_weight_VD is not None:
+                d_weight_VD += grad.t() @ x
+        d_weight = None if d_weight_VD is None else d_weight_VD.to(weight_VD.dtype)
+        return dx_ND, d_weight, None, None, None, None
