@@ -45,7 +45,7 @@ class Trainer:
         recompute: Recompute = "none",
         compiled: bool = False,
     ) -> None:
-        """Cast the model to `precision.weights`, in place; adapters remain in fp32. `seed`: seed of stochastic rounding.
+        """Cast the model to `precision.weights`, in place, except for adapters. `seed`: seed of stochastic rounding.
         `recompute` and `compiled`: see `prepare_layers`."""
         self.parallel = parallel or Parallel()
         precision = precision or PrecisionConfig()
