@@ -172,8 +172,7 @@ class LoraConfig(BaseModel):
     rank: int = Field(default=16, ge=1)
     """Number of rows of A and of columns of B. Larger adapters can learn more, and take more memory."""
     alpha: float = Field(default=32.0, gt=0)
-    """The adapters' output is multiplied by alpha / rank. The default, like that of most published settings, is twice
-    the default rank."""
+    """The adapters' output is multiplied by alpha / rank. With the default rank, the factor is 2, which is common."""
     targets: Annotated[list[Target], Field(min_length=1)] | None = None
     """Hugging Face's names of the linear layers with adapters, such as `[q_proj, v_proj]`. If not set, all linear
     layers of attention and MLP have adapters; adapters on attention alone learn less (arXiv 2305.14314)."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from thinkling.errors import UserError
 from thinkling.model.config import LoraConfig
-from thinkling.model.decoder import Decoder
+from thinkling.model.decoder import Decoder, DecoderLayer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """File names of peft, which loads the directory that contains these two files."""
@@ -72,10 +72,11 @@ def add_adapters(model: Decoder, config: LoraConfig, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     names = config.layers_of(model.config)
     for layer in model.model.layers:
+        assert isinstance(layer, DecoderLayer)
         layer.fused = False
         for block in (layer.self_attn, layer.mlp):
             for name, linear in list(block.named_children()):
-                if name in names:
+                if isinstance(linear, nn.Linear) and name in names:
                     setattr(block, name, LoraLinear(linear, config, generator))
                     block.calls_projections = True
 

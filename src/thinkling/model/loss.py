@@ -214,11 +214,12 @@ def _on_gpu(
     kept: Tensor,
     chunk: int | None,
     cap: float | None,
-    dx_ND: Tensor,
+    dx_ND: Tensor | None,
     d_weight_VD: Tensor | None,
 ) -> Tensor:
     """`_by_chunk` with large chunks, and with a compiled kernel that reads the logits of each chunk only."""
     assert cap is None
+    assert dx_ND is not None
     total = x_ND.new_zeros((), dtype=_accumulator_dtype(x_ND.dtype))
     everything = len(kept) == len(labels_N)
     x_KD, labels_K = (x_ND, labels_N) if everything else (x_ND.index_select(0, kept), labels_N[kept])
