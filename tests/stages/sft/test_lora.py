@@ -115,6 +115,12 @@ def test_kill_and_resume_equals_a_run_left_alone(tmp_path: Path, model: Path, mo
         assert (cut.directory / name).read_bytes() == (whole.directory / name).read_bytes(), name
 
 
+def test_recomputing_layers_changes_nothing(tmp_path: Path, model: Path) -> None:
+    kept, recomputed = (run(tmp_path / mode, model, recompute=mode, max_steps=3) for mode in ("none", "full"))
+    for name in ("metrics.jsonl", "adapter/adapter_model.safetensors"):
+        assert (kept.directory / name).read_bytes() == (recomputed.directory / name).read_bytes()
+
+
 def test_keep_best_exports_the_adapters_of_the_best_step(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
