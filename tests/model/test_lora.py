@@ -20,6 +20,7 @@ from thinkling.model.attention import DocumentLayout
 from thinkling.model.config import LoraConfig, ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.families import FAMILIES
+from thinkling.model.families.base import Features
 from thinkling.model.huggingface import load_pretrained, save_pretrained
 from thinkling.model.lora import CONFIG, WEIGHTS, add_adapters, is_adapter, merged_decoder, save_adapters, set_dtype
 
@@ -158,6 +159,11 @@ def test_adapters_stay_in_fp32_and_the_seed_decides() -> None:
 def test_a_layer_that_the_model_lacks() -> None:
     with pytest.raises(UserError, match=r"lora.targets: phi3 models have no layer 'q_proj'; use some of qkv_proj, o_p"):
         add_adapters(plain(shape("phi3")), LoraConfig(targets=["q_proj"]), 0)
+
+
+def test_layers_of_a_package_may_not_use_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelConfig, "features", Features(layer=lambda config, number: None))
+    assert "lora: the layers of llama models are defined by a package" in (LoraConfig().mismatch(shape()) or "")
 
 
 @pytest.mark.parametrize(

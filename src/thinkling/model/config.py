@@ -192,7 +192,13 @@ class LoraConfig(BaseModel):
         }
 
     def mismatch(self, model: ModelConfig) -> str | None:
-        """Returns an error message if the model lacks a layer in `targets`."""
+        """Returns an error message if the model lacks a layer in `targets`, or if its family has its own layers, which
+        may not call the linear layers."""
+        if model.features.layer is not None:
+            return (
+                f"lora: the layers of {model.architecture} models are defined by a package and may not use adapters; "
+                "remove lora, or choose a model of another family"
+            )
         known = model.linear_layers()
         for target in self.targets or ():
             if target not in known:

@@ -57,14 +57,8 @@ def _linear(weight: Tensor) -> nn.Linear:
 def add_adapters(model: Decoder, config: LoraConfig, seed: int) -> None:
     """Freezes the model and adds an adapter to each linear layer that `config` selects, in place.
 
-    `seed`: seed of the matrices A. Raises UserError if the model has no linear layer with one of the names, or if its
-    family has its own layers, which may not call the linear layers.
+    `seed`: seed of the matrices A. Raises UserError if the model does not fit the settings (`LoraConfig.mismatch`).
     """
-    if model.config.features.layer is not None:
-        raise UserError(
-            f"lora: layers of {model.config.architecture} models are defined by a package, so it is not known that "
-            "they would use the adapters; remove lora, or choose a model of another family"
-        )
     if reason := config.mismatch(model.config):
         raise UserError(reason)
     model.requires_grad_(False)
@@ -152,7 +146,7 @@ def _peft_config(config: LoraConfig, targets: list[str]) -> dict[str, Any]:
         "base_model_name_or_path": None,
         "inference_mode": True,
         "r": config.rank,
-        "lora_alpha": config.alpha,
+        "lora_alpha": int(config.alpha) if config.alpha.is_integer() else config.alpha,
         "lora_dropout": 0.0,
         "target_modules": sorted(targets),
         "bias": "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -133,6 +134,23 @@ def test_keep_best_exports_the_adapters_of_the_best_step(
     for name, wanted in merged(model, ctx.directory / "adapter").items():
         assert torch.allclose(after[name], wanted, atol=1e-7)
     assert not (ctx.directory / "model" / "adapter").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+def test_peft_loads_the_adapters_of_a_stage(tmp_path: Path, model: Path) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    ctx = run(tmp_path / "run", model)
+    tokens = torch.randint(0, 268, (2, 20), generator=torch.Generator().manual_seed(0))
+    base = AutoModelForCausalLM.from_pretrained(model)
+    adapted = peft.PeftModel.from_pretrained(base, str(ctx.directory / "adapter")).eval()
+    merged = load_pretrained(ctx.directory / "model")
+    with torch.no_grad():
+        found, ours = adapted(input_ids=tokens).logits, merged.logits(merged(tokens))
+        with adapted.disable_adapter():  # pyright: ignore
+            without = adapted(input_ids=tokens).logits
+    assert (found - ours).norm() <= 1e-5 * ours.norm() < 1e-3 * (without - ours).norm()
 
 
 def test_a_stage_without_lora_writes_no_adapters(tmp_path: Path, model: Path) -> None:
