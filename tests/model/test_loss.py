@@ -59,6 +59,27 @@ def test_the_path_of_gpus_equals_torch(chunk: int | None, ignored: bool, monkeyp
             _assert_close(a, b)
 
 
+def test_a_frozen_head_on_a_gpu_has_the_same_loss_and_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With adapters, only the hidden states need a gradient."""
+    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_compiled", lambda: module.loss_and_gradient)
+    x, weight, labels = _inputs()
+    reference = chunked_cross_entropy(x, weight, labels, 8)
+    loss = chunked_cross_entropy(x, weight.detach(), labels, 8)
+    assert torch.equal(loss, reference)
+    found, expected = (torch.autograd.grad(each, x)[0] for each in (loss, reference))
+    assert torch.equal(found, expected)
+
+
+def test_a_frozen_head_changes_no_gradient_of_log_probs() -> None:
+    x, weight, labels = _inputs()
+    found, expected = (
+        torch.autograd.grad(chunked_log_probs(x, head, labels, 1.0, 8).sum(), x)[0]
+        for head in (weight.detach(), weight)
+    )
+    assert torch.equal(found, expected)
+
+
 def test_the_path_of_gpus_accepts_a_batch_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
     x, weight, labels = _inputs()

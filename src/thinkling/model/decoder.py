@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thinkling.model.attention import DocumentLayout, packed_attention, soft_capped
-from thinkling.model.config import ModelConfig
+from thinkling.model.config import LoraConfig, ModelConfig
 from thinkling.model.families.base import LayerKind
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction, supports
 from thinkling.model.loss import CappedHead
@@ -34,9 +34,10 @@ def _on_cpu(x: Tensor) -> bool:
 
 def _projections(x_ND: Tensor, *linears: nn.Linear) -> tuple[Tensor, ...]:
     """Returns the projections of x. They are computed in one matrix product if copying the weights, which that needs,
-    moves fewer bytes than reading x for each of them."""
+    moves fewer bytes than reading x for each of them. Layers with adapters are called one by one."""
     sizes = [linear.out_features for linear in linears]
-    if not _on_cpu(x_ND) and len(x_ND) * (len(sizes) - 1) <= 2 * sum(sizes):
+    adapted = any(type(linear) is not nn.Linear for linear in linears)
+    if adapted or (not _on_cpu(x_ND) and len(x_ND) * (len(sizes) - 1) <= 2 * sum(sizes)):
         return tuple(linear(x_ND) for linear in linears)
     biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
     weights: list[Tensor] = [linear.weight for linear in linears]
@@ -215,11 +216,15 @@ class Backbone(nn.Module):
 class Decoder(nn.Module):
     """The language model. Calling it returns hidden states; loss functions take hidden states and `output_weight`."""
 
+    lora: LoraConfig | None
+    """Settings of the model's adapters, if it has adapters (lora.py)."""
+
     def __init__(self, config: ModelConfig) -> None:
         """Leaves the weights at torch's default initialization; call `init_weights` or load weights. Raises UserError
         if `vocab_size` is unknown."""
         super().__init__()
         self.config = config
+        self.lora: LoraConfig | None = None
         features = config.features
         self.embedding_scale = features.embedding_scale
         self.logit_scale, self.logit_softcap = features.logit_scale, features.logit_softcap

@@ -181,8 +181,7 @@ class _CrossEntropy(torch.autograd.Function):
             kept = (labels_N != IGNORE).nonzero().flatten()
         dx_ND = torch.zeros_like(x_ND) if need_x else None
         d_weight_VD = torch.zeros_like(weight_VD, dtype=dtype) if need_weight else None
-        fast = x_ND.is_cuda and options.cap is None
-        if fast and dx_ND is not None and d_weight_VD is not None:
+        if x_ND.is_cuda and options.cap is None and dx_ND is not None:
             total, z_loss = _on_gpu(x_ND, weight_VD, labels_N, kept, options, dx_ND, d_weight_VD)
         else:
             total, z_loss = _by_chunk(x_ND, weight_VD, labels_N, kept, options, dx_ND, d_weight_VD)
@@ -258,11 +257,12 @@ def _on_gpu(
     kept: Tensor,
     options: _Options,
     dx_ND: Tensor,
-    d_weight_VD: Tensor,
+    d_weight_VD: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`_by_chunk` with large chunks, and with a compiled kernel that reads the logits of each chunk only."""
     assert options.cap is None
-    total, z_loss = x_ND.new_zeros((), dtype=d_weight_VD.dtype), x_ND.new_zeros((), dtype=d_weight_VD.dtype)
+    dtype = _accumulator_dtype(x_ND.dtype)
+    total, z_loss = x_ND.new_zeros((), dtype=dtype), x_ND.new_zeros((), dtype=dtype)
     # A tensor, because torch.compile would compile a number anew for each value; `full` does not wait for the GPU.
     weight = x_ND.new_full((), options.z_weight, dtype=torch.float32) if options.z_weight else None
     everything = len(kept) == len(labels_N)
@@ -276,7 +276,8 @@ def _on_gpu(
             if z is not None:
                 z_loss += z
             torch.mm(grad, weight_VD, out=dx)
-            d_weight_VD += grad.t() @ x
+            if d_weight_VD is not None:
+                d_weight_VD += grad.t() @ x
     if not everything:
         dx_ND.index_copy_(0, kept, dx_KD)
     return total, z_loss
@@ -315,7 +316,8 @@ class _LogProbs(torch.autograd.Function):
         (grad_N,) = grads
         x_ND, weight_VD, labels_N, kept, log_sums = ctx.saved_tensors
         dtype = _accumulator_dtype(x_ND.dtype)
-        dx_ND, d_weight_VD = torch.zeros_like(x_ND), torch.zeros_like(weight_VD, dtype=dtype)
+        dx_ND = torch.zeros_like(x_ND)
+        d_weight_VD = torch.zeros_like(weight_VD, dtype=dtype) if ctx.needs_input_grad[1] else None
         for indices in kept.split(_chunk(ctx.chunk, weight_VD)):
             x = x_ND[indices]
             logits = (x @ weight_VD.t()).to(dtype)
@@ -329,5 +331,7 @@ class _LogProbs(torch.autograd.Function):
             grad = grad.mul_((grad_N[indices] / ctx.temperature).unsqueeze(-1))
             grad = (grad if slope is None else grad.mul_(slope)).to(x_ND.dtype)
             dx_ND[indices] = grad @ weight_VD
-            d_weight_VD += grad.t() @ x
-        return dx_ND, d_weight_VD.to(weight_VD.dtype), None, None, None, None
+            if d_weight_VD is not None:
+                d_weight_VD += grad.t() @ x
+        d_weight = None if d_weight_VD is None else d_weight_VD.to(weight_VD.dtype)
+        return dx_ND, d_weight, None, None, None, None

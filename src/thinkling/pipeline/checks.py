@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from thinkling.errors import UserError
+from thinkling.model.config import ModelConfig
 from thinkling.pipeline.chats import lost_in_templates, wrong_chats
 from thinkling.pipeline.mistakes import nearest
 from thinkling.pipeline.recipe import Recipe
@@ -18,7 +19,7 @@ from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.training.config import TrainingConfig
+from thinkling.stages.training.config import PostTrainingConfig, TrainingConfig
 from thinkling.stages.training.trackers import check_installed
 from thinkling.verify import program
 
@@ -54,6 +55,7 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
         yield found
     yield from _sources(recipe, wanted)
     yield from _mixtures(recipe, wanted)
+    yield from _adapters(recipe, wanted)
     yield from _lengths(recipe, [name for name in wanted if recipe.stages[name].inputs.get("model") not in missing])
     with_models = [name for name in wanted if not missing.intersection(recipe.stages[name].inputs.values())]
     for line in wrong_chats(recipe, with_models):
@@ -101,6 +103,32 @@ def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
                 f"stages.{name}.batch_size: {stage.batch_size} is not divisible by {processes} processes; "
                 "change it to a multiple",
             )
+
+
+def _adapters(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Yield a mistake for each stage whose `lora.targets` the model lacks, if the model can be read."""
+    for name in stages:
+        stage = recipe.stages[name]
+        if not isinstance(stage, PostTrainingConfig) or stage.lora is None:
+            continue
+        model = _model_config(recipe, name)
+        if model is not None and (reason := stage.lora.mismatch(model)):
+            yield Wrong("lora", f"stages.{name}.{reason}")
+
+
+def _model_config(recipe: Recipe, name: str) -> ModelConfig | None:
+    """Return the shape of the model of a stage, which is that of the stages before it; None if it is not known yet."""
+    while name in recipe.stages:
+        inputs = recipe.stages[name].inputs
+        if "model" not in inputs and "state" not in inputs:
+            return recipe.model
+        name = inputs.get("model") or inputs["state"]
+    from thinkling.model.huggingface import read_config
+
+    try:
+        return read_config(recipe.sources[name].directory())
+    except UserError:  # reported by `_models`
+        return None
 
 
 def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:

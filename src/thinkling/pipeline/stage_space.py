@@ -27,7 +27,7 @@ from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.tokenize.config import TokenizeConfig
-from thinkling.stages.training.config import EvaluatedConfig, TrainingConfig
+from thinkling.stages.training.config import EvaluatedConfig, PostTrainingConfig, TrainingConfig
 from thinkling.tasks.problem import Split
 
 CHECKPOINTS = 3
@@ -82,15 +82,23 @@ class Model:
     vocab_size: int
     tokenizer: float
     """Bytes of the tokenizer's files."""
+    config: ModelConfig
 
     def weights(self, config: TrainingConfig) -> float:
-        """Return the size of the exported weights in bytes."""
-        return float(self.parameters * _width(config))
+        """Return the size of the exported weights, and of the adapters, in bytes."""
+        return float(self.parameters * _width(config) + 4 * (self._adapters(config) or 0))
 
     def state(self, config: TrainingConfig) -> float:
-        """Return the size of the weights and the optimizer state in bytes."""
+        """Return the size of the trained weights and the optimizer state in bytes."""
+        if (adapters := self._adapters(config)) is not None:
+            return 3.0 * 4 * adapters
         moments = 2 * self.parameters - (self.in_layers if config.optimizer.name == "muon" else 0)
         return float((self.parameters + moments) * _width(config))
+
+    def _adapters(self, config: TrainingConfig) -> int | None:
+        """Return the number of parameters of the adapters, which are in fp32; None if all weights are trained."""
+        lora = config.lora if isinstance(config, PostTrainingConfig) else None
+        return None if lora is None else lora.parameter_count(self.config)
 
 
 @dataclass(frozen=True)
@@ -370,7 +378,7 @@ def _and(space: Space, unknown: tuple[str, ...]) -> Space:
 def _model(config: ModelConfig, tokens: Tokens) -> Model:
     config = config if config.vocab_size else config.model_copy(update={"vocab_size": tokens.vocab_size})
     return Model(
-        config.parameter_count(), config.non_embedding_parameter_count(), config.known_vocab_size, tokens.files
+        config.parameter_count(), config.non_embedding_parameter_count(), config.known_vocab_size, tokens.files, config
     )
 
 

@@ -150,7 +150,7 @@ class StochasticAdamW(torch.optim.Optimizer):
         kept = shards([p.detach(), self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]])
         update = _compiled_update() if gradient.is_cuda else update_in_place
         weight, mean, square, g = (_rows(x) for x in (*kept, gradient))
-        update(weight, mean, square, g, numbers, seed, *self.betas, self.eps)
+        update(weight, mean, square, g, numbers, seed, (*self.betas, self.eps))
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -165,13 +165,13 @@ def update_in_place(
     gradient: Tensor,
     numbers: Tensor,
     seed: Tensor,
-    beta1: float,
-    beta2: float,
-    eps: float,
+    settings: tuple[float, float, float],
 ) -> None:
     """AdamW's update of a weight and its moments, which are bf16 and are rounded stochastically. `numbers`: fp32,
-    [lr / (1 - beta1^step), 1 - lr · weight decay, √(1 - beta2^step), factor of the gradient, 0 to change nothing]."""
+    [lr / (1 - beta1^step), 1 - lr · weight decay, √(1 - beta2^step), factor of the gradient, 0 to change nothing].
+    `settings`: beta1, beta2 and epsilon."""
     rate, decay, correction, scale, usable = numbers.unbind()
+    beta1, beta2, eps = settings
     g = gradient.float() * scale
     m = torch.lerp(mean.float(), g, 1 - beta1)
     v = square.float() * beta2 + g * g * (1 - beta2)

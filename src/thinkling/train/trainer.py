@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from thinkling.errors import UserError
+from thinkling.model.lora import set_dtype
 from thinkling.train.average import WeightAverage
 from thinkling.train.blocks import prepare_layers
 from thinkling.train.callback import SKIPPED, Callback, StepMetrics
@@ -47,12 +48,12 @@ class Trainer:
         recompute: Recompute = "none",
         compiled: bool = False,
     ) -> None:
-        """Cast the model to `precision.weights`, in place. `seed`: seed of stochastic rounding. `recompute` and
-        `compiled`: see `prepare_layers`."""
+        """Cast the model to `precision.weights`, in place, except for adapters. `seed`: seed of stochastic rounding.
+        `recompute` and `compiled`: see `prepare_layers`."""
         self.parallel = parallel or Parallel()
         precision = precision or PrecisionConfig()
         self.compute = DTYPES[precision.compute]
-        model.to(self.parallel.device, DTYPES[precision.weights])
+        set_dtype(model.to(self.parallel.device), DTYPES[precision.weights])
         prepare_layers(model, recompute, compiled)
         self.model = self.parallel.shard(model, self.compute)
         self.optimizer = Optimizer(self.model, optimizer_config, self.parallel, seed)
@@ -170,8 +171,10 @@ class Trainer:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the weights and the optimizer state by name, without copying: checkpoints are written from these
-        tensors and read into them."""
-        state = {WEIGHTS + name: value for name, value in self.model.state_dict().items()}
+        tensors and read into them. Frozen weights are not part of the state, because training does not change them."""
+        frozen = {name for name, p in self.model.named_parameters() if not p.requires_grad}
+        weights = {name: value for name, value in self.model.state_dict().items() if name not in frozen}
+        state = {WEIGHTS + name: value for name, value in weights.items()}
         state |= {f"optimizer.{name}": value for name, value in self.optimizer.state_tensors().items()}
         for part in (self.guard, self.average):
             state |= part.state_tensors() if part is not None else {}

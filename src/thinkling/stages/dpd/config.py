@@ -11,7 +11,7 @@ from thinkling.stages.base import Need
 from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
+from thinkling.stages.training.config import MicroBatchConfig, PostTrainingConfig
 
 
 class PairsConfig(ToolSamplingConfig):
@@ -67,7 +67,7 @@ class WeightsConfig(BaseModel):
         return self
 
 
-class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
+class DpdConfig(PostTrainingConfig, MicroBatchConfig, ChatStageConfig):
     """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillation terms, combined in one
     loss."""
 

@@ -22,6 +22,7 @@ from thinkling.generate.loaded import LoadedModel
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.model.decoder import Decoder
+from thinkling.model.lora import add_adapters
 from thinkling.progress import Task
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
@@ -173,6 +174,8 @@ def load_models(config: DpdConfig, ctx: StageContext, parallel: Parallel) -> Mod
     """
     chat, dtype = config.chat, DTYPES[config.precision.weights]
     student = LoadedModel.load(ctx.inputs["model"].model_dir, parallel.device, dtype, chat=chat)
+    if config.lora is not None:  # new adapters do not change the student, so it remains its own reference
+        add_adapters(student.decoder, config.lora, derive(ctx.seed, "lora"))
     if "teacher" not in ctx.inputs:
         return Models(student, None)
     directories = [ctx.inputs[role].model_dir for role in ("model", "teacher")]
@@ -312,7 +315,7 @@ def train_student(
         return sum(len(prompt) + len(completion) for prompt, completion in seen)
 
     plan = TrainingPlan(
-        model=models.student.requires_grad_(True),
+        model=models.student if config.lora is not None else models.student.requires_grad_(True),
         optimizer=config.optimizer,
         precision=config.precision,
         recompute=config.recompute,

@@ -13,7 +13,7 @@ from thinkling.stages.base import Need
 from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.stages.training.config import ScheduleConfig
+from thinkling.stages.training.config import PostTrainingConfig
 
 PREFERENCE = "preference"
 REWARDS = Registry(
@@ -96,7 +96,7 @@ class JudgeConfig(ServerConfig):
     models that think first."""
 
 
-class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
+class RlConfig(PostTrainingConfig, ToolSamplingConfig, ChatStageConfig):
     """Reinforcement learning with GRPO (arXiv 2402.03300) without a KL term. Training is on-policy by default."""
 
     kind: Literal["rl"]

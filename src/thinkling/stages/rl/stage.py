@@ -21,6 +21,7 @@ from thinkling.generate.pairwise import Pairwise, PairwiseModel
 from thinkling.generate.score import Sampler
 from thinkling.generate.served_judge import ServedJudge
 from thinkling.generate.unreadable import say
+from thinkling.model.lora import add_adapters
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import band
@@ -47,6 +48,8 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     """
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, dtype=DTYPES[config.precision.weights], trainable=True, chat=config.chat)
+    if config.lora is not None:
+        add_adapters(loaded.decoder, config.lora, derive(ctx.seed, "lora"))
     device = loaded.device
     # Sample in the training dtype. If only one of sampling and training used fp32, their mismatch would not be smaller.
     engine = make_engine(loaded, config.max_concurrent, DTYPES[config.precision.compute])

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from thinkling.stages.base import Need
 from thinkling.stages.chat import ChatStageConfig
-from thinkling.stages.training.config import MicroBatchConfig, NextTokenConfig, ScheduleConfig
+from thinkling.stages.training.config import MicroBatchConfig, NextTokenConfig, PostTrainingConfig
 
 
 class ExamplesConfig(BaseModel):
@@ -33,7 +33,7 @@ class ExamplesConfig(BaseModel):
     the last round is learned."""
 
 
-class SftConfig(ScheduleConfig, NextTokenConfig, MicroBatchConfig, ChatStageConfig):
+class SftConfig(PostTrainingConfig, NextTokenConfig, MicroBatchConfig, ChatStageConfig):
     """Supervised fine-tuning with loss on assistant turns."""
 
     kind: Literal["sft"]

@@ -7,6 +7,8 @@ import shutil
 from thinkling.data.packing import PackedBatch
 from thinkling.errors import UserError
 from thinkling.generate.loaded import LoadedModel
+from thinkling.model.lora import add_adapters
+from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.sft.encoding import DIRECTORY, encoded_conversations, restore_ledger
@@ -39,6 +41,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     loaded = LoadedModel.load(
         start, parallel.device, DTYPES[config.precision.weights], trainable=True, chat=config.chat
     )
+    if config.lora is not None:
+        add_adapters(loaded.decoder, config.lora, derive(ctx.seed, "lora"))
     restore_ledger(ctx, parallel)
     left_out = LeftOut.of(config, ctx, parallel, config.validation_fraction)
     encoded = encoded_conversations(config, ctx, loaded.renderer, left_out, parallel)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from thinkling.model.config import LoraConfig
 from thinkling.names import Name
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
@@ -207,6 +208,32 @@ class ScheduleConfig(EvaluatedConfig):
             self.final_lr_fraction,
             self.decay_shape,
         )
+
+
+class PostTrainingConfig(ScheduleConfig):
+    """Fields shared by the stages that start from a trained model."""
+
+    lora: LoraConfig | None = None
+    """Low-rank adapters. If set, only the adapters are trained, and the weights of the model are frozen. The stage
+    exports the merged model as `model/`, and the adapters as `adapter/`, in peft's format. If not set, all weights are
+    trained."""
+
+    @model_validator(mode="after")
+    def _lora_fits(self) -> PostTrainingConfig:
+        if self.lora is None:
+            return self
+        if self.optimizer.name == "muon":
+            raise ValueError(
+                "lora: muon makes the update of a whole matrix orthogonal, which has no meaning for the two factors of "
+                "an adapter; set optimizer.name to adamw"
+            )
+        given = "keep_state" if self.keep_state else "inputs.state" if "state" in self.inputs else None
+        if given is not None:
+            raise ValueError(
+                f"{given}: not supported with lora, because the exported model already contains the adapters; a "
+                f"continued run would add them twice; remove {given} or lora"
+            )
+        return self
 
 
 TRACKERS = Registry(

@@ -37,7 +37,7 @@ from thinkling.stages.training.evaluation import (
     read_lines,
     summary,
 )
-from thinkling.stages.training.export import CheckpointFiles, export
+from thinkling.stages.training.export import ADAPTERS, CheckpointFiles, export
 from thinkling.stages.training.objective import next_token_objective
 from thinkling.stages.training.roll_back import RollBack, Spike
 from thinkling.stages.training.state import DIRECTORY as STATE
@@ -120,8 +120,8 @@ def kept_facts(config: TrainingConfig, **facts: Any) -> Mapping[str, Any] | None
 
 
 def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
-    """Trains the model and writes `model/`, the logs and optionally `state/` to the stage's directory. A resumed run
-    continues from the latest checkpoint.
+    """Trains the model and writes `model/`, `adapter/` if the model has adapters, the logs and optionally `state/` to
+    the stage's directory. A resumed run continues from the latest checkpoint.
 
     The seal (digest file) of metrics.jsonl is written last and marks the end of training. A run that is killed
     afterwards does not train again.
@@ -151,7 +151,7 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         _export(plan, ctx, parallel, trainer.model)
         parallel.barrier()
         if parallel.rank == 0:
-            for name in ("model", STATE, FILE, AVERAGE, METRICS):
+            for name in ("model", ADAPTERS, STATE, FILE, AVERAGE, METRICS):
                 if (ctx.directory / name).exists():
                     seal(ctx.directory / name)
     elif parallel.rank == 0:
@@ -190,18 +190,22 @@ def _fit(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, trainer: Tra
 
 
 def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> None:
-    """Writes `model/`: the weights of the best step with `keep_best`, otherwise the weights of the last step."""
+    """Writes `model/`: the weights of the best step with `keep_best`, otherwise the weights of the last step. For a
+    model with adapters, `adapter/` is written as well."""
     directory, best = ctx.directory / "model", None
     if plan.evaluation is not None and plan.evaluation.keep_best:
         best = best_step(read_lines(ctx.directory / FILE))
         if best is None and parallel.rank == 0:
             ctx.progress.warn(f"stages.{ctx.name}.keep_best: no evaluation has a score; the last step is exported")
     if best is None:
-        export(model, directory, plan.tokenizer_dir, parallel, plan.renderer)
+        export(model, directory, plan.tokenizer_dir, parallel, plan.renderer, ctx.directory / ADAPTERS)
     elif parallel.rank == 0:
         require(best_weights(ctx.directory, best), ctx.directory)
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(best_weights(ctx.directory, best), directory, ignore=shutil.ignore_patterns(f".*{SUFFIX}"))
+        if model.lora is not None:
+            shutil.rmtree(ctx.directory / ADAPTERS, ignore_errors=True)
+            (directory / ADAPTERS).rename(ctx.directory / ADAPTERS)
 
 
 def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> list[Callback]:
@@ -222,7 +226,7 @@ def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model:
     if plan.evaluation is not None:
 
         def write(directory: Path) -> None:
-            export(model, directory, plan.tokenizer_dir, parallel, plan.renderer)
+            export(model, directory, plan.tokenizer_dir, parallel, plan.renderer, directory / ADAPTERS)
 
         callbacks.append(RunEvaluation(plan.evaluation, model, ctx.directory, steps, listeners, parallel, write))
     return callbacks
