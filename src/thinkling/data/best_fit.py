@@ -27,8 +27,6 @@ from thinkling.seeds import derive, permutation
 
 LOOK_AHEAD = 16_384
 """Maximum number of documents in a window, and of rows that the tokens of its documents fill."""
-_FEWEST_ROWS = 4
-"""A window ends with its epoch, unless the tokens of its documents fill fewer rows than this."""
 _CACHED_WINDOWS = 2
 
 
@@ -212,8 +210,8 @@ class BestFitRows:
             starts.append(np.zeros(len(taken), dtype=np.int64))
             stops.append(self.source.lengths[taken])
             count, tokens, ordinal = count + len(taken), tokens + int(ends[stop] - ends[place]), ordinal + len(taken)
-            if stop == self.epochs.n and tokens >= _FEWEST_ROWS * self.sequence_length:
-                break
+            if stop == self.epochs.n and tokens >= self.sequence_length:
+                break  # a window ends with its epoch, unless its tokens do not fill a row
         return np.concatenate(documents), np.concatenate(starts), np.concatenate(stops), ordinal
 
 
