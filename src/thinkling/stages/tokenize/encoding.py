@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -132,13 +132,14 @@ def _workers(path: Path, tokenizer_dir: Path, n_workers: int) -> Iterator[Callab
     """Starts worker processes. Yields a function that has a job done by an idle worker, to be called from as many
     threads."""
     command = [sys.executable, "-m", "thinkling.stages.tokenize.encoding", str(path), str(tokenizer_dir)]
-    settings: Any = {
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "env": {**os.environ, "TOKENIZERS_PARALLELISM": "false"},
-        "start_new_session": True,  # Ctrl-C must not reach the workers, which end when this process does
-    }
-    processes: list[subprocess.Popen[bytes]] = [subprocess.Popen(command, **settings) for _ in range(n_workers)]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    # In a session of their own, the workers do not receive Ctrl-C. They end when this process does.
+    processes = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        )
+        for _ in range(n_workers)
+    ]
     idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
     for process in processes:
         idle.put(process)
