@@ -17,6 +17,7 @@ from thinkling.pipeline.clean import left_over
 from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
+from thinkling.seeds import derive
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, epochs, resolve
 
@@ -38,6 +39,8 @@ class PhasePlan:
     epochs: dict[str, float]
     """Number of passes over each source of known size in this phase."""
     flops: float
+    waste: dict[str, float] = field(default_factory=dict)
+    """Predicted fraction of padding in the rows of each source whose document lengths are known."""
 
     @property
     def batch_tokens(self) -> int:
@@ -68,6 +71,18 @@ class PretrainPlan:
     def flops(self) -> float:
         return sum(phase.flops for phase in self.phases)
 
+    @property
+    def waste(self) -> dict[str, float]:
+        """Predicted fraction of padding in the rows of each source whose document lengths are known, over all
+        phases."""
+        rows = {name: 0.0 for phase in self.phases for name in phase.waste}
+        padding = dict(rows)
+        for phase in self.phases:
+            for name, fraction in phase.waste.items():
+                rows[name] += phase.tokens * phase.fractions[name]
+                padding[name] += phase.tokens * phase.fractions[name] * fraction
+        return {name: padding[name] / rows[name] for name in rows}
+
     def gpu_hours(self, hardware: HardwareConfig) -> float:
         """Return the GPU-hours: total FLOPs divided by the FLOPs per hour of one device at the assumed MFU."""
         return self.flops / (hardware.peak_flops * hardware.mfu * 3600)
@@ -83,9 +98,10 @@ class PretrainPlan:
 
 
 def plan_pretraining(
-    recipe: Recipe, stage: str, sizes: dict[str, float], vocab_size: int | None = None
+    recipe: Recipe, stage: str, sizes: dict[str, float], vocab_size: int | None = None, shards: Path | None = None
 ) -> PretrainPlan:
-    """Compute the figures of a pretrain stage. `sizes`: the known sizes of its sources in tokens.
+    """Compute the figures of a pretrain stage. `sizes`: the known sizes of its sources in tokens. `shards`: the shards
+    of its sources, if they exist, from which the padding is predicted.
 
     Raises UserError if the mixture and the learning rate change at the same time, or if a source is repeated more often
     than its limit allows.
@@ -102,6 +118,12 @@ def plan_pretraining(
         check_epochs(config, before + phases, sizes)
     passes = epochs(phases, sizes)
     known = model.vocab_size is not None
+    waste: list[dict[str, float]] = [{} for _ in phases]
+    if shards is not None:
+        from thinkling.pipeline.padding import predicted_waste, source_lengths  # loads numpy
+
+        all_phases = before + phases
+        waste = predicted_waste(all_phases, source_lengths(shards), derive(recipe.seed, stage))[len(before) :]
     return PretrainPlan(
         stage=stage,
         phases=[
@@ -118,8 +140,9 @@ def plan_pretraining(
                 fractions=phase.fractions,
                 epochs=part,
                 flops=phase.tokens * model.flops_per_token(phase.sequence_length) if known else 0.0,
+                waste=padding,
             )
-            for phase, asked, part in zip(phases, config.phases, passes, strict=True)
+            for phase, asked, part, padding in zip(phases, config.phases, passes, waste, strict=True)
         ],
         parameters=model.parameter_count() if known else None,
         non_embedding_parameters=model.non_embedding_parameter_count(),
@@ -178,7 +201,9 @@ def show(
     plans = []
     for name, stage in recipe.stages.items():
         if isinstance(stage, PretrainConfig):
-            plan = plan_pretraining(recipe, name, source_sizes(recipe, name, done))
+            tokens = done.get(stage.inputs.get("tokens", ""))
+            shards = tokens.file("shards") if tokens else None
+            plan = plan_pretraining(recipe, name, source_sizes(recipe, name, done), shards=shards)
             plans.append(plan)
             _print_pretraining(plan, recipe.hardware, console)
     return plans
@@ -263,3 +288,5 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
         )
     if plan.epochs:
         console.print("  total epochs: " + ", ".join(f"{n} {v:.3f}" for n, v in plan.epochs.items()), highlight=False)
+    if plan.waste:
+        console.print("  padding in rows: " + ", ".join(f"{n} {v:.1%}" for n, v in plan.waste.items()), highlight=False)

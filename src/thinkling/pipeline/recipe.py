@@ -244,6 +244,15 @@ class Recipe(BaseModel):
                 f"{where} keeps its state in {other.precision.weights}, but precision.weights of {name} is "
                 f"{stage.precision.weights}; set the same value in both stages"
             )
+        if (
+            isinstance(stage, PretrainConfig)
+            and isinstance(other, PretrainConfig)
+            and (stage.packing, other.packing) == ("sequential", "best_fit")
+        ):
+            raise ValueError(
+                f"{where} packs by best fit, which sequential packing cannot continue; set stages.{name}.packing: "
+                "best_fit"
+            )
 
     def needed_by(self, targets: list[str]) -> list[str]:
         """Return the targets and the stages that they depend on, in the order of the recipe."""

@@ -77,10 +77,12 @@ def train(directory: Path, settings: PretrainConfig, seed: int, **inputs: Artifa
     return finish(directory, directory.with_name(directory.name + "-done"), {"counts": ctx.counts}, {})
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_branch_equals_one_stage_bit_for_bit(tmp_path: Path, tokens: Artifact, dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "packing"), [("float32", "sequential"), ("bfloat16", "sequential"), ("float32", "best_fit")]
+)
+def test_a_branch_equals_one_stage_bit_for_bit(tmp_path: Path, tokens: Artifact, dtype: str, packing: str) -> None:
     """Weights, state and log; the branch's own seed and its checkpoints change nothing, nor does its being killed."""
-    kept: dict[str, Any] = {"keep_state": True, "precision": {"compute": dtype, "weights": dtype}}
+    kept: dict[str, Any] = {"keep_state": True, "precision": {"compute": dtype, "weights": dtype}, "packing": packing}
     whole = train(tmp_path / "whole", config([WARM, FLAT, DOWN], **kept), 7, tokens=tokens)
     plateau = train(tmp_path / "plateau", config([WARM, FLAT], **kept), 7, tokens=tokens)
     branch = config([DOWN], {"state": "plateau"}, checkpoint_every=2, **kept)
@@ -93,6 +95,9 @@ def test_a_branch_equals_one_stage_bit_for_bit(tmp_path: Path, tokens: Artifact,
     assert logs[0] + logs[1] == logs[2]
     assert [json.loads(line)["step"] for line in logs[1]] == [8, 9, 10, 11]
     assert (decay.counts["steps"], decay.counts["phase_ends"]) == (4, [12])
+    for used in whole.counts["sources"].values():
+        assert used["waste"] == pytest.approx(used["padding"] / (used["padding"] + used["tokens"]), abs=1e-6)
+        assert used["waste"] < (0.3 if packing == "sequential" else 0.1)
 
 
 def test_a_bf16_directory_is_trained_in_fp32(tmp_path: Path, tokens: Artifact) -> None:
@@ -181,6 +186,10 @@ def test_a_branch_without_a_state_is_one_clear_line(tmp_path: Path) -> None:
         (
             "stages.decay.precision={weights: bfloat16}",
             "keeps its state in float32, but precision.weights of decay is bfloat16; set the same value in both",
+        ),
+        (
+            "stages.plateau.packing=best_fit",
+            "packs by best fit, which sequential packing cannot continue; set stages.decay.packing: best_fit",
         ),
     ):
         with pytest.raises(UserError) as caught:

@@ -11,6 +11,8 @@ from thinkling.quantities import Tokens
 from thinkling.stages.training.config import MicroBatchConfig, NextTokenConfig, TrainingConfig
 from thinkling.train.schedule import DecayShape
 
+Packing = Literal["sequential", "best_fit"]
+
 
 class PhaseConfig(BaseModel):
     """A span of training with a fixed mixture, sequence length and RoPE base, and one segment of the learning rate
@@ -70,6 +72,11 @@ class PretrainConfig(TrainingConfig, NextTokenConfig, MicroBatchConfig):
     batch_tokens: Tokens
     """Number of tokens per optimizer step, over all ranks, in the first phase. Later phases use the same number unless
     they set another one. In every phase, the number must be a multiple of `sequence_length`."""
+    packing: Packing = "sequential"
+    """How documents are packed into rows. Neither way cuts a document that fits in a row. `sequential`: in the order
+    of the epoch; if a document does not fit in the rest of a row, the rest is padded, and a document longer than a row
+    starts in the rest of a row. `best_fit`: by best-fit decreasing among up to 16,384 documents, which pads less; a
+    document longer than a row is cut into whole rows and a rest, which is packed like a document."""
     phases: list[PhaseConfig] = Field(min_length=1)
     """Phases of training, in order. Each phase sets a number of tokens, a learning rate and a mixture."""
     max_epochs: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from thinkling.errors import UserError
-from thinkling.stages.pretrain.config import PhaseConfig, PretrainConfig
+from thinkling.stages.pretrain.config import Packing, PhaseConfig, PretrainConfig
 from thinkling.train.schedule import Schedule, Segment, Shape
 
 
@@ -28,6 +29,7 @@ class Phase:
     fractions: dict[str, float]
     """Source → fraction of the rows. The fractions sum to 1."""
     decay: bool
+    packing: Packing = "sequential"
 
     @property
     def end(self) -> int:
@@ -51,6 +53,10 @@ class Phase:
     def tokens(self) -> int:
         """Number of tokens in all steps, including padding."""
         return self.rows * self.sequence_length
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the arguments with which the phase can be made again, without a default `packing`."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("packing", "sequential")}
 
 
 def schedule(phases: Sequence[Phase]) -> Schedule:
@@ -96,6 +102,7 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
                 shape=phase.shape,
                 fractions={name: weight / total for name, weight in phase.mixture.items()},
                 decay=phase.decay,
+                packing=config.packing,
             )
         )
         step += steps

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from thinkling.data.artifact import write_json
-from thinkling.data.mixture import MixtureLoader, MixturePhase, check_epochs
+from thinkling.data.mixture import MixtureLoader, MixturePhase, check_epochs, waste
 from thinkling.data.packing import PackedBatch, SourceRows, pack_rows
 from thinkling.data.seals import require, seal
 from thinkling.data.shards import TokenSource, open_sources
@@ -52,7 +51,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     phases = before + own
     loader = MixtureLoader(
         [
-            MixturePhase(n_rows=p.rows, sequence_length=p.sequence_length, weights=p.fractions, batch_size=p.batch_size)
+            MixturePhase(p.rows, p.sequence_length, p.fractions, p.batch_size, best_fit=p.packing == "best_fit")
             for p in phases
         ],
         sources,
@@ -101,7 +100,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         average=averaged(own, config.average.every) if config.average is not None else None,
         start=start,
         first_step=own[0].first_step,
-        keep=kept_facts(config, seed=seed, phases=[asdict(phase) for phase in phases], tokens=tokens.digest),
+        keep=kept_facts(config, seed=seed, phases=[phase.facts() for phase in phases], tokens=tokens.digest),
     )
     train(plan, ctx, parallel)
     ctx.counts.update(
@@ -110,7 +109,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         parameters=model.config.parameter_count(),
         phase_ends=[p.end for p in own],
         # The usage includes the phases before the stored state, because epoch limits apply to all phases.
-        sources={name: dict(used) for name, used in loader.usage().items()},
+        sources={name: {**used, "waste": waste(used)} for name, used in loader.usage().items()},
     )
 
 
