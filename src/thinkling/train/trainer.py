@@ -78,7 +78,7 @@ class Trainer:
         for batch in micro_batches:
             with computing(self.model, self.compute):
                 sum_loss, n, metrics = self.objective(self.model, batch)
-            sum_loss.backward()
+                sum_loss.backward()  # in this context, because recomputation needs the same copies of the weights
             if self.optimizer.stochastic is not None and len(micro_batches) > 1:
                 self._add_gradients(sums_in_fp32)
             losses.append(sum_loss.detach())
