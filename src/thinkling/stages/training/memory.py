@@ -5,13 +5,13 @@ embedding, and the update. Memory changes evenly between these moments. What a l
 counted from the tensors that the code saves: on a GPU the plain modules of decoder.py, compiled or not, and on a CPU
 the hand-written halves of fused.py. `benchmarks/memory/plan.py` compares predictions with measured peaks.
 
-Shapes: N tokens of a micro-batch, D hidden, H query heads, K key/value heads, C head dim, E = (H + 2K)·C, F ffn, V vocab.
+Shapes: N tokens of a micro-batch, D hidden, H query heads, K key/value heads, C head dim, F ffn, V vocab.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from thinkling.model.config import LoraConfig, ModelConfig
@@ -38,6 +38,22 @@ class Batch:
     """Number of tokens per row, of which each is taken to be one document."""
     micro_batches: int = 1
     """Number of micro-batches per update."""
+    field: str | None = "micro_batch_size"
+    """Field of the stage that sets the number of rows, if there is one."""
+    rows_per_item: int = 1
+    """Number of rows per unit of `field`."""
+
+    @classmethod
+    def of(cls, items: int, size: int | None, length: int, rows_per_item: int = 1) -> Batch:
+        """Returns the batch of a process that divides `items` per update into micro-batches of `size`, by default into
+        a single one."""
+        size = min(size or items, items)
+        return cls(size * rows_per_item, length, -(-items // size), rows_per_item=rows_per_item)
+
+    @property
+    def items(self) -> int:
+        """Value of `field`."""
+        return self.rows // self.rows_per_item
 
     @property
     def tokens(self) -> int:
@@ -50,7 +66,7 @@ class Training:
 
     model: ModelConfig
     batch: Batch
-    precision: PrecisionConfig = PrecisionConfig()
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     optimizer: Literal["adamw", "muon"] = "adamw"
     recompute: Recompute = "none"
     compiled: bool = False
@@ -185,10 +201,8 @@ def _gradients(t: Training) -> float:
 def _inputs(t: Training) -> float:
     """Tokens, labels, positions and indices (int64), and the tables of the rotary embedding (on a CPU also as complex
     numbers)."""
-    tables = 12 if t.by_halves else 4
-    return t.batch.tokens * (
-        32 + tables * t.model.head_dim * len({k.rotary for k in t.model.features.layer_kinds} or {0})
-    )
+    kinds = len({kind.rotary for kind in t.model.features.layer_kinds}) or 1
+    return t.batch.tokens * (32 + (12 if t.by_halves else 4) * t.model.head_dim * kinds)
 
 
 def _input(t: Training) -> float:
