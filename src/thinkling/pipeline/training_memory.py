@@ -127,26 +127,21 @@ def show_memory(recipe: Recipe, console: Console) -> None:
 
 
 def _table(found: dict[str, StageMemory], device: Device) -> Table:
-    per = "per GPU" if device.on_gpu else "on the CPU"
-    size = f" ({gib(device.memory)})" if device.memory is not None else ""
-    where = f" {device.name}{size}," if device.on_gpu else ""
-    shown = [part for part in get_args(Part) if any(part in predict(m.worst).parts for m in found.values())]
-    table = Table(title=f"predicted memory {per},{where} GiB", title_justify="left")
+    worst = {name: (memory.worst.batch, predict(memory.worst)) for name, memory in found.items()}
+    parts = [part for part in get_args(Part) if any(part in prediction.parts for _, prediction in worst.values())]
+    unit, name = (GIB, "GiB") if max(prediction.peak for _, prediction in worst.values()) >= GIB else (2**20, "MiB")
+    size = f" with {gib(device.memory)}" if device.memory is not None else ""
+    title = f"predicted memory per GPU ({device.name}{size}), {name}" if device.on_gpu else f"predicted memory, {name}"
+    table = Table(title=title, title_justify="left")
     table.add_column("stage", overflow="fold")
     table.add_column("rows × length", overflow="fold")
-    for name in (*shown, "peak"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, memory in found.items():
-        training, prediction = memory.worst, predict(memory.worst)
-        batch = training.batch
-        steps = f" × {batch.micro_batches}" if batch.micro_batches > 1 else ""
-        sizes = [_number(prediction.parts.get(part, 0.0)) for part in shown]
-        table.add_row(name, f"{batch.rows:,} × {batch.length:,}{steps}", *sizes, _number(prediction.peak))
+    for column in (*parts, "peak"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for stage, (batch, prediction) in worst.items():
+        sizes = [prediction.parts.get(part, 0.0) for part in parts]
+        shown = [f"{size / unit:.2f}" if size < unit else f"{size / unit:,.1f}" for size in (*sizes, prediction.peak)]
+        table.add_row(stage, f"{batch.rows:,} × {batch.length:,}", *shown)
     return table
-
-
-def _number(size: float) -> str:
-    return f"{size / GIB:.1f}" if size >= 10 * GIB else f"{size / GIB:.2g}"
 
 
 def _fitting(memory: StageMemory, capacity: float) -> str:
