@@ -128,13 +128,17 @@ def measure(training: Training) -> Case:
         trainer.step(micro_batches, 1e-4)
         measured = float(torch.cuda.max_memory_allocated())
     else:
-        tensors = [*trainer.state_tensors().values(), *trainer.model.parameters()]
-        held = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
-        measured = sum(held.values()) + _allocated(lambda: trainer.step(micro_batches, 1e-4))
+        measured = held(trainer) + allocated(lambda: trainer.step(micro_batches, 1e-4))
     return Case(predict(training).peak, measured)
 
 
-def _allocated(work: Any) -> float:
+def held(trainer: Trainer) -> int:
+    """Bytes of the weights and the optimizer state."""
+    tensors = [*trainer.state_tensors().values(), *trainer.model.parameters()]
+    return sum({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}.values())
+
+
+def allocated(work: Any) -> float:
     """The largest number of bytes that exist at a time, of those that `work` allocates on the CPU."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()
