@@ -8,8 +8,8 @@ states, which needs no logits. All logits at once would be 40.6 GiB in fp32.
 
 On a CPU, the hidden size is 32 instead of 2,560, because the products with the head would take over an hour, and the
 computation is in fp32. The memory of a chunk of logits does not depend on the hidden size; that of the head's gradient
-does, and is measured with `--device cuda` (bf16, hidden size 2,560, compiled layers). `loss_alone` is everything that
-the loss allocates at a time, including the gradients of the hidden states and of the head. Peaks: see plan.py.
+does, and is measured with `--device cuda` (bf16, hidden size 2,560, compiled layers; in `loss_alone` also everything
+that the loss allocates at a time, including the gradients of the hidden states and of the head). Peaks: see plan.py.
 """
 
 from __future__ import annotations
@@ -72,14 +72,10 @@ def peak(trainer: Trainer, packed: PackedBatch, on_gpu: bool) -> float:
 
 
 def loss_alone(t: Training) -> float:
-    """Bytes that the loss allocates at a time."""
-    device = torch.device("cuda" if t.on_gpu else "cpu")
-    dtype = torch.bfloat16 if t.on_gpu else torch.float32
-    x_ND = torch.randn(TOKENS, t.model.hidden_size, device=device, dtype=dtype, requires_grad=True)
-    weight_VD = nn.Parameter(torch.randn(VOCABULARY, t.model.hidden_size, device=device, dtype=dtype))
-    labels_N = torch.randint(VOCABULARY, (TOKENS,), device=device)
-    if not t.on_gpu:
-        return allocated(lambda: chunked_cross_entropy(x_ND, weight_VD, labels_N).backward())
+    """Bytes that the loss allocates at a time on a GPU."""
+    x_ND = torch.randn(TOKENS, t.model.hidden_size, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    weight_VD = nn.Parameter(torch.randn(VOCABULARY, t.model.hidden_size, device="cuda", dtype=torch.bfloat16))
+    labels_N = torch.randint(VOCABULARY, (TOKENS,), device="cuda")
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     chunked_cross_entropy(x_ND, weight_VD, labels_N).backward()
@@ -109,7 +105,7 @@ def main() -> None:
         "unit": "GiB",
         "layers": layers / GIB,
         "step": whole / GIB,
-        "loss_alone": loss_alone(t) / GIB,
+        **({"loss_alone": loss_alone(t) / GIB} if t.on_gpu else {}),
         "hidden_size": t.model.hidden_size,
     }
     print(json.dumps({"measurements": {"memory.logits": measurement}}))

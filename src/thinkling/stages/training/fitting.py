@@ -13,7 +13,7 @@ from thinkling.stages.training.memory import GIB, Batch, Training, predict
 from thinkling.train.config import PrecisionConfig, Recompute
 
 FITS, REFUSED = 0.95, 1.1
-"""A step is said to fit if its predicted peak is at most this fraction of the memory, because allocated memory is
+"""A step is reported to fit if its predicted peak is at most this fraction of the memory, because allocated memory is
 fragmented, and to be impossible if it is larger than the second fraction. In between, only a run can tell."""
 MODES: tuple[Recompute, ...] = ("none", "selective", "full")
 BF16 = PrecisionConfig(compute="bfloat16", weights="bfloat16")

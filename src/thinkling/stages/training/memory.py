@@ -137,22 +137,21 @@ def _moments(t: Training) -> dict[str, Moment]:
     working = recomputed + _backward(t)
     grads, per_gradient = _gradients(t), _gradient_bytes(t)
     head = per_gradient * _matrix(t) if t.lora is None else 0.0
-    before = grads if t.batch.micro_batches > 1 and not t.sums_gradients else 0.0
+    stored = t.trained * per_gradient / t.ranks
+    before = stored if t.batch.micro_batches > 1 and not t.sums_gradients else 0.0
     embedding = head if t.model.tie_word_embeddings else 0.0
 
-    def moment(activations: float, gradients: float, **more: float) -> Moment:
-        parts: Moment = {**constant, "activations": inputs + activations, "gradients": max(gradients, before)}
-        parts["gradients"] += 4 * t.trained / t.ranks if t.sums_gradients else 0.0
-        for name, size in more.items():
-            parts[name] = parts.get(name, 0.0) + size  # pyright: ignore[reportArgumentType]
-        return parts
+    def moment(activations: float, gradients: float, loss: float = 0.0, update: float = 0.0) -> Moment:
+        sums = 4 * t.trained / t.ranks if t.sums_gradients else 0.0
+        found: Moment = {"activations": inputs + activations, "gradients": max(gradients, before) + sums}
+        return {**constant, **found, "loss": loss, "update": update}
 
     return {
         "loss": moment(kept * layer + ends, 0.0, loss=_loss(t)),
         "last layer": moment(kept * layer + working, before + head),
         "first layer": moment(kept + working, grads - _not_yet(t)),
         "embedding": moment(0.0, grads, loss=embedding),
-        "update": moment(0.0, grads if not t.sums_gradients else 0.0, update=_update(t)),
+        "update": moment(0.0, 0.0 if t.sums_gradients else stored, update=_update(t)),
     }
 
 
