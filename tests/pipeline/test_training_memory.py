@@ -73,7 +73,7 @@ def test_a_stage_that_fits_is_not_refused(card: Card) -> None:
     assert list(too_large(given, ["pretrain"])) == []
     text = shown(given)
     assert "predicted memory per GPU (NVIDIA H100 80GB HBM3 with 79.1 GiB), GiB" in text
-    assert "pretrain: fits; these fit: recompute: none and micro_batch_size: 2 (" in text
+    assert "pretrain: fits; the largest that fit: recompute: none and micro_batch_size: 2 (" in text
     assert "at an assumed MFU of 40%" in text
 
 
@@ -82,7 +82,7 @@ def test_a_close_call_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_memory, "card", lambda: Card("a smaller card", 76 * GIB))
     given = recipe("optimizer={name: adamw}", *GOOD, "micro_batch_size=4", "batch_tokens=16384")
     assert list(too_large(given, ["pretrain"])) == []
-    assert "pretrain: may not fit; these fit: recompute: none and micro_batch_size: 2 (" in shown(given)
+    assert "pretrain: may not fit; the largest that fit: recompute: none and micro_batch_size: 2 (" in shown(given)
 
 
 def test_samples_that_may_be_short_are_not_refused(card: Card) -> None:

@@ -17,6 +17,8 @@ def model_of(recipe: Recipe, name: str, role: str = "model") -> ModelConfig | No
         producer = inputs.get("model") or inputs.get("state")
     if producer is None:
         return recipe.model
+    if recipe.plan_only:
+        return None
     from thinkling.model.huggingface import read_config
 
     try:

@@ -117,7 +117,7 @@ def show_memory(recipe: Recipe, console: Console) -> None:
     console.print(_table(found, device))
     for name, memory in found.items():
         if device.memory is not None:
-            console.print(f"  {name}: {_fitting(memory, device.memory)}", highlight=False)
+            console.print(f"  {name}: {_fitting(memory, device.memory)}", highlight=False, soft_wrap=True)
         if device.on_gpu and (seconds := _seconds(memory.worst, recipe.hardware)):
             console.print(
                 f"  {name}: {seconds:,.3g} s per step of these rows at an assumed MFU of {recipe.hardware.mfu:.0%} of "
@@ -145,16 +145,18 @@ def _table(found: dict[str, StageMemory], device: Device) -> Table:
 
 
 def _fitting(memory: StageMemory, capacity: float) -> str:
-    """The combinations of recomputation and micro-batch that fit, or the settings with which the stage would fit."""
-    choices = [choice for choice in grid(memory.worst) if choice.peak <= FITS * capacity]
-    if not choices:
-        return "does not fit; " + sentence(cures(memory, memory.worst, FITS * capacity))
+    """Whether the stage fits, and the largest micro-batch that fits for each value of `recompute`. If there is none,
+    other settings that fit."""
+    share = predict(memory.worst).peak / capacity
+    verdict = "fits" if share <= FITS else "does not fit" if share > REFUSED else "may not fit"
     best: dict[str, str] = {}
-    for choice in choices:  # the largest micro-batch comes first
-        best.setdefault(choice.changes[0], choice.text)
-    peak = predict(memory.worst).peak
-    verdict = "fits" if peak <= FITS * capacity else "does not fit" if peak > REFUSED * capacity else "may not fit"
-    return f"{verdict}; these fit: " + "; ".join(best[f"recompute: {m}"] for m in MODES if f"recompute: {m}" in best)
+    for choice in grid(memory.worst):  # the largest micro-batch comes first
+        if choice.peak <= FITS * capacity:
+            best.setdefault(choice.changes[0], choice.text)
+    if not best:
+        return f"{verdict}; {sentence(cures(memory, memory.worst, FITS * capacity))}"
+    shown = "; ".join(best[name] for mode in MODES if (name := f"recompute: {mode}") in best)
+    return f"{verdict}; the largest that fit: {shown}"
 
 
 def _seconds(t: Training, hardware: HardwareConfig) -> float | None:

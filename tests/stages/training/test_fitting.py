@@ -63,7 +63,13 @@ def test_shapes_that_depend_on_data_are_bounds() -> None:
     assert [batch.tokens for batch in rl.largest_batches(1, sure=True)] == [1]
     training = stage_memory(rl, THREE_B, 8, on_gpu=True).worst
     assert training.ranks == 1  # rl runs on one rank
-    assert len(grid(training)) == 3  # micro_tokens is not divided
+    assert len(grid(training)) == 3  # micro_tokens has no effect below max_new_tokens
+    more = rl.model_copy(update={"micro_tokens": 60000, "max_new_tokens": 16000})
+    training = stage_memory(more, THREE_B, 1, on_gpu=True).worst
+    assert [choice.changes[1] for choice in grid(training)][::3] == [
+        f"micro_tokens: {n}" for n in (60000, 30000, 16000)
+    ]
+    assert [choice.training.batch.rows for choice in grid(training)] == [1] * 9
 
 
 def test_choices_halve_the_micro_batch() -> None:
@@ -78,7 +84,8 @@ def test_the_size_of_a_micro_batch_of_pairs_counts_pairs() -> None:
     batch = Batch.of(8, 4, 1024, rows_per_item=2)
     training = Training(THREE_B, batch)
     assert batch.rows == 8
-    assert [choice.changes[1] for choice in grid(training)][::3] == [f"micro_batch_size: {n}" for n in (4, 2, 1)]
+    assert [choice.changes[1] for choice in grid(training)][::3] == [f"micro_batch_size: {n}" for n in (8, 4, 2, 1)]
+    assert [choice.training.batch.rows for choice in grid(training)][::3] == [16, 8, 4, 2]
 
 
 def test_cures_fit_and_start_with_the_least_change() -> None:
@@ -94,9 +101,19 @@ def test_cures_of_fp32_are_low_precision_adapters_and_processes() -> None:
     memory = stage_memory(sft(batch_size=1), THREE_B, 1, on_gpu=True)
     limits = {limit: [choice.changes for choice in cures(memory, memory.worst, limit * GIB)] for limit in (40, 20)}
     assert ("recompute: full", "precision: {compute: bfloat16, weights: bfloat16}") in limits[40]
+    assert ("precision: {compute: bfloat16, weights: bfloat16}",) in [
+        choice.changes for choice in cures(memory, memory.worst, 60 * GIB)
+    ]
     assert any("lora: {rank: 16}" in changes for changes in limits[20])
     alone = StageMemory(memory.trainings, can_adapt=False)
     assert cures(alone, alone.worst, 20 * GIB)[0].changes[-1].endswith("processes")
+
+
+def test_muon_is_replaced_before_weights_are_in_bf16() -> None:
+    memory = stage_memory(sft(batch_size=1, optimizer={"name": "muon"}), THREE_B, 1, on_gpu=True)
+    found = cures(memory, memory.worst, 40 * GIB)
+    assert any("optimizer.name: adamw" in choice.changes for choice in found)
+    assert not any("processes" in choice.text for choice in found)
 
 
 def test_nothing_fits() -> None:

@@ -164,7 +164,9 @@ class RlConfig(PostTrainingConfig, ToolSamplingConfig, ChatStageConfig):
         samples = self.prompts_per_step * self.samples_per_prompt // self.updates_per_batch
         tokens = max(self.micro_tokens, self.max_new_tokens)
         n = max(1, samples * self.max_new_tokens // tokens)
-        return [Batch(1, 1, 1, field=None) if sure else Batch(1, tokens, n, field=None)]
+        return [
+            Batch(1, 1, field=None) if sure else Batch(1, tokens, n, field="micro_tokens", least=self.max_new_tokens)
+        ]
 
     @model_validator(mode="after")
     def _preference_model(self) -> RlConfig:

@@ -89,10 +89,15 @@ def gib(size: float) -> str:
 
 
 def grid(training: Training) -> list[Choice]:
-    """Returns every combination of `recompute` with the size of a micro-batch, which is halved until it is 1."""
+    """Returns every combination of `recompute` with the size of a micro-batch, from a single micro-batch per update
+    down to the smallest micro-batch, by halves."""
+    batch = training.batch
+    if batch.field == "micro_batch_size":
+        training = replace(training, batch=batch.with_items(batch.items * batch.micro_batches, 1))
+    sizes = [training, *_smaller(training)]
     return [
-        Choice((f"recompute: {mode}", *([_rows(one)] if one.batch.field else [])), replace(one, recompute=mode))
-        for one in (training, *_smaller(training))
+        Choice((f"recompute: {mode}", *([_rows(one)] if batch.field else [])), replace(one, recompute=mode))
+        for one in sizes
         for mode in MODES
     ]
 
@@ -122,28 +127,32 @@ def _choices(memory: StageMemory, t: Training) -> Iterator[Choice]:
     smaller = _smaller(t)
     for one in smaller:
         yield Choice((_rows(one),), one)
+    yield from _lower(t)
     least, changes = (smaller[-1], (_rows(smaller[-1]),)) if smaller else (t, ())
     if stronger:
         least, changes = replace(least, recompute="full"), (*changes, "recompute: full")
         yield Choice(changes, least)
-    for one, before in ((t, ()), (least, changes)):
-        for change, precision in _lower(one):
-            yield Choice((*before, change), replace(one, precision=precision))
+    for lower in _lower(least):
+        yield Choice((*changes, *lower.changes), lower.training)
     if memory.can_adapt and t.lora is None and t.optimizer != "muon":
         adapted = replace(least, lora=LoraConfig())
         yield Choice((*changes, "lora: {rank: 16}"), adapted)
-        for change, precision in _lower(adapted):
-            yield Choice((*changes, "lora: {rank: 16}", change), replace(adapted, precision=precision))
+        for lower in _lower(adapted):
+            yield Choice((*changes, "lora: {rank: 16}", *lower.changes), lower.training)
     for ranks in (2, 4, 8, 16, 32, 64):
         if memory.ranked and ranks > t.ranks and t.optimizer != "muon":
             yield Choice((*changes, f"{ranks} processes"), replace(least, ranks=ranks))
 
 
-def _lower(t: Training) -> Iterator[tuple[str, PrecisionConfig]]:
+def _lower(t: Training) -> Iterator[Choice]:
+    """The same training in lower precision, which Muon supports for the computation alone."""
     if t.on_gpu and t.precision.compute == "float32":
-        yield "precision.compute: bfloat16", t.precision.model_copy(update={"compute": "bfloat16"})
-    if t.on_gpu and t.precision.weights == "float32" and t.optimizer != "muon":
-        yield "precision: {compute: bfloat16, weights: bfloat16}", BF16
+        precision = t.precision.model_copy(update={"compute": "bfloat16"})
+        yield Choice(("precision.compute: bfloat16",), replace(t, precision=precision))
+    if t.on_gpu and t.precision.weights == "float32":
+        optimizer = ("optimizer.name: adamw",) if t.optimizer == "muon" else ()
+        changes = (*optimizer, "precision: {compute: bfloat16, weights: bfloat16}")
+        yield Choice(changes, replace(t, precision=BF16, optimizer="adamw"))
 
 
 def _rows(t: Training) -> str:
@@ -153,9 +162,9 @@ def _rows(t: Training) -> str:
 def _smaller(t: Training) -> list[Training]:
     """The same training with smaller micro-batches."""
     found: list[Training] = []
-    items, total = t.batch.items, t.batch.items * t.batch.micro_batches
-    while t.batch.field is not None and items > 1:
-        items = -(-items // 2)
-        batch = replace(t.batch, rows=items * t.batch.rows_per_item, micro_batches=-(-total // items))
-        found.append(replace(t, batch=batch))
+    batch = t.batch
+    items, total = batch.items, batch.items * batch.micro_batches
+    while batch.field is not None and items > batch.least:
+        items = max(-(-items // 2), batch.least)
+        found.append(replace(t, batch=batch.with_items(items, -(-total // items))))
     return found

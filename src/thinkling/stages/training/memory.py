@@ -11,7 +11,7 @@ Shapes: N tokens of a micro-batch, D hidden, H query heads, K key/value heads, C
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from thinkling.model.config import LoraConfig, ModelConfig
@@ -38,10 +38,12 @@ class Batch:
     """Number of tokens per row, of which each is taken to be one document."""
     micro_batches: int = 1
     """Number of micro-batches per update."""
-    field: str | None = "micro_batch_size"
-    """Field of the stage that sets the number of rows, if there is one."""
+    field: Literal["micro_batch_size", "micro_tokens"] | None = "micro_batch_size"
+    """Field of the stage that sets the number of rows or, for a single row, its length."""
     rows_per_item: int = 1
-    """Number of rows per unit of `field`."""
+    """Number of rows per unit of `micro_batch_size`."""
+    least: int = 1
+    """Smallest value of `field` that has an effect."""
 
     @classmethod
     def of(cls, items: int, size: int | None, length: int, rows_per_item: int = 1) -> Batch:
@@ -53,7 +55,13 @@ class Batch:
     @property
     def items(self) -> int:
         """Value of `field`."""
-        return self.rows // self.rows_per_item
+        return self.length if self.field == "micro_tokens" else self.rows // self.rows_per_item
+
+    def with_items(self, items: int, micro_batches: int) -> Batch:
+        """Returns the batch with another value of `field`."""
+        if self.field == "micro_tokens":
+            return replace(self, length=items, micro_batches=micro_batches)
+        return replace(self, rows=items * self.rows_per_item, micro_batches=micro_batches)
 
     @property
     def tokens(self) -> int:
