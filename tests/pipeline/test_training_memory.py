@@ -119,6 +119,17 @@ def test_ranks_of_torchrun_share_the_state(card: Card, monkeypatch: pytest.Monke
     assert list(too_large(given, ["pretrain"])) == []
 
 
+def test_a_recipe_for_all_gpus_is_not_refused_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`plan` runs without torchrun. It says that one process does not fit, but does not end with an error."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(training_memory, "card", lambda: H100._replace(count=8))
+    given = recipe("optimizer={name: adamw}", *GOOD, "precision={compute: bfloat16}")
+    assert list(too_large(given, ["pretrain"])) == []
+    assert "pretrain: does not fit; " in shown(given)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert list(too_large(given, ["pretrain"])) != []
+
+
 def test_plan_prints_every_training_stage(tmp_path: Path) -> None:
     console = Console(width=160, record=True, file=io.StringIO())
     given = load_recipe(RECIPES / "nano.yaml")

@@ -21,6 +21,8 @@ class Card(NamedTuple):
     name: str
     memory: int
     """Memory in bytes."""
+    count: int = 1
+    """Number of GPUs."""
 
 
 def card() -> Card | None:
@@ -33,7 +35,7 @@ def card() -> Card | None:
     if not torch.cuda.is_available():
         return None
     found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return min((Card(one.name, one.total_memory) for one in found), key=lambda one: one.memory)
+    return min((Card(one.name, one.total_memory, len(found)) for one in found), key=lambda one: one.memory)
 
 
 def devices(recipe: Recipe | None) -> list[Finding]:

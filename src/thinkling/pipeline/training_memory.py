@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from rich.console import Console
@@ -41,6 +41,8 @@ class Device:
     """Number of processes."""
     at_hand: bool
     """Whether it is a GPU of this machine."""
+    most_ranks: int = 1
+    """Largest number of processes, if torchrun has not started any yet: one per GPU."""
 
 
 def device_of(recipe: Recipe) -> Device:
@@ -48,7 +50,8 @@ def device_of(recipe: Recipe) -> Device:
     recipe can only be planned, and otherwise the CPU."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if found := card():
-        return Device(found.name, found.memory, True, processes, True)
+        most = processes if "WORLD_SIZE" in os.environ else found.count
+        return Device(found.name, found.memory, True, processes, True, most)
     hardware = recipe.hardware
     if hardware.memory_gib is not None or recipe.plan_only:
         memory = hardware.memory_gib * GIB if hardware.memory_gib is not None else None
@@ -88,11 +91,13 @@ def _teacher(recipe: Recipe, name: str) -> int:
 
 
 def too_large(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
-    """Yield an error message for each training stage that cannot run on the GPU at hand, by a clear margin and for any
-    data."""
+    """Yield an error message for each training stage that cannot run on the GPUs at hand, by a clear margin and for any
+    data. Without torchrun, stages that fit with one process per GPU are not refused, because the recipe may be meant
+    for torchrun."""
     device = device_of(recipe)
     if not device.at_hand or device.memory is None:
         return
+    device = replace(device, ranks=device.most_ranks)
     largest = dict(memories(recipe, stages, device))
     for name, memory in memories(recipe, stages, device, sure=True):
         peak = predict(memory.worst).peak
