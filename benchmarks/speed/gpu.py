@@ -8,7 +8,8 @@ call can be repeated until all rows are there. A row that fails is a line with i
 
 A step is `Trainer.step` with the next-token objective, or, for transformers, forward, backward, clipping and fused
 AdamW; random weights and tokens. Time: median of the steps after two for warm-up, which include compiling. MFU counts
-`ModelConfig.flops_per_token` (for packed rows, with the length of each document) over 989e12 FLOP/s.
+`ModelConfig.flops_per_token` (for packed rows, with the length of each document) over 989e12 FLOP/s. `gib` is the
+peak of allocated memory, and `predicted_gib` what `thinkling plan` predicts for it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+
+from thinkling.model.config import ModelConfig
+from thinkling.stages.training.memory import GIB, Batch, Training, predict
+from thinkling.train.config import OptimizerConfig, PrecisionConfig
 
 PEAK = 989e12
 WARM_UP = 2
@@ -98,6 +103,11 @@ ROWS: dict[str, Row] = {
     "hf-3b-4k": Row("3b", 2, 4096, peer="eager"),
     "hf-3b-4k-compiled": Row("3b", 2, 4096, peer="compiled"),
     "hf-3b-16k": Row("3b", 1, 16384, peer="checkpointed"),
+    "1b-selective": Row("1b", 8, 4096, weights="float32", recompute="selective"),
+    "1b-full": Row("1b", 8, 4096, weights="float32", recompute="full"),
+    "135m-selective": Row("135m", 16, 2048, weights="float32", recompute="selective"),
+    "135m-full": Row("135m", 16, 2048, weights="float32", recompute="full"),
+    "3b-4k-eager": Row("3b", 2, 4096, compile=False),
     "fsdp-3b-4k": Row("3b", 4, 4096, weights="float32", ranks=2),
     "fsdp-3b-64k": Row("3b", 1, 65536, weights="float32", recompute="selective", ranks=2, steps=3),
 }
@@ -120,10 +130,8 @@ def batch(row: Row, vocabulary: int, rng: np.random.Generator) -> Any:
 
 def ours(row: Row) -> dict[str, Any]:
     """Measures the product."""
-    from thinkling.model.config import ModelConfig
     from thinkling.model.decoder import Decoder
     from thinkling.stages.training.objective import next_token_objective
-    from thinkling.train.config import OptimizerConfig, PrecisionConfig
     from thinkling.train.parallel import close, setup
     from thinkling.train.precision import DTYPES
     from thinkling.train.trainer import Trainer
@@ -153,17 +161,26 @@ def ours(row: Row) -> dict[str, Any]:
     tokens = row.rows * row.length * row.micro_batches
     mean_flops = sum(flops) / (row.steps + WARM_UP)
     found |= {"tokens_per_second": tokens / seconds, "mfu": mean_flops / seconds / PEAK}
+    found |= {"predicted_gib": predicted_gib(row, config)}
     if row.ranks > 1:
         parallel.barrier()
         close()
     return found if parallel.rank == 0 else {}
 
 
+def predicted_gib(row: Row, config: ModelConfig) -> float:
+    """What `plan` predicts for `gib`."""
+    precision = PrecisionConfig(compute="bfloat16", weights=row.weights)
+    shape = Batch(row.rows, row.length, row.micro_batches)
+    training = Training(
+        config, shape, precision, recompute=row.recompute, compiled=row.compile, ranks=row.ranks, on_gpu=True
+    )
+    return predict(training).peak / GIB
+
+
 def theirs(row: Row) -> dict[str, Any]:
     """Measures transformers."""
     import transformers
-
-    from thinkling.model.config import ModelConfig
 
     config = ModelConfig.model_validate({"max_position_embeddings": row.length, **SHAPES[row.shape]})
     llama = transformers.LlamaConfig(**SHAPES[row.shape], max_position_embeddings=row.length, use_cache=False)
@@ -267,7 +284,11 @@ def main() -> None:
         found |= measure(name, left)
         with arguments.out.open("a") as out:
             out.write(json.dumps(found) + "\n")
-        shown = {key: found[key] for key in ("tokens_per_second", "mfu", "gib", "attention", "error") if key in found}
+        shown = {
+            key: found[key]
+            for key in ("tokens_per_second", "mfu", "gib", "predicted_gib", "attention", "error")
+            if key in found
+        }
         print(name, json.dumps(shown), flush=True)
 
 

@@ -15,7 +15,7 @@ from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.train import blocks
 from thinkling.train.blocks import prepare_layers
-from thinkling.train.config import OptimizerConfig, Recompute
+from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
 from thinkling.train.trainer import Objective, Trainer
 
 Make = Callable[..., Any]
@@ -104,3 +104,20 @@ def test_attention_is_an_operation_that_is_kept() -> None:
     kept = blocks._attention()
     assert torch.ops.aten._scaled_dot_product_cudnn_attention.default in kept
     assert len(kept) == 4
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_recomputation_uses_the_copies_of_the_weights(recompute: Recompute) -> None:
+    """With fp32 weights and bf16 computation, layers were recomputed with the fp32 weights, which raised an error."""
+
+    def trained(recompute: Recompute) -> dict[str, torch.Tensor]:
+        def objective(model: nn.Module, batch: torch.Tensor) -> Any:
+            return (model(batch, LAYOUT).float() * READOUT).sum(), batch.numel(), {}
+
+        precision = PrecisionConfig(compute="bfloat16")
+        trainer = Trainer(decoder(), OptimizerConfig(lr=1e-2), objective, precision=precision, recompute=recompute)
+        trainer.step([TOKENS], 1e-2)
+        return trainer.model.state_dict()
+
+    wanted, found = trained("none"), trained(recompute)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -86,8 +86,11 @@ def test_two_ranks_equal_one_in_bfloat16(worker: ModuleType, tmp_path: Path, wei
     alone = job | {"micro_batch_size": 8, "directory": str(tmp_path / "alone")}
     sharded = job | {"micro_batch_size": 2, "directory": str(tmp_path / "two"), "out": str(tmp_path / "two.json")}
     reference = worker.run(alone, Parallel())["curve"]
-    two_ranks([sharded])
-    curve = json.loads((tmp_path / "two.json").read_text())["curve"]
+    dry = sharded | {"dry_run": True, "directory": str(tmp_path / "dry"), "out": str(tmp_path / "dry.json")}
+    two_ranks([sharded, dry])
+    found = json.loads((tmp_path / "two.json").read_text())
+    assert json.loads((tmp_path / "dry.json").read_text()) == found  # a dry-run step changes nothing
+    curve = found["curve"]
     assert len(curve) == STEPS
     for step, (loss, norm, *counts) in curve.items():
         assert counts == reference[step][2:]

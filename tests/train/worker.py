@@ -83,6 +83,8 @@ def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
     model = decoder(job.get("tied", True), job.get("seed", 0))
     precision = PrecisionConfig(**job.get("precision", {}))
     trainer = Trainer(model, OptimizerConfig(name=job.get("optimizer", "adamw")), objective, place, precision)
+    if job.get("dry_run"):
+        trainer.dry_run(micro_batches(0, job["micro_batch_size"], place.rank, place.world_size))
     curve: dict[int, StepMetrics] = {}
 
     class Curve(Callback):

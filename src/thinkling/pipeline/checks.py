@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from thinkling.errors import UserError
-from thinkling.model.config import ModelConfig
 from thinkling.pipeline.chats import lost_in_templates, wrong_chats
 from thinkling.pipeline.mistakes import nearest
+from thinkling.pipeline.model_shape import model_of
 from thinkling.pipeline.recipe import Recipe
+from thinkling.pipeline.training_memory import too_large
 from thinkling.sandbox import packages
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.sources.base import Source
@@ -58,6 +59,8 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     yield from _adapters(recipe, wanted)
     yield from _lengths(recipe, [name for name in wanted if recipe.stages[name].inputs.get("model") not in missing])
     with_models = [name for name in wanted if not missing.intersection(recipe.stages[name].inputs.values())]
+    for line in too_large(recipe, with_models):
+        yield Wrong("memory", line)
     for line in wrong_chats(recipe, with_models):
         yield Wrong("chat template", line)
     for line in lost_in_templates(recipe, with_models):
@@ -111,24 +114,9 @@ def _adapters(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
         stage = recipe.stages[name]
         if not isinstance(stage, PostTrainingConfig) or stage.lora is None:
             continue
-        model = _model_config(recipe, name)
+        model = model_of(recipe, name)
         if model is not None and (reason := stage.lora.mismatch(model)):
             yield Wrong("lora", f"stages.{name}.{reason}")
-
-
-def _model_config(recipe: Recipe, name: str) -> ModelConfig | None:
-    """Return the shape of the model of a stage, which is that of the stages before it; None if it is not known yet."""
-    while name in recipe.stages:
-        inputs = recipe.stages[name].inputs
-        if "model" not in inputs and "state" not in inputs:
-            return recipe.model
-        name = inputs.get("model") or inputs["state"]
-    from thinkling.model.huggingface import read_config
-
-    try:
-        return read_config(recipe.sources[name].directory())
-    except UserError:  # reported by `_models`
-        return None
 
 
 def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:

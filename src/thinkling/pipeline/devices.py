@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from thinkling.pipeline.finding import Finding
 from thinkling.pipeline.recipe import Recipe
 from thinkling.stages.training.config import TrainingConfig
+
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""Files of GPU drivers: NVIDIA's, Windows's for Linux, and AMD's."""
+
+
+class Card(NamedTuple):
+    """The GPU at hand. If there are several, the one with the least memory."""
+
+    name: str
+    memory: int
+    """Memory in bytes."""
+    count: int = 1
+    """Number of GPUs."""
+
+
+def card() -> Card | None:
+    """Returns the GPU of this machine, if there is one. Without a driver, torch is not imported, which takes a
+    second."""
+    if not any(Path(file).exists() for file in _DRIVERS) or importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return min((Card(one.name, one.total_memory, len(found)) for one in found), key=lambda one: one.memory)
 
 
 def devices(recipe: Recipe | None) -> list[Finding]:

@@ -17,6 +17,7 @@ from thinkling.pipeline.clean import left_over
 from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
+from thinkling.pipeline.training_memory import show_memory
 from thinkling.seeds import derive
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, epochs, resolve
@@ -206,6 +207,7 @@ def show(
             plan = plan_pretraining(recipe, name, source_sizes(recipe, name, done), shards=shards)
             plans.append(plan)
             _print_pretraining(plan, recipe.hardware, console)
+    show_memory(recipe, console)
     return plans
 
 

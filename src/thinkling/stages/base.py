@@ -67,6 +67,9 @@ class StageConfig(BaseModel):
     """Whether all ranks started by torchrun run the stage. If False, rank 0 runs the stage and all other ranks wait for
     it."""
 
+    unhashed: ClassVar[frozenset[str]] = frozenset()
+    """Names of the fields that do not affect the result. They are not part of the stage's hash."""
+
     @property
     def depends_on_threads(self) -> bool:
         """Whether a different number of threads can change the bits of the result. If True, the number of threads is

@@ -78,7 +78,7 @@ class Trainer:
         for batch in micro_batches:
             with computing(self.model, self.compute):
                 sum_loss, n, metrics = self.objective(self.model, batch)
-            sum_loss.backward()
+                sum_loss.backward()  # in this context, because recomputation needs the same copies of the weights
             if self.optimizer.stochastic is not None and len(micro_batches) > 1:
                 self._add_gradients(sums_in_fp32)
             losses.append(sum_loss.detach())
@@ -116,6 +116,26 @@ class Trainer:
         n_skipped = None if self.guard is None else self.guard.n_skipped
         found = dict(zip(names, sums, strict=True))
         return StepMetrics(sum_loss / n_tokens, norm, int(n_tokens), found, n_skipped=n_skipped)
+
+    def dry_run(self, micro_batches: Sequence[Any]) -> None:
+        """Compute the gradients of a step and discard them. Nothing changes: neither weights, optimizer state, spike
+        guard nor random numbers. Every rank must call this method with the same number of micro-batches.
+
+        On a GPU, AdamW runs an update that changes nothing, so that its kernels are compiled.
+        """
+        sums_in_fp32: dict[nn.Parameter, Tensor] = {}
+        for batch in micro_batches:
+            with computing(self.model, self.compute):
+                self.objective(self.model, batch)[0].backward()
+            if self.optimizer.stochastic is not None and len(micro_batches) > 1:
+                self._add_gradients(sums_in_fp32)
+        gradients = sums_in_fp32 or self.optimizer.gradients()
+        if not self.optimizer.waits_for_host:
+            device = self.parallel.device
+            scale, usable = torch.ones((), dtype=torch.float64, device=device), torch.zeros((), device=device) > 0
+            self.optimizer.step_on_device(0.0, gradients, scale, usable)
+            self.optimizer.undo_step(gradients)
+        self.optimizer.zero_grad()
 
     def skip(self) -> StepMetrics:
         """Return the metrics of a step without a batch."""

@@ -42,6 +42,7 @@ from thinkling.stages.dpd.pairs import (
     write_pairs,
 )
 from thinkling.stages.training.evaluation import evaluation_of
+from thinkling.stages.training.fitting import stage_memory
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
@@ -334,8 +335,20 @@ def train_student(
         evaluation=evaluation_of(config, ctx, models.loaded_student, left_out, parallel),
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
         keep=kept_facts(config),
+        memory=stage_memory(
+            config,
+            models.student.config,
+            parallel.world_size,
+            parallel.device.type == "cuda",
+            frozen_bytes=_size(models.teacher),
+        ),
     )
     train(plan, ctx, parallel)
+
+
+def _size(model: Decoder | None) -> int:
+    """Returns the bytes of a model's weights."""
+    return 0 if model is None else sum(p.nbytes for p in model.parameters())
 
 
 def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from thinkling.quantities import Tokens
-from thinkling.stages.training.config import MicroBatchConfig, NextTokenConfig, TrainingConfig
+from thinkling.stages.training.config import DryRunConfig, MicroBatchConfig, NextTokenConfig, TrainingConfig
+from thinkling.stages.training.memory import Batch
 from thinkling.train.schedule import DecayShape
 
 Packing = Literal["sequential", "best_fit"]
@@ -62,7 +63,7 @@ class AverageConfig(BaseModel):
     weights from before the first phase with `decay: true`."""
 
 
-class PretrainConfig(TrainingConfig, NextTokenConfig, MicroBatchConfig):
+class PretrainConfig(TrainingConfig, NextTokenConfig, DryRunConfig, MicroBatchConfig):
     """Next-token training on packed rows, in phases (docs/recipe.md, Pre-training)."""
 
     kind: Literal["pretrain"]
@@ -98,6 +99,15 @@ class PretrainConfig(TrainingConfig, NextTokenConfig, MicroBatchConfig):
     roles: ClassVar[Mapping[str, str]] = {"tokens": "tokens", "model?": "model", "state?": "state"}
     uses: ClassVar[frozenset[str]] = frozenset({"model"})
     distributed: ClassVar[bool] = True
+    unhashed: ClassVar[frozenset[str]] = frozenset({"dry_run_step"})
+
+    def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
+        found: list[Batch] = []
+        length, batch_tokens = self.sequence_length, self.batch_tokens
+        for phase in self.phases:
+            length, batch_tokens = phase.sequence_length or length, phase.batch_tokens or batch_tokens
+            found.append(Batch.of(max(1, batch_tokens // length // ranks), self.micro_batch_size, length))
+        return list(dict.fromkeys(found))
 
     @model_validator(mode="after")
     def _check(self) -> PretrainConfig:

@@ -20,6 +20,7 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import Phase, averaged, check_order, phase_of, resolve, schedule
 from thinkling.stages.training.callbacks import Validation, count_and_means
+from thinkling.stages.training.fitting import stage_memory
 from thinkling.stages.training.objective import mean_loss, next_token_objective
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import KeptState, read_kept
@@ -101,6 +102,8 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         start=start,
         first_step=own[0].first_step,
         keep=kept_facts(config, seed=seed, phases=[phase.facts() for phase in phases], tokens=tokens.digest),
+        memory=stage_memory(config, model.config, parallel.world_size, parallel.device.type == "cuda"),
+        dry_run_step=config.dry_run_step,
     )
     train(plan, ctx, parallel)
     ctx.counts.update(

@@ -14,6 +14,7 @@ from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import ToolSamplingConfig
 from thinkling.stages.training.config import PostTrainingConfig
+from thinkling.stages.training.memory import Batch
 
 PREFERENCE = "preference"
 REWARDS = Registry(
@@ -156,6 +157,16 @@ class RlConfig(PostTrainingConfig, ToolSamplingConfig, ChatStageConfig):
     output_version: ClassVar[int] = 6
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model", "state?": "state"}
+    loss: ClassVar[Literal["next_token", "log_probs"]] = "log_probs"
+
+    def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
+        """Samples are concatenated into one row, whose length depends on the samples. Prompts are not counted."""
+        samples = self.prompts_per_step * self.samples_per_prompt // self.updates_per_batch
+        tokens = max(self.micro_tokens, self.max_new_tokens)
+        n = max(1, samples * self.max_new_tokens // tokens)
+        return [
+            Batch(1, 1, field=None) if sure else Batch(1, tokens, n, field="micro_tokens", least=self.max_new_tokens)
+        ]
 
     @model_validator(mode="after")
     def _preference_model(self) -> RlConfig:

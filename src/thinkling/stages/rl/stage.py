@@ -32,6 +32,7 @@ from thinkling.stages.rl.prompts import PromptPool, Prompts
 from thinkling.stages.rl.rewards import reward_of
 from thinkling.stages.training.callbacks import METRICS
 from thinkling.stages.training.evaluation import evaluation_of
+from thinkling.stages.training.fitting import stage_memory
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
@@ -86,6 +87,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         keep=kept_facts(config),
         prefetch=0,
         unit="updates",
+        memory=stage_memory(config, loaded.decoder.config, parallel.world_size, parallel.device.type == "cuda"),
     )
     train(plan, ctx, parallel)
     collector.prune(config.steps)

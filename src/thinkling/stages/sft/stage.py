@@ -17,6 +17,7 @@ from thinkling.stages.sft.validation import DIRECTORY as VALIDATION
 from thinkling.stages.sft.validation import validation_batches
 from thinkling.stages.training.callbacks import count_and_means
 from thinkling.stages.training.evaluation import evaluation_of
+from thinkling.stages.training.fitting import stage_memory
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.objective import next_token_objective
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
@@ -78,6 +79,8 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         evaluation=evaluation_of(config, ctx, loaded, left_out, parallel, validation),
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
         keep=kept_facts(config),
+        memory=stage_memory(config, loaded.decoder.config, parallel.world_size, parallel.device.type == "cuda"),
+        dry_run_step=config.dry_run_step,
     )
     train(plan, ctx, parallel)
     encoded.close()

@@ -87,8 +87,11 @@ class StepLog(Callback):
         tokens_per_step: Callable[[int], int],
         logged: Logged = count_and_sums,
         unit: str = "tokens",
+        dry_run: Mapping[str, Any] | None = None,
     ) -> None:
+        """`dry_run`: result of the dry-run step, for train.log.jsonl."""
         self.directory, self.tokens_per_step, self.logged, self.unit = directory, tokens_per_step, logged, unit
+        self._dry_run = dry_run
         self._last = 0.0
         self._files: list[Any] = []
 
@@ -106,6 +109,8 @@ class StepLog(Callback):
             with replacing(path) as temporary:
                 temporary.write_text(kept, encoding="utf-8")
             self._files.append(path.open("a", encoding="utf-8", buffering=1))
+        if self._dry_run is not None:
+            self._note({"step": first_step, **self._dry_run})
         self._last = time.monotonic()
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:

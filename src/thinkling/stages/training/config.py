@@ -12,6 +12,7 @@ from thinkling.names import Name
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
+from thinkling.stages.training.memory import Batch
 from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute, SpikesConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
@@ -45,6 +46,13 @@ class TrainingConfig(StageConfig):
     THIS_STAGE}`."""
 
     uses_torch: ClassVar[bool] = True
+    loss: ClassVar[Literal["next_token", "log_probs"]] = "next_token"
+    """Which of the losses in model/loss.py the stage uses, for predictions of its memory."""
+
+    def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
+        """Returns the shapes of the micro-batches of a process, in the order of their first step. If they depend on
+        data, they are the largest possible ones or, with `sure`, not larger than those that will occur."""
+        raise NotImplementedError
 
     @property
     def products(self) -> frozenset[str]:
@@ -162,6 +170,17 @@ class EvaluatedConfig(TrainingConfig):
 
     def calls(self) -> list[str]:
         return EvaluatedConfig.judges(self) if self.evaluation and self.evaluation.max_tool_calls else []
+
+
+class DryRunConfig(BaseModel):
+    """Dry-run step of the stages whose rows all have the same length."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    dry_run_step: bool | None = None
+    """Whether a step of the largest shapes is computed and discarded before training, so that layers are compiled and a
+    lack of memory shows at once. The result does not depend on it. If not set, there is a dry-run step on a GPU only,
+    because nothing is compiled on a CPU."""
 
 
 class MicroBatchConfig(BaseModel):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from thinkling.data.prefetch import Prefetcher
 from thinkling.data.seals import SUFFIX, check, require, seal, seal_of
+from thinkling.errors import UserError
 from thinkling.generate.renderer import Renderer
 from thinkling.model.decoder import Decoder
 from thinkling.stages.base import StageContext
@@ -27,6 +31,7 @@ from thinkling.stages.training.callbacks import (
     n_skipped,
 )
 from thinkling.stages.training.config import TrainingConfig
+from thinkling.stages.training.dry_run import DryRun, dry_run, wanted
 from thinkling.stages.training.evaluation import (
     BEST,
     FILE,
@@ -38,6 +43,8 @@ from thinkling.stages.training.evaluation import (
     summary,
 )
 from thinkling.stages.training.export import ADAPTERS, CheckpointFiles, export
+from thinkling.stages.training.fitting import FITS, StageMemory, cures, gib, sentence
+from thinkling.stages.training.memory import predict
 from thinkling.stages.training.objective import next_token_objective
 from thinkling.stages.training.roll_back import RollBack, Spike
 from thinkling.stages.training.state import DIRECTORY as STATE
@@ -111,6 +118,11 @@ class TrainingPlan:
     """Number of batches that are prepared while a step trains. Must be 0 if a batch depends on the previous step."""
     unit: str = "tokens"
     """Unit in which `tokens_per_step` counts."""
+    memory: StageMemory | None = None
+    """The shapes of the micro-batches, for predictions of the memory. If None, there is no dry-run step."""
+    dry_run_step: bool | None = False
+    """Whether a step of the largest shapes is computed and discarded before training; if None, on a GPU only. The
+    micro-batches must be PackedBatches of the shapes in `memory`."""
 
 
 def kept_facts(config: TrainingConfig, **facts: Any) -> Mapping[str, Any] | None:
@@ -142,7 +154,8 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         assert isinstance(trainer.model, Decoder)
         if plan.average is not None:
             trainer.average = WeightAverage(trainer.model, plan.average)
-        _fit(plan, ctx, parallel, trainer, checkpoints)
+        with _memory_errors(plan, ctx, parallel):
+            _fit(plan, ctx, parallel, trainer, checkpoints)
         average, trainer.average = trainer.average, None  # a stage that continues from the state averages anew
         if plan.keep is not None:
             write_kept(ctx.directory, plan.total_steps, plan.keep, trainer.state_tensors(), parallel)
@@ -171,13 +184,14 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
 def _fit(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, trainer: Trainer, checkpoints: Checkpoints) -> None:
     """Trains until the last step. After a spike, training may return to a checkpoint."""
     assert isinstance(trainer.model, Decoder)
+    tested = _dry_run(plan, ctx, parallel, trainer)
     roll_back = None
     if plan.spikes is not None and plan.spikes.action == "roll_back":
         roll_back = RollBack(ctx.directory, plan.spikes, plan.first_step, plan.checkpoint_every, parallel)
     while True:
         source = plan.batches if roll_back is None else roll_back.without_skipped(plan.batches)
         first = [callback for callback in (roll_back, trainer.average) if callback is not None]
-        callbacks = [*first, *_callbacks(plan, ctx, parallel, trainer.model)]
+        callbacks = [*first, *_callbacks(plan, ctx, parallel, trainer.model, tested)]
         try:
             with Prefetcher(source, plan.total_steps, plan.prefetch) as batches:
                 fit(trainer, batches, plan.learning_rate, plan.total_steps, checkpoints, callbacks, plan.first_step)
@@ -208,7 +222,38 @@ def _export(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: De
             (directory / ADAPTERS).rename(ctx.directory / ADAPTERS)
 
 
-def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder) -> list[Callback]:
+def _dry_run(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, trainer: Trainer) -> DryRun | None:
+    """Runs the dry-run step, if there is one."""
+    if plan.memory is None or not wanted(plan.dry_run_step, parallel.device):
+        return None
+    predicted = predict(plan.memory.worst).peak
+    done = dry_run(trainer, plan.memory.batches, plan.model.config.known_vocab_size, predicted)
+    if parallel.rank == 0:
+        ctx.progress.note(f"{ctx.name}: {done.line()}")
+    return done
+
+
+@contextmanager
+def _memory_errors(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> Iterator[None]:
+    """Raises UserError, with settings that need less memory, if the GPU has not enough memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        has = torch.cuda.get_device_properties(parallel.device).total_memory if parallel.device.type == "cuda" else None
+        found = f"stages.{ctx.name}: the GPU has not enough memory" + (f" ({gib(has)})" if has else "")
+        if plan.memory is None:
+            raise UserError(f"{found}; use recompute: full, or smaller micro-batches") from error
+        training = plan.memory.worst
+        peak = predict(training).peak
+        # The prediction may be below the memory if another process uses the GPU, or if memory is fragmented.
+        limit = min(FITS * (has or peak), 0.9 * peak)
+        advice = sentence(cures(plan.memory, training, limit))
+        raise UserError(f"{found}; predicted peak of a step: {gib(peak)}; {advice}") from error
+
+
+def _callbacks(
+    plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model: Decoder, tested: DryRun | None
+) -> list[Callback]:
     """Returns the stage's own callbacks, followed by logs and trackers (on rank 0), followed by validation and
     evaluation, which notify all callbacks before them."""
     callbacks = list(plan.callbacks)
@@ -216,7 +261,7 @@ def _callbacks(plan: TrainingPlan, ctx: StageContext, parallel: Parallel, model:
     if parallel.rank == 0:
         callbacks += [
             ProgressBar(ctx.progress, ctx.name, plan.tokens_per_step, steps, plan.unit),
-            StepLog(ctx.directory, plan.tokens_per_step, plan.logged, plan.unit),
+            StepLog(ctx.directory, plan.tokens_per_step, plan.logged, plan.unit, tested.facts() if tested else None),
             *make_trackers(ctx, plan.tokens_per_step, plan.logged, plan.unit),
             CheckpointFiles(ctx.directory / CHECKPOINTS, model, plan.tokenizer_dir, plan.renderer),
         ]
