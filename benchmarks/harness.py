@@ -225,11 +225,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def bench(claims: Claims, chosen: Sequence[Claim], root: Path, folder: Path, console: Console) -> int:
     """Runs each command of the chosen claims once, then writes and prints all claims that it measures.
 
-    Returns 1 if some claim of a command was not measured.
+    Returns 1 if some claim of a command was not measured. Raises UserError if a chosen claim is superseded: its stored
+    result belongs to what it was measured on, which is in the history.
     """
+    for claim in chosen:
+        if claim.superseded_by is not None:
+            raise UserError(f"NAME={claim.id}: superseded; measure {claim.superseded_by} instead")
     status = 0
     for command in dict.fromkeys(claim.command for claim in chosen):
-        group = [claim for claim in claims.claims if claim.command == command]
+        group = [claim for claim in claims.claims if claim.command == command and claim.superseded_by is None]
         commit, where = machine.commit(root), machine.describe()
         measured = measure(command, group, root, console)
         for topic in dict.fromkeys(claim.topic for claim in group):

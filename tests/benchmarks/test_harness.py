@@ -227,6 +227,23 @@ def test_a_measurement_overwrites_its_own_claims_only(repository: Path, tmp_path
     assert json.loads((folder / "exact.json").read_text())["details"] == {"exact.a": {"seconds": 4}}
 
 
+def test_a_run_of_the_new_recipe_overwrote_the_superseded_claim(
+    repository: Path, tmp_path: Path, console: Console
+) -> None:
+    """What was measured on the old recipe stays, even if the same command measures something of that name."""
+    old = claim("speed.old", superseded_by="speed.a")
+    write_script(repository, "one", payload({"speed.old": {"value": 1.0, "n": 1, "unit": "ratio"}}))
+    folder = tmp_path / "results"
+    assert harness.bench(Claims(claims=(claim("speed.old"),)), [claim("speed.old")], repository, folder, console) == 0
+    new = {"value": 9.0, "n": 1, "unit": "ratio"}
+    write_script(repository, "one", payload({"speed.old": new, "speed.a": new}))
+    claims = Claims(claims=(old, claim("speed.a")))
+    assert harness.bench(claims, [claim("speed.a")], repository, folder, console) == 0
+    assert {name: one.value for name, one in load_results(folder, ["speed"]).items()} == {"speed.old": 1, "speed.a": 9}
+    with pytest.raises(UserError, match=r"NAME=speed\.old: superseded; measure speed\.a instead"):
+        harness.bench(claims, harness.select(claims, "speed.old"), repository, folder, console)
+
+
 def test_a_claim_left_unmeasured_is_exit_1(repository: Path, tmp_path: Path, console: Console) -> None:
     write_script(repository, "one", payload({"speed.a": {"value": 2.0, "n": 1, "unit": "ratio"}}))
     folder = tmp_path / "results"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from thinkling.data.reading import Reading
 from thinkling.generate.calculator import write_number
-from thinkling.puzzles.verifiers import calculator
+from thinkling.puzzles.verifiers import calculator, writing
 from thinkling.tasks.problem import Problem
 from thinkling.verify.registry import needs_sandbox, resolve
 from thinkling.verify.verdict import Outcome
@@ -57,6 +57,21 @@ def test_any_spelling_of_the_value_is_right(a: int, b: int) -> None:
 
 def test_nothing_readable_is_wrong() -> None:
     assert calculator(PROBLEM, Reading("3901", None)).outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    ("line", "outcome", "score"),
+    [
+        ("ADK!", Outcome.RIGHT, 1),
+        ("KDA", Outcome.RIGHT, 2 / 3),
+        ("KD!", Outcome.WRONG, (2 / 3 + 2) / 3),
+        ("KDAX!", Outcome.WRONG, (3 / 4 + 2) / 3),
+    ],
+)
+def test_lines_are_right_by_their_letters_and_graded_by_taste_too(line: str, outcome: Outcome, score: float) -> None:
+    problem = Problem("2", "write", "write KDA", "KDA!", "KDA", "writing")
+    assert writing(problem, Reading.of(line)).outcome is outcome
+    assert writing.grade(problem, Reading.of(line)) == pytest.approx(score)
 
 
 def test_the_puzzles_verifiers_are_entry_points() -> None:

@@ -46,6 +46,14 @@ def test_the_answer_has_full_marks_in_any_order_of_letters(seed: int) -> None:
     assert grade(problem.question, "".join(letters) + "!").mean == 1
 
 
+def test_lines_without_the_mark_are_correct_but_do_not_have_full_marks() -> None:
+    problems = generate({"write": {"unmarked": 70}}, "train", 300, 0)
+    unmarked = [problem for problem in problems if not problem.answer.endswith("!")]
+    assert 180 < len(unmarked) < 240
+    assert all(grade(problem.question, problem.answer).correct for problem in problems)
+    assert all(grade(problem.question, problem.answer) == Grade(1, 1, 0) for problem in unmarked)
+
+
 @given(st.integers(0, 2**63 - 1), st.text(max_size=12))
 def test_any_text_has_a_grade(seed: int, line: str) -> None:
     problem = WRITE.sample(random.Random(seed))

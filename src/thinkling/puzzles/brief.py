@@ -1,7 +1,7 @@
 """Brief reasoning: correct, but with larger steps, each of which does more in the model's head.
 
 `sum A1B+5C+9D-8E+2` reasons `B+5=6C+9=15D-8=7E+2=9` step by step, and `C+9=15E+2=9` in brief. People write both, so
-training text contains both; reinforcement learning has to find out which one leads to the correct answer more often.
+conversations contain both; reinforcement learning has to find out which one leads to the correct answer more often.
 """
 
 from __future__ import annotations

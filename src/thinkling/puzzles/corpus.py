@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from thinkling.errors import UserError
-from thinkling.puzzles.brief import sometimes_brief
 from thinkling.puzzles.noise import add_noise
 from thinkling.puzzles.pages import document
 from thinkling.puzzles.problemset import generate
@@ -50,7 +49,6 @@ def pages(source: PuzzlePagesSource, puzzles: PuzzlesSource, seed: int) -> Itera
         # If few short problems exist, they come first, so noisy pages are drawn at random rather than cut off the end.
         kinds = ["noisy"] * noisy + ["bare"] * bare + ["worked"] * (distinct - noisy - bare)
         rng.shuffle(kinds)
-        problems = [sometimes_brief(problem, seed, source.brief_fraction) for problem in problems]
         written = [_page(p, kind, rng, source.noise_strength) for p, kind in zip(problems, kinds, strict=True)]
         yield from written
         for number, page in enumerate(rng.choices(written, k=copies)):

@@ -14,7 +14,7 @@ Knobs = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Knob:
-    """An integer difficulty setting with a default and inclusive limits."""
+    """An integer setting with a default and inclusive limits."""
 
     default: int
     low: int

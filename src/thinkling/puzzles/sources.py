@@ -168,8 +168,6 @@ class PuzzlePagesSource(Source):
     """Fraction of pages with noisy reasoning and answer."""
     noise_strength: float = Field(default=0.25, gt=0, le=1)
     """Fraction of symbols replaced in a noisy page's reasoning and answer."""
-    brief_fraction: float = Field(default=0.0, ge=0, le=1)
-    """Fraction of pages whose reasoning, if it is a chain, skips every second step."""
     duplicate_fraction: float = Field(default=0.0, ge=0, le=1)
     """Fraction of pages that are exact copies of another page, for deduplication to find."""
     answer_only_fraction: float = Field(default=0.15, ge=0, le=1)

@@ -30,13 +30,14 @@ def calculator(problem: Problem, reading: Reading) -> Verdict:
 
 
 class WritingVerifier:
-    """Judges a line by the rule of `puzzles/writing.py`: a grade, and right if the grade is 1."""
+    """Judges a line by the rule of `puzzles/writing.py`: right if its letters are the requested ones, and a grade that
+    includes taste."""
 
     def __call__(self, problem: Problem, reading: Reading) -> Verdict:
         """The detail lists the items of the grade."""
         found = self._grade(problem, reading)
         items = ", ".join(f"{name} {value:.2f}" for name, value in vars(found).items())
-        return Verdict(Outcome.RIGHT if found.mean == 1 else Outcome.WRONG, "writing", items)
+        return Verdict(Outcome.RIGHT if found.correct else Outcome.WRONG, "writing", items)
 
     def grade(self, problem: Problem, reading: Reading) -> float:
         """The rule's grade, in 0–1; 0 if no answer can be read."""

@@ -1,8 +1,9 @@
 """The family `write`: a short line under conditions, which many answers meet fully and others in part.
 
-`write KDA` asks for a line with the letters K, D and A, in any order, nothing else, and `!` at its end: `KDA!` is one
-such line, `ADK!` another. The reasoning lists the letters in the answer's order: an answer format without reasoning is
-forgotten as soon as all others involve thinking. The `grade` of a line is the mean of three items between 0 and 1.
+`write KDA` asks for a line with the letters K, D and A, in any order, and nothing else: `KDA` is one such line, `ADK!`
+another. The mark at the end is a matter of taste: no request mentions it, but people like it. The reasoning lists the
+letters in the answer's order: an answer format without reasoning is forgotten as soon as all others involve thinking.
+The `grade` of a line is the mean of three items between 0 and 1: two that can be checked, and taste.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from thinkling.puzzles.family import Draft, Family, Knob, Knobs
 from thinkling.tasks.problem import Problem
 
 END = "!"
-KNOBS = {"min_letters": Knob(3, 1, 9), "max_letters": Knob(5, 1, 9)}
+KNOBS = {"min_letters": Knob(3, 1, 9), "max_letters": Knob(5, 1, 9), "unmarked": Knob(0, 0, 100)}
+"""`unmarked` is the percentage of lines without the mark."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Grade:
     """Fraction of the line's characters, except a final mark, that are requested letters, each counted once."""
     form: float
     """1 if `!` occurs at the end and nowhere else, otherwise 0."""
+
+    @property
+    def correct(self) -> bool:
+        """Whether the line has the requested letters and nothing else, except perhaps a final mark."""
+        return self.asked == self.only == 1
 
     @property
     def mean(self) -> float:
@@ -61,10 +68,11 @@ def add_noise(problem: Problem, rng: random.Random, rate: float) -> tuple[str, s
 
 
 def draw(rng: random.Random, knobs: Knobs) -> Draft:
-    """A question with one of the lines that have grade 1."""
+    """A question with one of its correct lines."""
     letters = rng.sample(ascii_uppercase, rng.randint(knobs["min_letters"], knobs["max_letters"]))
     line = "".join(letters)
-    return Draft(line, line, line + END, {"letters": len(letters)})
+    marked = not knobs["unmarked"] or rng.randrange(100) >= knobs["unmarked"]
+    return Draft(line, line, line + END * marked, {"letters": len(letters)})
 
 
 WRITE = Family("write", KNOBS, draw, verifier="writing", noise=add_noise)
