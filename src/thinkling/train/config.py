@@ -97,3 +97,17 @@ class OptimizerConfig(BaseModel):
     sqrt(max(1, rows / columns))."""
     adamw_lr_scale: float = Field(default=1.0, gt=0.0)
     """With `muon`: learning rate of the parameters that AdamW trains, as a multiple of the step's learning rate."""
+    offload: bool = False
+    """Whether the optimizer state (the two moments of `adamw`) is kept in the memory of the host, which frees 8 bytes
+    per parameter on the GPU, or 4 with `precision.weights: bfloat16`. Each update moves the state to the GPU and back,
+    in parts, so it takes longer: about 0.15 s per billion parameters and direction in fp32 (PCIe 5.0). Weights and
+    checkpoints are the same, bit for bit. Without a GPU, it only costs time."""
+
+    @model_validator(mode="after")
+    def _offload_of_adamw(self) -> OptimizerConfig:
+        if self.offload and self.name == "muon":
+            raise ValueError(
+                "offload: not supported with muon, which updates all matrices of a shape at once; set offload to "
+                "false, or name to adamw"
+            )
+        return self
