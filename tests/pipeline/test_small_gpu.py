@@ -135,7 +135,7 @@ def test_all_stages_run_on_a_cpu(tmp_path: Path) -> None:
     settings = [f"--set={key}={json.dumps(value)}" for key, value in SMALL.items()]
     command = [sys.executable, "-m", "thinkling", "run", str(RECIPE), "--runs", str(tmp_path), *settings]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     run = tmp_path / "small-gpu"
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))

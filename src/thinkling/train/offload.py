@@ -95,13 +95,13 @@ class HostState:
         for number, part in enumerate(divided([x.numel() for x in local[0]], PART)):
             buffer = self._buffers[number % BUFFERS]
             host = [[moment[i][elements] for i, elements in part] for moment in local]
-            device = [buffer.views(row, [x.numel() for x in xs]) for row, xs in enumerate(host)]
+            device = [buffer.views(number, [x.numel() for x in xs]) for number, xs in enumerate(host)]
             self._copy(buffer, host, device)
             yield [Piece(parameters[i], s, *moments) for (i, s), *moments in zip(part, *device, strict=True)]
             self._copy_back(buffer, host, device)
 
     def _allocate(self, dtype: torch.dtype) -> None:
-        self._buffers = [_Buffer(torch.empty(2, PART, dtype=dtype, device=self.device)) for _ in range(BUFFERS)]
+        self._buffers = [_Buffer(dtype, self.device) for _ in range(BUFFERS)]
         if self._streams is not None:  # earlier work may still use the memory
             self._streams[0].wait_stream(torch.cuda.current_stream(self.device))
 
@@ -134,17 +134,19 @@ def _copy_all(to: list[list[Tensor]], source: list[list[Tensor]]) -> None:
 
 
 class _Buffer:
-    """Memory on the device for one part: both moments, each of up to PART elements."""
+    """Memory on the device for one part: PART elements per moment. The moments do not share memory, because kernels are
+    compiled for inputs that do not."""
 
-    def __init__(self, memory: Tensor) -> None:
-        self.memory = memory
-        self.filled: Any = torch.cuda.Event() if memory.is_cuda else None
-        self.free: Any = torch.cuda.Event() if memory.is_cuda else None
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.memory = [torch.empty(PART, dtype=dtype, device=device) for _ in MOMENTS]
+        cuda = device.type == "cuda"
+        self.filled: Any = torch.cuda.Event() if cuda else None
+        self.free: Any = torch.cuda.Event() if cuda else None
 
-    def views(self, row: int, sizes: Sequence[int]) -> list[Tensor]:
+    def views(self, moment: int, sizes: Sequence[int]) -> list[Tensor]:
         """Return one view per size, each of them aligned."""
         found, start = [], 0
         for size in sizes:
-            found.append(self.memory[row, start : start + size])
+            found.append(self.memory[moment][start : start + size])
             start += _rounded_up(size)
         return found

@@ -154,7 +154,8 @@ class StochasticAdamW(torch.optim.Optimizer):
             return
         for part in self.host.stream({p: self.state[p] for p in numbers_of}):
             for piece in part:
-                p, first = piece.parameter, torch.tensor(piece.elements.start, dtype=torch.int32).to(device)
+                # Copying a number to the device would wait for it, and filling a tensor does not.
+                p, first = piece.parameter, torch.full((), piece.elements.start, dtype=torch.int32, device=device)
                 (weight,) = shards([p.detach()])
                 tensors = [piece.of(weight), piece.mean, piece.square, piece.of(gradients[p])]
                 self._update(tensors, numbers_of[p], seed_of[p], first)
