@@ -128,7 +128,8 @@ class Float8Linear(nn.Linear):
 
     def __init__(self, base: nn.Linear, recipe: Float8Recipe) -> None:
         super().__init__(base.in_features, base.out_features, base.bias is not None, device="meta")
-        self.weight, self.bias, self.recipe = base.weight, base.bias, recipe
+        self.weight, self.bias = base.weight, base.bias
+        self.recipe: Float8Recipe = recipe
 
     def forward(self, input: Tensor) -> Tensor:
         return float8_linear(input, self.weight, self.bias, self.recipe)
