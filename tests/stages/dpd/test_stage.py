@@ -53,7 +53,7 @@ def metrics(directory: Path) -> list[dict]:
 
 
 def test_the_student_starts_as_its_reference_in_fp8(context, engine, make_config, monkeypatch) -> None:
-    """With plain PyTorch's products; on a machine without a suitable GPU, a run with fp8 is refused before it starts."""
+    """With plain PyTorch's products. On a machine without a suitable GPU, a whole run with fp8 is refused."""
     replaced = []
     monkeypatch.setattr(stage, "use_float8", lambda *args: (replaced.append(args[1]), use_float8(*args))[1])
     ctx = context("run")
