@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -79,6 +80,9 @@ class Row:
     weights: Literal["float32", "bfloat16"] = "bfloat16"
     recompute: Literal["none", "selective", "full"] = "none"
     compile: bool = True
+    float8: Literal["tensorwise", "rowwise", "rowwise_with_gw_hp"] | None = None
+    """Recipe of the linear layers in fp8."""
+    offload: bool = False
     documents: int = 0
     """Mean length of the documents of packed rows; 0: one document per row."""
     peer: Literal["", "eager", "compiled", "checkpointed"] = ""
@@ -89,6 +93,9 @@ class Row:
 
 ROWS: dict[str, Row] = {
     "3b-4k": Row("3b", 4, 4096),
+    "3b-4k-fp8-tensorwise": Row("3b", 4, 4096, float8="tensorwise"),
+    "3b-4k-fp8-rowwise": Row("3b", 4, 4096, float8="rowwise"),
+    "3b-4k-fp8-rowwise-with-gw-hp": Row("3b", 4, 4096, float8="rowwise_with_gw_hp"),
     "3b-4k-rows-2": Row("3b", 2, 4096),
     "3b-accumulate": Row("3b", 4, 4096, micro_batches=8, steps=3),
     "3b-8k": Row("3b", 2, 8192),
@@ -98,6 +105,7 @@ ROWS: dict[str, Row] = {
     "3b-4k-selective": Row("3b", 4, 4096, recompute="selective"),
     "3b-4k-full": Row("3b", 4, 4096, recompute="full"),
     "3b-4k-fp32": Row("3b", 2, 4096, weights="float32", recompute="full"),
+    "3b-4k-fp32-offload": Row("3b", 4, 4096, weights="float32", offload=True),
     "1b": Row("1b", 8, 4096, weights="float32"),
     "135m": Row("135m", 16, 2048, weights="float32"),
     "hf-3b-4k": Row("3b", 2, 4096, peer="eager"),
@@ -145,10 +153,10 @@ def ours(row: Row) -> dict[str, Any]:
     model.init_weights(torch.Generator(parallel.device).manual_seed(0))
     trainer = Trainer(
         model,
-        OptimizerConfig(lr=1e-5),
+        OptimizerConfig(lr=1e-5, offload=row.offload),
         next_token_objective(parallel.device),
         parallel,
-        PrecisionConfig(compute="bfloat16", weights=row.weights),
+        PrecisionConfig(compute="bfloat16", weights=row.weights, float8=row.float8),
         recompute=row.recompute,
         compiled=row.compile,
     )
@@ -213,7 +221,7 @@ def theirs(row: Row) -> dict[str, Any]:
 
 
 def timed(row: Row, step: Any, rng: np.random.Generator, vocabulary: int) -> dict[str, Any]:
-    """Runs the steps, then one more under the profiler, which names the attention kernels that ran."""
+    """Runs the steps, then one more under the profiler, which names the kernels of attention and of products in fp8."""
     batches = [[batch(row, vocabulary, rng) for _ in range(row.micro_batches)] for _ in range(row.steps + WARM_UP)]
     times, loss = [], float("nan")
     for b in batches:
@@ -228,12 +236,14 @@ def timed(row: Row, step: Any, rng: np.random.Generator, vocabulary: int) -> dic
         torch.cuda.synchronize()
     kernels = sorted(((e.self_device_time_total / 1e3, e.key) for e in profile.key_averages()), reverse=True)
     attention = [name[:60] for _, name in kernels if "flash" in name or "sdpa" in name or "fmha" in name]
+    fp8 = [name[:60] for _, name in kernels if re.search("e4m3|e5m2|fp8|nvjet_[qr]", name)]
     return {
         "seconds": statistics.median(times[WARM_UP:]),
         "times": times,
         "gib": memory,
         "loss": loss,
         "attention": attention[:4],
+        "fp8": fp8[:4],
         "kernels_ms": sum(ms for ms, _ in kernels),
         "top": [[round(ms, 1), name[:80]] for ms, name in kernels[:16]],
         "batches": batches,

@@ -115,3 +115,27 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
 def test_layers_are_the_members_of_module_lists(worker: ModuleType) -> None:
     model = worker.decoder()
     assert parallel.layers(model) == list(model.model.layers)
+
+
+def test_offload_of_sharded_state_changes_nothing(tmp_path: Path) -> None:
+    """FSDP2 on gloo with the optimizer state in host memory: losses, state and every byte of the checkpoints."""
+
+    def job(name: str, **options: Any) -> dict[str, Any]:
+        out = {"directory": str(tmp_path / name), "out": str(tmp_path / f"{name}.json")}
+        return out | {"steps": 4, "every": 2, "micro_batch_size": 2, "tied": False} | options
+
+    precisions: dict[str, dict[str, str]] = {"fp32": {}, "bf16": {"compute": "bfloat16", "weights": "bfloat16"}}
+    pairs = {
+        name: [job(f"{name}-{place}", precision=precision, offload=place == "host") for place in ("device", "host")]
+        for name, precision in precisions.items()
+    }
+    two_ranks([one for pair in pairs.values() for one in pair])
+    for pair in pairs.values():
+        device, host = (json.loads(Path(one["out"]).read_text()) for one in pair)
+        assert device == host
+        files = [
+            {file.relative_to(one["directory"]): file.read_bytes() for file in Path(one["directory"]).rglob("*.*")}
+            for one in pair
+        ]
+        assert len(files[0]) >= 2 * 3
+        assert files[0] == files[1]

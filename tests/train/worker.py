@@ -82,7 +82,8 @@ def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
     """Train as the job says; the curve of the steps run here, and a digest of the whole final state."""
     model = decoder(job.get("tied", True), job.get("seed", 0))
     precision = PrecisionConfig(**job.get("precision", {}))
-    trainer = Trainer(model, OptimizerConfig(name=job.get("optimizer", "adamw")), objective, place, precision)
+    settings = OptimizerConfig(name=job.get("optimizer", "adamw"), offload=job.get("offload", False))
+    trainer = Trainer(model, settings, objective, place, precision)
     if job.get("dry_run"):
         trainer.dry_run(micro_batches(0, job["micro_batch_size"], place.rank, place.world_size))
     curve: dict[int, StepMetrics] = {}
@@ -113,6 +114,7 @@ def main(jobs: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
     place = parallel.setup()
     for job in jobs:
+        torch.manual_seed(0)  # checkpoints contain torch's random state, which the job before has advanced
         report = run(job, place)
         if place.rank == 0:
             Path(job["out"]).write_text(json.dumps(report))

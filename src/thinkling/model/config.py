@@ -158,6 +158,8 @@ class ModelConfig(BaseModel):
         return 6.0 * dense + 6.0 * attention
 
 
+Float8Recipe = Literal["tensorwise", "rowwise", "rowwise_with_gw_hp"]
+"""How linear layers round to 8-bit floating point, by the names of torchao's recipes (float8.py)."""
 Target = Literal[
     "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj"
 ]

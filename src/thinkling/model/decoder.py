@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from thinkling.model.attention import DocumentLayout, packed_attention, soft_capped
 from thinkling.model.config import LoraConfig, ModelConfig
 from thinkling.model.families.base import LayerKind
+from thinkling.model.float8 import Float8Linear, float8_linear
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction, supports
 from thinkling.model.loss import CappedHead
 from thinkling.model.rotary import Rotary, rotate
@@ -34,14 +35,18 @@ def _on_cpu(x: Tensor) -> bool:
 
 def _projections(x_ND: Tensor, *linears: nn.Linear) -> tuple[Tensor, ...]:
     """Returns the projections of x. They are computed in one matrix product if copying the weights, which that needs,
-    moves fewer bytes than reading x for each of them. Layers with adapters are called one by one."""
-    sizes = [linear.out_features for linear in linears]
-    adapted = any(type(linear) is not nn.Linear for linear in linears)
-    if adapted or (not _on_cpu(x_ND) and len(x_ND) * (len(sizes) - 1) <= 2 * sum(sizes)):
+    moves fewer bytes than reading x for each of them. Layers with adapters, or only some of which use fp8, are called
+    one by one."""
+    first, sizes = linears[0], [linear.out_features for linear in linears]
+    in_float8 = isinstance(first, Float8Linear)
+    different = any(type(linear) is not (Float8Linear if in_float8 else nn.Linear) for linear in linears)
+    if different or (not _on_cpu(x_ND) and len(x_ND) * (len(sizes) - 1) <= 2 * sum(sizes)):
         return tuple(linear(x_ND) for linear in linears)
     biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
     weights: list[Tensor] = [linear.weight for linear in linears]
-    return F.linear(x_ND, torch.cat(weights), torch.cat(biases) if biases else None).split(sizes, -1)
+    weight, bias = torch.cat(weights), torch.cat(biases) if biases else None
+    y = float8_linear(x_ND, weight, bias, first.recipe) if in_float8 else F.linear(x_ND, weight, bias)
+    return y.split(sizes, -1)
 
 
 class RMSNorm(nn.Module):

@@ -20,8 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from thinkling.errors import UserError
-from thinkling.model.config import LoraConfig
+from thinkling.model.config import Float8Recipe, LoraConfig
 from thinkling.model.decoder import Decoder, DecoderLayer
+from thinkling.model.float8 import float8_linear
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """File names of peft, which loads the directory that contains these two files."""
@@ -39,13 +40,19 @@ class LoraLinear(nn.Linear):
         self.weight, self.bias = base.weight, base.bias
         self.requires_grad_(False)
         self.scale = config.alpha / config.rank
+        self.float8: Float8Recipe | None = None
+        """If set, the product with the frozen weight is computed in fp8."""
         bound = 1 / math.sqrt(base.in_features)
         a = torch.empty(config.rank, base.in_features).uniform_(-bound, bound, generator=generator)
         self.lora_A = _linear(a.to(base.weight.device))
         self.lora_B = _linear(torch.zeros(base.out_features, config.rank, device=base.weight.device))
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input) + self.lora_B(self.lora_A(input) * self.scale)
+        if self.float8 is None:
+            frozen = super().forward(input)
+        else:
+            frozen = float8_linear(input, self.weight, self.bias, self.float8)
+        return frozen + self.lora_B(self.lora_A(input) * self.scale)
 
 
 def _linear(weight: Tensor) -> nn.Linear:

@@ -46,6 +46,7 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     wanted = [name for name in stages if name not in recipe.skipped()]
     yield from _extras(recipe, wanted)
     yield from _ranks(recipe, wanted)
+    yield from _float8(recipe, wanted)
     yield from _told("tracker", lambda: check_installed(recipe.trackers))
     yield from _told("sandbox", lambda: packages.locations(recipe.packages()))
     program.verify.use(recipe.packages())  # whether tests are valid depends on the packages that they may import
@@ -106,6 +107,22 @@ def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
                 f"stages.{name}.batch_size: {stage.batch_size} is not divisible by {processes} processes; "
                 "change it to a multiple",
             )
+
+
+def _float8(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Yield a mistake for each stage with `precision.float8` on a machine without a GPU for it."""
+    configs = {name: stage for name in stages if isinstance(stage := recipe.stages[name], TrainingConfig)}
+    wanting = [name for name, stage in configs.items() if stage.precision.float8 is not None]
+    if not wanting or importlib.util.find_spec("torch") is None:
+        return
+    from thinkling.model.device import default_device
+    from thinkling.train.float8 import missing_for_float8
+
+    missing = missing_for_float8(default_device())
+    if missing is not None:
+        for name in wanting:
+            line = f"stages.{name}.precision.float8: {missing}; use --set stages.{name}.precision.float8=null"
+            yield Wrong("float8", line)
 
 
 def _adapters(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:

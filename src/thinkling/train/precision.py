@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from thinkling.seeds import derive
 from thinkling.train.config import Dtype
+from thinkling.train.offload import HostState
 from thinkling.train.parallel import shards
 
 DTYPES: Mapping[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -64,13 +65,15 @@ def round_stochastically(x: Tensor, noise: Tensor) -> Tensor:
     return torch.where(torch.isfinite(x), rounded, x).to(torch.bfloat16)
 
 
-def random_bits(n: int, seed: Tensor) -> Tensor:
+def random_bits(n: int, seed: Tensor, first: Tensor | None = None) -> Tensor:
     """Return n random int32 numbers of 32 bits each, which depend only on their index and the seed (int32, scalar).
+    `first`: index of the first number (int32, scalar), 0 by default.
 
     The mixing function is Chris Wellons's lowbias32 (https://nullprogram.com/blog/2018/07/31/). Unlike a generator, it
     can be part of a compiled kernel.
     """
-    return _mixed(torch.arange(n, dtype=torch.int32, device=seed.device) * -1640531527 ^ seed)
+    index = torch.arange(n, dtype=torch.int32, device=seed.device)
+    return _mixed((index if first is None else index + first) * -1640531527 ^ seed)
 
 
 def _mixed(x: Tensor) -> Tensor:
@@ -93,15 +96,24 @@ class StochasticAdamW(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, groups: Sequence[Mapping[str, Any]], *, betas: tuple[float, float], eps: float, seed: int, rank: int
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        *,
+        betas: tuple[float, float],
+        eps: float,
+        seed: int,
+        rank: int,
+        host: HostState | None = None,
     ) -> None:
+        """`host`: where the moments are, if not on the device."""
         super().__init__([dict(group) for group in groups], {"lr": 0.0})
-        self.betas, self.eps, self.seed, self.rank = betas, eps, seed, rank
+        self.betas, self.eps, self.seed, self.rank, self.host = betas, eps, seed, rank, host
+        zeros_like = torch.zeros_like if host is None else host.zeros_like
         for p in self._parameters():
             self.state[p] = {
                 "step": torch.zeros((), dtype=torch.float32),
-                "exp_avg": torch.zeros_like(p),
-                "exp_avg_sq": torch.zeros_like(p),
+                "exp_avg": zeros_like(p),
+                "exp_avg_sq": zeros_like(p),
             }
 
     def _parameters(self) -> list[nn.Parameter]:
@@ -125,6 +137,7 @@ class StochasticAdamW(torch.optim.Optimizer):
         seed_of = dict(zip(self._parameters(), seeds.to(device).unbind(), strict=True))
         usable = torch.ones((), device=device) if usable is None else usable
         given = torch.stack([torch.as_tensor(x, dtype=torch.float32, device=device) for x in (scale, usable)])
+        numbers_of: dict[nn.Parameter, Tensor] = {}
         for group in self.param_groups:
             numbers: dict[float, Tensor] = {}
             for p in group["params"]:
@@ -133,7 +146,19 @@ class StochasticAdamW(torch.optim.Optimizer):
                     step = float(self.state[p]["step"])
                     if step not in numbers:
                         numbers[step] = torch.cat((self._numbers(step, group, device), given))
-                    self._update(p, gradients[p], numbers[step], seed_of[p])
+                    numbers_of[p] = numbers[step]
+        if self.host is None:
+            for p, found in numbers_of.items():
+                tensors = shards([p.detach(), self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]])
+                self._update([*tensors, gradients[p]], found, seed_of[p])
+            return
+        for part in self.host.stream({p: self.state[p] for p in numbers_of}):
+            for piece in part:
+                # Copying a number to the device would wait for it, and filling a tensor does not.
+                p, first = piece.parameter, torch.full((), piece.elements.start, dtype=torch.int32, device=device)
+                (weight,) = shards([p.detach()])
+                tensors = [piece.of(weight), piece.mean, piece.square, piece.of(gradients[p])]
+                self._update(tensors, numbers_of[p], seed_of[p], first)
 
     def _numbers(self, step: float, group: Mapping[str, Any], device: torch.device) -> Tensor:
         """Return the first three `numbers` of `update_in_place`."""
@@ -146,11 +171,11 @@ class StochasticAdamW(torch.optim.Optimizer):
         for p in parameters:
             self.state[p]["step"] -= 1
 
-    def _update(self, p: nn.Parameter, gradient: Tensor, numbers: Tensor, seed: Tensor) -> None:
-        kept = shards([p.detach(), self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]])
+    def _update(self, tensors: Sequence[Tensor], numbers: Tensor, seed: Tensor, first: Tensor | None = None) -> None:
+        """`tensors`: weights, both moments and gradients of the same elements."""
+        weight, mean, square, gradient = (_rows(x) for x in tensors)
         update = _compiled_update() if gradient.is_cuda else update_in_place
-        weight, mean, square, g = (_rows(x) for x in (*kept, gradient))
-        update(weight, mean, square, g, numbers, seed, (*self.betas, self.eps))
+        update(weight, mean, square, gradient, numbers, seed, (*self.betas, self.eps), first)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -166,17 +191,18 @@ def update_in_place(
     numbers: Tensor,
     seed: Tensor,
     settings: tuple[float, float, float],
+    first: Tensor | None = None,
 ) -> None:
     """AdamW's update of a weight and its moments, which are bf16 and are rounded stochastically. `numbers`: fp32,
     [lr / (1 - beta1^step), 1 - lr · weight decay, √(1 - beta2^step), factor of the gradient, 0 to change nothing].
-    `settings`: beta1, beta2 and epsilon."""
+    `settings`: beta1, beta2 and epsilon. `first`: index of the first element in its parameter, if it is not 0."""
     rate, decay, correction, scale, usable = numbers.unbind()
     beta1, beta2, eps = settings
     g = gradient.float() * scale
     m = torch.lerp(mean.float(), g, 1 - beta1)
     v = square.float() * beta2 + g * g * (1 - beta2)
     w = weight.float() * decay - rate * m / (v.sqrt() / correction + eps)
-    bits = random_bits(weight.numel(), seed).view_as(weight)
+    bits = random_bits(weight.numel(), seed, first).view_as(weight)
     more = _mixed(bits ^ 1013904242)
     weight.copy_(torch.where(usable > 0, round_stochastically(w, bits & (_DROPPED - 1)), weight))
     mean.copy_(torch.where(usable > 0, round_stochastically(m, _shifted(bits, 16)), mean))

@@ -22,6 +22,7 @@ from thinkling.train.blocks import prepare_layers
 from thinkling.train.callback import SKIPPED, Callback, StepMetrics
 from thinkling.train.checkpoint import WEIGHTS, Checkpoints
 from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
+from thinkling.train.float8 import use_float8
 from thinkling.train.optimizer import Optimizer
 from thinkling.train.parallel import Parallel
 from thinkling.train.precision import DTYPES, computing, norm_of
@@ -54,6 +55,8 @@ class Trainer:
         precision = precision or PrecisionConfig()
         self.compute = DTYPES[precision.compute]
         set_dtype(model.to(self.parallel.device), DTYPES[precision.weights])
+        if precision.float8 is not None:
+            use_float8(model, precision.float8)
         prepare_layers(model, recompute, compiled)
         self.model = self.parallel.shard(model, self.compute)
         self.optimizer = Optimizer(self.model, optimizer_config, self.parallel, seed)

@@ -48,6 +48,7 @@ from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
 from thinkling.train.callback import StepMetrics
+from thinkling.train.float8 import use_float8
 from thinkling.train.parallel import Parallel, setup
 from thinkling.train.precision import DTYPES, computing
 from thinkling.verify.verdict import Outcome
@@ -256,7 +257,9 @@ def with_references(
         return found
     size = config.micro_batch_size or config.batch_size
     log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
-    # Compute the reference in the training dtype, so that the student equals its reference at the first step.
+    # Compute the reference as training does, so that the student equals its reference at the first step.
+    if config.precision.float8 is not None:
+        use_float8(models.student, config.precision.float8)
     with (
         torch.no_grad(),
         computing(models.student, DTYPES[config.precision.compute]),
