@@ -13,7 +13,8 @@ from thinkling.model.config import LoraConfig, ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.lora import add_adapters
 from thinkling.model.rotary import Rotary
-from thinkling.stages.training.memory import GIB, Batch, Training, kept_per_layer, predict
+from thinkling.stages.training.memory import GIB, OFFLOAD_PARAMETERS, Batch, Training, kept_per_layer, predict
+from thinkling.train import offload
 from thinkling.train.blocks import prepare_layers
 from thinkling.train.config import PrecisionConfig, Recompute
 
@@ -172,3 +173,13 @@ def test_adapters_have_no_state_of_frozen_weights() -> None:
     assert adapted.trained == LoraConfig(rank=16).parameter_count(THREE_B)
     assert predict(adapted).parts["optimizer"] == 8 * adapted.trained
     assert predict(adapted).peak < predict(training).peak
+
+
+@pytest.mark.parametrize("precision", [PrecisionConfig(compute="bfloat16"), BF16])
+def test_offloaded_state_leaves_the_gpu_except_for_its_buffers(precision: PrecisionConfig) -> None:
+    here = Training(ONE_B, Batch(1, 4096), precision, compiled=True)
+    state = ONE_B.parameter_count() * 2 * here.weight_bytes
+    buffers = 3 * 2**24 * 2 * here.weight_bytes
+    assert OFFLOAD_PARAMETERS == offload.PART * offload.BUFFERS
+    assert predict(here).parts["optimizer"] == state
+    assert predict(replace(here, offload=True)).parts["optimizer"] == buffers

@@ -62,6 +62,7 @@ def stage_memory(
             loss=config.loss,
             averaged=getattr(config, "average", None) is not None,
             frozen_bytes=frozen_bytes,
+            offload=config.optimizer.offload,
         )
         for batch in config.largest_batches(ranks, sure)
     ]
@@ -128,6 +129,8 @@ def _choices(memory: StageMemory, t: Training) -> Iterator[Choice]:
     for one in smaller:
         yield Choice((_rows(one),), one)
     yield from _lower(t)
+    if t.on_gpu and t.optimizer == "adamw" and not t.offload:
+        yield Choice(("optimizer.offload: true",), replace(t, offload=True))
     least, changes = (smaller[-1], (_rows(smaller[-1]),)) if smaller else (t, ())
     if stronger:
         least, changes = replace(least, recompute="full"), (*changes, "recompute: full")

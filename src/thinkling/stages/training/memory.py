@@ -27,6 +27,8 @@ LONGEST_SHORT, QUERY_BLOCK = 512, 64
 """As in attention_cpu.py: up to this length, attention on a CPU saves its probabilities, block by block."""
 CPU_CHUNK, CUDA_CHUNK, CUDA_FP32_CHUNK, SMALLEST_CHUNK = 2**22, 700_000_000, 2**27, 64
 """Logits per chunk of the losses (model/loss.py), and the smallest number of tokens per chunk."""
+OFFLOAD_PARAMETERS = 3 * 2**24
+"""Parameters whose state has room in the buffers of train/offload.py."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Training:
     """Whether the mean of the weights is kept, in fp32."""
     frozen_bytes: int = 0
     """Weights of other models on the device, such as a teacher."""
+    offload: bool = False
+    """Whether the optimizer state is in the memory of the host, which is not counted if there is a GPU."""
 
     @property
     def compute_bytes(self) -> int:
@@ -170,13 +174,17 @@ def _constant(t: Training) -> Moment:
     if t.ranks > 1:  # FSDP2 gathers two layers at a time, and keeps the embedding and the head
         ends = (total + adapters) - t.model.num_hidden_layers * _layer_parameters(t)
         copied = ends + min(2, t.model.num_hidden_layers) * _layer_parameters(t)
-    state = t.trained * (2 * BYTES["float32"] if t.lora is not None else 2 * t.weight_bytes)
+    state_bytes = BYTES["float32"] if t.lora is not None else t.weight_bytes
+    state = t.trained * 2 * state_bytes
     if t.optimizer == "muon":
         state -= t.model.num_hidden_layers * sum(a * b for a, b in t.model.linear_layers().values()) * t.weight_bytes
+    optimizer = (state + (4 * total if t.averaged else 0)) / t.ranks
+    if t.offload:
+        optimizer += OFFLOAD_PARAMETERS * 2 * state_bytes - (state / t.ranks if t.on_gpu else 0.0)
     return {
         "weights": (total * t.weight_bytes + 4 * adapters) / t.ranks,
         "copies": copied * t.compute_bytes,
-        "optimizer": (state + (4 * total if t.averaged else 0)) / t.ranks,
+        "optimizer": optimizer,
         "other": t.frozen_bytes,
     }
 
