@@ -130,7 +130,7 @@ class Optimizer:
             ]
             if is_bf16:
                 self.stochastic = StochasticAdamW(
-                    groups, betas=config.betas, eps=config.eps, seed=seed, rank=parallel.rank
+                    groups, betas=config.betas, eps=config.eps, seed=seed, rank=parallel.shard_rank
                 )
                 self.optimizers.append(self.stochastic)
                 return
