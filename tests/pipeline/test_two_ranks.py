@@ -78,14 +78,11 @@ def test_replicas_that_the_processes_cannot_hold_are_refused_before_stage_1(monk
     for processes, told in (("1", True), ("2", False), ("4", False), ("3", True)):
         monkeypatch.setenv("WORLD_SIZE", processes)
         lines = [found.line for found in wrong(recipe, ["sft"]) if "replicas" in found.line]
-        assert (
-            lines
-            == [
-                f"stages.sft.parallel.replicas: 2 does not divide the number of processes, {processes}; change it, or start "
-                "another number of processes with torchrun"
-            ]
-            * told
+        line = (
+            f"stages.sft.parallel.replicas: 2 does not divide the number of processes, {processes}; change it, or "
+            "start another number of processes with torchrun"
         )
+        assert lines == [line] * told
 
 
 def test_a_run_goes_on_with_another_use_of_the_processes(tmp_path: Path) -> None:

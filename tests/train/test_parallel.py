@@ -162,6 +162,13 @@ def test_two_ranks_continue_on_one_and_on_four(worker: ModuleType, tmp_path: Pat
     assert weights_differ((tmp_path / "one", tmp_path / "alone"), STEPS) <= 1e-5
 
 
+def test_copies_of_a_shard_have_its_number() -> None:
+    """HSDP shards each copy over consecutive ranks."""
+    for replicas, numbers in ((1, [0, 1, 2, 3, 4, 5]), (2, [0, 1, 2, 0, 1, 2]), (3, [0, 1, 0, 1, 0, 1]), (6, [0] * 6)):
+        config = ParallelConfig(replicas=replicas)
+        assert [Parallel(rank, 6, config=config).shard_rank for rank in range(6)] == numbers
+
+
 def test_replicas_must_divide_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UserError, match=r"^parallel\.replicas: 3 does not divide the number of processes, 4; change"):

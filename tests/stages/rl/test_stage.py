@@ -212,8 +212,8 @@ def test_killed_and_resumed_equals_uninterrupted(
 
 
 def test_rollouts_are_kept_until_the_checkpoint_after_them_is_complete() -> None:
-    """With async checkpoints, steps begin while the checkpoint is still being written. A run that is killed then resumes
-    from the checkpoint before, and needs their rollouts."""
+    """With async checkpoints, steps begin while the checkpoint is still being written. A run that is killed then
+    resumes from the checkpoint before, and needs their rollouts."""
     pruned: list[int] = []
     collector: Any = SimpleNamespace(prune=pruned.append, resume=lambda step: None, collect=lambda step: Rollouts())
     engine: Any = SimpleNamespace(update_weights=lambda version: None, release=lambda: None)

@@ -41,8 +41,8 @@ class TrainingConfig(StageConfig):
     """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
     async_checkpoints: bool = False
     """Whether checkpoints are written in the background while training continues. The state is first copied to host
-    memory, which needs as much memory as a checkpoint. The checkpoints are the same either way, and the setting can be
-    changed when a run is resumed."""
+    memory, which needs as much memory as a checkpoint, or up to twice as much on a GPU. The checkpoints are the same
+    either way, and the setting can be changed when a run is resumed."""
     parallel: ParallelConfig = ParallelConfig()
     """How processes started by torchrun share the model: copies (`replicas`), and when weights are gathered
     (`reshard_after_forward`, `prefetch`). Has no effect in a single process. Can be changed when a run is resumed."""
