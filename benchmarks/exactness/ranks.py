@@ -86,6 +86,7 @@ class Workspace:
         began = time.monotonic()
         while not ready():
             if any(rank.exitcode is not None for rank in ranks):
+                self.finish(ranks, directory)
                 return False
             if time.monotonic() - began > LONGEST:
                 raise RuntimeError(f"{directory.name}: no progress")
@@ -198,11 +199,10 @@ def series(space: Workspace, references: dict[str, Path], kills: int) -> list[in
         stage = STAGES[len(found) % len(STAGES)]
         directory = space.run(f"{stage}-killed-{len(found)}")
         for _ in range(min(PER_RUN, kills - done)):
-            ranks = space.start(stage, directory, 2)
-            if not space.kill(ranks, directory, during_save=done % 2 == 0):
-                break
+            if not space.kill(space.start(stage, directory, 2), directory, during_save=done % 2 == 0):
+                break  # the run ended first
             done += 1
-        if not (directory / "model").exists() or (directory / "checkpoints").exists():
+        else:
             space.finish(space.start(stage, directory, 2), directory)
         found.append(differing_bytes(directory, references[stage]))
     return found
