@@ -217,6 +217,7 @@ def measure(folder: Path, kills: int, seed: int) -> dict[str, dict[str, Any]]:
         references[stage] = space.run(f"{stage}-whole")
         space.finish(space.start(stage, references[stage], 2, background=False), references[stage])
         found |= other_ranks(space, stage, references[stage])
+    space.during_saves = 0
     differing = series(space, references, kills)
     wrong = {run.name: wrong_orders(run, references[run.name.split("-")[0]]) for run in space.runs}
     worst = [max(values) for values in found.values()]

@@ -110,7 +110,7 @@ class Parallel:
         from torch.distributed.fsdp import FSDPModule
 
         n = self.config.prefetch
-        sharded = [layer for layer in blocks if isinstance(layer, FSDPModule)]
+        sharded: list[FSDPModule] = [layer for layer in blocks if isinstance(layer, FSDPModule)]
         for i, layer in enumerate(sharded if n else []):
             following, preceding = sharded[i + 1 : i + 1 + n], sharded[max(0, i - n) : i][::-1]
             if following:
