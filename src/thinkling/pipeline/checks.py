@@ -95,6 +95,8 @@ def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     for name in stages:
         stage = recipe.stages[name]
+        if isinstance(stage, TrainingConfig) and (reason := stage.parallel.mismatch(processes)):
+            yield Wrong("processes", f"stages.{name}.{reason}")
         if processes > 1 and isinstance(stage, TrainingConfig) and stage.distributed and stage.optimizer.name == "muon":
             yield Wrong(
                 "processes",

@@ -29,6 +29,20 @@ SKIPPED = StepMetrics(loss=0.0, grad_norm=0.0, n_tokens=0, metrics={})
 """Metrics of a step without a batch."""
 
 
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A complete checkpoint, and the time that it took."""
+
+    steps: int
+    """Number of steps done at the checkpoint."""
+    path: Path
+    blocked_seconds: float
+    """How long training waited: for the previous checkpoint, for the copy of the state, and, unless the checkpoint was
+    written in the background, for the write."""
+    write_seconds: float
+    """How long the write took."""
+
+
 class Callback:
     """Base class of callbacks. Every method does nothing unless overridden, and is called on every rank. Steps are
     counted from 0."""
@@ -49,8 +63,13 @@ class Callback:
         `losses` maps the name of a source to its mean loss per token in nats, or the name of a task set to its
         score."""
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
-        """Called after the state at the end of a step has been written to `path`."""
+    def on_checkpoint(self, step: int, directory: Path) -> None:
+        """Called at the end of a step whose state is stored. Files that a callback writes to `directory` become part of
+        the checkpoint, which does not exist until it is complete; `directory` is then renamed."""
+
+    def on_checkpoint_saved(self, saved: SavedCheckpoint) -> None:
+        """Called when a checkpoint is complete. If checkpoints are written in the background, this may be after a later
+        step, and after different steps on different ranks, so callbacks must not communicate here."""
 
     def on_end(self) -> None:
         """Called once when training ends, even if a step or another callback's `on_start` raised an exception."""

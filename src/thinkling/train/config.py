@@ -44,6 +44,35 @@ class PrecisionConfig(BaseModel):
         return self
 
 
+class ParallelConfig(BaseModel):
+    """How the processes of a run that torchrun started share the model (FSDP2). It changes the results by rounding at
+    most, and can be changed when a run is resumed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    replicas: int = Field(default=1, ge=1)
+    """Number of copies of the model, which must divide the number of processes. With 1, all processes share one copy,
+    which needs the least memory. With more (HSDP), each copy is sharded over consecutive processes, and gradients are
+    summed over the copies. If this is the number of machines, the weights are gathered within each machine only."""
+    reshard_after_forward: bool = True
+    """Whether a process frees the gathered weights of a layer after its forward pass, and gathers them again for the
+    backward pass. With false, they are gathered only once, which saves a third of the communication but keeps the
+    weights of all layers in memory, in the dtype of the computation. Embeddings and head always stay gathered."""
+    prefetch: int = Field(default=0, ge=0)
+    """Number of layers whose weights are gathered in advance, while a layer computes. With 0, FSDP2 decides, which
+    gathers about one layer in advance. More layers can hide a slow network, and each needs memory for its gathered
+    weights."""
+
+    def mismatch(self, processes: int) -> str | None:
+        """Return an error message if the processes cannot hold `replicas` copies, otherwise None."""
+        if processes % self.replicas == 0:
+            return None
+        return (
+            f"parallel.replicas: {self.replicas} does not divide the number of processes, {processes}; change it, or "
+            "start another number of processes with torchrun"
+        )
+
+
 class SpikesConfig(BaseModel):
     """What happens at a step whose gradient or loss is far larger than usual, or not finite."""
 

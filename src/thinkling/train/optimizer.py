@@ -134,7 +134,7 @@ class Optimizer:
             ]
             if is_bf16:
                 self.stochastic = StochasticAdamW(
-                    groups, betas=config.betas, eps=config.eps, seed=seed, rank=parallel.rank, host=self.host
+                    groups, betas=config.betas, eps=config.eps, seed=seed, rank=parallel.shard_rank, host=self.host
                 )
                 self.optimizers.append(self.stochastic)
                 return

@@ -91,8 +91,8 @@ class StochasticAdamW(torch.optim.Optimizer):
     """AdamW on bf16 parameters with bf16 moments, which takes 6 bytes per parameter. Each update is computed in fp32
     and rounded stochastically.
 
-    The random numbers of an update depend on the seed, the rank and the index of the update. The index is part of the
-    state, so a resumed run draws the same numbers.
+    The random numbers of an update depend on the seed, the number of the shard (`rank`) and the index of the update.
+    The index is part of the state, so a resumed run draws the same numbers. Copies of a shard stay equal.
     """
 
     def __init__(

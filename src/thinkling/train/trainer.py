@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from thinkling.errors import UserError
 from thinkling.model.lora import set_dtype
 from thinkling.train.average import WeightAverage
 from thinkling.train.blocks import prepare_layers
-from thinkling.train.callback import SKIPPED, Callback, StepMetrics
+from thinkling.train.callback import SKIPPED, Callback, SavedCheckpoint, StepMetrics
 from thinkling.train.checkpoint import WEIGHTS, Checkpoints
 from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute
 from thinkling.train.float8 import use_float8
@@ -161,13 +163,14 @@ class Trainer:
         """Return [sum of losses, loss tokens, squared norm of the summed gradient, *totals] over all ranks, in fp64.
 
         These are all values that the host needs, for one transfer from the device. The squared norms of the shards can
-        be added, because each rank has different elements.
+        be added, because each rank has different elements; with replicas, each shard is on several ranks.
         """
         # get_total_norm would return the norm of bf16 tensors in bf16.
         in_bf16 = any(gradient.dtype == torch.bfloat16 for gradient in gradients)
         norm = norm_of(gradients) if in_bf16 else torch.nn.utils.get_total_norm(gradients)
         device = self.parallel.device
-        values = [torch.stack(losses).sum(dtype=torch.float64), n_tokens, norm.double().square(), *totals]
+        square = norm.double().square() / self.parallel.config.replicas
+        values = [torch.stack(losses).sum(dtype=torch.float64), n_tokens, square, *totals]
         on_device = [
             v.to(torch.float64) if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64, device=device)
             for v in values
@@ -228,7 +231,8 @@ def fit(
     Steps are counted from 0. `batches(step)`, `lr(step)` and any changes that callbacks make to the model must depend
     only on the step. A run that was killed and resumed then equals an uninterrupted run, bit for bit on a CPU. If the
     batch of a step is None, it must be None on all ranks, and the step does not update the model. A checkpoint is
-    written every `checkpoints.every_steps` steps and after the last step.
+    written every `checkpoints.every_steps` steps and after the last step. All checkpoints are complete when this
+    function returns, or raises an exception on all ranks.
     """
     first = first_step
     path = checkpoints.latest(trainer.parallel)
@@ -241,13 +245,28 @@ def fit(
             _step(trainer, batches, lr, step, callbacks)
             done = step + 1
             if done == total_steps or done % checkpoints.every_steps == 0:
-                path = checkpoints.save(done, trainer.state_tensors(), trainer.parallel)
-                for callback in callbacks:
-                    callback.on_checkpoint(step, path)
+                add_files = partial(_add_files, callbacks, step)
+                checkpoints.save(done, trainer.state_tensors(), trainer.parallel, add_files)
+            _report(checkpoints.finished(), callbacks)
     finally:
-        for callback in callbacks:
-            callback.on_end()
+        try:
+            checkpoints.close()
+            _report(checkpoints.finished(), callbacks)
+        finally:
+            for callback in callbacks:
+                callback.on_end()
     return first
+
+
+def _add_files(callbacks: Sequence[Callback], step: int, directory: Path) -> None:
+    for callback in callbacks:
+        callback.on_checkpoint(step, directory)
+
+
+def _report(saved: Sequence[SavedCheckpoint], callbacks: Sequence[Callback]) -> None:
+    for one in saved:
+        for callback in callbacks:
+            callback.on_checkpoint_saved(one)
 
 
 def _step(

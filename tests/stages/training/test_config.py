@@ -117,3 +117,14 @@ def test_an_evaluation_is_a_need_and_its_source_judges() -> None:
 def test_an_evaluation_that_does_not_fit_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         sft(**fields)
+
+
+def test_a_stage_of_one_process_shares_no_model() -> None:
+    fields = {
+        "kind": "rl", "inputs": {"model": "a"}, "problems": [{"source": "p", "n_problems": 4}], "steps": 1,
+        "prompts_per_step": 1, "samples_per_prompt": 2, "max_new_tokens": 8, "optimizer": {"lr": 1.0},
+    }  # fmt: skip
+    assert RlConfig.model_validate(fields | {"async_checkpoints": True}).async_checkpoints
+    with pytest.raises(ValidationError, match="parallel: has no effect, because rl runs in one process; remove it"):
+        RlConfig.model_validate(fields | {"parallel": {"replicas": 2}})
+    assert sft(parallel={"replicas": 2}).parallel.replicas == 2

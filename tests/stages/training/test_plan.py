@@ -1,6 +1,7 @@
 """The loop that pretrain and sft share: logs cut where a resumed run goes on, and the end of training."""
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from thinkling.stages.training.callbacks import METRICS, StepLog, Validation, co
 from thinkling.stages.training.objective import mean_loss, next_token_objective
 from thinkling.stages.training.plan import TrainingPlan
 from thinkling.stages.training.state import read_kept
+from thinkling.train import checkpoint
 from thinkling.train.callback import Callback, StepMetrics
 from thinkling.train.config import OptimizerConfig, SpikesConfig
 from thinkling.train.parallel import Parallel
@@ -98,6 +100,49 @@ def test_cut_off_and_resumed_equals_uninterrupted(tmp_path: Path, tokenizer_dir:
     for name in ("model/model.safetensors", "model/config.json"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     assert not list(cut.glob("checkpoints*"))
+
+
+def test_async_checkpoints_seal_the_log_as_of_their_step(
+    tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """metrics.jsonl grows while the checkpoint of step 4 is written. Its seal covers 4 lines, its other files are
+    there, and the run that resumes from it equals an uninterrupted one without async checkpoints."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(whole, tokenizer_dir)
+    written, write = threading.Event(), checkpoint._write
+
+    def slowly(*args: Any) -> None:
+        assert written.wait(60)
+        write(*args)
+
+    def batches(step: int) -> list[PackedBatch]:
+        if step == 7:
+            assert not (cut / "checkpoints" / "step-00000004").exists()
+            assert len(lines(cut)) == 7
+            written.set()
+            raise KeyboardInterrupt
+        return [batch(step)]
+
+    monkeypatch.setattr(checkpoint, "_write", slowly)
+    made = plan(tokenizer_dir, batches, 9, async_checkpoints=True, prefetch=0)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(made, context(cut), Parallel())
+    found = cut / "checkpoints" / "step-00000004"
+    assert {".metrics.jsonl.seal", "config.json", ".config.json.seal", "state.json"} <= {
+        p.name for p in found.iterdir()
+    }
+    head = "".join((cut / METRICS).read_text().splitlines(keepends=True)[:4]).encode()
+    assert json.loads((found / ".metrics.jsonl.seal").read_text())["bytes"] == len(head)
+    log = [json.loads(line) for line in (cut / "train.log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [0, 1, 2, 3, 4, 5, 6, 3]
+    assert log[-1]["checkpoint"] == "step-00000004"
+    assert log[-1]["blocked_seconds"] < log[-1]["write_seconds"]
+
+    training.train(plan(tokenizer_dir, lambda s: [batch(s)], 9, async_checkpoints=True), context(cut), Parallel())
+    assert lines(cut) == lines(whole)
+    files = [name for name in content_files(whole) if not name.endswith(".log.jsonl")]
+    assert [name for name in content_files(cut) if not name.endswith(".log.jsonl")] == files
+    assert all((cut / name).read_bytes() == (whole / name).read_bytes() for name in files)
 
 
 def test_a_run_killed_after_training_does_not_train_again(tmp_path: Path, tokenizer_dir: Path) -> None:

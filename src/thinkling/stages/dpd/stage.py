@@ -90,7 +90,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     Raises UserError if the tokenizers of student and teacher differ, if a verifier failed, or if there are fewer pairs
     than one step needs.
     """
-    parallel = setup()
+    parallel = setup(config.parallel)
     for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
             raise UserError(
@@ -333,6 +333,7 @@ def train_student(
         tokenizer_dir=models.student_dir,
         renderer=models.loaded_student.renderer,
         checkpoint_every=config.checkpoint_every,
+        async_checkpoints=config.async_checkpoints,
         objective=dpd_objective(config, models.teacher if config.imitates else None, parallel.device),
         logged=per_pair,
         evaluation=evaluation_of(config, ctx, models.loaded_student, left_out, parallel),

@@ -99,7 +99,7 @@ class PretrainConfig(TrainingConfig, NextTokenConfig, DryRunConfig, MicroBatchCo
     roles: ClassVar[Mapping[str, str]] = {"tokens": "tokens", "model?": "model", "state?": "state"}
     uses: ClassVar[frozenset[str]] = frozenset({"model"})
     distributed: ClassVar[bool] = True
-    unhashed: ClassVar[frozenset[str]] = frozenset({"dry_run_step"})
+    not_hashed: ClassVar[frozenset[str]] = TrainingConfig.not_hashed | {"dry_run_step"}
 
     def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
         found: list[Batch] = []

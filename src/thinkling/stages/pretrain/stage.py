@@ -38,7 +38,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     Raises UserError, before any training, if mixture and learning rate change together, if a mixture contains an
     unknown source, if a source would be repeated beyond its limit, or if the state was trained on different tokens.
     """
-    parallel = setup()
+    parallel = setup(config.parallel)
     tokens = ctx.inputs["tokens"]
     tokenizer_dir = tokens.file("tokenizer")
     tokenizer = Tokenizer.load(tokenizer_dir)
@@ -81,6 +81,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         tokens_per_step=lambda step: phase_of(phases, step).batch_tokens,
         tokenizer_dir=tokenizer_dir,
         checkpoint_every=config.checkpoint_every,
+        async_checkpoints=config.async_checkpoints,
         objective=next_token_objective(parallel.device, config.z_loss),
         logged=lambda step, metrics: {
             **count_and_means(step, metrics),

@@ -37,7 +37,7 @@ from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
-from thinkling.train.callback import Callback, StepMetrics
+from thinkling.train.callback import Callback, SavedCheckpoint, StepMetrics
 from thinkling.train.parallel import Parallel
 from thinkling.train.precision import DTYPES
 
@@ -79,6 +79,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         tokenizer_dir=start,
         renderer=loaded.renderer,
         checkpoint_every=config.checkpoint_every * config.updates_per_batch,
+        async_checkpoints=config.async_checkpoints,
         objective=loop.objective,
         logged=loop.logged,
         callbacks=[loop],
@@ -178,11 +179,14 @@ class RlLoop(Callback):
         self.config, self.engine, self.collector = config, engine, collector
         self.objective = objective_of(config, device)
         self._rollouts = Rollouts()
+        self._resumable = 0
+        """The step from which a run that is killed now would resume. Rollouts from this step on are still needed."""
 
     def on_start(self, first_step: int) -> None:
         """Checks the rollouts of a killed run. Corrupt rollouts are sampled again if the weights that produced them are
         still available."""
-        self.collector.resume(first_step // self.config.updates_per_batch)
+        self._resumable = first_step // self.config.updates_per_batch
+        self.collector.resume(self._resumable)
 
     def before_step(self, step: int) -> None:
         """Samples with the current weights before the first update of a batch."""
@@ -190,10 +194,13 @@ class RlLoop(Callback):
         self.objective.reset()
         if part:
             return
-        self.collector.prune(number // self.config.checkpoint_every * self.config.checkpoint_every)
+        self.collector.prune(self._resumable)
         self.engine.update_weights(version=number)
         self._rollouts = self.collector.collect(number)
         self.engine.release()
+
+    def on_checkpoint_saved(self, saved: SavedCheckpoint) -> None:
+        self._resumable = saved.steps // self.config.updates_per_batch
 
     def batches(self, update: int) -> list[LossBatch] | None:
         """Returns the micro-batches of an update, or None if none of its samples carries loss; the step then has no

@@ -77,7 +77,7 @@ class SftConfig(PostTrainingConfig, NextTokenConfig, DryRunConfig, MicroBatchCon
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "conversations?": "conversations", "state?": "state"}
     distributed: ClassVar[bool] = True
-    unhashed: ClassVar[frozenset[str]] = frozenset({"dry_run_step"})
+    not_hashed: ClassVar[frozenset[str]] = PostTrainingConfig.not_hashed | {"dry_run_step"}
 
     def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
         return [Batch.of(max(1, self.batch_size // ranks), self.micro_batch_size, self.sequence_length)]

@@ -32,7 +32,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
     Raises UserError if no conversation is left to train on, if there are fewer rows than one step needs, or if a source
     would be repeated too often.
     """
-    parallel = setup()
+    parallel = setup(config.parallel)
     if config.batch_size % parallel.world_size:
         raise UserError(
             f"batch_size {config.batch_size} is not divisible by the number of processes, {parallel.world_size}; "
@@ -74,6 +74,7 @@ def run(config: SftConfig, ctx: StageContext) -> None:
         tokenizer_dir=start,
         renderer=loaded.renderer,
         checkpoint_every=config.checkpoint_every,
+        async_checkpoints=config.async_checkpoints,
         objective=next_token_objective(parallel.device, config.z_loss),
         logged=count_and_means,
         evaluation=evaluation_of(config, ctx, loaded, left_out, parallel, validation),

@@ -16,7 +16,7 @@ from torch import nn
 from thinkling.data.atomic import replacing
 from thinkling.data.seals import require_lines, seal
 from thinkling.progress import Progress, Task
-from thinkling.train.callback import Callback, StepMetrics
+from thinkling.train.callback import Callback, SavedCheckpoint, StepMetrics
 
 METRICS, LOG = "metrics.jsonl", "train.log.jsonl"
 """Logs with one line per step. metrics.jsonl is identical in every repetition of a run; train.log.jsonl contains times
@@ -122,10 +122,18 @@ class StepLog(Callback):
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
         self._note({"step": step, "validation": dict(losses), "seconds": round(self._seconds(), 5)})
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
-        seal(self.directory / METRICS, path)
-        size = sum(file.stat().st_size for file in path.iterdir())
-        self._note({"step": step, "checkpoint": path.name, "seconds": round(self._seconds(), 5), "bytes": size})
+    def on_checkpoint(self, step: int, directory: Path) -> None:
+        # The seal covers the lines until this step, however far training is when the checkpoint is complete.
+        seal(self.directory / METRICS, directory)
+        self._seconds()
+
+    def on_checkpoint_saved(self, saved: SavedCheckpoint) -> None:
+        found: dict[str, Any] = {"step": saved.steps - 1, "checkpoint": saved.path.name}
+        found["blocked_seconds"] = round(saved.blocked_seconds, 5)
+        found["write_seconds"] = round(saved.write_seconds, 5)
+        found["bytes"] = sum(file.stat().st_size for file in saved.path.iterdir())
+        self._note(found)
+        self._seconds()
 
     def on_end(self) -> None:
         for file in self._files:

@@ -13,7 +13,7 @@ from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
 from thinkling.stages.training.memory import Batch
-from thinkling.train.config import OptimizerConfig, PrecisionConfig, Recompute, SpikesConfig
+from thinkling.train.config import OptimizerConfig, ParallelConfig, PrecisionConfig, Recompute, SpikesConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
 LOSS = "loss"
@@ -40,6 +40,13 @@ class TrainingConfig(StageConfig):
     not finite. If not set, only a loss or gradient that is not finite ends training, with an error."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
+    async_checkpoints: bool = False
+    """Whether checkpoints are written in the background while training continues. The state is first copied to host
+    memory, which needs as much memory as a checkpoint, or up to twice as much on a GPU. The checkpoints are the same
+    either way, and the setting can be changed when a run is resumed."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How processes started by torchrun share the model: copies (`replicas`), and when weights are gathered
+    (`reshard_after_forward`, `prefetch`). Has no effect in a single process. Can be changed when a run is resumed."""
     keep_state: bool = False
     """Whether to store the final training state (weights and optimizer state; with AdamW in fp32, about three times the
     size of the model) as `state/` in the artifact. A later stage can then continue from it with `inputs: {state:
@@ -48,6 +55,7 @@ class TrainingConfig(StageConfig):
     uses_torch: ClassVar[bool] = True
     loss: ClassVar[Literal["next_token", "log_probs"]] = "next_token"
     """Which of the losses in model/loss.py the stage uses, for predictions of its memory."""
+    not_hashed: ClassVar[frozenset[str]] = frozenset({"async_checkpoints", "parallel"})
 
     def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
         """Returns the shapes of the micro-batches of a process, in the order of their first step. If they depend on
@@ -65,6 +73,12 @@ class TrainingConfig(StageConfig):
                 "precision.weights: muon requires float32, because only adamw rounds its updates stochastically; set "
                 "precision.weights to float32, or optimizer.name to adamw"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_of_the_stage(self) -> TrainingConfig:
+        if not self.distributed and self.parallel != ParallelConfig():
+            raise ValueError(f"parallel: has no effect, because {self.kind} runs in one process; remove it")
         return self
 
     @model_validator(mode="after")

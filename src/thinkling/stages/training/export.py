@@ -79,14 +79,14 @@ class CheckpointFiles(Callback):
             self.renderer.export(self.checkpoints / TOKENIZER)
         seal(self.checkpoints / TOKENIZER)
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
-        write_json(path / CONFIG, to_config(self.model.config))
-        seal(path / CONFIG)
+    def on_checkpoint(self, step: int, directory: Path) -> None:
+        write_json(directory / CONFIG, to_config(self.model.config))
+        seal(directory / CONFIG)
         if self.model.lora is not None:
             dtype = str(self.model.model.embed_tokens.weight.dtype).removeprefix("torch.")
             base = {"model": str(self.tokenizer_dir.absolute()), "dtype": dtype}
-            write_json(path / LORA, {"base": base, "lora": self.model.lora.model_dump(mode="json")})
-            seal(path / LORA)
+            write_json(directory / LORA, {"base": base, "lora": self.model.lora.model_dump(mode="json")})
+            seal(directory / LORA)
 
 
 def export_checkpoint(checkpoint: Path, directory: Path) -> None:

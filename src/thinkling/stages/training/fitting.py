@@ -44,9 +44,9 @@ class StageMemory:
 def stage_memory(
     config: TrainingConfig, model: ModelConfig, ranks: int, on_gpu: bool, sure: bool = False, frozen_bytes: int = 0
 ) -> StageMemory:
-    """Returns the training steps of a stage with `ranks` processes. `sure`: see `TrainingConfig.largest_batches`.
+    """Returns the training steps of a stage with `ranks` processes, which replicas divide among them. `sure`: see `TrainingConfig.largest_batches`.
     `frozen_bytes`: see `Training`."""
-    ranks = ranks if config.distributed else 1
+    ranks = ranks // config.parallel.replicas if config.distributed else 1
     adapted = config.lora if isinstance(config, PostTrainingConfig) else None
     trainings = [
         Training(

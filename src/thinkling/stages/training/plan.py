@@ -93,6 +93,8 @@ class TrainingPlan:
     """Which steps are skipped. If None, no step is skipped."""
     checkpoint_every: int = 500
     """Number of steps between checkpoints."""
+    async_checkpoints: bool = False
+    """Whether checkpoints are written in the background."""
     objective: Objective | None = None
     """Training objective. Defaults to the next-token loss."""
     logged: Logged = count_and_sums
@@ -148,7 +150,9 @@ def train(plan: TrainingPlan, ctx: StageContext, parallel: Parallel) -> None:
         )
         if plan.spikes is not None:
             trainer.guard = SpikeGuard(plan.spikes)
-        checkpoints = Checkpoints(working, plan.checkpoint_every, warn=ctx.progress.warn)
+        checkpoints = Checkpoints(
+            working, plan.checkpoint_every, warn=ctx.progress.warn, background=plan.async_checkpoints
+        )
         if plan.start is not None and checkpoints.latest(parallel) is None:
             plan.start.load(trainer.state_tensors(), parallel)
         assert isinstance(trainer.model, Decoder)
