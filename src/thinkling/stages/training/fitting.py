@@ -44,9 +44,9 @@ class StageMemory:
 def stage_memory(
     config: TrainingConfig, model: ModelConfig, ranks: int, on_gpu: bool, sure: bool = False, frozen_bytes: int = 0
 ) -> StageMemory:
-    """Returns the training steps of a stage with `ranks` processes, which replicas divide among them. `sure`: see `TrainingConfig.largest_batches`.
+    """Returns the training steps of a stage with `ranks` processes. `sure`: see `TrainingConfig.largest_batches`.
     `frozen_bytes`: see `Training`."""
-    ranks = ranks // config.parallel.replicas if config.distributed else 1
+    ranks = ranks if config.distributed else 1
     adapted = config.lora if isinstance(config, PostTrainingConfig) else None
     trainings = [
         Training(
@@ -57,7 +57,7 @@ def stage_memory(
             recompute=config.recompute,
             compiled=config.compile and on_gpu,
             lora=adapted,
-            ranks=ranks,
+            ranks=max(1, ranks // config.parallel.replicas),
             on_gpu=on_gpu,
             loss=config.loss,
             averaged=getattr(config, "average", None) is not None,
