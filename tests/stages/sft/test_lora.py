@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import socket
@@ -136,7 +135,6 @@ def test_keep_best_exports_the_adapters_of_the_best_step(
     assert not (ctx.directory / "model" / "adapter").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
 def test_peft_loads_the_adapters_of_a_stage(tmp_path: Path, model: Path) -> None:
     import peft
     from transformers import AutoModelForCausalLM
