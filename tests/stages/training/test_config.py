@@ -54,7 +54,7 @@ def test_a_state_is_that_of_the_model() -> None:
 
 def test_precision_is_fp32_unless_it_is_said() -> None:
     assert {kind.model_fields["precision"].default for kind in ALL} == {PrecisionConfig()}
-    assert sft().precision.model_dump() == {"compute": "float32", "weights": "float32"}
+    assert sft().precision.model_dump() == {"compute": "float32", "weights": "float32", "float8": None}
     sft(precision={"compute": "bfloat16"}, optimizer={"name": "muon"})
     with pytest.raises(ValidationError, match=r"precision\.compute"):
         sft(precision={"compute": "float16"})
