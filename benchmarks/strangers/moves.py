@@ -125,7 +125,7 @@ def measured_loss(directory: Path) -> float:
 def to_nearest() -> Iterator[None]:
     """Rounds to nearest instead of stochastically within the block."""
     stochastic = precision.round_stochastically
-    precision.round_stochastically = lambda x, generator: x.to(torch.bfloat16)
+    precision.round_stochastically = lambda x, noise: x.to(torch.bfloat16)
     try:
         yield
     finally:

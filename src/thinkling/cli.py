@@ -78,7 +78,8 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures of pre-training as JSON")] = False,
     resolved: Annotated[bool, typer.Option(help="Print the recipe with all defaults, as YAML")] = False,
 ) -> None:
-    """Show what a run would do: the state of each stage, and the tokens, steps and GPU-hours of pre-training.
+    """Show what a run would do: the state of each stage, the tokens, steps and GPU-hours of pre-training, and the
+    predicted memory of training.
 
     Nothing is run. The command reports mistakes in the recipe, missing files, and requirements that this machine does
     not meet.

@@ -30,7 +30,7 @@ def rows_by_the_rules(
     source: MemorySource, seed: int, sequence_length: int, cursor: Cursor, n_rows: int
 ) -> list[list[Piece]]:
     """The rules of packing, a document at a time: slow and plain."""
-    epochs, (ordinal, offset), rows = Epochs(source, seed), cursor, []
+    epochs, ordinal, offset, rows = Epochs(source, seed), cursor.ordinal, cursor.offset, []
     while len(rows) < n_rows:
         row, room = [], sequence_length
         while room > 0:
@@ -150,7 +150,7 @@ def test_labels_predict_each_token_but_the_first_exactly_once(
     expected = Counter(t for d, n in enumerate(lengths) for t in range(1000 * d + 1, 1000 * d + n))
     found = Counter(labels[has_loss].tolist())
     assert batch.n_loss_tokens == has_loss.sum()
-    if last == (len(lengths), 0):
+    if last == Cursor(len(lengths)):
         assert found == expected
     assert all(found[t] >= n for t, n in expected.items())
 

@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from thinkling.errors import UserError
-from thinkling.model.loss import CappedHead, chunked_cross_entropy, chunked_log_probs
+from thinkling.model import loss as module
+from thinkling.model.loss import (
+    CappedHead,
+    chunked_cross_entropy,
+    chunked_cross_entropy_and_z_loss,
+    chunked_log_probs,
+    even_chunks,
+)
 
 
 def _inputs(dtype: torch.dtype = torch.float32, ignored: bool = True, tokens: int = 37, vocab: int = 50):
@@ -34,6 +41,128 @@ def test_cross_entropy_equals_torch(chunk: int | None, ignored: bool) -> None:
     _assert_close(loss, reference)
     for a, b in zip(found, expected, strict=True):
         _assert_close(a, b)
+
+
+@pytest.mark.parametrize("chunk", [1, 8, 37, None])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_the_path_of_gpus_equals_torch(chunk: int | None, ignored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its operations on a CPU, not compiled; with the indices given, and found."""
+    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_compiled", lambda: module.loss_and_gradient)
+    x, weight, labels = _inputs(ignored=ignored)
+    reference = F.cross_entropy(x @ weight.t(), labels, reduction="sum", ignore_index=-100)
+    expected = torch.autograd.grad(reference * 0.3, (x, weight))
+    for kept in (None, (labels != -100).nonzero().flatten()):
+        loss = chunked_cross_entropy(x, weight, labels, chunk, kept)
+        _assert_close(loss, reference)
+        for a, b in zip(torch.autograd.grad(loss * 0.3, (x, weight)), expected, strict=True):
+            _assert_close(a, b)
+
+
+def test_a_frozen_head_on_a_gpu_has_the_same_loss_and_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With adapters, only the hidden states need a gradient."""
+    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_compiled", lambda: module.loss_and_gradient)
+    x, weight, labels = _inputs()
+    reference = chunked_cross_entropy(x, weight, labels, 8)
+    loss = chunked_cross_entropy(x, weight.detach(), labels, 8)
+    assert torch.equal(loss, reference)
+    found, expected = (torch.autograd.grad(each, x)[0] for each in (loss, reference))
+    assert torch.equal(found, expected)
+
+
+def test_a_frozen_head_changes_no_gradient_of_log_probs() -> None:
+    x, weight, labels = _inputs()
+    found, expected = (
+        torch.autograd.grad(chunked_log_probs(x, head, labels, 1.0, 8).sum(), x)[0]
+        for head in (weight.detach(), weight)
+    )
+    assert torch.equal(found, expected)
+
+
+def test_the_path_of_gpus_accepts_a_batch_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    x, weight, labels = _inputs()
+    loss = chunked_cross_entropy(x, weight, torch.full_like(labels, -100))
+    assert loss == 0
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(loss, (x, weight)))
+
+
+def _with_z_loss(
+    x: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, z_weight: float, cap: float | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """By torch's operations on whole logits."""
+    logits = x @ weight.t()
+    logits = logits if cap is None else torch.tanh(logits / cap) * cap
+    z_loss = z_weight * logits[labels != -100].logsumexp(-1).square().sum()
+    return F.cross_entropy(logits, labels, reduction="sum", ignore_index=-100) + z_loss, z_loss
+
+
+@pytest.mark.parametrize("cap", [None, 2.5])
+@pytest.mark.parametrize("chunk", [1, 8, None])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_z_loss_equals_autograd_in_fp64(chunk: int | None, ignored: bool, cap: float | None) -> None:
+    x, weight, labels = _inputs(torch.float64, ignored=ignored)
+    head = weight if cap is None else CappedHead(weight, cap)
+    wanted, z_wanted = _with_z_loss(x, weight, labels, 0.05, cap)
+    loss, z_loss = chunked_cross_entropy_and_z_loss(x, head, labels, 0.05, chunk)
+    assert not z_loss.requires_grad
+    assert torch.allclose(loss, wanted, rtol=1e-12)
+    assert torch.allclose(z_loss, z_wanted, rtol=1e-12)
+    expected = torch.autograd.grad(wanted * 0.3, (x, weight))
+    for a, b in zip(torch.autograd.grad(loss * 0.3, (x, weight)), expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_z_loss_gradcheck() -> None:
+    x, weight, labels = _inputs(torch.float64, tokens=9, vocab=7)
+    assert torch.autograd.gradcheck(lambda x, w: chunked_cross_entropy_and_z_loss(x, w, labels, 0.1, 2)[0], (x, weight))
+
+
+@pytest.mark.parametrize("chunk", [8, None])
+@pytest.mark.parametrize("ignored", [True, False])
+def test_z_loss_on_the_path_of_gpus(chunk: int | None, ignored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fp32, not compiled, against autograd in fp64."""
+    monkeypatch.setattr(module, "_by_chunk", module._on_gpu)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(module, "_compiled", lambda: module.loss_and_gradient)
+    doubles = _inputs(torch.float64, ignored=ignored)
+    wanted, z_wanted = _with_z_loss(*doubles, 0.05)
+    expected = torch.autograd.grad(wanted * 0.3, doubles[:2])
+    x, weight, labels = _inputs(ignored=ignored)
+    loss, z_loss = chunked_cross_entropy_and_z_loss(x, weight, labels, 0.05, chunk)
+    _assert_close(loss, wanted)
+    _assert_close(z_loss, z_wanted)
+    for a, b in zip(torch.autograd.grad(loss * 0.3, (x, weight)), expected, strict=True):
+        _assert_close(a, b)
+
+
+def test_a_z_loss_of_weight_0_is_the_cross_entropy_bit_for_bit() -> None:
+    x, weight, labels = _inputs()
+    plain = chunked_cross_entropy(x, weight, labels, 8)
+    loss, z_loss = chunked_cross_entropy_and_z_loss(x, weight, labels, 0.0, 8)
+    assert torch.equal(loss, plain)
+    assert z_loss == 0
+    for a, b in zip(*(torch.autograd.grad(y, (x, weight)) for y in (loss, plain)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_z_loss_computes_the_logits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One product of hidden states and head per chunk, and two for the gradients."""
+    x, weight, labels = _inputs()
+    calls = []
+    with torch.profiler.profile() as profile:
+        chunked_cross_entropy_and_z_loss(x, weight, labels, 0.1, 37)[0].backward()
+    calls = [event.key for event in profile.key_averages() for _ in range(event.count)]
+    assert sum(key in ("aten::mm", "aten::addmm_") for key in calls) == 3
+
+
+@pytest.mark.parametrize(("n", "size"), [(16384, 4213), (10, 3), (7, 7), (8, 100), (1, 1), (0, 5)])
+def test_chunks_are_equal_but_for_the_last(n: int, size: int) -> None:
+    sizes = [len(x) for x in even_chunks(torch.arange(n), size)]
+    assert sum(sizes) == n
+    assert len(sizes) == max(1, -(-n // size))
+    assert max(sizes) <= size
+    assert len(set(sizes[:-1])) <= 1
 
 
 def test_cross_entropy_gradcheck() -> None:

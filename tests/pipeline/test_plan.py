@@ -1,5 +1,6 @@
 """The plan of the 3B recipe against arithmetic done by hand, every figure."""
 
+import io
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from thinkling.errors import UserError
-from thinkling.pipeline.plan import plan_pretraining, show, source_sizes
+from thinkling.pipeline.plan import phase_tables, plan_pretraining, show, source_sizes
 from thinkling.pipeline.recipe import Recipe, load_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nanbeige4-3b.yaml"
@@ -42,6 +43,25 @@ def test_phases(recipe: Recipe) -> None:
         (4.5e-4, 1.5e-6),
     ]
     assert [p.rope_theta for p in plan.phases] == [1e4] * 3 + [5e6]
+
+
+def test_a_batch_ramp(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second phase quarters the batch, which the third inherits; only then does the table have its own column."""
+    plain = plan_pretraining(recipe, "pretrain", {})
+    override = [f"stages.pretrain.phases.1.batch_tokens={STEP // 4}"]
+    plan = plan_pretraining(load_recipe(RECIPE, override), "pretrain", {})
+    assert [p.steps for p in plan.phases] == [11921, 5912781, 3099442, 1907349]  # tokens / 2,097,152 from the second on
+    assert [(p.batch_size, p.sequence_length) for p in plan.phases] == [(2048, 4096), *[(512, 4096)] * 2, (32, 65536)]
+    shown = {}
+    for name, found in (("plain", plain), ("ramp", plan)):
+        console = Console(width=200, record=True, file=io.StringIO())
+        for table in phase_tables(found, 200):
+            console.print(table)
+        shown[name] = console.export_text()
+    assert "tokens per step" not in shown["plain"]
+    assert "tokens per step" in shown["ramp"]
+    assert "8,388,608" in shown["ramp"]
+    assert "2,097,152" in shown["ramp"]
 
 
 def test_epochs(recipe: Recipe) -> None:

@@ -19,7 +19,7 @@ from thinkling.data.tokenizer import train_bpe
 from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import save_pretrained
+from thinkling.model.huggingface import read_config, save_pretrained
 from thinkling.pipeline import doctor, plan, space
 from thinkling.pipeline.recipe import Recipe, load_recipe
 from thinkling.pipeline.runner import Run, execute
@@ -122,6 +122,9 @@ def pretraining(stage: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(fields)
 
 
+DECAY = {"name": "one", "tokens": "100M", "learning_rate": 1.0e-3, "mixture": {"mq-topics": 1}, "decay": True}
+
+
 @pytest.mark.parametrize(
     ("stage", "kept", "peak"),
     [
@@ -129,6 +132,8 @@ def pretraining(stage: dict[str, Any]) -> Recipe:
         ({"precision": {"weights": "bfloat16"}}, 2, 3 * 6),
         ({"keep_state": True}, 4 + 12, 2 * 12 + 4 + 12),  # model and state are written beside two checkpoints
         ({"checkpoint_every": 100_000}, 4, 12 + 4),  # only the one after the last step
+        ({"average": {"every": 5}, "phases": [DECAY]}, 4, 3 * 16),  # the average is part of every checkpoint
+        ({"average": {"every": 5}, "phases": [DECAY], "keep_state": True}, 4 + 12, 2 * 16 + 4 + 12),  # but not kept
     ],
 )
 def test_weights_and_checkpoints_are_counted_exactly(stage: dict[str, Any], kept: int, peak: int) -> None:
@@ -149,6 +154,25 @@ def test_muon_keeps_one_moment_of_the_matrices_in_layers() -> None:
     model, config = spaces.made["pretrain"], recipe.stages["pretrain"]
     assert isinstance(model, Model)
     assert model.state(config) == 12 * WEIGHTS - 4 * model.in_layers  # pyright: ignore[reportArgumentType]
+
+
+def test_checkpoints_of_adapters_do_not_contain_the_weights(start: Path) -> None:
+    run, plain = sft(start, lora={"rank": 8, "targets": ["v_proj"]}), sft(start)
+    found, whole = (Spaces(each.recipe).of("sft") for each in (run, plain))
+    model = read_config(start / "start")
+    adapters = 4 * 8 * model.num_hidden_layers * (model.hidden_size + model.num_key_value_heads * model.head_dim)
+    assert found.sure_kept == whole.sure_kept + adapters
+    assert found.sure_peak == found.sure_kept + 2 * 3 * adapters < whole.sure_peak
+
+
+def test_adapters_for_layers_that_the_model_lacks_are_refused_before_stage_1(start: Path) -> None:
+    run = sft(start, lora={"targets": ["q_proj", "qkv_proj"]})
+    message = r"stages\.sft\.lora\.targets: \w+ models have no layer 'qkv_proj'; use some of q_proj, k_proj"
+    with pytest.raises(UserError, match=message):
+        execute(run, quiet())
+    with pytest.raises(UserError, match=message):
+        plan.show(run.recipe, start / "runs", quiet())
+    assert not (start / "runs").exists()
 
 
 class Watch:
@@ -177,7 +201,9 @@ class Watch:
         self._thread.join()
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": {"name": "muon", "lr": 1.0e-3}}, {"keep_state": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": {"name": "muon", "lr": 1.0e-3}}, {"keep_state": True}, {"lora": {"rank": 8}}]
+)
 def test_what_sft_takes_is_at_most_the_estimate_and_at_least_half_of_it(start: Path, changes: dict[str, Any]) -> None:
     run = sft(start, **changes)
     estimate = Spaces(run.recipe).of("sft")

@@ -10,6 +10,7 @@ import yaml
 from thinkling.data.artifact import read_manifest
 from thinkling.pipeline.checks import wrong
 from thinkling.pipeline.recipe import load_recipe
+from thinkling.pipeline.runner import Run
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano.yaml"
 
@@ -69,3 +70,24 @@ def test_a_batch_that_ranks_cannot_share_was_told_in_stage_1_without_its_name(mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     told = [found.line for found in wrong(recipe, ["sft"]) if "batch_size" in found.line]
     assert told == ["stages.sft.batch_size: 3 is not divisible by 2 processes; change it to a multiple"]
+
+
+def test_replicas_that_the_processes_cannot_hold_are_refused_before_stage_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without torchrun, where they would have no effect."""
+    recipe = load_recipe(RECIPE, ["stages.sft.optimizer.name=adamw", "stages.sft.parallel={replicas: 2}"])
+    for processes, told in (("1", True), ("2", False), ("4", False), ("3", True)):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        lines = [found.line for found in wrong(recipe, ["sft"]) if "replicas" in found.line]
+        line = (
+            f"stages.sft.parallel.replicas: 2 does not divide the number of processes, {processes}; change it, or "
+            "start another number of processes with torchrun"
+        )
+        assert lines == [line] * told
+
+
+def test_a_run_goes_on_with_another_use_of_the_processes(tmp_path: Path) -> None:
+    """Settings of checkpoints and processes are not part of the hash, as the number of processes is not."""
+    changed = ["stages.sft.parallel={replicas: 2, prefetch: 1}", "stages.sft.async_checkpoints=true"]
+    before, after = (Run(load_recipe(RECIPE, overrides), tmp_path) for overrides in ([], changed))
+    assert before.resolved("sft") == after.resolved("sft")
+    assert not {"parallel", "async_checkpoints"} & before.resolved("sft")["stage"].keys()

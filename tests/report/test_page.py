@@ -22,7 +22,7 @@ from thinkling.data.documents import RejectedWriter, write_documents
 from thinkling.errors import UserError
 from thinkling.report.page import write
 from thinkling.report.picture import write_picture
-from thinkling.report.read import TrainingLog, read_run
+from thinkling.report.read import Stage, TrainingLog, read_run
 
 HOSTILE = "</pre></style><script>alert(1)</script><img src=x onerror='alert(2)'>\x1b[31m\u202e\"'&{{ 7*7 }}"
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano.yaml"
@@ -293,6 +293,15 @@ def test_curves_follow_the_logs(nano: tuple[Path, Page, dict[str, Artifact]]) ->
 def test_the_axis_counts_what_it_says(rows: list[dict], batch_tokens: int | None, unit: str, ends: list[int]) -> None:
     log = TrainingLog(rows, batch_tokens)
     assert (log.unit, log.tokens) == (unit, ends)
+
+
+@pytest.mark.parametrize(("phases", "unit"), [([{}, {}], "tokens"), ([{}, {"batch_tokens": 16}], "tokens with loss")])
+def test_a_batch_ramp_has_no_constant_number_of_tokens(tmp_path: Path, phases: list[dict], unit: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"loss_tokens": 3}\n')
+    stage = {"kind": "pretrain", "batch_tokens": 8, "phases": phases}
+    log = Stage("p", tmp_path, {"resolved": {"stage": stage}}).log
+    assert log is not None
+    assert log.unit == unit
 
 
 def _json(path: Path) -> Any:

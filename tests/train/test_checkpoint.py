@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint.api import CheckpointException
 
 from thinkling.errors import UserError
+from thinkling.train import checkpoint
 from thinkling.train.callback import StepMetrics
 from thinkling.train.checkpoint import Checkpoints, keep_state, read_state, read_weights
 from thinkling.train.config import OptimizerConfig
@@ -24,18 +27,25 @@ def tensors_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> boo
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize(("name", "background"), [("adamw", False), ("muon", False), ("adamw", True)])
 def test_resume_is_exact_to_the_bit(
-    make_toy: Make, make_batch: Make, make_curve: Make, objective: Objective, tmp_path: Path, name: str
+    make_toy: Make,
+    make_batch: Make,
+    make_curve: Make,
+    objective: Objective,
+    tmp_path: Path,
+    name: str,
+    background: bool,
 ) -> None:
-    """Weights, optimizer, every later step and the checkpoints themselves, random state included."""
+    """Weights, optimizer, every later step and the checkpoints themselves, random state included. Checkpoints that a
+    thread writes in the resumed run equal those that the uninterrupted run writes itself."""
     config = OptimizerConfig.model_validate({"name": name})
 
     def run(directory: Path, total: int, seed: int) -> tuple[Trainer, dict[int, StepMetrics]]:
         curve = make_curve()
         trainer = Trainer(make_toy(seed=seed), config, objective)
         torch.manual_seed(0)
-        checkpoints = Checkpoints(directory, every_steps=3)
+        checkpoints = Checkpoints(directory, every_steps=3, background=background and directory.name == "cut")
         fit(trainer, lambda s: [make_batch(s)], lambda s: 0.01, total, checkpoints, [curve])
         return trainer, curve.steps
 
@@ -162,18 +172,20 @@ def test_where_all_checkpoints_are_damaged_training_does_not_start_again(tmp_pat
         read_weights(tmp_path / "step-00000001")
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("function", ["rename", "fsync"])
 def test_a_save_cut_short_anywhere_leaves_the_last_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, background: bool
 ) -> None:
     """The process dies at the n-th rename or flush, for each n: what it leaves loads, to the state before or after."""
     real = getattr(os, function)
     cuts = 0
     for n in range(20):
         directory = tmp_path / str(n)
-        checkpoints = Checkpoints(directory, every_steps=1)
+        checkpoints = Checkpoints(directory, every_steps=1, background=background)
         for step in (1, 2):
             checkpoints.save(step, {"x": torch.full((4,), float(step))})
+        checkpoints.wait()
         calls = iter(range(1000))
 
         def dies(*args: Any, calls: Any = calls, n: int = n) -> Any:
@@ -185,6 +197,7 @@ def test_a_save_cut_short_anywhere_leaves_the_last_one(
             patch.setattr(os, function, dies)
             try:
                 checkpoints.save(3, {"x": torch.full((4,), 3.0)})
+                checkpoints.wait()
             except (KeyboardInterrupt, CheckpointException):
                 cuts += 1
             else:
@@ -196,9 +209,94 @@ def test_a_save_cut_short_anywhere_leaves_the_last_one(
         assert step in (2, 3)
         assert torch.equal(x, torch.full((4,), float(step)))
         checkpoints.save(step + 1, {"x": x})
+        checkpoints.wait()
         assert len(list(directory.iterdir())) == 2
         shutil.rmtree(directory)
     assert cuts >= 2
+
+
+class Held:
+    """In place of a function: the call begins and ends when the test says so."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.begun, self.released = function, threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any) -> Any:
+        self.begun.set()
+        assert self.released.wait(60)
+        return self.function(*args)
+
+
+def test_training_may_change_the_state_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint is absent until it is complete, and then contains the state as of `save`, its other files too."""
+    checkpoints = Checkpoints(tmp_path, every_steps=1, background=True)
+    state = {"x": torch.ones(3, 2), "transposed": torch.ones(2, 3).T, "scalar": torch.tensor(1.0)}
+    first = {name: value.clone() for name, value in state.items()}
+    torch.manual_seed(1)
+    for step in (1, 2):  # the second copy uses the buffers of the first
+        with monkeypatch.context() as patch:
+            held = Held(checkpoint._write)
+            patch.setattr(checkpoint, "_write", held)
+            path = checkpoints.save(step, state, add_files=lambda d: (d / "other").write_text("1"))
+            assert held.begun.wait(60)
+            for value in state.values():
+                value += 1
+            torch.manual_seed(2)
+            assert not path.exists()
+            assert checkpoints.finished() == []
+            held.released.set()
+            checkpoints.wait()
+        [saved] = checkpoints.finished()
+        assert (saved.steps, saved.path) == (step, path)
+        assert (path / "other").read_text() == "1"
+        assert sorted(json.loads((path / "state.json").read_text())["files"]) == [p.name for p in path.glob("*.safe*")]
+        places = {name: torch.zeros_like(value) for name, value in state.items()}
+        assert checkpoints.load(path, places) == step
+        assert tensors_equal(places, {name: value + (step - 1) for name, value in first.items()})
+
+
+def test_a_failed_write_in_the_background_is_an_error_of_training(
+    make_toy: Make, make_batch: Make, objective: Objective, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next save, or earlier, or at the end of training. The last checkpoint is intact."""
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def run(total: int) -> None:
+        checkpoints = Checkpoints(tmp_path, every_steps=2, background=True)
+        trainer = Trainer(make_toy(), OptimizerConfig(), objective)
+        fit(trainer, lambda s: [make_batch(s)], lambda s: 0.01, total, checkpoints)
+
+    run(2)
+    for total in (4, 100):  # the end of training, or a step before it
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "_write", full)
+            with pytest.raises(OSError, match="No space left"):
+                run(total)
+        latest = Checkpoints(tmp_path, every_steps=2).latest()
+        assert latest is not None
+        assert latest.name == "step-00000002"
+    run(4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
+
+
+def test_the_next_save_waits_for_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path, every_steps=1, background=True)
+    events: list[str] = []
+
+    def write(step: int, *args: Any) -> None:
+        events.append(f"begins {step}")
+        time.sleep(0.05)
+        events.append(f"ends {step}")
+
+    monkeypatch.setattr(checkpoints, "_complete", write)
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"x": torch.ones(1)})
+        (tmp_path / f"step-{step:08d}.tmp").rename(tmp_path / f"gone-{step}")
+    checkpoints.close()
+    assert events == [f"{what} {step}" for step in (1, 2, 3) for what in ("begins", "ends")]
+    assert [saved.steps for saved in checkpoints.finished()] == [1, 2, 3]
 
 
 def test_equal_states_are_kept_in_equal_bytes(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
@@ -117,3 +118,28 @@ def test_state_is_named_by_parameter(make_toy: Callable[..., nn.Module]) -> None
     assert sorted(k for k in muon if k.endswith("momentum_buffer")) == sorted(
         f"layers.{i}.{m}.weight.momentum_buffer" for i in (0, 1) for m in ("up", "down")
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_on_the_device_is_a_step(make_toy: Callable[..., nn.Module], dtype: torch.dtype) -> None:
+    """The scale as a tensor against the scale as a number; an update that is not usable changes nothing."""
+    models = [make_toy().to(dtype) for _ in range(2)]
+    here, there = (Optimizer(model, OptimizerConfig(weight_decay=0.1), Parallel(), seed=3) for model in models)
+    for step in range(3):
+        for model in models:
+            torch.manual_seed(step)
+            for p in model.parameters():
+                p.grad = torch.randn_like(p)
+        here.step(1e-2, here.gradients(), 0.25)
+        there.step_on_device(1e-2, there.gradients(), torch.tensor(0.25, dtype=torch.float64), torch.tensor(True))
+        before = [x.clone() for x in [*models[1].parameters(), *there.state_tensors().values()]]
+        for p in models[1].parameters():
+            p.grad = torch.full_like(p, math.nan)
+        there.step_on_device(1e-2, there.gradients(), torch.tensor(math.nan).double(), torch.tensor(False))
+        there.undo_step(there.gradients())
+        after = [*models[1].parameters(), *there.state_tensors().values()]
+        assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+    for (name, x), y in zip(here.state_tensors().items(), there.state_tensors().values(), strict=True):
+        assert torch.allclose(x, y, rtol=1e-6, atol=0), name
+    for p, q in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.allclose(p, q, rtol=1e-6, atol=1e-8)

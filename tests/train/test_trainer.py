@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from thinkling.errors import UserError
-from thinkling.train.callback import SKIPPED, Callback, StepMetrics
+from thinkling.train.callback import SKIPPED, Callback, SavedCheckpoint, StepMetrics
 from thinkling.train.checkpoint import Checkpoints
 from thinkling.train.config import OptimizerConfig
 from thinkling.train.trainer import Objective, Trainer, fit
@@ -116,8 +116,13 @@ class Recorder(Callback):
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
         self.calls.append(("step", step, metrics.n_tokens > 0, lr))
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
-        self.calls.append(("checkpoint", step, path.name))
+    def on_checkpoint(self, step: int, directory: Path) -> None:
+        assert directory.is_dir()
+        self.calls.append(("checkpoint", step, directory.name))
+
+    def on_checkpoint_saved(self, saved: SavedCheckpoint) -> None:
+        assert saved.path.is_dir()
+        self.calls.append(("saved", saved.steps, saved.path.name))
 
     def on_end(self) -> None:
         self.calls.append(("end",))
@@ -139,10 +144,12 @@ def test_fit_calls_its_callbacks_in_order_and_resumes_where_it_ended(
         ("step", 0, True, 0.01),
         ("before", 1),
         ("step", 1, True, 0.01),
-        ("checkpoint", 1, "step-00000002"),
+        ("checkpoint", 1, "step-00000002.tmp"),
+        ("saved", 2, "step-00000002"),
         ("before", 2),
         ("step", 2, True, 0.01),
-        ("checkpoint", 2, "step-00000003"),
+        ("checkpoint", 2, "step-00000003.tmp"),
+        ("saved", 3, "step-00000003"),
         ("end",),
     ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]

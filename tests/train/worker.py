@@ -1,12 +1,14 @@
 """A training run as a process of its own, for tests that kill it or start several of it under torchrun's environment.
 
 `python worker.py '[{"directory": …, "out": …, "steps": …, "every": …, "micro_batch_size": …}, …]'` runs the jobs in
-turn and writes for each `out`, JSON: the curve, and the SHA-256 of all final tensors.
+turn and writes for each `out`, JSON: the curve, and the SHA-256 of all final tensors and of each rank's own parts of
+them. Other keys: `shape`, `tied`, `seed`, `optimizer`, `precision`, `parallel`, `background`.
 """
 
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +23,25 @@ from thinkling.model.loss import chunked_cross_entropy
 from thinkling.train import parallel
 from thinkling.train.callback import Callback, StepMetrics
 from thinkling.train.checkpoint import Checkpoints
-from thinkling.train.config import OptimizerConfig, PrecisionConfig
+from thinkling.train.config import OptimizerConfig, ParallelConfig, PrecisionConfig
 from thinkling.train.trainer import Trainer, fit
 
 VOCAB, ROWS, LENGTH = 48, 8, 24
 Batch = tuple[Tensor, Tensor, tuple[tuple[int, ...], ...]]
 
 
-def decoder(tied: bool = True, seed: int = 0) -> Decoder:
-    config = ModelConfig(
-        vocab_size=VOCAB,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        num_key_value_heads=1,
-        head_dim=8,
-        tie_word_embeddings=tied,
-    )
-    model = Decoder(config)
+def decoder(tied: bool = True, seed: int = 0, **shape: int) -> Decoder:
+    config = {
+        "vocab_size": VOCAB,
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "tie_word_embeddings": tied,
+    }
+    model = Decoder(ModelConfig.model_validate(config | shape))
     model.init_weights(torch.Generator().manual_seed(seed))
     return model
 
@@ -79,10 +81,14 @@ def micro_batches(step: int, micro_batch_size: int, rank: int = 0, world_size: i
 
 
 def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
-    """Train as the job says; the curve of the steps run here, and a digest of the whole final state."""
-    model = decoder(job.get("tied", True), job.get("seed", 0))
+    """Train as the job says; the curve of the steps run here, and digests of the final state."""
+    torch.manual_seed(0)  # the state of torch's generator is part of the checkpoints
+    model = decoder(job.get("tied", True), job.get("seed", 0), **job.get("shape", {}))
     precision = PrecisionConfig(**job.get("precision", {}))
-    trainer = Trainer(model, OptimizerConfig(name=job.get("optimizer", "adamw")), objective, place, precision)
+    settings = OptimizerConfig(name=job.get("optimizer", "adamw"), offload=job.get("offload", False))
+    trainer = Trainer(model, settings, objective, place, precision)
+    if job.get("dry_run"):
+        trainer.dry_run(micro_batches(0, job["micro_batch_size"], place.rank, place.world_size))
     curve: dict[int, StepMetrics] = {}
 
     class Curve(Callback):
@@ -94,26 +100,37 @@ def run(job: dict[str, Any], place: parallel.Parallel) -> dict[str, Any]:
         lambda step: micro_batches(step, job["micro_batch_size"], place.rank, place.world_size),
         lambda step: 0.01 / (1 + step),
         job["steps"],
-        Checkpoints(Path(job["directory"]), job["every"]),
+        Checkpoints(Path(job["directory"]), job["every"], background=job.get("background", False)),
         [Curve()],
     )
-    digest = hashlib.sha256()
-    for name, tensor in sorted(trainer.state_tensors().items()):
-        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        digest.update(name.encode() + whole.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+    state = dict(sorted(trainer.state_tensors().items()))
+    whole = {name: x.full_tensor() if isinstance(x, DTensor) else x for name, x in state.items()}
+    parts = {name: x.to_local() if isinstance(x, DTensor) else x for name, x in state.items()}
     return {
         "curve": {str(step): [m.loss, m.grad_norm, m.n_tokens, m.metrics["rows"]] for step, m in curve.items()},
-        "digest": digest.hexdigest(),
+        "digest": digest_of(whole),
+        "parts": digest_of(parts),
     }
+
+
+def digest_of(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(name.encode() + tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def main(jobs: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
     place = parallel.setup()
     for job in jobs:
-        report = run(job, place)
+        report = run(job, replace(place, config=ParallelConfig(**job.get("parallel", {}))))
+        all_parts: list[Any] = [report["parts"]]
+        if place.world_size > 1:
+            all_parts = [None] * place.world_size
+            torch.distributed.all_gather_object(all_parts, report["parts"])
         if place.rank == 0:
-            Path(job["out"]).write_text(json.dumps(report))
+            Path(job["out"]).write_text(json.dumps(report | {"parts": all_parts}))
     parallel.close()
 
 

@@ -124,12 +124,15 @@ def write_documents(
     return writer.n_rows
 
 
-def read_documents(path: str | Path) -> Iterator[Document]:
-    """Yields the rows of a documents file in order. Raises UserError if it is corrupt or not a documents file."""
+def read_documents(path: str | Path, row_group: int | None = None) -> Iterator[Document]:
+    """Yields the rows of a documents file, or of one of its row groups, in order.
+
+    Raises UserError if the file is corrupt or not a documents file.
+    """
     path = Path(path)
     with readable(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         _check_schema(path, file.schema_arrow)
-        for batch in file.iter_batches(1024):
+        for batch in file.iter_batches(1024, None if row_group is None else [row_group]):
             for document in _rows(path, batch):
                 if any(document[name] is None for name in SCHEMA.names) or document["quality"] not in QUALITIES:
                     raise UserError(
@@ -143,6 +146,14 @@ def number_of_documents(path: str | Path) -> int:
     """Returns the number of rows of a documents file. Raises UserError if the file cannot be read."""
     with readable(Path(path)):
         return pq.read_metadata(path).num_rows
+
+
+def row_groups(path: str | Path) -> list[int]:
+    """Returns the number of documents in each row group of a documents file. Raises UserError if the file cannot be
+    read."""
+    with readable(Path(path)):
+        metadata = pq.read_metadata(path)
+        return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
 
 def _check_schema(path: Path, found: pa.Schema) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from thinkling.data.best_fit import BestFitRows
 from thinkling.data.packing import START, Cursor, DocumentSource, PackedBatch, SourceRows, pack_rows
 from thinkling.errors import UserError
 
@@ -78,6 +79,9 @@ class MixturePhase:
     batch_size: int | None = None
     """Number of rows per step over all ranks; if None, the loader's batch size. A phase with longer rows uses fewer
     rows to keep the number of tokens per step."""
+    best_fit: bool = False
+    """Whether documents are packed by best fit (`best_fit`) instead of in the order of the stream. A phase that is not
+    cannot follow a phase that is, because best fit leaves pieces of documents behind."""
 
 
 class Usage(TypedDict):
@@ -103,7 +107,7 @@ class _Taken(NamedTuple):
 class _PhaseTable:
     """The source of each row of a phase, and the index of the row among the rows of its source."""
 
-    def __init__(self, phase: MixturePhase, sources: list[SourceRows]) -> None:
+    def __init__(self, phase: MixturePhase, sources: Sequence[SourceRows | BestFitRows]) -> None:
         self.sources = sources
         self.source = assign(list(phase.weights.values()), phase.n_rows)
         self.index = np.empty(phase.n_rows, dtype=np.int64)
@@ -233,8 +237,9 @@ class MixtureLoader:
         """Returns the table of a phase. Each source continues where the preceding phases, which must be finished,
         stopped."""
         phase, cursors = self.phases[number], self._cursors[number]
+        packed = BestFitRows if phase.best_fit else SourceRows
         rows = [
-            SourceRows(self._sources[name], self._seed, phase.sequence_length, cursors.get(name, START))
+            packed(self._sources[name], self._seed, phase.sequence_length, cursors.get(name, START))
             for name in phase.weights
         ]
         return _PhaseTable(phase, rows)
@@ -263,6 +268,11 @@ def _sum(parts: list[_Taken]) -> Usage:
         padding=sum(part.padding for part in parts),
         epochs=float(sum((part.epochs for part in parts), start=Fraction(0))),
     )
+
+
+def waste(used: Usage) -> float:
+    """Returns the fraction of padding in the rows of a source, rounded to 6 digits."""
+    return round(used["padding"] / max(used["tokens"] + used["padding"], 1), 6)
 
 
 def check_epochs(usage: Mapping[str, Usage], limits: Mapping[str, float]) -> None:

@@ -7,7 +7,8 @@ The rows of one source are a pure function of (seed, row index). Epoch e visits 
 depends only on the seed, the source and e. A document that fits in a row is not split: if it does not fit in the
 remainder of the current row, the remainder is padded and the document starts the next row. A document longer than a row
 fills the remainder of the current row and continues in the following rows. The boundary between two rows is therefore
-described by a document and an offset in this document (`Cursor`), independent of the row length.
+described by a document and an offset in this document (`Cursor`), independent of the row length. `best_fit` fills rows
+with less padding.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ class DocumentSource(Protocol):
         ...
 
 
+class Piece(NamedTuple):
+    """The tokens start:stop of a document, placed in a row."""
+
+    document: int
+    start: int
+    stop: int
+
+
 class Cursor(NamedTuple):
     """A position in the endless stream of a source's documents."""
 
@@ -54,17 +63,11 @@ class Cursor(NamedTuple):
     permutation is `ordinal % n`."""
     offset: int = 0
     """Number of tokens of the current document that have already been used."""
+    pending: tuple[Piece, ...] = ()
+    """Pieces of passed documents that are in no row yet. Best-fit packing leaves pieces behind (see `best_fit`)."""
 
 
 START = Cursor()
-
-
-class Piece(NamedTuple):
-    """The tokens start:stop of a document, placed in a row."""
-
-    document: int
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -111,16 +114,21 @@ class Epochs:
         return self._get(epoch)[1]
 
     def tokens_before(self, cursor: Cursor) -> int:
-        """Returns the number of tokens in the stream before a cursor, without padding."""
+        """Returns the number of tokens of the stream in rows before a cursor, without padding."""
         epoch, place = divmod(cursor.ordinal, self.n)
         total = int(self._source.lengths.sum())
-        return epoch * total + int(self.ends(epoch)[place]) + cursor.offset
+        pending = sum(piece.stop - piece.start for piece in cursor.pending)
+        return epoch * total + int(self.ends(epoch)[place]) + cursor.offset - pending
 
     def passed(self, cursor: Cursor) -> Fraction:
         """Returns the number of epochs before a cursor, measured in documents; exactly k after k epochs."""
         epoch, place = divmod(cursor.ordinal, self.n)
         part = Fraction(cursor.offset, int(self._source.lengths[self.order(epoch)[place]]))
-        return (cursor.ordinal + part) / self.n
+        # Parts of pending documents are rounded to 2**-32, because exact sums of thousands of fractions are slow.
+        pending = sum(
+            ((piece.stop - piece.start) << 32) // int(self._source.lengths[piece.document]) for piece in cursor.pending
+        )
+        return (cursor.ordinal + part - Fraction(pending, 1 << 32)) / self.n
 
     def _get(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         if epoch not in self._cache:
@@ -135,9 +143,14 @@ class Epochs:
 
 
 class SourceRows:
-    """The rows of one source, starting at a cursor, with a fixed length. Instances can be shared between threads."""
+    """The rows of one source, starting at a cursor, with a fixed length. Instances can be shared between threads.
+
+    Raises ValueError if the cursor has pending pieces, which only `best_fit.BestFitRows` can place.
+    """
 
     def __init__(self, source: DocumentSource, seed: int, sequence_length: int, cursor: Cursor = START) -> None:
+        if cursor.pending:
+            raise ValueError(f"source {source.name!r}: sequential packing cannot continue from best-fit packing")
         self.source = source
         self.sequence_length = sequence_length
         self.epochs = Epochs(source, seed)

@@ -10,29 +10,54 @@ Every document ends with the end-of-text token.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import zlib
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from thinkling.errors import UserError
 
 SCHEMA = 1
+_OFFSETS = "offsets.bin"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """Returns the type of the token ids on disk."""
+    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+
+
+class Position(NamedTuple):
+    """What a `ShardWriter` has written so far."""
+
+    n_documents: int = 0
+    n_tokens: int = 0
+    crc32: int = 0
+    """CRC-32 of the tokens."""
 
 
 class ShardWriter:
     """Context manager that writes one source. The directory receives its final name when the block succeeds.
 
-    If `end_of_text_id` is given, it is appended to every document; otherwise documents are written unchanged.
+    If `end_of_text_id` is given, it is appended to every document; otherwise documents are written unchanged. With
+    `position`, the writer is resumable: it continues the files that an earlier writer left, from a position up to which
+    that writer had saved them (`save`), and it keeps its files if the block raises an exception.
     """
 
-    def __init__(self, directory: str | Path, source: str, vocab_size: int, end_of_text_id: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        source: str,
+        vocab_size: int,
+        end_of_text_id: int | None = None,
+        position: Position | None = None,
+    ) -> None:
         if not _NAME.fullmatch(source):
             raise UserError(
                 f"source {source!r}: invalid name; use only letters, digits, '.', '_' and '-', and start with a letter "
@@ -42,17 +67,26 @@ class ShardWriter:
         self._source = source
         self._vocab_size = vocab_size
         self._end = np.array([] if end_of_text_id is None else [end_of_text_id], dtype=np.int64)
-        self._dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+        self._dtype = token_dtype(vocab_size)
         self._final = Path(directory) / source
         self._partial = Path(directory) / f"{source}.tmp"
         self._offsets = array("q", [0])
+        self._saved = 0
         self._crc = 0
+        self._position = position
 
     @property
     def n_documents(self) -> int:
         return len(self._offsets) - 1
 
+    @property
+    def position(self) -> Position:
+        return Position(self.n_documents, self.n_tokens, self._crc)
+
     def __enter__(self) -> ShardWriter:
+        if self._position is not None and self._position.n_documents:
+            self._continue(self._position)
+            return self
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir(parents=True)
         self._stream = (self._partial / "tokens.bin").open("wb")
@@ -62,7 +96,43 @@ class ShardWriter:
         self._stream.close()
         if raised[0] is None:
             self._finish()
-        shutil.rmtree(self._partial, ignore_errors=True)
+        if raised[0] is None or self._position is None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def save(self) -> None:
+        """Writes everything added so far to disk, so that another writer can continue from the current position."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        with (self._partial / _OFFSETS).open("ab") as stream:
+            stream.write(np.frombuffer(self._offsets, dtype=np.int64)[self._saved :].astype("<i8").tobytes())
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._saved = len(self._offsets)
+
+    def _continue(self, position: Position) -> None:
+        """Opens the files of an earlier writer, which may have been killed at any time after it saved the position."""
+        if self._final.exists():  # it was killed after it finished
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._final.rename(self._partial)
+            shutil.copyfile(self._partial / "index.bin", self._partial / _OFFSETS)
+        n = position.n_documents + 1
+        size = position.n_tokens * self._dtype.itemsize
+        offsets = np.fromfile(self._partial / _OFFSETS, dtype="<i8", count=n)
+        crc = 0
+        with (self._partial / "tokens.bin").open("rb") as stream:
+            while left := size - stream.tell():
+                if not (block := stream.read(min(left, 1 << 24))):
+                    break
+                crc = zlib.crc32(block, crc)
+        if len(offsets) != n or offsets[-1] != position.n_tokens or crc != position.crc32:
+            raise UserError(
+                f"{self._partial}: its files are corrupt; delete {self._partial.parent.parent} to start over"
+            )
+        os.truncate(self._partial / _OFFSETS, 8 * n)
+        os.truncate(self._partial / "tokens.bin", size)
+        self._offsets = array("q", offsets.astype(np.int64).tobytes())
+        self._saved, self.n_tokens, self._crc = n, position.n_tokens, crc
+        self._stream = (self._partial / "tokens.bin").open("ab")
 
     def add(self, ids: np.ndarray) -> None:
         """Appends a document with ids (T,) of any integer type.
@@ -72,11 +142,14 @@ class ShardWriter:
         ids = np.concatenate([np.asarray(ids, dtype=np.int64), self._end])
         if ids.size == 0 or int(ids.min()) < 0 or int(ids.max()) >= self._vocab_size:
             raise ValueError(f"{self._final}: document {self.n_documents} is empty or has ids outside the vocabulary")
-        content = ids.astype(self._dtype).tobytes()
+        self.add_encoded(np.array([len(ids)]), ids.astype(self._dtype).tobytes())
+
+    def add_encoded(self, lengths: np.ndarray, content: bytes) -> None:
+        """Appends documents with these lengths, given as the bytes of their token ids of type `token_dtype`."""
         self._stream.write(content)
         self._crc = zlib.crc32(content, self._crc)
-        self.n_tokens += len(ids)
-        self._offsets.append(self.n_tokens)
+        self._offsets.frombytes((self.n_tokens + np.cumsum(lengths, dtype=np.int64)).tobytes())
+        self.n_tokens = self._offsets[-1]
 
     def _finish(self) -> None:
         index = np.frombuffer(self._offsets, dtype=np.int64).astype("<i8").tobytes()
@@ -92,6 +165,7 @@ class ShardWriter:
             "index_crc32": zlib.crc32(index),
         }
         (self._partial / "source.json").write_text(json.dumps(description, indent=1) + "\n")
+        (self._partial / _OFFSETS).unlink(missing_ok=True)
         shutil.rmtree(self._final, ignore_errors=True)
         self._partial.rename(self._final)
 

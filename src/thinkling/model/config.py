@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -136,6 +136,17 @@ class ModelConfig(BaseModel):
         matrices = 1 if self.tie_word_embeddings else 2
         return self.non_embedding_parameter_count() + matrices * self.known_vocab_size * self.hidden_size
 
+    def linear_layers(self) -> dict[str, tuple[int, int]]:
+        """The linear layers of each decoder layer: Hugging Face's name → number of inputs and of outputs."""
+        d, f = self.hidden_size, self.intermediate_size
+        q, kv = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        if self.features.fused_projections:
+            into = {"qkv_proj": (d, q + 2 * kv), "o_proj": (q, d), "gate_up_proj": (d, 2 * f)}
+        else:
+            into = {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "o_proj": (q, d)}
+            into |= {"gate_proj": (d, f), "up_proj": (d, f)}
+        return into | {"down_proj": (f, d)}
+
     def flops_per_token(self, sequence_length: int) -> float:
         """Training FLOPs (forward + backward) per token of a row with one document of `sequence_length` tokens.
 
@@ -145,3 +156,61 @@ class ModelConfig(BaseModel):
         dense = self.non_embedding_parameter_count() + self.known_vocab_size * self.hidden_size
         attention = self.num_hidden_layers * self.num_attention_heads * self.head_dim * sequence_length
         return 6.0 * dense + 6.0 * attention
+
+
+Float8Recipe = Literal["tensorwise", "rowwise", "rowwise_with_gw_hp"]
+"""How linear layers round to 8-bit floating point, by the names of torchao's recipes (float8.py)."""
+Target = Literal[
+    "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj"
+]
+
+
+class LoraConfig(BaseModel):
+    """Low-rank adapters (LoRA, arXiv 2106.09685). The weights of the model are frozen, and two small matrices are
+    trained for each of the linear layers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    rank: int = Field(default=16, ge=1)
+    """Number of rows of A and of columns of B. Larger adapters can learn more, and take more memory."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The adapters' output is multiplied by alpha / rank. With the default rank, the factor is 2, which is common."""
+    targets: Annotated[list[Target], Field(min_length=1)] | None = None
+    """Hugging Face's names of the linear layers with adapters, such as `[q_proj, v_proj]`. If not set, all linear
+    layers of attention and MLP have adapters; adapters on attention alone learn less (arXiv 2305.14314)."""
+
+    @field_validator("targets")
+    @classmethod
+    def _no_duplicates(cls, targets: list[Target] | None) -> list[Target] | None:
+        for target in targets or ():
+            if (targets or []).count(target) > 1:
+                raise ValueError(f"{target!r} is listed twice; remove one of the entries")
+        return targets
+
+    def layers_of(self, model: ModelConfig) -> dict[str, tuple[int, int]]:
+        """The layers with adapters: name → number of inputs and of outputs."""
+        return {
+            name: sizes for name, sizes in model.linear_layers().items() if self.targets is None or name in self.targets
+        }
+
+    def mismatch(self, model: ModelConfig) -> str | None:
+        """Returns an error message if the model lacks a layer in `targets`, or if its family has its own layers, which
+        may not call the linear layers."""
+        if model.features.layer is not None:
+            return (
+                f"lora: the layers of {model.architecture} models are defined by a package and may not use adapters; "
+                "remove lora, or choose a model of another family"
+            )
+        known = model.linear_layers()
+        for target in self.targets or ():
+            if target not in known:
+                return (
+                    f"lora.targets: {model.architecture} models have no layer {target!r}; use some of "
+                    f"{', '.join(known)}"
+                )
+        return None
+
+    def parameter_count(self, model: ModelConfig) -> int:
+        """Number of trained parameters."""
+        per_layer = sum(self.rank * (inputs + outputs) for inputs, outputs in self.layers_of(model).values())
+        return model.num_hidden_layers * per_layer

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thinkling.model.attention import DocumentLayout, packed_attention, soft_capped
-from thinkling.model.config import ModelConfig
+from thinkling.model.config import LoraConfig, ModelConfig
 from thinkling.model.families.base import LayerKind
+from thinkling.model.float8 import Float8Linear, float8_linear
 from thinkling.model.fused import AttentionHalf, MLPHalf, RMSNormFunction, supports
 from thinkling.model.loss import CappedHead
 from thinkling.model.rotary import Rotary, rotate
@@ -30,6 +31,22 @@ def _on_cpu(x: Tensor) -> bool:
     """Whether to use the hand-written CPU code for this tensor. Otherwise plain operations are used, which
     torch.compile handles well."""
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
+def _projections(x_ND: Tensor, *linears: nn.Linear) -> tuple[Tensor, ...]:
+    """Returns the projections of x. They are computed in one matrix product if copying the weights, which that needs,
+    moves fewer bytes than reading x for each of them. Layers with adapters, or only some of which use fp8, are called
+    one by one."""
+    first, sizes = linears[0], [linear.out_features for linear in linears]
+    in_float8 = isinstance(first, Float8Linear)
+    different = any(type(linear) is not (Float8Linear if in_float8 else nn.Linear) for linear in linears)
+    if different or (not _on_cpu(x_ND) and len(x_ND) * (len(sizes) - 1) <= 2 * sum(sizes)):
+        return tuple(linear(x_ND) for linear in linears)
+    biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
+    weights: list[Tensor] = [linear.weight for linear in linears]
+    weight, bias = torch.cat(weights), torch.cat(biases) if biases else None
+    y = float8_linear(x_ND, weight, bias, first.recipe) if in_float8 else F.linear(x_ND, weight, bias)
+    return y.split(sizes, -1)
 
 
 class RMSNorm(nn.Module):
@@ -53,7 +70,7 @@ def _norm(size: int, config: ModelConfig) -> RMSNorm:
 
 
 class Attention(nn.Module):
-    """Grouped-query attention. A single matrix product computes queries, keys and values."""
+    """Grouped-query attention."""
 
     def __init__(self, config: ModelConfig, kind: LayerKind | None = None) -> None:
         super().__init__()
@@ -67,7 +84,7 @@ class Attention(nn.Module):
             self.k_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
             self.v_proj = nn.Linear(d, self.kv_heads * c, bias=features.qkv_bias)
         self.o_proj = nn.Linear(self.heads * c, d, bias=False)
-        self.qk_norm, self.row_norms, self.qkv_bias = features.head_norms, features.row_norms, features.qkv_bias
+        self.qk_norm, self.row_norms = features.head_norms, features.row_norms
         if self.qk_norm or self.row_norms:
             self.q_norm = _norm(self.heads * c if self.row_norms else c, config)
             self.k_norm = _norm(self.kv_heads * c if self.row_norms else c, config)
@@ -84,16 +101,16 @@ class Attention(nn.Module):
             return q, k, v
         return self.q_proj.weight, self.k_proj.weight, self.v_proj.weight
 
-    def _projected(self, x_ND: Tensor) -> Tensor:
+    def _projected(self, x_ND: Tensor) -> tuple[Tensor, ...]:
+        """Returns queries, keys and values (N, heads · C)."""
         if self.fused_projections:
-            return self.qkv_proj(x_ND)
-        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        bias = torch.cat((self.q_proj.bias, self.k_proj.bias, self.v_proj.bias)) if self.qkv_bias else None
-        return F.linear(x_ND, weight, bias)
+            sizes = [n * self.head_dim for n in (self.heads, self.kv_heads, self.kv_heads)]
+            return self.qkv_proj(x_ND).split(sizes, -1)
+        return _projections(x_ND, self.q_proj, self.k_proj, self.v_proj)
 
     def forward(self, x_ND: Tensor, rotary: Rotary, layout: DocumentLayout) -> Tensor:
-        shape = (*layout.positions_BT.shape, self.heads + 2 * self.kv_heads, self.head_dim)
-        q, k, v = self._projected(x_ND).view(shape).split((self.heads, self.kv_heads, self.kv_heads), dim=2)
+        rows, length = layout.positions_BT.shape
+        q, k, v = (x.view(rows, length, -1, self.head_dim) for x in self._projected(x_ND))
         if self.row_norms:
             q, k = (norm(x.flatten(2)).view_as(x) for norm, x in ((self.q_norm, q), (self.k_norm, k)))
         elif self.qk_norm:
@@ -106,7 +123,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU (arXiv 2002.05202) or a variant with a different gate. A single matrix product computes gate and up."""
+    """SwiGLU (arXiv 2002.05202) or a variant with a different gate."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -132,7 +149,7 @@ class MLP(nn.Module):
         if self.fused_projections:
             gate, up = self.gate_up_proj(x_ND).chunk(2, dim=-1)
         else:
-            gate, up = F.linear(x_ND, torch.cat(self.projections)).chunk(2, dim=-1)
+            gate, up = _projections(x_ND, self.gate_proj, self.up_proj)
         return self.down_proj((F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)) * up)
 
 
@@ -204,11 +221,15 @@ class Backbone(nn.Module):
 class Decoder(nn.Module):
     """The language model. Calling it returns hidden states; loss functions take hidden states and `output_weight`."""
 
+    lora: LoraConfig | None
+    """Settings of the model's adapters, if it has adapters (lora.py)."""
+
     def __init__(self, config: ModelConfig) -> None:
         """Leaves the weights at torch's default initialization; call `init_weights` or load weights. Raises UserError
         if `vocab_size` is unknown."""
         super().__init__()
         self.config = config
+        self.lora: LoraConfig | None = None
         features = config.features
         self.embedding_scale = features.embedding_scale
         self.logit_scale, self.logit_softcap = features.logit_scale, features.logit_softcap

@@ -10,7 +10,9 @@ from typing import NamedTuple
 from thinkling.errors import UserError
 from thinkling.pipeline.chats import lost_in_templates, wrong_chats
 from thinkling.pipeline.mistakes import nearest
+from thinkling.pipeline.model_shape import model_of
 from thinkling.pipeline.recipe import Recipe
+from thinkling.pipeline.training_memory import too_large
 from thinkling.sandbox import packages
 from thinkling.sandbox.kernel import missing_feature
 from thinkling.sources.base import Source
@@ -18,7 +20,7 @@ from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.sft.config import SftConfig
-from thinkling.stages.training.config import TrainingConfig
+from thinkling.stages.training.config import PostTrainingConfig, TrainingConfig
 from thinkling.stages.training.trackers import check_installed
 from thinkling.verify import program
 
@@ -44,6 +46,7 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
     wanted = [name for name in stages if name not in recipe.skipped()]
     yield from _extras(recipe, wanted)
     yield from _ranks(recipe, wanted)
+    yield from _float8(recipe, wanted)
     yield from _told("tracker", lambda: check_installed(recipe.trackers))
     yield from _told("sandbox", lambda: packages.locations(recipe.packages()))
     program.verify.use(recipe.packages())  # whether tests are valid depends on the packages that they may import
@@ -54,8 +57,11 @@ def wrong(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:
         yield found
     yield from _sources(recipe, wanted)
     yield from _mixtures(recipe, wanted)
+    yield from _adapters(recipe, wanted)
     yield from _lengths(recipe, [name for name in wanted if recipe.stages[name].inputs.get("model") not in missing])
     with_models = [name for name in wanted if not missing.intersection(recipe.stages[name].inputs.values())]
+    for line in too_large(recipe, with_models):
+        yield Wrong("memory", line)
     for line in wrong_chats(recipe, with_models):
         yield Wrong("chat template", line)
     for line in lost_in_templates(recipe, with_models):
@@ -89,6 +95,8 @@ def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     for name in stages:
         stage = recipe.stages[name]
+        if isinstance(stage, TrainingConfig) and (reason := stage.parallel.mismatch(processes)):
+            yield Wrong("processes", f"stages.{name}.{reason}")
         if processes > 1 and isinstance(stage, TrainingConfig) and stage.distributed and stage.optimizer.name == "muon":
             yield Wrong(
                 "processes",
@@ -101,6 +109,33 @@ def _ranks(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
                 f"stages.{name}.batch_size: {stage.batch_size} is not divisible by {processes} processes; "
                 "change it to a multiple",
             )
+
+
+def _float8(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Yield a mistake for each stage with `precision.float8` on a machine without a GPU for it."""
+    configs = {name: stage for name in stages if isinstance(stage := recipe.stages[name], TrainingConfig)}
+    wanting = [name for name, stage in configs.items() if stage.precision.float8 is not None]
+    if not wanting or importlib.util.find_spec("torch") is None:
+        return
+    from thinkling.model.device import default_device
+    from thinkling.train.float8 import missing_for_float8
+
+    missing = missing_for_float8(default_device())
+    if missing is not None:
+        for name in wanting:
+            line = f"stages.{name}.precision.float8: {missing}; use --set stages.{name}.precision.float8=null"
+            yield Wrong("float8", line)
+
+
+def _adapters(recipe: Recipe, stages: Iterable[str]) -> Iterator[Wrong]:
+    """Yield a mistake for each stage whose `lora.targets` the model lacks, if the model can be read."""
+    for name in stages:
+        stage = recipe.stages[name]
+        if not isinstance(stage, PostTrainingConfig) or stage.lora is None:
+            continue
+        model = model_of(recipe, name)
+        if model is not None and (reason := stage.lora.mismatch(model)):
+            yield Wrong("lora", f"stages.{name}.{reason}")
 
 
 def _sandbox(recipe: Recipe, stages: Sequence[str]) -> Iterator[Wrong]:

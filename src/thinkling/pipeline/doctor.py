@@ -6,9 +6,7 @@ import importlib.util
 import os
 import platform
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -16,11 +14,12 @@ from rich.table import Table
 from thinkling.errors import UserError
 from thinkling.pipeline import space
 from thinkling.pipeline.checks import wrong
+from thinkling.pipeline.devices import devices, precision
+from thinkling.pipeline.finding import Finding, Level
 from thinkling.pipeline.recipe import Recipe
 from thinkling.pipeline.runner import Run
 from thinkling.sandbox.kernel import missing_feature
 
-Level = Literal["ok", "note", "missing"]
 NEEDED = (
     "torch",
     "numpy",
@@ -37,24 +36,15 @@ NEEDED = (
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check. If any finding has the level `missing`, the exit code of `doctor` is 2."""
-
-    what: str
-    level: Level
-    detail: str
-
-
 def examine(recipe: Recipe | None, root: Path = Path("runs")) -> list[Finding]:
     """Check this machine and, if there is a recipe, the requirements of the recipe. `root`: the folder of all runs."""
-    findings = [_python(), *_packages(), _cores(recipe), _memory(), *_devices()]
+    findings = [_python(), *_packages(), _cores(recipe), _memory(), *devices(recipe)]
     if recipe is None:
         return [*findings, _disk(root)]
     found = _recipe(recipe)
     missing = recipe.plan_only or any(finding.level == "missing" for finding in found)
     disk = _disk(root) if missing else _space(recipe, root)
-    return [*findings, disk, *_sandbox(recipe), *_precision(recipe), *found]
+    return [*findings, disk, *_sandbox(recipe), *precision(recipe), *found]
 
 
 def show(findings: list[Finding], console: Console) -> bool:
@@ -129,36 +119,6 @@ def _space(recipe: Recipe, root: Path) -> Finding:
         return Finding("disk", "missing", str(error))
     level: Level = "missing" if found.too_little else "note" if found.close else "ok"
     return Finding("disk", level, found.line().removeprefix("disk: "))
-
-
-def _devices() -> list[Finding]:
-    if importlib.util.find_spec("torch") is None:
-        return []
-    import torch
-
-    if not torch.cuda.is_available():
-        return [Finding("devices", "ok", "no CUDA device; everything runs on the CPU")]
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return [Finding("devices", "ok", ", ".join(names))]
-
-
-def _precision(recipe: Recipe) -> list[Finding]:
-    """Report stages that compute in bf16 on a device without hardware support for bf16."""
-    from thinkling.stages.training.config import TrainingConfig
-
-    stages = [(name, s) for name, s in recipe.stages.items() if isinstance(s, TrainingConfig)]
-    names = [name for name, config in stages if config.precision.compute == "bfloat16"]
-    if not names or importlib.util.find_spec("torch") is None:
-        return []
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
-        return []
-    device = "this GPU" if torch.cuda.is_available() else "a CPU"
-    overrides = " ".join(f"--set stages.{name}.precision.compute=float32" for name in names)
-    return [
-        Finding("precision", "note", f"{', '.join(names)}: bfloat16 may be many times slower on {device}: {overrides}")
-    ]
 
 
 def _sandbox(recipe: Recipe) -> list[Finding]:

@@ -17,6 +17,8 @@ from thinkling.pipeline.clean import left_over
 from thinkling.pipeline.progress import short
 from thinkling.pipeline.recipe import HardwareConfig, Recipe
 from thinkling.pipeline.runner import Run
+from thinkling.pipeline.training_memory import show_memory
+from thinkling.seeds import derive
 from thinkling.stages.pretrain.config import PretrainConfig
 from thinkling.stages.pretrain.phases import Phase, check_epochs, check_order, epochs, resolve
 
@@ -38,6 +40,13 @@ class PhasePlan:
     epochs: dict[str, float]
     """Number of passes over each source of known size in this phase."""
     flops: float
+    waste: dict[str, float] = field(default_factory=dict)
+    """Predicted fraction of padding in the rows of each source whose document lengths are known."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Number of tokens per step."""
+        return self.batch_size * self.sequence_length
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,18 @@ class PretrainPlan:
     def flops(self) -> float:
         return sum(phase.flops for phase in self.phases)
 
+    @property
+    def waste(self) -> dict[str, float]:
+        """Predicted fraction of padding in the rows of each source whose document lengths are known, over all
+        phases."""
+        rows = {name: 0.0 for phase in self.phases for name in phase.waste}
+        padding = dict(rows)
+        for phase in self.phases:
+            for name, fraction in phase.waste.items():
+                rows[name] += phase.tokens * phase.fractions[name]
+                padding[name] += phase.tokens * phase.fractions[name] * fraction
+        return {name: padding[name] / rows[name] for name in rows}
+
     def gpu_hours(self, hardware: HardwareConfig) -> float:
         """Return the GPU-hours: total FLOPs divided by the FLOPs per hour of one device at the assumed MFU."""
         return self.flops / (hardware.peak_flops * hardware.mfu * 3600)
@@ -78,9 +99,10 @@ class PretrainPlan:
 
 
 def plan_pretraining(
-    recipe: Recipe, stage: str, sizes: dict[str, float], vocab_size: int | None = None
+    recipe: Recipe, stage: str, sizes: dict[str, float], vocab_size: int | None = None, shards: Path | None = None
 ) -> PretrainPlan:
-    """Compute the figures of a pretrain stage. `sizes`: the known sizes of its sources in tokens.
+    """Compute the figures of a pretrain stage. `sizes`: the known sizes of its sources in tokens. `shards`: the shards
+    of its sources, if they exist, from which the padding is predicted.
 
     Raises UserError if the mixture and the learning rate change at the same time, or if a source is repeated more often
     than its limit allows.
@@ -97,6 +119,12 @@ def plan_pretraining(
         check_epochs(config, before + phases, sizes)
     passes = epochs(phases, sizes)
     known = model.vocab_size is not None
+    waste: list[dict[str, float]] = [{} for _ in phases]
+    if shards is not None:
+        from thinkling.pipeline.padding import predicted_waste, source_lengths  # loads numpy
+
+        all_phases = before + phases
+        waste = predicted_waste(all_phases, source_lengths(shards), derive(recipe.seed, stage))[len(before) :]
     return PretrainPlan(
         stage=stage,
         phases=[
@@ -113,8 +141,9 @@ def plan_pretraining(
                 fractions=phase.fractions,
                 epochs=part,
                 flops=phase.tokens * model.flops_per_token(phase.sequence_length) if known else 0.0,
+                waste=padding,
             )
-            for phase, asked, part in zip(phases, config.phases, passes, strict=True)
+            for phase, asked, part, padding in zip(phases, config.phases, passes, waste, strict=True)
         ],
         parameters=model.parameter_count() if known else None,
         non_embedding_parameters=model.non_embedding_parameter_count(),
@@ -173,9 +202,12 @@ def show(
     plans = []
     for name, stage in recipe.stages.items():
         if isinstance(stage, PretrainConfig):
-            plan = plan_pretraining(recipe, name, source_sizes(recipe, name, done))
+            tokens = done.get(stage.inputs.get("tokens", ""))
+            shards = tokens.file("shards") if tokens else None
+            plan = plan_pretraining(recipe, name, source_sizes(recipe, name, done), shards=shards)
             plans.append(plan)
             _print_pretraining(plan, recipe.hardware, console)
+    show_memory(recipe, console)
     return plans
 
 
@@ -201,11 +233,13 @@ def _stage_table(run: Run, full_check: bool) -> Table:
 
 def phase_tables(plan: PretrainPlan, width: int) -> list[Table]:
     """Return the phases of pre-training as one table, or as two tables if the terminal is too narrow."""
+    steps = [f"{phase.batch_tokens:,}" for phase in plan.phases]
     cells: dict[str, list[str]] = {
         "phase": [phase.name for phase in plan.phases],
         "tokens": [f"{phase.tokens:,}" for phase in plan.phases],
         "steps": [f"{phase.steps:,}" for phase in plan.phases],
         "rows × length": [f"{phase.batch_size:,} × {phase.sequence_length:,}" for phase in plan.phases],
+        **({"tokens per step": steps} if len(set(steps)) > 1 else {}),
         "learning rate": [_rate(phase) for phase in plan.phases],
         "RoPE base": [f"{phase.rope_theta:g}" for phase in plan.phases],
         "mixture (epochs)": [_mixture(phase) for phase in plan.phases],
@@ -213,13 +247,14 @@ def phase_tables(plan: PretrainPlan, width: int) -> list[Table]:
     widths = [max(len(line) for cell in (name, *values) for line in cell.split("\n")) for name, values in cells.items()]
     names = list(cells)
     whole = sum(widths) + 3 * len(widths) + 1 <= width
-    parts = [names] if whole else [names[:4], [names[0], *names[4:]]]
+    split = names.index("learning rate")
+    parts = [names] if whole else [names[:split], [names[0], *names[split:]]]
     tables = []
     for part in parts:
         table = Table(title=f"{plan.stage}: phases", title_justify="left")
         for name in part:
             text = name in ("phase", "mixture (epochs)")
-            right = name in ("tokens", "steps")
+            right = name in ("tokens", "steps", "tokens per step")
             table.add_column(name, justify="right" if right else "left", no_wrap=not text, overflow="fold")
         for row in zip(*(cells[name] for name in part), strict=True):
             table.add_row(*row)
@@ -255,3 +290,5 @@ def _print_pretraining(plan: PretrainPlan, hardware: HardwareConfig, console: Co
         )
     if plan.epochs:
         console.print("  total epochs: " + ", ".join(f"{n} {v:.3f}" for n, v in plan.epochs.items()), highlight=False)
+    if plan.waste:
+        console.print("  padding in rows: " + ", ".join(f"{n} {v:.1%}" for n, v in plan.waste.items()), highlight=False)

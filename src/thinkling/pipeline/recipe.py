@@ -58,7 +58,7 @@ AnySource = Annotated[SerializeAsAny[InstanceOf[Source]], WithJsonSchema({})]
 
 
 class HardwareConfig(BaseModel):
-    """The hardware for which `plan` computes GPU-hours. It has no effect on a run."""
+    """The hardware for which `plan` computes GPU-hours and memory. It has no effect on a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -71,6 +71,9 @@ class HardwareConfig(BaseModel):
     figures that depend on it."""
     devices: int = Field(default=1, ge=1)
     """Number of devices."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """Memory of one device in GiB. `plan` compares the predicted memory with it if this machine has no GPU. If not set,
+    the prediction is printed without a comparison."""
 
 
 class SandboxConfig(BaseModel):
@@ -243,6 +246,15 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"{where} keeps its state in {other.precision.weights}, but precision.weights of {name} is "
                 f"{stage.precision.weights}; set the same value in both stages"
+            )
+        if (
+            isinstance(stage, PretrainConfig)
+            and isinstance(other, PretrainConfig)
+            and (stage.packing, other.packing) == ("sequential", "best_fit")
+        ):
+            raise ValueError(
+                f"{where} packs by best fit, which sequential packing cannot continue; set stages.{name}.packing: "
+                "best_fit"
             )
 
     def needed_by(self, targets: list[str]) -> list[str]:

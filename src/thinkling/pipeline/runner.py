@@ -69,7 +69,7 @@ class Run:
         stage = self.recipe.stages[name]
         sources = self.recipe.sources_of(stage.source_names())
         return {
-            "stage": stage.model_dump(mode="json"),
+            "stage": stage.model_dump(mode="json", exclude=set(stage.not_hashed)),
             "output_version": stage.output_version,
             "seed": derive(self.recipe.seed, name),
             **({"threads": self.recipe.threads} if stage.depends_on_threads else {}),

@@ -22,11 +22,12 @@ from thinkling.stages.curate.config import CurateConfig
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.evaluate.config import EvaluateConfig
 from thinkling.stages.pretrain.config import PretrainConfig
+from thinkling.stages.pretrain.phases import resolve
 from thinkling.stages.refine.config import RefineConfig
 from thinkling.stages.rl.config import RlConfig
 from thinkling.stages.sft.config import SftConfig
 from thinkling.stages.tokenize.config import TokenizeConfig
-from thinkling.stages.training.config import EvaluatedConfig, TrainingConfig
+from thinkling.stages.training.config import EvaluatedConfig, PostTrainingConfig, TrainingConfig
 from thinkling.tasks.problem import Split
 
 CHECKPOINTS = 3
@@ -81,15 +82,23 @@ class Model:
     vocab_size: int
     tokenizer: float
     """Bytes of the tokenizer's files."""
+    config: ModelConfig
 
     def weights(self, config: TrainingConfig) -> float:
-        """Return the size of the exported weights in bytes."""
-        return float(self.parameters * _width(config))
+        """Return the size of the exported weights, and of the adapters, in bytes."""
+        return float(self.parameters * _width(config) + 4 * (self._adapters(config) or 0))
 
     def state(self, config: TrainingConfig) -> float:
-        """Return the size of the weights and the optimizer state in bytes."""
+        """Return the size of the trained weights and the optimizer state in bytes."""
+        if (adapters := self._adapters(config)) is not None:
+            return 3.0 * 4 * adapters
         moments = 2 * self.parameters - (self.in_layers if config.optimizer.name == "muon" else 0)
         return float((self.parameters + moments) * _width(config))
+
+    def _adapters(self, config: TrainingConfig) -> int | None:
+        """Return the number of parameters of the adapters, which are in fp32; None if all weights are trained."""
+        lora = config.lora if isinstance(config, PostTrainingConfig) else None
+        return None if lora is None else lora.parameter_count(self.config)
 
 
 @dataclass(frozen=True)
@@ -202,7 +211,7 @@ class Spaces:
             tokens = self.made.get(config.inputs["tokens"])
             assert model is not None
             self.made[name] = _model(model, tokens) if isinstance(tokens, Tokens) else None
-        steps = sum(max(1, round(phase.tokens / config.batch_tokens)) for phase in config.phases)
+        steps = sum(phase.steps for phase in resolve(config, 1.0))
         return self._training(name, config, steps, steps)
 
     def _sft(self, name: str, config: SftConfig) -> Space:
@@ -299,6 +308,8 @@ class Spaces:
         if not isinstance(model, Model):
             return Space(0.0, 0.0, unknown=(f"weights and checkpoints of stages.{name}",))
         weights, state = model.weights(config), model.state(config)
+        averaged = isinstance(config, PretrainConfig) and config.average is not None
+        stored = state + (4.0 * model.parameters if averaged else 0.0)
         states = CHECKPOINTS if steps is None else min(CHECKPOINTS, math.ceil(steps / config.checkpoint_every))
         sure_kept = weights + (state if config.keep_state else 0.0)
         best, evaluations = 0, 0.0
@@ -311,7 +322,7 @@ class Spaces:
                 one = prompt + config.evaluation.max_new_tokens * FILLED * TOKEN_OF_SAMPLE
                 evaluations += times * (n * config.evaluation.k * one + _files(n))
         # The exported model and the final state are written while two checkpoints are on disk.
-        sure_peak = max(states * state, min(states, 2) * state + sure_kept) + min(best, 1) * weights
+        sure_peak = max(states * stored, min(states, 2) * stored + sure_kept) + min(best, 1) * weights
         small = SMALL + model.tokenizer + lines * LOG_LINE + kept + evaluations
         beside = max(best - 1, 0) * weights + small + passing + states * SMALL + model.tokenizer
         return Space(sure_kept + small, sure_peak + beside, sure_kept, sure_peak)
@@ -367,7 +378,7 @@ def _and(space: Space, unknown: tuple[str, ...]) -> Space:
 def _model(config: ModelConfig, tokens: Tokens) -> Model:
     config = config if config.vocab_size else config.model_copy(update={"vocab_size": tokens.vocab_size})
     return Model(
-        config.parameter_count(), config.non_embedding_parameter_count(), config.known_vocab_size, tokens.files
+        config.parameter_count(), config.non_embedding_parameter_count(), config.known_vocab_size, tokens.files, config
     )
 
 

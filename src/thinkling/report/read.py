@@ -63,7 +63,8 @@ class Stage:
         """Training log of the stage; None if the stage does not train a model."""
         path = self.path / "metrics.jsonl"
         rows = list(read_jsonl(path)) if path.exists() else []
-        return TrainingLog(rows, self.config.get("batch_tokens")) if rows else None
+        varies = any(phase.get("batch_tokens") for phase in self.config.get("phases", ()))
+        return TrainingLog(rows, None if varies else self.config.get("batch_tokens")) if rows else None
 
     @cached_property
     def validation(self) -> list[dict[str, Any]]:

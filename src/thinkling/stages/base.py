@@ -63,6 +63,9 @@ class StageConfig(BaseModel):
     """Top-level sections of the recipe that the stage reads: `model`, `tokenizer` or both."""
     uses_torch: ClassVar[bool] = False
     """Whether the stage computes with torch. If True, the runner sets torch's number of threads."""
+    not_hashed: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are not part of the stage's hash, because they describe how a machine is used. They change the result
+    by rounding at most, as the number of processes does."""
     distributed: ClassVar[bool] = False
     """Whether all ranks started by torchrun run the stage. If False, rank 0 runs the stage and all other ranks wait for
     it."""

@@ -19,10 +19,28 @@ class StepMetrics:
     """Number of loss tokens; 0 for a step without a batch, which does not update the model."""
     metrics: dict[str, float]
     """Sums of the objective's metrics, not divided by the number of tokens."""
+    skipped: bool = False
+    """Whether the step was a spike, so that it did not change the weights."""
+    n_skipped: int | None = None
+    """Number of spikes skipped until now, or None if spikes are not watched for."""
 
 
 SKIPPED = StepMetrics(loss=0.0, grad_norm=0.0, n_tokens=0, metrics={})
 """Metrics of a step without a batch."""
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A complete checkpoint, and the time that it took."""
+
+    steps: int
+    """Number of steps done at the checkpoint."""
+    path: Path
+    blocked_seconds: float
+    """How long training waited: for the previous checkpoint, for the copy of the state, and, unless the checkpoint was
+    written in the background, for the write."""
+    write_seconds: float
+    """How long the write took."""
 
 
 class Callback:
@@ -45,8 +63,13 @@ class Callback:
         `losses` maps the name of a source to its mean loss per token in nats, or the name of a task set to its
         score."""
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
-        """Called after the state at the end of a step has been written to `path`."""
+    def on_checkpoint(self, step: int, directory: Path) -> None:
+        """Called at the end of a step whose state is stored. Files that a callback writes to `directory` become part of
+        the checkpoint, which does not exist until it is complete; `directory` is then renamed."""
+
+    def on_checkpoint_saved(self, saved: SavedCheckpoint) -> None:
+        """Called when a checkpoint is complete. If checkpoints are written in the background, this may be after a later
+        step, and after different steps on different ranks, so callbacks must not communicate here."""
 
     def on_end(self) -> None:
         """Called once when training ends, even if a step or another callback's `on_start` raised an exception."""

@@ -3,7 +3,7 @@
 A checkpoint is a directory `step-00000120` (120 steps done) with torch.distributed.checkpoint's safetensors shards, one
 per rank, and a `state.json` with their digests. The directory is written as `….tmp`, flushed to disk, then renamed. The
 number of ranks that read a checkpoint may differ from the number that wrote it. Checkpoints do not contain pickles.
-Equal states produce equal bytes.
+Equal states produce equal bytes, whether a checkpoint is written at once or in the background.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import json
 import os
 import re
 import shutil
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,9 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from thinkling.data.artifact import file_digest, hash_of
 from thinkling.errors import UserError
+from thinkling.train.callback import SavedCheckpoint
 from thinkling.train.parallel import Parallel
+from thinkling.train.staging import HostCopy, ignore_single_process, in_background
 
 FORMAT = 2
 WEIGHTS = "model."
@@ -37,10 +42,19 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of a training run. `warn` is called for corrupt checkpoints."""
+    """The newest `keep` checkpoints of a training run. `warn` is called for corrupt checkpoints.
+
+    With `background`, `save` copies the state to host memory and returns, and a thread writes the copy. The threads of
+    all ranks communicate through a process group of their own, never through the one that training uses.
+    """
 
     def __init__(
-        self, directory: Path, every_steps: int, keep: int = 2, warn: Callable[[str], None] = warnings.warn
+        self,
+        directory: Path,
+        every_steps: int,
+        keep: int = 2,
+        warn: Callable[[str], None] = warnings.warn,
+        background: bool = False,
     ) -> None:
         if every_steps < 1 or keep < 1:
             raise ValueError(f"every_steps is {every_steps} and keep is {keep}; both must be at least 1")
@@ -48,6 +62,9 @@ class Checkpoints:
         self.every_steps = every_steps
         self.keep = keep
         self._warn = warn
+        self._copy = HostCopy() if background else None
+        self._being_written: Future[SavedCheckpoint] | None = None
+        self._saved: list[SavedCheckpoint] = []
 
     def latest(self, parallel: Parallel | None = None) -> Path | None:
         """Return the latest checkpoint whose files are intact, as seen by rank 0; None if there are no checkpoints.
@@ -80,26 +97,61 @@ class Checkpoints:
             self._put_aside(self._path(newer))
         return step
 
-    def save(self, step: int, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> Path:
-        """Write the state after `step` ≥ 1 steps, then delete all but the newest `keep` checkpoints.
+    def save(
+        self,
+        step: int,
+        tensors: dict[str, Tensor],
+        parallel: Parallel | None = None,
+        add_files: Callable[[Path], object] | None = None,
+    ) -> Path:
+        """Write the state after `step` ≥ 1 steps, then delete all but the newest `keep` checkpoints. Return the path of
+        the checkpoint.
 
         All ranks must call this method, each with its shards (DTensors) or copies. torch's random state of each rank is
-        also stored.
+        also stored. `add_files` writes more files to the directory that it receives, which is not the final path: the
+        checkpoint does not exist before it is complete. In the background, the checkpoint is complete after `wait`;
+        this method first waits for the checkpoint before, and raises its error.
         """
+        began = time.monotonic()
+        self.wait()
         parallel = parallel or Parallel()
-        path = self._path(step)
-        partial = path.with_name(path.name + ".tmp")
+        if self._copy is not None:
+            parallel = parallel.for_checkpoints()
+            ignore_single_process()
+        partial = self._path(step).with_name(self._path(step).name + ".tmp")
         if parallel.rank == 0:
             self.directory.mkdir(parents=True, exist_ok=True)
             for leftover in self.directory.glob("step-*.tmp"):
                 shutil.rmtree(leftover)
             partial.mkdir()
         parallel.barrier()
-        _write(partial, tensors | _random_state(parallel.rank, parallel.device), parallel)
+        state = _writable(tensors | _random_state(parallel.rank, parallel.device))
+        if self._copy is not None:
+            state = self._copy.copy(state)
+        if add_files is not None:
+            add_files(partial)
+        if self._copy is None:
+            self._complete(step, partial, state, parallel)
+            seconds = time.monotonic() - began
+            self._saved.append(SavedCheckpoint(step, self._path(step), seconds, seconds))
+            return self._path(step)
+        blocked = time.monotonic() - began
+
+        def write() -> SavedCheckpoint:
+            started = time.monotonic()
+            self._complete(step, partial, state, parallel)
+            return SavedCheckpoint(step, self._path(step), blocked, time.monotonic() - started)
+
+        self._being_written = in_background(write, parallel.device)
+        return self._path(step)
+
+    def _complete(self, step: int, partial: Path, state: dict[str, Tensor], parallel: Parallel) -> None:
+        """Write the state to `partial`, rename the directory, and delete old checkpoints."""
+        _write(partial, state, parallel)
         if parallel.rank == 0:
             files = {
                 file.name: {"bytes": file.stat().st_size, "sha256": file_digest(file)}
-                for file in sorted(partial.iterdir())
+                for file in sorted(partial.glob("*.safetensors"))
             }
             state_json: dict[str, Any] = {
                 "format": FORMAT,
@@ -113,12 +165,33 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             _flush_directory(partial)
-            os.rename(partial, path)
+            os.rename(partial, self._path(step))
             _flush_directory(self.directory)
             for old in sorted(self._steps())[: -self.keep]:
                 shutil.rmtree(self._put_aside(self._path(old)))
         parallel.barrier()
-        return path
+
+    def wait(self) -> None:
+        """Wait until no checkpoint is being written in the background. Raises the error of a write that failed."""
+        if self._being_written is not None:
+            being_written, self._being_written = self._being_written, None
+            self._saved.append(being_written.result())
+
+    def finished(self) -> list[SavedCheckpoint]:
+        """Return the checkpoints that were completed since the last call, without waiting. Raises the error of a write
+        that failed."""
+        if self._being_written is not None and self._being_written.done():
+            self.wait()
+        saved, self._saved = self._saved, []
+        return saved
+
+    def close(self) -> None:
+        """`wait`, then free the copy of the state."""
+        try:
+            self.wait()
+        finally:
+            if self._copy is not None:
+                self._copy.free()
 
     def load(self, path: Path, tensors: dict[str, Tensor], parallel: Parallel | None = None) -> int:
         """Read a checkpoint into `tensors`, in place, set torch's random state, and return the number of steps done.
@@ -197,16 +270,17 @@ def keep_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) 
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
     parallel.barrier()
-    _write(directory, tensors, parallel)
+    _write(directory, _writable(tensors), parallel)
 
 
-def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
+def read_state(directory: Path, tensors: dict[str, Tensor], parallel: Parallel, optional: str | None = None) -> None:
     """Read the output of `keep_state` into `tensors`, in place. The number of ranks may differ from the number that
-    wrote the output.
+    wrote the output. Tensors whose names start with `optional` are left unchanged unless all of them are stored with
+    the same shapes.
 
-    Raises UserError if the stored tensors do not match `tensors`.
+    Raises UserError if the other stored tensors do not match `tensors`.
     """
-    _read(directory, tensors, parallel, {})
+    _read(directory, tensors, parallel, {}, optional)
 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -229,12 +303,14 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     return {name.removeprefix(WEIGHTS): tensor for name, tensor in state.items()}
 
 
-def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> None:
-    state = {name: x.contiguous() for name, x in _storable(tensors).items()}
+def _write(directory: Path, state: dict[str, Tensor], parallel: Parallel) -> None:
+    """Write the output of `_writable`."""
     writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
-    with _quiet():
+    # `warnings.catch_warnings` changes the filters of all threads.
+    quiet = _quiet() if threading.current_thread() is threading.main_thread() else contextlib.nullcontext()
+    with quiet:
         # `save` returns when the files of all ranks are written and flushed.
-        save(state, storage_writer=writer, no_dist=parallel.world_size == 1)
+        save(state, storage_writer=writer, process_group=parallel.group, no_dist=parallel.world_size == 1)
     parallel.barrier()
     if parallel.rank == 0:
         for path in sorted(directory.glob("*.safetensors")):
@@ -242,13 +318,26 @@ def _write(directory: Path, tensors: dict[str, Tensor], parallel: Parallel) -> N
     parallel.barrier()
 
 
-def _read(path: Path, tensors: dict[str, Tensor], parallel: Parallel, random: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Read a directory into `tensors`, in place, and return the `random` tensors that the directory contains."""
+def _read(
+    path: Path,
+    tensors: dict[str, Tensor],
+    parallel: Parallel,
+    random: dict[str, Tensor],
+    optional: str | None = None,
+) -> dict[str, Tensor]:
+    """Read a directory into `tensors`, in place, and return the `random` tensors that the directory contains.
+    `optional`: see `read_state`."""
     reader = HuggingFaceStorageReader(str(path))
     metadata = reader.read_metadata().state_dict_metadata
     stored = {name: meta.size for name, meta in metadata.items() if isinstance(meta, TensorStorageMetadata)}
     dtypes = {name: metadata[name].properties.dtype for name in stored}  # pyright: ignore[reportAttributeAccessIssue]
     state = _storable(tensors)
+    if optional is not None:
+        there = {name: tuple(size) for name, size in stored.items() if name.startswith(optional)}
+        here = {name: tuple(x.shape) for name, x in state.items() if name.startswith(optional)}
+        if there != here:
+            stored = {name: size for name, size in stored.items() if name not in there}
+            state = {name: x for name, x in state.items() if name not in here}
     for name in sorted(state.keys() | {name for name in stored if not name.startswith("random.")}):
         there = tuple(stored[name]) if name in stored else "none"
         here = tuple(state[name].shape) if name in state else "none"
@@ -292,6 +381,11 @@ def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return views with at least one dimension, which safetensors slices require. Loading into the views fills the
     given tensors."""
     return {name: x.detach().reshape(1) if x.ndim == 0 else x.detach() for name, x in tensors.items()}
+
+
+def _writable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `_storable` tensors whose elements are contiguous in memory."""
+    return {name: x.contiguous() for name, x in _storable(tensors).items()}
 
 
 def _random_state(rank: int, device: torch.device) -> dict[str, Tensor]:

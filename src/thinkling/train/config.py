@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from thinkling.model.config import Float8Recipe
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dtype = Literal["float32", "bfloat16"]
+Recompute = Literal["none", "selective", "full"]
 
 
 class PrecisionConfig(BaseModel):
@@ -25,6 +28,73 @@ class PrecisionConfig(BaseModel):
     optimizer state, from 12 to 6 bytes per parameter. Updates are then rounded stochastically, because rounding to
     nearest would lose most updates at learning rates below about 1e-4; stochastic rounding adds some noise to the
     weights. The exported model has this dtype."""
+    float8: Float8Recipe | None = None
+    """How the linear layers inside the decoder layers compute their products in 8-bit floating point, which is faster
+    for large models; the head and attention are not affected. The names are those of torchao and torchtitan:
+    `tensorwise` (one scale per matrix, usually the fastest), `rowwise` (one scale per row, so that an outlier affects
+    its own row only), `rowwise_with_gw_hp` (as `rowwise`, but gradients of weights are computed in bf16, which is the
+    most accurate). Linear layers with a size that is not a multiple of 16 are not affected. Requires `compute:
+    bfloat16`, an NVIDIA GPU of compute capability 8.9 or higher, and, to be faster, `compile: true`. If not set,
+    products are computed in the dtype `compute`."""
+
+    @model_validator(mode="after")
+    def _float8_of_bf16(self) -> PrecisionConfig:
+        if self.float8 is not None and self.compute != "bfloat16":
+            raise ValueError("float8: the products of fp8 numbers are rounded to bf16; set compute to bfloat16")
+        return self
+
+
+class ParallelConfig(BaseModel):
+    """How the processes of a run that torchrun started share the model (FSDP2). It changes the results by rounding at
+    most, and can be changed when a run is resumed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    replicas: int = Field(default=1, ge=1)
+    """Number of copies of the model, which must divide the number of processes. With 1, all processes share one copy,
+    which needs the least memory. With more (HSDP), each copy is sharded over consecutive processes, and gradients are
+    summed over the copies. If this is the number of machines, the weights are gathered within each machine only."""
+    reshard_after_forward: bool = True
+    """Whether a process frees the gathered weights of a layer after its forward pass, and gathers them again for the
+    backward pass. With false, they are gathered only once, which saves a third of the communication but keeps the
+    weights of all layers in memory, in the dtype of the computation. Embeddings and head always stay gathered."""
+    prefetch: int = Field(default=0, ge=0)
+    """Number of layers whose weights are gathered in advance, while a layer computes. With 0, FSDP2 decides, which
+    gathers about one layer in advance. More layers can hide a slow network, and each needs memory for its gathered
+    weights."""
+
+    def mismatch(self, processes: int) -> str | None:
+        """Return an error message if the processes cannot hold `replicas` copies, otherwise None."""
+        if processes % self.replicas == 0:
+            return None
+        return (
+            f"parallel.replicas: {self.replicas} does not divide the number of processes, {processes}; change it, or "
+            "start another number of processes with torchrun"
+        )
+
+
+class SpikesConfig(BaseModel):
+    """What happens at a step whose gradient or loss is far larger than usual, or not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    action: Literal["skip", "stop", "roll_back"] = "skip"
+    """`skip`: the step leaves the weights and the optimizer state unchanged, and training continues with the next
+    batch. `stop`: training ends with an error; the last checkpoint is from before the spike. `roll_back`: training
+    returns to the last checkpoint and skips all batches from there to the spike (not for rl). Before the first
+    checkpoint, `roll_back` is the same as `skip`."""
+    factor: float = Field(default=5.0, gt=1.0)
+    """A step is a spike if the norm of its gradient, before clipping, is more than `factor` times the median of the
+    last `window` steps."""
+    loss_factor: float | None = Field(default=None, gt=1.0)
+    """The same limit for the mean loss per token. By default, only the gradient is compared, because the gradient grows
+    by a large factor at a spike, whereas a loss of 2 nats rarely does."""
+    window: int = Field(default=128, ge=2)
+    """Number of steps over which the median is taken. Skipped steps are not included. Until there are this many steps,
+    only a loss or gradient that is not finite is a spike."""
+    limit: int = Field(default=10, ge=1)
+    """Training ends with an error if more than this number of steps in a row are spikes, or, with `roll_back`, if
+    training would return to the same checkpoint more often than this."""
 
 
 class OptimizerConfig(BaseModel):
@@ -56,3 +126,17 @@ class OptimizerConfig(BaseModel):
     sqrt(max(1, rows / columns))."""
     adamw_lr_scale: float = Field(default=1.0, gt=0.0)
     """With `muon`: learning rate of the parameters that AdamW trains, as a multiple of the step's learning rate."""
+    offload: bool = False
+    """Whether the optimizer state (the two moments of `adamw`) is kept in the memory of the host, which frees 8 bytes
+    per parameter on the GPU, or 4 with `precision.weights: bfloat16`. Each update moves the state to the GPU and back,
+    in parts, so it takes longer: about 0.15 s per billion parameters and direction in fp32 (PCIe 5.0). Weights and
+    checkpoints are the same, bit for bit. Without a GPU, it only costs time."""
+
+    @model_validator(mode="after")
+    def _offload_of_adamw(self) -> OptimizerConfig:
+        if self.offload and self.name == "muon":
+            raise ValueError(
+                "offload: not supported with muon, which updates all matrices of a shape at once; set offload to "
+                "false, or name to adamw"
+            )
+        return self

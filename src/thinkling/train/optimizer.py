@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from thinkling.errors import UserError
 from thinkling.train.config import OptimizerConfig
+from thinkling.train.offload import MOMENTS, HostState
 from thinkling.train.parallel import Parallel, layers, shards
 from thinkling.train.precision import StochasticAdamW
 
@@ -89,6 +92,8 @@ class Optimizer:
         embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
         inner = {id(p) for layer in layers(model) for p in layer.parameters()}
 
+        self.host = HostState(self.parameters[0].device) if config.offload else None
+        """Where the moments are, if not on the device."""
         self.stochastic: StochasticAdamW | None = None
         is_bf16 = any(p.dtype == torch.bfloat16 for p in self.parameters)
         muon: list[nn.Parameter] = []
@@ -129,17 +134,18 @@ class Optimizer:
             ]
             if is_bf16:
                 self.stochastic = StochasticAdamW(
-                    groups, betas=config.betas, eps=config.eps, seed=seed, rank=parallel.rank
+                    groups, betas=config.betas, eps=config.eps, seed=seed, rank=parallel.shard_rank, host=self.host
                 )
                 self.optimizers.append(self.stochastic)
                 return
             adamw = torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
+            zeros_like = torch.zeros_like if self.host is None else self.host.zeros_like
             for p in rest:
                 # AdamW would create these tensors at its first step, but loading a checkpoint needs them earlier.
                 adamw.state[p] = {
                     "step": torch.zeros((), dtype=torch.float32, device=p.device),
-                    "exp_avg": torch.zeros_like(p),
-                    "exp_avg_sq": torch.zeros_like(p),
+                    "exp_avg": zeros_like(p),
+                    "exp_avg_sq": zeros_like(p),
                 }
             self.optimizers.append(adamw)
 
@@ -156,16 +162,71 @@ class Optimizer:
         For bf16 parameters, `gradients` may replace `.grad`. For all other parameters, `.grad` is multiplied in place.
         """
         gradients = gradients or self.gradients()
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group.get("lr_scale", 1.0)
+        self._set_lr(lr)
         if self.stochastic is not None:
             self.stochastic.apply(gradients, 1.0 if scale is None else scale)
             return
         if scale is not None:
             torch._foreach_mul_(list(gradients.values()), scale)  # pyright: ignore[reportPrivateImportUsage]
+        if self.host is not None:
+            self._apply_adamw(gradients)
+            return
         for optimizer in self.optimizers:
             optimizer.step()
+
+    def step_on_device(
+        self, lr: float, gradients: Mapping[nn.Parameter, Tensor], scale: Tensor, usable: Tensor
+    ) -> None:
+        """`step` for AdamW with a scale (fp64) that is still being computed on the device. Nothing changes unless
+        `usable` (bool) turns out to be true. The host waits for neither of them."""
+        self._set_lr(lr)
+        if self.stochastic is not None:
+            self.stochastic.apply(gradients, scale, usable)
+            return
+        self._apply_adamw(gradients, (1.0 / scale).float(), (~usable).float())
+
+    def _apply_adamw(
+        self,
+        gradients: Mapping[nn.Parameter, Tensor],
+        divisor: Tensor | None = None,
+        unusable: Tensor | None = None,
+    ) -> None:
+        """AdamW of fp32 parameters with the gradients divided by `divisor`, unless `unusable` is 1."""
+        (optimizer,) = self.optimizers
+        for group in optimizer.param_groups:
+            params = [p for p in group["params"] if p in gradients]
+            weights = dict(zip(params, shards([p.detach() for p in params]), strict=True))
+            states = {p: optimizer.state[p] for p in params}
+            steps = [state["step"] for state in states.values()]
+            if self.host is None:
+                whole = [list(weights.values()), [gradients[p] for p in params]]
+                whole += [shards([state[key] for state in states.values()]) for key in MOMENTS]
+                _adamw(group, whole, steps, divisor, unusable)
+                continue
+            counted: dict[nn.Parameter, Tensor] = {}
+            for part in self.host.stream(states):
+                pieces = [[x.of(weights[x.parameter]) for x in part], [x.of(gradients[x.parameter]) for x in part]]
+                # Every piece of a parameter counts the update, and the parameter counts it once.
+                counts = [states[x.parameter]["step"].clone() for x in part]
+                _adamw(group, [*pieces, [x.mean for x in part], [x.square for x in part]], counts, divisor, unusable)
+                counted |= zip((x.parameter for x in part), counts, strict=True)
+            torch._foreach_copy_(steps, [counted[p] for p in params])  # pyright: ignore[reportPrivateImportUsage]
+
+    @property
+    def waits_for_host(self) -> bool:
+        """Whether an update needs the scale of the gradients on the host: on a CPU, and with Muon."""
+        has_muon = any(isinstance(optimizer, Muon) for optimizer in self.optimizers)
+        return has_muon or self.parameters[0].device.type == "cpu"
+
+    def undo_step(self, gradients: Mapping[nn.Parameter, Tensor]) -> None:
+        """Take back the count of an update by `step_on_device` that was not usable."""
+        if self.stochastic is not None:
+            self.stochastic.undo_step(gradients)
+
+    def _set_lr(self, lr: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group.get("lr_scale", 1.0)
 
     def zero_grad(self) -> None:
         for p in self.parameters:
@@ -174,9 +235,40 @@ class Optimizer:
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the state itself rather than copies, as `<parameter name>.<exp_avg | exp_avg_sq | step |
         momentum_buffer>`."""
+        if self.host is not None:
+            self.host.wait()
         return {
             f"{self.names[p]}.{key}": value
             for optimizer in self.optimizers
             for p in self.parameters
             for key, value in optimizer.state.get(p, {}).items()
         }
+
+
+def _adamw(
+    group: Mapping[str, Any],
+    tensors: Sequence[list[Tensor]],
+    steps: list[Tensor],
+    divisor: Tensor | None,
+    unusable: Tensor | None,
+) -> None:
+    """torch's fused AdamW. `tensors`: weights, gradients, and both moments."""
+    weights, gradients, means, squares = tensors
+    adamw(
+        weights,
+        gradients,
+        means,
+        squares,
+        [],
+        steps,
+        fused=True,
+        grad_scale=divisor,
+        found_inf=unusable,
+        amsgrad=False,
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=False,
+    )

@@ -23,6 +23,7 @@ from thinkling.stages.base import StageContext
 from thinkling.stages.dpd import stage
 from thinkling.stages.dpd.config import DpdConfig
 from thinkling.stages.dpd.pairs import read_pairs
+from thinkling.train.float8 import use_float8
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,6 +50,23 @@ def engine(knowing, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer, conte
 
 def metrics(directory: Path) -> list[dict]:
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_student_starts_as_its_reference_in_fp8(context, engine, make_config, monkeypatch) -> None:
+    """With plain PyTorch's products. On a machine without a suitable GPU, a whole run with fp8 is refused."""
+    replaced = []
+    monkeypatch.setattr(stage, "use_float8", lambda *args: (replaced.append(args[1]), use_float8(*args))[1])
+    ctx = context("run")
+    stage.run(make_config(precision={"compute": "bfloat16", "float8": "rowwise"}), ctx)
+    lines = metrics(ctx.directory)
+    assert replaced == ["rowwise"]
+    assert abs(lines[0]["dpo_margin"]) < 1e-3
+    assert lines[-1]["dpo"] < lines[0]["dpo"]
+    plain = context("plain")
+    stage.run(make_config(precision={"compute": "bfloat16"}), plain)
+    found, other = (read_pairs(one.directory / "pairs.parquet")[0].chosen for one in (ctx, plain))
+    assert found.reference_log_prob != other.reference_log_prob
+    assert found.reference_log_prob == pytest.approx(other.reference_log_prob, rel=0.05)
 
 
 def test_pairs_counts_and_training(context, engine, make_config) -> None:

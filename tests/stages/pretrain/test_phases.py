@@ -1,10 +1,12 @@
 """Arithmetic of the phases."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thinkling.errors import UserError
 from thinkling.stages.pretrain.config import PhaseConfig, PretrainConfig
-from thinkling.stages.pretrain.phases import check_order, epochs, phase_of, resolve, schedule
+from thinkling.stages.pretrain.phases import averaged, check_order, epochs, phase_of, resolve, schedule
 
 
 def make(*phases: dict, sequence_length: int = 128, batch_tokens: int | str = 1024) -> PretrainConfig:
@@ -46,6 +48,32 @@ def test_inheritance_and_rounding() -> None:
         phase_of((warm, flat, down), 40)
 
 
+def test_a_batch_ramp_is_inherited() -> None:
+    ramp = [{**FLAT, "name": str(n), "batch_tokens": n} for n in (512, 2048)]
+    warm, small, large, down = resolve(make(WARM, *ramp, DOWN), rope_theta=1e4)
+    assert [p.batch_size for p in (warm, small, large, down)] == [8, 4, 16, 8]
+    assert [p.batch_tokens for p in (warm, small, large, down)] == [1024, 512, 2048, 2048]
+    assert [p.steps for p in (warm, small, large, down)] == [10, 39, 10, 5]  # 20,000 and 10,240 tokens
+    assert (small.first_step, large.first_step, down.first_step, down.end) == (10, 49, 59, 64)
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.none() | st.integers(1, 40)), min_size=1, max_size=6))
+def test_steps_of_any_ramp(ramp: list[tuple[int, int | None]]) -> None:
+    """Each phase is within half a step of its tokens, or one step; phases follow each other without gaps."""
+    phases = [
+        {**FLAT, "name": str(i), "tokens": tokens, **({} if rows is None else {"batch_tokens": rows * 128})}
+        for i, (tokens, rows) in enumerate(ramp)
+    ]
+    resolved = resolve(make(*phases), 1e4, first_step=5)
+    current, step = 8, 5
+    for phase, (tokens, rows) in zip(resolved, ramp, strict=True):
+        current = rows or current
+        assert (phase.batch_size, phase.first_step) == (current, step)
+        assert phase.tokens == phase.steps * current * 128
+        assert phase.steps == 1 or abs(phase.tokens - tokens) <= current * 64
+        step = phase.end
+
+
 def test_learning_rate() -> None:
     rate = schedule(resolve(make(WARM, FLAT, DOWN), rope_theta=1e4))
     assert rate.total_steps == 40
@@ -56,6 +84,21 @@ def test_learning_rate() -> None:
     cosine = schedule(resolve(make({**DOWN, "shape": "cosine"}), 1e4))
     assert cosine(0) > rate(30)
     assert cosine(9) < rate(39)
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 30))
+def test_averaged_steps(flat: int, down: int, every: int) -> None:
+    """Every `every` steps of the decay, the last one always, and none before the decay."""
+    phases = resolve(make({**FLAT, "tokens": flat * 1024}, {**DOWN, "tokens": down * 1024}), 1e4, first_step=3)
+    due = [step for step in range(3, 3 + flat + down) if averaged(phases, every)(step)]
+    assert due == sorted(range(2 + flat + down, 2 + flat, -every))
+
+
+def test_average_needs_a_decay() -> None:
+    config = make(WARM, DOWN).model_dump()
+    assert PretrainConfig.model_validate(config | {"average": {"every": 2}}).average is not None
+    with pytest.raises(ValueError, match=r"average: no phase has `decay: true`, so there are no weights to average"):
+        PretrainConfig.model_validate(config | {"average": {"every": 2}, "phases": [WARM, FLAT]})
 
 
 def test_epochs_count_tokens_against_sizes() -> None:
@@ -75,6 +118,11 @@ def test_order() -> None:
 )
 def test_numbers_of_tokens(text: str, tokens: int) -> None:
     assert PhaseConfig.model_validate({**WARM, "tokens": text}).tokens == tokens
+
+
+def test_rows_must_fill_a_step_of_every_phase() -> None:
+    with pytest.raises(ValueError, match=r"phases\.d: batch_tokens 384 is not a multiple of sequence_length 256"):
+        make({**FLAT, "batch_tokens": 384}, DOWN)
 
 
 def test_rows_must_fill_a_step() -> None:

@@ -93,6 +93,8 @@ def test_too_few_prompts_end_with_the_histogram() -> None:
         {"smallest_group": 9},
         {"updates_per_batch": 5},
         {"problems": [{"source": "p", "n_problems": 1}] * 2},
+        {"spikes": {"action": "roll_back"}},
+        {"spikes": {"loss_factor": 2.0}},
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(wrong: dict) -> None:
@@ -101,5 +103,5 @@ def test_settings_that_contradict_each_other_are_refused(wrong: dict) -> None:
         "max_new_tokens": 8, "optimizer": {},
     }  # fmt: skip
     RlConfig.model_validate(good)
-    with pytest.raises(ValueError, match=r"low|smallest_group|updates_per_batch|twice"):
+    with pytest.raises(ValueError, match=r"low|smallest_group|updates_per_batch|twice|spikes\.(action|loss_factor)"):
         RlConfig.model_validate(good | wrong)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ from thinkling.puzzles.sources import PuzzlesSource
 from thinkling.sources.base import bound
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import stage as rl_stage
-from thinkling.stages.rl.collect import Collector
+from thinkling.stages.rl.collect import Collector, Rollouts
 from thinkling.stages.rl.config import RlConfig
 from thinkling.tasks.problem import Problem
+from thinkling.train.callback import SavedCheckpoint
 from thinkling.verify.verdict import Outcome, Verdict
 
 
@@ -207,6 +209,24 @@ def test_killed_and_resumed_equals_uninterrupted(
     names = list(content_files(whole.directory))
     assert list(content_files(cut.directory)) == names
     assert all((cut.directory / n).read_bytes() == (whole.directory / n).read_bytes() for n in names)
+
+
+def test_rollouts_are_kept_until_the_checkpoint_after_them_is_complete() -> None:
+    """With async checkpoints, steps begin while the checkpoint is still being written. A run that is killed then
+    resumes from the checkpoint before, and needs their rollouts."""
+    pruned: list[int] = []
+    collector: Any = SimpleNamespace(prune=pruned.append, resume=lambda step: None, collect=lambda step: Rollouts())
+    engine: Any = SimpleNamespace(update_weights=lambda version: None, release=lambda: None)
+    loop = rl_stage.RlLoop(config(updates_per_batch=2), engine, collector, torch.device("cpu"))
+    loop.on_start(0)
+    for update in range(12):
+        loop.before_step(update)
+        if update == 9:  # the checkpoint after 2 batches of 2 updates, which is due after update 3
+            loop.on_checkpoint_saved(SavedCheckpoint(4, Path(), 0.0, 0.0))
+    assert pruned == [0, 0, 0, 0, 0, 2]
+    loop.on_start(8)
+    loop.before_step(8)
+    assert pruned[-1] == 4
 
 
 @pytest.mark.usefixtures("stopping")

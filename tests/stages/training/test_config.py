@@ -54,7 +54,7 @@ def test_a_state_is_that_of_the_model() -> None:
 
 def test_precision_is_fp32_unless_it_is_said() -> None:
     assert {kind.model_fields["precision"].default for kind in ALL} == {PrecisionConfig()}
-    assert sft().precision.model_dump() == {"compute": "float32", "weights": "float32"}
+    assert sft().precision.model_dump() == {"compute": "float32", "weights": "float32", "float8": None}
     sft(precision={"compute": "bfloat16"}, optimizer={"name": "muon"})
     with pytest.raises(ValidationError, match=r"precision\.compute"):
         sft(precision={"compute": "float16"})
@@ -117,3 +117,14 @@ def test_an_evaluation_is_a_need_and_its_source_judges() -> None:
 def test_an_evaluation_that_does_not_fit_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         sft(**fields)
+
+
+def test_a_stage_of_one_process_shares_no_model() -> None:
+    fields = {
+        "kind": "rl", "inputs": {"model": "a"}, "problems": [{"source": "p", "n_problems": 4}], "steps": 1,
+        "prompts_per_step": 1, "samples_per_prompt": 2, "max_new_tokens": 8, "optimizer": {"lr": 1.0},
+    }  # fmt: skip
+    assert RlConfig.model_validate(fields | {"async_checkpoints": True}).async_checkpoints
+    with pytest.raises(ValidationError, match="parallel: has no effect, because rl runs in one process; remove it"):
+        RlConfig.model_validate(fields | {"parallel": {"replicas": 2}})
+    assert sft(parallel={"replicas": 2}).parallel.replicas == 2

@@ -1,7 +1,9 @@
 """The loop that pretrain and sft share: logs cut where a resumed run goes on, and the end of training."""
 
 import json
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,16 @@ from thinkling.errors import UserError
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
+from thinkling.progress import Silent
 from thinkling.stages.base import StageContext
 from thinkling.stages.training import plan as training
-from thinkling.stages.training.callbacks import METRICS, StepLog, Validation
+from thinkling.stages.training.callbacks import METRICS, StepLog, Validation, count_and_means
 from thinkling.stages.training.objective import mean_loss, next_token_objective
 from thinkling.stages.training.plan import TrainingPlan
 from thinkling.stages.training.state import read_kept
+from thinkling.train import checkpoint
 from thinkling.train.callback import Callback, StepMetrics
-from thinkling.train.config import OptimizerConfig
+from thinkling.train.config import OptimizerConfig, SpikesConfig
 from thinkling.train.parallel import Parallel
 
 SHAPE = ModelConfig(
@@ -96,6 +100,49 @@ def test_cut_off_and_resumed_equals_uninterrupted(tmp_path: Path, tokenizer_dir:
     for name in ("model/model.safetensors", "model/config.json"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     assert not list(cut.glob("checkpoints*"))
+
+
+def test_async_checkpoints_seal_the_log_as_of_their_step(
+    tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """metrics.jsonl grows while the checkpoint of step 4 is written. Its seal covers 4 lines, its other files are
+    there, and the run that resumes from it equals an uninterrupted one without async checkpoints."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(whole, tokenizer_dir)
+    written, write = threading.Event(), checkpoint._write
+
+    def slowly(*args: Any) -> None:
+        assert written.wait(60)
+        write(*args)
+
+    def batches(step: int) -> list[PackedBatch]:
+        if step == 7:
+            assert not (cut / "checkpoints" / "step-00000004").exists()
+            assert len(lines(cut)) == 7
+            written.set()
+            raise KeyboardInterrupt
+        return [batch(step)]
+
+    monkeypatch.setattr(checkpoint, "_write", slowly)
+    made = plan(tokenizer_dir, batches, 9, async_checkpoints=True, prefetch=0)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(made, context(cut), Parallel())
+    found = cut / "checkpoints" / "step-00000004"
+    assert {".metrics.jsonl.seal", "config.json", ".config.json.seal", "state.json"} <= {
+        p.name for p in found.iterdir()
+    }
+    head = "".join((cut / METRICS).read_text().splitlines(keepends=True)[:4]).encode()
+    assert json.loads((found / ".metrics.jsonl.seal").read_text())["bytes"] == len(head)
+    log = [json.loads(line) for line in (cut / "train.log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [0, 1, 2, 3, 4, 5, 6, 3]
+    assert log[-1]["checkpoint"] == "step-00000004"
+    assert log[-1]["blocked_seconds"] < log[-1]["write_seconds"]
+
+    training.train(plan(tokenizer_dir, lambda s: [batch(s)], 9, async_checkpoints=True), context(cut), Parallel())
+    assert lines(cut) == lines(whole)
+    files = [name for name in content_files(whole) if not name.endswith(".log.jsonl")]
+    assert [name for name in content_files(cut) if not name.endswith(".log.jsonl")] == files
+    assert all((cut / name).read_bytes() == (whole / name).read_bytes() for name in files)
 
 
 def test_a_run_killed_after_training_does_not_train_again(tmp_path: Path, tokenizer_dir: Path) -> None:
@@ -212,3 +259,70 @@ def test_a_killed_run_keeps_the_same_state(tmp_path: Path, tokenizer_dir: Path) 
     names = list(content_files(whole.directory))
     assert list(content_files(cut.directory)) == names
     assert all((cut.directory / n).read_bytes() == (whole.directory / n).read_bytes() for n in names)
+
+
+def test_z_loss_is_logged_per_token_and_not_validated(tmp_path: Path, tokenizer_dir: Path) -> None:
+    device, seen = torch.device("cpu"), []
+    start = mean_loss(model(), [batch(0)], device)
+    for folder, z_weight in (("plain", 0.0), ("z", 0.01)):
+        validation = Validation(lambda step: True, lambda made: {"text": mean_loss(made, [batch(0)], device)})
+        training.train(
+            plan(
+                tokenizer_dir, lambda step: [batch(step)], 5, objective=next_token_objective(device, z_weight),
+                logged=count_and_means, validation=validation,
+            ),
+            context(tmp_path / folder),
+            Parallel(),
+        )  # fmt: skip
+        seen.append(lines(tmp_path / folder))
+    plain, z = seen
+    assert plain[0].keys() == z[0].keys() - {"z_loss"}
+    assert z[0]["loss"] - z[0]["z_loss"] == pytest.approx(plain[0]["loss"]) == pytest.approx(start)
+    assert z[0]["z_loss"] == pytest.approx(0.01 * np.log(300) ** 2, rel=0.05)  # the logits are near 0 at the start
+    assert z[4]["loss"] != plain[4]["loss"]
+
+
+def test_skipped_steps_are_logged_and_counted(tmp_path: Path, tokenizer_dir: Path) -> None:
+    """Also after a kill, and by a run that finds training done. Numbers that are not finite are null."""
+
+    class Told(Silent):
+        def __init__(self) -> None:
+            self.warnings: list[str] = []
+
+        def warn(self, text: str) -> None:
+            self.warnings.append(text)
+
+    def objective(made: Any, found: tuple[float, PackedBatch]) -> Any:
+        loss, n, metrics = next_token_objective(torch.device("cpu"))(made, found[1])
+        return loss * found[0], n, metrics
+
+    def go(directory: Path, until: int | None = None) -> StageContext:
+        def batches(step: int) -> list[Any]:
+            if step == until:
+                raise KeyboardInterrupt
+            return [({5: 30.0, 7: float("nan")}.get(step, 1.0), batch(step))]
+
+        ctx = replace(context(directory), progress=Told())
+        spikes = SpikesConfig(factor=5.0, window=3)
+        training.train(plan(tokenizer_dir, batches, 9, objective=objective, spikes=spikes), ctx, Parallel())
+        return ctx
+
+    whole = go(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "cut", until=8)
+    resumed, finished = go(tmp_path / "cut"), go(tmp_path / "cut")
+    assert [ctx.counts for ctx in (whole, resumed, finished)] == [{"skipped_steps": 2}] * 3
+    assert [line["skipped"] for line in lines(tmp_path / "whole")] == [0, 0, 0, 0, 0, 1, 0, 1, 0]
+    assert lines(tmp_path / "whole")[7]["loss"] is None
+    for name in (METRICS, "model/model.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert isinstance(whole.progress, Told)
+    assert [text.split(" (")[0] for text in whole.progress.warnings] == [
+        "t: step 5 is a spike and was skipped",
+        "t: step 7 is a spike and was skipped",
+    ]
+
+
+def test_without_a_guard_a_line_of_the_log_has_no_new_column(tmp_path: Path, tokenizer_dir: Path) -> None:
+    train(tmp_path / "r", tokenizer_dir, steps=1)
+    assert list(lines(tmp_path / "r")[0]) == ["step", "loss", "lr", "grad_norm", "loss_tokens"]

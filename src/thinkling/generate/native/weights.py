@@ -16,6 +16,7 @@ from thinkling.model.attention import soft_capped
 from thinkling.model.config import ModelConfig
 from thinkling.model.decoder import Decoder
 from thinkling.model.families.base import LayerKind
+from thinkling.model.lora import MergedWeights
 
 _FEATURES = frozenset(
     {
@@ -72,11 +73,11 @@ class Weights:
 
     @torch.no_grad()
     def refresh(self, model: Decoder) -> None:
-        """Copies the current weights, rotary base and device."""
+        """Copies the current weights, including adapters, the rotary base and the device."""
         self.config: ModelConfig = model.config
         self.features = model.config.features
         self.device = model.model.embed_tokens.weight.device
-        parameters = dict(model.named_parameters())
+        parameters = MergedWeights(model)
 
         def copy(*names: str, kind: str = "weight") -> Tensor:
             return torch.cat([parameters[f"{name}.{kind}"].to(self.dtype) for name in names])  # cat always copies

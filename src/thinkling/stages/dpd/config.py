@@ -11,7 +11,8 @@ from thinkling.stages.base import Need
 from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
+from thinkling.stages.training.config import MicroBatchConfig, PostTrainingConfig
+from thinkling.stages.training.memory import Batch
 
 
 class PairsConfig(ToolSamplingConfig):
@@ -67,7 +68,7 @@ class WeightsConfig(BaseModel):
         return self
 
 
-class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
+class DpdConfig(PostTrainingConfig, MicroBatchConfig, ChatStageConfig):
     """Dual preference distillation (docs/recipe.md, DPD): DPO and two token-level distillation terms, combined in one
     loss."""
 
@@ -108,6 +109,12 @@ class DpdConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "teacher?": "model", "state?": "state"}
     distributed: ClassVar[bool] = True
+    loss: ClassVar[Literal["next_token", "log_probs"]] = "log_probs"
+
+    def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
+        """Both sides of a pair may fill a row, but several short samples may share one row."""
+        pairs = Batch.of(max(1, self.batch_size // ranks), self.micro_batch_size, self.sequence_length, rows_per_item=2)
+        return [Batch(1, self.sequence_length, pairs.micro_batches)] if sure else [pairs]
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> DpdConfig:

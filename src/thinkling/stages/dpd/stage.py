@@ -22,6 +22,7 @@ from thinkling.generate.loaded import LoadedModel
 from thinkling.generate.rollouts import Rollout
 from thinkling.generate.score import Sampler, sample_and_score
 from thinkling.model.decoder import Decoder
+from thinkling.model.lora import add_adapters
 from thinkling.progress import Task
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
@@ -41,11 +42,13 @@ from thinkling.stages.dpd.pairs import (
     write_pairs,
 )
 from thinkling.stages.training.evaluation import evaluation_of
+from thinkling.stages.training.fitting import stage_memory
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
 from thinkling.train.callback import StepMetrics
+from thinkling.train.float8 import use_float8
 from thinkling.train.parallel import Parallel, setup
 from thinkling.train.precision import DTYPES, computing
 from thinkling.verify.verdict import Outcome
@@ -87,7 +90,7 @@ def run(config: DpdConfig, ctx: StageContext) -> None:
     Raises UserError if the tokenizers of student and teacher differ, if a verifier failed, or if there are fewer pairs
     than one step needs.
     """
-    parallel = setup()
+    parallel = setup(config.parallel)
     for name in ("batch_size", "solved_per_step"):
         if getattr(config, name) % parallel.world_size:
             raise UserError(
@@ -173,6 +176,8 @@ def load_models(config: DpdConfig, ctx: StageContext, parallel: Parallel) -> Mod
     """
     chat, dtype = config.chat, DTYPES[config.precision.weights]
     student = LoadedModel.load(ctx.inputs["model"].model_dir, parallel.device, dtype, chat=chat)
+    if config.lora is not None:  # new adapters do not change the student, so it remains its own reference
+        add_adapters(student.decoder, config.lora, derive(ctx.seed, "lora"))
     if "teacher" not in ctx.inputs:
         return Models(student, None)
     directories = [ctx.inputs[role].model_dir for role in ("model", "teacher")]
@@ -252,7 +257,9 @@ def with_references(
         return found
     size = config.micro_batch_size or config.batch_size
     log_probs_S = torch.zeros(2 * len(pairs), dtype=torch.float64, device=parallel.device)
-    # Compute the reference in the training dtype, so that the student equals its reference at the first step.
+    # Compute the reference as training does, so that the student equals its reference at the first step.
+    if config.precision.float8 is not None:
+        use_float8(models.student, config.precision.float8)
     with (
         torch.no_grad(),
         computing(models.student, DTYPES[config.precision.compute]),
@@ -312,9 +319,12 @@ def train_student(
         return sum(len(prompt) + len(completion) for prompt, completion in seen)
 
     plan = TrainingPlan(
-        model=models.student.requires_grad_(True),
+        model=models.student if config.lora is not None else models.student.requires_grad_(True),
         optimizer=config.optimizer,
         precision=config.precision,
+        recompute=config.recompute,
+        compile=config.compile,
+        spikes=config.spikes,
         seed=ctx.seed,
         batches=batches,
         learning_rate=config.schedule(config.steps),
@@ -323,13 +333,26 @@ def train_student(
         tokenizer_dir=models.student_dir,
         renderer=models.loaded_student.renderer,
         checkpoint_every=config.checkpoint_every,
+        async_checkpoints=config.async_checkpoints,
         objective=dpd_objective(config, models.teacher if config.imitates else None, parallel.device),
         logged=per_pair,
         evaluation=evaluation_of(config, ctx, models.loaded_student, left_out, parallel),
         start=read_kept(ctx.inputs["state"]) if "state" in ctx.inputs else None,
         keep=kept_facts(config),
+        memory=stage_memory(
+            config,
+            models.student.config,
+            parallel.world_size,
+            parallel.device.type == "cuda",
+            frozen_bytes=_size(models.teacher),
+        ),
     )
     train(plan, ctx, parallel)
+
+
+def _size(model: Decoder | None) -> int:
+    """Returns the bytes of a model's weights."""
+    return 0 if model is None else sum(p.nbytes for p in model.parameters())
 
 
 def per_pair(step: int, metrics: StepMetrics) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from thinkling.errors import UserError
-from thinkling.stages.pretrain.config import PhaseConfig, PretrainConfig
+from thinkling.stages.pretrain.config import Packing, PhaseConfig, PretrainConfig
 from thinkling.train.schedule import Schedule, Segment, Shape
 
 
@@ -28,6 +29,7 @@ class Phase:
     fractions: dict[str, float]
     """Source → fraction of the rows. The fractions sum to 1."""
     decay: bool
+    packing: Packing = "sequential"
 
     @property
     def end(self) -> int:
@@ -39,6 +41,11 @@ class Phase:
         return self.fractions
 
     @property
+    def batch_tokens(self) -> int:
+        """Number of tokens per step, including padding."""
+        return self.batch_size * self.sequence_length
+
+    @property
     def rows(self) -> int:
         return self.steps * self.batch_size
 
@@ -46,6 +53,10 @@ class Phase:
     def tokens(self) -> int:
         """Number of tokens in all steps, including padding."""
         return self.rows * self.sequence_length
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the arguments with which the phase can be made again, without a default `packing`."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("packing", "sequential")}
 
 
 def schedule(phases: Sequence[Phase]) -> Schedule:
@@ -72,9 +83,11 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
     """
     phases: list[Phase] = []
     length, theta, step = config.sequence_length, rope_theta, first_step
+    batch_tokens = config.batch_tokens
     for phase in config.phases:
         length, theta = phase.sequence_length or length, phase.rope_theta or theta
-        steps = max(1, round(phase.tokens / config.batch_tokens))
+        batch_tokens = phase.batch_tokens or batch_tokens
+        steps = max(1, round(phase.tokens / batch_tokens))
         total = math.fsum(phase.mixture.values())
         phases.append(
             Phase(
@@ -82,17 +95,26 @@ def resolve(config: PretrainConfig, rope_theta: float, first_step: int = 0) -> l
                 first_step=step,
                 steps=steps,
                 sequence_length=length,
-                batch_size=config.batch_tokens // length,
+                batch_size=batch_tokens // length,
                 rope_theta=theta,
                 lr_first=phase.lr_first,
                 lr_last=phase.lr_last,
                 shape=phase.shape,
                 fractions={name: weight / total for name, weight in phase.mixture.items()},
                 decay=phase.decay,
+                packing=config.packing,
             )
         )
         step += steps
     return phases
+
+
+def averaged(phases: Sequence[Phase], every: int) -> Callable[[int], bool]:
+    """Returns whether the weights after a step are averaged: every `every` steps from the start of the decay, counted
+    back from the last step."""
+    first = min(phase.first_step for phase in phases if phase.decay)
+    last = phases[-1].end - 1
+    return lambda step: first <= step <= last and (last - step) % every == 0
 
 
 def phase_of(phases: Sequence[Phase], step: int) -> Phase:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from thinkling.data.artifact import write_json
-from thinkling.data.mixture import MixtureLoader, MixturePhase, check_epochs
+from thinkling.data.mixture import MixtureLoader, MixturePhase, check_epochs, waste
 from thinkling.data.packing import PackedBatch, SourceRows, pack_rows
 from thinkling.data.seals import require, seal
 from thinkling.data.shards import TokenSource, open_sources
@@ -19,9 +18,10 @@ from thinkling.model.decoder import Decoder
 from thinkling.model.huggingface import load_pretrained
 from thinkling.stages.base import StageContext
 from thinkling.stages.pretrain.config import PretrainConfig
-from thinkling.stages.pretrain.phases import Phase, check_order, phase_of, resolve, schedule
-from thinkling.stages.training.callbacks import Validation
-from thinkling.stages.training.objective import mean_loss
+from thinkling.stages.pretrain.phases import Phase, averaged, check_order, phase_of, resolve, schedule
+from thinkling.stages.training.callbacks import Validation, count_and_means
+from thinkling.stages.training.fitting import stage_memory
+from thinkling.stages.training.objective import mean_loss, next_token_objective
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import KeptState, read_kept
 from thinkling.train.callback import Callback
@@ -38,7 +38,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     Raises UserError, before any training, if mixture and learning rate change together, if a mixture contains an
     unknown source, if a source would be repeated beyond its limit, or if the state was trained on different tokens.
     """
-    parallel = setup()
+    parallel = setup(config.parallel)
     tokens = ctx.inputs["tokens"]
     tokenizer_dir = tokens.file("tokenizer")
     tokenizer = Tokenizer.load(tokenizer_dir)
@@ -52,7 +52,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
     phases = before + own
     loader = MixtureLoader(
         [
-            MixturePhase(n_rows=p.rows, sequence_length=p.sequence_length, weights=p.fractions, batch_size=p.batch_size)
+            MixturePhase(p.rows, p.sequence_length, p.fractions, p.batch_size, best_fit=p.packing == "best_fit")
             for p in phases
         ],
         sources,
@@ -71,16 +71,20 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         model=model,
         optimizer=config.optimizer,
         precision=config.precision,
+        recompute=config.recompute,
+        compile=config.compile,
+        spikes=config.spikes,
         seed=seed,
         batches=loader.batches,
         learning_rate=schedule(phases),
         total_steps=loader.n_steps,
-        tokens_per_step=lambda step: config.batch_tokens,
+        tokens_per_step=lambda step: phase_of(phases, step).batch_tokens,
         tokenizer_dir=tokenizer_dir,
         checkpoint_every=config.checkpoint_every,
+        async_checkpoints=config.async_checkpoints,
+        objective=next_token_objective(parallel.device, config.z_loss),
         logged=lambda step, metrics: {
-            "loss_tokens": metrics.n_tokens,
-            **metrics.metrics,
+            **count_and_means(step, metrics),
             "phase": phase_of(phases, step).name,
             "rows": loader.rows_by_source(step),
         },
@@ -95,9 +99,12 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
                 for name, batches in validation.items()
             },
         ),
+        average=averaged(own, config.average.every) if config.average is not None else None,
         start=start,
         first_step=own[0].first_step,
-        keep=kept_facts(config, seed=seed, phases=[asdict(phase) for phase in phases], tokens=tokens.digest),
+        keep=kept_facts(config, seed=seed, phases=[phase.facts() for phase in phases], tokens=tokens.digest),
+        memory=stage_memory(config, model.config, parallel.world_size, parallel.device.type == "cuda"),
+        dry_run_step=config.dry_run_step,
     )
     train(plan, ctx, parallel)
     ctx.counts.update(
@@ -106,7 +113,7 @@ def run(config: PretrainConfig, ctx: StageContext) -> None:
         parameters=model.config.parameter_count(),
         phase_ends=[p.end for p in own],
         # The usage includes the phases before the stored state, because epoch limits apply to all phases.
-        sources={name: dict(used) for name, used in loader.usage().items()},
+        sources={name: {**used, "waste": waste(used)} for name, used in loader.usage().items()},
     )
 
 

@@ -13,7 +13,8 @@ from thinkling.stages.base import Need
 from thinkling.stages.chat import ChatStageConfig
 from thinkling.stages.problems import ProblemsConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.stages.training.config import ScheduleConfig
+from thinkling.stages.training.config import PostTrainingConfig
+from thinkling.stages.training.memory import Batch
 
 PREFERENCE = "preference"
 REWARDS = Registry(
@@ -96,7 +97,7 @@ class JudgeConfig(ServerConfig):
     models that think first."""
 
 
-class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
+class RlConfig(PostTrainingConfig, ToolSamplingConfig, ChatStageConfig):
     """Reinforcement learning with GRPO (arXiv 2402.03300) without a KL term. Training is on-policy by default."""
 
     kind: Literal["rl"]
@@ -156,6 +157,16 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
     output_version: ClassVar[int] = 6
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "preference_model?": "model", "state?": "state"}
+    loss: ClassVar[Literal["next_token", "log_probs"]] = "log_probs"
+
+    def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
+        """Samples are concatenated into one row, whose length depends on the samples. Prompts are not counted."""
+        samples = self.prompts_per_step * self.samples_per_prompt // self.updates_per_batch
+        tokens = max(self.micro_tokens, self.max_new_tokens)
+        n = max(1, samples * self.max_new_tokens // tokens)
+        return [
+            Batch(1, 1, field=None) if sure else Batch(1, tokens, n, field="micro_tokens", least=self.max_new_tokens)
+        ]
 
     @model_validator(mode="after")
     def _preference_model(self) -> RlConfig:
@@ -180,6 +191,15 @@ class RlConfig(ScheduleConfig, ToolSamplingConfig, ChatStageConfig):
 
     @model_validator(mode="after")
     def _sizes(self) -> RlConfig:
+        if self.spikes is not None and self.spikes.action == "roll_back":
+            raise ValueError(
+                "spikes.action: rl samples its batches with the current weights, so no batches can be skipped after "
+                "returning to a checkpoint; use skip or stop"
+            )
+        if self.spikes is not None and self.spikes.loss_factor is not None:
+            raise ValueError(
+                "spikes.loss_factor: the loss of rl is around 0, so a multiple of it is not a limit; remove loss_factor"
+            )
         if self.smallest_group > self.samples_per_prompt:
             raise ValueError(
                 f"smallest_group {self.smallest_group} exceeds samples_per_prompt {self.samples_per_prompt}; lower "

@@ -21,6 +21,7 @@ from thinkling.generate.pairwise import Pairwise, PairwiseModel
 from thinkling.generate.score import Sampler
 from thinkling.generate.served_judge import ServedJudge
 from thinkling.generate.unreadable import say
+from thinkling.model.lora import add_adapters
 from thinkling.seeds import derive
 from thinkling.stages.base import StageContext
 from thinkling.stages.rl import band
@@ -31,11 +32,12 @@ from thinkling.stages.rl.prompts import PromptPool, Prompts
 from thinkling.stages.rl.rewards import reward_of
 from thinkling.stages.training.callbacks import METRICS
 from thinkling.stages.training.evaluation import evaluation_of
+from thinkling.stages.training.fitting import stage_memory
 from thinkling.stages.training.left_out import LeftOut
 from thinkling.stages.training.plan import TrainingPlan, kept_facts, train
 from thinkling.stages.training.state import read_kept
 from thinkling.tasks.problem import Problem
-from thinkling.train.callback import Callback, StepMetrics
+from thinkling.train.callback import Callback, SavedCheckpoint, StepMetrics
 from thinkling.train.parallel import Parallel
 from thinkling.train.precision import DTYPES
 
@@ -47,6 +49,8 @@ def run(config: RlConfig, ctx: StageContext) -> None:
     """
     start = ctx.inputs["model"].model_dir
     loaded = LoadedModel.load(start, dtype=DTYPES[config.precision.weights], trainable=True, chat=config.chat)
+    if config.lora is not None:
+        add_adapters(loaded.decoder, config.lora, derive(ctx.seed, "lora"))
     device = loaded.device
     # Sample in the training dtype. If only one of sampling and training used fp32, their mismatch would not be smaller.
     engine = make_engine(loaded, config.max_concurrent, DTYPES[config.precision.compute])
@@ -64,6 +68,9 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         model=loaded.decoder,
         optimizer=config.optimizer,
         precision=config.precision,
+        recompute=config.recompute,
+        compile=config.compile,
+        spikes=config.spikes,
         seed=ctx.seed,
         batches=loop.batches,
         learning_rate=config.schedule(config.steps, config.updates_per_batch),
@@ -72,6 +79,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         tokenizer_dir=start,
         renderer=loaded.renderer,
         checkpoint_every=config.checkpoint_every * config.updates_per_batch,
+        async_checkpoints=config.async_checkpoints,
         objective=loop.objective,
         logged=loop.logged,
         callbacks=[loop],
@@ -80,6 +88,7 @@ def run(config: RlConfig, ctx: StageContext) -> None:
         keep=kept_facts(config),
         prefetch=0,
         unit="updates",
+        memory=stage_memory(config, loaded.decoder.config, parallel.world_size, parallel.device.type == "cuda"),
     )
     train(plan, ctx, parallel)
     collector.prune(config.steps)
@@ -170,11 +179,14 @@ class RlLoop(Callback):
         self.config, self.engine, self.collector = config, engine, collector
         self.objective = objective_of(config, device)
         self._rollouts = Rollouts()
+        self._resumable = 0
+        """The step from which a run that is killed now would resume. Rollouts from this step on are still needed."""
 
     def on_start(self, first_step: int) -> None:
         """Checks the rollouts of a killed run. Corrupt rollouts are sampled again if the weights that produced them are
         still available."""
-        self.collector.resume(first_step // self.config.updates_per_batch)
+        self._resumable = first_step // self.config.updates_per_batch
+        self.collector.resume(self._resumable)
 
     def before_step(self, step: int) -> None:
         """Samples with the current weights before the first update of a batch."""
@@ -182,10 +194,13 @@ class RlLoop(Callback):
         self.objective.reset()
         if part:
             return
-        self.collector.prune(number // self.config.checkpoint_every * self.config.checkpoint_every)
+        self.collector.prune(self._resumable)
         self.engine.update_weights(version=number)
         self._rollouts = self.collector.collect(number)
         self.engine.release()
+
+    def on_checkpoint_saved(self, saved: SavedCheckpoint) -> None:
+        self._resumable = saved.steps // self.config.updates_per_batch
 
     def batches(self, update: int) -> list[LossBatch] | None:
         """Returns the micro-batches of an update, or None if none of its samples carries loss; the step then has no

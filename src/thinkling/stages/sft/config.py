@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from thinkling.stages.base import Need
 from thinkling.stages.chat import ChatStageConfig
-from thinkling.stages.training.config import MicroBatchConfig, ScheduleConfig
+from thinkling.stages.training.config import DryRunConfig, MicroBatchConfig, NextTokenConfig, PostTrainingConfig
+from thinkling.stages.training.memory import Batch
 
 
 class ExamplesConfig(BaseModel):
@@ -33,7 +34,7 @@ class ExamplesConfig(BaseModel):
     the last round is learned."""
 
 
-class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
+class SftConfig(PostTrainingConfig, NextTokenConfig, DryRunConfig, MicroBatchConfig, ChatStageConfig):
     """Supervised fine-tuning with loss on assistant turns."""
 
     kind: Literal["sft"]
@@ -76,6 +77,10 @@ class SftConfig(ScheduleConfig, MicroBatchConfig, ChatStageConfig):
     produces: ClassVar[str] = "model"
     roles: ClassVar[Mapping[str, str]] = {"model": "model", "conversations?": "conversations", "state?": "state"}
     distributed: ClassVar[bool] = True
+    not_hashed: ClassVar[frozenset[str]] = PostTrainingConfig.not_hashed | {"dry_run_step"}
+
+    def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
+        return [Batch.of(max(1, self.batch_size // ranks), self.micro_batch_size, self.sequence_length)]
 
     @property
     def measures_loss(self) -> bool:

@@ -9,49 +9,60 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from thinkling.data.artifact import directory_digests, hash_of
 from thinkling.data.chat_template import OURS
-from thinkling.data.documents import Document, number_of_documents, read_documents
-from thinkling.data.shards import ShardWriter
+from thinkling.data.documents import number_of_documents, read_documents, row_groups
+from thinkling.data.seals import lost
+from thinkling.data.shards import Position, ShardWriter
 from thinkling.data.tokenizer import IM_END, IM_START, SPECIAL_TOKENS, Tokenizer, train_bpe
 from thinkling.data.tokenizer_config import TokenizerConfig
 from thinkling.errors import UserError
 from thinkling.progress import tracked
 from thinkling.stages.base import StageContext
 from thinkling.stages.tokenize.config import TokenizeConfig
-from thinkling.stages.tokenize.selection import Group, group_name, survey, training_sample, validation_documents
+from thinkling.stages.tokenize.encoding import SHARDS, VALIDATION, Job, encode_all, workers_for
+from thinkling.stages.tokenize.journal import JOURNAL, Journal, read_journal, write_journal
+from thinkling.stages.tokenize.selection import Group, survey, training_sample, validation_documents
 
-TOKENIZER, SHARDS, VALIDATION = "tokenizer", "shards", "validation"
+TOKENIZER = "tokenizer"
 _SPECIAL = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
-_CHARACTERS_PER_BATCH = 1_000_000
-_DOCUMENTS_PER_BATCH = 1024
+SAVE_SECONDS = 5.0
+"""Minimum time between two points from which a killed run can continue."""
 
 
 def run(config: TokenizeConfig, ctx: StageContext) -> None:
-    """Writes the tokens artifact. An interrupted run starts over, because the stage is short.
+    """Writes the tokens artifact. A killed run continues with the tokenizer and the row groups that it had finished.
 
     Raises UserError if the documents are missing or cannot be read, or if the tokenizer directory is invalid.
     """
     assert ctx.tokenizer is not None, "the recipe's validation requires a tokenizer for tokenize stages"
-    _clear(ctx.directory)
+    resumed = (ctx.directory / JOURNAL).is_file()
+    if not resumed:
+        _clear(ctx.directory)
     path = ctx.inputs["documents"].file("documents.parquet")
     n = number_of_documents(path)
     groups = survey(tracked(read_documents(path), ctx.progress, "survey", n, "documents"))
     if not groups:
         raise UserError(f"{path}: contains no documents; check which documents the curate stage rejected")
     validation = validation_documents(groups, config.validation_fraction)
-    if ctx.tokenizer.path is not None:
-        tokenizer, learned = _given(ctx.tokenizer.path), {}
+    sample = {} if ctx.tokenizer.path else training_sample(groups, validation, config.training_characters)
+    learned = {"documents": len(sample), "characters": sum(sample.values())} if sample else {}
+    if resumed:
+        if read_journal(ctx.directory).tokenizer != hash_of(directory_digests(ctx.directory / TOKENIZER)):
+            raise lost(f"{ctx.directory / TOKENIZER} is corrupt", ctx.directory)
+        tokenizer = Tokenizer.load(ctx.directory / TOKENIZER)
     else:
-        sample = training_sample(groups, validation, config.training_characters)
-        tokenizer = _trained(path, sample, ctx.tokenizer, ctx)
-        learned = {"documents": len(sample), "characters": sum(sample.values())}
-    tokenizer.save(ctx.directory / TOKENIZER)
+        given = ctx.tokenizer.path
+        tokenizer = _trained(path, sample, ctx.tokenizer, ctx) if given is None else _given(given)
+        tokenizer.save(ctx.directory / TOKENIZER)
+        write_journal(ctx.directory, Journal(hash_of(directory_digests(ctx.directory / TOKENIZER))))
     ctx.counts.update(_write_shards(path, groups, validation, tokenizer, ctx))
     ctx.counts.update(vocab_size=tokenizer.vocab_size, tokenizer_trained_on=learned)
 
@@ -90,22 +101,36 @@ def _write_shards(
 ) -> dict[str, Any]:
     """Encodes every document into the shards of its group and returns the counts."""
     total = sum(len(group.rows) for group in groups.values())
-    size: Counter[str] = Counter()
+    journal = read_journal(ctx.directory)
+    size: Counter[str] = Counter(journal.text_bytes)
+    done, saved = journal.row_groups, time.monotonic()
+    jobs, sizes = _jobs(path, validation)
+    workers = workers_for(sum(sum(group.characters) for group in groups.values()))
     with ExitStack() as stack:
         writers: dict[tuple[str, str], ShardWriter] = {}
-        task = stack.enter_context(ctx.progress.track("encode", total, "documents"))
-        row = 0
-        for batch in _batches(read_documents(path)):
-            encoded = tokenizer.encode_batch([d["text"] for d in batch], [d["markup"] for d in batch])
-            for document, ids in zip(batch, encoded, strict=True):
-                part, name = VALIDATION if row in validation else SHARDS, group_name(document)
-                if (part, name) not in writers:
-                    writer = ShardWriter(ctx.directory / part, name, tokenizer.vocab_size, tokenizer.end_of_text_id)
-                    writers[part, name] = stack.enter_context(writer)
-                writers[part, name].add(ids)
-                size[name] += len(document["text"].encode())
-                row += 1
-            task.advance(len(batch))
+
+        def writer_of(part: str, name: str) -> ShardWriter:
+            if (part, name) not in writers:
+                position = journal.positions.get(f"{part}/{name}", Position())
+                new = ShardWriter(ctx.directory / part, name, tokenizer.vocab_size, position=position)
+                writers[part, name] = stack.enter_context(new)
+            return writers[part, name]
+
+        for key in journal.positions:
+            writer_of(*key.split("/"))
+        task = stack.enter_context(ctx.progress.track("encode", total, "documents", done=sum(sizes[:done])))
+        for encoded in encode_all(path, jobs[done:], ctx.directory / TOKENIZER, workers):
+            for one in encoded:
+                writer_of(one.part, one.name).add_encoded(one.lengths, one.content)
+                size[one.name] += one.text_bytes
+            task.advance(sizes[done])
+            done += 1
+            if time.monotonic() - saved >= SAVE_SECONDS or done == len(jobs):
+                for writer in writers.values():
+                    writer.save()
+                positions = {f"{part}/{name}": writer.position for (part, name), writer in writers.items()}
+                write_journal(ctx.directory, Journal(journal.tokenizer, done, dict(size), positions))
+                saved = time.monotonic()
     sources = {name: _counts_of(name, writers, size[name]) for name in groups}
     if sum(entry["in"] for entry in sources.values()) != total:
         raise RuntimeError(f"{total} documents in, {sources} written")
@@ -116,6 +141,16 @@ def _write_shards(
         "tokens": sum(entry["tokens"] for entry in sources.values()),
         "sources": sources,
     }
+
+
+def _jobs(path: Path, validation: set[int]) -> tuple[list[Job], list[int]]:
+    """Returns the row groups to encode, and the number of documents in each."""
+    sizes = row_groups(path)
+    jobs, first = [], 0
+    for number, n in enumerate(sizes):
+        jobs.append(Job(number, tuple(i for i in range(n) if first + i in validation)))
+        first += n
+    return jobs, sizes
 
 
 def _counts_of(name: str, writers: dict[tuple[str, str], ShardWriter], size: int) -> dict[str, Any]:
@@ -131,20 +166,6 @@ def _counts_of(name: str, writers: dict[tuple[str, str], ShardWriter], size: int
         "validation_tokens": tokens,
         "bytes_per_token": round(size / (shards.n_tokens + tokens), 4),
     }
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Yields batches of documents. The number of documents and characters per batch is limited to bound memory use."""
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document["text"])
-        if len(batch) == _DOCUMENTS_PER_BATCH or characters >= _CHARACTERS_PER_BATCH:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _clear(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from torch import nn
 from thinkling.data.atomic import replacing
 from thinkling.data.seals import require_lines, seal
 from thinkling.progress import Progress, Task
-from thinkling.train.callback import Callback, StepMetrics
+from thinkling.train.callback import Callback, SavedCheckpoint, StepMetrics
 
 METRICS, LOG = "metrics.jsonl", "train.log.jsonl"
 """Logs with one line per step. metrics.jsonl is identical in every repetition of a run; train.log.jsonl contains times
@@ -37,10 +38,24 @@ def count_and_sums(step: int, metrics: StepMetrics) -> dict[str, Any]:
     return {"loss_tokens": metrics.n_tokens, **metrics.metrics}
 
 
+def count_and_means(step: int, metrics: StepMetrics) -> dict[str, Any]:
+    """Returns the number of loss tokens of the step, and the objective's metrics as means per loss token."""
+    return {"loss_tokens": metrics.n_tokens, **{name: x / metrics.n_tokens for name, x in metrics.metrics.items()}}
+
+
 def line_of(step: int, metrics: StepMetrics, lr: float, logged: Logged) -> dict[str, Any]:
-    """Returns the line of metrics.jsonl for a step."""
+    """Returns the line of metrics.jsonl for a step. If the run watches for spikes, `skipped` is 1 for a step that was
+    skipped and 0 for other steps, and numbers of a skipped step that are not finite are null."""
     line = {"step": step, "loss": metrics.loss, "lr": lr, "grad_norm": metrics.grad_norm}
-    return {**line, **logged(step, metrics)}
+    if metrics.n_skipped is None:
+        return {**line, **logged(step, metrics)}
+    line = {**line, "skipped": int(metrics.skipped), **logged(step, metrics)}
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in line.items()}
+
+
+def n_skipped(directory: Path) -> int:
+    """Returns the number of steps of a finished stage that were skipped, from its metrics.jsonl."""
+    return sum(json.loads(line).get("skipped", 0) for _, line in lines_by_step(directory / METRICS))
 
 
 def checkpoint(directory: Path, first_step: int) -> Path:
@@ -72,8 +87,11 @@ class StepLog(Callback):
         tokens_per_step: Callable[[int], int],
         logged: Logged = count_and_sums,
         unit: str = "tokens",
+        dry_run: Mapping[str, Any] | None = None,
     ) -> None:
+        """`dry_run`: result of the dry-run step, for train.log.jsonl."""
         self.directory, self.tokens_per_step, self.logged, self.unit = directory, tokens_per_step, logged, unit
+        self._dry_run = dry_run
         self._last = 0.0
         self._files: list[Any] = []
 
@@ -91,6 +109,8 @@ class StepLog(Callback):
             with replacing(path) as temporary:
                 temporary.write_text(kept, encoding="utf-8")
             self._files.append(path.open("a", encoding="utf-8", buffering=1))
+        if self._dry_run is not None:
+            self._note({"step": first_step, **self._dry_run})
         self._last = time.monotonic()
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
@@ -102,10 +122,18 @@ class StepLog(Callback):
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
         self._note({"step": step, "validation": dict(losses), "seconds": round(self._seconds(), 5)})
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
-        seal(self.directory / METRICS, path)
-        size = sum(file.stat().st_size for file in path.iterdir())
-        self._note({"step": step, "checkpoint": path.name, "seconds": round(self._seconds(), 5), "bytes": size})
+    def on_checkpoint(self, step: int, directory: Path) -> None:
+        # The seal covers the lines until this step, however far training is when the checkpoint is complete.
+        seal(self.directory / METRICS, directory)
+        self._seconds()
+
+    def on_checkpoint_saved(self, saved: SavedCheckpoint) -> None:
+        found: dict[str, Any] = {"step": saved.steps - 1, "checkpoint": saved.path.name}
+        found["blocked_seconds"] = round(saved.blocked_seconds, 5)
+        found["write_seconds"] = round(saved.write_seconds, 5)
+        found["bytes"] = sum(file.stat().st_size for file in saved.path.iterdir())
+        self._note(found)
+        self._seconds()
 
     def on_end(self) -> None:
         for file in self._files:
@@ -139,7 +167,13 @@ class ProgressBar(Callback):
 
     def on_step(self, step: int, metrics: StepMetrics, lr: float) -> None:
         assert self._task is not None
-        self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr, **self._found)
+        skipped = {"skipped": metrics.n_skipped} if metrics.n_skipped else {}
+        self._task.advance(self.amounts(step), loss=metrics.loss, lr=lr, **skipped, **self._found)
+        if metrics.skipped and metrics.n_tokens:
+            self.progress.warn(
+                f"{self.label}: step {step} is a spike and was skipped (loss {metrics.loss:.4g}, gradient norm "
+                f"{metrics.grad_norm:.4g})"
+            )
 
     def on_validation(self, step: int, losses: Mapping[str, float]) -> None:
         """Shows the latest validation figures next to the bar, up to `SHOWN` of them."""

@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from thinkling.model.config import LoraConfig
 from thinkling.names import Name
 from thinkling.plugins import Registry
 from thinkling.stages.base import Need, StageConfig
 from thinkling.stages.sampling import ToolSamplingConfig
-from thinkling.train.config import OptimizerConfig, PrecisionConfig
+from thinkling.stages.training.memory import Batch
+from thinkling.train.config import OptimizerConfig, ParallelConfig, PrecisionConfig, Recompute, SpikesConfig
 from thinkling.train.schedule import DecayShape, Schedule, warmup_stable_decay
 
 LOSS = "loss"
@@ -26,14 +28,39 @@ class TrainingConfig(StageConfig):
     precision: PrecisionConfig = PrecisionConfig()
     """Dtype of the computation (`compute`), and dtype of the weights and the optimizer state (`weights`). Both default
     to fp32."""
+    recompute: Recompute = "none"
+    """What the backward pass computes again instead of keeping it in memory. `none`: nothing, which is fastest.
+    `selective`: everything in a layer except attention (on a CPU: everything). `full`: whole layers, which needs the
+    least memory and takes about a third longer."""
+    compile: bool = False
+    """Whether to compile each layer with torch.compile, which takes some seconds at the start of training. It has an
+    effect on a GPU only."""
+    spikes: SpikesConfig | None = None
+    """What happens at a step whose gradient is far larger than usual (`factor`, `window`), or whose loss or gradient is
+    not finite. If not set, only a loss or gradient that is not finite ends training, with an error."""
     checkpoint_every: int = Field(default=500, ge=1)
     """Number of steps between checkpoints. A killed run resumes from the latest checkpoint."""
+    async_checkpoints: bool = False
+    """Whether checkpoints are written in the background while training continues. The state is first copied to host
+    memory, which needs as much memory as a checkpoint, or up to twice as much on a GPU. The checkpoints are the same
+    either way, and the setting can be changed when a run is resumed."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How processes started by torchrun share the model: copies (`replicas`), and when weights are gathered
+    (`reshard_after_forward`, `prefetch`). Has no effect in a single process. Can be changed when a run is resumed."""
     keep_state: bool = False
     """Whether to store the final training state (weights and optimizer state; with AdamW in fp32, about three times the
     size of the model) as `state/` in the artifact. A later stage can then continue from it with `inputs: {state:
     THIS_STAGE}`."""
 
     uses_torch: ClassVar[bool] = True
+    loss: ClassVar[Literal["next_token", "log_probs"]] = "next_token"
+    """Which of the losses in model/loss.py the stage uses, for predictions of its memory."""
+    not_hashed: ClassVar[frozenset[str]] = frozenset({"async_checkpoints", "parallel"})
+
+    def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
+        """Returns the shapes of the micro-batches of a process, in the order of their first step. If they depend on
+        data, they are the largest possible ones or, with `sure`, not larger than those that will occur."""
+        raise NotImplementedError
 
     @property
     def products(self) -> frozenset[str]:
@@ -46,6 +73,12 @@ class TrainingConfig(StageConfig):
                 "precision.weights: muon requires float32, because only adamw rounds its updates stochastically; set "
                 "precision.weights to float32, or optimizer.name to adamw"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_of_the_stage(self) -> TrainingConfig:
+        if not self.distributed and self.parallel != ParallelConfig():
+            raise ValueError(f"parallel: has no effect, because {self.kind} runs in one process; remove it")
         return self
 
     @model_validator(mode="after")
@@ -153,6 +186,17 @@ class EvaluatedConfig(TrainingConfig):
         return EvaluatedConfig.judges(self) if self.evaluation and self.evaluation.max_tool_calls else []
 
 
+class DryRunConfig(BaseModel):
+    """Dry-run step of the stages whose rows all have the same length."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    dry_run_step: bool | None = None
+    """Whether a step of the largest shapes is computed and discarded before training, so that layers are compiled and a
+    lack of memory shows at once. The result does not depend on it. If not set, there is a dry-run step on a GPU only,
+    because nothing is compiled on a CPU."""
+
+
 class MicroBatchConfig(BaseModel):
     """Division of a step's batch into forward passes, for stages in which all items of a batch have the same length."""
 
@@ -161,6 +205,17 @@ class MicroBatchConfig(BaseModel):
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Number of batch items that each rank processes in one forward pass. If not set, a rank processes all of its items
     at once."""
+
+
+class NextTokenConfig(BaseModel):
+    """Loss of the stages that predict the next token."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the z-loss: the mean over loss tokens of log² Z is multiplied by this weight and added to the loss,
+    where Z is the sum of exp(logit) over the vocabulary. The z-loss keeps the logits from drifting, which can make
+    training unstable; PaLM used 1e-4 (arXiv 2204.02311). With 0, there is no z-loss."""
 
 
 class ScheduleConfig(EvaluatedConfig):
@@ -186,6 +241,32 @@ class ScheduleConfig(EvaluatedConfig):
             self.final_lr_fraction,
             self.decay_shape,
         )
+
+
+class PostTrainingConfig(ScheduleConfig):
+    """Fields shared by the stages that start from a trained model."""
+
+    lora: LoraConfig | None = None
+    """Low-rank adapters. If set, only the adapters are trained, and the weights of the model are frozen. The stage
+    exports the merged model as `model/`, and the adapters as `adapter/`, in peft's format. If not set, all weights are
+    trained."""
+
+    @model_validator(mode="after")
+    def _lora_fits(self) -> PostTrainingConfig:
+        if self.lora is None:
+            return self
+        if self.optimizer.name == "muon":
+            raise ValueError(
+                "lora: muon makes the update of a whole matrix orthogonal, which has no meaning for the two factors of "
+                "an adapter; set optimizer.name to adamw"
+            )
+        given = "keep_state" if self.keep_state else "inputs.state" if "state" in self.inputs else None
+        if given is not None:
+            raise ValueError(
+                f"{given}: not supported with lora, because the exported model already contains the adapters; a "
+                f"continued run would add them twice; remove {given} or lora"
+            )
+        return self
 
 
 TRACKERS = Registry(

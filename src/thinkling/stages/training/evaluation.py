@@ -256,9 +256,11 @@ class RunEvaluation(Callback):
             self._evaluate(first_step)
             self._safe = self._safe_steps()
 
-    def _safe_steps(self) -> set[int | None]:
+    def _safe_steps(self, new: int | None = None) -> set[int | None]:
+        """`new`: steps done at a checkpoint that is being written."""
         folder = self.directory / CHECKPOINTS
         steps = [int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdecimal()]
+        steps += [] if new is None else [new]
         steps = steps or [self.steps.start]  # the step from which a killed run would resume
         return {best_step([line for line in self.lines if line["step"] <= step]) for step in steps}
 
@@ -278,10 +280,11 @@ class RunEvaluation(Callback):
         if done % self.evaluation.every == 0 or done == self.steps.stop:
             self._evaluate(done)
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
+    def on_checkpoint(self, step: int, directory: Path) -> None:
         if self.parallel.rank == 0 and (self.directory / FILE).exists():
-            seal(self.directory / FILE, path)
-        self._safe = self._safe_steps()
+            seal(self.directory / FILE, directory)
+        # A killed run resumes from this checkpoint or, if it is not complete yet, from one of those before it.
+        self._safe = self._safe_steps(step + 1)
         self._drop_weights(self._safe)
 
     def _evaluate(self, done: int) -> None:

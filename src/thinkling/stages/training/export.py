@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,38 +16,50 @@ from thinkling.data.tokenizer import Tokenizer
 from thinkling.errors import UserError
 from thinkling.generate.chat import GENERATION_CONFIG, sampling_settings
 from thinkling.generate.renderer import Renderer
+from thinkling.model.config import LoraConfig
 from thinkling.model.decoder import Decoder
-from thinkling.model.huggingface import copy_tokenizer, read_config, save_pretrained, to_config
+from thinkling.model.huggingface import copy_tokenizer, load_pretrained, read_config, save_pretrained, to_config
+from thinkling.model.lora import add_adapters, is_adapter, merged_decoder, save_adapters
 from thinkling.train.callback import Callback
 from thinkling.train.checkpoint import read_weights
 from thinkling.train.parallel import Parallel
+from thinkling.train.precision import DTYPES
 
-TOKENIZER, CONFIG = "tokenizer", "config.json"
+TOKENIZER, CONFIG, LORA = "tokenizer", "config.json", "lora.json"
 """`TOKENIZER` is the directory of the tokenizer's files in a stage's `checkpoints/`. `CONFIG` is the file in each
-checkpoint that contains the model's configuration at that step."""
+checkpoint that contains the model's configuration at that step. `LORA` is the file in each checkpoint of adapters that
+contains their settings and the path of the model to which they belong."""
+ADAPTERS = "adapter"
+"""Directory of adapters in peft's format, next to the directory of the merged model."""
 GENERATION = {"temperature": 0.6, "top_p": 0.95, "do_sample": True}
 """Sampling settings that are exported if the model has none."""
 
 
 def export(
-    model: Decoder, directory: Path, tokenizer_dir: Path, parallel: Parallel, renderer: Renderer | None = None
+    model: Decoder,
+    directory: Path,
+    tokenizer_dir: Path,
+    parallel: Parallel,
+    renderer: Renderer | None = None,
+    adapters: Path | None = None,
 ) -> None:
     """Writes a Hugging Face directory. If `renderer` is given, the directory includes its chat template. Sharded
-    weights are gathered, and rank 0 writes them."""
+    weights are gathered, and rank 0 writes them. The weights of a model with adapters are merged; the adapters
+    themselves are written to the directory `adapters`."""
     from torch.distributed.tensor import DTensor
 
     state = {n: p.full_tensor() if isinstance(p, DTensor) else p for n, p in model.state_dict().items()}
     if parallel.rank == 0:
-        whole = model
-        if parallel.world_size > 1:
-            whole = Decoder(model.config)
-            whole.load_state_dict(state, assign=True)
+        whole = model if parallel.world_size == 1 and model.lora is None else merged_decoder(model, state)
         shutil.rmtree(directory, ignore_errors=True)
         save_pretrained(
             whole, directory, tokenizer_dir, _sampling(tokenizer_dir), Tokenizer.load(tokenizer_dir).stop_ids
         )
         if renderer is not None:
             renderer.export(directory)
+        if model.lora is not None and adapters is not None:
+            shutil.rmtree(adapters, ignore_errors=True)
+            save_adapters(model, adapters, state)
 
 
 class CheckpointFiles(Callback):
@@ -66,9 +79,14 @@ class CheckpointFiles(Callback):
             self.renderer.export(self.checkpoints / TOKENIZER)
         seal(self.checkpoints / TOKENIZER)
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
-        write_json(path / CONFIG, to_config(self.model.config))
-        seal(path / CONFIG)
+    def on_checkpoint(self, step: int, directory: Path) -> None:
+        write_json(directory / CONFIG, to_config(self.model.config))
+        seal(directory / CONFIG)
+        if self.model.lora is not None:
+            dtype = str(self.model.model.embed_tokens.weight.dtype).removeprefix("torch.")
+            base = {"model": str(self.tokenizer_dir.absolute()), "dtype": dtype}
+            write_json(directory / LORA, {"base": base, "lora": self.model.lora.model_dump(mode="json")})
+            seal(directory / LORA)
 
 
 def export_checkpoint(checkpoint: Path, directory: Path) -> None:
@@ -80,12 +98,7 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
         for file in (checkpoint / CONFIG, *(file for file, _ in sealed(checkpoint.parent / TOKENIZER))):
             if reason := damage(file):
                 raise UserError(reason)
-        model = Decoder(read_config(checkpoint))
-        weights = read_weights(checkpoint)
-        missing = sorted(model.state_dict().keys() - weights.keys())
-        if missing:
-            raise OSError(f"weight {missing[0]} is missing")
-        model.load_state_dict(weights, assign=True)
+        model = _model_of(checkpoint)
         tokenizer_dir = checkpoint.parent / TOKENIZER
         save_pretrained(
             model, directory, tokenizer_dir, _sampling(tokenizer_dir), Tokenizer.load(tokenizer_dir).stop_ids
@@ -97,6 +110,25 @@ def export_checkpoint(checkpoint: Path, directory: Path) -> None:
             f"{checkpoint}: cannot be read ({' '.join(str(error).split())}); if the run is active, it may have "
             "deleted this checkpoint, so choose a newer one"
         ) from error
+
+
+def _model_of(checkpoint: Path) -> Decoder:
+    """Returns the model of a checkpoint. A checkpoint of adapters does not contain the frozen weights, so they are
+    read from the model from which training started."""
+    weights, adapted = read_weights(checkpoint), (checkpoint / LORA).is_file()
+    if adapted:
+        if reason := damage(checkpoint / LORA):
+            raise UserError(reason)
+        facts = json.loads((checkpoint / LORA).read_text(encoding="utf-8"))
+        model = load_pretrained(Path(facts["base"]["model"]), DTYPES[facts["base"]["dtype"]])
+        add_adapters(model, LoraConfig.model_validate(facts["lora"]), seed=0)
+    else:
+        model = Decoder(read_config(checkpoint))
+    wanted = {name for name in model.state_dict() if is_adapter(name) or not adapted}
+    if missing := sorted(wanted - weights.keys()):
+        raise OSError(f"weight {missing[0]} is missing")
+    model.load_state_dict(weights, strict=not adapted, assign=True)
+    return merged_decoder(model, model.state_dict()) if adapted else model
 
 
 def _sampling(tokenizer_dir: Path) -> dict[str, Any]:

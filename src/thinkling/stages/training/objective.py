@@ -5,28 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from thinkling.data.packing import PackedBatch
+from thinkling.labels import IGNORE
 from thinkling.model.attention import DocumentLayout
 from thinkling.model.decoder import Decoder
-from thinkling.model.loss import chunked_cross_entropy
+from thinkling.model.device import to_device
+from thinkling.model.loss import chunked_cross_entropy, chunked_cross_entropy_and_z_loss
 from thinkling.train.config import Dtype
 from thinkling.train.precision import DTYPES, computing
 from thinkling.train.trainer import Objective
 
+Z_LOSS = "z_loss"
+"""Name of the z-loss among the metrics."""
 
-def next_token_objective(device: torch.device) -> Objective:
+
+def next_token_objective(device: torch.device, z_weight: float = 0.0) -> Objective:
     """Returns an objective that computes the cross-entropy over the labels of a PackedBatch. Documents do not attend to
-    each other. No additional metrics are logged."""
+    each other. With a `z_weight`, the loss includes the z-loss, which is also logged."""
 
     def objective(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, int, Mapping[str, float | Tensor]]:
         assert isinstance(model, Decoder)
         layout = DocumentLayout.from_lengths(batch.lengths, batch.tokens_BT.shape[1], device)
-        x_BTD = model(torch.from_numpy(batch.tokens_BT).to(device), layout)
-        labels_N = torch.from_numpy(batch.labels_BT).to(device).flatten()
-        return chunked_cross_entropy(x_BTD.flatten(0, 1), model.output_weight, labels_N), batch.n_loss_tokens, {}
+        x_BTD = model(to_device(batch.tokens_BT, device), layout)
+        labels_N = to_device(batch.labels_BT, device).flatten()
+        kept = to_device(np.flatnonzero(batch.labels_BT != IGNORE), device)
+        x_ND, weight_VD = x_BTD.flatten(0, 1), model.output_weight
+        if not z_weight:
+            return chunked_cross_entropy(x_ND, weight_VD, labels_N, kept=kept), len(kept), {}
+        loss, z_loss = chunked_cross_entropy_and_z_loss(x_ND, weight_VD, labels_N, z_weight, kept=kept)
+        return loss, len(kept), {Z_LOSS: z_loss}
 
     return objective
 

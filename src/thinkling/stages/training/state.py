@@ -14,6 +14,7 @@ from thinkling.data.artifact import Artifact, write_json
 from thinkling.errors import UserError
 from thinkling.train.checkpoint import keep_state, read_state
 from thinkling.train.parallel import Parallel
+from thinkling.train.spikes import GUARD
 
 DIRECTORY, FACTS = "state", "state.json"
 FORMAT = 1
@@ -31,9 +32,9 @@ class KeptState:
     the seed of the data order, and the digest of the tokens."""
 
     def load(self, tensors: dict[str, Tensor], parallel: Parallel) -> None:
-        """Reads the state into `tensors`, in place. Raises UserError if the state belongs to a different model or
-        optimizer."""
-        read_state(self.directory, tensors, parallel)
+        """Reads the state into `tensors`, in place. The recent steps of a spike guard are read only if both stages have
+        a guard with the same window. Raises UserError if the state belongs to a different model or optimizer."""
+        read_state(self.directory, tensors, parallel, optional=GUARD)
 
 
 def read_kept(artifact: Artifact) -> KeptState:

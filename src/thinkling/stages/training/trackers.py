@@ -14,7 +14,7 @@ from thinkling.errors import UserError
 from thinkling.stages.base import StageContext
 from thinkling.stages.training.callbacks import Logged, line_of
 from thinkling.stages.training.config import TRACKERS, TrackersConfig
-from thinkling.train.callback import Callback, StepMetrics
+from thinkling.train.callback import Callback, SavedCheckpoint, StepMetrics
 
 
 def check_installed(config: TrackersConfig) -> None:
@@ -81,8 +81,11 @@ class Tracker(Callback, ABC):
         self.log(step, {f"validation/{source}": loss for source, loss in losses.items()})
         self._last = time.monotonic()
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
+    def on_checkpoint(self, step: int, directory: Path) -> None:
         self.log(step, {"checkpoint": step + 1})
+        self._last = time.monotonic()
+
+    def on_checkpoint_saved(self, saved: SavedCheckpoint) -> None:
         self._last = time.monotonic()
 
     @abstractmethod
@@ -112,8 +115,8 @@ class TensorBoard(Tracker):
         self._writer = SummaryWriter(str(directory), purge_step=first_step if before else None)
         super().on_start(first_step)
 
-    def on_checkpoint(self, step: int, path: Path) -> None:
-        super().on_checkpoint(step, path)
+    def on_checkpoint(self, step: int, directory: Path) -> None:
+        super().on_checkpoint(step, directory)
         # A run that is killed later resumes after this step, so all values logged until now must be on disk.
         self._writer.flush()
 

@@ -1,0 +1,1 @@
+"""Memory of training steps: predicted against measured, and the memory of the logits."""
