@@ -1,4 +1,5 @@
-"""The stage rl_preference judged by a stated rule, never by its own reward model, over seeds of tiny.
+"""The stage rl_preference judged by a stated rule, never by its own reward model, over seeds of tiny. (The verdict, which
+is part of its reward, checks the letters of a line as the rule does, but not the mark.)
 
     python -m benchmarks.recipe.rl_preference --seeds 0 1 2 [--runs DIR] [--jobs N]
 
