@@ -1,11 +1,11 @@
-"""The stage rl_preference judged by a stated rule, never by its own reward model, over seeds of tiny. (The verdict, which
-is part of its reward, checks the letters of a line as the rule does, but not the mark.)
+"""The stage rl_preference judged by a stated rule, never by its own reward model, over seeds of tiny.
 
     python -m benchmarks.recipe.rl_preference --seeds 0 1 2 [--runs DIR] [--jobs N]
 
 Reads the runs of recipes/tiny.yaml that tiny_story makes, or makes them. The evaluations before and after the
 stage use the same held-out prompts and random numbers. A sample wins if puzzles/writing.py grades it higher than its
-counterpart; a tie counts half. The score of a prompt is its mean over samples and seeds; the interval is bootstrapped
+counterpart; a tie counts half. (The verdict in the stage's reward checks the letters as the rule does, but not the
+mark.) The score of a prompt is its mean over samples and seeds; the interval is bootstrapped
 over prompts. Also stored: each seed's band, mean grades, and the puzzles across the same stage.
 """
 
