@@ -95,17 +95,18 @@ def too_large(recipe: Recipe, stages: Iterable[str]) -> Iterator[str]:
     data. Without torchrun, stages that fit with one process per GPU are not refused, because the recipe may be meant
     for torchrun."""
     device = device_of(recipe)
-    if not device.at_hand or device.memory is None:
+    capacity = device.memory
+    if not device.at_hand or capacity is None:
         return
     device = replace(device, ranks=device.most_ranks)
     largest = dict(memories(recipe, stages, device))
     for name, memory in memories(recipe, stages, device, sure=True):
         peak = predict(memory.worst).peak
-        if peak > REFUSED * device.memory:
-            found = cures(largest[name], largest[name].worst, FITS * device.memory)
+        if peak > REFUSED * capacity:
+            found = cures(largest[name], largest[name].worst, FITS * capacity)
             yield (
                 f"stages.{name}: a training step needs at least {gib(peak)} per GPU ({_parts(memory.worst)}), but "
-                f"{device.name} has {gib(device.memory)}; {sentence(found)}"
+                f"{device.name} has {gib(capacity)}; {sentence(found)}"
             )
 
 
