@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thinkling.data.packing import START, Cursor, DocumentSource, Epochs, Piece
+from thinkling.data.packing import START, Cursor, DocumentLengths, Epochs, Piece
 from thinkling.seeds import derive, permutation
 
 LOOK_AHEAD = 16_384
@@ -101,7 +101,7 @@ class BestFitRows:
     The interface is that of `packing.SourceRows`. Instances can be shared between threads.
     """
 
-    def __init__(self, source: DocumentSource, seed: int, sequence_length: int, cursor: Cursor = START) -> None:
+    def __init__(self, source: DocumentLengths, seed: int, sequence_length: int, cursor: Cursor = START) -> None:
         self.source = source
         self.sequence_length = sequence_length
         self.epochs = Epochs(source, seed)

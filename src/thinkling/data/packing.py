@@ -31,8 +31,8 @@ _CHUNK = 1 << 16
 _CACHED_EPOCHS = 3
 
 
-class DocumentSource(Protocol):
-    """Interface of the documents to pack, implemented by `shards.TokenSource` and `shards.MemorySource`."""
+class DocumentLengths(Protocol):
+    """What rows are planned from: the lengths of a source's documents, without their tokens."""
 
     name: str
     n_documents: int
@@ -41,6 +41,10 @@ class DocumentSource(Protocol):
     def lengths(self) -> np.ndarray:
         """Number of tokens per document, int64 (n_documents,), all ≥ 1."""
         ...
+
+
+class DocumentSource(DocumentLengths, Protocol):
+    """Interface of the documents to pack, implemented by `shards.TokenSource` and `shards.MemorySource`."""
 
     def document(self, i: int) -> np.ndarray:
         """Returns the token ids of document i, (T,)."""
@@ -97,7 +101,7 @@ class Epochs:
     The last few epochs are cached, with 16 bytes per document and epoch.
     """
 
-    def __init__(self, source: DocumentSource, seed: int) -> None:
+    def __init__(self, source: DocumentLengths, seed: int) -> None:
         if source.n_documents == 0:
             raise UserError(f"source {source.name!r} has no documents; remove it from the mixture")
         self.n = source.n_documents
@@ -148,7 +152,7 @@ class SourceRows:
     Raises ValueError if the cursor has pending pieces, which only `best_fit.BestFitRows` can place.
     """
 
-    def __init__(self, source: DocumentSource, seed: int, sequence_length: int, cursor: Cursor = START) -> None:
+    def __init__(self, source: DocumentLengths, seed: int, sequence_length: int, cursor: Cursor = START) -> None:
         if cursor.pending:
             raise ValueError(f"source {source.name!r}: sequential packing cannot continue from best-fit packing")
         self.source = source

@@ -20,16 +20,12 @@ _DOCUMENTS = 1_000_000
 
 
 class Lengths:
-    """The lengths of a source's documents, without their tokens."""
+    """The lengths of a source's documents, without their tokens (`packing.DocumentLengths`)."""
 
     def __init__(self, name: str, lengths: np.ndarray) -> None:
         self.name = name
         self.lengths = lengths
         self.n_documents = len(lengths)
-
-    def document(self, i: int) -> np.ndarray:
-        """Raises NotImplementedError, because no tokens are read."""
-        raise NotImplementedError
 
 
 def source_lengths(shards: Path) -> dict[str, Lengths]:

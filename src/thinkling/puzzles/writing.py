@@ -71,6 +71,7 @@ def draw(rng: random.Random, knobs: Knobs) -> Draft:
     """A question with one of its correct lines."""
     letters = rng.sample(ascii_uppercase, rng.randint(knobs["min_letters"], knobs["max_letters"]))
     line = "".join(letters)
+    # Without unmarked lines, no number is drawn: problems of recipes without them stay the same.
     marked = not knobs["unmarked"] or rng.randrange(100) >= knobs["unmarked"]
     return Draft(line, line, line + END * marked, {"letters": len(letters)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -57,10 +58,10 @@ class TrainingConfig(StageConfig):
     """Which of the losses in model/loss.py the stage uses, for predictions of its memory."""
     not_hashed: ClassVar[frozenset[str]] = frozenset({"async_checkpoints", "parallel"})
 
+    @abstractmethod
     def largest_batches(self, ranks: int, sure: bool = False) -> list[Batch]:
         """Returns the shapes of the micro-batches of a process, in the order of their first step. If they depend on
         data, they are the largest possible ones or, with `sure`, not larger than those that will occur."""
-        raise NotImplementedError
 
     @property
     def products(self) -> frozenset[str]:
