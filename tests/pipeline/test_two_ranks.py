@@ -51,6 +51,7 @@ def test_muon_on_two_ranks_was_refused_after_two_stages_and_twice(tmp_path: Path
     assert "Traceback" not in silent
 
 
+@pytest.mark.slow
 def test_two_ranks_run_a_chain_of_distributed_stages(tmp_path: Path) -> None:
     """pretrain and sft join one process group; it used to be opened anew by each, and left open at the end."""
     recipe = yaml.safe_load(RECIPE.read_text())

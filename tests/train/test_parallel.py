@@ -213,6 +213,7 @@ def test_layers_are_the_members_of_module_lists(worker: ModuleType) -> None:
     assert parallel.layers(model) == list(model.model.layers)
 
 
+@pytest.mark.slow
 def test_offload_of_sharded_state_changes_nothing(tmp_path: Path) -> None:
     """FSDP2 on gloo with the optimizer state in host memory: losses, state and every byte of the checkpoints."""
 
